@@ -1,0 +1,1 @@
+"""thaw: a pretrained network, from frozen to a finished image classifier."""

@@ -1,0 +1,68 @@
+"""What a picture goes through on its way to the network: albumentations, seeded for every sample."""
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Mapping
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+
+import albumentations
+import cv2
+import numpy as np
+
+from thaw.errors import UserError, nearest
+from thaw.settings import Augment
+
+View = Callable[[np.ndarray, int | None], np.ndarray]
+
+
+def middle(size: int, crop_pct: float) -> list:
+    """The shorter side to size / crop_pct, then the middle: how validation sees a picture."""
+    return [
+        albumentations.SmallestMaxSize(max_size=round(size / crop_pct), interpolation=cv2.INTER_AREA),
+        albumentations.CenterCrop(size, size),
+    ]
+
+
+def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
+    """`see(picture, seed)`, a uint8 [size, size, 3] view of a uint8 picture; without `augment` the middle of it.
+
+    The draws depend on the seed alone: every transform shares one generator set from it before each picture.
+    (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same pictures.)
+    Errors: an unknown transform or argument, exit 2.
+    """
+    steps = middle(size, crop_pct)
+    if augment is not None:
+        if augment.crop == "random":
+            scale = tuple(augment.scale or (0.35, 1.0))
+            steps = [albumentations.RandomResizedCrop((size, size), scale=scale, interpolation=cv2.INTER_AREA)]
+        steps += [transform(name, args) for name, args in augment.transforms.items()]
+    pipeline = albumentations.Compose(steps)
+
+    def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
+        if seed is not None:
+            pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return pipeline(image=picture)["image"]
+
+    return see
+
+
+def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
+    """One albumentations transform by its name and arguments; lists are taken as tuples."""
+    kind = getattr(albumentations, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
+        known = [
+            n
+            for n, k in vars(albumentations).items()
+            if isinstance(k, type) and issubclass(k, albumentations.BasicTransform)
+        ]
+        raise UserError(2, f"augment.transforms.{name}: albumentations has no such transform; {nearest(name, known)}")
+    args = {key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in (args or {}).items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores what it does not know
+        try:
+            return kind(**args)
+        except (UserWarning, TypeError, ValueError) as error:
+            line = " ".join(str(error).split())
+            raise UserError(2, f"augment.transforms.{name}: {line[:160]}") from None

@@ -1,0 +1,97 @@
+"""Batches in an order that is a function of (seed, phase, epoch): of pictures, or of stored activations."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from thaw.data.augment import view
+from thaw.data.pixels import Pixels
+from thaw.device import mix
+from thaw.settings import Augment
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
+
+
+@dataclass(frozen=True)
+class Key:
+    """What names a batch of pictures: which rows, at what size, and the epoch that seeds their augmentation."""
+
+    epoch: int
+    size: int
+    rows: np.ndarray
+
+
+def order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
+    """The positions 0..n-1 in the order of an epoch, a permutation drawn from the key.
+
+    `balance` draws with replacement instead, every class equally often.
+    """
+    rng = np.random.default_rng(mix("order", *key))
+    if not balance:
+        return rng.permutation(len(labels))
+    counts = np.bincount(labels)
+    weight = 1 / counts[labels]
+    return rng.choice(len(labels), len(labels), p=weight / weight.sum())
+
+
+def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
+    """Consecutive batches; the last partial one is kept, a single position left over joins the batch before."""
+    edges = list(range(0, len(positions), batch)) + [len(positions)]
+    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+        del edges[-2]
+    return [positions[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+
+
+class Views(Dataset):
+    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels."""
+
+    def __init__(self, pixels: Pixels, labels: np.ndarray, crop_pct: float, augment: Augment | None, seed: tuple):
+        self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
+        self.augment, self.seed = augment, seed
+        self.see = {}
+
+    def __getitem__(self, key: Key) -> Batch:
+        if key.size not in self.see:
+            self.see[key.size] = view(key.size, self.crop_pct, self.augment)
+        see = self.see[key.size]
+        pictures = [
+            see(self.pixels[row], None if self.augment is None else mix("augment", *self.seed, key.epoch, int(row)))
+            for row in key.rows
+        ]
+        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
+
+
+def quiet_worker(worker: int) -> None:
+    """A loader process computes with one thread and leaves signals to its parent."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(name, signal.SIG_IGN)
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
+    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one). The bits do not depend on it."""
+    return iter(
+        DataLoader(
+            views,
+            batch_size=None,
+            sampler=keys,
+            num_workers=min(workers, len(keys)),
+            # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
+            multiprocessing_context="fork" if min(workers, len(keys)) else None,
+            worker_init_fn=quiet_worker if workers else None,
+            prefetch_factor=4 if min(workers, len(keys)) else None,
+        )
+    )
+
+
+def stored(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
+    """Batches of stored activations, already on the device."""
+    for positions in batches:
+        at = torch.from_numpy(positions).to(features.device)
+        yield features[at], labels[at]

@@ -1,0 +1,28 @@
+"""The one way to refuse: a line a person can act on, and an exit code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """What the user has to know, in one line.
+
+    `code` is the exit status: 2 configuration, 3 data, 4 numbers, 5 machine, 6 checkpoint or store refused.
+    """
+
+    def __init__(self, code: int, line: str):
+        super().__init__(line)
+        self.code = code
+        self.line = line
+
+    def __reduce__(self):  # Hydra's launchers send a job's exception from process to process
+        return type(self), (self.code, self.line)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """'did you mean a, b?' with at most three of the known words, or all of them when few, or nothing."""
+    known = [str(name) for name in known]
+    close = get_close_matches(str(word), known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else ""

@@ -1,0 +1,197 @@
+"""What there is to set: keys, groups, choices and phases, and a page of it all.
+
+Read from the text of conf/ and from the schema, without a yaml library. Standard library only.
+"""
+
+import re
+from dataclasses import is_dataclass
+from functools import cache
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, get_type_hints
+
+from thaw.settings import Settings
+
+WIDTH = 100
+QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""  # a string as Hydra quotes it
+EXAMPLES = """
+python src/train.py                                      the eight steps on handwritten digits, offline
+python src/train.py 'data.root=~/photos'                 your pictures, a folder a class
+python src/train.py 'data.root=~/photos' plan_only=true  the plan of it, and nothing else
+python src/train.py backbone=convnextv2_tiny             any name that timm knows
+python src/train.py scheduler=one_cycle epochs=7         another schedule, the same budget
+python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, earliest layers first
+python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates, nothing to find
+python src/train.py checklist.full.lr=0.01               the rate of one phase
+python src/train.py '~checklist.find_full'               a phase left out
+python src/train.py experiment=lesson1 'data.root=~/photos'
+python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
+python scripts/predict.py RUN PICTURES...                labels and probabilities
+"""
+
+FLAGS = """
+-m, --multirun      every combination of the values that are separated by commas
+--cfg job           print the composed settings and stop
+--config-dir DIR    a folder of further yaml files, laid out as conf/
+-h, --help          this page; --hydra-help for Hydra's own flags
+"""
+
+RESULTS = """
+outputs/latest                       a link to the last run
+outputs/runs/DATE_TIME_NAME          plan.txt, metrics.jsonl, report.html, model.safetensors, result.json
+outputs/multirun/DATE_TIME_NAME_ID   a sweep: its runs, leaderboard.md and report.html
+outputs/store                        what is done stays done: the same command again takes up from here
+outputs/wandb                        W&B's files; wandb leet outputs/wandb shows them with no account
+"""
+
+CODES = """
+0  done                    3  the data           6        a checkpoint or the store was refused
+1  our mistake             4  the numbers        130/143  stopped, the same command goes on
+2  the settings            5  the machine
+"""
+
+
+def split(arg: str) -> tuple[str, str, str | None]:
+    """The sign (`+`, `++`, `~` or none), the key and the value of an override; None where there is no `=`."""
+    sign, key, equals, value = re.fullmatch(r"(~|\+{0,2})([^=]*)(=?)(.*)", arg, re.S).groups()
+    return sign, key.strip(), value.strip() if equals else None
+
+
+def overrides_of(argv: list[str]) -> list[tuple[str, str, str | None]]:
+    """The settings among the arguments, split."""
+    return [split(arg) for arg in argv if not re.match(r"--?[A-Za-z]", arg) and (arg[:1] == "~" or "=" in arg)]
+
+
+def choices(value: str) -> list[str]:
+    """The values of a sweep such as `a,b` or `choice(a,b)`, without quotes."""
+    inner = re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value.strip())
+    return [part.strip(" '\"") for part in (inner[1] if inner else value).split(",")]
+
+
+def unquoted(value: str) -> str:
+    """The value without what is quoted in it."""
+    return re.sub(QUOTED, "", value)
+
+
+def depth(value: str) -> int:
+    """How many brackets are left open, quoted ones not counted."""
+    return sum((c in "[{(") - (c in "]})") for c in unquoted(value))
+
+
+def read(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def experiments(typed, conf: Path) -> list[str]:
+    """The text of each experiment that was typed and that there is."""
+    names = [name for _, key, value in typed if key == "experiment" and value for name in choices(value)]
+    files = [conf / "experiment" / f"{name}.yaml" for name in names]
+    return [read(file) for file in files if file.is_file()]
+
+
+def chosen(typed, recipes: list[str]) -> dict[str, list[str]]:
+    """The values that were typed for each key, or that an experiment's yaml chooses for a group."""
+    choice = r"^[ \t]*(?:- *override +/?)?(\w+): *([^\s{\[#][^\n#]*)"
+    pairs = [pair for text in recipes for pair in re.findall(choice, text, re.M)]
+    pairs += [(key, value) for sign, key, value in typed if sign != "~" and value]
+    out = {}
+    for key, value in pairs:
+        out[key] = out.get(key, []) + choices(value)
+    return out
+
+
+def group_names(conf: Path) -> list[str]:
+    """The config groups, in the order of config.yaml, experiments last."""
+    return [group for group in re.findall(r"^  - (\w+): ", read(conf / "config.yaml"), re.M) if (conf / group).is_dir()]
+
+
+def choices_of(group: str, conf: Path) -> list[str]:
+    """The choices of a group."""
+    return sorted(file.stem for file in (conf / group).glob("*.yaml") if not file.name.startswith("_"))
+
+
+def default_choice(group: str, conf: Path) -> str:
+    """What config.yaml chooses of a group."""
+    return re.search(rf"^  - {group}: *(\w+)", read(conf / "config.yaml"), re.M)[1]
+
+
+def phase_names(argv: list[str], conf: Path) -> list[str]:
+    """The phases of the checklist that the arguments choose, and those that they add."""
+    typed = [split(arg) for arg in argv]
+    recipes = experiments(typed, conf)
+    names = chosen(typed, recipes).get("checklist") or [default_choice("checklist", conf)]
+    files = [conf / "checklist" / f"{name}.yaml" for name in names]
+    texts = [read(file) for file in files if file.is_file()] + recipes
+    phases = [name for text in texts for name in re.findall(r"^ *(\w+): *\{ *do:", text, re.M)]
+    added = [re.fullmatch(r"checklist\.(\w+)", key) for sign, key, _ in typed if sign != "~"]
+    return list(dict.fromkeys(phases + [match[1] for match in added if match]))
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The type of every key, dotted."""
+
+    def walk(cls, prefix):
+        for key, hint in get_type_hints(cls).items():
+            yield prefix + key, hint
+            if is_dataclass(hint):
+                yield from walk(hint, f"{prefix}{key}.")
+
+    return dict(walk(Settings, ""))
+
+
+def help_text(conf: Path) -> str:
+    """Everything that can be typed, at most 100 columns wide."""
+    lines = [
+        "thaw: one command takes a pretrained network from frozen to a finished image classifier, by fast.ai's",
+        "eight-step checklist.",
+        "",
+        "usage: python src/train.py [key=value ...] [-m key=value,value ...]",
+    ]
+    lines += section("what people type", EXAMPLES.strip().splitlines())
+    lines += section("flags, in any place", FLAGS.strip().splitlines())
+    lines += section("groups: GROUP=CHOICE, * is chosen where nothing is typed", group_lines(conf))
+    lines += section("keys, with what they are where nothing is typed", key_lines(conf))
+    lines += section("options of a group: --cfg job shows all, for example scheduler.cycles=4 data.valid=0.1", [])
+    lines += section("where the results are", RESULTS.strip().splitlines())
+    lines += section("exit codes", CODES.strip().splitlines())
+    return "\n".join(lines) + "\n"
+
+
+def section(title: str, lines: list[str]) -> list[str]:
+    return ["", title, *(f"  {line}".rstrip() for line in lines)]
+
+
+def columns(rows: list[tuple[str, str]], width: int) -> list[str]:
+    """Two columns, the second wrapped."""
+    out = []
+    for left, right in rows:
+        first, *more = wrap(right, WIDTH - 4 - width) or [""]
+        out += [f"{left:<{width}}  {first}".rstrip(), *(" " * (width + 2) + line for line in more)]
+    return out
+
+
+def described(file: Path) -> str:
+    """The first line of comment that describes a yaml."""
+    lines = [line[1:].strip() for line in read(file).splitlines() if line.startswith("#")]
+    return next((line for line in lines if not line.startswith("@package")), "")
+
+
+def group_lines(conf: Path) -> list[str]:
+    rows, comments = [], dict(re.findall(r"^  - (\w+): [^#\n]*# *(.*)", read(conf / "config.yaml"), re.M))
+    for group in group_names(conf):
+        rows.append((group, comments.get(group, "")))
+        for name in choices_of(group, conf):
+            mark = "*" if name == default_choice(group, conf) else " "
+            rows.append((f"{mark} {name}", described(conf / group / f"{name}.yaml")))
+    return columns(rows, max(len(left) for left, _ in rows))
+
+
+def key_lines(conf: Path) -> list[str]:
+    """The keys of config.yaml that are no groups, with their values and comments."""
+    rows, parent = [], ""
+    body = re.split(r"^hydra:", read(conf / "config.yaml").partition("\n\n")[2], flags=re.M)[0]
+    for indent, key, value, comment in re.findall(r"^( *)(\w+):[ \t]*([^#\n]*?)[ \t]*(?:# *(.*))?$", body, re.M):
+        parent = parent if indent else key
+        rows.append((f"{parent}.{key}={value}" if indent else f"{key}={value}" if value else key, comment))
+    return columns(rows, max(len(left) for left, _ in rows))

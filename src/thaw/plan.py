@@ -1,0 +1,503 @@
+"""The checklist as data: named phases, each stating only what it changes, spelled out before anything runs.
+
+`plan` is pure: settings and plain facts in, a tuple of complete phases out. Standard library only, so that a plan can
+be read in a second on a machine that has nothing else installed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from hashlib import sha256
+from itertools import accumulate
+from math import ceil
+
+from thaw import resize, schedules, settings as settings_
+from thaw.errors import UserError, nearest
+from thaw.settings import Scheduler, Settings
+
+KEYS = ("do", "train", "features", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
+SMOKE_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan has to know of the data and the model; None is not known yet and is shown as '?'."""
+
+    train: int | None = None
+    valid: int | None = None
+    test: int | None = None
+    classes: int | None = None
+    native_size: int | None = None
+    multiple: int | None = None
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training pictures: pixels, pictures a batch, optimizer steps."""
+
+    size: int | None
+    batch: int
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase with every setting spelled out; nothing in it refers to another phase but `rate_from`."""
+
+    name: str
+    do: str  # find | fit
+    train: str  # head | all
+    features: str  # precomputed | live
+    lr: float | None  # of the last group; None: what `rate_from` found, times lr_factor
+    rate_from: str | None  # the find phase it waits for
+    ratios: tuple[float, ...] | None  # of every group, earliest layers first; None: layer_decay on unknown layers
+    split: str
+    schedule: Scheduler
+    cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
+    budget: int  # how many of the cycles are planned; the rest only while validation clearly improves
+    epochs: tuple[Epoch, ...]
+    until: str | None  # overfit: judge at cycle ends
+
+    @property
+    def ends(self) -> list[int]:
+        """The step at which each cycle ends."""
+        return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
+
+    @property
+    def epochs_budget(self) -> int:
+        return sum(self.cycles[: self.budget])
+
+    @property
+    def steps_budget(self) -> int | None:
+        steps = [epoch.steps for epoch in self.epochs[: self.epochs_budget]]
+        return None if None in steps else sum(steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The phases in order, and lines the user should read."""
+
+    phases: tuple[Phase, ...]
+    notes: tuple[str, ...]
+    facts: Facts
+    size: int | None  # the final one: of validation, features and the heads
+
+
+def plan(settings: Settings, facts: Facts) -> Plan:
+    """Spell out every phase of the checklist.
+
+    Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find that no fit
+    uses is struck. Errors: unknown keys or values, contradictions, impossible sizes, exit 2.
+    """
+    notes = []
+    settings_.check(settings)
+    size = final_size(settings, facts)
+    lr, ratios = settings_.rates_of(settings)
+    ratios_of_all = group_ratios(settings, ratios, facts)
+    phases, train, features, finder = [], "all", "live", None
+    for name, given in settings.checklist.items():
+        given = checked(name, given)
+        train = given.get("train", train)
+        # Stored activations are those of a frozen body: training all of it always sees pictures.
+        features = given.get("features", "live" if train == "all" else features)
+        if train == "all" and features == "precomputed":
+            raise UserError(
+                2,
+                f"checklist.{name}: features=precomputed contradicts train=all (stored activations are of a frozen body)",
+            )
+        own = given.get("lr")
+        rate = settings_.rate(own, f"checklist.{name}.lr") if own is not None else lr
+        if given["do"] == "find":
+            finder = name
+        phases.append(
+            Phase(
+                name=name,
+                do=given["do"],
+                train=train,
+                features=features,
+                lr=rate if given["do"] == "fit" else None,
+                rate_from=None if given["do"] == "find" or rate is not None else finder,
+                ratios=ratios_of_all if train == "all" else (1.0,),
+                split=settings.rates.split if train == "all" else "head",
+                **durations(name, given, train, settings, facts, size),
+            )
+        )
+    phases = serve_finds(phases, notes)
+    if settings.epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
+        notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
+    for phase in phases:
+        warn_of_sizes(phase, settings, size, notes)
+    if settings.smoke:
+        phases = [smoke(phase) for phase in phases]
+    return Plan(tuple(phases), tuple(notes), facts, size)
+
+
+def checked(name: str, given) -> dict:
+    """One phase as the checklist states it, its keys and values possible. Errors: exit 2."""
+    where = f"checklist.{name}"
+    if not isinstance(given, Mapping):
+        raise UserError(2, f"{where}={given}: must be a phase such as {{do: fit, epochs: 3}}")
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in KEYS:
+            raise UserError(2, f"{where}.{key}: a phase has no such key; {nearest(key, KEYS)}")
+    for key, choices in (
+        ("do", ("find", "fit")),
+        ("train", ("head", "all")),
+        ("features", ("precomputed", "live")),
+        ("until", ("overfit",)),
+    ):
+        if key == "do" and key not in given:
+            raise UserError(2, f"{where}.do is missing: must be find or fit")
+        if key in given and given[key] not in choices:
+            raise UserError(2, f"{where}.{key}={given[key]}: must be {' or '.join(choices)}")
+    for key in ("epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles"):
+        value = given.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")
+    if "epochs" in given:
+        for key in ("cycles", "cycle_len", "cycle_mult", "max_cycles"):
+            if key in given:
+                raise UserError(
+                    2, f"{where}: epochs={given['epochs']} contradicts {key}={given[key]}; keep one of the two"
+                )
+    if given["do"] == "find":
+        for key in ("epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr"):
+            if key in given:
+                raise UserError(2, f"{where}.{key}: a find has no such key (its length is find.steps)")
+    return given
+
+
+def takes_budget(given: Mapping, phase: Phase) -> bool:
+    """Whether the phase's length is the scheduler's budget rather than its own."""
+    return phase.do == "fit" and not any(given.get(key) for key in ("epochs", "cycles", "cycle_len", "cycle_mult"))
+
+
+def final_size(settings: Settings, facts: Facts) -> int | None:
+    """The size of validation, features and the heads: `size`, or the backbone's own, snapped to what the model takes."""
+    size = settings.size or facts.native_size
+    if size is None or facts.multiple is None:
+        return size
+    snapped = resize.snap(size, facts.multiple)
+    if settings.size and snapped != size:
+        low = max(1, size // facts.multiple) * facts.multiple
+        raise UserError(
+            2,
+            f"size={size}: {settings.backbone.name} needs a multiple of {facts.multiple} "
+            f"({low} or {low + facts.multiple})",
+        )
+    return snapped
+
+
+def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -> tuple[float, ...] | None:
+    """The ratio of every layer group of the whole network. Errors: more groups than layers, exit 2."""
+    if ratios is None:  # layer_decay: one group a layer id
+        if facts.layers is None:
+            return None
+        return tuple(settings.rates.decay ** (facts.layers - 1 - i) for i in range(facts.layers))
+    if settings.rates.split == "fastai" and len(ratios) != 3:
+        raise UserError(2, f"rates.split=fastai: needs three rates.ratios, not {len(ratios)}")
+    if facts.layers is not None and len(ratios) > facts.layers:
+        raise UserError(
+            2,
+            f"rates.ratios has {len(ratios)} items, {settings.backbone.name} has {facts.layers} layers: "
+            f"at most {facts.layers} groups",
+        )
+    return tuple(ratios)
+
+
+def durations(name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None) -> dict:
+    """Schedule, cycles and epochs of a phase.
+
+    `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
+    4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
+    """
+    group = settings.scheduler
+    own_cycles = "cycles" in given or "cycle_len" in given or "cycle_mult" in given
+    until = given.get("until")
+    if given["do"] == "find" or "epochs" in given:
+        schedule = Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
+    elif train == "head" and own_cycles:
+        schedule = Scheduler(
+            "sgdr",
+            given.get("cycles", 1),
+            given.get("cycle_len", 1),
+            given.get("cycle_mult", 1),
+            given.get("max_cycles"),
+            0.0,
+        )
+    else:
+        schedule = replace(
+            group, **{key: given[key] for key in ("cycles", "cycle_len", "cycle_mult", "max_cycles") if key in given}
+        )
+        if "max_cycles" not in given and own_cycles:
+            schedule = replace(schedule, max_cycles=None)
+    restarts = schedule.shape in schedules.RESTARTING
+    if (
+        settings.epochs
+        and schedule.shape == group.shape
+        and "epochs" not in given
+        and not own_cycles
+        and given["do"] == "fit"
+    ):
+        lengths = schedules.fill(settings.epochs, schedule.cycle_len, schedule.cycle_mult)
+    else:
+        lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
+    budget = len(lengths)
+    if not restarts:
+        lengths, budget = [sum(lengths)], 1
+    elif until == "overfit":
+        most = schedule.max_cycles if schedule.max_cycles is not None else budget + 2
+        while len(lengths) < most:
+            lengths.append(lengths[-1] * schedule.cycle_mult)
+    return {
+        "schedule": schedule,
+        "cycles": tuple(lengths),
+        "budget": budget,
+        "until": until,
+        "epochs": epochs_of(lengths, restarts, train, settings, facts, size),
+    }
+
+
+def epochs_of(
+    lengths, restarts: bool, train: str, settings: Settings, facts: Facts, size: int | None
+) -> tuple[Epoch, ...]:
+    """Size, batch and steps of every epoch; only the full network is resized."""
+    if size is None or train == "head":
+        sizes = [size] * sum(lengths)
+    else:
+        steps = [settings_.number(s, "resize.sizes") for s in settings.resize.sizes]
+        pixels = resize.sizes(steps, size, facts.multiple or 1)
+        if pixels[-1] != size or pixels != sorted(pixels):
+            raise UserError(
+                2, f"resize.sizes={settings.resize.sizes}: must grow and end at the final size (1.0, or {size})"
+            )
+        sizes = resize.size_of_epochs(pixels, lengths, restarts)
+    epochs = []
+    for pixels in sizes:
+        batch = (
+            settings.batch_size if pixels is None else resize.batch_at(pixels, size, settings.batch_size, facts.train)
+        )
+        if facts.train is not None:
+            batch = min(batch, facts.train)
+        epochs.append(Epoch(pixels, batch, None if facts.train is None else resize.steps_of(facts.train, batch)))
+    return tuple(epochs)
+
+
+def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
+    """Give every find the batches of the first fit that uses its rate; strike the finds that nobody uses.
+
+    Errors: a fit with no rate and no find before it, exit 2.
+    """
+    used = {phase.rate_from for phase in phases if phase.do == "fit"}
+    served = []
+    for i, phase in enumerate(phases):
+        if phase.do == "fit":
+            if phase.lr is None and phase.rate_from is None:
+                raise UserError(
+                    2,
+                    f"checklist.{phase.name}: no find before it and lr=null; set lr=0.01 or checklist.{phase.name}.lr",
+                )
+            served.append(phase)
+        elif phase.name in used:
+            fit = next(p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name)
+            if fit.train != phase.train:
+                raise UserError(
+                    2,
+                    f"checklist.{phase.name}: it trains {phase.train}, but {fit.name}, which uses its rate, trains {fit.train}",
+                )
+            served.append(replace(phase, epochs=fit.epochs[:1]))
+        else:
+            notes.append(f"{phase.name} is struck from the plan: no phase uses the rate it would find")
+    if not any(phase.do == "fit" for phase in served):
+        raise UserError(2, "checklist: it has no phase that fits anything (do: fit)")
+    return served
+
+
+def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:
+    """Note a resize schedule that the planned cycles do not finish."""
+    if phase.do == "fit" and phase.epochs[: phase.epochs_budget][-1].size != size:
+        notes.append(
+            f"{phase.name} ends its {phase.budget} planned cycles before the final size {size}: "
+            f"resize.sizes has {len(settings.resize.sizes)} entries, one a cycle"
+        )
+
+
+def smoke(phase: Phase) -> Phase:
+    """The phase with two optimizer steps, everything else as it is."""
+    first = phase.epochs[0]
+    steps = None if first.steps is None else min(SMOKE_STEPS, first.steps)
+    return replace(phase, cycles=(1,), budget=1, epochs=(replace(first, steps=steps),))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# the plan as a person reads it
+
+
+def show(value, form: str = "{}") -> str:
+    """A value, or '?' where it is not known yet."""
+    return "?" if value is None else form.format(value)
+
+
+def runs(values) -> str:
+    """Values in order with repetitions folded: 112 -> 224."""
+    out = []
+    for value in values:
+        if not out or out[-1] != show(value):
+            out.append(show(value))
+    return " → ".join(out)
+
+
+def rates_text(phase: Phase, found: Mapping[str, float] | None = None) -> str:
+    """The rate of every group, or how it will come about."""
+    lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+    if phase.do == "find":
+        return "to be found"
+    ratios = phase.ratios
+    if ratios is None:
+        return f"{'found' if lr is None else f'{lr:.3g}'} × decay a layer"
+    if lr is not None:
+        return " ".join(f"{lr * ratio:.2g}" for ratio in shorten(ratios))
+    return f"{phase.rate_from} × " + " ".join(f"{ratio:.2g}" for ratio in shorten(ratios))
+
+
+def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
+    """At most four ratios of many: the first three and the last."""
+    return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
+
+
+def cycles_text(phase: Phase) -> str:
+    """The schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
+    if phase.do == "find":
+        return "range test"
+    planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
+    beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
+    return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
+
+
+def total(counts) -> str:
+    return show(None if None in counts else sum(counts))
+
+
+def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> str:
+    """The whole plan as aligned text: a line a phase, then the sums and the notes."""
+    head = (
+        "phase",
+        "does",
+        "trains",
+        "features",
+        "size",
+        "batch",
+        "rate of each group",
+        "cycles of epochs",
+        "epochs",
+        "steps",
+    )
+    rows = []
+    for i, phase in enumerate(plan.phases):
+        planned = phase.epochs[: phase.epochs_budget]
+        if phase.do == "find":
+            epochs, steps = "", str(SMOKE_STEPS if settings.smoke else settings.find.steps)
+        else:
+            epochs, steps = str(phase.epochs_budget), show(phase.steps_budget)
+            if len(phase.cycles) > phase.budget:
+                epochs += f"–{sum(phase.cycles)}"
+                steps += f"–{total([epoch.steps for epoch in phase.epochs])}"
+        rows.append(
+            (
+                f"{i + 1} {phase.name}",
+                phase.do,
+                phase.train,
+                phase.features,
+                runs(epoch.size for epoch in planned),
+                runs(epoch.batch for epoch in planned),
+                rates_text(phase, found),
+                cycles_text(phase),
+                epochs,
+                steps,
+            )
+        )
+    facts = plan.facts
+    lines = [
+        f"{settings.backbone.name} on {settings.data.kind}: {show(facts.train)} pictures to train, {show(facts.valid)} to "
+        f"validate, {show(facts.test)} to test, {show(facts.classes)} classes, at {show(plan.size)} px",
+        "",
+        *grid(head, rows),
+    ]
+    return "\n".join(lines + [f"note: {note}" for note in plan.notes]) + "\n"
+
+
+def grid(head, rows) -> list[str]:
+    """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    out = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]
+    return [out[0], "-" * max(len(line) for line in out), *out[1:]]
+
+
+def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = None) -> list[dict]:
+    """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
+
+    Where the number of pictures is not known an epoch counts as ten steps. Only planned cycles are drawn.
+    """
+    out, start = [], 0
+    for phase in plan.phases:
+        if phase.do == "find":
+            steps, size, lr = find_steps, [phase.epochs[0].size], None
+            points, rates = [0, steps], []
+        else:
+            planned = phase.epochs[: phase.epochs_budget]
+            counts = [epoch.steps or 10 for epoch in planned]
+            ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
+            steps = ends[-1]
+            at = schedules.curve(schedules.shapes(phase.schedule)[0], ends)
+            lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+            stride = max(1, steps // 400)
+            points = list(range(0, steps, stride))
+            ratios = phase.ratios or (1.0,)
+            rates = [[(lr or 1.0) * ratio * at(step) for step in points] for ratio in ratios]
+            size = [epoch.size for epoch in planned]
+            edges = [0, *accumulate(counts)]
+        out.append(
+            {
+                "name": phase.name,
+                "do": phase.do,
+                "train": phase.train,
+                "features": phase.features,
+                "start": start,
+                "steps": steps,
+                "points": points,
+                "rates": rates,
+                "known": phase.do == "find" or lr is not None,
+                "sizes": size,
+                "edges": [0, steps] if phase.do == "find" else edges,
+            }
+        )
+        start += steps
+    return out
+
+
+def fact_names(settings: Settings) -> tuple[str, str]:
+    """The names under which the store keeps what the last scan and the last look at the model found."""
+    d = settings.data
+    data = sha256(repr((d.kind, d.root, d.valid, d.limit, d.max_bad)).encode()).hexdigest()[:16]
+    return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"
+
+
+def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
+    """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
+    data, backbone = fact_names(settings)
+    known = recall(data) | recall(backbone)
+    shipped = settings.data.facts
+    if shipped.pictures is not None:
+        pictures = min(shipped.pictures, settings.data.limit or shipped.pictures)
+        valid = ceil(settings.data.valid * pictures)
+        known |= {"train": pictures - valid, "valid": valid, "test": shipped.test, "classes": shipped.classes}
+    known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
+    return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
+
+
+def digest(parts) -> str:
+    """Eight letters and digits from any plain values."""
+    return sha256(repr(parts).encode()).hexdigest()[:8]

@@ -1,0 +1,59 @@
+"""What a person sees while it runs: one moving line a phase on a terminal, plain lines in a pipe."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+
+
+def say(line: str = "") -> None:
+    """A line on standard output, above any moving one."""
+    tqdm.write(printable(line), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def printable(line: str) -> str:
+    """The line in what the terminal can show."""
+    encoding = sys.stdout.encoding or "ascii"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def moving() -> bool:
+    return sys.stderr.isatty()
+
+
+def bar(items: Iterable, total: int, label: str) -> Iterable:
+    """The items, with a moving line on a terminal and a plain one, where there are many, in a pipe."""
+    if not moving() and total > 1000:
+        say(f"{label}: {total:,}")
+    return tqdm(items, total=total, desc=label, disable=None, leave=False, bar_format=FORMAT)
+
+
+class Phase:
+    """The moving line of one phase; `epoch` prints a line where nothing can move."""
+
+    def __init__(self, name: str, steps: int):
+        self.name = name
+        self.line = tqdm(total=steps, desc=name, disable=None, leave=False, bar_format=FORMAT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.line.close()
+
+    def step(self, text: str | None = None) -> None:
+        """One step further; `text` is what stands behind the bar from now on."""
+        if text is not None:
+            self.line.set_postfix_str(text, refresh=False)
+        self.line.update()
+
+    def epoch(self, text: str) -> None:
+        if not moving():
+            say(f"  {self.name}: {text}")
+
+    def extend(self, steps: int) -> None:
+        """The phase goes on for that many more steps."""
+        self.line.total += steps

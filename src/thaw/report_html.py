@@ -1,0 +1,305 @@
+"""The page of a run: text around pictures that `report` drew, all in one file that needs nothing but a browser.
+
+Standard library only, but for Pillow where a picture is encoded. Everything that comes from outside is escaped.
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from html import escape
+from io import BytesIO
+from pathlib import PurePath
+
+STYLE = """
+:root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
+  --accent: #2f6fb2; --good: #1f7d4a; --bad: #c8401c; --bar: #4f8fd033; }
+@media (prefers-color-scheme: dark) { :root { --page: #101318; --card: #181c23; --ink: #e6e9ee; --dim: #9aa5b1;
+  --line: #2c333d; --accent: #7db4ec; --good: #5cc98d; --bad: #ff8a66; --bar: #4f8fd055; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
+main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
+h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 17px; margin: 0 0 12px; }
+.dim { color: var(--dim); } .bad { color: var(--bad); } .good { color: var(--good); }
+section, .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
+section { padding: 18px 20px; margin-top: 18px; }
+.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 18px; }
+.tile { flex: 1 1 150px; }
+.tile b { display: block; font-size: 23px; line-height: 1.3; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.tile small { color: var(--dim); display: block; min-height: 1.5em; }
+.scroll { overflow: auto; max-height: 560px; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 5px 22px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { color: var(--dim); font-weight: 600; font-size: 13px; position: sticky; top: 0; background: var(--card); }
+td.n, th.n { text-align: right; white-space: nowrap; }
+td.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat left center / var(--share) 78%; }
+svg { width: 100%; height: auto; display: block; margin: 0 auto; }
+svg text { font-family: system-ui, "DejaVu Sans", sans-serif !important; }
+.row { display: flex; flex-wrap: wrap; gap: 24px; } .row > * { flex: 1 1 420px; min-width: 0; }
+.sheet { background: #ffffff; border-radius: 6px; padding: 8px; max-width: 100%; display: block; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 16px; }
+figure { margin: 0; font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
+figure img, .none { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; background: var(--page); }
+figure img { display: block; } figure img.small { image-rendering: pixelated; }
+.none { display: grid; place-items: center; color: var(--dim); }
+figcaption { margin-top: 6px; } figcaption small { color: var(--dim); display: block; }
+pre { margin: 0; overflow-x: auto; font: 12.5px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
+pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
+summary { cursor: pointer; font-weight: 700; } details > :not(summary) { margin-top: 12px; }
+@media (max-width: 560px) { main { padding: 16px 10px; } section { padding: 14px 12px; } }
+"""
+
+PHASE = {  # the columns of the phase table, as in result.json
+    "accuracy": lambda value: f"{value:.2%}",
+    "loss": lambda value: f"{value:.4g}",
+    "lr": lambda value: f"{value:.3g}",
+    "epochs": lambda value: f"{value:g}",
+    "seconds": lambda value: duration(value),
+}
+
+
+def page(run: dict, drawn: dict) -> str:
+    """The whole page.
+
+    run: as `report.read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: under
+    curves, finds, confusion and plan a list of pictures each, an <svg> as text or a png as bytes.
+    """
+    result, classes = run["result"], run["classes"]
+    name = escape(run["name"])
+    parts = [
+        f"<h1>{name}</h1>",
+        f'<div class="dim">{escape(about(result))}</div>',
+        f'<div class="tiles">{"".join(tile(*row) for row in headline(run))}</div>',
+        section("What each phase bought", phases(result)),
+        section("Learning", "".join(map(image, drawn["curves"]))),
+        section("Rate finder", row_of(map(image, drawn["finds"]))),
+        section("Confusion", row_of([*map(image, drawn["confusion"]), pairs(run["confusion"], classes)])),
+        section(
+            "Most wrong: truth → prediction, probability",
+            gallery(run["wrong"], run["pictures"]) if run["predictions"] else "",
+        ),
+        section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
+        section("Plan", "".join(map(image, drawn["plan"])) + preformatted(run["plan"])),
+        section(f"Files left out ({len(run['bad_files']) - 1})", bad_files(run["bad_files"])),
+        section("How to run it again", preformatted(text(result.get("command")), "wrap")),
+        section("Made with", versions(result)),
+    ]
+    body = "\n".join(filter(None, parts))
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name} · thaw</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# numbers
+
+
+def number(value) -> float:
+    """A finite float, else nan."""
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        return math.nan
+    return value if math.isfinite(value) else math.nan
+
+
+def headline(run: dict) -> list[tuple[str, str, str]]:
+    """(what, value, detail) of the numbers that come first; only those that are known."""
+    result, rows = run["result"], run["predictions"]
+    best, loss, test = (number(result.get(key)) for key in ("best/accuracy", "best/loss", "test/accuracy"))
+    seconds, paid = number(result.get("cost/seconds")), number(result.get("cost/seconds_paid"))
+    wrong = sum(row["truth"] != row["prediction"] for row in rows)
+    low, high = wilson(len(rows) - wrong, len(rows))
+    out = [
+        ("accuracy", f"{best:.1%}", f"95 %: {low:.1%} – {high:.1%}" if rows else "validation"),
+        ("loss", f"{loss:.3g}", "validation"),
+        ("test accuracy", f"{test:.1%}", "evaluated once, at the end"),
+        ("time", duration(seconds), f"paid this time: {duration(paid)}" if paid < seconds else ""),
+        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation pictures"),
+    ]
+    return [row for row in out if not row[1].startswith("nan")]
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; (0, 1) of nothing."""
+    if not n:
+        return 0.0, 1.0
+    z, p = 1.96, right / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min; 'nan' as it is."""
+    if math.isnan(seconds):
+        return "nan"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def text(value) -> str:
+    """Anything as text: lists in one line, dicts as key value pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# parts of the page; each is '' where there is nothing to show
+
+
+def section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+
+
+def about(result: dict) -> str:
+    """What was run on what, in a line."""
+    overrides = text(result.get("overrides")) or ("the defaults" if result else "")
+    return " · ".join(part for part in (overrides, text(result.get("device"))) if part)
+
+
+def tile(what: str, value: str, detail: str) -> str:
+    return f'<div class="tile">{escape(what)}<b>{escape(value)}</b><small>{escape(detail)}</small></div>'
+
+
+def image(picture: str | bytes) -> str:
+    """An <svg> as it is, a png as a data URI on a white sheet."""
+    if isinstance(picture, str):
+        return picture
+    return f'<img class="sheet" alt="" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+
+
+def row_of(parts) -> str:
+    """Parts side by side where the page is wide enough; empty ones are left out."""
+    parts = "".join(f"<div>{part}</div>" for part in parts if part)
+    return parts and f'<div class="row">{parts}</div>'
+
+
+def table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
+    """A table of cells that are html already; columns in `numeric` are set to the right."""
+    kind = [' class="n"' if i in numeric else "" for i in range(len(head))]
+    top = "".join(f"<th{k}>{escape(cell)}</th>" for k, cell in zip(kind, head, strict=True))
+    body = ""
+    for row in rows:
+        cells = (cell if cell.startswith("<td") else f"<td{k}>{cell}</td>" for k, cell in zip(kind, row, strict=True))
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def phases(result: dict) -> str:
+    """A row for each phase in the order of result.json, with the accuracy gained on the phase before."""
+    found: dict[str, dict] = {}
+    for key, value in result.items():
+        if key.startswith("phase/") and key.count("/") == 2:
+            _, name, field = key.split("/")
+            found.setdefault(name, {})[field] = value
+    rows, before = [], math.nan
+    for name, fields in found.items():
+        cells = [escape(name)]
+        for field, form in PHASE.items():
+            value = number(fields.get(field))
+            cells.append("" if math.isnan(value) else escape(form(value)))
+        accuracy = number(fields.get("accuracy"))
+        gain = 100 * (accuracy - before)
+        kind = "good" if gain > 0 else "bad" if gain < 0 else "dim"
+        cells.insert(2, "" if math.isnan(gain) else f'<span class="{kind}">{gain:+.2f}</span>')
+        before = before if math.isnan(accuracy) else accuracy
+        reused = " (reused)" if fields.get("reused") else ""
+        cells.append(escape(text(fields.get("stopped_because")) + reused))
+        rows.append(cells)
+    head = ["phase", "accuracy", "gain", "loss", "rate", "epochs", "time", "why it stopped"]
+    return table(head, rows, {1, 2, 3, 4, 5, 6}) if rows else ""
+
+
+def pairs(counts: list[list[int]], classes: list[str]) -> str:
+    """The ten most frequent mistakes, said in words: what a matrix of many classes cannot show."""
+    found = [
+        (count, sum(row), classes[i], classes[j])
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    found.sort(key=lambda pair: (-pair[0], pair[2], pair[3]))
+    if len(classes) < 3 or not found:
+        return ""
+    rows = [[escape(truth), escape(taken), f"{count} of {n}"] for count, n, truth, taken in found[:10]]
+    return "<h2>Most frequent mistakes</h2>" + table(["truth", "taken for", "pictures"], rows, {2})
+
+
+def class_table(rows: list[tuple]) -> str:
+    """Every class with its numbers, the lowest f1 first; classes without a picture last."""
+
+    def share(value: float) -> str:
+        return f'<td class="n bar" style="--share:{value:.0%}">{value:.1%}</td>'
+
+    ordered = sorted(rows, key=lambda row: (row[1] == 0, row[4]))
+    body = [
+        [escape(name), str(n), *(map(share, scores) if n else ["", "", ""]), escape(confused)]
+        for name, n, *scores, confused in ordered
+    ]
+    return table(["class", "n", "precision", "recall", "f1", "most confused with"], body, {1, 2, 3, 4}) if body else ""
+
+
+def gallery(wrong: list[dict], pictures: list) -> str:
+    """The most wrong pictures, each with what it is, what it was taken for and how surely."""
+    cards = []
+    for row, picture in zip(wrong, pictures, strict=True):
+        shown = '<div class="none">no picture</div>' if picture is None else encoded(picture)
+        sure = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
+        path = escape(row["path"])
+        cards.append(
+            f'<figure title="{path}">{shown}<figcaption>{escape(row["truth"])}<br>'
+            f'<span class="bad">→ {escape(row["prediction"])}{sure}</span>'
+            f"<small>{escape(PurePath(row['path']).name)}</small></figcaption></figure>"
+        )
+    if not cards:
+        return '<span class="good">No validation picture is wrong.</span>'
+    return f'<div class="gallery">{"".join(cards)}</div>'
+
+
+def encoded(picture) -> str:
+    """A uint8 array as an <img>: small ones exactly and in squares, large ones as JPEG of at most 320 pixels."""
+    from PIL import Image
+
+    shown, file = Image.fromarray(picture), BytesIO()
+    form, kind = ("png", "small") if max(shown.size) < 100 else ("jpeg", "")
+    shown.thumbnail((320, 320))
+    shown.save(file, form, quality=85)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img class="{kind}" alt="" src="data:image/{form};base64,{data}">'
+
+
+def bad_files(rows: list[list[str]]) -> str:
+    """The first fifty files that could not be trusted, as the scan's table has them."""
+    if len(rows) < 2:
+        return ""
+    head, *body = rows
+    body = [[escape(cell) for cell in (*row, *[""] * len(head))[: len(head)]] for row in body[:50]]
+    return table(head, body, set())
+
+
+def preformatted(content: str, kind: str = "") -> str:
+    return f'<pre class="{kind}">{escape(content)}</pre>' if content else ""
+
+
+def versions(result: dict) -> str:
+    """What the run was made with: the facts that result.json has, a line each."""
+    keys = ("device", "versions", "commit", "key", "wandb_id")
+    rows = [[escape(key), escape(text(result[key]))] for key in keys if result.get(key)]
+    return table(["what", "which"], rows, set()) if rows else ""

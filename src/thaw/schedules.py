@@ -1,0 +1,167 @@
+"""Learning-rate schedules as pure functions: a shape over cycle ends, no object, no state.
+
+A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a multiplier of the peak rate. *Cycle ends* are
+integers, the running sum of the steps of each planned epoch at the end of each cycle, so that a restart falls exactly
+on its step however many cycles came before it.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from math import cos, pi
+
+Shape = Callable[[float, int, int], float]
+
+RESTARTING = ("sgdr", "triangular", "triangular2", "exp_range")
+# What each shape reads besides the budget; anything else set under `scheduler` has no effect with it.
+OPTIONS = {
+    "sgdr": ("warmup",),
+    "cosine": ("warmup",),
+    "one_cycle": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
+    "flat_cos": ("pct", "warmup"),
+    "triangular": ("div",),
+    "triangular2": ("div",),
+    "exp_range": ("div", "gamma"),
+    "constant": ("warmup",),
+}
+
+
+def cosine(position: float, cycle: int, step: int) -> float:
+    """Half a cosine from 1 to 0: (1 + cos(pi p)) / 2 (SGDR, arXiv:1608.03983, equation 5)."""
+    return (1 + cos(pi * position)) / 2
+
+
+def constant(position: float, cycle: int, step: int) -> float:
+    """1 throughout."""
+    return 1.0
+
+
+def between(start: float, end: float, position: float) -> float:
+    """Half a cosine from `start` to `end` as the position goes from 0 to 1."""
+    return end + (start - end) * (1 + cos(pi * position)) / 2
+
+
+def one_cycle(pct: float, start: float, end: float) -> Shape:
+    """Up from `start` to 1 over the first `pct` of the cycle, then down to `end`, both half cosines (arXiv:1708.07120).
+
+    As fastai's `combined_cos`: with peak rate lr, start = 1/div and end = 1/final_div. The momentum of the one-cycle
+    policy is the same curve upside down, see `momentum`.
+    """
+
+    def shape(position: float, cycle: int, step: int) -> float:
+        if position < pct:
+            return between(start, 1.0, position / pct)
+        return between(1.0, end, (position - pct) / (1 - pct))
+
+    return shape
+
+
+def momentum(pct: float, high: float, low: float) -> Shape:
+    """The momentum that goes with `one_cycle`: from `high` to `low` while the rate rises, and back (a value, not a
+    multiplier)."""
+
+    def shape(position: float, cycle: int, step: int) -> float:
+        if position < pct:
+            return between(high, low, position / pct)
+        return between(low, high, (position - pct) / (1 - pct))
+
+    return shape
+
+
+def flat_cos(pct: float) -> Shape:
+    """1 for the first `pct` of the cycle, then half a cosine to 0."""
+
+    def shape(position: float, cycle: int, step: int) -> float:
+        return 1.0 if position < pct else between(1.0, 0.0, (position - pct) / (1 - pct))
+
+    return shape
+
+
+def triangular(div: float, decay: float = 1.0, gamma: float = 1.0) -> Shape:
+    """Up and down in a straight line between 1/div and 1 once a cycle (arXiv:1506.01186).
+
+    The height shrinks by `decay` each cycle (triangular2: 1/2) and by `gamma` each step (exp_range).
+    """
+
+    def shape(position: float, cycle: int, step: int) -> float:
+        height = (1 - abs(2 * position - 1)) * decay**cycle * gamma**step
+        return 1 / div + (1 - 1 / div) * height
+
+    return shape
+
+
+def exponential(start: float) -> Shape:
+    """From `start` towards 1 in equal ratios: start^(1 - p). The rate finder's sweep."""
+    return lambda position, cycle, step: start ** (1 - position)
+
+
+def warm_up(shape: Shape, share: float) -> Shape:
+    """`shape` with a straight ramp from a hundredth over the first `share` of the first cycle, and of no other."""
+    if not share:
+        return shape
+
+    def warmed(position: float, cycle: int, step: int) -> float:
+        ramp = 0.01 + 0.99 * position / share if cycle == 0 and position < share else 1.0
+        return ramp * shape(position, cycle, step)
+
+    return warmed
+
+
+def shapes(scheduler) -> tuple[Shape, Shape | None]:
+    """The shape of the rate and, where the schedule has one, of the momentum, for one `settings.Scheduler`."""
+    s = scheduler
+    match s.shape:
+        case "sgdr" | "cosine":
+            return warm_up(cosine, s.warmup), None
+        case "one_cycle":
+            return one_cycle(s.pct, 1 / s.div, 1 / s.final_div), momentum(s.pct, s.momentum_high, s.momentum_low)
+        case "flat_cos":
+            return warm_up(flat_cos(s.pct), s.warmup), None
+        case "triangular":
+            return triangular(s.div), None
+        case "triangular2":
+            return triangular(s.div, decay=0.5), None
+        case "exp_range":
+            return triangular(s.div, gamma=s.gamma), None
+        case "constant":
+            return warm_up(constant, s.warmup), None
+    raise ValueError(f"no shape is called {s.shape!r}")
+
+
+def cycle_epochs(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
+    """Epochs of each cycle: cycle_len * cycle_mult^i. (3, 1, 2) is [1, 2, 4]."""
+    return [cycle_len * cycle_mult**i for i in range(cycles)]
+
+
+def fill(budget: int, cycle_len: int, cycle_mult: int) -> list[int]:
+    """Epochs of each cycle for a budget in epochs: as many whole cycles as fit, the last one takes the rest.
+
+    fill(7, 1, 2) is [1, 2, 4]; fill(9, 1, 2) is [1, 2, 6]; fill(2, 3, 1) is [2]. Two budgets agree on all their cycles
+    but the last.
+    """
+    lengths, left = [], budget
+    while left > 0:
+        length = cycle_len * cycle_mult ** len(lengths)
+        following = length * cycle_mult
+        if left < length + following:
+            length = left
+        lengths.append(length)
+        left -= length
+    return lengths
+
+
+def cycle_ends(epoch_steps: Sequence[int], epochs_of_cycle: Sequence[int]) -> list[int]:
+    """The step at which each cycle ends, from the steps of every epoch and the epochs of every cycle."""
+    running = [0, *accumulate(epoch_steps)]
+    return [running[epoch] for epoch in accumulate(epochs_of_cycle)]
+
+
+def curve(shape: Shape, ends: Sequence[int]) -> Callable[[int], float]:
+    """The multiplier at each step, 0 <= step < ends[-1], of `shape` drawn once in every cycle."""
+
+    def at(step: int) -> float:
+        cycle = bisect_right(ends, step)
+        start = ends[cycle - 1] if cycle else 0
+        return shape((step - start) / (ends[cycle] - start), cycle, step)
+
+    return at

@@ -1,0 +1,319 @@
+"""Every setting with its type, and the values that are possible. Standard library only.
+
+The dataclasses are the schema that Hydra composes into and the plain objects that everything inside works with. They
+hold no defaults: those live in conf/, one place each. A field that is None is not used by the choice that was made, so
+that all choices of a group share one schema.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from thaw.errors import UserError, nearest
+from thaw.schedules import OPTIONS
+
+# ruff: noqa: UP045  (OmegaConf 2.3 reads Optional[X], not X | None, in a schema)
+
+
+@dataclass
+class Scheduler:
+    shape: str
+    cycles: int  # the budget, in cycles
+    cycle_len: int  # epochs of the first cycle
+    cycle_mult: int  # each cycle is that many times as long as the one before
+    max_cycles: Optional[int]  # how far `until: overfit` may go on; null: cycles + 2
+    warmup: Optional[float] = None  # share of the first cycle
+    pct: Optional[float] = None  # one_cycle: share that rises; flat_cos: share that is flat
+    div: Optional[float] = None  # one_cycle, triangular*: the lowest rate is peak / div
+    final_div: Optional[float] = None  # one_cycle: the last rate is peak / final_div
+    momentum_low: Optional[float] = None
+    momentum_high: Optional[float] = None
+    gamma: Optional[float] = None  # exp_range: factor a step
+
+
+@dataclass
+class Rates:
+    split: str
+    ratios: Optional[list[Any]] = None  # numbers or fractions such as 1/9; their number is the number of groups
+    decay: Optional[float] = None  # layer_decay: factor from one layer to the one before
+
+
+@dataclass
+class Resize:
+    sizes: list[Any]
+
+
+@dataclass
+class BackboneFacts:
+    native_size: Optional[int] = None
+    multiple: Optional[int] = None
+    layers: Optional[int] = None  # layer ids of timm's group_matcher
+
+
+@dataclass
+class Backbone:
+    name: str  # a timm model
+    weights: str  # pretrained | none | a safetensors file
+    drop: float
+    drop_path: float
+    facts: BackboneFacts
+
+
+@dataclass
+class Head:
+    kind: str
+
+
+@dataclass
+class DataFacts:
+    pictures: Optional[int] = None  # to train and validate on, before the share held out is taken
+    test: Optional[int] = None
+    classes: Optional[int] = None
+
+
+@dataclass
+class Data:
+    kind: str
+    root: Optional[str]
+    valid: float  # share of the pictures, where no valid/ folder says
+    limit: Optional[int]
+    workers: Any
+    crop_pct: float  # shorter side of the stored pictures = size / crop_pct
+    max_bad: float  # share of unreadable files that is tolerated
+    facts: DataFacts
+    detail: Optional[float] = None  # shapes: the larger, the finer what tells the classes apart
+
+
+@dataclass
+class Augment:
+    crop: str  # whole | random
+    scale: Optional[list[float]]  # random crop: share of the area
+    transforms: dict[str, Any]  # albumentations transforms by name, in order
+    mixup: float
+
+
+@dataclass
+class Optimizer:
+    name: str
+    weight_decay: float
+    momentum: Optional[float] = None
+    nesterov: Optional[bool] = None
+    betas: Optional[list[float]] = None
+
+
+@dataclass
+class Loss:
+    smoothing: float
+    balance: str
+
+
+@dataclass
+class Find:
+    rule: str
+    min_lr: float
+    max_lr: float
+    steps: int
+    smooth: float
+    diverge: float
+
+
+@dataclass
+class Store:
+    dir: str
+    wait_s: float
+
+
+@dataclass
+class Wandb:
+    mode: str
+    project: Optional[str]
+    entity: Optional[str]
+    dir: str
+
+
+@dataclass
+class Settings:
+    scheduler: Scheduler
+    rates: Rates
+    resize: Resize
+    backbone: Backbone
+    head: Head
+    data: Data
+    augment: Augment
+    optimizer: Optimizer
+    loss: Loss
+    checklist: dict[str, Any]
+    find: Find
+    store: Store
+    wandb: Wandb
+    lr: Any
+    lr_factor: float
+    epochs: Optional[int]
+    size: Optional[int]
+    batch_size: int
+    bn: str
+    seed: int
+    init: Optional[str]
+    monitor: str
+    device: str
+    precision: str
+    threads: Any
+    log_every: int
+    name: Optional[str]
+    tags: list[str]
+    notes: Optional[str]
+    plan_only: bool
+    smoke: bool
+
+
+CHOICES = {
+    "scheduler.shape": tuple(OPTIONS),
+    "rates.split": ("equal", "head", "fastai", "layer_decay"),
+    "head.kind": ("linear",),
+    "data.kind": ("digits", "shapes", "folder"),
+    "augment.crop": ("whole", "random"),
+    "optimizer.name": ("sgd", "adamw"),
+    "loss.balance": ("none", "weights", "sampler"),
+    "find.rule": ("edge", "valley"),
+    "wandb.mode": ("auto", "online", "offline", "disabled"),
+    "bn": ("train", "eval"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
+}
+
+# key: (lowest, highest, is the lowest itself allowed)
+RANGES = {
+    "scheduler.cycles": (1, 64, True),
+    "scheduler.cycle_len": (1, 10_000, True),
+    "scheduler.cycle_mult": (1, 16, True),
+    "scheduler.max_cycles": (1, 64, True),
+    "scheduler.warmup": (0, 0.99, True),
+    "scheduler.pct": (0, 0.99, True),
+    "scheduler.div": (1, math.inf, True),
+    "scheduler.final_div": (1, math.inf, True),
+    "scheduler.momentum_low": (0, 0.9999, True),
+    "scheduler.momentum_high": (0, 0.9999, True),
+    "scheduler.gamma": (0, 1, False),
+    "rates.decay": (0, 1, False),
+    "backbone.drop": (0, 0.99, True),
+    "backbone.drop_path": (0, 0.99, True),
+    "data.valid": (0, 0.9, False),
+    "data.limit": (2, math.inf, True),
+    "data.crop_pct": (0.1, 1, True),
+    "data.max_bad": (0, 1, True),
+    "augment.mixup": (0, 10, True),
+    "optimizer.weight_decay": (0, 10, True),
+    "optimizer.momentum": (0, 0.9999, True),
+    "loss.smoothing": (0, 0.9, True),
+    "find.min_lr": (0, 1e3, False),
+    "find.max_lr": (0, 1e3, False),
+    "find.steps": (10, 100_000, True),
+    "find.smooth": (0, 0.999, True),
+    "find.diverge": (1, math.inf, False),
+    "store.wait_s": (0, math.inf, True),
+    "lr_factor": (0, 1e6, False),
+    "epochs": (1, 10_000, True),
+    "size": (8, 4096, True),
+    "batch_size": (1, 1_000_000, True),
+    "seed": (0, 2**32 - 1, True),
+    "log_every": (1, math.inf, True),
+}
+
+
+def look_up(settings: Settings, key: str):
+    """The value at a dotted key."""
+    value = settings
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def number(value, key: str) -> float:
+    """A number, or a fraction such as 1/9, as a float. Errors: anything else, exit 2."""
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        if isinstance(value, str) and value.count("/") == 1:
+            over, under = value.split("/")
+            return float(over) / float(under)
+        return float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise UserError(2, f"{key}={value}: must be a number or a fraction such as 1/9") from None
+
+
+def rate(value, key: str) -> float:
+    """A learning rate: finite, above 0, at most 1000. Errors: exit 2."""
+    x = number(value, key)
+    if not (math.isfinite(x) and 0 < x <= 1000):
+        raise UserError(2, f"{key}={value}: must be finite and > 0 (and at most 1000)")
+    return x
+
+
+def whole_or_auto(value, key: str, lowest: int) -> int | None:
+    """An integer of at least `lowest`, or None for 'auto'. Errors: exit 2."""
+    if value == "auto":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise UserError(2, f"{key}={value}: must be auto or a whole number >= {lowest}")
+    return value
+
+
+def check(settings: Settings) -> None:
+    """Refuse values that cannot be meant, each with its key and what is allowed. Errors: exit 2."""
+    for key, choices in CHOICES.items():
+        value = look_up(settings, key)
+        if value not in choices:
+            raise UserError(2, f"{key}={value}: must be one of {', '.join(choices)}; {nearest(value, choices)}")
+    for key, (low, high, inclusive) in RANGES.items():
+        value = look_up(settings, key)
+        if value is None:
+            continue
+        if not ((low <= value if inclusive else low < value) and value <= high):
+            upper = "" if high == math.inf else f" and <= {high}"
+            raise UserError(2, f"{key}={value}: must be {'>=' if inclusive else '>'} {low}{upper}")
+    shape = settings.scheduler.shape
+    for option in OPTIONS[shape]:
+        if getattr(settings.scheduler, option) is None:
+            raise UserError(2, f"scheduler.{option}=null: {shape} needs a number")
+    if settings.find.min_lr >= settings.find.max_lr:
+        raise UserError(2, f"find.min_lr={settings.find.min_lr}: must be below find.max_lr={settings.find.max_lr}")
+    if settings.scheduler.max_cycles is not None and settings.scheduler.max_cycles < settings.scheduler.cycles:
+        raise UserError(
+            2,
+            f"scheduler.max_cycles={settings.scheduler.max_cycles}: must be >= scheduler.cycles="
+            f"{settings.scheduler.cycles}",
+        )
+    for key in ("resize.sizes", "checklist"):
+        if not look_up(settings, key):
+            raise UserError(2, f"{key} is empty: it needs at least one entry")
+    steps = [number(size, "resize.sizes") for size in settings.resize.sizes]
+    if any(size <= 0 or (size > 1 and size != int(size)) for size in steps):
+        raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
+    whole_or_auto(settings.threads, "threads", 1)
+    whole_or_auto(settings.data.workers, "data.workers", 0)
+    rates_of(settings)
+
+
+def rates_of(settings: Settings) -> tuple[float | None, list[float] | None]:
+    """The rate of the last group (None: to be found) and the ratio of every group (None: one a layer, see `decay`).
+
+    `lr=[a, b, c]` is a rate of c with ratios [a/c, b/c, 1] and overrides `rates.ratios`. Errors: a list that does not
+    end in 1, an empty one, or no number, exit 2.
+    """
+    lr = settings.lr
+    if isinstance(lr, (list, tuple)):
+        if not lr:
+            raise UserError(2, "lr=[]: needs at least one rate")
+        values = [rate(value, "lr") for value in lr]
+        return values[-1], [value / values[-1] for value in values]
+    last = None if lr is None else rate(lr, "lr")
+    if settings.rates.split == "layer_decay":
+        if settings.rates.decay is None:
+            raise UserError(2, "rates.decay=null: rates.split=layer_decay needs a number such as 0.75")
+        return last, None
+    if not settings.rates.ratios:
+        raise UserError(2, f"rates.ratios={settings.rates.ratios}: needs at least one ratio, the last one 1")
+    ratios = [rate(value, "rates.ratios") for value in settings.rates.ratios]
+    if ratios[-1] != 1:
+        raise UserError(2, f"rates.ratios={settings.rates.ratios}: the last ratio must be 1 (earliest layers first)")
+    return last, ratios

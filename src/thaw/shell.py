@@ -1,0 +1,279 @@
+"""What people type, made into what Hydra takes, and what Hydra says, made into what people understand.
+
+Plain functions from words to words. Standard library only, so that a typing error is answered at once.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from hashlib import sha256
+from os.path import exists, expanduser
+from pathlib import Path
+
+from thaw.errors import UserError
+from thaw.explain import explain
+from thaw.help import (
+    QUOTED,
+    choices,
+    choices_of,
+    chosen,
+    depth,
+    experiments,
+    group_names,
+    help_text,
+    overrides_of,
+    phase_names,
+    schema,
+    split,
+)
+from thaw.schedules import OPTIONS
+from thaw.settings import Settings
+
+__all__ = ["Typed", "explain", "folder_name", "help_text", "no_effect", "tidy", "words"]
+
+PATHS = ("data.root", "backbone.weights", "store.dir", "wandb.dir", "init")
+TEXTS = ("name", "notes", "wandb.project", "wandb.entity")
+OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
+NOT_FILES = ("null", "none", "pretrained")  # words that a path may be instead
+
+FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help", "--hydra-help", "--version"}
+FLAGS |= {"-sc", "--shell-completion"}
+FLAGS_WITH_VALUE = {"-c": "job", "--cfg": "job", "-i": "all", "--info": "all"}  # and what it is where none is given
+FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-cn", "--config-name"))
+FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
+FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command line that Hydra takes, and what has to be known of it before Hydra starts."""
+
+    argv: list[str]
+    backbones: tuple[str, ...]  # those without a yaml: timm's names
+    notes: tuple[str, ...]  # what to tell the user
+    multirun: bool  # a sweep: -m, or an experiment that starts one
+
+
+def tidy(argv: list[str], conf: Path) -> Typed:
+    """The typed arguments in the form that Hydra takes.
+
+    Flags go to the front; paths and free text are quoted, `~` expanded; `data.root` implies the groups that pictures of
+    one's own need, unless they were chosen. Errors: what is no setting, exit 2 with the nearest that is.
+    """
+    flags, rest = flags_and_rest(argv)
+    typed = [split(arg) for arg in glue(rest)]
+    for before, this in zip([None, *typed], typed, strict=False):
+        refuse_bare(before, this, conf)
+    recipes = experiments(typed, conf)
+    multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
+    multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
+    notes, phases = [], phase_names(rest, conf)
+    typed = [tidy_one(*parts, phases, multirun, notes) for parts in typed]
+    typed += [("", group, choice) for group, choice in implied(typed, recipes, conf, notes)]
+    wanted = chosen(typed, recipes).get("backbone", [])
+    backbones = [name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name != "null"]
+    unknown = dict.fromkeys(name for name in backbones if not (conf / "backbone" / f"{name}.yaml").is_file())
+    return Typed(flags + [join(*parts) for parts in typed], tuple(unknown), tuple(notes), multirun)
+
+
+def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and the other arguments. Errors: an unknown flag, exit 2."""
+    flags, rest, todo = [], [], [arg.strip() for arg in argv if arg.strip() not in ("", "--")]
+    while todo:
+        arg = todo.pop(0)
+        name, equals, value = arg.partition("=")
+        if not re.match(r"--?[A-Za-z]", arg):
+            rest.append(arg)
+        elif name in FLAGS and not equals:
+            flags.append(name)
+        elif name in FLAGS_WITH_VALUE:
+            default = FLAGS_WITH_VALUE[name]
+            if not equals and todo and (default is None or todo[0] in FLAG_VALUES):
+                value = todo.pop(0)
+            if not (value or default):
+                raise UserError(2, f"{name} needs a value; --help explains")
+            flags += [name, expanduser(value or default)]
+        else:
+            setting = f"{name.lstrip('-').replace('-', '_')}={value or 'VALUE'}"
+            raise UserError(2, f"{arg}: no such flag; settings are written without dashes: {setting}")
+    return flags, rest
+
+
+def glue(args: list[str]) -> list[str]:
+    """Join what spaces tore apart: `lr=[1e-4,` `1e-3]`, `seed=0,` `1` and `lr` `=` `0.1`."""
+    out = []
+    for arg in args:
+        before = out[-1] if out else ""
+        _, key, value = split(before)
+        if before and ((arg.startswith("=") and value is None) or (value == "" and "=" not in arg)):
+            out[-1] += arg
+        elif value and key not in PATHS + TEXTS and "=" not in arg and (value.endswith(",") or depth(value) > 0):
+            out[-1] += " " + arg
+        else:
+            out.append(arg)
+    return out
+
+
+def join(sign: str, key: str, value: str | None) -> str:
+    return f"{sign}{key}" if value is None else f"{sign}{key}={value}"
+
+
+def refuse_bare(before: tuple | None, this: tuple, conf: Path) -> None:
+    """Errors: an argument that sets nothing, exit 2 with what was probably meant."""
+    sign, key, value = this
+    arg = join(*this)
+    if value is not None and key:
+        return
+    if sign == "~" and re.fullmatch(r"\w[\w./]*", key) and "/" not in key.removeprefix("hydra/"):
+        return
+    if value is not None:
+        raise UserError(2, f"{arg}: a setting needs a name before the =")
+    if before and before[1] in PATHS + TEXTS:
+        advice = f"a value with spaces needs quotes: '{join(*before)} {arg}'"
+        raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
+    if "/" in arg or arg in ("~", ".", "..") or exists(arg):
+        raise UserError(2, f"{arg}: is it a folder of pictures? 'data.root={arg}'")
+    groups = [group for group in ("experiment", *group_names(conf)) if arg in choices_of(group, conf)]
+    if groups:
+        raise UserError(2, f"{arg}: did you mean {' or '.join(f'{group}={arg}' for group in groups)}?")
+    raise UserError(2, f"{arg}: is no setting; they are written key=value, --help lists them")
+
+
+def tidy_one(sign, key, value, phases: list[str], multirun: bool, notes: list[str]) -> tuple[str, str, str | None]:
+    """One setting in Hydra's words."""
+    if key.startswith("hydra") or sign == "~":
+        return sign, key, value
+    # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
+    entry = next((key.removeprefix(f"{name}.") for name in OPEN if key.startswith(f"{name}.")), None)
+    new = entry and (sign or value.startswith("{") or key.startswith("augment") or entry.split(".")[0] in phases)
+    sign = "++" if new else ""
+    if key in PATHS:
+        value = quoted_path(key, value, multirun, notes)
+    elif key in TEXTS and value != "null":
+        value = value if re.fullmatch(QUOTED, value) else quote(value)
+    elif key == "monitor":
+        value = re.sub(r"\bval(idation)?/", "valid/", value)
+    return sign, key, value
+
+
+def quote(text: str) -> str:
+    """Quoted as Hydra's grammar wants it, where it needs quotes."""
+    plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
+    if plain or "${" in text:
+        return text
+    # Backslashes count as escapes only before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
+
+
+def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
+    """A path, or several of a sweep, `~` expanded and quoted where needed. Errors: an empty one, exit 2.
+
+    A comma in a sweep belongs to the path where that exists as a whole, or where not all its parts do.
+    """
+    if not value:
+        raise UserError(2, f"{key} is empty; give {key}={'FOLDER' if key == 'data.root' else 'PATH'}")
+    if re.fullmatch(rf"{QUOTED}(\s*,\s*{QUOTED})*", value):
+        return re.sub(r"(?<=['\"])~[^/'\"]*", lambda m: expanduser(m[0]), value)
+    if multirun and re.match(r"(choice|glob|shuffle|sort)\(", value):
+        return value
+    whole, parts = expanduser(value), [expanduser(part.strip()) for part in value.split(",")]
+    if multirun and len(parts) > 1:
+        if not exists(whole) and all(part in NOT_FILES or exists(part) for part in parts):
+            return ",".join(map(quote, parts))
+        notes.append(f"{key}={value} is taken as one path, not as a sweep")
+    return quote(whole)
+
+
+def implied(typed, recipes: list[str], conf: Path, notes: list[str]) -> list[tuple[str, str]]:
+    """The groups that follow from `data.root` or from data of one's own. Errors: a table where none is read, exit 2."""
+    groups, out = chosen(typed, recipes), []
+    root = [value for _, key, value in typed if key == "data.root" and value != "null"]
+    if root and "data" not in groups:
+        kind = "csv" if root[-1].strip("'\"").lower().endswith(".csv") else "folder"
+        if not (conf / "data" / f"{kind}.yaml").is_file():
+            raise UserError(2, f"data.root={root[-1]}: no tables yet; give data.root=FOLDER with a folder a class")
+        out.append(("data", kind))
+    if {*groups.get("data", []), *(kind for _, kind in out)} in ({"folder"}, {"csv"}):
+        own = {"backbone": "resnet50", "augment": "standard"}
+        out += [(group, choice) for group, choice in own.items() if group not in groups]
+    if out:
+        why = "data.root" if root else f"data={groups['data'][0]}"
+        notes.append(f"{why} implies {' '.join(f'{group}={choice}' for group, choice in out)}")
+    return out
+
+
+def no_effect(overrides: list[str], settings: Settings) -> list[str]:
+    """A line for each setting that was typed and that the choices made do not read."""
+    shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
+    many = isinstance(lr, (list, tuple))
+    why = {f"scheduler.{name}": f"scheduler={shape}" for names in OPTIONS.values() for name in names}
+    for name in OPTIONS[shape]:
+        del why[f"scheduler.{name}"]
+    if settings.optimizer.name == "adamw":
+        why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
+    if settings.optimizer.name == "sgd":
+        why["optimizer.betas"] = "optimizer=sgd"
+    if split_ == "layer_decay":
+        why["rates.ratios"] = "rates.split=layer_decay"
+    else:
+        why["rates.decay"] = f"rates.split={split_}"
+    if many:
+        why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
+    if settings.data.kind != "shapes":
+        why["data.detail"] = f"data={settings.data.kind}"
+    if settings.data.kind in ("digits", "shapes"):
+        why["data.root"] = f"data={settings.data.kind}"
+    if settings.augment.crop == "whole":
+        why["augment.scale"] = "augment.crop=whole"
+    if lr is not None:
+        why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
+    typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
+    return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
+
+
+UNNAMED = ("name", "notes", "tags", "wandb", "hydra/launcher", "hydra.launcher")  # say nothing of what is trained
+
+
+def within(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def words(overrides: list[str]) -> str:
+    """The settings that were typed as a short readable name, in their order."""
+    typed = [p for p in overrides_of(overrides) if not within(p[1], (*UNNAMED, "store", "hydra", "plan_only", "fresh"))]
+    return " · ".join(word(*parts) for parts in typed)
+
+
+def word(sign: str, key: str, value: str | None) -> str:
+    name = ".".join(key.split(".")[1:]).replace(".", " ") if key.startswith("checklist.") else key.split(".")[-1]
+    if sign == "~":
+        return f"no {name}"
+    value = ",".join(choices(value.replace("[", "").replace("]", "")))
+    if key in PATHS:
+        return ",".join(Path(part).name or part for part in value.split(","))
+    if value.lower() in ("true", "false"):
+        return name if value.lower() == "true" else f"no {name}"
+    if key == "experiment" or is_group(key):
+        return value
+    return {"lr_factor": f"lr×{value}", "seed": f"s{value}"}.get(key, f"{name} {value}")
+
+
+def is_group(key: str) -> bool:
+    hint = schema().get(key)
+    return is_dataclass(hint) or key == "checklist"
+
+
+def folder_name(argv: list[str], when: datetime, multirun: bool) -> str:
+    """The folder of a run, `<date>_<time>_<name>`; that of a sweep ends in a hash that the same sweep always has."""
+    typed = overrides_of(argv)
+    given = [value for _, key, value in typed if key == "name" and value not in (None, "", "null")]
+    text = choices(given[-1])[0] if given else words(argv)
+    text = re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", text.replace("×", "x")))
+    name = f"{when:%Y-%m-%d_%H-%M-%S}_{text[:60].strip('-.') or 'default'}"
+    if not multirun:
+        return name
+    same = sorted(join(*parts) for parts in typed if not within(parts[1], UNNAMED))
+    return f"{name}_{sha256(chr(10).join(same).encode()).hexdigest()[:8]}"

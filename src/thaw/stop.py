@@ -1,0 +1,70 @@
+"""'Until over-fitting': a pure rule over what the ends of the cycles recorded. Standard library only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CLEARLY = 2.0  # standard errors
+
+
+@dataclass(frozen=True)
+class CycleEnd:
+    """What validation found at the end of a cycle: a loss for every picture, always in the same order."""
+
+    train_loss: float  # mean over the cycle's last epoch; infinite where nothing was trained yet
+    valid_losses: Sequence[float]
+    final_size: bool  # whether the cycle was trained at the size validation uses
+
+    @property
+    def valid_loss(self) -> float:
+        """The mean; a loss that is not finite is the worst there is."""
+        mean = math.fsum(self.valid_losses) / len(self.valid_losses)
+        return mean if math.isfinite(mean) else math.inf
+
+
+@dataclass(frozen=True)
+class Verdict:
+    go_on: bool
+    best: int  # index of the cycle end with the lowest validation loss, the earliest of equals
+    because: str  # one line
+
+
+def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard error of a - b, picture by picture."""
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    n = len(differences)
+    mean = math.fsum(differences) / n
+    if n < 2 or not math.isfinite(mean):
+        return mean, math.inf if math.isfinite(mean) else 0.0
+    variance = math.fsum((d - mean) ** 2 for d in differences) / (n - 1)
+    return mean, math.sqrt(variance / n)
+
+
+def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
+    """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
+
+    Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle exceeds two
+    standard errors, while the training loss of the cycle fell. It is not judged before a cycle was trained at the final
+    size. Up to `budget` cycles are trained unless it is seen; from then on, up to `most`, only while the last cycle
+    clearly improved on the best before it, by the same two standard errors.
+    """
+    best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
+    last, n = cycles[-1], len(cycles)
+    if not any(cycle.final_size for cycle in cycles) and n < most:
+        return Verdict(n < budget, best, f"all {n} planned cycles trained, none at the final size")
+    earlier = [before, *cycles[:-1]]
+    reference = min(earlier, key=lambda cycle: cycle.valid_loss)
+    mean, error = paired(last.valid_losses, reference.valid_losses)
+    change = f"{mean:+.4f} ± {error:.4f} a picture"
+    fell = last.train_loss < (cycles[-2].train_loss if n > 1 else before.train_loss)
+    if n > 1 and fell and mean > CLEARLY * error:
+        return Verdict(
+            False, best, f"over-fitting: validation loss {change} against the best cycle, training loss fell"
+        )
+    if n >= most:
+        return Verdict(False, best, f"all {n} cycles trained that the plan allows, the last one {change}")
+    if n >= budget and not (math.isinf(reference.valid_loss) or mean < -CLEARLY * error):
+        return Verdict(
+            False, best, f"the budget of {budget} cycles is used and the last one did not clearly improve ({change})"
+        )
+    return Verdict(True, best, f"validation loss {change} against the best before")

@@ -1,0 +1,267 @@
+"""thaw's entry point: what was typed -> composed -> plain dataclasses -> the plan -> the run.
+
+python src/train.py --help lists what can be typed. Heavy imports (torch, timm, wandb) come only after the plan is
+printed, so that a wrong word or a plan costs a second.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+
+from thaw import plan, shell
+from thaw.errors import UserError
+from thaw.progress import say
+from thaw.settings import Settings
+from thaw.store import Store
+
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
+OUTPUTS = ROOT / "outputs"
+GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
+
+
+def main() -> int:
+    """Run what was typed; the exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(shell.help_text(CONF))
+        return 0
+    # Hydra then raises what goes wrong while composing instead of printing it and leaving.
+    wants_traces = os.environ.setdefault("HYDRA_FULL_ERROR", "thaw") != "thaw"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        typed = shell.tidy(sys.argv[1:], CONF)
+        for note in typed.notes:
+            say(f"note: {note}")
+        return compose_and_run(typed)
+    except UserError as error:
+        return refused(error)
+    except KeyboardInterrupt:
+        print("stopped (signal 2)", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if wants_traces:
+            raise
+        if "hydra" in type(error).__module__ or "omegaconf" in type(error).__module__:
+            return refused(shell.explain(error, sys.argv[1:], CONF))
+        return refused(internal(error))
+
+
+def compose_and_run(typed: shell.Typed) -> int:
+    """Hand the command line to Hydra, which composes the configuration and starts one job or a sweep of them.
+
+    A job never raises what is a failure of its own: its status.json says it, so that no launcher loses the others. The
+    exit code is that of the first that failed.
+    """
+    import hydra
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store("schema", Settings)
+    ConfigStore.instance().store("local", {})  # stands in where there is no conf/local.yaml
+    for name in typed.backbones:  # any timm name is a choice
+        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
+        ConfigStore.instance().store(name, node, group="backbone")
+    folder = (
+        OUTPUTS
+        / ("multirun" if typed.multirun else "runs")
+        / shell.folder_name(typed.argv, datetime.now(), typed.multirun)
+    )
+    folder = unused(folder)
+    os.environ["THAW_FOLDER"] = str(folder)
+    sys.argv[1:] = typed.argv
+    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
+    if ends:
+        say(f"sweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
+    elif (folder / "status.json").exists():
+        ends = [json.loads((folder / "status.json").read_text())]
+    return next((end["code"] for end in ends if end["state"] == "failed"), 0)
+
+
+def by_number(file: Path) -> tuple:
+    name = file.parent.name
+    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
+
+
+def unused(folder: Path) -> Path:
+    """The folder, or where it exists (two starts in one second) the first free name after it."""
+    names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+def job(cfg) -> float | None:
+    """One job: the composed configuration made into a plan and carried out; the value of `monitor`, for sweepers."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    hydra_ = HydraConfig.get()
+    folder = Path(hydra_.runtime.output_dir)
+    overrides = list(hydra_.overrides.task)
+    about = {"overrides": overrides, "command": command(overrides), "commit": commit()}
+    status(folder, state="running", pid=os.getpid(), **about)
+    try:
+        settings = OmegaConf.to_object(cfg)
+        check_and_place(settings)
+        for line in shell.no_effect(overrides, settings):
+            say(f"warning: {line}")
+        sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
+        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
+        result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
+    except KeyboardInterrupt:
+        status(folder, state="failed", code=130, line="stopped (signal 2)", **about)
+        raise
+    except Exception as error:
+        if not isinstance(error, UserError):
+            with (folder / "train.log").open("a") as log:
+                log.write(traceback.format_exc())
+            error = internal(error, folder / "train.log")
+        status(folder, state="failed", code=refused(error), line=error.line, **about)
+        return None
+    status(folder, state="done", **about)
+    return result.get("best/" + settings.monitor.removeprefix("valid/")) if result else None
+
+
+def check_and_place(settings: Settings) -> None:
+    """Paths of our own outputs are anchored to the repository wherever the command is started."""
+    settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
+    settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
+
+
+def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
+    """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
+    store = Store(Path(settings.store.dir), say)
+    planned = plan.plan(settings, plan.known_facts(settings, store.recall))
+    text = plan.table(planned, settings)
+    say(text)
+    (folder / "plan.txt").write_text(text)
+    from thaw import report
+
+    report.plan_png(plan.timeline(planned, settings.find.steps), folder / "plan.png")
+    if settings.plan_only:
+        say(f"plan only: {shown(folder)}/plan.txt, plan.png")
+        return None
+    link("latest", folder if sweep is None else folder.parent)
+
+    from thaw import track
+    from thaw.run import run
+
+    identity = track.Identity(
+        id=plan.digest(
+            [sweep or "single", folder.name, about["overrides"], datetime.now().isoformat() if sweep is None else ""]
+        ),
+        name=settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
+        group=(settings.name or sweep) if sweep else None,
+        tags=(settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
+        notes=settings.notes,
+        config={
+            "cfg": config,
+            **{f"choice.{group}": choice for group, choice in choices.items()},
+            "setting": shell.words([o for o in about["overrides"] if not o.startswith(("seed=", "data.fold="))])
+            or "default",
+            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "size", "batch_size")},
+            **{key: about[key] for key in ("commit", "command")},
+            "folder": shown(folder),
+        },
+    )
+    tracker = track.open_tracker(folder, settings.wandb, identity, say)
+    try:
+        result = run(settings, folder, tracker.log) | about | {"wandb_id": identity.id, "versions": versions()}
+    except BaseException as error:
+        tracker.finish({}, error.code if isinstance(error, UserError) else 1)
+        raise
+    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    report.run_report(folder, picture_of(settings))
+    sync = tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
+    summary(result, folder, sync)
+    return result
+
+
+def picture_of(settings: Settings):
+    return lambda path: None
+
+
+def summary(result: dict, folder: Path, sync: str | None) -> None:
+    """The closing lines: what each phase bought, how good the result is, where it lies."""
+    names = [key.split("/")[1] for key in result if key.startswith("phase/") and key.endswith("/accuracy")]
+    rows = [
+        (
+            name,
+            f"{result[f'phase/{name}/accuracy']:.2%}",
+            f"{result[f'phase/{name}/loss']:.4f}",
+            f"{result[f'phase/{name}/lr']:.3g}",
+            str(result[f"phase/{name}/epochs"]),
+            f"{result[f'phase/{name}/seconds']:.1f}",
+        )
+        for name in names
+    ]
+    say()
+    for line in plan.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
+        say(line)
+    test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
+    say(
+        f"\nbest: validation {result['best/accuracy']:.2%}{test} ({result['best/phase']}), {result['cost/seconds']:.1f} s"
+    )
+    say(f"look: {shown(folder)}/report.html   use: python scripts/predict.py {shown(folder)} PICTURES")
+    if sync:
+        say(f"W&B, once logged in: {sync}")
+
+
+def versions() -> dict:
+    from importlib.metadata import version
+
+    return {
+        name: version(name)
+        for name in ("torch", "timm", "albumentations", "opencv-python-headless", "hydra-core", "wandb")
+    }
+
+
+def status(folder: Path, **fields) -> None:
+    """status.json: running, done, or failed with code and line."""
+    temporary = folder / "status.json.tmp"
+    temporary.write_text(json.dumps(fields, indent=1))
+    temporary.replace(folder / "status.json")
+
+
+def link(name: str, target: Path) -> None:
+    """outputs/NAME points at the newest run or sweep."""
+    path = OUTPUTS / name
+    temporary = OUTPUTS / f".{name}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.relative_to(OUTPUTS) if target.is_relative_to(OUTPUTS) else target)
+    temporary.replace(path)
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def command(overrides: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["python", "src/train.py", *overrides])
+
+
+def commit() -> str | None:
+    done = subprocess.run(
+        ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
+    )
+    return done.stdout.strip() or None
+
+
+def internal(error: Exception, log: Path | None = None) -> UserError:
+    """Our own bug as a line."""
+    where = f"; full trace in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the trace"
+    return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
+
+
+def refused(error: UserError) -> int:
+    print(f"error: {error.line}", file=sys.stderr)
+    return error.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""One decoder: which bytes are pictures, which pixels they give, and why the others are refused."""
+
+import io
+import struct
+import time
+import zlib
+from contextlib import suppress
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.data.decode import BadPicture, decode, has_frames
+
+COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
+PICTURE = Image.fromarray(PIXELS)
+LOSSLESS = ("PNG", "TIFF", "BMP", "PPM")
+UNTURN = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the orientation undoes
+
+
+def encode(picture, format, **options):
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def refused(data, **options):
+    with pytest.raises(BadPicture) as caught:
+        decode(data, **options)
+    assert caught.value.reason and "\n" not in caught.value.reason
+    return caught.value.reason
+
+
+def difference(a, b):
+    assert a.shape == b.shape and a.dtype == b.dtype == np.uint8
+    return np.abs(a.astype(int) - b).mean()
+
+
+def png(width, height, *, depth=8, kind=0, data=b"", extra=b""):
+    def chunk(name, body):
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("format", LOSSLESS)
+def test_lossless_formats_give_the_pixels_back(format):
+    pixels = decode(encode(PICTURE, format))
+    assert np.array_equal(pixels, PIXELS) and pixels.flags.c_contiguous and pixels.flags.writeable
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "GIF"])
+def test_lossy_formats_come_close(format):
+    assert difference(decode(encode(PICTURE, format)), PIXELS) < 10
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_jpeg_is_as_pillow_sees_it(options):
+    data = encode(PICTURE, "JPEG", **options)
+    assert difference(decode(data), np.asarray(Image.open(io.BytesIO(data)))) < 1
+
+
+def test_grey_jpeg_has_three_equal_channels():
+    pixels = decode(encode(PICTURE.convert("L"), "JPEG"))
+    assert pixels.shape == (60, 80, 3) and np.ptp(pixels, axis=2).max() == 0
+
+
+@pytest.mark.parametrize("ink", ["CMYK", "YCbCr"])
+def test_other_colours_of_jpeg(ink):
+    data = encode(PICTURE.convert(ink), "JPEG", quality=95)
+    assert difference(decode(data), PIXELS) < 5
+    assert np.array_equal(decode(data), decode(data))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_upright(format, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = PICTURE.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else PICTURE
+    exact = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
+    pixels = decode(encode(turned, format, exif=exif, **exact.get(format, {})))
+    assert difference(pixels, PIXELS) < 3 and pixels.flags.c_contiguous
+
+
+def test_broken_exif_does_not_matter():
+    data = encode(PICTURE, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff\xff\xff")
+    assert difference(decode(data), PIXELS) < 10
+
+
+def test_sixteen_bit_grey_is_scaled():
+    grey = np.full((40, 50), 110 * 257, np.uint16)
+    grey[0, :3] = 0, 65535, 128  # the last is nearest to 0
+    for suffix in (".png", ".tiff"):
+        pixels = decode(cv2.imencode(suffix, grey)[1].tobytes())
+        assert abs(pixels.mean() - 110) < 1 and pixels[0, :3, 0].tolist() == [0, 255, 0]
+
+
+def test_sixteen_bit_colour_is_scaled():
+    deep = cv2.cvtColor(PIXELS, cv2.COLOR_RGB2BGR).astype(np.uint16) * 257
+    for suffix in (".png", ".tiff"):
+        assert np.array_equal(decode(cv2.imencode(suffix, deep)[1].tobytes()), PIXELS)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+def test_transparency_is_white(mode, format):
+    picture = Image.new(mode, (8, 8), (10, 10, 10, 0) if mode == "RGBA" else (10, 0))
+    picture.paste((10, 10, 10, 128) if mode == "RGBA" else (10, 128), (0, 0, 8, 4))
+    pixels = decode(encode(picture, format, **({"lossless": True} if format == "WEBP" else {})))
+    assert pixels[4:].min() == 255 and abs(pixels[:4].mean() - 132) < 1
+
+
+def test_transparent_colours_are_white():
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 200, 0, 0])
+    palette.putpixel((0, 0), 0)
+    for data in (encode(palette, "PNG", transparency=0), encode(palette, "GIF", transparency=0)):
+        assert decode(data)[0, :2].tolist() == [[255, 255, 255], [200, 0, 0]]
+    for mode, colour in (("L", 7), ("RGB", (7, 7, 7))):
+        picture = Image.new(mode, (4, 4), 0)
+        picture.putpixel((0, 0), colour)
+        assert decode(encode(picture, "PNG", transparency=colour))[0, :2, 0].tolist() == [255, 0]
+    trns = struct.pack(">I", 2) + b"tRNS" + b"\x01\x01" + struct.pack(">I", zlib.crc32(b"tRNS\x01\x01"))
+    deep = png(2, 1, depth=16, data=b"\0\x01\x01\x01\x02", extra=trns)
+    assert decode(deep)[0, :, 0].tolist() == [255, 1]
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
+def test_the_first_frame_is_taken_and_the_others_noticed(format):
+    first = encode(PICTURE, format)
+    data = encode(PICTURE, format, save_all=True, append_images=[PICTURE.rotate(180)])
+    assert difference(decode(data), decode(first)) < 10
+    assert has_frames(data) and not has_frames(first)
+
+
+def test_a_phone_picture_with_a_second_one_inside_is_one_picture():
+    data = encode(PICTURE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)])
+    assert np.array_equal(decode(data), decode(encode(PICTURE, "JPEG"))) and not has_frames(data)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_thirty_two_bits_are_refused_with_the_mode(mode):
+    assert f"mode {mode}" in refused(encode(PICTURE.convert(mode), "TIFF"))
+
+
+def test_float_colour_is_refused():
+    refused(cv2.imencode(".tiff", PIXELS.astype(np.float32))[1].tobytes())
+
+
+def test_negative_sixteen_bit_tiff_is_refused():
+    picture = Image.fromarray(np.full((4, 4), 1000, np.uint16))
+    assert "negative" in refused(encode(picture, "TIFF", tiffinfo={262: 0}))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG"])
+def test_bombs_are_refused_from_the_header(format):
+    data = encode(Image.new("RGB", (1200, 900)), format)
+    header = data if format in ("GIF", "TIFF", "WEBP") else data[:1000]  # these need the whole file
+    assert refused(header, max_pixels=1_000_000) == "1.08 Mpx > data.max_pixels 1 Mpx"
+
+
+def test_a_bomb_beyond_pillows_own_limit():
+    began = time.perf_counter()
+    assert refused(png(14_250, 14_250)) == "203.1 Mpx > data.max_pixels 64 Mpx"
+    assert "data.max_pixels" in refused(png(2**31 - 1, 2**31 - 1))
+    assert time.perf_counter() - began < 0.1
+    assert decode(png(14_250, 1, data=bytes(14_251))).shape == (1, 14_250, 3)
+    assert "> data.max_pixels 0.0047 Mpx" in refused(encode(PICTURE, "JPEG"), max_pixels=4_700)
+
+
+@pytest.mark.parametrize("ink", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_truncated_jpeg_is_refused(ink, progressive):
+    preview = encode(PICTURE.resize((16, 12)), "JPEG")  # has an end marker of its own
+    data = encode(PICTURE.convert(ink), "JPEG", progressive=progressive, comment=preview)
+    assert decode(data).shape == (60, 80, 3)
+    for left in [1, 2, 3, 20, *range(21, len(data) - 2, 97)]:
+        refused(data[:-left])
+    assert "truncated" in refused(data[:-20])
+
+
+def test_bytes_after_the_end_of_a_jpeg_are_no_fault():
+    data = encode(PICTURE, "JPEG")
+    assert np.array_equal(decode(data + bytes(99) + b"\xff\xda\xff\xd8"), decode(data))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"])
+def test_other_truncated_files_are_refused(format):
+    data = encode(PICTURE, format)
+    for left in [5, 20, *range(21, len(data), max(1, len(data) // 40))]:
+        refused(data[:-left])
+
+
+def test_png_with_any_flipped_byte_of_a_picture_is_refused():
+    data = bytearray(encode(PICTURE, "PNG"))
+    for i in [*range(0, 60), *range(60, len(data) - 12, 211)]:
+        data[i] ^= 0x10
+        refused(bytes(data))
+        data[i] ^= 0x10
+    decode(bytes(data))
+
+
+def test_flipped_bytes_of_a_jpeg_never_give_anything_but_pixels_or_a_reason():
+    data = bytearray(encode(PICTURE, "JPEG"))
+    for i in range(0, len(data), 7):
+        data[i] ^= 0xFF
+        with suppress(BadPicture):
+            assert decode(bytes(data)).dtype == np.uint8
+        data[i] ^= 0xFF
+
+
+def test_what_is_no_picture():
+    assert refused(b"") == "empty file"
+    assert "<!DOCTYP" in refused(b"<!DOCTYPE html><html></html>")
+    refused(b"\xff\xd8")
+    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
+def test_thin_pictures_are_pictures(size):
+    for format in ("PNG", "JPEG"):
+        assert decode(encode(Image.new("RGB", size), format)).shape == (size[1], size[0], 3)

@@ -1,0 +1,506 @@
+"""A folder of pictures becomes a table, or one line that says what is wrong with it."""
+
+import io
+import os
+import shutil
+import tempfile
+import unicodedata
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thaw.data import scan as scanning
+from thaw.data.scan import SPLITS, read, scan
+from thaw.errors import UserError
+
+TRAIN, VALID, TEST = range(3)
+
+
+def picture(number, format="PNG", size=(8, 6), **options):
+    """The bytes of a picture that no other number gives."""
+    file = io.BytesIO()
+    Image.frombytes("RGB", size, np.random.default_rng(number).bytes(size[0] * size[1] * 3)).save(
+        file, format, **options
+    )
+    return file.getvalue()
+
+
+NUMBERS = count(100)
+
+
+def put(path, data=None):
+    """A file, by default a picture like no other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(next(NUMBERS)) if data is None else data)
+    return path
+
+
+def folder(root, **pictures):
+    """Class folders, each with so many pictures, none alike; '__' in a name is a '/'."""
+    for name, n in pictures.items():
+        for i in range(n):
+            put(root / name.replace("__", "/") / f"{i}.png")
+    return root
+
+
+def both(root, train=4, valid=2):
+    return folder(root, train__a=train, train__b=train, valid__a=valid, valid__b=valid)
+
+
+def refused(root, code=3, **options):
+    with pytest.raises(UserError) as caught:
+        scan(root, **options)
+    assert caught.value.code == code and "\n" not in caught.value.line and len(caught.value.line) <= 200
+    return caught.value.line
+
+
+def noted(table, text):
+    return any(text in note for note in table.notes)
+
+
+def sides(table):
+    return dict(zip(table.paths, table.splits.tolist(), strict=True))
+
+
+# ---- what a sound folder gives
+
+
+def test_two_splits_with_a_folder_each(tmp_path):
+    table = scan(both(tmp_path))
+    assert len(table) == 12 and table.classes == ("a", "b") and table.root == str(tmp_path)
+    assert list(table.paths) == sorted(table.paths) and table.bad == () and table.notes == ()
+    for path, label, split in zip(table.paths, table.labels, table.splits, strict=True):
+        assert path.startswith(f"{SPLITS[split]}/{table.classes[label]}/")
+    assert (table.labels.dtype, table.splits.dtype, table.sizes.dtype) == (np.int64, np.uint8, np.int64)
+    assert set(table.heights.tolist()) == {6} and set(table.widths.tolist()) == {8}
+    assert table.sizes[0] == len(read(table, 0)) and len(set(table.hashes)) == 12
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Val", "valid"])
+def test_names_of_the_validation_folder(tmp_path, name):
+    root = folder(tmp_path, train__a=2, train__b=2, **{f"{name}__a": 1, f"{name}__b": 1}, test__a=1)
+    table = scan(root)
+    assert np.bincount(table.splits).tolist() == [4, 2, 1]
+    assert noted(table, "classes without pictures in test: 'b'")
+
+
+def test_two_validation_folders_are_refused(tmp_path):
+    folder(tmp_path, train__a=1, train__b=1, val__a=1, val__b=1, valid__a=1, valid__b=1)
+    assert "'val', 'valid'" in refused(tmp_path)
+
+
+def test_train_without_valid_is_divided_and_test_is_not(tmp_path):
+    table = scan(folder(tmp_path, train__a=20, train__b=20, test__a=3, test__b=3))
+    assert all((split == TEST) == path.startswith("test/") for path, split in sides(table).items())
+    shutil.rmtree(tmp_path / "test")
+    assert sides(scan(tmp_path)).items() <= sides(table).items() and (table.splits == VALID).any()
+
+
+def test_folders_inside_a_class_belong_to_it(tmp_path):
+    table = scan(folder(tmp_path, a=2, a__deep__er=2, b=2))
+    assert table.classes == ("a", "b") and (table.labels == 0).sum() == 4
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    assert scan(folder(tmp_path, train=2, car=2)).classes == ("car", "train")
+    assert scan(folder(tmp_path / "b", valid=2, invalid=2)).classes == ("invalid", "valid")
+
+
+def test_picture_by_content_whatever_its_name(tmp_path):  # 30
+    root = both(tmp_path)
+    put(root / "train/a/x.jpg")
+    put(root / "train/a/y.PNG", picture(98, "JPEG"))
+    assert len(scan(root)) == 14
+
+
+# ---- the division by content
+
+
+def test_division_is_a_function_of_content(tmp_path):
+    root = folder(tmp_path, a=60, b=60)
+    before = scan(root)
+    assert 10 <= (before.splits == VALID).sum() <= 38
+    for i, path in enumerate(before.paths):  # names and order do not matter
+        os.rename(root / path, root / path.replace(f"/{path[2:]}", f"/{(i * 37) % 120}-{path[2:]}"))
+    after = scan(root)
+    assert dict(zip(before.hashes, before.splits.tolist(), strict=True)) == dict(
+        zip(after.hashes, after.splits.tolist(), strict=True)
+    )
+    folder(root, c=30)
+    for i in range(60):
+        put(root / f"a/new-{i}.png")
+    more = sides(scan(root))
+    assert {path: more[path] for path in sides(after)} == sides(after)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.99])
+def test_every_class_is_on_both_sides(tmp_path, share):
+    table = scan(folder(tmp_path, a=2, b=3, c=40), valid=share)
+    for label in range(3):
+        assert set(table.splits[table.labels == label].tolist()) == {TRAIN, VALID}
+
+
+def test_equal_pictures_stay_together(tmp_path):
+    root = folder(tmp_path, a=6, b=6)
+    for i in range(6):
+        shutil.copy(root / f"a/{i}.png", root / f"b/copy-{i}.png")
+    for share in (0.05, 0.5, 0.95):
+        table = scan(root, valid=share)
+        assert len({(h, s) for h, s in zip(table.hashes, table.splits.tolist(), strict=True)}) == 12
+        assert noted(table, "6 pictures have copies in another class") and noted(table, "6 pictures are byte-equal")
+        assert VALID in table.splits[table.labels == 1]  # b has contents of its own to give
+
+
+def test_a_class_with_one_picture_is_train(tmp_path):  # 47
+    table = scan(folder(tmp_path, a=5, b=1))
+    assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without pictures in valid: 'b'")
+    assert "no picture is left for validation" in refused(folder(tmp_path / "c", a=1, b=1))
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, 20, float("nan")])
+def test_share_of_validation(tmp_path, share):
+    assert "data.valid" in refused(tmp_path, code=2, valid=share)
+
+
+def test_limit_is_in_proportion_and_stable(tmp_path):
+    root = folder(tmp_path, a=40, b=20, c=2)
+    table = scan(root, limit=20)
+    assert len(table) == 20 and np.bincount(table.labels).tolist() == [12, 6, 2]
+    assert table.paths == scan(root, limit=20).paths
+    assert set(scan(root, limit=10).paths) < set(table.paths)
+    assert scan(root, limit=999).paths == scan(root).paths
+    assert "data.limit=5" in refused(root, code=2, limit=5)
+
+
+def test_limit_reads_only_what_it_takes(tmp_path, monkeypatch):
+    opened, real = [], scanning._judge
+    monkeypatch.setattr(scanning, "_judge", lambda *a: opened.append(a) or real(*a))
+    scan(both(tmp_path), limit=6)
+    assert len(opened) == 6
+
+
+# ---- roots and classes that are refused
+
+
+@contextmanager
+def as_nobody():
+    """Without the rights of root, who may read everything."""
+    if user := os.geteuid():
+        yield
+    else:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+
+@pytest.fixture
+def public():
+    """A folder that nobody may look into too."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def test_four_roots_four_lines(public):  # 23
+    (public / "file").write_text("")
+    (public / "empty").mkdir()
+    both(public / "shut").chmod(0)
+    with as_nobody():
+        lines = [refused(public / name) for name in ("none", "file", "empty", "shut")]
+    for line, words in zip(lines, ("does not exist", "is a file", "is empty", "Permission denied"), strict=True):
+        assert words in line and "data.root" in line
+    (public / "shut").chmod(0o755)
+    (public / "shut/train/a").chmod(0)
+    with as_nobody():
+        assert "the folder 'train/a'" in refused(public / "shut")
+    (public / "shut/train/a").chmod(0o755)
+
+
+def test_no_class_folders(tmp_path):
+    put(tmp_path / "x.png")
+    assert "no class folders" in refused(tmp_path)
+    put(tmp_path / "train" / "x.png")
+    (tmp_path / "valid").mkdir()
+    assert "no class folders" in refused(tmp_path)
+
+
+def test_class_missing_in_valid(tmp_path):  # 24
+    root = folder(tmp_path, train__a=2, train__b=2, train__c=2, valid__a=1, valid__c=1)
+    assert "'b'" in (line := refused(root)) and "data.allow_missing" in line
+    table = scan(root, allow_missing=True)
+    assert table.classes == ("a", "b", "c")
+    assert {table.classes[i] for i in table.labels[table.splits == VALID]} == {"a", "c"}
+    assert table.classes.index("b") == 1 and set(table.labels[table.splits == TRAIN].tolist()) == {0, 1, 2}
+
+
+def test_class_only_in_valid_or_test(tmp_path):  # 25
+    put(both(tmp_path) / "test/c/x.png")
+    assert "in test but not in train: 'c'" in refused(tmp_path)
+    put(tmp_path / "valid/d/x.png")
+    assert "in valid but not in train: 'd'" in refused(tmp_path, allow_missing=True)
+
+
+@pytest.mark.parametrize("name", ["train/c", "valid/c", "train/a b"])
+def test_empty_class_folder(tmp_path, name):  # 26
+    (both(tmp_path) / name).mkdir()
+    assert f"'{name}' has no pictures" in refused(tmp_path)
+    (tmp_path / name / "x.heic").write_bytes(b"")
+    assert f"'{name}' has no pictures" in refused(tmp_path)
+
+
+def test_what_is_ignored_is_counted(tmp_path):  # 27
+    root = both(tmp_path)
+    for name in (".ipynb_checkpoints/a.png", "train/.DS_Store", "train/a/Thumbs.db", "__MACOSX/a/x.png", ".git/x"):
+        put(root / name)
+    for name in ("labels.csv", "train/a/x.txt", "train/a/README"):
+        put(root / name)
+    put(root / "train/loose.png")
+    put(root / "more/a/x.png")
+    table = scan(root)
+    assert len(table) == 12 and table.classes == ("a", "b")
+    assert noted(table, "ignored 5 hidden or system") and noted(table, "ignored 3 files that are not pictures")
+    assert noted(table, "ignored 2 pictures outside the class folders ('more/a/x.png', 'train/loose.png')")
+
+
+def test_one_class(tmp_path):  # 47
+    assert "only one class ('a')" in refused(folder(tmp_path, a=9))
+
+
+@pytest.mark.parametrize("places", [("train", "train"), ("train", "valid")])
+def test_two_spellings_of_one_name(tmp_path, places):  # 44
+    root = both(tmp_path)
+    for split, form in zip(places, ("NFC", "NFD"), strict=True):
+        put(root / split / unicodedata.normalize(form, "caf\xe9") / "x.png")
+    line = refused(root)
+    assert r"'cafe\u0301'" in line and r"'caf\xe9'" in line
+
+
+NAMES = [b"non\xff\xfeutf8", b"new\nline", b"a,b", b'it\'s "q"', b"x" * 200, b"con", b"k=v [1] ~ $HOME"]
+
+
+def test_odd_names_of_classes_and_files(tmp_path):  # 44
+    for name in NAMES:
+        for i in range(2):
+            put(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, name + b"%d.png" % i))))
+    table = scan(tmp_path, cache=tmp_path / ".kept")
+    assert len(table) == 2 * len(NAMES) and {os.fsencode(name) for name in table.classes} == set(NAMES)
+    assert all(len(read(table, i)) == table.sizes[i] for i in range(len(table)))
+    assert scan(tmp_path, cache=tmp_path / ".kept").hashes == table.hashes
+    for name in NAMES:
+        put(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, name + b"2.png"))), b"no")
+    refused(tmp_path).encode("utf-8")
+    for name in NAMES[:2]:
+        shutil.rmtree(os.path.join(os.fsencode(tmp_path), name))
+        os.mkdir(os.path.join(os.fsencode(tmp_path), name))
+        refused(tmp_path).encode("utf-8")
+
+
+# ---- files that cannot be used
+
+
+BAD = {
+    "empty file": b"",
+    "starts with b'<!DOCTYP'": b"<!DOCTYPE html>",
+    "truncated": picture(1, "JPEG")[:-20],
+    "mode F": (lambda file: (Image.new("F", (4, 4)).save(file, "TIFF"), file.getvalue())[1])(io.BytesIO()),
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
+    root = both(tmp_path)
+    put(root / "train/a/bad.jpg", BAD[reason])
+    table = scan(root)
+    assert len(table) == 12 and noted(table, "1 of 13 files skipped; first: 'train/a/bad.jpg'")
+    assert table.bad[0][0] == "train/a/bad.jpg" and reason in table.bad[0][1]
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
+    put(folder(both(tmp_path), test__a=1) / split / "a/bad.png", b"")
+    total = {"valid": 5, "test": 2}[split]
+    assert f"1 of {total} files in {split} cannot be used; none is allowed" in (line := refused(tmp_path))
+    assert f"'{split}/a/bad.png': empty file" in line
+
+
+def test_how_many_bad_files_are_borne(tmp_path):
+    root = folder(tmp_path, a=30, b=28)
+    for i in range(2):
+        put(root / f"a/bad{i}.png", b"")
+    assert "2 of 60 files in train cannot be used; data.max_bad=0.01 allows 1" in refused(root)
+    assert len(scan(root, max_bad=0.05)) == 58
+    (root / "a/bad1.png").unlink()
+    assert len(scan(root)) == 58
+    refused(root, max_bad=0)
+
+
+def test_class_of_bad_files_only(tmp_path):
+    put(folder(tmp_path, a=4, b=4) / "c/bad.png", b"")
+    assert "without a usable picture in train: 'c'" in refused(tmp_path)
+
+
+def test_too_large_and_too_small(tmp_path):  # 40, 41
+    root = both(tmp_path)
+    put(root / "train/a/big.png", picture(1, size=(300, 200)))
+    assert scan(root, max_pixels=50_000).bad == (("train/a/big.png", "0.06 Mpx > data.max_pixels 0.05 Mpx"),)
+    put(root / "train/a/thin.png", picture(2, size=(1, 300)))
+    assert len(scan(root)) == 14
+    assert scan(root, min_side=4).bad == (("train/a/thin.png", "1x300 px, shorter side < data.min_side 4"),)
+
+
+def test_unreadable_file(public):  # 42
+    put(both(public) / "train/a/shut.png").chmod(0)
+    with as_nobody():
+        table = scan(public)
+    assert len(table) == 12 and table.bad == (("train/a/shut.png", "Permission denied"),)
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(both(tmp_path) / "train/a/pipe.png")
+    assert scan(tmp_path).bad == (("train/a/pipe.png", "not a regular file"),)
+
+
+def test_links(tmp_path):  # 43
+    root, outside = folder(tmp_path / "root", a=3, b=3), folder(tmp_path / "outside", c=2)
+    (root / "A").symlink_to(root / "a")  # sorts before what it links to, the next one after
+    (root / "z").symlink_to(root / "b")
+    (root / "a/loop").symlink_to(root)
+    (root / "b/self").symlink_to("self")
+    (root / "c").symlink_to(outside / "c")
+    (root / "a/one.png").symlink_to(outside / "c/0.png")
+    (root / "a/nothing.png").symlink_to(outside / "none")
+    table = scan(root)
+    assert table.classes == ("a", "b", "c") and len(table) == 9
+    assert table.bad == (("a/nothing.png", "link to nothing"),) and noted(table, "3 links to folders read already")
+
+
+def test_frames_are_counted(tmp_path):  # 38
+    more = Image.frombytes("RGB", (8, 6), bytes(range(144)))
+    put(both(tmp_path) / "train/a/moving.gif", picture(7, "GIF", save_all=True, append_images=[more]))
+    assert noted(scan(tmp_path), "1 pictures have several frames")
+
+
+def test_picture_in_two_splits(tmp_path):  # 45
+    root = both(tmp_path)
+    shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
+    assert noted(scan(root), "warning: 1 pictures lie in more than one split")
+    assert "data.leak" in refused(root, leak="error")
+
+
+# ---- what is kept from scan to scan
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The paths that were read."""
+    paths, real = [], scanning._judge
+    monkeypatch.setattr(
+        scanning, "_judge", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest)
+    )
+    return paths
+
+
+def same(a, b):
+    assert (a.paths, a.hashes, a.classes, a.bad) == (b.paths, b.hashes, b.classes, b.bad)
+    for name in ("labels", "splits", "sizes", "heights", "widths"):
+        assert np.array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_unchanged_files_are_not_opened_again(tmp_path, judged):
+    root, kept = both(tmp_path / "root"), tmp_path / "kept"
+    put(root / "train/a/bad.png", b"")
+    first = scan(root, cache=kept)
+    assert len(judged) == 13
+    judged.clear()
+    same(scan(root, cache=kept), first)
+    assert judged == []
+    put(root / "train/b/new.png")
+    assert len(scan(root, cache=kept)) == 13 and judged == ["train/b/new.png"]
+    scan(root, cache=kept, max_pixels=10_000)  # other limits, other verdicts
+    assert len(judged) == 15
+
+
+def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
+    root, kept = both(tmp_path / "root"), tmp_path / "kept"
+    first = scan(root, cache=kept)
+    judged.clear()
+    path = root / "train/a/0.png"
+    data, status = picture(12345), path.stat()
+    path.write_bytes(data.ljust(status.st_size, b"\0")[: max(status.st_size, len(data))])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    table = scan(root, cache=kept)
+    assert judged == ["train/a/0.png"] and table.hashes[0] != first.hashes[0]
+    assert noted(table, "1 files changed since the last scan")
+
+
+@pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 80 + b"\n{}", "half", "flip"])
+def test_a_damaged_table_is_not_believed(tmp_path, judged, damage):
+    root, kept = both(tmp_path / "root"), tmp_path / "kept"
+    first = scan(root, cache=kept)
+    [file] = kept.iterdir()
+    data = file.read_bytes()
+    flipped = data[:200] + bytes([data[200] ^ 1]) + data[201:]
+    file.write_bytes({"half": data[: len(data) // 2], "flip": flipped}.get(damage, damage))
+    judged.clear()
+    same(scan(root, cache=kept), first)
+    assert len(judged) == 12 and file.read_bytes() == data
+
+
+def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypatch):
+    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", scanning._judge
+
+    def interrupted(root, file, *rest):
+        if file.path == "valid/b/1.png":
+            raise KeyboardInterrupt
+        return real(root, file, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "_judge", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            scan(root, cache=kept)
+    judged.clear()
+    assert len(scan(root, cache=kept)) == 44 and 1 <= len(judged) < 44
+
+
+def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):
+    (tmp_path / "file").write_text("")
+    table = scan(both(tmp_path / "root"), cache=tmp_path / "file/kept")
+    assert len(table) == 12 and noted(table, "not kept")
+
+
+def test_unreadable_now_is_not_unreadable_for_ever(tmp_path, monkeypatch):
+    root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", scanning._judge
+
+    def broken(root, file, *rest):
+        return (
+            scanning._Verdict("", 0, 0, False, "Input/output error") if file.path == late else real(root, file, *rest)
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "_judge", broken)
+        assert scan(root, cache=kept).bad == ((late, "Input/output error"),)
+    assert len(scan(root, cache=kept)) == 12
+
+
+def test_reading_a_row_tries_again(tmp_path, monkeypatch):  # 49
+    table = scan(both(tmp_path))
+    path, pauses = tmp_path / table.paths[3], []
+    path.rename(tmp_path / "away")
+
+    def wait(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            (tmp_path / "away").rename(path)
+
+    monkeypatch.setattr(scanning.time, "sleep", wait)
+    assert len(read(table, 3)) == table.sizes[3] and sum(pauses) == 2
+    path.unlink()
+    with pytest.raises(UserError, match=r"'train/a/3\.png' cannot be read any more") as caught:
+        read(table, 3)
+    assert caught.value.code == 3
