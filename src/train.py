@@ -15,12 +15,13 @@ from pathlib import Path
 from thaw import plan, shell
 from thaw.errors import UserError
 from thaw.progress import say
-from thaw.settings import Settings
+from thaw.settings import Settings, check
 from thaw.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
+TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -29,9 +30,7 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(shell.help_text(CONF))
         return 0
-    # Hydra then raises what goes wrong while composing instead of printing it and leaving.
-    wants_traces = os.environ.setdefault("HYDRA_FULL_ERROR", "thaw") != "thaw"
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
         typed = shell.tidy(sys.argv[1:], CONF)
         for note in typed.notes:
@@ -43,10 +42,8 @@ def main() -> int:
         print("stopped (signal 2)", file=sys.stderr)
         return 130
     except Exception as error:
-        if wants_traces:
+        if TRACES:
             raise
-        if "hydra" in type(error).__module__ or "omegaconf" in type(error).__module__:
-            return refused(shell.explain(error, sys.argv[1:], CONF))
         return refused(internal(error))
 
 
@@ -62,8 +59,9 @@ def compose_and_run(typed: shell.Typed) -> int:
     ConfigStore.instance().store("schema", Settings)
     ConfigStore.instance().store("local", {})  # stands in where there is no conf/local.yaml
     for name in typed.backbones:  # any timm name is a choice
+        path, _, last = name.rpartition("/")
         node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
-        ConfigStore.instance().store(name, node, group="backbone")
+        ConfigStore.instance().store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
     folder = (
         OUTPUTS
         / ("multirun" if typed.multirun else "runs")
@@ -72,7 +70,13 @@ def compose_and_run(typed: shell.Typed) -> int:
     folder = unused(folder)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
-    hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
+    try:
+        start()
+    except Exception as error:  # a job does not raise: this came of composing
+        if TRACES:
+            raise
+        raise shell.explain(error, typed.argv, CONF) from None
     ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
     if ends:
         say(f"sweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
@@ -103,8 +107,7 @@ def job(cfg) -> float | None:
     about = {"overrides": overrides, "command": command(overrides), "commit": commit()}
     status(folder, state="running", pid=os.getpid(), **about)
     try:
-        settings = OmegaConf.to_object(cfg)
-        check_and_place(settings)
+        settings = as_settings(cfg, overrides)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
         sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
@@ -124,10 +127,22 @@ def job(cfg) -> float | None:
     return result.get("best/" + settings.monitor.removeprefix("valid/")) if result else None
 
 
-def check_and_place(settings: Settings) -> None:
-    """Paths of our own outputs are anchored to the repository wherever the command is started."""
+def as_settings(cfg, overrides: list[str]) -> Settings:
+    """The composed configuration as plain dataclasses, values checked.
+
+    Paths of our own outputs are anchored to the repository wherever the command is started.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        settings = OmegaConf.to_object(cfg)
+    except OmegaConfBaseException as error:  # data.root=???
+        raise shell.explain(error, overrides, CONF) from None
+    check(settings)
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
+    return settings
 
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
@@ -168,19 +183,37 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     )
     tracker = track.open_tracker(folder, settings.wandb, identity, say)
     try:
-        result = run(settings, folder, tracker.log) | about | {"wandb_id": identity.id, "versions": versions()}
+        result, picture = run(settings, folder, tracker.log)
+        result |= about | {"wandb_id": identity.id, "versions": versions()}
     except BaseException as error:
         tracker.finish({}, error.code if isinstance(error, UserError) else 1)
         raise
     (folder / "result.json").write_text(json.dumps(result, indent=1))
-    report.run_report(folder, picture_of(settings))
+    for file in sorted(folder.glob("find_*.json")):
+        report.find_png(json.loads(file.read_text()), file.with_suffix(".png"))
+    report.run_report(folder, picture)
+    show(tracker, report, folder, picture)
     sync = tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
     summary(result, folder, sync)
     return result
 
 
-def picture_of(settings: Settings):
-    return lambda path: None
+def show(tracker, report, folder: Path, picture) -> None:
+    """The tables and pictures of a run, for the dashboard."""
+    classes, rows = report.read_predictions(folder / "valid_predictions.csv")
+    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
+    counts = report.confusion(truth, predicted, classes)
+    tracker.table("confusion", ["truth", *classes], [[name, *line] for name, line in zip(classes, counts, strict=True)])
+    columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
+    tracker.table("per_class", columns, report.per_class(truth, predicted, classes))
+    wrong = report.most_wrong(rows, 32)
+    tracker.table(
+        "most_wrong",
+        ["picture", "path", "truth", "predicted", "confidence"],
+        [[picture(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
+    )
+    for sheet in sorted(folder.glob("batch_*px.png")):
+        tracker.picture(f"pictures/{sheet.stem}", sheet)
 
 
 def summary(result: dict, folder: Path, sync: str | None) -> None:

@@ -59,8 +59,11 @@ def answer(text: str, errors: dict[str, Exception], argv: list[str], conf: Path)
         return grammar(errors["OverrideParseException"].override, text)
     if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
         return unswept(sweep[1])
-    if missing := re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", text):
-        return no_choice(missing[1], missing[2], typed, choices_of(missing[1], conf) or listed(errors))
+    if missing := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        group, _, name = missing[1].rpartition("/")
+        group = next((known for known in group_names(conf) if missing[1].startswith(f"{known}/")), group)
+        options = choices_of(group, conf) or listed(errors)
+        return no_choice(group, missing[1].removeprefix(f"{group}/") if group else name, typed, options)
     if "Config group override must be" in text:
         groups = [group for group in group_names(conf) if group in typed]
         group = next(g for g in groups if not set(choices(typed[g] or "")) <= set(choices_of(g, conf)))
@@ -78,7 +81,8 @@ def answer(text: str, errors: dict[str, Exception], argv: list[str], conf: Path)
         # Of `find={stps: 3}` Hydra names find, OmegaConf find.stps.
         key = full_key if not unknown or full_key.startswith(f"{unknown[1]}.") else unknown[1]
         return where + no_key(key, typed, argv, conf)
-    return " ".join(re.sub(r"^.*[Tt]o append to your.*$", "", text, flags=re.M).split()) or next(iter(errors))
+    text = re.sub(r"^.*[Tt]o append to your.*$", "", text.partition("Config search path")[0], flags=re.M)
+    return " ".join(text.split()) or next(iter(errors))
 
 
 def listed(errors: dict[str, Exception]) -> list[str]:

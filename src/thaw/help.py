@@ -15,13 +15,13 @@ from thaw.settings import Settings
 WIDTH = 100
 QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""  # a string as Hydra quotes it
 EXAMPLES = """
-python src/train.py                                      the eight steps on handwritten digits, offline
+python src/train.py                                      the eight steps on digits, offline
 python src/train.py 'data.root=~/photos'                 your pictures, a folder a class
-python src/train.py 'data.root=~/photos' plan_only=true  the plan of it, and nothing else
+python src/train.py 'data.root=~/photos' plan_only=true  the plan of it, nothing is trained
 python src/train.py backbone=convnextv2_tiny             any name that timm knows
 python src/train.py scheduler=one_cycle epochs=7         another schedule, the same budget
-python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, earliest layers first
-python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates, nothing to find
+python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, first layers first
+python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates: there is nothing to find
 python src/train.py checklist.full.lr=0.01               the rate of one phase
 python src/train.py '~checklist.find_full'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
@@ -30,18 +30,18 @@ python scripts/predict.py RUN PICTURES...                labels and probabilitie
 """
 
 FLAGS = """
--m, --multirun      every combination of the values that are separated by commas
---cfg job           print the composed settings and stop
+-m, --multirun      a sweep: every combination of the values that commas separate
+--cfg job           print the composed settings, every option of every group, and stop
 --config-dir DIR    a folder of further yaml files, laid out as conf/
 -h, --help          this page; --hydra-help for Hydra's own flags
 """
 
 RESULTS = """
-outputs/latest                       a link to the last run
-outputs/runs/DATE_TIME_NAME          plan.txt, metrics.jsonl, report.html, model.safetensors, result.json
-outputs/multirun/DATE_TIME_NAME_ID   a sweep: its runs, leaderboard.md and report.html
-outputs/store                        what is done stays done: the same command again takes up from here
-outputs/wandb                        W&B's files; wandb leet outputs/wandb shows them with no account
+outputs/latest                      a link to the last run
+outputs/runs/DATE_TIME_NAME         plan.txt, report.html, model.safetensors, result.json and more
+outputs/multirun/DATE_TIME_NAME_ID  a sweep: its runs, leaderboard.md and report.html
+outputs/store                       what is done stays done: the same command goes on from here
+outputs/wandb                       W&B's files: wandb leet outputs/wandb, without an account
 """
 
 CODES = """
@@ -82,10 +82,10 @@ def read(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def experiments(typed, conf: Path) -> list[str]:
+def experiments(typed, *confs: Path) -> list[str]:
     """The text of each experiment that was typed and that there is."""
     names = [name for _, key, value in typed if key == "experiment" and value for name in choices(value)]
-    files = [conf / "experiment" / f"{name}.yaml" for name in names]
+    files = [conf / "experiment" / f"{name}.yaml" for conf in confs for name in names]
     return [read(file) for file in files if file.is_file()]
 
 
@@ -143,16 +143,14 @@ def schema() -> dict[str, Any]:
 def help_text(conf: Path) -> str:
     """Everything that can be typed, at most 100 columns wide."""
     lines = [
-        "thaw: one command takes a pretrained network from frozen to a finished image classifier, by fast.ai's",
-        "eight-step checklist.",
+        "thaw: a pretrained network, from frozen to a finished image classifier, by fast.ai's eight steps",
         "",
-        "usage: python src/train.py [key=value ...] [-m key=value,value ...]",
+        "usage: python src/train.py [GROUP=CHOICE ...] [KEY=VALUE ...] [flags]",
     ]
     lines += section("what people type", EXAMPLES.strip().splitlines())
     lines += section("flags, in any place", FLAGS.strip().splitlines())
-    lines += section("groups: GROUP=CHOICE, * is chosen where nothing is typed", group_lines(conf))
-    lines += section("keys, with what they are where nothing is typed", key_lines(conf))
-    lines += section("options of a group: --cfg job shows all, for example scheduler.cycles=4 data.valid=0.1", [])
+    lines += section("groups (* where nothing is typed); GROUP.OPTION=VALUE, as scheduler.cycles=4", group_lines(conf))
+    lines += section("keys, as they are where nothing is typed", key_lines(conf))
     lines += section("where the results are", RESULTS.strip().splitlines())
     lines += section("exit codes", CODES.strip().splitlines())
     return "\n".join(lines) + "\n"

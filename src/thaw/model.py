@@ -135,7 +135,7 @@ def load_file(model: nn.Module, backbone: Backbone) -> None:
 def load(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) -> None:
     """Load weights by name; without `head` the classifier keeps its own. Errors: not the same network, exit 6."""
     own = model.state_dict()
-    skip = set() if head else {name for name in own if is_of_head(model, name)}
+    skip = set() if head else head_names(model)
     for name, value in own.items():
         if name in skip:
             continue
@@ -152,10 +152,11 @@ def load(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) 
     )
 
 
-def is_of_head(model: nn.Module, name: str) -> bool:
-    """Whether a parameter or buffer belongs to the classifier."""
-    head = next(prefix for prefix, module in model.named_modules() if module is model.get_classifier())
-    return name == head or name.startswith(head + ".")
+def head_names(model: nn.Module) -> set[str]:
+    """The names of the classifier's parameters and buffers."""
+    head = model.get_classifier()
+    prefix = next(name for name, module in model.named_modules() if module is head)
+    return {f"{prefix}.{name}" for name in head.state_dict()}
 
 
 def first_line(error: Exception) -> str:
@@ -182,7 +183,7 @@ def layers(model: nn.Module) -> list[list[str]]:
     """
     ids = group_parameters(model, model.group_matcher(coarse=False))
     out = [list(ids[i]) for i in sorted(ids)]
-    head = [name for name, _ in model.named_parameters() if is_of_head(model, name)]
+    head = head_names(model)
     for names in out[:-1]:
         moved = [name for name in names if name in head]
         names[:] = [name for name in names if name not in moved]
@@ -212,9 +213,10 @@ def groups(model: nn.Module, split: str, ratios: tuple[float, ...] | None, decay
         enough(len(ratios), len(ids))
         parts = equal_parts(ids, len(ratios))
     else:
-        body = [[name for name in names if not is_of_head(model, name)] for names in ids]
+        of_head = head_names(model)
+        body = [[name for name in names if name not in of_head] for names in ids]
         body = [names for names in body if names]
-        head = [name for name, _ in model.named_parameters() if is_of_head(model, name)]
+        head = [name for name, _ in model.named_parameters() if name in of_head]
         if split == "fastai" and len(ratios) != 3:
             raise UserError(2, f"rates.split=fastai: needs three rates.ratios, not {len(ratios)}")
         if len(ratios) == 1:
@@ -242,8 +244,9 @@ def enough(wanted: int, layers: int) -> None:
 
 def head_group(model: nn.Module) -> list[Group]:
     """The classifier as the one group."""
-    names = tuple(name for name, _ in model.named_parameters() if is_of_head(model, name))
-    return [Group(names, 1.0, sum(p.numel() for n, p in model.named_parameters() if n in names))]
+    names = head_names(model)
+    head = {name: p.numel() for name, p in model.named_parameters() if name in names}
+    return [Group(tuple(head), 1.0, sum(head.values()))]
 
 
 def group_table(groups: list[Group], lr: float | None) -> list[str]:
@@ -279,8 +282,9 @@ def thaw(network: Network, train: str, bn: str) -> None:
 
 def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and buffer but the head's, by name."""
+    head = head_names(network.model)
     for name, value in sorted(network.model.state_dict().items()):
-        if not is_of_head(network.model, name):
+        if name not in head:
             yield name, value
 
 

@@ -90,10 +90,11 @@ def plan(settings: Settings, facts: Facts) -> Plan:
     uses is struck. Errors: unknown keys or values, contradictions, impossible sizes, exit 2.
     """
     notes = []
-    settings_.check(settings)
     size = final_size(settings, facts)
     lr, ratios = settings_.rates_of(settings)
     ratios_of_all = group_ratios(settings, ratios, facts)
+    # lr=[a, b, c] says how many groups there are, which rates=layer_decay leaves to the model
+    split = "equal" if ratios is not None and settings.rates.split == "layer_decay" else settings.rates.split
     phases, train, features, finder = [], "all", "live", None
     for name, given in settings.checklist.items():
         given = checked(name, given)
@@ -118,7 +119,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
                 lr=rate if given["do"] == "fit" else None,
                 rate_from=None if given["do"] == "find" or rate is not None else finder,
                 ratios=ratios_of_all if train == "all" else (1.0,),
-                split=settings.rates.split if train == "all" else "head",
+                split=split if train == "all" else "head",
                 **durations(name, given, train, settings, facts, size),
             )
         )

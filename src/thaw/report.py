@@ -23,7 +23,6 @@ TRAIN, VALID, BEST, ERROR = "#4f8fd0", "#e4572e", "#2a9d5c", "#e4572e"
 GROUPS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legible on white and on near-black
 STATES = {"stored activations": "#c9d3df", "frozen": "#a9daf0", "training": "#f6ad6b"}
 READABLE = 20  # classes up to which a confusion matrix has its counts written in
-NAMEABLE = 40  # and up to which its axes have names
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -32,7 +31,7 @@ NAMEABLE = 40  # and up to which its axes have names
 
 def confusion(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
     """Counts of pictures, a row for each true class and a column for each predicted one."""
-    if not truth:
+    if not set(truth) & set(classes):
         return [[0] * len(classes) for _ in classes]
     from sklearn.metrics import confusion_matrix
 
@@ -44,7 +43,7 @@ def per_class(truth: list[str], predicted: list[str], classes: list[str]) -> lis
 
     A ratio without a denominator (no picture of the class, or none predicted as it) is 0.
     """
-    if not truth:
+    if not set(truth) & set(classes):
         return [(name, 0, 0.0, 0.0, 0.0, "") for name in classes]
     from sklearn.metrics import precision_recall_fscore_support
 
@@ -119,9 +118,8 @@ def finds_of(folder: Path, result: dict) -> list[dict | bytes]:
     for name in sorted({file.stem for kind in ("json", "png") for file in folder.glob(f"find_*.{kind}")}):
         found = json_objects(text_of(folder / f"{name}.json"))
         phase = found[0].get("phase") if found else name
-        finds.append(
-            (" ".join(result).find(f"phase/{phase}/"), found[0] if found else bytes_of(folder / f"{name}.png"))
-        )
+        drawn = found[0] if found else bytes_of(folder / f"{name}.png")
+        finds.append((" ".join(result).find(f"phase/{phase}/"), drawn))
     return [found for _, found in sorted(finds, key=lambda find: find[0])]
 
 
@@ -181,7 +179,9 @@ def look():
         "axes.spines.right": False,
         "axes.facecolor": "none",
         "axes.axisbelow": True,
-        "legend.frameon": False,
+        "legend.facecolor": PAPER,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.8,
         "hatch.linewidth": 0.6,
         "svg.fonttype": "none",
         "svg.hashsalt": "thaw",
@@ -194,11 +194,17 @@ def look():
         yield
 
 
-def figure(width: float, height: float, **options):
+def figure(width: float, height: float):
     """A figure of that many inches, known to nobody else."""
     from matplotlib.figure import Figure
 
-    return Figure((width, height), facecolor=PAPER, **options)
+    return Figure((width, height), facecolor=PAPER)
+
+
+def axes_at(fig, left: float, top: float, width: float, height: float):
+    """Axes at that place, in inches from the upper left: exact, and several times as fast as a layout engine."""
+    across, down = fig.get_size_inches()
+    return fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
 def svg(fig) -> str:
@@ -222,7 +228,7 @@ def group_colours(groups: int) -> list:
 
 
 def group_names(groups: int) -> list[str]:
-    """'body' to 'head'; those between are numbered."""
+    """'first layers' to 'head'; those between are numbered."""
     if groups == 1:
         return ["head"]
     return ["first layers", *(f"group {i}" for i in range(1, groups - 1)), "head"]
@@ -239,7 +245,7 @@ def rate_axis(axes, curves) -> None:
     plain(axes.yaxis)
     if peaks:
         axes.set_ylim(min(peaks) / 300, max(peaks) * 2)
-    axes.grid(axis="y")
+    axes.grid(True, axis="y")
 
 
 def name_phases(axes, spans, inches: float, named: bool = True) -> None:
@@ -288,11 +294,11 @@ def wide(name: str) -> float:
 
 def plain(axis) -> None:
     """Label a log axis with numbers as people type them: 0.01, 1e-05."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(numticks=9))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -311,8 +317,10 @@ def plan_png(timeline: list[dict], path) -> None:
     if sum(floors) > 0.9 * width:
         floors = [0.26] * len(timeline)  # angled names
     edges = [0.0]
-    for share in stretch(steps, floors, width):
+    widths = stretch(steps, floors, width)
+    for share in widths:
         edges.append(edges[-1] + share)
+    widened = any(share * sum(steps) > 1.01 * width * n for share, n in zip(widths, steps, strict=True))
     with look():
         left, right = 0.8, 1.8
         fig = figure(width + left + right, 6.2)
@@ -340,7 +348,7 @@ def plan_png(timeline: list[dict], path) -> None:
                 ticks.append(i)
                 last = edge
         panels[2].set_xticks([edges[i] for i in ticks], [f"{true[i]:,}" for i in ticks])
-        panels[2].set_xlabel("optimizer steps (short phases widened)")
+        panels[2].set_xlabel("optimizer steps" + (" (short phases widened)" if widened else ""))
         for axes in panels[:2]:
             axes.tick_params(bottom=False)
         fig.savefig(path, dpi=110, bbox_inches="tight")
@@ -401,7 +409,7 @@ def plan_sizes(axes, timeline, edges) -> None:
     if len(distinct) <= 4:
         axes.set_yticks(distinct, [str(size) for size in distinct])
     axes.set_ylabel("image size\n(pixels)")
-    axes.grid(axis="y")
+    axes.grid(True, axis="y")
 
 
 def plan_states(axes, timeline, edges) -> None:
@@ -451,8 +459,11 @@ def find_figure(found: dict, width: float = 8.0):
     rates = numbers(found.get("rates") or [])
     losses = numbers(found.get("losses") or [])
     smoothed = numbers(found.get("smoothed") or [])
-    fig = figure(width, 1.6 + 0.4 * width, layout="constrained")
-    axes = fig.subplots()
+    reason = textwrap.fill(str(found.get("reason") or ""), int(12 * width))
+    lines = 1 + reason.count("\n")
+    height = 0.4 * width + 0.9 + 0.15 * lines
+    fig = figure(width, height)
+    axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
     axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
     axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
@@ -496,9 +507,10 @@ def find_figure(found: dict, width: float = 8.0):
             bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
         )
     axes.legend(loc="lower left", fontsize=8)
-    reason = textwrap.fill(str(found.get("reason") or ""), int(12.5 * width))
-    axes.set_title(str(found.get("phase") or "finder"), pad=10 + 13 * (1 + reason.count("\n")))
-    axes.text(0, 1.02, reason, transform=axes.transAxes, va="bottom", alpha=0.75, fontsize=8.5)
+    axes.set_title(str(found.get("phase") or "finder"), pad=7 + 10.8 * lines)
+    axes.annotate(
+        reason, (0, 1), (0, 4), "axes fraction", textcoords="offset points", va="bottom", alpha=0.75, fontsize=8.5
+    )
     return fig
 
 
@@ -529,66 +541,68 @@ def run_report(folder, picture) -> None:
 
 def run_figure(run: dict):
     """All on one sheet: the curves, and below them the confusion matrix and the most wrong pictures."""
-    below = bool(run["predictions"])
-    fig = figure(14, 14.4 if below else 7.4, layout="constrained")
-    parts = fig.subfigures(2, 1, height_ratios=(1, 1)) if below else [fig]
-    draw_curves(parts[0], run, 5.9)
-    if below:
-        left, right = parts[1].subfigures(1, 2)
-        draw_confusion(left.subplots(), run["confusion"], run["classes"])
-        draw_wrong(right, run["wrong"], run["pictures"])
-    fig.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+    curves = curves_inches(run, 14)
+    fig = figure(14, 0.7 + curves + (6.9 if run["predictions"] else 0))
     known = "   ".join(f"{what} {value}" for what, value, _ in report_html.headline(run))
-    fig.suptitle(f"{short(run['name'], 90)}\n{known}", fontsize=13, x=0.012, ha="left", linespacing=1.5)
+    top = fig.get_figheight()
+    fig.text(0.2 / 14, 1 - 0.32 / top, short(run["name"], 90), fontsize=14, fontweight="bold")
+    fig.text(0.2 / 14, 1 - 0.62 / top, known, fontsize=12)
+    draw_curves(fig, run, 0.7)
+    if run["predictions"]:
+        draw_confusion(fig, run, 0, 0.7 + curves, 6.8)
+        draw_wrong(fig, run, 7, 0.9 + curves, 6.8)
     return fig
 
 
 def curves_figure(run: dict):
-    fig = figure(11, 6.8, layout="constrained")
-    draw_curves(fig, run, 4.6)
+    fig = figure(11, curves_inches(run, 11))
+    draw_curves(fig, run, 0)
     return fig
 
 
-def draw_curves(fig, run: dict, inches: float) -> None:
-    """Loss and accuracy over epochs, rates and image size over steps; phases are bands. inches: width of a panel."""
+def curves_inches(run: dict, width: float) -> float:
+    """The height that `draw_curves` takes in a figure of that width: angled phase names take an inch more."""
+    return 6.6 if names_fit(run, width) else 7.4
+
+
+def names_fit(run: dict, width: float) -> bool:
+    """Whether the phases' names fit in two lines above a panel over epochs."""
+    spans = phase_spans(run["metrics"], column(run["metrics"], "epoch"))
+    return not spans or lanes_of(spans, panel_inches(width) / (1.02 * spans[-1][2])) is not None
+
+
+def panel_inches(width: float) -> float:
+    """The width of one of two panels side by side."""
+    return (width - 1.8) / 2
+
+
+def draw_curves(fig, run: dict, top: float) -> None:
+    """Loss and accuracy over epochs, rates and image size over steps; phases are bands. top: inches from above."""
     import numpy as np
 
     rows = run["metrics"]
-    fig.get_layout_engine().set(hspace=0.06, wspace=0.04)
-    panels = fig.subplots(2, 2)
-    steps, epochs = column(rows, "step"), epochs_of(rows)
-    for axes, x in zip(panels.flat, (epochs, epochs, steps, steps), strict=True):
+    steps, epochs = column(rows, "step"), column(rows, "epoch")
+    width = panel_inches(fig.get_figwidth())
+    first = top + (0.45 if names_fit(run, fig.get_figwidth()) else 1.25)
+    places = [(left, y) for y in (first, first + 3.2) for left in (0.8, width + 1.65)]
+    panels = [axes_at(fig, left, y, width, 2.45) for left, y in places]
+    for axes, x in zip(panels, (epochs, epochs, steps, steps), strict=True):
         last = np.nanmax(x) if np.isfinite(x).any() else 1.0
         axes.set_xlim(0, last * 1.02 or 1.0)
-        name_phases(axes, phase_spans(rows, x), inches, named=axes in panels[0])
-    draw_loss(panels[0, 0], rows, epochs)
-    draw_accuracy(panels[0, 1], rows, epochs)
-    mark_best(panels[0, 0], run, epochs, "valid/loss", "{:.3g}")
-    mark_best(panels[0, 1], run, epochs, "valid/accuracy", "{:.1%}")
-    draw_rates(panels[1, 0], rows, steps)
-    draw_sizes(panels[1, 1], rows, steps)
-    for axes in panels[0]:
-        axes.set_xlabel("epoch")
-        axes.grid(axis="y")
-    for axes in panels[1]:
-        axes.set_xlabel("optimizer step")
-    for axes in panels.flat:
+        name_phases(axes, phase_spans(rows, x), width, named=axes in panels[:2])
+    draw_loss(panels[0], rows, epochs)
+    draw_accuracy(panels[1], rows, epochs)
+    mark_best(panels[0], run, epochs, "valid/loss", "{:.3g}")
+    mark_best(panels[1], run, epochs, "valid/accuracy", "{:.1%}")
+    draw_rates(panels[2], rows, steps)
+    draw_sizes(panels[3], rows, steps)
+    for axes, label in zip(panels, ("epoch", "epoch", "optimizer step", "optimizer step"), strict=True):
+        axes.set_xlabel(label)
+        axes.grid(True, axis="y")
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", alpha=0.6)
         elif axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8)
-
-
-def epochs_of(rows: list[dict]):
-    """Epochs done at every row, in parts: where the rows with a validation put their steps, straight lines between."""
-    import numpy as np
-
-    steps, epochs = column(rows, "step"), column(rows, "epoch")
-    ends = np.isfinite(column(rows, "valid/loss")) & np.isfinite(steps) & np.isfinite(epochs)
-    if not ends.any():
-        return epochs
-    order = np.argsort(steps[ends], kind="stable")
-    return np.interp(steps, [0, *steps[ends][order]], [0, *epochs[ends][order]])
 
 
 def phase_spans(rows: list[dict], x) -> list[tuple[str, float, float]]:
@@ -602,8 +616,8 @@ def phase_spans(rows: list[dict], x) -> list[tuple[str, float, float]]:
     return spans
 
 
-def lines(rows: list[dict], x, key: str):
-    """The points of a key as one line per phase: [(x, y)], so that phases are not joined."""
+def by_phase(rows: list[dict], x, key: str):
+    """The points (x, y) of a key, phase by phase: lines that are not joined."""
     import numpy as np
 
     y = column(rows, key)
@@ -617,14 +631,13 @@ def draw_loss(axes, rows, epochs) -> None:
     """Training loss of the logged steps (pale) and of epochs, validation loss; log where it spans more than 1 to 30."""
     import numpy as np
 
-    ends = [i for i, row in enumerate(rows) if math.isfinite(number(row.get("valid/loss")))]
-    between = [row for i, row in enumerate(rows) if i not in set(ends)]
-    at = [epochs[i] for i in range(len(rows)) if i not in set(ends)]
-    axes.plot(at, column(between, "train/loss"), ".", color=TRAIN, alpha=0.3, markersize=4)
+    validated = np.isfinite(column(rows, "valid/loss"))
+    ends, losses = np.flatnonzero(validated), column(rows, "train/loss")
+    axes.plot(epochs[~validated], losses[~validated], ".", color=TRAIN, alpha=0.3, markersize=4)
     for key, colour, label in (("train/loss", TRAIN, "training"), ("valid/loss", VALID, "validation")):
-        for i, (x, y) in enumerate(lines([rows[j] for j in ends], epochs[ends], key)):
+        for i, (x, y) in enumerate(by_phase([rows[j] for j in ends], epochs[ends], key)):
             axes.plot(x, y, "o-", color=colour, markersize=3.5, label=None if i else label)
-    shown = np.concatenate([column(rows, key) for key in ("train/loss", "valid/loss")])
+    shown = np.concatenate([losses, column(rows, "valid/loss")])
     shown = shown[np.isfinite(shown) & (shown > 0)]
     if len(shown) and shown.max() > 30 * shown.min():
         axes.set_yscale("log")
@@ -636,7 +649,7 @@ def draw_accuracy(axes, rows, epochs) -> None:
     """Share of the validation pictures that are right."""
     from matplotlib.ticker import PercentFormatter
 
-    for i, (x, y) in enumerate(lines(rows, epochs, "valid/accuracy")):
+    for i, (x, y) in enumerate(by_phase(rows, epochs, "valid/accuracy")):
         axes.plot(x, y, "o-", color=VALID, markersize=3.5, label=None if i else "validation")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylabel("accuracy")
@@ -658,18 +671,22 @@ def mark_best(axes, run, epochs, key: str, form: str) -> None:
 
 
 def draw_rates(axes, rows, steps) -> None:
-    """The rate of every recorded group, log."""
-    found = {key for row in rows for key in row if re.fullmatch(r"lr/group_\d+", key)}
-    keys = sorted(found, key=lambda key: int(key[9:]))
-    if len(keys) < 2:
-        keys = [key for key in ("lr/first", "lr/head") if any(key in row for row in rows)]
-    curves = []
-    for key, colour in zip(keys, group_colours(len(keys)), strict=True):
-        label = key[3:].replace("_", " ") if len(keys) <= 6 or key in (keys[0], keys[-1]) else None
-        for x, y in lines(rows, steps, key):
-            axes.plot(x, y, color=colour, linewidth=1.5, label=label)
-            curves.append(y)
-            label = None
+    """The rate of every recorded group, log. A phase that trains the head alone has one group."""
+    curves, groups_of = [], {}
+    for i, row in enumerate(rows):
+        keys = sorted((key for key in row if re.fullmatch(r"lr/group_\d+", key)), key=lambda key: int(key[9:]))
+        keys = keys or [key for key in ("lr/first", "lr/head") if key in row]
+        if keys:
+            groups_of.setdefault(row.get("phase"), (keys, []))[1].append(i)
+    most = max((len(keys) for keys, _ in groups_of.values()), default=1)
+    for keys, at in groups_of.values():
+        for key, colour in zip(keys, group_colours(len(keys)), strict=True):
+            curves.append(column([rows[i] for i in at], key))
+            axes.plot(steps[at], curves[-1], color=colour, linewidth=1.5)
+    names = group_names(most)
+    for i, colour in enumerate(group_colours(most)):
+        if curves and (most <= 6 or i in (0, most - 1)):
+            axes.plot([], [], color=colour, label=names[i])
     rate_axis(axes, curves)
     axes.set_ylabel("learning rate")
 
@@ -677,7 +694,7 @@ def draw_rates(axes, rows, steps) -> None:
 def draw_sizes(axes, rows, steps) -> None:
     """The image size in pixels."""
     sizes, before = [], 0.0
-    for x, y in lines(rows, steps, "image_size"):
+    for x, y in by_phase(rows, steps, "image_size"):
         x, y = [before, *x], [y[0], *y]
         before = x[-1]
         axes.step(x, y, where="pre", color=TRAIN, linewidth=2)
@@ -686,26 +703,41 @@ def draw_sizes(axes, rows, steps) -> None:
     axes.set_ylim(0, max(sizes, default=1) * 1.2)
     if 0 < len(set(sizes)) <= 6:
         axes.set_yticks(sorted(set(sizes)))
-    axes.grid(axis="y")
+    axes.grid(True, axis="y")
     axes.set_ylabel("image size (pixels)")
 
 
 def confusion_figure(run: dict):
-    classes = len(run["classes"])
-    side = min(8.0, max(4.0, 2.2 + 0.42 * classes))
-    fig = figure(side, side, layout="constrained")
-    draw_confusion(fig.subplots(), run["confusion"], run["classes"])
+    side = report_html.matrix_inches(len(run["classes"]))
+    names, size, flat, inner = matrix_layout(run["classes"], side)
+    longest = max(map(len, names), default=0)
+    fig = figure(side, inner + 1.0 + (0 if flat else 0.45 * size / 72 * longest))
+    draw_confusion(fig, run, 0, 0, side)
     return fig
 
 
-def draw_confusion(axes, counts: list[list[int]], classes: list[str]) -> None:
+def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool, float]:
+    """Names to write (none where there are too many), their points, whether those below lie flat, inches of the square.
+
+    side: inches that the square and the names at its left may take.
+    """
+    n = len(classes)
+    names = [short(name, 20) for name in classes] if n <= report_html.NAMEABLE else []
+    size = 9 if n <= 12 else 8 if n <= READABLE else 6
+    longest = max(map(len, names), default=0)
+    return names, size, longest * n <= 40, side - 0.65 - 0.62 * size / 72 * longest
+
+
+def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None:
     """Rows are true classes; hits in blue, mistakes in red, by the square root of their share of the row, so that a
     rare mistake is seen. Counts are written in and classes named only as far as they can be read."""
     import numpy as np
     from matplotlib.colors import to_rgb
 
-    n = len(classes)
-    counts = np.array(counts, dtype=float).reshape(n, n)
+    n = len(run["classes"])
+    names, size, flat, inner = matrix_layout(run["classes"], side)
+    axes = axes_at(fig, left + side - inner - 0.15, top + 0.35, inner, inner)
+    counts = np.array(run["confusion"], dtype=float).reshape(n, n)
     strength = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     colours = np.empty((n, n, 4))
     colours[..., :3], colours[..., 3] = to_rgb(ERROR), strength
@@ -715,14 +747,11 @@ def draw_confusion(axes, counts: list[list[int]], classes: list[str]) -> None:
     axes.set_ylim(n - 0.5, -0.5)
     axes.set_aspect("equal")
     if n <= READABLE:
-        size = 11 if n <= 5 else 9 if n <= 12 else 7
+        points = 11 if n <= 5 else 9 if n <= 12 else 7
         for i, j in zip(*np.nonzero(counts), strict=True):
             colour = "#fefefe" if strength[i, j] > 0.75 else INK
-            axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=size, color=colour)
-    if n <= NAMEABLE:
-        size = 9 if n <= 12 else 8 if n <= READABLE else 6
-        names = [short(name, 22) for name in classes]
-        flat = max((len(name) for name in names), default=0) * n <= 56
+            axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=points, color=colour)
+    if names:
         axes.set_xticks(range(n), names, **({} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}))
         axes.set_yticks(range(n), names)
         axes.tick_params(labelsize=size, length=0)
@@ -731,8 +760,8 @@ def draw_confusion(axes, counts: list[list[int]], classes: list[str]) -> None:
         axes.set_yticks([])
         axes.plot([], [], "s", color=TRAIN, label="right")
         axes.plot([], [], "s", color=ERROR, label="mistaken")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.07), ncols=2)
-    among = "" if n <= NAMEABLE else f" ({n} classes, in their order)"
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=2)
+    among = "" if names else f" ({n} classes, in their order)"
     axes.set_xlabel("predicted" + among)
     axes.set_ylabel("true" + among)
     for spine in axes.spines.values():
@@ -740,23 +769,30 @@ def draw_confusion(axes, counts: list[list[int]], classes: list[str]) -> None:
         spine.set_alpha(0.3)
 
 
-def draw_wrong(fig, wrong: list[dict], pictures) -> None:
+def draw_wrong(fig, run: dict, left: float, top: float, side: float) -> None:
     """The most wrong pictures in a grid, each with what it is, what it was taken for and how surely."""
+    axes = axes_at(fig, left, top, side, side)  # its unit is an inch, from the upper left
+    axes.set_axis_off()
+    wrong = run["wrong"]
     if not wrong:
-        axes = fig.subplots()
-        axes.set_axis_off()
-        axes.text(0.5, 0.5, "no wrong pictures", ha="center", va="center", fontsize=14, color=BEST)
+        axes.text(0.5, 0.5, "no wrong pictures", transform=axes.transAxes, ha="center", fontsize=14, color=BEST)
         return
-    side = max(2, math.ceil(math.sqrt(len(wrong))))
-    fig.suptitle("the most wrong: truth → prediction, probability", fontsize=9)
-    grid = list(fig.subplots(side, side).flat)
-    for axes in grid:
-        axes.set_axis_off()
-    for axes, row, picture in zip(grid, wrong, pictures, strict=False):
+    axes.text(side / 2, 0, "the most wrong: truth → prediction, probability", ha="center")
+    columns = max(2, math.ceil(math.sqrt(len(wrong))))
+    cell = (side - 0.1) / columns
+    most = cell - 0.5  # the longer side of a picture
+    room = int(14 * cell)  # letters
+    for i, (row, picture) in enumerate(zip(wrong, run["pictures"], strict=True)):
+        x, y = cell * (i % columns + 0.5), 0.5 + (cell - 0.05) * (i // columns) + most / 2  # the middle of the picture
+        down = 0.15  # half the height of what is shown
         if picture is None:
-            axes.text(0.5, 0.5, "no picture", ha="center", va="center", alpha=0.6)
+            axes.text(x, y, "no picture", ha="center", va="center", alpha=0.6)
         else:
-            axes.imshow(picture, cmap="gray", interpolation="nearest" if max(picture.shape) < 100 else "antialiased")
+            down, across = (most * edge / max(picture.shape[:2]) / 2 for edge in picture.shape[:2])
+            smooth = "nearest" if max(picture.shape[:2]) < 100 else "antialiased"
+            axes.imshow(picture, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
         sure = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
-        title = f"{short(row['truth'], 22)}\n→ {short(row['prediction'], 18)}{sure}"
-        axes.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=4)
+        title = f"{short(row['truth'], room)}\n→ {short(row['prediction'], room - 6)}{sure}"
+        axes.text(x, y - down - 0.05, title, ha="center", va="bottom", fontsize=8)
+    axes.set_xlim(0, side)
+    axes.set_ylim(side, 0)

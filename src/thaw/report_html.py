@@ -29,13 +29,15 @@ section { padding: 18px 20px; margin-top: 18px; }
 .tile small { color: var(--dim); display: block; min-height: 1.5em; }
 .scroll { overflow: auto; max-height: 560px; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 5px 22px 5px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: 5px 11px; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--dim); font-weight: 600; font-size: 13px; position: sticky; top: 0; background: var(--card); }
+th:first-child, td:first-child { padding-left: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
 td.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat left center / var(--share) 78%; }
 svg { width: 100%; height: auto; display: block; margin: 0 auto; }
 svg text { font-family: system-ui, "DejaVu Sans", sans-serif !important; }
 .row { display: flex; flex-wrap: wrap; gap: 24px; } .row > * { flex: 1 1 420px; min-width: 0; }
+.row td { overflow-wrap: anywhere; }
 .sheet { background: #ffffff; border-radius: 6px; padding: 8px; max-width: 100%; display: block; }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 16px; }
 figure { margin: 0; font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
@@ -49,6 +51,7 @@ summary { cursor: pointer; font-weight: 700; } details > :not(summary) { margin-
 @media (max-width: 560px) { main { padding: 16px 10px; } section { padding: 14px 12px; } }
 """
 
+NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
 PHASE = {  # the columns of the phase table, as in result.json
     "accuracy": lambda value: f"{value:.2%}",
     "loss": lambda value: f"{value:.4g}",
@@ -66,6 +69,7 @@ def page(run: dict, drawn: dict) -> str:
     """
     result, classes = run["result"], run["classes"]
     name = escape(run["name"])
+    beside = row_of if matrix_inches(len(classes)) < 6 else "".join
     parts = [
         f"<h1>{name}</h1>",
         f'<div class="dim">{escape(about(result))}</div>',
@@ -73,11 +77,8 @@ def page(run: dict, drawn: dict) -> str:
         section("What each phase bought", phases(result)),
         section("Learning", "".join(map(image, drawn["curves"]))),
         section("Rate finder", row_of(map(image, drawn["finds"]))),
-        section("Confusion", row_of([*map(image, drawn["confusion"]), pairs(run["confusion"], classes)])),
-        section(
-            "Most wrong: truth → prediction, probability",
-            gallery(run["wrong"], run["pictures"]) if run["predictions"] else "",
-        ),
+        section("Confusion", beside([*map(image, drawn["confusion"]), pairs(run["confusion"], classes)])),
+        section("Most wrong: truth → prediction, probability", gallery(run)),
         section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
         section("Plan", "".join(map(image, drawn["plan"])) + preformatted(run["plan"])),
         section(f"Files left out ({len(run['bad_files']) - 1})", bad_files(run["bad_files"])),
@@ -106,6 +107,11 @@ def page(run: dict, drawn: dict) -> str:
 # numbers
 
 
+def matrix_inches(classes: int) -> float:
+    """The side of a confusion matrix: large where many classes are named, else half a page."""
+    return 9.0 if 12 < classes <= NAMEABLE else 5.4
+
+
 def number(value) -> float:
     """A finite float, else nan."""
     try:
@@ -123,9 +129,9 @@ def headline(run: dict) -> list[tuple[str, str, str]]:
     wrong = sum(row["truth"] != row["prediction"] for row in rows)
     low, high = wilson(len(rows) - wrong, len(rows))
     out = [
-        ("accuracy", f"{best:.1%}", f"95 %: {low:.1%} – {high:.1%}" if rows else "validation"),
+        ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
         ("loss", f"{loss:.3g}", "validation"),
-        ("test accuracy", f"{test:.1%}", "evaluated once, at the end"),
+        ("test accuracy", f"{test:.1%}", "evaluated once"),
         ("time", duration(seconds), f"paid this time: {duration(paid)}" if paid < seconds else ""),
         ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation pictures"),
     ]
@@ -256,16 +262,18 @@ def class_table(rows: list[tuple]) -> str:
     return table(["class", "n", "precision", "recall", "f1", "most confused with"], body, {1, 2, 3, 4}) if body else ""
 
 
-def gallery(wrong: list[dict], pictures: list) -> str:
+def gallery(run: dict) -> str:
     """The most wrong pictures, each with what it is, what it was taken for and how surely."""
+    if not run["predictions"]:
+        return ""
     cards = []
-    for row, picture in zip(wrong, pictures, strict=True):
+    for row, picture in zip(run["wrong"], run["pictures"], strict=True):
         shown = '<div class="none">no picture</div>' if picture is None else encoded(picture)
         sure = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
         path = escape(row["path"])
         cards.append(
             f'<figure title="{path}">{shown}<figcaption>{escape(row["truth"])}<br>'
-            f'<span class="bad">→ {escape(row["prediction"])}{sure}</span>'
+            f'<span class="bad">→&nbsp;{escape(row["prediction"])}{sure}</span>'
             f"<small>{escape(PurePath(row['path']).name)}</small></figcaption></figure>"
         )
     if not cards:

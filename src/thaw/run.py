@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from timm.models import save_for_hf
@@ -17,6 +18,7 @@ from torch.nn.functional import cross_entropy
 from thaw import device as device_
 from thaw import find, loop, model, plan, progress, schedules, stop
 from thaw.data import batches, pixels, source
+from thaw.data.augment import view
 from thaw.data.batches import Key, Views
 from thaw.errors import UserError
 from thaw.features import activations
@@ -26,6 +28,7 @@ from thaw.settings import Settings, whole_or_auto
 from thaw.store import Store
 
 Row = dict[str, float | int | str]
+SHEET = 32  # pictures on a sheet
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,13 @@ class Job:
             weight = weight.to(self.device.device)
         return partial(cross_entropy, weight=weight, label_smoothing=loss.smoothing)
 
+    def picture(self, path: str) -> np.ndarray | None:
+        """The picture of a path in its plain view, uint8 [size, size, 3]."""
+        rows = {path: row for row, path in enumerate(self.source.table.paths)}
+        if path not in rows:
+            return None
+        return view(self.plan.size, self.settings.data.crop_pct)(self.pixels[rows[path]], None)
+
     @property
     def workers(self) -> int:
         """Loader processes: none where a batch is made in less time than it takes to send it."""
@@ -134,11 +144,15 @@ class Job:
         return chosen
 
 
-def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> dict:
-    """Carry out the checklist and leave a finished classifier in `folder`; the result as in result.json."""
+def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> tuple[dict, Callable]:
+    """Carry out the checklist and leave a finished classifier in `folder`.
+
+    The result as in result.json, and `picture(path)`: the validation picture of a path as the network sees it.
+    """
     started = time.perf_counter()
     job = set_up(settings, folder, log)
     probe(job)
+    sheets(job)
     kept, found, phases = None, {}, {}
     for index, phase in enumerate(job.plan.phases):
         began = time.perf_counter()
@@ -168,7 +182,7 @@ def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> dict:
     result |= {"cost/seconds": seconds, "cost/seconds_paid": seconds, "device": str(job.device)}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
-    return result
+    return result, job.picture
 
 
 def rates_found(settings: Settings, found: dict[str, find.Found]) -> dict[str, float]:
@@ -230,7 +244,7 @@ def remember(store: Store, settings: Settings, facts: Facts) -> None:
 
 def write_bad_files(folder: Path, bad) -> None:
     if bad:
-        with (folder / "bad_files.csv").open("w", newline="", errors="surrogateescape") as file:
+        with (folder / "bad_files.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows([("path", "reason"), *bad])
 
 
@@ -241,7 +255,7 @@ def start_from(network: Network, folder: Path) -> None:
         raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
     weights = model.read_safetensors(path)
     own = network.model.state_dict()
-    head = all(weights[n].shape == own[n].shape for n in own if n in weights and model.is_of_head(network.model, n))
+    head = all(n in weights and weights[n].shape == own[n].shape for n in model.head_names(network.model))
     model.load(network.model, weights, f"init={folder}", head=head)
 
 
@@ -275,6 +289,18 @@ def probe(job: Job) -> None:
     del trial
     if gpu:
         torch.cuda.empty_cache()
+
+
+def sheets(job: Job) -> None:
+    """batch_<size>px.png: what the network sees of the first training pictures at each size, augmented."""
+    labels = job.source.table.labels
+    views = Views(job.pixels, labels, job.settings.data.crop_pct, job.settings.augment, (job.settings.seed, "sheet"))
+    rows = batches.order(labels[job.train_rows], (job.settings.seed, "sheet"))[:SHEET]
+    for size in sorted({e.size for phase in job.plan.phases for e in phase.epochs}):
+        pictures, _ = views[Key(0, size, job.train_rows[rows])]
+        lines = [np.hstack(list(part)) for part in pictures.numpy()[: len(rows) // 8 * 8].reshape(-1, 8, size, size, 3)]
+        if lines:
+            cv2.imwrite(str(job.folder / f"batch_{size}px.png"), np.vstack(lines)[..., ::-1])
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -525,7 +551,7 @@ def export(job: Job, kept: Kept) -> None:
         data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
     )
     probabilities = kept.validation.logits.softmax(1)
-    with (job.folder / "valid_predictions.csv").open("w", newline="", errors="surrogateescape") as file:
+    with (job.folder / "valid_predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "truth", "prediction", *classes])
         for row, label, p in zip(job.valid_rows, kept.validation.labels, probabilities, strict=True):

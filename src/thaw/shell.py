@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
 from hashlib import sha256
+from itertools import pairwise
 from os.path import exists, expanduser
 from pathlib import Path
 
@@ -67,16 +68,17 @@ def tidy(argv: list[str], conf: Path) -> Typed:
     typed = [split(arg) for arg in glue(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare(before, this, conf)
-    recipes = experiments(typed, conf)
+    confs = [conf, *(Path(more) for flag, more in pairwise(flags) if flag in ("-cd", "--config-dir"))]
+    recipes = experiments(typed, *confs)
     multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
     multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
     notes, phases = [], phase_names(rest, conf)
     typed = [tidy_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied(typed, recipes, conf, notes)]
     wanted = chosen(typed, recipes).get("backbone", [])
-    backbones = [name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name != "null"]
-    unknown = dict.fromkeys(name for name in backbones if not (conf / "backbone" / f"{name}.yaml").is_file())
-    return Typed(flags + [join(*parts) for parts in typed], tuple(unknown), tuple(notes), multirun)
+    known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
+    backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
+    return Typed(flags + [join(*parts) for parts in typed], tuple(backbones), tuple(notes), multirun)
 
 
 def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -136,7 +138,7 @@ def refuse_bare(before: tuple | None, this: tuple, conf: Path) -> None:
         raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
     if "/" in arg or arg in ("~", ".", "..") or exists(arg):
         raise UserError(2, f"{arg}: is it a folder of pictures? 'data.root={arg}'")
-    groups = [group for group in ("experiment", *group_names(conf)) if arg in choices_of(group, conf)]
+    groups = [group for group in group_names(conf) if arg in choices_of(group, conf)]
     if groups:
         raise UserError(2, f"{arg}: did you mean {' or '.join(f'{group}={arg}' for group in groups)}?")
     raise UserError(2, f"{arg}: is no setting; they are written key=value, --help lists them")
@@ -243,8 +245,10 @@ def within(key: str, names: tuple[str, ...]) -> bool:
 
 def words(overrides: list[str]) -> str:
     """The settings that were typed as a short readable name, in their order."""
-    typed = [p for p in overrides_of(overrides) if not within(p[1], (*UNNAMED, "store", "hydra", "plan_only", "fresh"))]
-    return " · ".join(word(*parts) for parts in typed)
+    silent = (*UNNAMED, "store", "hydra", "plan_only", "fresh")
+    typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
+    rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
+    return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
 
 
 def word(sign: str, key: str, value: str | None) -> str:

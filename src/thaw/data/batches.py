@@ -42,7 +42,7 @@ def order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
 def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
     """Consecutive batches; the last partial one is kept, a single position left over joins the batch before."""
     edges = list(range(0, len(positions), batch)) + [len(positions)]
-    if len(edges) > 2 and edges[-1] - edges[-2] == 1:
+    if batch > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]
     return [positions[a:b] for a, b in zip(edges, edges[1:], strict=False)]
 

@@ -1,0 +1,360 @@
+"""Every yaml composes and plans, one override changes one thing, and what the yaml says of models and data is true."""
+
+import re
+import shutil
+import sys
+from copy import deepcopy
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import timm
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+from safetensors import safe_open
+from sklearn.datasets import load_digits
+from timm.models import group_parameters
+
+import train
+from thaw import model, plan
+from thaw import settings as settings_
+from thaw.data import source
+from thaw.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+YAMLS = sorted(file.relative_to(ROOT / "conf") for file in (ROOT / "conf").rglob("*.yaml") if file.name != "local.yaml")
+CHOICES = [file for file in YAMLS if file.parent.name and not file.name.startswith("_")]
+BACKBONES = sorted(file.stem for file in CHOICES if file.parent.name == "backbone")
+
+
+@cache
+def conf() -> TemporaryDirectory:
+    """conf/ without this machine's local.yaml."""
+    folder = TemporaryDirectory()
+    shutil.copytree(ROOT / "conf", folder.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("local.yaml"))
+    return folder
+
+
+@cache
+def composed(*overrides: str):
+    """The configuration as train.py composes it."""
+    ConfigStore.instance().store("schema", Settings)
+    ConfigStore.instance().store("local", {})
+    with initialize_config_dir(conf().name, version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+@cache
+def plain(*overrides: str) -> Settings:
+    """The dataclasses that train.py makes of it, values checked."""
+    return train.as_settings(composed(*overrides), list(overrides))
+
+
+def settings_of(*overrides: str) -> Settings:
+    """The same, free to be changed."""
+    return deepcopy(plain(*overrides))
+
+
+def planned(settings: Settings) -> plan.Plan:
+    return plan.plan(settings, plan.known_facts(settings, lambda name: {}))
+
+
+def chosen(file: Path) -> list[str]:
+    """The overrides that choose a yaml; pictures of one's own need a place."""
+    group = file.parent.as_posix()
+    own = file.stem == "folder" or (group == "experiment" and "/data: folder" in (ROOT / "conf" / file).read_text())
+    return [f"{group}={file.stem}", *(["data.root=pictures"] if own else [])]
+
+
+def leaves(node, prefix="") -> dict[str, Any]:
+    """Every value by its dotted key; a list is one value."""
+    if not isinstance(node, dict):
+        return {prefix.removesuffix("."): node}
+    return {key: value for name, inner in node.items() for key, value in leaves(inner, f"{prefix}{name}.").items()}
+
+
+def leaves_of(*overrides: str) -> dict[str, Any]:
+    return leaves(OmegaConf.to_container(composed(*overrides), resolve=False))
+
+
+# every yaml -----------------------------------------------------------------------------------------------------------
+
+
+def test_there_are_yamls():
+    groups = {file.parent.as_posix() for file in CHOICES}
+    assert groups >= {"data", "backbone", "head", "augment", "checklist", "scheduler", "rates", "resize", "optimizer"}
+    assert groups >= {"loss", "wandb", "experiment"}
+    assert set(train.GROUPS) <= groups
+
+
+@pytest.mark.parametrize("file", CHOICES, ids=str)
+def test_composes_and_plans(file):
+    settings = settings_of(*chosen(file))
+    result = planned(settings)
+    assert any(phase.do == "fit" for phase in result.phases)
+    text = plan.table(result, settings)
+    assert all(phase.name in text for phase in result.phases)
+    timeline = plan.timeline(result, settings.find.steps)
+    assert [entry["name"] for entry in timeline] == [phase.name for phase in result.phases]
+
+
+@pytest.mark.parametrize("file", YAMLS, ids=str)
+def test_begins_with_a_comment_that_says_what_it_is(file):
+    lines = (ROOT / "conf" / file).read_text().splitlines()
+    first = lines[1] if lines[0] == "# @package _global_" else lines[0]
+    assert re.match(r"# \S", first) and "@package" not in first
+
+
+@pytest.mark.parametrize("file", YAMLS, ids=str)
+def test_computes_nothing(file):
+    """Interpolation only where Hydra wants its own folders."""
+    text = (ROOT / "conf" / file).read_text()
+    interpolated = set(re.findall(r"\$\{([^}]*)\}", text))
+    assert interpolated <= ({"oc.env:THAW_FOLDER,outputs/runs/unnamed", "oc.env:THAW_FOLDER,outputs/multirun/unnamed"}
+                            | {"hydra.job.num"} if file.name == "config.yaml" else set())  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.stem for f in CHOICES if f.parent.name == "scheduler"])
+def test_every_scheduler_spends_the_same_seven_epochs(name):
+    full = planned(settings_of(f"scheduler={name}")).phases[-1]
+    assert full.epochs_budget == 7
+    assert full.steps_budget == 84
+
+
+# one override changes one thing ---------------------------------------------------------------------------------------
+
+ONE_CYCLE = "shape warmup pct div final_div momentum_low momentum_high"
+CHANGES = {
+    "lr=0.01": "lr",
+    "lr=[1e-4,1e-3,1e-2]": "lr",
+    "epochs=9": "epochs",
+    "scheduler.cycles=4": "scheduler.cycles",
+    "rates.ratios=[0.01,0.1,1]": "rates.ratios",
+    "backbone.weights=none": "backbone.weights",
+    "++checklist.full.lr=0.01": "checklist.full.lr",
+    "checklist.head_precomputed.epochs=5": "checklist.head_precomputed.epochs",
+    "~checklist.find_full": "checklist.find_full.do checklist.find_full.train",
+    "scheduler=cosine": "scheduler.shape",
+    "scheduler=constant": "scheduler.shape scheduler.warmup",
+    "scheduler=one_cycle": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
+    "scheduler=flat_cos": "scheduler.shape scheduler.warmup scheduler.pct",
+    "scheduler=triangular": "scheduler.shape scheduler.warmup scheduler.div",
+    "scheduler=triangular2": "scheduler.shape scheduler.warmup scheduler.div",
+    "scheduler=exp_range": "scheduler.shape scheduler.warmup scheduler.div scheduler.gamma",
+    "rates=uniform": "rates.ratios",
+    "rates=tenths": "rates.ratios",
+    "rates=layer_decay": "rates.split rates.ratios rates.decay",
+    "resize=double": "resize.sizes",
+    "resize=staircase": "resize.sizes",
+    "backbone=resnet34": "backbone.name backbone.weights backbone.facts.native_size backbone.facts.layers",
+    "optimizer=adamw": "optimizer.name optimizer.momentum optimizer.nesterov optimizer.betas optimizer.weight_decay",
+    "wandb=disabled": "wandb.mode",
+    "wandb=offline": "wandb.mode",
+    "wandb=online": "wandb.mode",
+    # What equals the default changes nothing.
+    "scheduler=sgdr": "",
+    "rates=thirds": "",
+    "resize=none": "",
+    "wandb=auto": "",
+}
+
+
+@pytest.mark.parametrize("override", CHANGES)
+def test_one_override_changes_one_thing(override):
+    before, after = leaves_of(), leaves_of(override)
+    changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    assert changed == set(CHANGES[override].split())
+
+
+# Settings that stand alone, each with a value that is not the default.
+ALONE = {
+    "lr_factor": "2",
+    "size": "64",
+    "batch_size": "32",
+    "bn": "eval",
+    "seed": "1",
+    "init": "outputs/latest",
+    "monitor": "valid/loss",
+    "device": "cpu",
+    "threads": "1",
+    "precision": "float32",
+    "log_every": "1",
+    "name": "first",
+    "tags": "[a]",
+    "notes": "why",
+    "plan_only": "true",
+    "smoke": "true",
+    "scheduler.cycle_len": "2",
+    "scheduler.cycle_mult": "1",
+    "scheduler.max_cycles": "5",
+    "scheduler.warmup": "0",
+    "rates.split": "head",
+    "resize.sizes": "[32]",
+    "backbone.drop": "0.1",
+    "backbone.drop_path": "0.1",
+    "backbone.name": "resnet18",
+    "data.valid": "0.3",
+    "data.limit": "500",
+    "data.workers": "2",
+    "data.crop_pct": "0.9",
+    "data.max_bad": "0.1",
+    "augment.mixup": "0.2",
+    "augment.crop": "random",
+    "optimizer.weight_decay": "0",
+    "optimizer.momentum": "0.8",
+    "optimizer.nesterov": "true",
+    "loss.smoothing": "0.1",
+    "loss.balance": "weights",
+    "find.rule": "valley",
+    "find.min_lr": "1e-4",
+    "find.max_lr": "1",
+    "find.steps": "50",
+    "find.smooth": "0.5",
+    "find.diverge": "3",
+    "store.dir": "elsewhere",
+    "store.wait_s": "1",
+    "wandb.project": "p",
+    "wandb.entity": "e",
+    "wandb.dir": "elsewhere",
+    "wandb.mode": "offline",
+}
+
+
+def test_settings_that_stand_alone_change_themselves():
+    before, after = leaves_of(), leaves_of(*(f"{key}={value}" for key, value in ALONE.items()))
+    assert before.keys() == after.keys()
+    assert {key for key in after if after[key] != before[key]} == ALONE.keys()
+
+
+# no default in two places ---------------------------------------------------------------------------------------------
+
+
+def classes_of(cls=Settings) -> list[type]:
+    """The schema's dataclasses, from the outermost in."""
+    inner = [hint for hint in get_type_hints(cls).values() if is_dataclass(hint)]
+    return [cls, *(found for hint in inner for found in classes_of(hint))]
+
+
+def test_the_schema_has_no_default_but_none():
+    assert len(classes_of()) > 12
+    for cls in classes_of():
+        for field in fields(cls):
+            assert field.default_factory is MISSING, f"{cls.__name__}.{field.name}"
+            if field.default is not MISSING:
+                assert field.default is None, f"{cls.__name__}.{field.name}"
+                hint = get_type_hints(cls)[field.name]
+                assert get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
+
+
+def test_nothing_of_a_group_is_set_in_the_table_of_contents():
+    contents = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
+    groups = {next(iter(entry)).removeprefix("override ") for entry in contents["defaults"] if isinstance(entry, dict)}
+    assert groups >= set(train.GROUPS)
+    assert not groups & contents.keys()
+
+
+def test_schedulers_state_nothing_that_the_shared_budget_states():
+    budget = yaml.safe_load((ROOT / "conf/scheduler/_budget.yaml").read_text())
+    for file in (ROOT / "conf/scheduler").glob("[a-z]*.yaml"):
+        own = yaml.safe_load(file.read_text())
+        assert own.pop("defaults") == ["_budget"], file.name
+        assert not own.keys() & budget.keys(), file.name
+
+
+def test_every_field_of_the_schema_has_a_value_in_conf():
+    """A field without a default that no yaml sets would be ???."""
+    missing = [key for key, value in leaves_of().items() if value == "???"]
+    assert missing == []
+    assert [key for key, value in leaves_of("data=folder").items() if value == "???"] == ["data.root"]
+
+
+def test_scheduler_presets_set_the_options_their_shape_reads():
+    for shape, options in settings_.OPTIONS.items():
+        scheduler = settings_of(f"scheduler={shape}").scheduler
+        assert scheduler.shape == shape
+        of_shapes = {name for names in settings_.OPTIONS.values() for name in names}
+        assert {name for name in of_shapes if getattr(scheduler, name) is not None} == set(options)
+
+
+# shipped facts are true -----------------------------------------------------------------------------------------------
+
+
+def timms(name: str, **args) -> torch.nn.Module:
+    """The model without memory and without weights."""
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **args)
+
+
+@pytest.mark.parametrize("choice", BACKBONES)
+def test_facts_of_a_backbone(choice):
+    backbone = settings_of(f"backbone={choice}").backbone
+    facts, found = backbone.facts, timms(backbone.name)
+    assert facts.layers == len(group_parameters(found, found.group_matcher(coarse=False)))
+    assert facts.native_size % facts.multiple == 0
+    patch = getattr(getattr(found, "patch_embed", None), "patch_size", (1, 1))
+    assert facts.multiple == max(patch)
+    if backbone.weights == "pretrained":
+        assert facts.native_size == found.pretrained_cfg["input_size"][1]
+    else:
+        assert (ROOT / backbone.weights).is_file()
+
+
+@pytest.mark.parametrize("choice", BACKBONES)
+def test_a_backbone_takes_its_size_and_the_next(choice):
+    backbone = settings_of(f"backbone={choice}").backbone
+    with torch.device("meta"):
+        network = model.build(backbone.name, False, {"num_classes": 10}).eval()
+        for size in (backbone.facts.native_size, backbone.facts.native_size + backbone.facts.multiple):
+            assert network(torch.empty(1, 3, size, size)).shape == (1, 10)
+
+
+@pytest.mark.parametrize("choice", BACKBONES)
+def test_the_number_of_parameters_in_the_first_line(choice):
+    said = (ROOT / "conf" / "backbone" / f"{choice}.yaml").read_text().splitlines()[0]
+    millions = re.match(r"# ([\d.]+) million parameters", said)[1]
+    body = timms(settings_of(f"backbone={choice}").backbone.name, num_classes=0)
+    count = sum(parameter.numel() for parameter in body.parameters()) / 1e6
+    assert float(millions) == pytest.approx(count, abs=0.6 if "." not in millions else 0.06)
+
+
+def test_the_shipped_weights_fit_their_backbone():
+    backbone = settings_of("backbone=tiny").backbone
+    own = {name: list(value.shape) for name, value in timms(backbone.name, num_classes=0).state_dict().items()}
+    with safe_open(ROOT / backbone.weights, "pt") as file:
+        shipped = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+    assert {name: shape for name, shape in shipped.items() if name in own} == own
+
+
+def test_facts_of_the_digits():
+    facts, found = settings_of("data=digits").data.facts, load_digits()
+    assert (facts.pictures, facts.test) == (len(found.target) // 2, len(found.target) - len(found.target) // 2)
+    assert facts.classes == len(found.target_names)
+
+
+@pytest.mark.parametrize("overrides", [[], ["data.limit=500"], ["data.limit=100000"], ["data.valid=0.35"]])
+def test_the_plan_counts_the_digits_as_the_source_does(overrides):
+    settings = settings_of(*overrides)
+    known = plan.known_facts(settings, lambda name: {})
+    splits = source.digits(settings.data).table.splits
+    counts = [int((splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
+    assert counts == [known.train, known.valid, known.test]
+
+
+def test_the_plan_counts_the_shapes_as_the_source_does():
+    settings = settings_of("data=shapes", "data.limit=104")
+    known = plan.known_facts(settings, lambda name: {})
+    table = source.shapes(settings.data, 16).table
+    counts = [int((table.splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
+    assert counts == [known.train, known.valid, known.test]
+    assert len(table.classes) == known.classes
+
+
+def test_composing_starts_nothing():
+    assert "wandb" not in sys.modules or not sys.modules["wandb"].run

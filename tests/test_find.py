@@ -1,0 +1,218 @@
+"""The pure rules that read the finder's curve, on curves whose answer is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from thaw import find
+from thaw.errors import UserError
+from thaw.settings import Find
+
+FIND = Find(rule="edge", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0)
+RATES = [10.0 * 1e-6 ** (1 - k / 100) for k in range(100)]
+VALLEY = Find(rule="valley", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0)
+
+
+def double_sum(losses, beta):
+    """The definition of `smooth`: sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
+    k = np.arange(len(losses))
+    weights = float(beta) ** np.abs(k[:, None] - k[None, :])
+    return weights @ np.asarray(losses) / weights.sum(1)
+
+
+def edge_by_hand(rates, smoothed, start):
+    """The docstring: the highest rate up to the lowest loss at which a quarter of the whole fall still lies ahead."""
+    m = int(np.argmin(smoothed))
+    ahead = np.asarray(smoothed[: m + 1]) - smoothed[m]
+    return max(rates[k] for k in range(m + 1) if ahead[k] >= 0.25 * (start - smoothed[m]))
+
+
+def falls(n=78):
+    """2.3 up to step 40, straight down to 0.3 at step 70, then up by a half each step until the finder stops."""
+    return [2.3 if k < 40 else 2.3 - 2.0 * (k - 40) / 30 if k <= 70 else 0.3 * 1.5 ** (k - 70) for k in range(n)]
+
+
+def noise_of(seed, n=100, sigma=0.1, mean=1.0):
+    return list(mean + sigma * np.random.default_rng(seed).standard_normal(n))
+
+
+# smooth, noise, edge, valley ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.8, 0.98])
+@pytest.mark.parametrize("n", [1, 2, 3, 50])
+def test_smooth_is_its_definition(beta, n):
+    losses = noise_of(n, n)
+    assert find.smooth(losses, beta) == pytest.approx(double_sum(losses, beta), rel=1e-12)
+
+
+def test_smooth_keeps_a_constant_and_does_not_lag():
+    assert find.smooth([2.0] * 9, 0.8) == pytest.approx([2.0] * 9)
+    peak = [0.0] * 20 + [1.0] + [0.0] * 20
+    smoothed = find.smooth(peak, 0.8)
+    assert smoothed == pytest.approx(smoothed[::-1])
+    assert int(np.argmax(smoothed)) == 20
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.8])
+def test_noise_is_the_deviation_of_smoothed_white_noise(beta):
+    claimed, middles = [], []
+    for seed in range(600):
+        losses = noise_of(seed)
+        claimed.append(find.noise(losses, beta))
+        middles.append(find.smooth(losses, beta)[50])
+    assert np.mean(claimed) == pytest.approx(np.std(middles), rel=0.1)
+
+
+def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
+    losses = noise_of(1)
+    level = find.noise(losses, 0.8)
+    assert find.noise([loss + 0.01 * k for k, loss in enumerate(losses)], 0.8) == pytest.approx(level, rel=0.1)
+    assert find.noise([*losses[:50], 100.0, *losses[51:]], 0.8) == pytest.approx(level, rel=0.2)
+    assert find.noise([1.0], 0.8) == 0.0
+    assert find.noise([1.0] * 20, 0.8) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "start", "index"),
+    [
+        ([4.0, 3.0, 2.0, 1.0, 0.0, 9.0], 4.0, 3),  # a quarter of 4 is 1
+        ([4.0, 3.0, 2.0, 0.9, 0.0, 9.0], 4.0, 2),
+        ([4.0, 4.0, 4.0, 4.0, 0.0, 1.0], 4.0, 3),
+        ([4.0, 0.5, 3.0, 0.0, 5.0, 5.0], 4.0, 2),  # the highest such rate, though an earlier one was lower
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 0.0, 0),  # rises only
+        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a quarter ahead
+    ],
+)
+def test_edge(smoothed, start, index):
+    rates = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+    assert find.edge(rates, smoothed, start) == rates[index]
+
+
+def test_edge_is_its_docstring_on_noisy_curves():
+    for seed in range(100):
+        losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.05, 0.0), strict=True)]
+        smoothed, start = find.smooth(losses, 0.8), float(np.mean(losses[:8]))
+        assert find.edge(RATES[:78], smoothed, start) == edge_by_hand(RATES[:78], smoothed, start)
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "index"),
+    [
+        ([5, 4, 6, 3, 2, 1, 7], 1),  # 5 4 3 2 1, from 0 to 5: 0 + int(5/3) + int(5/6)
+        ([1, 2, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5], 6),  # 9 ... 0, from 2 to 11: 2 + 3 + 1
+        ([12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 6),  # from 0 to 12: 0 + 4 + 2
+        ([1, 2, 3], 0),  # no descent
+        ([3, 2, 1, 6, 5, 4], 0),  # two of the same length: the first, from 0 to 2
+        ([3, 2, 1, 6, 5, 4, 3.5], 4),  # 6 5 4 3.5, from 3 to 6: 3 + 1 + 0
+    ],
+)
+def test_valley(smoothed, index):
+    rates = [10.0**k for k in range(len(smoothed))]
+    assert find.valley(rates, smoothed) == rates[index]
+
+
+# read -----------------------------------------------------------------------------------------------------------------
+
+
+def test_falls_then_explodes():
+    losses = falls()
+    found = find.read(RATES[:78], losses, FIND)
+    assert not found.doubtful
+    assert found.reason.startswith("edge: ")
+    assert found.taken == found.suggestions["edge"] == edge_by_hand(RATES[:78], found.smoothed, 2.3)
+    # Were nothing smoothed, a quarter of the fall would be ahead up to step 62.
+    assert RATES[50] < found.taken < RATES[67]
+    assert found.rule == "edge"
+    assert found.rates == RATES[:78] and found.losses == losses
+
+
+def test_falls_then_explodes_read_by_the_valley():
+    found = find.read(RATES[:78], falls(), VALLEY)
+    assert not found.doubtful
+    assert found.reason.startswith("valley: ")
+    assert found.taken == found.suggestions["valley"] == find.valley(RATES[:78], found.smoothed)
+    assert RATES[10] < found.taken < RATES[60]
+
+
+def test_falls_until_it_is_cut_off_is_read_by_the_rule():
+    """Not finite after step 60, on its way down: the highest rate tried is no rate to take."""
+    found = find.read(RATES[:61], falls(61), FIND)
+    assert not found.doubtful
+    assert found.reason.startswith("edge: ")
+    assert found.taken < RATES[60]
+
+
+@pytest.mark.parametrize(("growth", "n"), [(1.05, 93), (1.2, 72), (1.5, 67), (2.0, 65), (3.0, 64)])
+def test_flat_then_explodes(growth, n):
+    """0.05 up to step 60, then up by a factor each step until the finder stops, at four times the lowest average.
+
+    However steep the rise, it begins at step 61: what comes after must not be seen steps before.
+    """
+    losses = [0.05 * growth ** max(0, k - 60) for k in range(n)]
+    found = find.read(RATES[:n], losses, FIND)
+    assert found.doubtful
+    assert "never clearly falls" in found.reason
+    assert found.suggestions == {"edge": None, "valley": None}
+    assert RATES[57] / 10 < found.taken < RATES[64] / 10
+
+
+def test_rising_only():
+    losses = [1.0 + 0.01 * k for k in range(100)]
+    found = find.read(RATES, losses, FIND)
+    assert found.doubtful
+    assert RATES[9] / 10 < found.taken < RATES[15] / 10
+
+
+def test_flat_throughout():
+    found = find.read(RATES, [0.7] * 100, FIND)
+    assert found.doubtful
+    assert found.taken == RATES[-1] / 10
+
+
+@pytest.mark.parametrize("rule", ["edge", "valley"])
+def test_never_stops_falling(rule):
+    found = find.read(RATES, [3.0 - 0.02 * k for k in range(100)], Find(rule, 1e-5, 10.0, 100, 0.8, 4.0))
+    assert not found.doubtful
+    assert found.taken == RATES[-1]
+    assert "find.max_lr=10" in found.reason
+
+
+@pytest.mark.parametrize("losses", [[], [2.3], [2.3, 2.2]])
+def test_not_finite_at_once(losses):
+    with pytest.raises(UserError) as raised:
+        find.read(RATES[: len(losses)], losses, FIND)
+    assert raised.value.code == 4
+    assert f"after {len(losses)} steps" in raised.value.line
+
+
+def test_three_points_are_enough():
+    assert find.read(RATES[:3], [2.3, 2.2, 2.1], FIND).taken > 0
+
+
+def test_noise_does_not_move_the_answer_far():
+    clean = find.read(RATES[:78], falls(), FIND).taken
+    for seed in range(50):
+        losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.1, 0.0), strict=True)]
+        found = find.read(RATES[:78], losses, FIND)
+        assert not found.doubtful
+        assert 0.4 < found.taken / clean < 2.5
+
+
+def test_noise_alone_is_no_fall():
+    """Flat but for its noise: falls are clear ones, so at most one curve in twenty may seem to fall."""
+    mistaken = [seed for seed in range(300) if not find.read(RATES, noise_of(seed), FIND).doubtful]
+    assert len(mistaken) <= 15
+
+
+def test_always_ends_in_a_rate_that_was_tried():
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 101))
+        losses = list(np.abs(np.cumsum(rng.standard_normal(n))) + 0.01)
+        found = find.read(RATES[:n], losses, FIND)
+        assert found.taken in RATES[:n] or found.taken in [rate / 10 for rate in RATES[:n]]
+        assert found.reason and "\n" not in found.reason
+        assert math.isfinite(json.loads(json.dumps(found.as_json()))["taken"])

@@ -1,0 +1,200 @@
+"""The loop: rates, momentum, determinism, steps that are not finite."""
+
+import math
+
+import pytest
+import torch
+
+from thaw import loop, model
+from thaw.data.batches import cut, order, stored
+from thaw.device import Device, mix
+from thaw.errors import UserError
+from thaw.find import range_test
+from thaw.settings import Backbone, BackboneFacts, Find, Optimizer
+
+CPU = Device(torch.device("cpu"), torch.float32, 1)
+SGD = Optimizer("sgd", 1e-4, momentum=0.9, nesterov=False)
+ADAMW = Optimizer("adamw", 0.01, betas=[0.9, 0.99])
+FIND = Find("edge", 1e-5, 10.0, 20, 0.8, 4.0)
+
+
+def network() -> model.Network:
+    return model.create(Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts()), 4, 0, CPU)
+
+
+def pictures(n=24, batch=8):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 255, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    y = torch.arange(n) % 4
+    return [(x[i : i + batch], y[i : i + batch]) for i in range(0, n, batch)]
+
+
+def fit(net, optimizer=SGD, batches=None, **kwargs):
+    groups = model.groups(net.model, "equal", (0.1, 1.0))
+    made = loop.make_optimizer(net, groups, optimizer)
+    model.thaw(net, "all", "train")
+    options = {"lr": 0.01, "rate": lambda step: 1.0, "seed": (0, "full", "fit")} | kwargs
+    return made, loop.train(net, batches or pictures(), made, **options)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimizer):
+    net = network()
+    made, steps = fit(net, optimizer, rate=lambda step: 1 / (step + 1), momentum=lambda step: 0.5 + step / 10)
+    for step in steps:
+        for group in made.param_groups:
+            assert group["lr"] == pytest.approx(0.01 * group["lr_scale"] / (step.step + 1), rel=1e-12)
+            assert (group["betas"][0] if "betas" in group else group["momentum"]) == 0.5 + step.step / 10
+    assert sorted({g["lr_scale"] for g in made.param_groups}) == [0.1, 1.0]
+    for group in made.param_groups:
+        assert all((p.ndim > 1) == bool(group["weight_decay"]) for p in group["params"])
+    held = [p for group in made.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) == len(list(net.parameters()))
+
+
+def test_sgd_step_is_torchs_own():
+    """One fused step equals plain torch SGD on the same gradients."""
+    net, reference = network(), network()
+    _, steps = fit(net, batches=pictures()[:1])
+    list(steps)
+    groups = model.groups(reference.model, "equal", (0.1, 1.0))
+    named = dict(reference.model.named_parameters())
+    model.thaw(reference, "all", "train")
+    x, y = pictures()[0]
+    torch.nn.functional.cross_entropy(reference(x), y).backward()
+    with torch.no_grad():
+        for group in groups:
+            for name in group.names:
+                p = named[name]
+                decay = 1e-4 if p.ndim > 1 else 0.0
+                p -= 0.01 * group.ratio * (p.grad + decay * p)
+    for (name, a), (_, b) in zip(net.model.named_parameters(), reference.model.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name, atol=1e-7, rtol=1e-6)
+
+
+def test_training_is_a_function_of_its_key_and_continues_at_any_step():
+    a, b = network(), network()
+    _, steps = fit(a, mixup=0.4)
+    list(steps)
+    torch.rand(7)  # other draws in between change nothing
+    made, steps = fit(b, mixup=0.4, batches=pictures()[:1])
+    list(steps)
+    torch.rand(3)
+    steps = loop.train(
+        b, pictures()[1:], made, lr=0.01, rate=lambda step: 1.0, seed=(0, "full", "fit"), start=1, mixup=0.4
+    )
+    assert [step.step for step in steps] == [1, 2]
+    for name, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+def test_a_step_that_is_not_finite_is_not_applied_and_ends_the_run(optimizer):
+    net = network()
+    x, y = pictures()[0]
+    good = (x, y)
+    made, steps = fit(net, optimizer, batches=[good, good], check_every=4)
+    list(steps)
+    kept = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def poisoned(logits, labels):
+        return torch.nn.functional.cross_entropy(logits, labels) * math.nan
+
+    trained = loop.train(
+        net, [good] * 8, made, lr=0.5, rate=lambda s: 1.0, loss=poisoned, seed=(0, "full", "fit"), start=2, check_every=4
+    )
+    seen = []
+    with pytest.raises(UserError) as caught:
+        for step in trained:
+            seen.append(step.step)
+    assert caught.value.code == 4
+    assert "full at step 2 (lr 0.5)" in caught.value.line
+    assert seen == [2, 3], "ends at the check after the step, within check_every steps"
+    for name, p in net.named_parameters():
+        assert torch.equal(p, kept[name]), name
+
+
+def test_infinite_gradient_of_a_finite_loss_is_seen():
+    net = network()
+
+    def steep(logits, labels):
+        return torch.sqrt(logits.sum() * 0).sum()
+
+    _, steps = fit(net, loss=steep)
+    with pytest.raises(UserError, match="not finite"):
+        list(steps)
+    assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_finder_leaves_no_trace_also_after_an_exception():
+    net = network()
+    model.thaw(net, "head", "train")
+    groups = model.groups(net.model, "equal", (0.1, 1.0))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    modes, drawn = [m.training for m in net.modules()], torch.get_rng_state()
+    needs = [p.requires_grad for p in net.parameters()]
+
+    def breaks():
+        yield from pictures()[:2]
+        raise RuntimeError("in the middle")
+
+    for batches in (pictures() * 7, breaks()):
+        try:
+            rates, losses = range_test(
+                net, batches, groups, SGD, FIND, lambda n: model.thaw(n, "all", "train"), 20, seed=(0, "find", "find")
+            )
+            assert len(rates) == len(losses) <= 20
+            assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
+        except RuntimeError as error:
+            assert str(error) == "in the middle"
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+        assert modes == [m.training for m in net.modules()]
+        assert needs == [p.requires_grad for p in net.parameters()]
+        assert all(p.grad is None for p in net.parameters())
+        assert torch.equal(drawn, torch.get_rng_state())
+
+
+def test_order_is_a_permutation_drawn_from_its_key():
+    labels = torch.arange(50).numpy() % 5
+    assert sorted(order(labels, (0, "full", 0))) == list(range(50))
+    assert list(order(labels, (0, "full", 0))) == list(order(labels, (0, "full", 0)))
+    others = [(1, "full", 0), (0, "head", 0), (0, "full", 1)]
+    assert all(list(order(labels, key)) != list(order(labels, (0, "full", 0))) for key in others)
+
+
+def test_balanced_order_draws_classes_equally():
+    import numpy as np
+
+    labels = np.r_[np.zeros(900, int), np.ones(100, int)]
+    drawn = np.concatenate([labels[order(labels, (0, "x", e), balance=True)] for e in range(20)])
+    assert abs(drawn.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "sizes"),
+    [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (3, 64, [3]), (1, 64, [1]), (5, 4, [5]), (2, 1, [1, 1])],
+)
+def test_the_last_partial_batch_is_kept_and_one_left_over_joins(n, batch, sizes):
+    import numpy as np
+
+    from thaw.resize import steps_of
+
+    parts = cut(np.arange(n), batch)
+    assert [len(part) for part in parts] == sizes
+    assert list(np.concatenate(parts)) == list(range(n))
+    assert steps_of(n, batch) == len(sizes)
+
+
+def test_stored_features_come_in_the_order_asked_for():
+    import numpy as np
+
+    features, labels = torch.arange(12.0).view(6, 2), torch.arange(6)
+    got = list(stored(features, labels, [np.array([4, 1]), np.array([0])]))
+    assert got[0][0].tolist() == [[8, 9], [2, 3]] and got[0][1].tolist() == [4, 1]
+    assert got[1][1].tolist() == [0]
+
+
+def test_mix_is_the_same_everywhere_and_differs_by_key():
+    assert mix(0, "full", 3) == 6217852049100772482
+    assert len({mix(0, "a", i) for i in range(1000)} | {mix(1, "a", i) for i in range(1000)}) == 2000
+    assert 0 <= mix("x") < 2**63

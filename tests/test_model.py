@@ -1,0 +1,162 @@
+"""Layer groups, freezing and sizes of timm's families."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from thaw import model
+from thaw.device import Device
+from thaw.errors import UserError
+from thaw.settings import Backbone, BackboneFacts
+
+CPU = Device(torch.device("cpu"), torch.float32, 1)
+FAMILIES = {  # name: layer ids by timm's group_matcher(coarse=False), as ours counts them
+    "test_resnet": 6,
+    "test_convnext": 11,
+    "test_vit": 8,
+    "swin_tiny_patch4_window7_224": 14,
+    "test_efficientnet": 7,
+    "densenet121": 60,
+    "regnetx_002": 15,
+    "mobilenetv3_small_050": 14,
+    "vgg11": 9,
+    "mixer_s32_224": 10,
+    "test_nfnet": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Every family once, without weights, on the meta device where groups are all that is asked for."""
+    with torch.device("meta"):
+        return {name: timm.create_model(name, num_classes=5) for name in FAMILIES}
+
+
+def network(name="test_resnet", **kwargs) -> model.Network:
+    given = {"weights": "none", "drop": 0.0, "drop_path": 0.0, "facts": BackboneFacts()} | kwargs
+    return model.create(Backbone(name=name, **given), 5, 0, CPU)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_split_covers_every_parameter_once_for_every_number_of_groups(built, name):
+    net = built[name]
+    ids = model.layers(net)
+    everything = sorted(n for n, _ in net.named_parameters())
+    head = model.head_names(net) & set(everything)
+    assert head and head <= set(ids[-1])
+    for n in range(1, len(ids) + 1):
+        ratios = tuple(10.0 ** (i - n + 1) for i in range(n))
+        for split in ("equal", "head"):
+            if split == "head" and n > len([i for i in ids if set(i) - head]) + 1:
+                continue
+            groups = model.groups(net, split, ratios)
+            assert len(groups) == n
+            assert all(group.names and group.parameters for group in groups)
+            assert sorted(name for group in groups for name in group.names) == everything
+            assert head <= set(groups[-1].names)
+            assert [group.ratio for group in groups] == list(ratios)
+        sizes = [len([i for i in ids if set(i) <= set(g.names)]) for g in model.groups(net, "equal", ratios)]
+        assert max(sizes) - min(sizes) <= 1 and sizes == sorted(sizes, reverse=True)
+    with pytest.raises(UserError, match=f"at most {len(ids)}"):
+        model.groups(net, "equal", tuple([1.0] * (len(ids) + 1)))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_fastai_split_is_early_body_late_body_head(built, name):
+    net = built[name]
+    early, late, head = model.groups(net, "fastai", (1 / 9, 1 / 3, 1.0))
+    assert set(head.names) == model.head_names(net)
+    assert early.names and late.names and not set(early.names) & set(late.names)
+    with pytest.raises(UserError, match="three"):
+        model.groups(net, "fastai", (0.1, 1.0))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layer_decay_is_one_group_a_layer_id(built, name):
+    net = built[name]
+    groups = model.groups(net, "layer_decay", None, 0.5)
+    assert len(groups) == FAMILIES[name]
+    assert [g.ratio for g in groups] == [0.5 ** (len(groups) - 1 - i) for i in range(len(groups))]
+
+
+def test_groups_follow_the_depth_that_timm_gives():
+    net = timm.create_model("resnet18", num_classes=5)
+    first, second, last = model.groups(net, "equal", (1 / 9, 1 / 3, 1.0))
+    assert first.names[0] == "conv1.weight" and "layer1.1.bn2.bias" in first.names
+    assert second.names[0] == "layer2.1.conv1.weight"
+    assert last.names[-1] == "fc.bias"
+
+
+@pytest.mark.parametrize("bn", ["train", "eval"])
+def test_frozen_is_eval_mode_and_no_gradients(bn):
+    net = network()
+    model.thaw(net, "head", bn)
+    assert [n for n, p in net.named_parameters() if p.requires_grad] == ["model.fc.weight", "model.fc.bias"]
+    assert [m for m in net.modules() if m.training] == [net.head]
+    before = {n: b.clone() for n, b in net.named_buffers()}
+    net(torch.randint(0, 255, (4, 32, 32, 3), dtype=torch.uint8)).sum().backward()
+    assert all(torch.equal(b, before[n]) for n, b in net.named_buffers())
+    model.thaw(net, "all", bn)
+    assert all(p.requires_grad for p in net.parameters())
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(m.training == (bn == "train") for m in norms)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit", "test_efficientnet", "test_mambaout"])
+def test_head_on_features_is_what_timm_computes(name):
+    net = network(name).eval()
+    x = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
+    pictures = (x.permute(0, 3, 1, 2) / 255 - torch.tensor(net.model.pretrained_cfg["mean"]).view(1, 3, 1, 1)) / torch.tensor(
+        net.model.pretrained_cfg["std"]
+    ).view(1, 3, 1, 1)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x), net.model(pictures), atol=1e-4, rtol=1e-4)
+        assert torch.equal(net(net.features(x)), net(x))
+
+
+def test_same_seed_same_head_and_other_seed_another():
+    a, b = network().head.weight, network().head.weight
+    assert torch.equal(a, b)
+    other = model.create(Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts()), 5, 1, CPU)
+    assert not torch.equal(a, other.head.weight)
+
+
+def test_transformers_keep_their_position_parameter_at_another_size():
+    net = network("test_vit")
+    position = net.model.pos_embed
+    net(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
+    assert net.model.pos_embed is position
+    assert model.looked_at(net)["multiple"] == 16
+
+
+def refusal(name="test_resnet", **kwargs) -> UserError:
+    with pytest.raises(UserError) as caught:
+        network(name, **kwargs)
+    return caught.value
+
+
+def test_unknown_names_are_refused_with_the_nearest():
+    assert refusal("resnet19").code == 2
+    assert "resnet18" in refusal("resnet19").line
+    assert "a1_in1k" in refusal("resnet50.a1_in2k").line
+
+
+def test_weights_that_cannot_be_had_or_do_not_fit(tmp_path, monkeypatch):
+    from safetensors.torch import save_file
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    error = refusal("resnet18", weights="pretrained")
+    assert error.code == 5 and "no network" in error.line
+    assert refusal(weights=str(tmp_path / "no.safetensors")).code == 2
+    (tmp_path / "x.pth").write_bytes(b"pickle")
+    assert refusal(weights=str(tmp_path / "x.pth")).code == 6
+    (tmp_path / "x.safetensors").write_bytes(b"no such format")
+    assert refusal(weights=str(tmp_path / "x.safetensors")).code == 6
+    other = timm.create_model("test_efficientnet").state_dict()
+    save_file(other, tmp_path / "other.safetensors")
+    assert "another backbone" in refusal(weights=str(tmp_path / "other.safetensors")).line
+    own = timm.create_model("test_resnet").state_dict()
+    own["conv1.0.weight"] = torch.full_like(own["conv1.0.weight"], float("nan"))
+    save_file(own, tmp_path / "nan.safetensors")
+    assert "not finite" in refusal(weights=str(tmp_path / "nan.safetensors")).line
