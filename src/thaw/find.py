@@ -14,7 +14,7 @@ from thaw.model import Group, Network
 from thaw.schedules import curve, exponential
 from thaw.settings import Find, Optimizer
 
-LEFT_TO_FALL = 0.25  # edge: the share of the whole fall that still lies ahead
+LEFT_TO_FALL = 0.1  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
 FEWEST = 10  # points before divergence is looked for
 
@@ -103,15 +103,17 @@ def noise(losses: Sequence[float], beta: float) -> float:
     return sigma * math.sqrt((1 + beta**2) / (1 - beta**2)) * (1 - beta) / (1 + beta)
 
 
-def edge(rates: Sequence[float], smoothed: Sequence[float], start: float) -> float:
+def edge(rates: Sequence[float], smoothed: Sequence[float], start: float, error: float) -> float:
     """The highest rate where the loss is still clearly improving.
 
-    With `start` the loss at the start and the lowest smoothed loss at rate m: the highest rate up to m at which at
-    least a quarter of the whole fall, start - lowest, still lies ahead.
+    With `start` the loss at the start, `lowest` the lowest smoothed loss, and the bottom of the curve the last rate
+    whose smoothed loss is within two standard errors (`error`) of the lowest: the highest rate up to the bottom at
+    which at least a tenth of the whole fall, start - lowest, still lies ahead.
     """
-    lowest = min(range(len(smoothed)), key=lambda k: smoothed[k])
-    above = smoothed[lowest] + LEFT_TO_FALL * (start - smoothed[lowest])
-    return rates[max((k for k in range(lowest + 1) if smoothed[k] >= above), default=0)]
+    lowest = min(smoothed)
+    bottom = max(k for k, loss in enumerate(smoothed) if loss <= lowest + 2 * error)
+    above = lowest + LEFT_TO_FALL * (start - lowest)
+    return rates[max((k for k in range(bottom + 1) if smoothed[k] >= above), default=0)]
 
 
 def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
@@ -156,14 +158,14 @@ def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     whole = len(losses) >= 3 and rates[-1] >= find.max_lr * (find.min_lr / find.max_lr) ** (1.5 / find.steps)
     suggestions = {"edge": None, "valley": None}
     if fall > clear:
-        suggestions = {"edge": edge(rates, smoothed, start), "valley": valley(rates, smoothed)}
+        suggestions = {"edge": edge(rates, smoothed, start, error), "valley": valley(rates, smoothed)}
         if lowest >= len(losses) - 2 and whole:
             taken, doubtful = rates[-1], False
             reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
         else:
             taken, doubtful = suggestions[find.rule], False
             reason = {
-                "edge": f"edge: a quarter of the fall from {start:.3g} to {smoothed[lowest]:.3g} (at {rates[lowest]:.2g}) still lies ahead",
+                "edge": f"edge: a tenth of the fall from {start:.3g} to {smoothed[lowest]:.3g} (at {rates[lowest]:.2g}) still lies ahead",
                 "valley": f"valley: within the longest fall, from {start:.3g} to {smoothed[lowest]:.3g}",
             }[find.rule]
     else:

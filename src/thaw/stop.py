@@ -45,8 +45,8 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
 
     Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle exceeds two
     standard errors, while the training loss of the cycle fell. It is not judged before a cycle was trained at the final
-    size. Up to `budget` cycles are trained unless it is seen; from then on, up to `most`, only while the last cycle
-    clearly improved on the best before it, by the same two standard errors.
+    size. Up to `budget` cycles are trained unless it is seen; from then on, up to `most`, while the last cycle improved
+    on the best before it: longer cycles without over-fitting that bring nothing are not worth their cost.
     """
     best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
     last, n = cycles[-1], len(cycles)

@@ -1,0 +1,87 @@
+"""What pictures go through: seeded for every sample, never correlated, unknown words refused."""
+
+import numpy as np
+import pytest
+
+from thaw.data.augment import view
+from thaw.data.batches import Key, Views, loader
+from thaw.data.pixels import Pixels, fit_side
+from thaw.errors import UserError
+from thaw.settings import Augment
+
+LIGHT = Augment("whole", None, {"Affine": {"rotate": [-20, 20], "translate_percent": [-0.2, 0.2], "p": 1.0}}, 0.0)
+CROPS = Augment("random", [0.2, 1.0], {"HorizontalFlip": {"p": 0.5}, "VerticalFlip": {"p": 0.5}}, 0.0)
+
+
+def ramp(height=40, width=60):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, x + y], -1).astype(np.uint8)
+
+
+def test_a_draw_is_a_function_of_its_seed():
+    see = view(32, 0.875, CROPS)
+    a, b = see(ramp(), 1), see(ramp(), 2)
+    assert a.shape == (32, 32, 3) and a.dtype == np.uint8
+    assert not np.array_equal(a, b)
+    assert np.array_equal(a, see(ramp(), 1)) and np.array_equal(a, view(32, 0.875, CROPS)(ramp(), 1))
+
+
+def test_two_transforms_draw_independently():
+    see = view(8, 1.0, Augment("whole", None, CROPS.transforms, 0.0))
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[0, 0] = 255  # the marked corner says which flips were made
+    corners = [np.argwhere(see(picture, seed)[..., 0])[0] for seed in range(400)]
+    flips = np.array([(y == 7, x == 7) for y, x in corners])
+    assert abs(np.corrcoef(flips.T)[0, 1]) < 0.15
+    assert (abs(flips.mean(0) - 0.5) < 0.1).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_workers_do_not_matter_and_epochs_differ(workers):
+    labels = np.arange(12) % 3
+    views = Views(Pixels([ramp() + i for i in range(12)]), labels, 1.0, LIGHT, (0, "full"))
+    keys = [Key(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
+    batches = list(loader(views, keys, workers))
+    reference = [views[key] for key in keys]
+    for (x, y), (rx, ry) in zip(batches, reference, strict=True):
+        assert np.array_equal(x, rx) and np.array_equal(y, ry)
+    assert not np.array_equal(batches[0][0], batches[2][0]), "another epoch, another draw"
+    again = Views(views.pixels, labels, 1.0, LIGHT, (1, "full"))
+    assert not np.array_equal(again[keys[0]][0], batches[0][0]), "another seed, another draw"
+
+
+def test_validation_sees_the_middle():
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 20:60] = 200
+    assert view(40, 1.0)(picture, None).min() == 200
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        ({"HorizontalFlop": {}}, "did you mean HorizontalFlip"),
+        ({"HorizontalFlip": {"probability": 1}}, "probability"),
+        ({"Affine": {"rotate": "far"}}, "Affine"),
+    ],
+)
+def test_unknown_transforms_and_arguments_are_refused(transforms, words):
+    with pytest.raises(UserError, match=words) as caught:
+        view(32, 1.0, Augment("whole", None, transforms, 0.0))
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "shape"),
+    [(40, 60, 20, (20, 30, 3)), (8, 8, 32, (32, 32, 3)), (10, 1000, 20, (20, 80, 3)), (20, 20, 20, (20, 20, 3))],
+)
+def test_pictures_are_kept_with_the_shorter_side_asked_for(height, width, side, shape):
+    assert fit_side(np.zeros((height, width, 3), np.uint8), side).shape == shape
+
+
+@pytest.mark.parametrize("name", ["none", "light", "standard", "strong"])
+def test_every_preset_makes_pictures(name, compose):
+    settings = compose(f"augment={name}")
+    see = view(32, 0.875, settings.augment)
+    seen = [see(ramp(), seed) for seed in range(5)]
+    assert all(s.shape == (32, 32, 3) for s in seen)
+    assert (name == "none") == all(np.array_equal(s, seen[0]) for s in seen)

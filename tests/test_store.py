@@ -1,0 +1,147 @@
+"""The store: whole artifacts or none, whoever builds them and whatever happens meanwhile."""
+
+import errno
+import json
+import os
+import signal
+
+import pytest
+
+from thaw import store as store_
+from thaw.errors import UserError
+from thaw.store import Store, key_of
+
+PARTS = {"what": "a test", "n": 3}
+
+
+def build(folder):
+    (folder / "a.bin").write_bytes(b"a" * 1000)
+    (folder / "b.json").write_text("{}")
+
+
+def test_made_once_found_after(tmp_path):
+    store, calls = Store(tmp_path), []
+    path = store.make("kind", PARTS, lambda f: calls.append(f) or build(f))
+    assert path == tmp_path / "kind" / key_of(PARTS)
+    assert Store(tmp_path).make("kind", PARTS, lambda f: calls.append(f)) == path
+    assert len(calls) == 1
+    done = json.loads((path / "DONE.json").read_text())
+    assert done["parts"] == PARTS and done["files"]["a.bin"]["bytes"] == 1000
+    assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "a.bin", "b.json"]
+
+
+def test_the_key_does_not_depend_on_the_order_of_the_parts():
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1}) != key_of({"a": 2, "b": 2})
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path):
+    def breaks(folder):
+        build(folder)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        Store(tmp_path).make("kind", PARTS, breaks)
+    assert list((tmp_path / "kind").iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync", "replace"])
+def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
+    """Kill the builder before the n-th call, for every n until it survives."""
+    survived = False
+    for n in range(20):
+        child = os.fork()
+        if child == 0:
+            count = [0]
+            whole = getattr(os, call)
+
+            def counted(*args, count=count, n=n, whole=whole, **kwargs):
+                if count[0] == n:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                count[0] += 1
+                return whole(*args, **kwargs)
+
+            setattr(os, call, counted)
+            Store(tmp_path).make("kind", PARTS, build)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        path = Store(tmp_path).find("kind", key_of(PARTS))
+        if path is not None:
+            assert (path / "a.bin").read_bytes() == b"a" * 1000
+        if os.WIFEXITED(status):
+            survived = True
+            break
+    assert survived and path is not None
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "no done"])
+def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
+    path = Store(tmp_path).make("kind", PARTS, build)
+    file = path / "a.bin"
+    if damage == "flip":
+        file.write_bytes(b"a" * 999 + b"b")
+    elif damage == "cut":
+        file.write_bytes(b"a" * 999)
+    elif damage == "remove":
+        file.unlink()
+    else:
+        (path / "DONE.json").write_text("{")
+    said = []
+    store = Store(tmp_path, said.append)
+    assert store.find("kind", key_of(PARTS)) is None
+    assert len(said) == 1 and "damaged" in said[0]
+    again = store.make("kind", PARTS, build)
+    assert (again / "a.bin").read_bytes() == b"a" * 1000
+    assert len(list((tmp_path / "kind").glob("*.bad.*"))) == 1
+
+
+def test_of_two_builders_the_second_drops_its_own(tmp_path):
+    store = Store(tmp_path)
+
+    def other_wins(folder):
+        build(folder)
+        Store(tmp_path / "other").make("kind", PARTS, build)
+        os.rename(tmp_path / "other" / "kind" / key_of(PARTS), tmp_path / "kind" / key_of(PARTS))
+        (tmp_path / "kind" / key_of(PARTS) / "mark").touch()
+
+    path = store.make("kind", PARTS, other_wins)
+    assert (path / "mark").exists()
+    assert [p.name for p in (tmp_path / "kind").iterdir()] == [key_of(PARTS)]
+
+
+def test_the_order_on_disk_is_files_done_rename_directory(tmp_path, monkeypatch):
+    calls = []
+    whole_sync, whole_rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or whole_sync(fd))
+    monkeypatch.setattr(os, "rename", lambda a, b: calls.append("rename") or whole_rename(a, b))
+    Store(tmp_path).make("kind", PARTS, build)
+    names = ["DIRECTORY" if os.path.isdir(c) or ".tmp." in os.path.basename(c) else os.path.basename(c) for c in calls]
+    assert names == ["a.bin", "b.json", "DONE.json", "DIRECTORY", "rename", "DIRECTORY"]
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk full"), (errno.EROFS, "Read-only")])
+def test_a_disk_that_takes_nothing_is_one_line(tmp_path, monkeypatch, number, words):
+    def refuses(folder):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(UserError) as caught:
+        Store(tmp_path).make("kind", PARTS, refuses)
+    assert caught.value.code == 5 and words in caught.value.line
+    assert list((tmp_path / "kind").iterdir()) == []
+
+
+def test_like_finds_what_shares_the_parts(tmp_path):
+    store = Store(tmp_path)
+    a = store.make("kind", {"size": 1, "rows": [1]}, build)
+    b = store.make("kind", {"size": 1, "rows": [2]}, build)
+    store.make("kind", {"size": 2, "rows": [1]}, build)
+    assert store.like("kind", {"size": 1}) == sorted([a, b])
+    assert store.like("nothing", {"size": 1}) == []
+
+
+def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
+    store = Store(tmp_path)
+    assert store.recall("x") == {}
+    store.remember("x", {"train": 3})
+    store.remember("x", {"train": 4})
+    assert Store(tmp_path).recall("x") == {"train": 4}
+    assert store_.FORMAT == 1
