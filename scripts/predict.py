@@ -83,7 +83,9 @@ def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
         print(f"{file}: " + "  ".join(f"{label} {p:.1%}" for p, label in best))
     if table:
         with table.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
-            csv.writer(opened).writerows([["path", *classes], *([str(f), *row] for f, row in zip(read, rows, strict=True))])
+            csv.writer(opened).writerows(
+                [["path", *classes], *([str(f), *row] for f, row in zip(read, rows, strict=True))]
+            )
     return 3 if bad else 0
 
 

@@ -52,7 +52,9 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     net, pixels, store = network("test_resnet"), pictures(7), Store(tmp_path)
     passed = []
     whole = features.compute
-    monkeypatch.setattr(features, "compute", lambda n, p, rows, *rest: passed.append(list(rows)) or whole(n, p, rows, *rest))
+    monkeypatch.setattr(
+        features, "compute", lambda n, p, rows, *rest: passed.append(list(rows)) or whole(n, p, rows, *rest)
+    )
     first = activations(net, pixels, [0, 1, 2, 3], store)
     again = activations(net, pixels, [3, 0], store)
     more = activations(net, pixels, [6, 2, 5, 0], store)
@@ -67,7 +69,9 @@ def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
     pixels.arrays[2] = pixels.arrays[0]
     passed = []
     whole = features.compute
-    monkeypatch.setattr(features, "compute", lambda n, p, rows, *rest: passed.append(len(rows)) or whole(n, p, rows, *rest))
+    monkeypatch.setattr(
+        features, "compute", lambda n, p, rows, *rest: passed.append(len(rows)) or whole(n, p, rows, *rest)
+    )
     out = activations(net, pixels, [0, 1, 2], Store(tmp_path), ["a", "b", "a"])
     assert passed == [2] and torch.equal(out[0], out[2])
 
@@ -116,7 +120,9 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     model.thaw(net, "head", "train")
     from thaw.settings import Optimizer
 
-    optimizer = loop.make_optimizer(net, model.head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False))
+    optimizer = loop.make_optimizer(
+        net, model.head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False)
+    )
     order = batches.cut(np.arange(8), 4)
     steps = loop.train(net, batches.stored(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0)
     assert len(list(steps)) == 2

@@ -23,10 +23,13 @@ def double_sum(losses, beta):
 
 
 def edge_by_hand(rates, smoothed, start):
-    """The docstring: the highest rate up to the lowest loss at which a quarter of the whole fall still lies ahead."""
-    m = int(np.argmin(smoothed))
-    ahead = np.asarray(smoothed[: m + 1]) - smoothed[m]
-    return max(rates[k] for k in range(m + 1) if ahead[k] >= 0.25 * (start - smoothed[m]))
+    """From its docstring: walk down until a tenth of the fall or less is left, take the rate before."""
+    left = 0.1 * (start - min(smoothed))
+    taken = rates[0]
+    for rate, loss in zip(rates, smoothed, strict=True):
+        if loss - min(smoothed) <= left:
+            return taken
+        taken = rate
 
 
 def falls(n=78):
@@ -78,16 +81,18 @@ def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
 @pytest.mark.parametrize(
     ("smoothed", "start", "index"),
     [
-        ([4.0, 3.0, 2.0, 1.0, 0.0, 9.0], 4.0, 3),  # a quarter of 4 is 1
-        ([4.0, 3.0, 2.0, 0.9, 0.0, 9.0], 4.0, 2),
-        ([4.0, 4.0, 4.0, 4.0, 0.0, 1.0], 4.0, 3),
-        ([4.0, 0.5, 3.0, 0.0, 5.0, 5.0], 4.0, 2),  # the highest such rate, though an earlier one was lower
-        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 0.0, 0),  # rises only
-        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a quarter ahead
+        ([10.0, 8.0, 4.0, 1.0, 0.0, 20.0, 20.0], 10.0, 2),  # a tenth of 10 is 1: reached at index 3
+        ([10.0, 8.0, 4.0, 1.1, 0.0, 20.0, 20.0], 10.0, 3),
+        ([4.0, 4.0, 4.0, 4.0, 0.0, 1.0, 1.0], 4.0, 3),
+        ([4.0, 0.3, 3.0, 0.0, 5.0, 5.0, 5.0], 4.0, 0),  # the first time counts
+        ([10.0, 8.0, 4.0, 0.5, 0.4, 0.3, 0.0], 10.0, 2),  # a long flat bottom moves nothing
+        ([10.0, 8.0, 6.0, 5.0, 5.0, 5.9, 20.0], 10.0, 2),
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.0, 0),  # rises only
+        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a tenth ahead
     ],
 )
 def test_edge(smoothed, start, index):
-    rates = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+    rates = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
     assert find.edge(rates, smoothed, start) == rates[index]
 
 
@@ -95,18 +100,20 @@ def test_edge_is_its_docstring_on_noisy_curves():
     for seed in range(100):
         losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.05, 0.0), strict=True)]
         smoothed, start = find.smooth(losses, 0.8), float(np.mean(losses[:8]))
-        assert find.edge(RATES[:78], smoothed, start) == edge_by_hand(RATES[:78], smoothed, start)
+        by_hand = edge_by_hand(RATES[:78], smoothed, start)
+        assert find.edge(RATES[:78], smoothed, start) == by_hand
 
 
 @pytest.mark.parametrize(
     ("smoothed", "index"),
     [
-        ([5, 4, 6, 3, 2, 1, 7], 1),  # 5 4 3 2 1, from 0 to 5: 0 + int(5/3) + int(5/6)
-        ([1, 2, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5], 6),  # 9 ... 0, from 2 to 11: 2 + 3 + 1
-        ([12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 6),  # from 0 to 12: 0 + 4 + 2
+        ([5, 4, 6, 3, 2, 1, 7], 1),  # 5 4 3 2 1, five long, ends at 5: 5 - 5 + int(5/3) + int(5/6)
+        ([1, 2, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5], 5),  # ten long, ends at 11: 1 + 3 + 1
+        ([12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 5),  # thirteen long, ends at 12: -1 + 4 + 2
         ([1, 2, 3], 0),  # no descent
-        ([3, 2, 1, 6, 5, 4], 0),  # two of the same length: the first, from 0 to 2
-        ([3, 2, 1, 6, 5, 4, 3.5], 4),  # 6 5 4 3.5, from 3 to 6: 3 + 1 + 0
+        ([3, 2, 4], 0),  # two long: fastai's own index would be -1, the last rate
+        ([3, 2, 1, 6, 5, 4], 0),  # two of the same length: the first, -1 + 1 + 0
+        ([3, 2, 1, 6, 5, 4, 3.5], 3),  # 6 5 4 3.5, four long, ends at 6: 2 + 1 + 0
     ],
 )
 def test_valley(smoothed, index):
@@ -123,8 +130,8 @@ def test_falls_then_explodes():
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken == found.suggestions["edge"] == edge_by_hand(RATES[:78], found.smoothed, 2.3)
-    # Were nothing smoothed, a quarter of the fall would be ahead up to step 62.
-    assert RATES[50] < found.taken < RATES[67]
+    # Were nothing smoothed, a tenth of the fall would be ahead up to step 67.
+    assert RATES[55] < found.taken < RATES[70]
     assert found.rule == "edge"
     assert found.rates == RATES[:78] and found.losses == losses
 

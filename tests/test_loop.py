@@ -101,7 +101,15 @@ def test_a_step_that_is_not_finite_is_not_applied_and_ends_the_run(optimizer):
         return torch.nn.functional.cross_entropy(logits, labels) * math.nan
 
     trained = loop.train(
-        net, [good] * 8, made, lr=0.5, rate=lambda s: 1.0, loss=poisoned, seed=(0, "full", "fit"), start=2, check_every=4
+        net,
+        [good] * 8,
+        made,
+        lr=0.5,
+        rate=lambda s: 1.0,
+        loss=poisoned,
+        seed=(0, "full", "fit"),
+        start=2,
+        check_every=4,
     )
     seen = []
     with pytest.raises(UserError) as caught:

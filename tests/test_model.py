@@ -107,9 +107,9 @@ def test_frozen_is_eval_mode_and_no_gradients(bn):
 def test_head_on_features_is_what_timm_computes(name):
     net = network(name).eval()
     x = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
-    pictures = (x.permute(0, 3, 1, 2) / 255 - torch.tensor(net.model.pretrained_cfg["mean"]).view(1, 3, 1, 1)) / torch.tensor(
-        net.model.pretrained_cfg["std"]
-    ).view(1, 3, 1, 1)
+    pictures = (
+        x.permute(0, 3, 1, 2) / 255 - torch.tensor(net.model.pretrained_cfg["mean"]).view(1, 3, 1, 1)
+    ) / torch.tensor(net.model.pretrained_cfg["std"]).view(1, 3, 1, 1)
     with torch.inference_mode():
         torch.testing.assert_close(net(x), net.model(pictures), atol=1e-4, rtol=1e-4)
         assert torch.equal(net(net.features(x)), net(x))

@@ -67,12 +67,12 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
         ([end(1.0, -0.5, False), end(0.5, -0.4, True)], 3, 5, False, 0, "over-fitting"),
         ([end(1.0, -0.5, False), end(0.5, -0.6, False), end(0.4, -0.7, False)], 3, 5, False, 2, "final size"),
         ([end(1.0, -0.5, False), end(0.5, -0.6, True)], 3, 5, True, 1, ""),
-        # The budget is trained whether or not a cycle improves; beyond it only clear improvement goes on, up to most.
+        # The budget is trained whether or not a cycle improves; beyond it any improvement goes on, up to most.
         ([end(1.0, -0.5)], 3, 5, True, 0, ""),
         ([end(1.0, -0.5), end(0.8, -0.5)], 3, 5, True, 0, ""),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 5, True, 2, ""),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "budget of 3"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.615, spread=-0.05)], 3, 5, False, 2, "budget of 3"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.615, spread=-0.05)], 3, 5, True, 2, ""),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7), end(0.6, -0.8)], 3, 5, True, 3, ""),
         ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "all 5 cycles"),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all 3 cycles"),

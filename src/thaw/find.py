@@ -103,44 +103,40 @@ def noise(losses: Sequence[float], beta: float) -> float:
     return sigma * math.sqrt((1 + beta**2) / (1 - beta**2)) * (1 - beta) / (1 + beta)
 
 
-def edge(rates: Sequence[float], smoothed: Sequence[float], start: float, error: float) -> float:
+def edge(rates: Sequence[float], smoothed: Sequence[float], start: float) -> float:
     """The highest rate where the loss is still clearly improving.
 
-    With `start` the loss at the start, `lowest` the lowest smoothed loss, and the bottom of the curve the last rate
-    whose smoothed loss is within two standard errors (`error`) of the lowest: the highest rate up to the bottom at
-    which at least a tenth of the whole fall, start - lowest, still lies ahead.
+    With `start` the loss at the start and `lowest` the lowest smoothed loss: the last rate before the smoothed loss
+    first falls to lowest + (start - lowest) / 10, that is, the highest rate on the way down at which at least a tenth
+    of the whole fall still lies ahead.
     """
     lowest = min(smoothed)
-    bottom = max(k for k, loss in enumerate(smoothed) if loss <= lowest + 2 * error)
-    above = lowest + LEFT_TO_FALL * (start - lowest)
-    return rates[max((k for k in range(bottom + 1) if smoothed[k] >= above), default=0)]
+    within = lowest + LEFT_TO_FALL * (start - lowest)
+    return rates[max(0, next(k for k, loss in enumerate(smoothed) if loss <= within) - 1)]
 
 
 def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """fastai's default: half way along the longest strictly decreasing subsequence of the smoothed losses.
+    """fastai's default: half way into the longest valley (fastai.callback.schedule.valley).
 
-    With its first and last point at b and e: the rate at b + int((e - b) / 3) + int((e - b) / 6)
-    (fastai.callback.schedule.valley).
+    With n the length of the longest strictly decreasing subsequence of the smoothed losses and e its last index, taken
+    as if it were contiguous, b = e - n: the rate at b + int(n / 3) + int(n / 6), or the first one.
     """
-    n = len(smoothed)
-    length, previous = [1] * n, [-1] * n
-    for i in range(n):
+    length = [1] * len(smoothed)
+    for i in range(len(smoothed)):
         for j in range(i):
-            if smoothed[i] < smoothed[j] and length[i] < length[j] + 1:
-                length[i], previous[i] = length[j] + 1, j
-    end = max(range(n), key=lambda i: length[i])
-    begin = end
-    while previous[begin] >= 0:
-        begin = previous[begin]
-    section = (end - begin) / 3
-    return rates[begin + int(section) + int(section / 2)]
+            if smoothed[i] < smoothed[j]:
+                length[i] = max(length[i], length[j] + 1)
+    end = max(range(len(smoothed)), key=lambda i: length[i])
+    section = length[end] / 3
+    return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
 def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     """What each rule suggests, the rate taken, and why. Always ends in a rate.
 
     Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate at which the
-    loss has clearly risen above its start. Never stops falling: the highest rate tried. Errors: fewer than three finite
+    loss has clearly risen above its start. Never stops falling (a twentieth of the fall or more in the last tenth of the
+    sweep): the highest rate tried. Errors: fewer than three finite
     losses, exit 4.
     """
     if len(losses) < 3:
@@ -151,15 +147,18 @@ def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     smoothed = smooth(losses, find.smooth)
     head = max(1, round(HEAD_START * len(losses)))
     start = math.fsum(losses[:head]) / head
-    lowest = min(range(len(smoothed)), key=lambda k: smoothed[k])
-    error = noise(losses[: max(lowest + 1, head, 3)], find.smooth)
-    fall = start - smoothed[lowest]
+    seen = losses[: max(smoothed.index(min(smoothed)) + 1, head, 3)]
+    error = math.hypot(noise(seen, find.smooth), noise(seen, 0.0) / math.sqrt(head))
     clear = max(4 * error, 0.02 * abs(start))
-    whole = len(losses) >= 3 and rates[-1] >= find.max_lr * (find.min_lr / find.max_lr) ** (1.5 / find.steps)
+    # Smoothed to both sides, the explosion at the end would be seen before it comes: cut its height.
+    smoothed = smooth([min(loss, start + 3 * clear) for loss in losses], find.smooth)
+    lowest = smoothed.index(min(smoothed))
+    fall = start - smoothed[lowest]
+    whole = rates[-1] >= find.max_lr * (find.min_lr / find.max_lr) ** (1.5 / find.steps)
     suggestions = {"edge": None, "valley": None}
     if fall > clear:
-        suggestions = {"edge": edge(rates, smoothed, start, error), "valley": valley(rates, smoothed)}
-        if lowest >= len(losses) - 2 and whole:
+        suggestions = {"edge": edge(rates, smoothed, start), "valley": valley(rates, smoothed)}
+        if whole and smoothed[-head] - smoothed[-1] > LEFT_TO_FALL / 2 * fall:
             taken, doubtful = rates[-1], False
             reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
         else:

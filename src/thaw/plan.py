@@ -89,6 +89,8 @@ def plan(settings: Settings, facts: Facts) -> Plan:
     Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find that no fit
     uses is struck. Errors: unknown keys or values, contradictions, impossible sizes, exit 2.
     """
+    if settings.data.kind == "shapes" and settings.data.limit is None:
+        raise UserError(2, "data.limit=null: data=shapes needs to know how many pictures to draw")
     notes = []
     size = final_size(settings, facts)
     lr, ratios = settings_.rates_of(settings)
@@ -196,13 +198,13 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
         if facts.layers is None:
             return None
         return tuple(settings.rates.decay ** (facts.layers - 1 - i) for i in range(facts.layers))
+    typed = "lr" if isinstance(settings.lr, (list, tuple)) else "rates.ratios"
     if settings.rates.split == "fastai" and len(ratios) != 3:
-        raise UserError(2, f"rates.split=fastai: needs three rates.ratios, not {len(ratios)}")
+        raise UserError(2, f"rates.split=fastai: needs three groups, {typed} has {len(ratios)}")
     if facts.layers is not None and len(ratios) > facts.layers:
+        name = settings.backbone.name
         raise UserError(
-            2,
-            f"rates.ratios has {len(ratios)} items, {settings.backbone.name} has {facts.layers} layers: "
-            f"at most {facts.layers} groups",
+            2, f"{typed} has {len(ratios)} items, {name} has {facts.layers} layers: at most {facts.layers} groups"
         )
     return tuple(ratios)
 
@@ -249,6 +251,8 @@ def durations(name: str, given: dict, train: str, settings: Settings, facts: Fac
         lengths, budget = [sum(lengths)], 1
     elif until == "overfit":
         most = schedule.max_cycles if schedule.max_cycles is not None else budget + 2
+        if most < budget:
+            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
         while len(lengths) < most:
             lengths.append(lengths[-1] * schedule.cycle_mult)
     return {
@@ -301,12 +305,15 @@ def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
                 )
             served.append(phase)
         elif phase.name in used:
-            fit = next(p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name)
-            if fit.train != phase.train:
-                raise UserError(
-                    2,
-                    f"checklist.{phase.name}: it trains {phase.train}, but {fit.name}, which uses its rate, trains {fit.train}",
-                )
+            fits = [p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name]
+            for fit in fits:
+                if fit.train != phase.train:
+                    raise UserError(
+                        2,
+                        f"checklist.{phase.name}: it trains {phase.train}, but {fit.name}, which uses its rate, trains "
+                        f"{fit.train}; set checklist.{fit.name}.lr, or put a find with train={fit.train} before it",
+                    )
+            fit = fits[0]
             served.append(replace(phase, epochs=fit.epochs[:1]))
         else:
             notes.append(f"{phase.name} is struck from the plan: no phase uses the rate it would find")

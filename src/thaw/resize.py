@@ -31,7 +31,7 @@ def size_of_epochs(pixels: Sequence[int], epochs_of_cycle: Sequence[int], restar
 
 def batch_at(size: int, final: int, batch: int, images: int | None) -> int:
     """The batch for a size: grown by the area saved, at most four times, and never under twenty steps an epoch."""
-    grown = min(int(batch * (final / size) ** 2), MOST_BATCH_GROWTH * batch)
+    grown = min(batch * final**2 // size**2, MOST_BATCH_GROWTH * batch)
     if images is not None:
         grown = min(grown, images // FEWEST_STEPS)
     return max(batch, grown)

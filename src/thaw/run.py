@@ -551,7 +551,9 @@ def export(job: Job, kept: Kept) -> None:
         data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
     )
     probabilities = kept.validation.logits.softmax(1)
-    with (job.folder / "valid_predictions.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (job.folder / "valid_predictions.csv").open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         writer = csv.writer(file)
         writer.writerow(["path", "truth", "prediction", *classes])
         for row, label, p in zip(job.valid_rows, kept.validation.labels, probabilities, strict=True):

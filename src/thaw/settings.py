@@ -201,6 +201,7 @@ RANGES = {
     "data.limit": (2, math.inf, True),
     "data.crop_pct": (0.1, 1, True),
     "data.max_bad": (0, 1, True),
+    "data.detail": (0, 100, False),
     "augment.mixup": (0, 10, True),
     "optimizer.weight_decay": (0, 10, True),
     "optimizer.momentum": (0, 0.9999, True),
@@ -287,7 +288,7 @@ def check(settings: Settings) -> None:
         if not look_up(settings, key):
             raise UserError(2, f"{key} is empty: it needs at least one entry")
     steps = [number(size, "resize.sizes") for size in settings.resize.sizes]
-    if any(size <= 0 or (size > 1 and size != int(size)) for size in steps):
+    if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)

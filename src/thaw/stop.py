@@ -50,8 +50,8 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     """
     best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
     last, n = cycles[-1], len(cycles)
-    if not any(cycle.final_size for cycle in cycles) and n < most:
-        return Verdict(n < budget, best, f"all {n} planned cycles trained, none at the final size")
+    if not any(cycle.final_size for cycle in cycles):
+        return Verdict(n < budget, best, f"{n} of {budget} planned cycles trained, none at the final size")
     earlier = [before, *cycles[:-1]]
     reference = min(earlier, key=lambda cycle: cycle.valid_loss)
     mean, error = paired(last.valid_losses, reference.valid_losses)
@@ -63,8 +63,8 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
         )
     if n >= most:
         return Verdict(False, best, f"all {n} cycles trained that the plan allows, the last one {change}")
-    if n >= budget and not (math.isinf(reference.valid_loss) or mean < -CLEARLY * error):
+    if n >= budget and not (math.isinf(reference.valid_loss) or mean < 0):
         return Verdict(
-            False, best, f"the budget of {budget} cycles is used and the last one did not clearly improve ({change})"
+            False, best, f"the budget of {budget} cycles is used and the last one did not improve ({change})"
         )
     return Verdict(True, best, f"validation loss {change} against the best before")

@@ -1,0 +1,156 @@
+"""The eight steps on real digits: they learn, they leave what they should, the same bits every time."""
+
+import csv
+import hashlib
+import json
+
+import pytest
+import timm
+import torch
+
+import train
+from thaw.errors import UserError
+
+SHORT = ("data.limit=300", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
+
+
+@pytest.fixture
+def run(compose, tmp_path, monkeypatch, capsys):
+    """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
+    monkeypatch.setattr(train, "OUTPUTS", tmp_path)
+
+    def ran(*overrides, name="a"):
+        folder = tmp_path / name
+        folder.mkdir()
+        about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
+        settings = compose(*overrides)
+        return folder, train.train(settings, folder, about, None, {"scheduler": "sgdr"}, {})
+
+    return ran
+
+
+def rows_of(folder, key):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if key in row]
+
+
+def sha(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
+    folder, result = run(*SHORT)
+    assert result["best/accuracy"] > 0.93
+    assert result["test/accuracy"] > 0.9
+    validations = rows_of(folder, "valid/loss")
+    assert [row["phase"] for row in validations] == ["head_precomputed"] * 2 + ["head_augmented"] * 3 + ["full"] * 3
+    assert [row["epoch"] for row in validations] == list(range(1, 9))
+    assert result["best/loss"] == min(row["valid/loss"] for row in validations if row["epoch"] in (2, 3, 4, 5, 6, 8))
+    last = validations[-1]
+    assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
+    assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])
+    assert len(rows_of(folder, "find_head/loss")) > 10 and len(rows_of(folder, "find_full/loss")) > 10
+    for name in ("plan.txt", "plan.png", "find_head.json", "find_head.png", "find_full.png", "report.html", "report.png",
+                 "result.json", "config.json", "batch_32px.png"):  # fmt: skip
+        assert (folder / name).stat().st_size > 100, name
+    assert json.loads((folder / "result.json").read_text())["phase/full/stopped_because"]
+    said = capsys.readouterr().out
+    assert "find_full × 0.11 0.33 1" in said and "group 2: layer4" in said and "predict.py" in said
+    with (folder / "valid_predictions.csv").open() as file:
+        table = list(csv.reader(file))
+    assert table[0] == ["path", "truth", "prediction", *"0123456789"]
+    right = sum(row[1] == row[2] for row in table[1:])
+    assert right / (len(table) - 1) == pytest.approx(result["best/accuracy"])
+    assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
+
+
+def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
+    short = (*SHORT, "checklist.full.cycles=1", "checklist.full.until=null")
+    first, _ = run(*short, name="a")
+    for workers in (0, 1, 2):
+        again, _ = run(*short, f"data.workers={workers}", name=f"w{workers}")
+        assert sha(again) == sha(first)
+        assert [row["valid/loss"] for row in rows_of(again, "valid/loss")] == [
+            row["valid/loss"] for row in rows_of(first, "valid/loss")
+        ]
+    other, _ = run(*short, "seed=1", name="other")
+    assert sha(other) != sha(first)
+
+
+def test_timm_loads_the_run_and_predicts_what_it_said(run):
+    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:1], "find.steps=20", "wandb=disabled")
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["label_names"] == list("0123456789")
+    assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    from sklearn.datasets import load_digits
+
+    from thaw.data.pixels import fit_side
+
+    with (folder / "valid_predictions.csv").open() as file:
+        row = next(csv.DictReader(file))
+    image = load_digits().images[int(row["path"].split("/")[1])] * (255 / 16)
+    picture = fit_side(image.astype("uint8")[..., None].repeat(3, 2), 32)
+    mean, std = (torch.tensor(config["pretrained_cfg"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        p = model(((torch.from_numpy(picture).permute(2, 0, 1) / 255 - mean) / std)[None]).softmax(1)[0]
+    assert [float(row[d]) for d in "0123456789"] == pytest.approx(p.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("resize=double", "size=32"),
+        ("scheduler=one_cycle", "resize=staircase", "epochs=3"),
+        ("optimizer=adamw", "rates=layer_decay"),
+        ("lr=[1e-4,1e-3,1e-2]",),
+        ("checklist=from_scratch", "augment.mixup=0.2"),
+        ("checklist=fine_tune", "loss.balance=sampler", "loss.smoothing=0.1"),
+        ("loss.balance=weights", "bn=eval", "rates.split=head"),
+        ("data=shapes", "data.limit=200", "size=32", "backbone.weights=none"),
+    ],
+    ids=" ".join,
+)
+def test_two_steps_of_everything(run, overrides):
+    """smoke=true: every phase, saving and reporting, whatever was chosen."""
+    folder, result = run("smoke=true", "data.limit=200", "wandb=disabled", *overrides)
+    assert (folder / "model.safetensors").exists() and (folder / "report.html").exists()
+    fits = [key for key in result if key.endswith("/stopped_because")]
+    assert fits and 0 <= result["best/accuracy"] <= 1
+
+
+def test_resizing_trains_each_cycle_at_its_size(run):
+    folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
+    sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
+    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 pictures: never under 20 steps an epoch"
+    assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
+
+
+def test_a_harmful_phase_cannot_spoil_the_result(run):
+    folder, result = run(*SHORT, "checklist.full.lr=5", "find.steps=20")
+    assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"
+    assert result["best/loss"] < result["phase/full/loss"]
+    assert result["test/accuracy"] > 0.85
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_a_line(run):
+    with pytest.raises(UserError) as caught:
+        run(*SHORT, "lr=900", "optimizer.momentum=0.99", "log_every=5")
+    assert caught.value.code == 4 and "not finite in phase" in caught.value.line and "try lr=" in caught.value.line
+
+
+def test_init_starts_from_another_run(run):
+    folder, first = run(*SHORT[:1], "checklist=head_only", "epochs=2", "wandb=disabled")
+    _, second = run(
+        *SHORT[:1], "checklist=head_only", "epochs=1", "lr=1e-6", f"init={folder}", "wandb=disabled", name="b"
+    )
+    assert second["best/accuracy"] == pytest.approx(first["best/accuracy"], abs=0.02)
+    with pytest.raises(UserError) as caught:
+        run("init=/nowhere", "wandb=disabled", name="c")
+    assert caught.value.code == 6
+
+
+def test_sizes_a_model_does_not_take_are_refused_before_training(run):
+    with pytest.raises(UserError) as caught:
+        run("backbone.name=mixer_s32_224", "backbone.weights=none", "backbone.facts={}", "size=64", "wandb=disabled")
+    assert caught.value.code == 2 and "its own size is 224" in caught.value.line
