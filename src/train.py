@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
+COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -176,7 +177,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
             **{f"choice.{group}": choice for group, choice in choices.items()},
             "setting": shell.words([o for o in about["overrides"] if not o.startswith(("seed=", "data.fold="))])
             or "default",
-            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "size", "batch_size")},
+            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
             **{key: about[key] for key in ("commit", "command")},
             "folder": shown(folder),
         },
@@ -192,6 +193,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     for file in sorted(folder.glob("find_*.json")):
         report.find_png(json.loads(file.read_text()), file.with_suffix(".png"))
     report.run_report(folder, picture)
+    tracker.configure({key: result[key] for key in COLUMNS})
     show(tracker, report, folder, picture)
     sync = tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
     summary(result, folder, sync)

@@ -176,13 +176,28 @@ def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> tuple[d
         **test(job),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
+        **columns(job),
     }
     export(job, kept)
     seconds = time.perf_counter() - started
-    result |= {"cost/seconds": seconds, "cost/seconds_paid": seconds, "device": str(job.device)}
+    result |= {"cost/seconds": seconds, "cost/seconds_paid": seconds}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
     return result, job.picture
+
+
+def columns(job: Job) -> dict:
+    """What dashboards filter by and nobody typed."""
+    facts, table = job.plan.facts, job.source.table
+    content = sorted(zip(table.hashes, table.labels.tolist(), table.splits.tolist(), strict=True))
+    return {
+        "size": job.plan.size,
+        "n_train": facts.train,
+        "n_valid": facts.valid,
+        "n_classes": facts.classes,
+        "data_id": plan.digest([content, table.classes]),
+        "device": str(job.device),
+    }
 
 
 def rates_found(settings: Settings, found: dict[str, find.Found]) -> dict[str, float]:

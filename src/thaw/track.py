@@ -83,6 +83,10 @@ class Tracker:
 
             self.tell(lambda run: run.log({name: wandb.Image(str(path))}))
 
+    def configure(self, columns: Mapping) -> None:
+        """More columns of the configuration, known only once the run is under way."""
+        self.tell(lambda run: run.config.update(dict(columns), allow_val_change=True))
+
     def finish(self, summary: Mapping, code: int) -> str | None:
         """Write the summary and the exit code; the command that syncs what was written offline, if any was."""
         directory = self.run and Path(self.run.dir).parent

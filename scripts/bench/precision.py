@@ -1,0 +1,56 @@
+"""Whether precision=auto chooses right here: a training step in float32 and in bfloat16, channels_last, as a ratio.
+
+python scripts/bench/precision.py [timm name ...]     under a minute; the interleaved median of several steps
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from thaw import device, model
+from thaw.settings import Backbone, BackboneFacts
+
+NAMES = ("test_resnet", "resnet18", "test_vit")
+SIZE, BATCH, ROUNDS = 96, 16, 5
+
+
+def main() -> None:
+    where = torch.device(device.default_device())
+    threads = torch.get_num_threads()
+    auto = "bfloat16" if device.multiplies_bfloat16(where) else "float32"
+    print(f"{where}, {torch.backends.cpu.get_cpu_capability()}, {threads} threads: precision=auto is {auto}")
+    for name in sys.argv[1:] or NAMES:
+        seconds = {}
+        nets = {
+            dtype: model.create(
+                Backbone(name, "none", 0.0, 0.0, BackboneFacts()), 10, 0, device.Device(where, dtype, threads)
+            )
+            for dtype in (torch.float32, torch.bfloat16)
+        }
+        for dtype, net in nets.items():
+            step(net, where)
+            seconds[dtype] = []
+        for _ in range(ROUNDS):
+            for dtype, net in nets.items():
+                seconds[dtype].append(step(net, where))
+        full, half = (statistics.median(seconds[dtype]) for dtype in nets)
+        print(f"{name:12} float32 {1e3 * full:7.1f} ms, bfloat16 {1e3 * half:7.1f} ms, float32 / bfloat16 {full / half:.2f}")
+
+
+def step(net: model.Network, where: torch.device) -> float:
+    """Seconds of one forward and backward pass."""
+    pictures = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8, device=where)
+    started = time.perf_counter()
+    net.train()(pictures).logsumexp(1).mean().backward()
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
