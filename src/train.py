@@ -55,20 +55,10 @@ def compose_and_run(typed: shell.Typed) -> int:
     exit code is that of the first that failed.
     """
     import hydra
-    from hydra.core.config_store import ConfigStore
 
-    ConfigStore.instance().store("schema", Settings)
-    ConfigStore.instance().store("local", {})  # stands in where there is no conf/local.yaml
-    for name in typed.backbones:  # any timm name is a choice
-        path, _, last = name.rpartition("/")
-        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
-        ConfigStore.instance().store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
-    folder = (
-        OUTPUTS
-        / ("multirun" if typed.multirun else "runs")
-        / shell.folder_name(typed.argv, datetime.now(), typed.multirun)
-    )
-    folder = unused(folder)
+    register(typed.backbones)
+    name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
+    folder = unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
@@ -84,6 +74,19 @@ def compose_and_run(typed: shell.Typed) -> int:
     elif (folder / "status.json").exists():
         ends = [json.loads((folder / "status.json").read_text())]
     return next((end["code"] for end in ends if end["state"] == "failed"), 0)
+
+
+def register(backbones: tuple[str, ...] = ()) -> None:
+    """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance().store
+    store("schema", Settings)
+    store("local", {})  # stands in where there is no conf/local.yaml
+    for name in backbones:
+        path, _, last = name.rpartition("/")
+        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
+        store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
 
 
 def by_number(file: Path) -> tuple:
@@ -236,9 +239,8 @@ def summary(result: dict, folder: Path, sync: str | None) -> None:
     for line in plan.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
-    say(
-        f"\nbest: validation {result['best/accuracy']:.2%}{test} ({result['best/phase']}), {result['cost/seconds']:.1f} s"
-    )
+    where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
+    say(f"\nbest: validation {result['best/accuracy']:.2%}{test} {where}")
     say(f"look: {shown(folder)}/report.html   use: python scripts/predict.py {shown(folder)} PICTURES")
     if sync:
         say(f"W&B, once logged in: {sync}")

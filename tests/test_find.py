@@ -23,8 +23,8 @@ def double_sum(losses, beta):
 
 
 def edge_by_hand(rates, smoothed, start):
-    """From its docstring: walk down until a tenth of the fall or less is left, take the rate before."""
-    left = 0.1 * (start - min(smoothed))
+    """From its docstring: walk down until a twentieth of the fall or less is left, take the rate before."""
+    left = 0.05 * (start - min(smoothed))
     taken = rates[0]
     for rate, loss in zip(rates, smoothed, strict=True):
         if loss - min(smoothed) <= left:
@@ -81,14 +81,14 @@ def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
 @pytest.mark.parametrize(
     ("smoothed", "start", "index"),
     [
-        ([10.0, 8.0, 4.0, 1.0, 0.0, 20.0, 20.0], 10.0, 2),  # a tenth of 10 is 1: reached at index 3
-        ([10.0, 8.0, 4.0, 1.1, 0.0, 20.0, 20.0], 10.0, 3),
+        ([10.0, 8.0, 4.0, 0.5, 0.0, 20.0, 20.0], 10.0, 2),  # a twentieth of 10 is 0.5: reached at index 3
+        ([10.0, 8.0, 4.0, 0.6, 0.0, 20.0, 20.0], 10.0, 3),
         ([4.0, 4.0, 4.0, 4.0, 0.0, 1.0, 1.0], 4.0, 3),
-        ([4.0, 0.3, 3.0, 0.0, 5.0, 5.0, 5.0], 4.0, 0),  # the first time counts
-        ([10.0, 8.0, 4.0, 0.5, 0.4, 0.3, 0.0], 10.0, 2),  # a long flat bottom moves nothing
+        ([4.0, 0.2, 3.0, 0.0, 5.0, 5.0, 5.0], 4.0, 0),  # the first time counts
+        ([10.0, 8.0, 4.0, 0.45, 0.4, 0.3, 0.0], 10.0, 2),  # a long flat bottom moves nothing
         ([10.0, 8.0, 6.0, 5.0, 5.0, 5.9, 20.0], 10.0, 2),
         ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.0, 0),  # rises only
-        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a tenth ahead
+        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a twentieth ahead
     ],
 )
 def test_edge(smoothed, start, index):
@@ -187,16 +187,16 @@ def test_never_stops_falling(rule):
     assert "find.max_lr=10" in found.reason
 
 
-@pytest.mark.parametrize("losses", [[], [2.3], [2.3, 2.2]])
+@pytest.mark.parametrize("losses", [[], [2.3]])
 def test_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
         find.read(RATES[: len(losses)], losses, FIND)
     assert raised.value.code == 4
-    assert f"after {len(losses)} steps" in raised.value.line
+    assert "not finite at lr 1e-05" in raised.value.line
 
 
-def test_three_points_are_enough():
-    assert find.read(RATES[:3], [2.3, 2.2, 2.1], FIND).taken > 0
+def test_two_points_are_enough():
+    assert find.read(RATES[:2], [2.3, 2.2], FIND).taken > 0
 
 
 def test_noise_does_not_move_the_answer_far():

@@ -71,7 +71,7 @@ def test_the_default_plan():
 
 
 TABLE = """\
-test_resnet on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, at 32 px
+test_resnet on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, 32 px
 
 phase               does  trains  features     size  batch  rate of each group       cycles of epochs          epochs  steps
 -----------------------------------------------------------------------------------------------------------------------------
@@ -463,7 +463,7 @@ def test_nothing_known_yet(choice):
     assert {epoch.steps for phase in found.phases for epoch in phase.epochs} == {None}
     assert found.phases[-1].steps_budget is None
     text = plan.table(found, settings)
-    assert "? pictures to train, ? to validate, ? to test, ? classes, at ? px" in text
+    assert "? pictures to train, ? to validate, ? to test, ? classes, ? px" in text
     full = next(line for line in text.splitlines() if line.startswith("5 full"))
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")

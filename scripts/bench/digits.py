@@ -17,9 +17,9 @@ SEEDS = 5
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, ROOT / "src/train.py", "-m", f"hydra.sweep.dir={folder}", f"store.dir={folder}/store"]
+        places = [f"hydra.sweep.dir={folder}", f"store.dir={folder}/store", "wandb=disabled"]
         seeds = f"seed={','.join(map(str, range(SEEDS)))}"
-        subprocess.run([*command, seeds, "wandb=disabled", *sys.argv[1:]], check=True)
+        subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *sys.argv[1:]], check=True)
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/result.json"))]
     print(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
     for key in ("best/accuracy", "test/accuracy"):

@@ -39,7 +39,8 @@ def main() -> None:
             for dtype, net in nets.items():
                 seconds[dtype].append(step(net, where))
         full, half = (statistics.median(seconds[dtype]) for dtype in nets)
-        print(f"{name:12} float32 {1e3 * full:7.1f} ms, bfloat16 {1e3 * half:7.1f} ms, float32 / bfloat16 {full / half:.2f}")
+        times = f"float32 {1e3 * full:7.1f} ms, bfloat16 {1e3 * half:7.1f} ms"
+        print(f"{name:12} {times}, float32 / bfloat16 {full / half:.2f}")
 
 
 def step(net: model.Network, where: torch.device) -> float:

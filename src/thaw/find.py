@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -14,7 +15,7 @@ from thaw.model import Group, Network
 from thaw.schedules import curve, exponential
 from thaw.settings import Find, Optimizer
 
-LEFT_TO_FALL = 0.1  # edge: the share of the whole fall that still lies ahead
+LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
 FEWEST = 10  # points before divergence is looked for
 
@@ -77,7 +78,7 @@ def range_test(
             average = find.smooth * average + (1 - find.smooth) * loss
             weight = find.smooth * weight + (1 - find.smooth)
             lowest = min(lowest, average / weight)
-            if len(losses) > FEWEST and average / weight > find.diverge * lowest or step.step + 1 == steps:
+            if (len(losses) > FEWEST and average / weight > find.diverge * lowest) or step.step + 1 == steps:
                 break
     return rates, losses
 
@@ -98,7 +99,7 @@ def smooth(losses: Sequence[float], beta: float) -> list[float]:
 
 def noise(losses: Sequence[float], beta: float) -> float:
     """Standard error of the smoothed loss: from the median step between neighbours, narrowed by the smoothing."""
-    steps = sorted(abs(b - a) for a, b in zip(losses, losses[1:], strict=False))
+    steps = sorted(abs(b - a) for a, b in pairwise(losses))
     sigma = steps[len(steps) // 2] / (0.6745 * math.sqrt(2)) if steps else 0.0
     return sigma * math.sqrt((1 + beta**2) / (1 - beta**2)) * (1 - beta) / (1 + beta)
 
@@ -107,8 +108,8 @@ def edge(rates: Sequence[float], smoothed: Sequence[float], start: float) -> flo
     """The highest rate where the loss is still clearly improving.
 
     With `start` the loss at the start and `lowest` the lowest smoothed loss: the last rate before the smoothed loss
-    first falls to lowest + (start - lowest) / 10, that is, the highest rate on the way down at which at least a tenth
-    of the whole fall still lies ahead.
+    first falls to lowest + (start - lowest) / 20, that is, the highest rate on the way down at which at least a
+    twentieth of the whole fall still lies ahead.
     """
     lowest = min(smoothed)
     within = lowest + LEFT_TO_FALL * (start - lowest)
@@ -134,15 +135,13 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
 def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     """What each rule suggests, the rate taken, and why. Always ends in a rate.
 
-    Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate at which the
-    loss has clearly risen above its start. Never stops falling (a twentieth of the fall or more in the last tenth of the
-    sweep): the highest rate tried. Errors: fewer than three finite
-    losses, exit 4.
+    Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate from which on
+    the loss is as clearly above its start. Never stops falling (a twentieth of the fall or more comes in the last tenth
+    of the sweep): the highest rate tried. Errors: fewer than two finite losses, exit 4.
     """
-    if len(losses) < 3:
+    if len(losses) < 2:
         raise UserError(
-            4,
-            f"the rate finder's loss is not finite after {len(losses)} steps at lr {find.min_lr:.1g}: are the weights and pictures right?",
+            4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
         )
     smoothed = smooth(losses, find.smooth)
     head = max(1, round(HEAD_START * len(losses)))
@@ -158,17 +157,19 @@ def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     suggestions = {"edge": None, "valley": None}
     if fall > clear:
         suggestions = {"edge": edge(rates, smoothed, start), "valley": valley(rates, smoothed)}
-        if whole and smoothed[-head] - smoothed[-1] > LEFT_TO_FALL / 2 * fall:
+        if whole and smoothed[-head] - smoothed[-1] > LEFT_TO_FALL * fall:
             taken, doubtful = rates[-1], False
             reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
         else:
             taken, doubtful = suggestions[find.rule], False
+            way = f"from {start:.3g} to {smoothed[lowest]:.3g}"
             reason = {
-                "edge": f"edge: a tenth of the fall from {start:.3g} to {smoothed[lowest]:.3g} (at {rates[lowest]:.2g}) still lies ahead",
-                "valley": f"valley: within the longest fall, from {start:.3g} to {smoothed[lowest]:.3g}",
+                "edge": f"edge: a twentieth of the fall {way} (at {rates[lowest]:.2g}) still lies ahead",
+                "valley": f"valley: half way into the longest fall, {way}",
             }[find.rule]
     else:
-        risen = next((k for k in range(head, len(smoothed)) if smoothed[k] > start + clear), len(smoothed) - 1)
+        below = [k for k, loss in enumerate(smoothed) if loss <= start + clear]
+        risen = min(max([head, *(k + 1 for k in below)]), len(smoothed) - 1)
         taken, doubtful = rates[risen] / 10, True
-        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, where it has risen above its start of {start:.3g}"
+        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from where on it is above {start:.3g}"
     return Found(find.rule, taken, reason, doubtful, suggestions, list(rates), list(losses), smoothed)

@@ -105,7 +105,7 @@ def train(
 
 
 def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, alpha: float, rng: random.Random) -> Tensor:
-    """The loss of a batch mixed with itself in another order, share drawn from Beta(alpha, alpha) (arXiv:1710.09412)."""
+    """The loss of a batch mixed with itself in another order, by a share from Beta(alpha, alpha) (arXiv:1710.09412)."""
     share = rng.betavariate(alpha, alpha)
     other = torch.randperm(len(y), device=y.device)
     logits = network((share * x + (1 - share) * x[other]).to(x.dtype))
@@ -117,8 +117,8 @@ def refuse(first_bad: Tensor, seed: tuple, lr: float, rate: Callable[[int], floa
         at = lr * rate(step)
         raise UserError(
             4,
-            f"loss or gradient is not finite in phase {seed[-2]} at step {step} (lr {at:.3g}); the step was not applied; "
-            f"try lr={lr / 10:.2g}, or lr_factor=0.1 where the rate is found",
+            f"loss or gradient is not finite in phase {seed[-2]} at step {step} (lr {at:.3g}); the step was not "
+            f"applied; try lr={lr / 10:.2g}, or lr_factor=0.1 where the rate is found",
         )
 
 

@@ -3,16 +3,19 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import timm
 import torch
-from timm.models import get_pretrained_cfg, group_parameters
+from huggingface_hub import constants as hub
 from safetensors.torch import load_file as read_safetensors
+from timm.models import get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
 
 from thaw.device import Device, mix
 from thaw.errors import UserError, nearest
+from thaw.network import answers
 from thaw.settings import Backbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,13 +67,15 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device) -> Netwo
     for key, value in (("drop_rate", backbone.drop), ("drop_path_rate", backbone.drop_path)):
         if value:
             args[key] = value
+    if backbone.weights == "pretrained" and not answers(hub.ENDPOINT):
+        hub.HF_HUB_OFFLINE = True  # what is cached is used, what is not fails at once instead of in a minute
     try:
         model = build(backbone.name, backbone.weights == "pretrained", args)
     except FileNotFoundError:  # huggingface_hub's LocalEntryNotFoundError is one
         raise UserError(
             5,
-            f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set HF_HOME to a "
-            "cache that has them, or train from scratch with backbone.weights=none",
+            f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set "
+            "HF_HOME to a cache that has them, or train from scratch with backbone.weights=none",
         ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None
@@ -195,7 +200,7 @@ def equal_parts(items: list, n: int) -> list[list]:
     """n consecutive parts of equal number, plus or minus one, the extra ones first."""
     size, extra = divmod(len(items), n)
     edges = [i * size + min(i, extra) for i in range(n + 1)]
-    return [items[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [items[a:b] for a, b in pairwise(edges)]
 
 
 def groups(model: nn.Module, split: str, ratios: tuple[float, ...] | None, decay: float | None = None) -> list[Group]:

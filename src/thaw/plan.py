@@ -10,7 +10,8 @@ from hashlib import sha256
 from itertools import accumulate
 from math import ceil
 
-from thaw import resize, schedules, settings as settings_
+from thaw import resize, schedules
+from thaw import settings as settings_
 from thaw.errors import UserError, nearest
 from thaw.settings import Scheduler, Settings
 
@@ -54,7 +55,7 @@ class Phase:
     split: str
     schedule: Scheduler
     cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
-    budget: int  # how many of the cycles are planned; the rest only while validation clearly improves
+    budget: int  # how many of the cycles are planned; the rest only while there is no over-fitting
     epochs: tuple[Epoch, ...]
     until: str | None  # overfit: judge at cycle ends
 
@@ -106,7 +107,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
         if train == "all" and features == "precomputed":
             raise UserError(
                 2,
-                f"checklist.{name}: features=precomputed contradicts train=all (stored activations are of a frozen body)",
+                f"checklist.{name}: features=precomputed contradicts train=all (stored ones are of a frozen body)",
             )
         own = given.get("lr")
         rate = settings_.rate(own, f"checklist.{name}.lr") if own is not None else lr
@@ -177,7 +178,7 @@ def takes_budget(given: Mapping, phase: Phase) -> bool:
 
 
 def final_size(settings: Settings, facts: Facts) -> int | None:
-    """The size of validation, features and the heads: `size`, or the backbone's own, snapped to what the model takes."""
+    """The size of validation, features and the heads: `size`, or the backbone's own; one the model takes."""
     size = settings.size or facts.native_size
     if size is None or facts.multiple is None:
         return size
@@ -426,9 +427,10 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
             )
         )
     facts = plan.facts
+    counts = f"{show(facts.train)} pictures to train, {show(facts.valid)} to validate, {show(facts.test)} to test"
+    kinds = f"{show(facts.classes)} classes, {show(plan.size)} px"
     lines = [
-        f"{settings.backbone.name} on {settings.data.kind}: {show(facts.train)} pictures to train, {show(facts.valid)} to "
-        f"validate, {show(facts.test)} to test, {show(facts.classes)} classes, at {show(plan.size)} px",
+        f"{settings.backbone.name} on {settings.data.kind}: {counts}, {kinds}",
         "",
         *grid(head, rows),
     ]

@@ -291,9 +291,9 @@ def probe(job: Job) -> None:
             trial(pictures).sum().backward()
             trial.zero_grad(set_to_none=True)
         except torch.OutOfMemoryError:
+            advice = f"try batch_size={max(1, batch // 2)}"
             raise UserError(
-                5,
-                f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; try batch_size={max(1, batch // 2)}",
+                5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
             ) from None
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(
@@ -410,7 +410,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             if own is None or validation.loss < own.validation.loss:
                 own = Kept(weights_of(job.network), validation, phase.name, job.counters.epoch)
             if phase.until == "overfit":
-                verdict = stop.judge(before, records, phase.budget, len(phase.cycles))
+                verdict = stop.judge(before, records, len(phase.cycles))
                 because, go_on = verdict.because, verdict.go_on
             else:
                 because, go_on = "all planned cycles trained", cycle + 1 < len(phase.cycles)

@@ -40,31 +40,24 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(variance / n)
 
 
-def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
+def judge(before: CycleEnd, cycles: Sequence[CycleEnd], most: int) -> Verdict:
     """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
 
-    Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle exceeds two
-    standard errors, while the training loss of the cycle fell. It is not judged before a cycle was trained at the final
-    size. Up to `budget` cycles are trained unless it is seen; from then on, up to `most`, while the last cycle improved
-    on the best before it: longer cycles without over-fitting that bring nothing are not worth their cost.
+    Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle (or to `before`)
+    exceeds two standard errors, while the training loss of the cycle fell. It is judged from the second cycle on, and
+    not before one was trained at the final size. At most `most` cycles are trained, none after a loss that is not
+    finite.
     """
     best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
     last, n = cycles[-1], len(cycles)
-    if not any(cycle.final_size for cycle in cycles):
-        return Verdict(n < budget, best, f"{n} of {budget} planned cycles trained, none at the final size")
-    earlier = [before, *cycles[:-1]]
-    reference = min(earlier, key=lambda cycle: cycle.valid_loss)
+    reference = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
     mean, error = paired(last.valid_losses, reference.valid_losses)
-    change = f"{mean:+.4f} ± {error:.4f} a picture"
-    fell = last.train_loss < (cycles[-2].train_loss if n > 1 else before.train_loss)
-    if n > 1 and fell and mean > CLEARLY * error:
-        return Verdict(
-            False, best, f"over-fitting: validation loss {change} against the best cycle, training loss fell"
-        )
+    change = f"validation loss {mean:+.4f} ± {error:.4f} a picture against the best before"
+    if math.isinf(last.valid_loss):
+        return Verdict(False, best, "the validation loss is not finite")
+    fell = n > 1 and last.train_loss < cycles[-2].train_loss
+    if fell and mean > CLEARLY * error and any(cycle.final_size for cycle in cycles):
+        return Verdict(False, best, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, best, f"all {n} cycles trained that the plan allows, the last one {change}")
-    if n >= budget and not (math.isinf(reference.valid_loss) or mean < 0):
-        return Verdict(
-            False, best, f"the budget of {budget} cycles is used and the last one did not improve ({change})"
-        )
-    return Verdict(True, best, f"validation loss {change} against the best before")
+        return Verdict(False, best, f"all {n} cycles of the plan are trained, no over-fitting: {change}")
+    return Verdict(True, best, f"no over-fitting: {change}")

@@ -6,15 +6,14 @@ No fault of the tracker touches the run: its first failure says one line and end
 import json
 import netrc
 import os
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
+from thaw.network import answers
 from thaw.settings import Wandb
 
-PROBE_SECONDS = 3
 INIT_SECONDS = 20
 FINISH_SECONDS = 20
 LONGEST_TAG = 64  # a longer one makes wandb.init raise
@@ -151,11 +150,12 @@ def decide(mode: str) -> tuple[str, str]:
         return mode, f"wandb={mode}"
     if chosen := os.environ.get("WANDB_MODE"):
         return chosen, f"WANDB_MODE={chosen}"
-    url = urlparse(os.environ.get("WANDB_BASE_URL") or default_server())
-    if not has_login(url.hostname):
+    url = os.environ.get("WANDB_BASE_URL") or default_server()
+    host = urlparse(url).hostname
+    if not has_login(host):
         return "offline", "no login; `wandb login` makes one"
-    if not answers(url.hostname, url.port or (80 if url.scheme == "http" else 443)):
-        return "offline", f"{url.hostname} does not answer"
+    if not answers(url):
+        return "offline", f"{host} does not answer"
     return "online", "logged in"
 
 
@@ -172,11 +172,3 @@ def has_login(host: str) -> bool:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
     except (OSError, netrc.NetrcParseError):
         return False
-
-
-def answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), PROBE_SECONDS).close()
-    except OSError:
-        return False
-    return True

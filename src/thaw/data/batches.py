@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -44,7 +45,7 @@ def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
     edges = list(range(0, len(positions), batch)) + [len(positions)]
     if batch > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]
-    return [positions[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [positions[a:b] for a, b in pairwise(edges)]
 
 
 class Views(Dataset):
@@ -75,7 +76,7 @@ def quiet_worker(worker: int) -> None:
 
 
 def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
-    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one). The bits do not depend on it."""
+    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit."""
     return iter(
         DataLoader(
             views,
