@@ -35,7 +35,7 @@ def main() -> int:
 
 def files_of(paths: list[Path]) -> list[Path]:
     """The files, and those below folders that look like pictures. Errors: none, exit 3."""
-    from thaw.data.scan import SUFFIXES
+    from thaw.data.folder import SUFFIXES
 
     files = []
     for path in paths:

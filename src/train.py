@@ -57,8 +57,10 @@ def compose_and_run(typed: shell.Typed) -> int:
     import hydra
 
     register(typed.backbones)
+    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
+    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
     name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
-    folder = unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+    folder = Path(given[-1]) if given else unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
@@ -144,6 +146,8 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
     except OmegaConfBaseException as error:  # data.root=???
         raise shell.explain(error, overrides, CONF) from None
     check(settings)
+    if settings.data.kind == "folder" and not Path(settings.data.root).expanduser().exists():
+        raise UserError(3, f"data.root={settings.data.root}: no such folder")
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
     return settings

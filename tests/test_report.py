@@ -10,7 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from thaw import report, report_html
+from thaw import report
+from thaw.report.rows import duration, wilson
+from thaw.report.style import lanes_of, wide
+from thaw.report.timeline import stretch
 
 VOID = {"meta", "img", "br"}
 NASTY = "<script>alert(1)</script> été $x_1^2$"
@@ -193,15 +196,15 @@ def test_plan(tmp_path, timeline):
 
 
 def test_short_phases_are_widened_and_the_rest_shares_what_is_left():
-    assert report.stretch([1, 9], [0, 0], 10) == [1, 9]
-    assert report.stretch([1, 99, 100], [2, 1, 1], 10) == pytest.approx([2, 8 * 99 / 199, 8 * 100 / 199])
+    assert stretch([1, 9], [0, 0], 10) == [1, 9]
+    assert stretch([1, 99, 100], [2, 1, 1], 10) == pytest.approx([2, 8 * 99 / 199, 8 * 100 / 199])
 
 
 def test_phase_names_do_not_overlap():
-    inch = report.wide("name")
-    assert report.lanes_of([("name", 0, inch), ("name", inch, 2 * inch)], 1) == [0, 0]
-    assert report.lanes_of([("name", 0, inch / 2), ("name", inch / 2, inch)], 1) == [0, 1]
-    assert report.lanes_of([("name", i * inch / 3, (i + 1) * inch / 3) for i in range(3)], 1) is None
+    inch = wide("name")
+    assert lanes_of([("name", 0, inch), ("name", inch, 2 * inch)], 1) == [0, 0]
+    assert lanes_of([("name", 0, inch / 2), ("name", inch / 2, inch)], 1) == [0, 1]
+    assert lanes_of([("name", i * inch / 3, (i + 1) * inch / 3) for i in range(3)], 1) is None
 
 
 @pytest.mark.parametrize("given", [{}, {"suggestions": {}, "taken": None}, {"rates": [], "losses": [], "smoothed": []}])
@@ -246,8 +249,8 @@ def test_a_class_may_be_called_path(tmp_path):
 
 
 def test_wilson_and_duration():
-    assert report_html.wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=1e-3)
-    assert [report_html.duration(s) for s in (8.21, 59.99, 200, 7500)] == [
+    assert wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=1e-3)
+    assert [duration(s) for s in (8.21, 59.99, 200, 7500)] == [
         "8.2 s",
         "1 min 0 s",
         "3 min 20 s",

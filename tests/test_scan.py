@@ -177,8 +177,8 @@ def test_limit_is_in_proportion_and_stable(tmp_path):
 
 
 def test_limit_reads_only_what_it_takes(tmp_path, monkeypatch):
-    opened, real = [], scanning._judge
-    monkeypatch.setattr(scanning, "_judge", lambda *a: opened.append(a) or real(*a))
+    opened, real = [], scanning.judge
+    monkeypatch.setattr(scanning, "judge", lambda *a: opened.append(a) or real(*a))
     scan(both(tmp_path), limit=6)
     assert len(opened) == 6
 
@@ -399,10 +399,8 @@ def test_picture_in_two_splits(tmp_path):  # 45
 @pytest.fixture
 def judged(monkeypatch):
     """The paths that were read."""
-    paths, real = [], scanning._judge
-    monkeypatch.setattr(
-        scanning, "_judge", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest)
-    )
+    paths, real = [], scanning.judge
+    monkeypatch.setattr(scanning, "judge", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest))
     return paths
 
 
@@ -453,7 +451,7 @@ def test_a_damaged_table_is_not_believed(tmp_path, judged, damage):
 
 
 def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypatch):
-    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", scanning._judge
+    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", scanning.judge
 
     def interrupted(root, file, *rest):
         if file.path == "valid/b/1.png":
@@ -461,7 +459,7 @@ def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypat
         return real(root, file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "_judge", interrupted)
+        patch.setattr(scanning, "judge", interrupted)
         with pytest.raises(KeyboardInterrupt):
             scan(root, cache=kept)
     judged.clear()
@@ -475,15 +473,13 @@ def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):
 
 
 def test_unreadable_now_is_not_unreadable_for_ever(tmp_path, monkeypatch):
-    root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", scanning._judge
+    root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", scanning.judge
 
     def broken(root, file, *rest):
-        return (
-            scanning._Verdict("", 0, 0, False, "Input/output error") if file.path == late else real(root, file, *rest)
-        )
+        return scanning.Verdict("", 0, 0, False, "Input/output error") if file.path == late else real(root, file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "_judge", broken)
+        patch.setattr(scanning, "judge", broken)
         assert scan(root, cache=kept).bad == ((late, "Input/output error"),)
     assert len(scan(root, cache=kept)) == 12
 

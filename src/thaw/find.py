@@ -17,7 +17,8 @@ from thaw.settings import Find, Optimizer
 
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
-FEWEST = 10  # points before divergence is looked for
+FEWEST = 10  # losses before divergence is looked for
+TWICE = 2.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def range_test(
 
     Works on a copy of the network with a new optimizer, every draw keyed by its step, torch's generators put back: the
     network is bit for bit what it was, also after an exception. `prepare` freezes the copy as the fit will be; the
-    ratios of the groups are kept. Ends early at a loss that is not finite or, smoothed, `diverge` times the lowest.
+    ratios of the groups are kept. Ends early at a loss that is not finite or, smoothed, `diverge` times the lowest and
+    twice that of the first ten steps.
     """
     trial = copy.deepcopy(network)
     prepare(trial)
@@ -77,8 +79,11 @@ def range_test(
             # Debiased exponential average of what has been seen so far, as fast.ai smooths it.
             average = find.smooth * average + (1 - find.smooth) * loss
             weight = find.smooth * weight + (1 - find.smooth)
-            lowest = min(lowest, average / weight)
-            if (len(losses) > FEWEST and average / weight > find.diverge * lowest) or step.step + 1 == steps:
+            seen = average / weight
+            lowest = min(lowest, seen)
+            # Where the loss is low from the start, four times the lowest may be no more than a hard batch.
+            exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:FEWEST]) / FEWEST
+            if (len(losses) > FEWEST and exploded) or step.step + 1 == steps:
                 break
     return rates, losses
 

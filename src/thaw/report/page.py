@@ -1,4 +1,4 @@
-"""The page of a run: text around pictures that `report` drew, all in one file that needs nothing but a browser.
+"""report.html: text around the drawn pictures, all in one file that needs nothing but a browser.
 
 Standard library only, but for Pillow where a picture is encoded. Everything that comes from outside is escaped.
 """
@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from html import escape
 from io import BytesIO
 from pathlib import PurePath
+
+from thaw.report.mistakes import matrix_inches
+from thaw.report.rows import duration, headline, number
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
@@ -47,25 +50,23 @@ figure img { display: block; } figure img.small { image-rendering: pixelated; }
 figcaption { margin-top: 6px; } figcaption small { color: var(--dim); display: block; }
 pre { margin: 0; overflow-x: auto; font: 12.5px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
 pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
-summary { cursor: pointer; font-weight: 700; } details > :not(summary) { margin-top: 12px; }
 @media (max-width: 560px) { main { padding: 16px 10px; } section { padding: 14px 12px; } }
 """
 
-NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
 PHASE = {  # the columns of the phase table, as in result.json
     "accuracy": lambda value: f"{value:.2%}",
     "loss": lambda value: f"{value:.4g}",
     "lr": lambda value: f"{value:.3g}",
     "epochs": lambda value: f"{value:g}",
-    "seconds": lambda value: duration(value),
+    "seconds": duration,
 }
 
 
 def page(run: dict, drawn: dict) -> str:
     """The whole page.
 
-    run: as `report.read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: under
-    curves, finds, confusion and plan a list of pictures each, an <svg> as text or a png as bytes.
+    run: as `read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: `curves` and
+    `confusion`, an <svg> or nothing, and `finds`, a list of an <svg> or the bytes of a png each.
     """
     result, classes = run["result"], run["classes"]
     name = escape(run["name"])
@@ -75,12 +76,12 @@ def page(run: dict, drawn: dict) -> str:
         f'<div class="dim">{escape(about(result))}</div>',
         f'<div class="tiles">{"".join(tile(*row) for row in headline(run))}</div>',
         section("What each phase bought", phases(result)),
-        section("Learning", "".join(map(image, drawn["curves"]))),
+        section("Learning", drawn["curves"]),
         section("Rate finder", row_of(map(image, drawn["finds"]))),
-        section("Confusion", beside([*map(image, drawn["confusion"]), pairs(run["confusion"], classes)])),
+        section("Confusion", beside([drawn["confusion"], pairs(run["confusion"], classes)])),
         section("Most wrong: truth → prediction, probability", gallery(run)),
         section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
-        section("Plan", "".join(map(image, drawn["plan"])) + preformatted(run["plan"])),
+        section("Plan", image(run["timeline"]) + preformatted(run["plan"])),
         section(f"Files left out ({len(run['bad_files']) - 1})", bad_files(run["bad_files"])),
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
@@ -103,71 +104,7 @@ def page(run: dict, drawn: dict) -> str:
 """
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# numbers
-
-
-def matrix_inches(classes: int) -> float:
-    """The side of a confusion matrix: large where many classes are named, else half a page."""
-    return 9.0 if 12 < classes <= NAMEABLE else 5.4
-
-
-def number(value) -> float:
-    """A finite float, else nan."""
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        return math.nan
-    return value if math.isfinite(value) else math.nan
-
-
-def headline(run: dict) -> list[tuple[str, str, str]]:
-    """(what, value, detail) of the numbers that come first; only those that are known."""
-    result, rows = run["result"], run["predictions"]
-    best, loss, test = (number(result.get(key)) for key in ("best/accuracy", "best/loss", "test/accuracy"))
-    seconds, paid = number(result.get("cost/seconds")), number(result.get("cost/seconds_paid"))
-    wrong = sum(row["truth"] != row["prediction"] for row in rows)
-    low, high = wilson(len(rows) - wrong, len(rows))
-    out = [
-        ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
-        ("loss", f"{loss:.3g}", "validation"),
-        ("test accuracy", f"{test:.1%}", "evaluated once"),
-        ("time", duration(seconds), f"paid this time: {duration(paid)}" if paid < seconds else ""),
-        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation pictures"),
-    ]
-    return [row for row in out if not row[1].startswith("nan")]
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; (0, 1) of nothing."""
-    if not n:
-        return 0.0, 1.0
-    z, p = 1.96, right / n
-    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min; 'nan' as it is."""
-    if math.isnan(seconds):
-        return "nan"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def text(value) -> str:
-    """Anything as text: lists in one line, dicts as key value pairs."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(str, value))
-    return "" if value is None else str(value)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# parts of the page; each is '' where there is nothing to show
+# parts of the page; each is '' where there is nothing to show ---------------------------------------------------------
 
 
 def section(title: str, body: str) -> str:
@@ -185,9 +122,9 @@ def tile(what: str, value: str, detail: str) -> str:
 
 
 def image(picture: str | bytes) -> str:
-    """An <svg> as it is, a png as a data URI on a white sheet."""
-    if isinstance(picture, str):
-        return picture
+    """An <svg> as it is, a png as a data URI on a white sheet; nothing of nothing."""
+    if isinstance(picture, str) or not picture:
+        return picture or ""
     return f'<img class="sheet" alt="" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
 
 
@@ -311,3 +248,12 @@ def versions(result: dict) -> str:
     keys = ("device", "versions", "commit", "key", "wandb_id")
     rows = [[escape(key), escape(text(result[key]))] for key in keys if result.get(key)]
     return table(["what", "which"], rows, set()) if rows else ""
+
+
+def text(value) -> str:
+    """Anything as text: lists in one line, dicts as key value pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)

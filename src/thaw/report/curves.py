@@ -1,0 +1,175 @@
+"""What a run learned: loss, accuracy, rates and image size, phase by phase."""
+
+import math
+import re
+from itertools import groupby
+
+from thaw.report.rows import column, number
+from thaw.report.style import (
+    BEST,
+    TRAIN,
+    VALID,
+    axes_at,
+    figure,
+    group_colours,
+    group_names,
+    lanes_of,
+    name_phases,
+    plain,
+    rate_axis,
+    shade_phases,
+)
+
+
+def curves_figure(run: dict):
+    """The curves alone, for the page."""
+    fig = figure(11, curves_inches(run, 11))
+    draw_curves(fig, run, 0)
+    return fig
+
+
+def curves_inches(run: dict, width: float) -> float:
+    """The height that `draw_curves` takes in a figure of that width: angled phase names take an inch more."""
+    return 6.6 if names_fit(run, width) else 7.4
+
+
+def names_fit(run: dict, width: float) -> bool:
+    """Whether the phases' names fit in two lines above a panel over epochs."""
+    spans = phase_spans(run["metrics"], column(run["metrics"], "epoch"))
+    return not spans or lanes_of(spans, panel_inches(width) / (1.02 * spans[-1][2])) is not None
+
+
+def panel_inches(width: float) -> float:
+    """The width of one of two panels side by side."""
+    return (width - 1.8) / 2
+
+
+def draw_curves(fig, run: dict, top: float) -> None:
+    """Loss and accuracy over epochs, rates and image size over steps; phases are bands. top: inches from above."""
+    import numpy as np
+
+    rows = run["metrics"]
+    steps, epochs = column(rows, "step"), column(rows, "epoch")
+    width = panel_inches(fig.get_figwidth())
+    first = top + (0.45 if names_fit(run, fig.get_figwidth()) else 1.25)
+    places = [(left, y) for y in (first, first + 3.2) for left in (0.8, width + 1.65)]
+    panels = [axes_at(fig, left, y, width, 2.45) for left, y in places]
+    for axes, x in zip(panels, (epochs, epochs, steps, steps), strict=True):
+        last = np.nanmax(x) if np.isfinite(x).any() else 1.0
+        axes.set_xlim(0, last * 1.02 or 1.0)
+        shade_phases(axes, phase_spans(rows, x))
+    for axes in panels[:2]:
+        name_phases(axes, phase_spans(rows, epochs), width)
+    draw_loss(panels[0], rows, epochs)
+    draw_accuracy(panels[1], rows, epochs)
+    mark_best(panels[0], run, epochs, "valid/loss", "{:.3g}")
+    mark_best(panels[1], run, epochs, "valid/accuracy", "{:.1%}")
+    draw_rates(panels[2], rows, steps)
+    draw_sizes(panels[3], rows, steps)
+    for axes, label in zip(panels, ("epoch", "epoch", "optimizer step", "optimizer step"), strict=True):
+        axes.set_xlabel(label)
+        axes.grid(True, axis="y")
+        if not any(len(line.get_xdata()) for line in axes.lines):
+            axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", alpha=0.6)
+        elif axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+
+
+def phase_spans(rows: list[dict], x) -> list[tuple[str, float, float]]:
+    """(name, start, end) of every phase that takes room on the axis `x`, in order."""
+    spans, start = [], 0.0
+    for name, group in groupby(range(len(rows)), lambda i: rows[i].get("phase")):
+        end = max((float(x[i]) for i in group if math.isfinite(x[i])), default=start)
+        if name and end > start:
+            spans.append((str(name), start, end))
+        start = max(start, end)
+    return spans
+
+
+def by_phase(rows: list[dict], x, key: str):
+    """The points (x, y) of a key, phase by phase: lines that are not joined."""
+    import numpy as np
+
+    y = column(rows, key)
+    for _, group in groupby(range(len(rows)), lambda i: rows[i].get("phase")):
+        at = [i for i in group if math.isfinite(x[i]) and math.isfinite(y[i])]
+        if at:
+            yield np.asarray(x)[at], y[at]
+
+
+def draw_loss(axes, rows, epochs) -> None:
+    """Training loss of the logged steps (pale) and of epochs, validation loss; log where it spans more than 1 to 30."""
+    import numpy as np
+
+    validated = np.isfinite(column(rows, "valid/loss"))
+    ends, losses = np.flatnonzero(validated), column(rows, "train/loss")
+    axes.plot(epochs[~validated], losses[~validated], ".", color=TRAIN, alpha=0.3, markersize=4)
+    for key, colour, label in (("train/loss", TRAIN, "training"), ("valid/loss", VALID, "validation")):
+        for i, (x, y) in enumerate(by_phase([rows[j] for j in ends], epochs[ends], key)):
+            axes.plot(x, y, "o-", color=colour, markersize=3.5, label=None if i else label)
+    shown = np.concatenate([losses, column(rows, "valid/loss")])
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    if len(shown) and shown.max() > 30 * shown.min():
+        axes.set_yscale("log")
+        plain(axes.yaxis)
+    axes.set_ylabel("loss")
+
+
+def draw_accuracy(axes, rows, epochs) -> None:
+    """Share of the validation pictures that are right."""
+    from matplotlib.ticker import PercentFormatter
+
+    for i, (x, y) in enumerate(by_phase(rows, epochs, "valid/accuracy")):
+        axes.plot(x, y, "o-", color=VALID, markersize=3.5, label=None if i else "validation")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("accuracy")
+
+
+def mark_best(axes, run, epochs, key: str, form: str) -> None:
+    """A ring around the cycle end that was kept: the epoch `best/epoch`, else the one of the lowest validation loss."""
+    import numpy as np
+
+    y, wanted = column(run["metrics"], key), number(run["result"].get("best/epoch"))
+    distance = column(run["metrics"], "valid/loss") if math.isnan(wanted) else np.abs(epochs - wanted)
+    distance = np.where(np.isfinite(y) & np.isfinite(epochs), distance, np.nan)
+    if not np.isfinite(distance).any():
+        return
+    i = int(np.nanargmin(distance))
+    axes.axvline(epochs[i], color=BEST, linewidth=1, alpha=0.7)
+    label = f"kept: epoch {epochs[i]:.4g}, {form.format(y[i])}"
+    axes.plot(epochs[i], y[i], "o", color=BEST, markersize=10, markerfacecolor="none", markeredgewidth=2, label=label)
+
+
+def draw_rates(axes, rows, steps) -> None:
+    """The rate of every recorded group, log. A phase that trains the head alone has one group."""
+    curves, groups_of = [], {}
+    for i, row in enumerate(rows):
+        keys = sorted((key for key in row if re.fullmatch(r"lr/group_\d+", key)), key=lambda key: int(key[9:]))
+        keys = keys or [key for key in ("lr/first", "lr/head") if key in row]
+        if keys:
+            groups_of.setdefault(row.get("phase"), (keys, []))[1].append(i)
+    most = max((len(keys) for keys, _ in groups_of.values()), default=1)
+    for keys, at in groups_of.values():
+        for key, colour in zip(keys, group_colours(len(keys)), strict=True):
+            curves.append(column([rows[i] for i in at], key))
+            axes.plot(steps[at], curves[-1], color=colour, linewidth=1.5)
+    for i, (name, colour) in enumerate(zip(group_names(most), group_colours(most), strict=True)):
+        if curves and (most <= 6 or i in (0, most - 1)):
+            axes.plot([], [], color=colour, label=name)
+    rate_axis(axes, curves)
+    axes.set_ylabel("learning rate")
+
+
+def draw_sizes(axes, rows, steps) -> None:
+    """The image size in pixels."""
+    sizes, before = [], 0.0
+    for x, y in by_phase(rows, steps, "image_size"):
+        x, y = [before, *x], [y[0], *y]
+        before = x[-1]
+        axes.step(x, y, where="pre", color=TRAIN, linewidth=2)
+        axes.fill_between(x, y, step="pre", color=TRAIN, alpha=0.15, linewidth=0)
+        sizes += list(y)
+    axes.set_ylim(0, max(sizes, default=1) * 1.2)
+    if 0 < len(set(sizes)) <= 6:
+        axes.set_yticks(sorted(set(sizes)))
+    axes.set_ylabel("image size (pixels)")

@@ -1,0 +1,88 @@
+"""The finder's curve as a picture."""
+
+import math
+import textwrap
+
+from thaw.report.rows import number, numbers
+from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, look, plain
+
+
+def find_png(found: dict, path) -> None:
+    """Draw a finder's curve.
+
+    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason.
+    """
+    with look():
+        find_figure(found).savefig(path, dpi=120)
+
+
+def find_figure(found: dict, width: float = 8.0):
+    """The finder's curve over the rate (log), a line for each rule's suggestion, a strong one for the rate taken."""
+    rates = numbers(found.get("rates") or [])
+    losses = numbers(found.get("losses") or [])
+    smoothed = numbers(found.get("smoothed") or [])
+    reason = textwrap.fill(str(found.get("reason") or ""), int(12 * width))
+    lines = 1 + reason.count("\n")
+    height = 0.4 * width + 0.9 + 0.15 * lines
+    fig = figure(width, height)
+    axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
+    axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
+    axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
+    axes.set_xscale("log")
+    plain(axes.xaxis)
+    make_room(axes, losses, smoothed)
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss")
+    axes.grid()
+    mark_rates(axes, found)
+    axes.legend(loc="lower left", fontsize=8)
+    axes.set_title(str(found.get("phase") or "finder"), pad=7 + 10.8 * lines)
+    axes.annotate(
+        reason, (0, 1), (0, 4), "axes fraction", textcoords="offset points", va="bottom", alpha=0.75, fontsize=8.5
+    )
+    return fig
+
+
+def make_room(axes, losses, smoothed) -> None:
+    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room."""
+    import numpy as np
+
+    seen, raw = smoothed[np.isfinite(smoothed)], losses[np.isfinite(losses)]
+    if not (len(seen) and len(raw)):
+        return
+    lowest, start = seen.min(), seen[0]
+    span = max(start - lowest, 0.4 * abs(lowest), 1e-6)
+    low, high = np.quantile(raw[: math.ceil(0.8 * len(raw))], (0.02, 0.95))
+    top = max(min(seen.max(), lowest + 1.6 * span), start, min(high, lowest + 3 * span))
+    bottom = min(lowest, low)
+    axes.set_ylim(bottom - 0.06 * (top - bottom), top + 0.3 * (top - bottom))
+
+
+def mark_rates(axes, found: dict) -> None:
+    """A line for each rule's suggestion, a strong one for the rate taken, each with its name."""
+    marks = [
+        (f"{rule} {rate:.2g}", rate, False)
+        for rule, rate in (found.get("suggestions") or {}).items()
+        if number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
+    ]
+    if number(found.get("taken")) > 0:
+        marks.append((f"taken {found['taken']:.2g} ({found.get('rule', '')})", found["taken"], True))
+    low, high = (math.log(edge) for edge in axes.get_xlim())
+    for i, (label, rate, strong) in enumerate(sorted(marks, key=lambda mark: mark[1])):
+        colour = VALID if strong else INK
+        axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
+        place = (math.log(rate) - low) / (high - low)
+        # Away from the strong line, but not out of the picture.
+        late = place > 0.7 or (place > 0.25 and rate < number(found.get("taken")))
+        axes.annotate(
+            label,
+            (rate, 0.97 - 0.075 * i),
+            xycoords=("data", "axes fraction"),
+            xytext=(-5 if late else 5, 0),
+            textcoords="offset points",
+            ha="right" if late else "left",
+            va="top",
+            color=colour,
+            fontweight="bold" if strong else "normal",
+            bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+        )

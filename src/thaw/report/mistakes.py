@@ -1,0 +1,105 @@
+"""What a run mistook: the confusion matrix and the most wrong pictures."""
+
+import math
+
+from thaw.report.style import BEST, INK, TRAIN, VALID, axes_at, figure, short
+
+NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
+READABLE = 20  # classes up to which it has its counts written in
+
+
+def confusion_figure(run: dict):
+    """The confusion matrix alone, for the page."""
+    side = matrix_inches(len(run["classes"]))
+    names, size, flat, inner = matrix_layout(run["classes"], side)
+    longest = max(map(len, names), default=0)
+    fig = figure(side, inner + 1.0 + (0 if flat else 0.45 * size / 72 * longest))
+    draw_confusion(fig, run, 0, 0, side)
+    return fig
+
+
+def matrix_inches(classes: int) -> float:
+    """The side of a confusion matrix: large where many classes are named, else half a page."""
+    return 9.0 if 12 < classes <= NAMEABLE else 5.4
+
+
+def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool, float]:
+    """Names to write (none where there are too many), their points, whether those below lie flat, inches of the square.
+
+    side: inches that the square and the names at its left may take.
+    """
+    n = len(classes)
+    names = [short(name, 20) for name in classes] if n <= NAMEABLE else []
+    size = 9 if n <= 12 else 8 if n <= READABLE else 6
+    longest = max(map(len, names), default=0)
+    return names, size, longest * n <= 40, side - 0.65 - 0.62 * size / 72 * longest
+
+
+def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None:
+    """Rows are true classes; hits in blue, mistakes in red, by the square root of their share of the row, so that a
+    rare mistake is seen. Counts are written in and classes named only as far as they can be read."""
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
+    n = len(run["classes"])
+    names, size, flat, inner = matrix_layout(run["classes"], side)
+    axes = axes_at(fig, left + side - inner - 0.15, top + 0.35, inner, inner)
+    counts = np.array(run["confusion"], dtype=float).reshape(n, n)
+    strength = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    colours = np.empty((n, n, 4))
+    colours[..., :3], colours[..., 3] = to_rgb(VALID), strength
+    colours[np.arange(n), np.arange(n), :3] = to_rgb(TRAIN)
+    axes.pcolormesh(np.arange(n + 1) - 0.5, np.arange(n + 1) - 0.5, colours, rasterized=n > READABLE)
+    axes.set_xlim(-0.5, n - 0.5)
+    axes.set_ylim(n - 0.5, -0.5)
+    axes.set_aspect("equal")
+    if n <= READABLE:
+        points = 11 if n <= 5 else 9 if n <= 12 else 7
+        for i, j in zip(*np.nonzero(counts), strict=True):
+            colour = "#fefefe" if strength[i, j] > 0.75 else INK
+            axes.text(j, i, f"{counts[i, j]:.0f}", ha="center", va="center", fontsize=points, color=colour)
+    if names:
+        axes.set_xticks(range(n), names, **({} if flat else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}))
+        axes.set_yticks(range(n), names)
+        axes.tick_params(labelsize=size, length=0)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.plot([], [], "s", color=TRAIN, label="right")
+        axes.plot([], [], "s", color=VALID, label="mistaken")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=2)
+    among = "" if names else f" ({n} classes, in their order)"
+    axes.set_xlabel("predicted" + among)
+    axes.set_ylabel("true" + among)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_alpha(0.3)
+
+
+def draw_wrong(fig, run: dict, left: float, top: float, side: float) -> None:
+    """The most wrong pictures in a grid, each with what it is, what it was taken for and how surely."""
+    axes = axes_at(fig, left, top, side, side)  # its unit is an inch, from the upper left
+    axes.set_axis_off()
+    wrong = run["wrong"]
+    if not wrong:
+        axes.text(0.5, 0.5, "no wrong pictures", transform=axes.transAxes, ha="center", fontsize=14, color=BEST)
+        return
+    axes.text(side / 2, 0, "the most wrong: truth → prediction, probability", ha="center")
+    columns = max(2, math.ceil(math.sqrt(len(wrong))))
+    cell = (side - 0.1) / columns
+    most = cell - 0.5  # the longer side of a picture
+    room = int(14 * cell)  # letters
+    for i, (row, picture) in enumerate(zip(wrong, run["pictures"], strict=True)):
+        x, y = cell * (i % columns + 0.5), 0.5 + (cell - 0.05) * (i // columns) + most / 2  # the middle of the picture
+        down = 0.15  # half the height of what is shown
+        if picture is None:
+            axes.text(x, y, "no picture", ha="center", va="center", alpha=0.6)
+        else:
+            down, across = (most * edge / max(picture.shape[:2]) / 2 for edge in picture.shape[:2])
+            smooth = "nearest" if max(picture.shape[:2]) < 100 else "antialiased"
+            axes.imshow(picture, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
+        sure = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
+        title = f"{short(row['truth'], room)}\n→ {short(row['prediction'], room - 6)}{sure}"
+        axes.text(x, y - down - 0.05, title, ha="center", va="bottom", fontsize=8)
+    axes.set_xlim(0, side)
+    axes.set_ylim(side, 0)

@@ -1,0 +1,158 @@
+"""What all pictures have in common: figures, colours, and what is written on their axes."""
+
+import math
+import re
+import warnings
+from contextlib import contextmanager
+from io import StringIO
+
+from thaw.report.rows import number
+
+INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
+TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
+GROUPS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legible on white and on near-black
+
+
+@contextmanager
+def look():
+    """The style of every picture, for the time of one; names are taken as they are ($ is no formula)."""
+    import matplotlib
+
+    style = {
+        "font.size": 9,
+        "font.family": "DejaVu Sans",
+        "text.parse_math": False,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.facecolor": "none",
+        "axes.axisbelow": True,
+        "legend.facecolor": PAPER,
+        "legend.edgecolor": "none",
+        "legend.framealpha": 0.8,
+        "hatch.linewidth": 0.6,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "thaw",
+        "grid.alpha": 0.15,
+        "grid.color": INK,
+    }
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context(style | dict.fromkeys(inked, INK)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks: a box
+        yield
+
+
+def figure(width: float, height: float):
+    """A figure of that many inches, known to nobody else."""
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), facecolor=PAPER)
+
+
+def axes_at(fig, left: float, top: float, width: float, height: float):
+    """Axes at that place, in inches from the upper left: exact, and several times as fast as a layout engine."""
+    across, down = fig.get_size_inches()
+    return fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
+
+
+def svg(fig) -> str:
+    """The figure as an <svg> element for a page: at most as wide as drawn, in the page's ink and paper."""
+    file = StringIO()
+    fig.savefig(file, format="svg", dpi=150, transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (?:xmlns(?::\w+)?|width|height)="[^"]*"', "", head)
+    head += f' style="max-width: {fig.get_figwidth():g}in"'
+    return (head + ">" + rest).replace(INK, "currentColor").replace(PAPER, "var(--card)")
+
+
+def group_colours(groups: int) -> list:
+    """A colour for each layer group, the body's first ones dark, the head bright; a single group is the head."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ramp = LinearSegmentedColormap.from_list("groups", GROUPS)
+    return [ramp(i / (groups - 1) if groups > 1 else 1.0) for i in range(groups)]
+
+
+def group_names(groups: int) -> list[str]:
+    """'first layers' to 'head'; those between are numbered."""
+    if groups == 1:
+        return ["head"]
+    return ["first layers", *(f"group {i}" for i in range(1, groups - 1)), "head"]
+
+
+def rate_axis(axes, curves) -> None:
+    """A log axis for rates that shows every group's upper 2½ decades: annealing ends near 0, which would take all room.
+
+    curves: one sequence of rates for each group and phase.
+    """
+    peaks = [max((rate for rate in map(number, curve) if rate > 0), default=math.nan) for curve in curves]
+    peaks = [peak for peak in peaks if peak > 0]
+    axes.set_yscale("log", nonpositive="clip")
+    plain(axes.yaxis)
+    if peaks:
+        axes.set_ylim(min(peaks) / 300, max(peaks) * 2)
+    axes.grid(True, axis="y")
+
+
+def shade_phases(axes, spans) -> None:
+    """A band behind every other phase. spans: (name, start, end) in the units of the x axis, in order."""
+    for _, start, end in spans[1::2]:
+        axes.axvspan(start, end, color=INK, alpha=0.05, linewidth=0)
+
+
+def name_phases(axes, spans, inches: float) -> None:
+    """The phases' names above the axes: in one line or two, angled where they do not fit.
+
+    spans: (name, start, end) in the units of the x axis, in order; inches: the width of the axes.
+    """
+    low, high = axes.get_xlim()
+    unit = inches / (high - low)  # inches
+    lanes = lanes_of(spans, unit)
+    last, top = -math.inf, axes.get_xaxis_transform()
+    for i, (name, start, end) in enumerate(spans):
+        at = (start + end) / 2
+        if lanes:
+            place = {"xytext": (0, 3 + 11 * lanes[i]), "ha": "center", "va": "bottom"}
+        else:
+            # Angled text needs 0.17 inches beside its neighbour, whatever its length.
+            at = last = max(at, last + 0.17 / unit)
+            place = {"xytext": (0, 5), "ha": "left", "va": "bottom", "rotation": 40, "rotation_mode": "anchor"}
+            name = short(name, 24)
+        axes.annotate(name, (at, 1), xycoords=top, textcoords="offset points", fontsize=8, **place)
+
+
+def lanes_of(spans, unit: float) -> list[int] | None:
+    """The line, 0 or 1, in which each name fits over its span; None where two lines are not enough."""
+    lanes, ends = [], [-math.inf, -math.inf]
+    for name, start, end in spans:
+        half = wide(name) / 2 / unit
+        middle = (start + end) / 2
+        lane = next((lane for lane in (0, 1) if ends[lane] <= middle - half * 0.999), None)
+        if lane is None:
+            return None
+        ends[lane] = middle + half
+        lanes.append(lane)
+    return lanes
+
+
+def wide(name: str) -> float:
+    """Inches that a name takes at 8 points, with room to its neighbours; the font's letters are about 0.62 em wide."""
+    return len(name) * 0.62 * 8 / 72 + 0.12
+
+
+def plain(axis) -> None:
+    """Label a log axis with numbers as people type them: 0.01, 1e-05."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def short(text: str, most: int) -> str:
+    """A text of at most that many letters."""
+    return text if len(text) <= most else text[: most - 1] + "…"

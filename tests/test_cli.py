@@ -1,0 +1,134 @@
+"""The commands as a person types them, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import offline
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ("smoke=true", "threads=1", "data.limit=100", "wandb=offline")
+
+
+@pytest.fixture
+def thaw(tmp_path):
+    """thaw("src/train.py", ...) -> the finished process; its outputs lie in tmp_path."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
+    environment |= {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+
+    def ran(script, *args, **more):
+        command = [sys.executable, str(ROOT / script), *args]
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=environment | more, timeout=240
+        )
+
+    return ran
+
+
+@pytest.fixture
+def places(tmp_path):
+    return (f"store.dir={tmp_path}/store", f"wandb.dir={tmp_path}/wandb")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of small JPEGs, two classes, under a name that shells and parsers trip over."""
+    root = tmp_path / "My Birds (2024), é=1"
+    for label, colour in (("great tit", 60), ("wren", 190)):
+        (root / label).mkdir(parents=True)
+        for i in range(12):
+            picture = np.full((50, 60, 3), colour, np.uint8) + np.random.default_rng(i).integers(
+                0, 40, (50, 60, 3), np.uint8
+            )
+            cv2.imwrite(str(root / label / f"{i}.jpg"), picture)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "words"),
+    [
+        ("lrr=0.1", 2, "did you mean lr"),
+        ("epochs=1.5", 2, "whole number"),
+        ("scheduler=sgd", 2, "did you mean sgdr"),
+        ("data.root=/nowhere/at all", 3, "/nowhere/at all"),
+        ("backbone=resnet19", 2, "resnet18"),
+        ("device=cuda", 5, "device=cpu"),
+    ],
+)
+def test_what_is_wrong_is_one_line(thaw, places, typed, code, words):
+    done = thaw("src/train.py", typed, *places, CUDA_VISIBLE_DEVICES="")
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == code, done.stderr
+    assert last.startswith("error: ") and words in last and len(last) < 330
+    assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places, tmp_path):
+    done = thaw(
+        "src/train.py", "device=cpu,cuda", "-m", *SMOKE, *places,
+        f"hydra.sweep.dir={tmp_path}/sweep", "name=a sweep",
+    )  # fmt: skip
+    states = [json.loads((tmp_path / f"sweep/{n}/status.json").read_text()) for n in (0, 1)]
+    assert [(state["state"], state.get("code", 0)) for state in states] == [("done", 0), ("failed", 5)]
+    assert done.returncode == 5
+    assert "sweep: 1/2 jobs done" in done.stdout and done.stderr.count("error: ") == 1
+    runs = [offline.read(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert len({run["id"] for run in runs}) == 2
+    assert {run["group"] for run in runs} == {"a sweep"}
+    assert sorted(run["exit"] for run in runs) == [0, 5]
+    for run in runs:
+        assert run["config"]["choice.scheduler"] == "sgdr" and run["config"]["cfg"]["seed"] == 0
+    good = next(run for run in runs if run["exit"] == 0)
+    metrics = [json.loads(line) for line in (tmp_path / "sweep/0/metrics.jsonl").read_text().splitlines()]
+    history = [{k: v for k, v in row.items() if not k.startswith("_")} for row in good["history"]]
+    assert history[: len(metrics)] == metrics
+    result = json.loads((tmp_path / "sweep/0/result.json").read_text())
+    assert good["summary"]["best/accuracy"] == pytest.approx(result["best/accuracy"])
+    tables = {key.split(".")[0] for row in history for key in row}
+    assert {"confusion", "per_class", "most_wrong", "pictures/batch_32px"} <= tables
+
+
+def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):
+    out = tmp_path / "run"
+    (photos / "wren" / "broken.jpg").write_text("<html>not found</html>")
+    done = thaw(
+        "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "backbone.weights=none", "size=32",
+        "smoke=true", "threads=1", "wandb=disabled", "data.workers=1", f"hydra.run.dir={out}", *places,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "test_efficientnet on folder" in done.stdout
+    assert (out / "bad_files.csv").read_text().splitlines()[1].startswith("wren/broken.jpg,")
+    assert json.loads((out / "config.json").read_text())["label_names"] == ["great tit", "wren"]
+    assert json.loads((out / "status.json").read_text())["state"] == "done"
+
+    again = thaw("src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places)
+    assert "pictures to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
+
+    seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
+    assert seen.returncode == 0, seen.stderr
+    lines = seen.stdout.splitlines()
+    assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
+    table = tmp_path / "out.csv"
+    seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
+    assert seen.returncode == 3 and "broken.jpg" in seen.stderr
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    assert rows[0] == ["path", "great tit", "wren"] and len(rows) == 13
+    assert all(float(row[-1]) + float(row[-2]) == pytest.approx(1) for row in rows[1:])
+    nothing = thaw("scripts/predict.py", str(tmp_path), "x.jpg")
+    assert nothing.returncode == 6 and nothing.stderr.startswith("error: ")
+
+
+def test_help_says_what_can_be_typed(thaw):
+    done = thaw("src/train.py", "--help")
+    assert done.returncode == 0
+    assert "staircase" in done.stdout and "'rates.ratios=[0.01,0.1,1]'" in done.stdout
+
+
+def test_an_ascii_terminal_is_no_reason_to_fail(thaw, places):
+    done = thaw("src/train.py", "plan_only=true", *places, LANG="C", PYTHONIOENCODING="ascii", TERM="dumb")
+    assert done.returncode == 0, done.stderr
