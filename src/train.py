@@ -12,7 +12,7 @@ import traceback
 from datetime import datetime
 from pathlib import Path
 
-from thaw import plan, shell
+from thaw import plan, shell, table
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.settings import Settings, check
@@ -146,8 +146,6 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
     except OmegaConfBaseException as error:  # data.root=???
         raise shell.explain(error, overrides, CONF) from None
     check(settings)
-    if settings.data.kind == "folder" and not Path(settings.data.root).expanduser().exists():
-        raise UserError(3, f"data.root={settings.data.root}: no such folder")
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
     return settings
@@ -155,14 +153,16 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
+    if settings.data.kind == "folder" and not Path(settings.data.root).expanduser().exists():
+        raise UserError(3, f"data.root={settings.data.root}: no such folder")
     store = Store(Path(settings.store.dir), say)
     planned = plan.plan(settings, plan.known_facts(settings, store.recall))
-    text = plan.table(planned, settings)
+    text = table.table(planned, settings)
     say(text)
     (folder / "plan.txt").write_text(text)
     from thaw import report
 
-    report.plan_png(plan.timeline(planned, settings.find.steps), folder / "plan.png")
+    report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
@@ -240,7 +240,7 @@ def summary(result: dict, folder: Path, sync: str | None) -> None:
         for name in names
     ]
     say()
-    for line in plan.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
+    for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
     where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"

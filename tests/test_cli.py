@@ -12,7 +12,7 @@ import offline
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SMOKE = ("smoke=true", "threads=1", "data.limit=100", "wandb=offline")
+SMOKE = ("smoke=true", "size=32", "threads=1", "data.limit=100", "wandb=offline")
 
 
 @pytest.fixture

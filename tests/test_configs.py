@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 from timm.models import group_parameters
 
 import train
-from thaw import model, plan
+from thaw import model, plan, table
 from thaw import settings as settings_
 from thaw.data import source
 from thaw.settings import Settings
@@ -98,9 +98,9 @@ def test_composes_and_plans(file):
     settings = settings_of(*chosen(file))
     result = planned(settings)
     assert any(phase.do == "fit" for phase in result.phases)
-    text = plan.table(result, settings)
+    text = table.table(result, settings)
     assert all(phase.name in text for phase in result.phases)
-    timeline = plan.timeline(result, settings.find.steps)
+    timeline = table.timeline(result, settings.find.steps)
     assert [entry["name"] for entry in timeline] == [phase.name for phase in result.phases]
 
 

@@ -64,7 +64,20 @@ def own(name: str) -> set[str]:
     return {module for module, _ in imports(name) if module in NAMES}
 
 
-PURE = ["errors", "network", "schedules", "resize", "plan", "settings", "store", "stop", "shell", "help", "explain"]
+PURE = [
+    "errors",
+    "network",
+    "schedules",
+    "resize",
+    "plan",
+    "table",
+    "settings",
+    "store",
+    "stop",
+    "shell",
+    "help",
+    "explain",
+]
 PURE = [f"thaw.{name}" for name in PURE if f"thaw.{name}" in NAMES]
 
 
@@ -106,8 +119,10 @@ def test_models_are_made_by_model_only():
 
 # train -> run -> {features, find, ...} -> {schedules, plan, ...}; what only train hands around stands beside them.
 LAYERS = [
-    {"errors", "schedules", "resize", "settings", "plan", "device", "network"},
+    {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
+    {"job"},
+    {"fit"},
     {"run"},
     {"train"},
 ]

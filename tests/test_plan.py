@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from test_configs import settings_of
 
-from thaw import plan, resize, schedules
+from thaw import plan, resize, schedules, table
 from thaw import settings as settings_
 from thaw.errors import UserError
 from thaw.plan import Epoch, Facts
@@ -85,18 +85,18 @@ phase               does  trains  features     size  batch  rate of each group  
 
 def test_the_default_plan_as_a_person_reads_it():
     settings = given()
-    assert plan.table(plan.plan(settings, DIGITS), settings) == TABLE
+    assert table.table(plan.plan(settings, DIGITS), settings) == TABLE
 
 
 def test_found_rates_are_filled_in():
     settings = given()
-    text = plan.table(plan.plan(settings, DIGITS), settings, {"find_head": 0.5, "find_full": 0.09})
+    text = table.table(plan.plan(settings, DIGITS), settings, {"find_head": 0.5, "find_full": 0.09})
     assert "find_head ×" not in text and "find_full ×" not in text
     assert "0.01 0.03 0.09" in text
 
 
 def test_the_timeline_of_the_default_plan():
-    drawn = plan.timeline(plan.plan(given(), DIGITS), 100)
+    drawn = table.timeline(plan.plan(given(), DIGITS), 100)
     assert [(entry["name"], entry["start"], entry["steps"], entry["known"]) for entry in drawn] == [
         ("find_head", 0, 100, True),
         ("head_precomputed", 100, 24, False),
@@ -304,15 +304,15 @@ def test_layer_decay_is_a_group_a_layer():
     assert full.split == "layer_decay"
     assert full.ratios == (0.75**5, 0.75**4, 0.75**3, 0.75**2, 0.75, 1.0)
     settings = given("rates=layer_decay")
-    assert "find_full × 0.24 0.32 0.42 1" in plan.table(plan.plan(settings, DIGITS), settings)
+    assert "find_full × 0.24 0.32 0.42 1" in table.table(plan.plan(settings, DIGITS), settings)
 
 
 def test_layer_decay_on_unknown_layers():
     settings = given("rates=layer_decay")
     found = plan.plan(settings, replace(DIGITS, layers=None))
     assert found.phases[-1].ratios is None
-    assert "found × decay a layer" in plan.table(found, settings)
-    assert len(plan.timeline(found, 100)) == 5
+    assert "found × decay a layer" in table.table(found, settings)
+    assert len(table.timeline(found, 100)) == 5
 
 
 # sizes and batches ----------------------------------------------------------------------------------------------------
@@ -462,12 +462,12 @@ def test_nothing_known_yet(choice):
     assert found.size is None
     assert {epoch.steps for phase in found.phases for epoch in phase.epochs} == {None}
     assert found.phases[-1].steps_budget is None
-    text = plan.table(found, settings)
+    text = table.table(found, settings)
     assert "? pictures to train, ? to validate, ? to test, ? classes, ? px" in text
     full = next(line for line in text.splitlines() if line.startswith("5 full"))
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")
-    assert [entry["steps"] for entry in plan.timeline(found, 100)] == [100, 20, 30, 100, 70]
+    assert [entry["steps"] for entry in table.timeline(found, 100)] == [100, 20, 30, 100, 70]
 
 
 def test_pictures_known_and_the_model_not():
@@ -552,4 +552,4 @@ def test_every_combination_plans(checklist, scheduler):
             for epoch in phase.epochs:
                 assert facts.train is None or epoch.steps == resize.steps_of(facts.train, epoch.batch)
         assert sizes(found.phases[-1])[-1] == found.size
-        assert all(phase.name in plan.table(found, settings) for phase in found.phases)
+        assert all(phase.name in table.table(found, settings) for phase in found.phases)

@@ -11,7 +11,7 @@ import torch
 import train
 from thaw.errors import UserError
 
-SHORT = ("data.limit=300", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
+SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
 
 
 def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
-    short = ("data.limit=120", "checklist=fine_tune", "epochs=1", "find.steps=20", "wandb=disabled")
+    short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", "find.steps=20", "wandb=disabled")
     first, _ = run(*short, name="a")
     for workers in (0, 1, 2):
         again, _ = run(*short, f"data.workers={workers}", name=f"w{workers}")
@@ -78,7 +78,7 @@ def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
 
 
 def test_timm_loads_the_run_and_predicts_what_it_said(run):
-    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:1], "find.steps=20", "wandb=disabled")
+    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], "find.steps=20", "wandb=disabled")
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == list("0123456789")
@@ -100,20 +100,20 @@ def test_timm_loads_the_run_and_predicts_what_it_said(run):
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("resize=double", "size=32"),
+        ("resize=double",),
         ("scheduler=one_cycle", "resize=staircase", "epochs=3"),
         ("optimizer=adamw", "rates=layer_decay"),
         ("lr=[1e-4,1e-3,1e-2]",),
         ("checklist=from_scratch", "augment.mixup=0.2"),
         ("checklist=fine_tune", "loss.balance=sampler", "loss.smoothing=0.1"),
         ("loss.balance=weights", "bn=eval", "rates.split=head"),
-        ("data=shapes", "data.limit=200", "size=32", "backbone.weights=none"),
+        ("data=shapes", "backbone.weights=none"),
     ],
     ids=" ".join,
 )
 def test_two_steps_of_everything(run, overrides):
     """smoke=true: every phase, saving and reporting, whatever was chosen."""
-    folder, result = run("smoke=true", "data.limit=200", "wandb=disabled", *overrides)
+    folder, result = run("smoke=true", "data.limit=200", "size=32", "wandb=disabled", *overrides)
     assert (folder / "model.safetensors").exists() and (folder / "report.html").exists()
     fits = [key for key in result if key.endswith("/stopped_because")]
     assert fits and 0 <= result["best/accuracy"] <= 1
@@ -135,14 +135,14 @@ def test_a_harmful_phase_cannot_spoil_the_result(run):
 
 def test_numbers_that_are_not_finite_end_the_run_with_a_line(run):
     with pytest.raises(UserError) as caught:
-        run(*SHORT, "lr=900", "optimizer.momentum=0.99", "log_every=5")
+        run(*SHORT, "lr=1000", "rates=uniform", "batch_size=8", "checklist=fine_tune")
     assert caught.value.code == 4 and "not finite in phase" in caught.value.line and "try lr=" in caught.value.line
 
 
 def test_init_starts_from_another_run(run):
-    folder, first = run(*SHORT[:1], "checklist=head_only", "epochs=2", "wandb=disabled")
+    folder, first = run(*SHORT[:2], "checklist=head_only", "epochs=2", "wandb=disabled")
     _, second = run(
-        *SHORT[:1], "checklist=head_only", "epochs=1", "lr=1e-6", f"init={folder}", "wandb=disabled", name="b"
+        *SHORT[:2], "checklist=head_only", "epochs=1", "lr=1e-6", f"init={folder}", "wandb=disabled", name="b"
     )
     assert second["best/accuracy"] == pytest.approx(first["best/accuracy"], abs=0.02)
     with pytest.raises(UserError) as caught:

@@ -50,49 +50,52 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
 
 
 @pytest.mark.parametrize(
-    ("cycles", "most", "go_on", "best", "because"),
+    ("cycles", "budget", "most", "go_on", "best", "because"),
     [
         # Over-fitting: worse than the best by far more than two errors (0.005), and the training loss fell.
-        ([end(1.0, -0.5), end(0.5, -0.4)], 5, False, 0, "over-fitting: "),
-        ([end(1.0, -0.5), end(0.7, -0.6), end(0.5, -0.55, spread=0.0)], 5, False, 1, "over-fitting: "),
+        ([end(1.0, -0.5), end(0.5, -0.4)], 3, 5, False, 0, "over-fitting: "),
+        ([end(1.0, -0.5), end(0.7, -0.6), end(0.5, -0.55, spread=0.0)], 3, 5, False, 1, "over-fitting: "),
         # It is seen against the best cycle, not the one before.
-        ([end(1.0, -0.6), end(1.1, -0.3), end(0.5, -0.4)], 5, False, 0, "over-fitting: "),
+        ([end(1.0, -0.6), end(1.1, -0.3), end(0.5, -0.4)], 3, 5, False, 0, "over-fitting: "),
         # Against what the phase began with, too.
-        ([end(1.0, 0.6), end(0.9, 0.5)], 5, False, 1, "over-fitting: "),
+        ([end(1.0, 0.6), end(0.9, 0.5)], 3, 5, False, 1, "over-fitting: "),
         # Worse, but the training loss did not fall: that is something else, go on.
-        ([end(0.5, -0.5), end(0.6, -0.4)], 5, True, 0, "no over-fitting"),
-        ([end(0.5, -0.5), end(0.5, -0.4)], 5, True, 0, "no over-fitting"),
+        ([end(0.5, -0.5), end(0.6, -0.4)], 3, 5, True, 0, "no over-fitting"),
+        ([end(0.5, -0.5), end(0.5, -0.4)], 3, 5, True, 0, "no over-fitting"),
         # Worse by less than two errors.
-        ([end(1.0, -0.5, spread=-0.05), end(0.5, -0.485, spread=0.05)], 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5, spread=-0.05), end(0.5, -0.485, spread=0.05)], 3, 5, True, 0, "no over-fitting"),
         # Not judged before a cycle was trained at the final size.
-        ([end(1.0, -0.5, False), end(0.5, -0.4, False)], 5, True, 0, "no over-fitting"),
-        ([end(1.0, -0.5, False), end(0.5, -0.4, True)], 5, False, 0, "over-fitting: "),
-        ([end(1.0, -0.5, False), end(0.5, -0.6, True)], 5, True, 1, "no over-fitting"),
-        # Without it, as many as the plan allows.
-        ([end(1.0, -0.5)], 5, True, 0, "no over-fitting"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 5, True, 1, "no over-fitting"),
-        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 5, False, 4, "all 5 cycles"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, False, 2, "all 3 cycles"),
+        ([end(1.0, -0.5, False), end(0.5, -0.4, False)], 3, 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5, False), end(0.5, -0.4, True)], 3, 5, False, 0, "over-fitting: "),
+        ([end(1.0, -0.5, False), end(0.5, -0.6, True)], 3, 5, True, 1, "no over-fitting"),
+        # Without it the budget, and more while the last one is the best.
+        ([end(1.0, -0.5)], 3, 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5), end(0.8, -0.5)], 3, 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 5, True, 2, "no over-fitting"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "brought nothing"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7), end(0.6, -0.65)], 3, 5, False, 2, "over-fitting: "),
+        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "all 5 cycles"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all 3 cycles"),
         # One cycle: never over-fitting, as there is nothing it could have unlearned.
-        ([end(0.5, 0.5)], 3, True, 0, "no over-fitting"),
-        ([end(0.5, 0.5)], 1, False, 0, "all 1 cycles"),
+        ([end(0.5, 0.5)], 3, 3, True, 0, "no over-fitting"),
+        ([end(0.5, 0.5)], 3, 1, False, 0, "all 1 cycles"),
         # A loss that is not finite is the worst there is, and the end.
-        ([end(1.0, -0.5), nan()], 5, False, 0, "not finite"),
-        ([end(1.0, 9.0), end(0.5, -0.5), nan()], 5, False, 1, "not finite"),
+        ([end(1.0, -0.5), nan()], 3, 5, False, 0, "not finite"),
+        ([end(1.0, 9.0), end(0.5, -0.5), nan()], 3, 5, False, 1, "not finite"),
         # Of equals the earliest.
-        ([end(1.0, -0.5), end(1.0, -0.5)], 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5), end(1.0, -0.5)], 3, 5, True, 0, "no over-fitting"),
     ],
 )
-def test_judge(cycles, most, go_on, best, because):
-    verdict = judge(BEFORE, cycles, most)
+def test_judge(cycles, budget, most, go_on, best, because):
+    verdict = judge(BEFORE, cycles, budget, most)
     assert (verdict.go_on, verdict.best) == (go_on, best)
     assert because in verdict.because
     assert "\n" not in verdict.because
 
 
 def test_a_first_cycle_after_no_validation_goes_on():
-    assert judge(UNKNOWN, [end(0.5, 0.0)], 3).go_on
-    assert not judge(UNKNOWN, [end(0.5, 0.0)], 1).go_on
+    assert judge(UNKNOWN, [end(0.5, 0.0)], 1, 3).go_on
+    assert not judge(UNKNOWN, [end(0.5, 0.0)], 1, 1).go_on
 
 
 @pytest.mark.parametrize("losses", [[math.nan, 1.0], [math.inf, 1.0]])
@@ -108,8 +111,8 @@ def test_never_more_than_most_and_the_best_is_the_lowest():
             total += (code // 3**cycle % 3 - 1) * 0.2
             changes.append(total)
         cycles = [end(1 - i / 10, change) for i, change in enumerate(changes)]
-        trained = next((n for n in range(1, 6) if not judge(BEFORE, cycles[:n], 5).go_on), None)
+        trained = next((n for n in range(1, 6) if not judge(BEFORE, cycles[:n], 3, 5).go_on), None)
         assert trained is not None
-        verdict = judge(BEFORE, cycles[:trained], 5)
+        verdict = judge(BEFORE, cycles[:trained], 3, 5)
         assert cycles[verdict.best].valid_loss == min(cycle.valid_loss for cycle in cycles[:trained])
-        assert trained == 5 or verdict.because.startswith("over-fitting: ")
+        assert trained >= 3 or verdict.because.startswith("over-fitting: ")

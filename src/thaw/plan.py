@@ -7,7 +7,6 @@ be read in a second on a machine that has nothing else installed.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
-from itertools import accumulate
 from math import ceil
 
 from thaw import resize, schedules
@@ -55,7 +54,7 @@ class Phase:
     split: str
     schedule: Scheduler
     cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
-    budget: int  # how many of the cycles are planned; the rest only while there is no over-fitting
+    budget: int  # how many of the cycles are planned; the rest only while they help
     epochs: tuple[Epoch, ...]
     until: str | None  # overfit: judge at cycle ends
 
@@ -337,155 +336,6 @@ def smoke(phase: Phase) -> Phase:
     first = phase.epochs[0]
     steps = None if first.steps is None else min(SMOKE_STEPS, first.steps)
     return replace(phase, cycles=(1,), budget=1, epochs=(replace(first, steps=steps),))
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# the plan as a person reads it
-
-
-def show(value, form: str = "{}") -> str:
-    """A value, or '?' where it is not known yet."""
-    return "?" if value is None else form.format(value)
-
-
-def runs(values) -> str:
-    """Values in order with repetitions folded: 112 -> 224."""
-    out = []
-    for value in values:
-        if not out or out[-1] != show(value):
-            out.append(show(value))
-    return " → ".join(out)
-
-
-def rates_text(phase: Phase, found: Mapping[str, float] | None = None) -> str:
-    """The rate of every group, or how it will come about."""
-    lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
-    if phase.do == "find":
-        return "to be found"
-    ratios = phase.ratios
-    if ratios is None:
-        return f"{'found' if lr is None else f'{lr:.3g}'} × decay a layer"
-    if lr is not None:
-        return " ".join(f"{lr * ratio:.2g}" for ratio in shorten(ratios))
-    return f"{phase.rate_from} × " + " ".join(f"{ratio:.2g}" for ratio in shorten(ratios))
-
-
-def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
-    """At most four ratios of many: the first three and the last."""
-    return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
-
-
-def cycles_text(phase: Phase) -> str:
-    """The schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
-    if phase.do == "find":
-        return "range test"
-    planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
-    beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
-    return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
-
-
-def total(counts) -> str:
-    return show(None if None in counts else sum(counts))
-
-
-def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> str:
-    """The whole plan as aligned text: a line a phase, then the sums and the notes."""
-    head = (
-        "phase",
-        "does",
-        "trains",
-        "features",
-        "size",
-        "batch",
-        "rate of each group",
-        "cycles of epochs",
-        "epochs",
-        "steps",
-    )
-    rows = []
-    for i, phase in enumerate(plan.phases):
-        planned = phase.epochs[: phase.epochs_budget]
-        if phase.do == "find":
-            epochs, steps = "", str(SMOKE_STEPS if settings.smoke else settings.find.steps)
-        else:
-            epochs, steps = str(phase.epochs_budget), show(phase.steps_budget)
-            if len(phase.cycles) > phase.budget:
-                epochs += f"–{sum(phase.cycles)}"
-                steps += f"–{total([epoch.steps for epoch in phase.epochs])}"
-        rows.append(
-            (
-                f"{i + 1} {phase.name}",
-                phase.do,
-                phase.train,
-                phase.features,
-                runs(epoch.size for epoch in planned),
-                runs(epoch.batch for epoch in planned),
-                rates_text(phase, found),
-                cycles_text(phase),
-                epochs,
-                steps,
-            )
-        )
-    facts = plan.facts
-    counts = f"{show(facts.train)} pictures to train, {show(facts.valid)} to validate, {show(facts.test)} to test"
-    kinds = f"{show(facts.classes)} classes, {show(plan.size)} px"
-    lines = [
-        f"{settings.backbone.name} on {settings.data.kind}: {counts}, {kinds}",
-        "",
-        *grid(head, rows),
-    ]
-    return "\n".join(lines + [f"note: {note}" for note in plan.notes]) + "\n"
-
-
-def grid(head, rows) -> list[str]:
-    """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
-    out = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
-    ]
-    return [out[0], "-" * max(len(line) for line in out), *out[1:]]
-
-
-def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = None) -> list[dict]:
-    """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
-
-    Where the number of pictures is not known an epoch counts as ten steps. Only planned cycles are drawn.
-    """
-    out, start = [], 0
-    for phase in plan.phases:
-        if phase.do == "find":
-            steps, size, lr = find_steps, [phase.epochs[0].size], None
-            points, rates = [0, steps], []
-        else:
-            planned = phase.epochs[: phase.epochs_budget]
-            counts = [epoch.steps or 10 for epoch in planned]
-            ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
-            steps = ends[-1]
-            at = schedules.curve(schedules.shapes(phase.schedule)[0], ends)
-            lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
-            stride = max(1, steps // 400)
-            points = list(range(0, steps, stride))
-            ratios = phase.ratios or (1.0,)
-            rates = [[(lr or 1.0) * ratio * at(step) for step in points] for ratio in ratios]
-            size = [epoch.size for epoch in planned]
-            edges = [0, *accumulate(counts)]
-        out.append(
-            {
-                "name": phase.name,
-                "do": phase.do,
-                "train": phase.train,
-                "features": phase.features,
-                "start": start,
-                "steps": steps,
-                "points": points,
-                "rates": rates,
-                "known": phase.do == "find" or lr is not None,
-                "sizes": size,
-                "edges": [0, steps] if phase.do == "find" else edges,
-            }
-        )
-        start += steps
-    return out
 
 
 def fact_names(settings: Settings) -> tuple[str, str]:

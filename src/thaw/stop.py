@@ -40,24 +40,26 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(variance / n)
 
 
-def judge(before: CycleEnd, cycles: Sequence[CycleEnd], most: int) -> Verdict:
+def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
     """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
 
     Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle (or to `before`)
     exceeds two standard errors, while the training loss of the cycle fell. It is judged from the second cycle on, and
-    not before one was trained at the final size. At most `most` cycles are trained, none after a loss that is not
-    finite.
+    not before one was trained at the final size. Without it `budget` cycles are trained, and more, up to `most`, while
+    the last one is the best: each costs `cycle_mult` times the one before. None follows a loss that is not finite.
     """
     best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
     last, n = cycles[-1], len(cycles)
+    if math.isinf(last.valid_loss):
+        return Verdict(False, best, "the validation loss is not finite")
     reference = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
     mean, error = paired(last.valid_losses, reference.valid_losses)
     change = f"validation loss {mean:+.4f} ± {error:.4f} a picture against the best before"
-    if math.isinf(last.valid_loss):
-        return Verdict(False, best, "the validation loss is not finite")
     fell = n > 1 and last.train_loss < cycles[-2].train_loss
     if fell and mean > CLEARLY * error and any(cycle.final_size for cycle in cycles):
         return Verdict(False, best, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, best, f"all {n} cycles of the plan are trained, no over-fitting: {change}")
+        return Verdict(False, best, f"all {n} cycles of the plan are trained: {change}")
+    if n >= budget and mean >= 0:
+        return Verdict(False, best, f"the {budget} planned cycles are trained and the last one brought nothing: {change}")
     return Verdict(True, best, f"no over-fitting: {change}")

@@ -1,0 +1,284 @@
+"""What every phase works with, set up before the first: device, pictures, network, the plan with all its facts."""
+
+import copy
+import csv
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from thaw import device as device_
+from thaw import loop, model, plan, progress
+from thaw.data import batches, pixels, source
+from thaw.data.augment import view
+from thaw.data.batches import Key, Views
+from thaw.errors import UserError
+from thaw.features import activations
+from thaw.model import Network, thaw
+from thaw.plan import Facts, Phase, Plan
+from thaw.settings import Settings, whole_or_auto
+from thaw.store import Store
+
+Row = dict[str, float | int | str]
+SHEET = 32  # pictures on a sheet
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Logits [n, classes] of the validation pictures, and what follows from them."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+    @cached_property
+    def losses(self) -> list[float]:
+        """Cross-entropy of every picture."""
+        return cross_entropy(self.logits, self.labels, reduction="none").tolist()
+
+    @cached_property
+    def loss(self) -> float:
+        return float(np.mean(self.losses))
+
+    @cached_property
+    def accuracy(self) -> float:
+        return float((self.logits.argmax(1) == self.labels).float().mean())
+
+    @cached_property
+    def f1_macro(self) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(self.labels, self.logits.argmax(1), average="macro", zero_division=0))
+
+
+@dataclass
+class Counters:
+    """Where the run is, over all phases."""
+
+    step: int = 0
+    epoch: int = 0
+    images: int = 0
+    train_seconds: float = 0.0
+
+
+@dataclass
+class Job:
+    """What every phase works with."""
+
+    settings: Settings
+    plan: Plan
+    folder: Path
+    device: device_.Device
+    store: Store
+    source: source.Source
+    pixels: pixels.Pixels
+    network: Network
+    log: Callable[[Row], None]
+    counters: Counters
+
+    @cached_property
+    def train_rows(self) -> np.ndarray:
+        return self.source.rows(source.TRAIN)
+
+    @cached_property
+    def valid_rows(self) -> np.ndarray:
+        return self.source.rows(source.VALID)
+
+    def stored(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations and labels of the rows, on the device."""
+        crop_pct = self.settings.data.crop_pct
+        table = self.source.table
+        features = activations(
+            self.network, self.pixels, table.hashes, rows, self.plan.size, crop_pct, self.store, progress.bar
+        )
+        return features, torch.from_numpy(table.labels[rows]).to(features.device)
+
+    @cached_property
+    def stored_train(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.stored(self.train_rows)
+
+    @cached_property
+    def stored_valid(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.stored(self.valid_rows)
+
+    @cached_property
+    def loss(self) -> Callable:
+        """The training loss."""
+        loss, weight = self.settings.loss, None
+        if loss.balance == "weights":
+            counts = np.bincount(self.source.table.labels[self.train_rows], minlength=len(self.source.table.classes))
+            weight = torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+            weight = weight.to(self.device.device)
+        return partial(cross_entropy, weight=weight, label_smoothing=loss.smoothing)
+
+    def picture(self, path: str) -> np.ndarray | None:
+        """The picture of a path in its plain view, uint8 [size, size, 3]."""
+        rows = {path: row for row, path in enumerate(self.source.table.paths)}
+        if path not in rows:
+            return None
+        return view(self.plan.size, self.settings.data.crop_pct)(self.pixels[rows[path]], None)
+
+    @property
+    def workers(self) -> int:
+        """Loader processes: none where a batch is made in less time than it takes to send it."""
+        chosen = whole_or_auto(self.settings.data.workers, "data.workers", 0)
+        if chosen is None:
+            chosen = min(self.device.threads, 8) if self.plan.size >= 64 else 0
+        return chosen
+
+
+def set_up(settings: Settings, folder: Path, log: Callable[[Row], None]) -> Job:
+    """Device, pictures and network, and the plan with all its facts known."""
+    device = device_.choose(settings)
+    store = Store(Path(settings.store.dir), progress.say)
+    side_known = settings.size or settings.backbone.facts.native_size
+    pictures = source.load(
+        settings.data, round((side_known or 224) / settings.data.crop_pct), store.root / "scan", True
+    )
+    table = pictures.table
+    for note in table.notes:
+        progress.say(f"note: {note}")
+    write_bad_files(folder, table.bad)
+    network = model.create(settings.backbone, len(table.classes), settings.seed, device)
+    looked = {**model.looked_at(network)} | {k: v for k, v in asdict(settings.backbone.facts).items() if v is not None}
+    if settings.init:
+        start_from(network, Path(settings.init).expanduser())
+    facts = Facts(
+        train=len(pictures.rows(source.TRAIN)),
+        valid=len(pictures.rows(source.VALID)),
+        test=len(pictures.rows(source.TEST)),
+        classes=len(table.classes),
+        **looked,
+    )
+    remember(store, settings, facts)
+    planned = plan.plan(settings, facts)
+    side = round(planned.size / settings.data.crop_pct)
+    return Job(
+        settings=settings,
+        plan=planned,
+        folder=folder,
+        device=device,
+        store=store,
+        source=pictures,
+        pixels=pixels.pixels(pictures, side, store, progress.bar),
+        network=network,
+        log=log,
+        counters=Counters(),
+    )
+
+
+def remember(store: Store, settings: Settings, facts: Facts) -> None:
+    """Keep the facts, so that the next plan of this data and backbone is complete before anything is loaded."""
+    data, backbone = plan.fact_names(settings)
+    counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
+    store.remember(data, counts)
+    store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
+
+
+def write_bad_files(folder: Path, bad) -> None:
+    if bad:
+        with (folder / "bad_files.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            csv.writer(file).writerows([("path", "reason"), *bad])
+
+
+def start_from(network: Network, folder: Path) -> None:
+    """Load the weights of another run; its head too where it has as many classes. Errors: no run there, exit 6."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
+    weights = model.read_safetensors(path)
+    own = network.model.state_dict()
+    head = all(n in weights and weights[n].shape == own[n].shape for n in model.head_names(network.model))
+    model.load(network.model, weights, f"init={folder}", head=head)
+
+
+def probe(job: Job) -> None:
+    """Try one step of every size and trained part on a copy, so that what does not work fails before the first phase.
+
+    With the full batch where memory is scarce (a GPU), else with two pictures.
+    Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
+    """
+    tried = {(p.train, e.size, e.batch) for p in job.plan.phases if p.features == "live" for e in p.epochs}
+    gpu = job.device.device.type == "cuda"
+    trial = copy.deepcopy(job.network)
+    for train, size, batch in sorted(tried | {("head", job.plan.size, job.settings.batch_size)}):
+        n = batch if gpu else min(batch, 2)
+        thaw(trial, train, job.settings.bn)
+        try:
+            pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)
+            trial(pictures).sum().backward()
+            trial.zero_grad(set_to_none=True)
+        except torch.OutOfMemoryError:
+            advice = f"try batch_size={max(1, batch // 2)}"
+            raise UserError(
+                5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
+            ) from None
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(
+                2,
+                f"size={size}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
+                f"its own size is {job.plan.facts.native_size}",
+            ) from None
+    del trial
+    if gpu:
+        torch.cuda.empty_cache()
+
+
+def sheets(job: Job) -> None:
+    """batch_<size>px.png: what the network sees of the first training pictures at each size, augmented."""
+    labels = job.source.table.labels
+    views = Views(job.pixels, labels, job.settings.data.crop_pct, job.settings.augment, (job.settings.seed, "sheet"))
+    rows = batches.order(labels[job.train_rows], (job.settings.seed, "sheet"))[:SHEET]
+    for size in sorted({e.size for phase in job.plan.phases for e in phase.epochs}):
+        pictures, _ = views[Key(0, size, job.train_rows[rows])]
+        lines = [np.hstack(list(part)) for part in pictures.numpy()[: len(rows) // 8 * 8].reshape(-1, 8, size, size, 3)]
+        if lines:
+            cv2.imwrite(str(job.folder / f"batch_{size}px.png"), np.vstack(lines)[..., ::-1])
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# what a phase trains and sees
+
+
+def layer_groups(job: Job, phase: Phase) -> list[model.Group]:
+    """The groups a phase trains, with their ratios."""
+    if phase.train == "head":
+        return model.head_group(job.network.model)
+    return model.groups(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
+
+
+def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None):
+    """The training batches of some epochs of a phase, in the order drawn from (seed, `name`, epoch).
+
+    `steps` cuts them off, or repeats epochs until there are enough.
+    """
+    settings, labels = job.settings, job.source.table.labels[job.train_rows]
+    seed, cut = (settings.seed, name), []
+    for epoch in epochs:
+        e = phase.epochs[min(epoch, len(phase.epochs) - 1)]
+        positions = batches.order(labels, (*seed, epoch), settings.loss.balance == "sampler")
+        cut += [(epoch, e.size, part) for part in batches.cut(positions, e.batch)]
+    cut = cut[:steps]
+    if phase.features == "precomputed":
+        return batches.stored(*job.stored_train, [part for _, _, part in cut])
+    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, settings.augment, seed)
+    return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
+
+
+def validate(job: Job, phase: Phase) -> Validation:
+    """Validate as the network is; while the body is frozen its stored activations do."""
+    if phase.train == "head":
+        features, labels = job.stored_valid
+        return Validation(*loop.evaluate(job.network, [(features, labels)]))
+    return look(job, job.valid_rows)
+
+
+def look(job: Job, rows: np.ndarray) -> Validation:
+    """Logits of plain views of the rows at the final size, in their order."""
+    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, None, ())
+    keys = [Key(0, job.plan.size, part) for part in batches.cut(rows, max(job.settings.batch_size, 64))]
+    return Validation(*loop.evaluate(job.network, batches.loader(views, keys, job.workers)))
