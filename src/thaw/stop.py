@@ -61,5 +61,5 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     if n >= most:
         return Verdict(False, best, f"all {n} cycles of the plan are trained: {change}")
     if n >= budget and mean >= 0:
-        return Verdict(False, best, f"the {budget} planned cycles are trained and the last one brought nothing: {change}")
+        return Verdict(False, best, f"the {budget} planned cycles are trained, the last one brought nothing: {change}")
     return Verdict(True, best, f"no over-fitting: {change}")
