@@ -503,7 +503,9 @@ def test_smoke_of_unknown_or_few_pictures():
     ],
 )
 def test_facts_of_shipped_data(values, train, valid):
-    assert plan.known_facts(given(**values), lambda name: {}) == replace(DIGITS, train=train, valid=valid)
+    assert plan.known_facts(given(**values), lambda name: {}) == replace(
+        DIGITS, train=train, valid=valid, native_size=40
+    )
 
 
 def test_facts_of_the_last_look():
@@ -511,8 +513,8 @@ def test_facts_of_the_last_look():
     data, backbone = plan.fact_names(settings)
     stored = {data: {"train": 80, "valid": 20, "test": 5, "classes": 3}, backbone: {"native_size": 999, "layers": 99}}
     # The yaml of a shipped backbone is believed before what was seen of it.
-    assert plan.known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 32, 1, 6)
-    assert plan.known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 32, 1, 6)
+    assert plan.known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 40, 1, 6)
+    assert plan.known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 40, 1, 6)
 
 
 def test_facts_are_kept_apart():
