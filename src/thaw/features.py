@@ -5,13 +5,11 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import albumentations
-import cv2
 import numpy as np
-import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from thaw import keys
 from thaw.data.augment import view
 from thaw.data.pixels import Pixels
 from thaw.model import Network, frozen_weights
@@ -20,10 +18,10 @@ from thaw.store import Store
 BUILD_BATCH = 64  # always full: what is missing is padded, so that a picture's row does not depend on its neighbours
 
 
-def body_hash(network: Network) -> str:
-    """SHA-256 of every weight and buffer but the head's."""
+def body_hash(network: Network, head: bool = False) -> str:
+    """SHA-256 of every weight and buffer but the head's, or with `head` of all."""
     digest = hashlib.sha256()
-    for name, value in frozen_weights(network):
+    for name, value in sorted(network.model.state_dict().items()) if head else frozen_weights(network):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -53,8 +51,8 @@ def activations(
         "dtype": str(network.device.dtype),
         "device": network.device.device.type,
         "threads": network.device.threads,
-        "versions": {m.__name__: m.__version__ for m in (torch, timm, cv2, albumentations)},
-        "code": 1,
+        "versions": keys.versions(),
+        "code": keys.code_of("activations"),
     }
     kept = shards(store, parts)
     missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())

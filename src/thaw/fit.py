@@ -1,89 +1,107 @@
-"""The phases: find a rate, fit cycle by cycle."""
+"""The phases: find a rate, fit cycle by cycle. What lies in the store is used, what is missing is made."""
 
 import json
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
 
-import torch
-
-from thaw import find, loop, model, plan, progress, schedules, stop
-from thaw.job import Job, Validation, layer_groups, train_batches, validate
-from thaw.model import Network, thaw
+from thaw import cycles, find, keys, model, plan, progress, signals, stop
+from thaw.cycles import Ended
+from thaw.job import Job, layer_groups, train_batches
+from thaw.model import thaw
 from thaw.plan import Phase
 
 
 @dataclass(frozen=True)
 class Kept:
-    """The best cycle end so far: its weights on the CPU, its validation, where it was."""
+    """The best cycle end so far, and where it was."""
 
-    weights: dict[str, torch.Tensor]
-    validation: Validation
+    end: Ended
     phase: str
-    epoch: int
+    epoch: int  # of the run
 
 
-def search(job: Job, phase: Phase) -> find.Found:
-    """Find the rate for the fits that use it, write its curve, say what was taken and why."""
+def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict, float]:
+    """Find the rate for the fits that use it, write its curve, say what was taken and why.
+
+    Also the report of the phase, and the seconds that the store saved.
+    """
     settings = job.settings
+    began, made = time.perf_counter(), []
     steps = plan.SMOKE_STEPS if settings.smoke else settings.find.steps
-    epochs = range(-(-steps // phase.epochs[0].steps))
-    with progress.Phase(phase.name, steps) as line:
-        rates, losses = find.range_test(
-            job.network,
-            watched(train_batches(job, phase, epochs, phase.name, steps), line),
-            layer_groups(job, phase),
-            settings.optimizer,
-            settings.find,
-            lambda network: thaw(network, phase.train, settings.bn),
-            steps,
-            loss=job.loss,
-            mixup=settings.augment.mixup if phase.features == "live" else 0.0,
-            seed=(settings.seed, phase.name, "find"),
-        )
-    found = find.read(rates, losses, settings.find)
+
+    def build(folder: Path) -> None:
+        if kept is not None and job.holds != kept.end.key:
+            model.load(job.network.model, kept.end.weights(), "the store", head=True)
+            job.holds = kept.end.key
+        epochs = range(-(-steps // phase.epochs[0].steps))
+        with progress.Phase(phase.name, steps) as line:
+            rates, losses = find.range_test(
+                job.network,
+                watched(train_batches(job, phase, epochs, phase.name, steps), line, phase.name),
+                layer_groups(job, phase),
+                settings.optimizer,
+                settings.find,
+                lambda network: thaw(network, phase.train, settings.bn),
+                steps,
+                loss=job.loss,
+                mixup=settings.augment.mixup if phase.features == "live" else 0.0,
+                seed=(settings.seed, phase.name, "find"),
+            )
+        made.append({"rates": rates, "losses": losses, "seconds": time.perf_counter() - began})
+        (folder / "curve.json").write_text(json.dumps(made[0]))
+
+    before = kept.end.key if kept else job.made
+    path = job.store.make("finds", keys.find_parts(settings, phase, steps, before, job.data_key, job.computed), build)
+    curve = made[0] if made else json.loads((path / "curve.json").read_text())
+    found = find.read(curve["rates"], curve["losses"], settings.find)
     for lr, loss, smoothed in zip(found.rates, found.losses, found.smoothed, strict=True):
         job.log({f"{phase.name}/rate": lr, f"{phase.name}/loss": loss, f"{phase.name}/smoothed": smoothed})
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
         json.dumps({"phase": phase.name, **found.as_json()}, indent=1)
     )
     mark = "warning: " if found.doubtful else ""
-    progress.say(f"{phase.name}: {mark}lr {found.taken:.3g} taken; {found.reason}")
-    return found
+    progress.say(f"{phase.name}: {mark}lr {found.taken:.3g} taken; {found.reason}{'' if made else ' (from the store)'}")
+    report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
+    return found, report, 0.0 if made else curve["seconds"]
 
 
-def watched(items, line: progress.Phase):
-    """The items, the line moving with them."""
+def watched(items, line: progress.Phase, name: str):
+    """The items, the line moving with them. Errors: a signal that asks to stop; the test is done again next time."""
     for item in items:
+        if number := signals.pending():
+            signals.leave(number, f"in {name}")
         yield item
         line.step()
 
 
-def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tuple[Kept, dict]:
-    """Train a phase cycle by cycle; the best cycle end of all phases so far, left in the network, and what was bought.
+def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tuple[Kept, dict, float]:
+    """Fit a phase cycle by cycle: the best cycle end of all phases so far, what the phase bought, the seconds saved.
 
     The next cycle starts from the last weights; what is handed on is the cycle end with the lowest validation loss.
     """
-    settings, ends = job.settings, phase.ends
     groups = layer_groups(job, phase)
     for line in model.group_table(groups, lr) if phase.train == "all" else []:
         progress.say(f"  {line}")
-    optimizer = loop.make_optimizer(job.network, groups, settings.optimizer)
-    rate, momentum = (shape and schedules.curve(shape, ends) for shape in schedules.shapes(phase.schedule))
-    before = stop.CycleEnd(float("inf"), kept.validation.losses if kept else [float("inf")] * len(job.valid_rows), True)
-    records, own = [], None
+    nothing = [float("inf")] * len(job.valid_rows)
+    before = stop.CycleEnd(float("inf"), kept.end.validation.losses if kept else nothing, True)
+    ended, records, reused = [], [], []
     with progress.Phase(phase.name, phase.steps_budget) as line:
-        for cycle, length in enumerate(phase.cycles):
+        rows = Rows(job, phase, index, groups, lr, line)
+        under_way = cycles.begin(job, phase, groups, lr, rows.step, rows.epoch)
+        rows.rate = under_way.rate
+        for cycle in range(len(phase.cycles)):
             if cycle >= phase.budget:
-                line.extend(ends[cycle] - ends[cycle - 1])
-            first = sum(phase.cycles[:cycle])
-            for epoch in range(first, first + length):
-                train_loss, validation = one_epoch(
-                    job, phase, index, epoch, optimizer, groups, lr, rate, momentum, line
-                )
-            at_final = phase.epochs[epoch].size == job.plan.size
-            records.append(stop.CycleEnd(train_loss, validation.losses, at_final))
-            if own is None or validation.loss < own.validation.loss:
-                own = Kept(weights_of(job.network), validation, phase.name, job.counters.epoch)
+                line.extend(phase.ends[cycle] - phase.ends[cycle - 1])
+            link = ended[-1].key if ended else kept.end.key if kept else job.made
+            parts = keys.cycle_parts(job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.computed)
+            end, was_there = cycles.run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
+            ended.append(end)
+            reused += [end] if was_there else []
+            at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == job.plan.size
+            records.append(stop.CycleEnd(end.train_loss, end.validation.losses, at_final))
             if phase.until == "overfit":
                 verdict = stop.judge(before, records, phase.budget, len(phase.cycles))
                 because, go_on = verdict.because, verdict.go_on
@@ -91,111 +109,95 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
                 because, go_on = "all planned cycles trained", cycle + 1 < len(phase.cycles)
             if not go_on:
                 break
-    better = kept is None or own.validation.loss < kept.validation.loss
-    kept = own if better else kept
-    model.load(job.network.model, kept.weights, "the best cycle end", head=True)
+    best = min(range(len(ended)), key=lambda i: (records[i].valid_loss, i))
+    own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]))
+    rows.close(len(ended))
+    better = kept is None or own.end.validation.loss < kept.end.validation.loss
     report = {
-        "accuracy": own.validation.accuracy,
-        "loss": own.validation.loss,
+        "accuracy": own.end.validation.accuracy,
+        "loss": own.end.validation.loss,
         "lr": lr,
-        "epochs": sum(phase.cycles[: len(records)]),
+        "epochs": sum(phase.cycles[: len(ended)]),
         "stopped_because": because,
+        "seconds": sum(end.seconds for end in ended),
+        "reused": len(reused),
     }
     handed = "" if better else f"; {kept.phase} was better and is handed on"
+    stored = f" ({len(reused)} of {len(ended)} cycles from the store)" if reused else ""
     progress.say(
-        f"{phase.name}: accuracy {own.validation.accuracy:.2%}, validation loss {own.validation.loss:.4f} after "
-        f"{report['epochs']} epochs at lr {lr:.3g}; {because}{handed}"
+        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} after "
+        f"{report['epochs']} epochs at lr {lr:.3g}; {because}{handed}{stored}"
     )
-    return kept, report
+    return own if better else kept, report, sum(end.seconds for end in reused)
 
 
-def one_epoch(job, phase, index, epoch, optimizer, groups, lr, rate, momentum, line) -> tuple[float, Validation]:
-    """Train one epoch of a phase and validate; its mean training loss and the validation."""
-    settings, counters = job.settings, job.counters
-    e = phase.epochs[epoch]
-    start = sum(earlier.steps for earlier in phase.epochs[:epoch])
-    thaw(job.network, phase.train, settings.bn)
-    trained = loop.train(
-        job.network,
-        train_batches(job, phase, range(epoch, epoch + 1), phase.name, e.steps),
-        optimizer,
-        lr=lr,
-        rate=rate,
-        momentum=momentum,
-        loss=job.loss,
-        mixup=settings.augment.mixup if phase.features == "live" else 0.0,
-        seed=(settings.seed, phase.name, "fit"),
-        start=start,
-        check_every=settings.log_every,
-    )
-    losses, images, waited, began = [], 0, 0.0, time.perf_counter()
-    fixed = {
-        "phase": phase.name,
-        "phase_index": index,
-        "image_size": e.size,
-        "batch_size": e.batch,
-        "trainable_fraction": trainable_fraction(job.network),
-    }
-    for step in trained:
-        losses.append(step.loss * step.images)
-        images += step.images
-        waited += step.wait
-        counters.step += 1
-        counters.images += step.images
-        if counters.step % settings.log_every == 0:
-            seconds = time.perf_counter() - began
-            row = {
-                "step": counters.step,
-                "epoch": counters.epoch + (step.step + 1 - start) / e.steps,
-                **fixed,
-                "train/loss": float(step.loss),
-                **group_rates(groups, lr * rate(step.step)),
-                "speed/images_per_second": images / seconds,
-                "speed/data_wait": waited / seconds,
-            }
-            if job.device.device.type == "cuda":
-                row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
-            job.log(row)
-            line.step(f" loss {row['train/loss']:.3f}, lr {row['lr/head']:.2g}, {images / seconds:,.0f} img/s")
-        else:
-            line.step()
-    train_loss = float(torch.stack(losses).sum()) / images
-    counters.train_seconds += time.perf_counter() - began
-    counters.epoch += 1
-    validation = validate(job, phase)
-    job.log(
-        {
-            "step": counters.step,
-            "epoch": counters.epoch,
-            **fixed,
-            "train/loss": train_loss,
-            "valid/loss": validation.loss,
-            "valid/accuracy": validation.accuracy,
-            "valid/f1_macro": validation.f1_macro,
-            **group_rates(groups, lr * rate(step.step)),
+class Rows:
+    """The rows that a phase logs, from its steps and epochs in order, and its moving line."""
+
+    def __init__(self, job: Job, phase: Phase, index: int, groups: list[model.Group], lr: float, line: progress.Phase):
+        self.job, self.phase, self.groups, self.lr, self.line = job, phase, groups, lr, line
+        self.rate = None
+        self.edges = list(accumulate(epoch.steps for epoch in phase.epochs))
+        everything = sum(p.numel() for p in job.network.parameters())
+        self.fixed = {
+            "phase": phase.name,
+            "phase_index": index,
+            "trainable_fraction": sum(group.parameters for group in groups) / everything,
+        }
+
+    def at(self, step: int) -> dict:
+        """What every row has after a step of the phase."""
+        number = bisect_right(self.edges, step)
+        epoch = self.phase.epochs[number]
+        start = self.edges[number - 1] if number else 0
+        return {
+            "step": self.job.counters.step + step + 1,
+            "epoch": self.job.counters.epoch + number + (step + 1 - start) / epoch.steps,
+            **self.fixed,
+            "image_size": epoch.size,
+            "batch_size": epoch.batch,
+            **group_rates(self.groups, self.lr * self.rate(step)),
+        }
+
+    def step(self, step: int, loss: float, speed: float | None) -> None:
+        """One optimizer step; every `log_every`th of the run is a row."""
+        text = None
+        if (self.job.counters.step + step + 1) % self.job.settings.log_every == 0:
+            row = self.at(step) | {"train/loss": loss}
+            self.job.log(row)
+            text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
+        self.line.step(text)
+
+    def epoch(self, epoch: int, figures: dict) -> None:
+        """One epoch and its validation."""
+        counters = self.job.counters
+        counters.images += figures["images"]
+        counters.train_seconds += figures["seconds"]
+        speed = figures["images"] / figures["seconds"]
+        row = self.at(self.edges[epoch] - 1) | {
+            "epoch": counters.epoch + epoch + 1,
+            "train/loss": figures["train_loss"],
+            "valid/loss": figures["loss"],
+            "valid/accuracy": figures["accuracy"],
+            "valid/f1_macro": figures["f1_macro"],
             "images_seen": counters.images,
             "train_seconds": counters.train_seconds,
+            "speed/images_per_second": speed,
+            "speed/data_wait": figures["wait"] / figures["seconds"],
         }
-    )
-    line.epoch(
-        f"epoch {epoch + 1}, train loss {train_loss:.4f}, validation loss {validation.loss:.4f}, accuracy "
-        f"{validation.accuracy:.2%}, {images / (time.perf_counter() - began):,.0f} img/s"
-    )
-    return train_loss, validation
+        self.job.log(row)
+        self.line.epoch(
+            f"epoch {epoch + 1}, train loss {figures['train_loss']:.4f}, validation loss {figures['loss']:.4f}, "
+            f"accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s"
+        )
+
+    def close(self, cycles_trained: int) -> None:
+        """The phase is over: the next one counts on from here."""
+        self.job.counters.step += self.phase.ends[cycles_trained - 1]
+        self.job.counters.epoch += sum(self.phase.cycles[:cycles_trained])
 
 
 def group_rates(groups: list[model.Group], lr: float) -> dict[str, float]:
     """The rate of the first and last group by name, and of every group by number."""
     rates = {f"lr/group_{i}": lr * group.ratio for i, group in enumerate(groups)}
     return {"lr/head": lr * groups[-1].ratio, "lr/first": lr * groups[0].ratio, **rates}
-
-
-def trainable_fraction(network: Network) -> float:
-    """The share of the parameters that is being trained."""
-    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    return sum(n for n, trained in sizes if trained) / sum(n for n, _ in sizes)
-
-
-def weights_of(network: Network) -> dict[str, torch.Tensor]:
-    """A copy on the CPU of every parameter and buffer, in timm's names."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in network.model.state_dict().items()}

@@ -13,16 +13,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from thaw import device as device_
-from thaw import loop, model, plan, progress
+from thaw import keys, loop, model, plan, progress
 from thaw.data import batches, pixels, source
 from thaw.data.augment import view
-from thaw.data.batches import Key, Views
+from thaw.data.batches import Batch, Key, Views
 from thaw.errors import UserError
-from thaw.features import activations
+from thaw.features import activations, body_hash
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
 from thaw.settings import Settings, whole_or_auto
-from thaw.store import Store
+from thaw.store import Store, key_of
 
 Row = dict[str, float | int | str]
 SHEET = 32  # pictures on a sheet
@@ -79,6 +79,9 @@ class Job:
     network: Network
     log: Callable[[Row], None]
     counters: Counters
+    made: str  # the key of the network as it was made: all its weights
+    holds: str  # the key of what it holds now
+    activations: dict  # stored activations of the phase under way, by its name
 
     @cached_property
     def train_rows(self) -> np.ndarray:
@@ -97,13 +100,11 @@ class Job:
         )
         return features, torch.from_numpy(table.labels[rows]).to(features.device)
 
-    @cached_property
-    def stored_train(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.stored(self.train_rows)
-
-    @cached_property
-    def stored_valid(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.stored(self.valid_rows)
+    def stored_of(self, phase: Phase) -> tuple[Batch, Batch]:
+        """Activations and labels of the training and of the validation pictures, the body as it is in this phase."""
+        if phase.name not in self.activations:
+            self.activations = {phase.name: (self.stored(self.train_rows), self.stored(self.valid_rows))}
+        return self.activations[phase.name]
 
     @cached_property
     def loss(self) -> Callable:
@@ -121,6 +122,20 @@ class Job:
         if path not in rows:
             return None
         return view(self.plan.size, self.settings.data.crop_pct)(self.pixels[rows[path]], None)
+
+    @cached_property
+    def data_key(self) -> str:
+        """What training and validation see: contents and labels of both, in order, at which size they are kept."""
+        table = self.source.table
+        rows = [
+            [(table.hashes[row], int(table.labels[row])) for row in part] for part in (self.train_rows, self.valid_rows)
+        ]
+        return key_of({"rows": rows, "classes": len(table.classes), "size": self.plan.size})
+
+    @property
+    def computed(self) -> dict:
+        """What computes, for keys."""
+        return keys.machine(self.device.device.type, str(self.device.dtype), self.device.threads)
 
     @property
     def workers(self) -> int:
@@ -168,6 +183,9 @@ def set_up(settings: Settings, folder: Path, log: Callable[[Row], None]) -> Job:
         network=network,
         log=log,
         counters=Counters(),
+        made=(made := body_hash(network, head=True)),
+        holds=made,
+        activations={},
     )
 
 
@@ -251,10 +269,10 @@ def layer_groups(job: Job, phase: Phase) -> list[model.Group]:
     return model.groups(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
 
 
-def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None):
+def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None, skip: int = 0):
     """The training batches of some epochs of a phase, in the order drawn from (seed, `name`, epoch).
 
-    `steps` cuts them off, or repeats epochs until there are enough.
+    `steps` cuts them off; the first `skip` are left out.
     """
     settings, labels = job.settings, job.source.table.labels[job.train_rows]
     seed, cut = (settings.seed, name), []
@@ -262,9 +280,9 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
         e = phase.epochs[min(epoch, len(phase.epochs) - 1)]
         positions = batches.order(labels, (*seed, epoch), settings.loss.balance == "sampler")
         cut += [(epoch, e.size, part) for part in batches.cut(positions, e.batch)]
-    cut = cut[:steps]
+    cut = cut[skip:steps]
     if phase.features == "precomputed":
-        return batches.stored(*job.stored_train, [part for _, _, part in cut])
+        return batches.stored(*job.stored_of(phase)[0], [part for _, _, part in cut])
     views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, settings.augment, seed)
     return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
 
@@ -272,8 +290,7 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
 def validate(job: Job, phase: Phase) -> Validation:
     """Validate as the network is; while the body is frozen its stored activations do."""
     if phase.train == "head":
-        features, labels = job.stored_valid
-        return Validation(*loop.evaluate(job.network, [(features, labels)]))
+        return Validation(*loop.evaluate(job.network, [job.stored_of(phase)[1]]))
     return look(job, job.valid_rows)
 
 

@@ -24,34 +24,34 @@ def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> tuple[d
     job = set_up(settings, folder, log)
     probe(job)
     sheets(job)
-    kept, found, phases = None, {}, {}
+    kept, found, phases, saved = None, {}, {}, 0.0
     for index, phase in enumerate(job.plan.phases):
-        began = time.perf_counter()
         if phase.do == "find":
-            found[phase.name] = search(job, phase)
-            report = {"lr": found[phase.name].taken}
+            found[phase.name], report, seconds = search(job, phase, kept)
         else:
             lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * settings.lr_factor
-            kept, report = fit(job, phase, index, lr, kept)
-        report["seconds"] = time.perf_counter() - began
-        report["reused"] = False
+            kept, report, seconds = fit(job, phase, index, lr, kept)
         phases[phase.name] = report
+        saved += seconds
     (folder / "plan.txt").write_text(table.table(job.plan, settings, rates_found(settings, found)))
-    model.load(job.network.model, kept.weights, "the best cycle end", head=True)
+    if job.holds != kept.end.key:
+        model.load(job.network.model, kept.end.weights(), "the store", head=True)
+    best = kept.end.validation
     result = {
-        "best/accuracy": kept.validation.accuracy,
-        "best/loss": kept.validation.loss,
-        "best/f1_macro": kept.validation.f1_macro,
+        "best/accuracy": best.accuracy,
+        "best/loss": best.loss,
+        "best/f1_macro": best.f1_macro,
         "best/epoch": kept.epoch,
         "best/phase": kept.phase,
         **test(job),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
+        "key": kept.end.key,
         **columns(job),
     }
     export(job, kept)
-    seconds = time.perf_counter() - started
-    result |= {"cost/seconds": seconds, "cost/seconds_paid": seconds}
+    paid = time.perf_counter() - started
+    result |= {"cost/seconds": paid + saved, "cost/seconds_paid": paid}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
     return result, job.picture
@@ -96,11 +96,11 @@ def export(job: Job, kept: Kept) -> None:
         model_config={"label_names": classes},
         data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
     )
-    probabilities = kept.validation.logits.softmax(1)
+    probabilities = kept.end.validation.logits.softmax(1)
     with (job.folder / "valid_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"
     ) as file:
         writer = csv.writer(file)
         writer.writerow(["path", "truth", "prediction", *classes])
-        for row, label, p in zip(job.valid_rows, kept.validation.labels, probabilities, strict=True):
+        for row, label, p in zip(job.valid_rows, kept.end.validation.labels, probabilities, strict=True):
             writer.writerow([table.paths[row], classes[label], classes[p.argmax()], *(f"{x:.6f}" for x in p.tolist())])

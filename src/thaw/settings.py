@@ -121,6 +121,7 @@ class Find:
 class Store:
     dir: str
     wait_s: float
+    snapshot_s: float
 
 
 @dataclass
@@ -212,6 +213,7 @@ RANGES = {
     "find.smooth": (0, 0.999, True),
     "find.diverge": (1, math.inf, False),
     "store.wait_s": (0, math.inf, True),
+    "store.snapshot_s": (0, math.inf, True),
     "lr_factor": (0, 1e6, False),
     "epochs": (1, 10_000, True),
     "size": (8, 4096, True),

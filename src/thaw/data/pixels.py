@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import albumentations
 import cv2
 import numpy as np
 
+from thaw import keys
 from thaw.data.source import Source
 from thaw.store import Store
 
@@ -53,9 +53,8 @@ def pixels(source: Source, side: int, store: Store, bar: Callable[[Iterable, int
         return Pixels([fit_side(source.picture(row), side) for row in range(len(source.table))])
     parts = {
         "side": side,
-        "decoder": 1,
-        "longest": LONGEST,
-        "versions": {"cv2": cv2.__version__, "albumentations": albumentations.__version__},
+        "versions": keys.versions(),
+        "code": keys.code_of("pixels"),
     }
     kept = shards(store, parts)
     missing = {h: row for row, h in enumerate(source.table.hashes) if h not in kept}

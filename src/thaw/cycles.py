@@ -1,0 +1,228 @@
+"""The unit of work: one cycle of a fit, from the store or trained, gone on with where a killed process left it."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from thaw import loop, model, schedules, signals, snapshot
+from thaw.job import Job, Validation, train_batches, validate
+from thaw.model import Group, thaw
+from thaw.plan import Phase
+from thaw.store import key_of
+
+STATE = "optimizer."  # before the names of an optimizer's tensors
+NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a cycle left in the store: the losses of its steps, what validation found after its epochs, the network."""
+
+    key: str
+    path: Path
+    losses: list[float]
+    epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait
+    validation: Validation  # at the end of the cycle
+
+    @property
+    def train_loss(self) -> float:
+        """The mean over the cycle's last epoch."""
+        return self.epochs[-1]["train_loss"]
+
+    @property
+    def seconds(self) -> float:
+        """What its steps took when they were made."""
+        return sum(epoch["seconds"] for epoch in self.epochs)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, in timm's names."""
+        return load_file(self.path / "weights.safetensors")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One phase being fitted: the network's optimizer over its groups, and the curves of its rate and momentum."""
+
+    job: Job
+    phase: Phase
+    lr: float
+    groups: list[Group]
+    optimizer: torch.optim.Optimizer
+    rate: Callable[[int], float]
+    momentum: Callable[[int], float] | None
+    on_step: Callable  # (step of the phase, loss, pictures a second or None)
+    on_epoch: Callable  # (epoch of the phase, its figures)
+
+
+def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Callable, on_epoch: Callable) -> Fit:
+    """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
+    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in schedules.shapes(phase.schedule))
+    optimizer = loop.make_optimizer(job.network, groups, job.settings.optimizer)
+    return Fit(job, phase, lr, groups, optimizer, rate, momentum, on_step, on_epoch)
+
+
+def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: Ended | None) -> tuple[Ended, bool]:
+    """The end of a cycle, and whether it was there already.
+
+    `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
+    before this one (None: it is the first).
+    """
+    job, trained = fit.job, []
+
+    def build(folder: Path) -> None:
+        if before is not None and job.holds != before.key:
+            restore(fit, before.weights() | load_file(before.path / "momentum.safetensors"))
+        elif before is None and start is not None and job.holds != start.key:
+            model.load(job.network.model, start.weights(), "the store", head=True)
+        job.holds = ""  # until the cycle ends it holds what has no name
+        trained.append(train_cycle(fit, cycle, job.store.root / "underway" / key_of(parts)))
+        losses, epochs, validation = trained[0]
+        save_file(weights_of(fit), folder / "weights.safetensors")
+        save_file(momentum_of(fit), folder / "momentum.safetensors")
+        save_file({"logits": validation.logits.contiguous()}, folder / "logits.safetensors")
+        (folder / "record.json").write_text(json.dumps({"losses": losses, "epochs": epochs}))
+
+    path = job.store.make("cycles", parts, build)
+    snapshot.remove(job.store.root / "underway" / path.name)
+    if trained:
+        job.holds = path.name
+        return Ended(path.name, path, *trained[0]), False
+    record = json.loads((path / "record.json").read_text())
+    labels = torch.from_numpy(job.source.table.labels[job.valid_rows])
+    validation = Validation(load_file(path / "logits.safetensors")["logits"], labels)
+    ended = Ended(path.name, path, record["losses"], record["epochs"], validation)
+    replay(fit, cycle, ended.losses, ended.epochs)
+    return ended, True
+
+
+def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list[dict], Validation]:
+    """Train a cycle from where its snapshot is, or from its start: step losses, epoch figures, the last validation.
+
+    Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
+    """
+    job, phase = fit.job, fit.phase
+    losses, epochs, figures = [], [], dict(NOTHING)
+    if found := snapshot.read(underway):
+        state, tensors = found
+        restore(fit, tensors)
+        losses, epochs, figures = state["losses"], state["epochs"], state["figures"]
+        replay(fit, cycle, losses, epochs)
+    first = sum(phase.cycles[:cycle])
+    before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
+    saved, cost, validation = time.monotonic(), 0.0, None
+    for epoch in range(first + len(epochs), first + phase.cycles[cycle]):
+        began, fresh, shown = time.perf_counter(), [], time.monotonic()
+        for step in steps_of(fit, epoch, before_cycle + len(losses)):
+            fresh.append((step.loss, step.step, step.images))
+            figures["wait"] += step.wait
+            stop = signals.pending()
+            due = stop or time.monotonic() - saved > max(job.settings.store.snapshot_s, 50 * cost)
+            if due or (step.step + 1) % job.settings.log_every == 0 or time.monotonic() - shown > 0.5:
+                settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+                shown = time.monotonic()
+            if due and math.isfinite(figures["sum"]):
+                figures["seconds"] += time.perf_counter() - began
+                began = time.perf_counter()
+                state = {"losses": losses, "epochs": epochs, "figures": figures}
+                snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
+                saved, cost = time.monotonic(), time.perf_counter() - began
+                if stop:
+                    signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
+        settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+        figures["seconds"] += time.perf_counter() - began
+        validation = validate(job, phase)
+        epochs.append(
+            {
+                "train_loss": figures["sum"] / figures["images"],
+                "loss": validation.loss,
+                "accuracy": validation.accuracy,
+                "f1_macro": validation.f1_macro,
+                **{key: figures[key] for key in ("images", "seconds", "wait")},
+            }
+        )
+        fit.on_epoch(epoch, epochs[-1])
+        figures.update(NOTHING)
+    return losses, epochs, validation or validate(job, phase)
+
+
+def settle(fit: Fit, fresh: list, losses: list[float], figures: dict, seconds: float) -> None:
+    """Bring the losses of the last steps from the device, in one synchronisation, and show them."""
+    values = torch.stack([loss for loss, _, _ in fresh]).tolist() if fresh else []
+    for loss, (_, step, images) in zip(values, fresh, strict=True):
+        losses.append(loss)
+        figures["sum"] += loss * images
+        figures["images"] += images
+        fit.on_step(step, loss, figures["images"] / seconds)
+    fresh.clear()
+
+
+def steps_of(fit: Fit, epoch: int, at: int):
+    """The optimizer steps of an epoch from step `at` of the phase on."""
+    job, phase = fit.job, fit.phase
+    done = at - sum(earlier.steps for earlier in phase.epochs[:epoch])
+    thaw(job.network, phase.train, job.settings.bn)
+    return loop.train(
+        job.network,
+        train_batches(job, phase, range(epoch, epoch + 1), phase.name, phase.epochs[epoch].steps, done),
+        fit.optimizer,
+        lr=fit.lr,
+        rate=fit.rate,
+        momentum=fit.momentum,
+        loss=job.loss,
+        mixup=job.settings.augment.mixup if phase.features == "live" else 0.0,
+        seed=(job.settings.seed, phase.name, "fit"),
+        start=at,
+        check_every=job.settings.log_every,
+    )
+
+
+def replay(fit: Fit, cycle: int, losses: list[float], epochs: list[dict]) -> None:
+    """Show what was done before as if it were done now."""
+    phase, left = fit.phase, list(losses)
+    first = sum(phase.cycles[:cycle])
+    step = sum(epoch.steps for epoch in phase.epochs[:first])
+    for number in range(phase.cycles[cycle]):
+        steps = phase.epochs[first + number].steps
+        of_epoch, left = left[:steps], left[steps:]
+        for loss in of_epoch:
+            fit.on_step(step, loss, None)
+            step += 1
+        if number < len(epochs):
+            fit.on_epoch(first + number, epochs[number])
+
+
+def weights_of(fit: Fit) -> dict[str, Tensor]:
+    """A copy on the CPU of every parameter and buffer, in timm's names."""
+    return {n: v.detach().to("cpu", copy=True).contiguous() for n, v in fit.job.network.model.state_dict().items()}
+
+
+def momentum_of(fit: Fit) -> dict[str, Tensor]:
+    """A copy on the CPU of what the optimizer keeps, by parameter name."""
+    names = {parameter: name for name, parameter in fit.job.network.model.named_parameters()}
+    return {
+        f"{STATE}{key}.{names[parameter]}": value.detach().to("cpu", copy=True).contiguous()
+        for parameter, kept in fit.optimizer.state.items()
+        for key, value in kept.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore(fit: Fit, tensors: dict[str, Tensor]) -> None:
+    """Put weights and momentum into the network and the optimizer."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
+    model.load(fit.job.network.model, weights, "the store", head=True)
+    parameters = dict(fit.job.network.model.named_parameters())
+    fit.optimizer.state.clear()
+    for name, value in tensors.items():
+        if name.startswith(STATE):
+            key, _, parameter = name.removeprefix(STATE).partition(".")
+            kept = fit.optimizer.state[parameters[parameter]]
+            like = parameters[parameter]
+            kept[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)

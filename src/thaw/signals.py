@@ -1,0 +1,51 @@
+"""Stopping when asked: a flag in the handler, the snapshot at the end of the step. Standard library only."""
+
+import os
+import signal
+from collections.abc import Callable
+
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+asked: list[int] = []  # the signals that ask this process to stop, in the order they came
+chained: dict[int, Callable] = {}  # handlers that were there before, called once the snapshot is written
+
+
+class Stopped(Exception):
+    """A signal asked for it, and the work so far is in the store."""
+
+    def __init__(self, number: int, where: str):
+        super().__init__(f"stopped {where} (signal {number}); the same command goes on from there")
+        self.code = EXIT.get(number, 128 + number)
+
+
+def listen() -> None:
+    """Take a signal as a request to stop after the step, a second SIGINT as one to leave at once.
+
+    SIGUSR2 is Slurm's warning, for which submitit has a handler that puts the job back into the queue: it is called
+    after the snapshot.
+    """
+    asked.clear()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        before = signal.getsignal(number)
+        if number == signal.SIGUSR2 and before is not note:
+            if not callable(before):
+                continue
+            chained[number] = before
+        signal.signal(number, note)
+
+
+def note(number: int, frame) -> None:
+    if number == signal.SIGINT and signal.SIGINT in asked:
+        os._exit(EXIT[signal.SIGINT])
+    asked.append(number)
+
+
+def pending() -> int | None:
+    """The signal that asks to stop, if one came."""
+    return asked[0] if asked else None
+
+
+def leave(number: int, where: str) -> None:
+    """End the run after its snapshot. Errors: always `Stopped`, unless a handler from before ends the process."""
+    if number in chained:
+        chained[number](number, None)
+    raise Stopped(number, where)
