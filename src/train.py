@@ -6,13 +6,14 @@ printed, so that a wrong word or a plan costs a second.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import traceback
 from datetime import datetime
 from pathlib import Path
 
-from thaw import plan, shell, table
+from thaw import plan, shell, signals, table
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.settings import Settings, check
@@ -39,6 +40,9 @@ def main() -> int:
         return compose_and_run(typed)
     except UserError as error:
         return refused(error)
+    except signals.Stopped as stopped:
+        print(stopped.line, file=sys.stderr)
+        return stopped.code
     except KeyboardInterrupt:
         print("stopped (signal 2)", file=sys.stderr)
         return 130
@@ -112,6 +116,7 @@ def job(cfg) -> float | None:
     overrides = list(hydra_.overrides.task)
     about = {"overrides": overrides, "command": command(overrides), "commit": commit()}
     status(folder, state="running", pid=os.getpid(), **about)
+    signals.listen()
     try:
         settings = as_settings(cfg, overrides)
         for line in shell.no_effect(overrides, settings):
@@ -119,8 +124,9 @@ def job(cfg) -> float | None:
         sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
         choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
         result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
-    except KeyboardInterrupt:
-        status(folder, state="failed", code=130, line="stopped (signal 2)", **about)
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
+        status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
         raise
     except Exception as error:
         if not isinstance(error, UserError):
@@ -194,7 +200,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         result, picture = run(settings, folder, tracker.log)
         result |= about | {"wandb_id": identity.id, "versions": versions()}
     except BaseException as error:
-        tracker.finish({}, error.code if isinstance(error, UserError) else 1)
+        tracker.finish({}, getattr(error, "code", 1))
         raise
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     for file in sorted(folder.glob("find_*.json")):

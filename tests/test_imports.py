@@ -73,6 +73,8 @@ PURE = [
     "table",
     "settings",
     "store",
+    "signals",
+    "keys",
     "stop",
     "shell",
     "help",
@@ -119,9 +121,10 @@ def test_models_are_made_by_model_only():
 
 # train -> run -> {features, find, ...} -> {schedules, plan, ...}; what only train hands around stands beside them.
 LAYERS = [
-    {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network"},
+    {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
-    {"job"},
+    {"job", "snapshot"},
+    {"cycles"},
     {"fit"},
     {"run"},
     {"train"},

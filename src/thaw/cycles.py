@@ -116,14 +116,14 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
         replay(fit, cycle, losses, epochs)
     first = sum(phase.cycles[:cycle])
     before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
-    saved, cost, validation = time.monotonic(), 0.0, None
+    saved, interval, validation = time.monotonic(), job.settings.store.snapshot_s, None
     for epoch in range(first + len(epochs), first + phase.cycles[cycle]):
         began, fresh, shown = time.perf_counter(), [], time.monotonic()
         for step in steps_of(fit, epoch, before_cycle + len(losses)):
             fresh.append((step.loss, step.step, step.images))
             figures["wait"] += step.wait
             stop = signals.pending()
-            due = stop or time.monotonic() - saved > max(job.settings.store.snapshot_s, 50 * cost)
+            due = stop or time.monotonic() - saved >= interval
             if due or (step.step + 1) % job.settings.log_every == 0 or time.monotonic() - shown > 0.5:
                 settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
                 shown = time.monotonic()
@@ -132,7 +132,9 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                 began = time.perf_counter()
                 state = {"losses": losses, "epochs": epochs, "figures": figures}
                 snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
-                saved, cost = time.monotonic(), time.perf_counter() - began
+                saved = time.monotonic()
+                # At most a fiftieth of the time goes into snapshots; an interval of 0 asks for one after every step.
+                interval = interval and max(interval, 50 * (time.perf_counter() - began))
                 if stop:
                     signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
         settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)

@@ -149,7 +149,8 @@ class Job:
 def set_up(settings: Settings, folder: Path, log: Callable[[Row], None]) -> Job:
     """Device, pictures and network, and the plan with all its facts known."""
     device = device_.choose(settings)
-    store = Store(Path(settings.store.dir), progress.say)
+    anew = ("cycles", "finds") if settings.fresh else ()
+    store = Store(Path(settings.store.dir), progress.say, settings.store.wait_s, anew)
     side_known = settings.size or settings.backbone.facts.native_size
     pictures = source.load(
         settings.data, round((side_known or 224) / settings.data.crop_pct), store.root / "scan", True

@@ -155,6 +155,7 @@ class Settings:
     bn: str
     seed: int
     init: Optional[str]
+    fresh: bool
     monitor: str
     device: str
     precision: str

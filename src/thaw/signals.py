@@ -9,11 +9,12 @@ asked: list[int] = []  # the signals that ask this process to stop, in the order
 chained: dict[int, Callable] = {}  # handlers that were there before, called once the snapshot is written
 
 
-class Stopped(Exception):
-    """A signal asked for it, and the work so far is in the store."""
+class Stopped(KeyboardInterrupt):
+    """A signal asked for it, and the work so far is in the store. Ends a sweep too, as no failure of a job does."""
 
     def __init__(self, number: int, where: str):
-        super().__init__(f"stopped {where} (signal {number}); the same command goes on from there")
+        self.line = f"stopped {where} (signal {number}); the same command goes on from there"
+        super().__init__(self.line)
         self.code = EXIT.get(number, 128 + number)
 
 

@@ -5,19 +5,26 @@ artifact is built in a private temporary directory and published by one rename, 
 leaves nothing that a reader can see, and two builders of the same thing need no lock: the second drops its own.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import shutil
 import socket
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from thaw import signals
 from thaw.errors import UserError
 
 DONE = "DONE.json"
 FORMAT = 1
+TOUCH_SECONDS = 5.0
+STALE_SECONDS = 30.0  # a lock that nobody touched for so long is nobody's
+POLL_SECONDS = 0.2
 
 
 def key_of(parts: Mapping) -> str:
@@ -33,9 +40,13 @@ def sha256_of(path: Path) -> str:
 class Store:
     """Artifacts below one directory, which may be shared between processes and machines."""
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self, root: Path, warn: Callable[[str], None] = lambda line: None, wait_s: float = 0.0, anew: tuple = ()
+    ):
         self.root = root
         self.warn = warn
+        self.wait_s = wait_s
+        self.anew = anew  # kinds that are made again though they are there
         self.verified: set[Path] = set()
 
     def find(self, kind: str, key: str) -> Path | None:
@@ -71,24 +82,36 @@ class Store:
     def make(self, kind: str, parts: Mapping, build: Callable[[Path], None]) -> Path:
         """The directory of the artifact made from `parts`: the one that is there, or a new one filled by `build`.
 
-        Errors: no room, a read-only disk, exit 5.
+        Where another process is making it, wait for that up to `wait_s`, then make a private copy: correctness never
+        depends on the lock, only double work does. Errors: no room, a read-only disk, exit 5.
         """
         key = key_of(parts)
-        if (path := self.find(kind, key)) is not None:
-            return path
         path = self.root / kind / key
-        temporary = path.with_name(f"{key}.tmp.{socket.gethostname()}.{os.getpid()}")
+        found = self.find(kind, key) if kind not in self.anew else None
+        if found is None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with claim(path, self.wait_s, self.warn):
+                    found = self.find(kind, key) if kind not in self.anew else None
+                    if found is None:
+                        self.build(path, parts, build)
+            except OSError as error:
+                raise machine_error(error, path) from error
+        self.verified.add(path)
+        with contextlib.suppress(OSError):  # the oldest use is pruned first
+            os.utime(path / DONE)
+        return path
+
+    def build(self, path: Path, parts: Mapping, build: Callable[[Path], None]) -> None:
+        """Fill a private temporary directory and publish it as `path`."""
+        temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
             build(temporary)
             publish(temporary, path, parts)
-        except OSError as error:
-            raise machine_error(error, path) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        self.verified.add(path)
-        return path
 
     def like(self, kind: str, parts: Mapping) -> list[Path]:
         """The artifacts of a kind whose key holds all of `parts`, whatever else it holds."""
@@ -117,6 +140,76 @@ class Store:
             return json.loads((self.root / "facts" / f"{name}.json").read_text())
         except (OSError, ValueError):
             return {}
+
+
+@contextlib.contextmanager
+def claim(path: Path, wait_s: float, say: Callable[[str], None]):
+    """Hold `path`.lock, or go on without it: after `wait_s`, or where locks cannot be made.
+
+    Ends early when the artifact appears. A holder touches its lock every few seconds; whether it still does is judged
+    by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    started = seen_at = time.monotonic()
+    seen, said, held = None, False, False
+    while not (path / DONE).exists():
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
+            os.close(descriptor)
+            held = True
+            break
+        except FileExistsError:
+            pass
+        except OSError:
+            break
+        now = time.monotonic()
+        try:
+            touched, holder = lock.stat().st_mtime_ns, lock.read_text()
+        except OSError:
+            continue  # it was just given back
+        if touched != seen:
+            seen, seen_at = touched, now
+        if now - seen_at > STALE_SECONDS or dead(holder):
+            lock.unlink(missing_ok=True)
+            continue
+        if now - started >= wait_s:
+            break
+        if not said:
+            say(f"waiting for {path.parent.name}/{path.name[:8]}, which {holder.replace(' ', ':')} is making")
+            said = True
+        if number := signals.pending():
+            signals.leave(number, "while waiting for another job")
+        time.sleep(POLL_SECONDS)
+    stop = threading.Event()
+    if held:
+        threading.Thread(target=keep_touching, args=(lock, stop), daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if held:
+            lock.unlink(missing_ok=True)
+
+
+def keep_touching(lock: Path, stop: threading.Event) -> None:
+    while not stop.wait(TOUCH_SECONDS):
+        with contextlib.suppress(OSError):
+            os.utime(lock)
+
+
+def dead(holder: str) -> bool:
+    """Whether the lock is of a process of this machine that is no more."""
+    host, _, pid = holder.partition(" ")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def publish(temporary: Path, path: Path, parts: Mapping) -> None:
