@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
+SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
@@ -172,45 +173,66 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
-    link("latest", folder if sweep is None else folder.parent)
 
     from thaw import track
+    from thaw.job import set_up
     from thaw.run import run
 
-    identity = track.Identity(
-        id=plan.digest(
-            [sweep or "single", folder.name, about["overrides"], datetime.now().isoformat() if sweep is None else ""]
-        ),
-        name=settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
-        group=(settings.name or sweep) if sweep else None,
-        tags=(settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
-        notes=settings.notes,
-        config={
-            "cfg": config,
-            **{f"choice.{group}": choice for group, choice in choices.items()},
-            "setting": shell.words([o for o in about["overrides"] if not o.startswith(("seed=", "data.fold="))])
-            or "default",
-            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
-            **{key: about[key] for key in ("commit", "command")},
-            "folder": shown(folder),
-        },
-    )
-    tracker = track.open_tracker(folder, settings.wandb, identity, say)
+    def opened(key: str) -> track.Tracker:
+        identity = identity_of(settings, folder, about, sweep, choices, config, key)
+        return track.open_tracker(folder, settings.wandb, track.Identity(**identity), say)
+
     try:
-        result, picture = run(settings, folder, tracker.log)
-        result |= about | {"wandb_id": identity.id, "versions": versions()}
+        job = set_up(settings, folder)
+    except BaseException as error:
+        opened(folder.name).finish({}, getattr(error, "code", 1))
+        raise
+    done = store.recall(f"finished_{job.identity}")
+    if done and sweep is None and not settings.fresh and (Path(done["folder"]) / "result.json").exists():
+        say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
+        return json.loads((Path(done["folder"]) / "result.json").read_text())
+    link("latest", folder if sweep is None else folder.parent)
+    tracker = opened(job.identity)
+    try:
+        result = run(job, tracker.log)
+        result |= about | {"wandb_id": tracker.id, "versions": versions()}
     except BaseException as error:
         tracker.finish({}, getattr(error, "code", 1))
         raise
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     for file in sorted(folder.glob("find_*.json")):
         report.find_png(json.loads(file.read_text()), file.with_suffix(".png"))
-    report.run_report(folder, picture)
+    report.run_report(folder, job.picture)
     tracker.configure({key: result[key] for key in COLUMNS})
-    show(tracker, report, folder, picture)
+    show(tracker, report, folder, job.picture)
     sync = tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
     summary(result, folder, sync)
     return result
+
+
+def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:
+    """What W&B shows of a job besides its numbers.
+
+    The id follows from `key`, so that a resumed attempt goes on with its W&B run; a job of a sweep, and one that is
+    trained anew, is a run of its own.
+    """
+    own = folder.name if sweep else str(datetime.now()) if settings.fresh else ""
+    without_seed = [override for override in about["overrides"] if not override.startswith(SEEDS)]
+    return {
+        "id": plan.digest([sweep or "single", key, own]),
+        "name": settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
+        "group": (settings.name or sweep) if sweep else None,
+        "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
+        "notes": settings.notes,
+        "config": {
+            "cfg": config,
+            **{f"choice.{group}": choice for group, choice in choices.items()},
+            "setting": shell.words(without_seed) or "default",
+            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
+            **{key: about[key] for key in ("commit", "command")},
+            "folder": shown(folder),
+        },
+    }
 
 
 def show(tracker, report, folder: Path, picture) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from thaw import run, signals, snapshot
+from thaw.job import set_up
 
 SMALL = (
     "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3", "find.steps=10",
@@ -26,7 +27,7 @@ def carry_out(settings, folder):
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    return run.run(settings, folder, log)[0]
+    return run.run(set_up(settings, folder), log)
 
 
 def bits(folder):

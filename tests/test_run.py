@@ -68,7 +68,7 @@ def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
     short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", "find.steps=20", "wandb=disabled")
     first, _ = run(*short, name="a")
     for workers in (0, 1, 2):
-        again, _ = run(*short, f"data.workers={workers}", name=f"w{workers}")
+        again, _ = run(*short, "fresh=true", f"data.workers={workers}", name=f"w{workers}")
         assert sha(again) == sha(first)
         assert [row["valid/loss"] for row in rows_of(again, "valid/loss")] == [
             row["valid/loss"] for row in rows_of(first, "valid/loss")
@@ -154,3 +154,15 @@ def test_sizes_a_model_does_not_take_are_refused_before_training(run):
     with pytest.raises(UserError) as caught:
         run("backbone=mixer_s32_224", "backbone.weights=none", "size=64", "wandb=disabled")
     assert caught.value.code == 2 and "its own size is 224" in caught.value.line
+
+
+def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
+    short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
+    folder, first = run(*short)
+    capsys.readouterr()
+    again, second = run(*short, "log_every=5", "name=other", name="b")
+    assert "already done: accuracy" in capsys.readouterr().out
+    assert second["best/accuracy"] == first["best/accuracy"]
+    assert not (again / "metrics.jsonl").exists() and (folder / "result.json").exists()
+    _, other = run(*short, "seed=3", name="c")
+    assert other["key"] != first["key"]

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import signal
+import socket
+import time
 
 import pytest
 
@@ -145,3 +147,75 @@ def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
     store.remember("x", {"train": 4})
     assert Store(tmp_path).recall("x") == {"train": 4}
     assert store_.FORMAT == 1
+
+
+def children(n, work):
+    """Exit statuses of n forked processes that all do `work(i)` at once."""
+    pids = []
+    for i in range(n):
+        if not (pid := os.fork()):
+            try:
+                work(i)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        pids.append(pid)
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 60.0])
+def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wait_s):
+    for turn in range(20):
+        made = tmp_path / f"made-{turn}"
+
+        def work(i, turn=turn, made=made):
+            def slow(folder):
+                with made.open("a") as file:
+                    file.write("x")
+                time.sleep(0.02)
+                build(folder)
+
+            path = Store(tmp_path, wait_s=wait_s).make("kind", {"turn": turn}, slow)
+            assert (path / "a.bin").read_bytes() == b"a" * 1000
+
+        assert children(4, work) == [0] * 4
+        assert wait_s == 0 or made.read_text() == "x", "with time to wait one makes it"
+    names = [path.name for path in (tmp_path / "kind").iterdir()]
+    assert len(names) == 20 and not [name for name in names if "." in name], "nothing is left over"
+
+
+def test_a_dead_holder_is_not_waited_for(tmp_path):
+    (tmp_path / "kind").mkdir()
+    lock = tmp_path / "kind" / f"{key_of(PARTS)}.lock"
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    lock.write_text(f"{socket.gethostname()} {child}")
+    said = []
+    Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
+    assert said == [] and not lock.exists()
+
+
+def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
+    (tmp_path / "kind").mkdir()
+    lock = tmp_path / "kind" / f"{key_of(PARTS)}.lock"
+    lock.write_text("elsewhere 1")
+    os.utime(lock, (2e9, 2e9))  # in the future by this clock: clocks are not compared
+    monkeypatch.setattr(store_, "STALE_SECONDS", 0.3)
+    said = []
+    Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
+    assert len(said) == 1 and "elsewhere:1 is making" in said[0]
+    assert not lock.exists()
+
+
+def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
+    whole = os.open
+
+    def refuses(path, *args, **kwargs):
+        if str(path).endswith(".lock"):
+            raise OSError(errno.ENOLCK, "no locks")
+        return whole(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", refuses)
+    assert Store(tmp_path, wait_s=60).make("kind", PARTS, build).is_dir()

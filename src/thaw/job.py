@@ -133,6 +133,21 @@ class Job:
         return key_of({"rows": rows, "classes": len(table.classes), "size": self.plan.size})
 
     @property
+    def identity(self) -> str:
+        """What the whole run depends on: two runs of one identity have the same result."""
+        s = self.settings
+        parts = {
+            "phases": [[asdict(phase), keys.training(s, phase)] for phase in self.plan.phases],
+            "find": asdict(s.find),
+            "lr_factor": s.lr_factor,
+            "made": self.made,
+            "data": self.data_key,
+            "computed": self.computed,
+            "code": keys.code_of("find"),
+        }
+        return key_of(parts)
+
+    @property
     def computed(self) -> dict:
         """What computes, for keys."""
         return keys.machine(self.device.device.type, str(self.device.dtype), self.device.threads)
@@ -146,7 +161,7 @@ class Job:
         return chosen
 
 
-def set_up(settings: Settings, folder: Path, log: Callable[[Row], None]) -> Job:
+def set_up(settings: Settings, folder: Path) -> Job:
     """Device, pictures and network, and the plan with all its facts known."""
     device = device_.choose(settings)
     anew = ("cycles", "finds") if settings.fresh else ()
@@ -182,7 +197,7 @@ def set_up(settings: Settings, folder: Path, log: Callable[[Row], None]) -> Job:
         source=pictures,
         pixels=pixels.pixels(pictures, side, store, progress.bar),
         network=network,
-        log=log,
+        log=lambda row: None,
         counters=Counters(),
         made=(made := body_hash(network, head=True)),
         holds=made,

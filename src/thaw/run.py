@@ -3,7 +3,6 @@
 import csv
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from timm.models import save_for_hf
@@ -11,17 +10,14 @@ from timm.models import save_for_hf
 from thaw import find, model, plan, table
 from thaw.data import source
 from thaw.fit import Kept, fit, search
-from thaw.job import Job, Row, look, probe, set_up, sheets
+from thaw.job import Job, Row, look, probe, sheets
 from thaw.settings import Settings
 
 
-def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> tuple[dict, Callable]:
-    """Carry out the checklist and leave a finished classifier in `folder`.
-
-    The result as in result.json, and `picture(path)`: the validation picture of a path as the network sees it.
-    """
+def run(job: Job, log: Callable[[Row], None]) -> dict:
+    """Carry out the checklist and leave a finished classifier in the job's folder; the result as in result.json."""
+    settings, folder, job.log = job.settings, job.folder, log
     started = time.perf_counter()
-    job = set_up(settings, folder, log)
     probe(job)
     sheets(job)
     kept, found, phases, saved = None, {}, {}, 0.0
@@ -54,7 +50,8 @@ def run(settings: Settings, folder: Path, log: Callable[[Row], None]) -> tuple[d
     result |= {"cost/seconds": paid + saved, "cost/seconds_paid": paid}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
-    return result, job.picture
+    job.store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": best.accuracy})
+    return result
 
 
 def columns(job: Job) -> dict:

@@ -44,6 +44,7 @@ class Tracker:
     say: Callable[[str], None]
     run: object = None
     mode: str = "disabled"
+    id: str | None = None
     axes: set[str] = field(default_factory=set)
 
     def tell(self, call: Callable) -> None:
@@ -99,7 +100,7 @@ def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[
 
     `auto` is online with a login and a server that answers within three seconds, else offline. Never prompts.
     """
-    tracker = Tracker(folder, say)
+    tracker = Tracker(folder, say, id=identity.id)
     mode, why = decide(wandb.mode)
     if mode == "disabled":
         return tracker
