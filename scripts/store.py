@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from thaw.errors import UserError
 from thaw.keys import first_difference
 from thaw.store import DONE, Store
 
+ROOT = Path(__file__).resolve().parents[1]
 IN_USE_SECONDS = 3600
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
