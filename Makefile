@@ -30,6 +30,7 @@ clean:  ## remove the environment and the caches, never outputs/
 	touch $@
 
 .venv/runtime: .venv/python requirements.txt
+	@echo "installing what training needs into .venv: about 6 GB, 2-3 minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 

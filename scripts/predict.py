@@ -48,6 +48,8 @@ def files_of(paths: list[Path]) -> list[Path]:
 
 def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
     """Print a line for each file; 0, or 3 where some could not be read. Errors: no run there, exit 6."""
+    if not (run / "config.json").is_file() and (jobs := sorted(run.glob("*/config.json"))):
+        raise UserError(6, f"{run}: this is a sweep; give one of its jobs, e.g. {jobs[0].parent}")
     if not (run / "config.json").is_file():
         raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
     import numpy as np
@@ -71,7 +73,7 @@ def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
             pictures.append(see(fit_side(decode(file.read_bytes()), round(size / crop_pct)), None))
             read.append(file)
         except (BadPicture, OSError) as error:
-            print(f"{file}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+            print(f"{file}: left out, {getattr(error, 'strerror', None) or error}", file=sys.stderr)
             bad += 1
     rows = []
     with torch.inference_mode():

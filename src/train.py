@@ -77,10 +77,36 @@ def compose_and_run(typed: shell.Typed) -> int:
         raise shell.explain(error, typed.argv, CONF) from None
     ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
     if ends:
-        say(f"sweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
+        closing(folder, ends)
     elif (folder / "status.json").exists():
         ends = [json.loads((folder / "status.json").read_text())]
     return next((end["code"] for end in ends if end["state"] == "failed"), 0)
+
+
+def closing(folder: Path, ends: list[dict]) -> None:
+    """The last lines of a sweep: its jobs with the best first, how many are done, how W&B gets them."""
+    results = []
+    for file in sorted(folder.glob("*/result.json"), key=by_number):
+        result = json.loads(file.read_text())
+        results.append((result, file.parent.name))
+    rows = [
+        (
+            number,
+            shell.words(result["overrides"]) or "default",
+            f"{result['best/accuracy']:.2%}",
+            f"{result['best/loss']:.4f}",
+            f"{result['test/accuracy']:.2%}" if "test/accuracy" in result else "",
+            f"{result['cost/seconds']:.1f}",
+        )
+        for result, number in sorted(results, key=lambda pair: pair[0]["best/loss"])
+    ]
+    say()
+    for line in table.grid(("job", "setting", "accuracy", "loss", "test", "seconds"), rows) if rows else []:
+        say(line)
+    say(f"\nsweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
+    offline = [result["wandb_offline"] for result, _ in results if result.get("wandb_offline")]
+    if offline:
+        say(f"W&B, once logged in: wandb sync {' '.join(offline)}")
 
 
 def register(backbones: tuple[str, ...] = ()) -> None:
@@ -187,6 +213,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     except BaseException as error:
         opened(folder.name).finish({}, getattr(error, "code", 1))
         raise
+    if job.plan.facts != planned.facts:  # what was '?' is known now
+        say(table.table(job.plan, settings))
     done = store.recall(f"finished_{job.identity}")
     if done and sweep is None and not settings.fresh and (Path(done["folder"]) / "result.json").exists():
         say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
@@ -195,18 +223,20 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     tracker = opened(job.identity)
     try:
         result = run(job, tracker.log)
-        result |= about | {"wandb_id": tracker.id, "versions": versions()}
+        result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
     except BaseException as error:
         tracker.finish({}, getattr(error, "code", 1))
         raise
     (folder / "result.json").write_text(json.dumps(result, indent=1))
     for file in sorted(folder.glob("find_*.json")):
         report.find_png(json.loads(file.read_text()), file.with_suffix(".png"))
+    rates = {f.stem: settings.lr_factor * json.loads(f.read_text())["taken"] for f in folder.glob("find_*.json")}
+    report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
     report.run_report(folder, job.picture)
     tracker.configure({key: result[key] for key in COLUMNS})
     show(tracker, report, folder, job.picture)
-    sync = tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
-    summary(result, folder, sync)
+    tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
+    summary(result, folder, sweep is None)
     return result
 
 
@@ -253,7 +283,7 @@ def show(tracker, report, folder: Path, picture) -> None:
         tracker.picture(f"pictures/{sheet.stem}", sheet)
 
 
-def summary(result: dict, folder: Path, sync: str | None) -> None:
+def summary(result: dict, folder: Path, single: bool) -> None:
     """The closing lines: what each phase bought, how good the result is, where it lies."""
     names = [key.split("/")[1] for key in result if key.startswith("phase/") and key.endswith("/accuracy")]
     rows = [
@@ -272,10 +302,11 @@ def summary(result: dict, folder: Path, sync: str | None) -> None:
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
     where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
-    say(f"\nbest: validation {result['best/accuracy']:.2%}{test} {where}")
-    say(f"look: {shown(folder)}/report.html   use: python scripts/predict.py {shown(folder)} PICTURES")
-    if sync:
-        say(f"W&B, once logged in: {sync}")
+    say(f"\nbest, by validation loss: accuracy {result['best/accuracy']:.2%}{test} {where}")
+    say(f"look:  {shown(folder)}/report.html")
+    say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")
+    if single and result["wandb_offline"]:
+        say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")
 
 
 def versions() -> dict:

@@ -354,7 +354,7 @@ def test_an_option_of_one_choice_is_taken_by_all(conf):
 def test_fractions_lists_and_phases(conf):
     settings = typed(conf, "rates.ratios=[1/9, 1/3, 1]", "lr=[1e-4, 1e-3, 1e-2]", "checklist.full.lr=0.01")
     assert settings.rates.ratios == ["1/9", "1/3", 1] and settings.lr == [1e-4, 1e-3, 1e-2]
-    assert settings.checklist["full"] == {"do": "fit", "until": "overfit", "lr": 0.01}
+    assert settings.checklist["full"] == {"do": "fit", "train": "all", "until": "overfit", "lr": 0.01}
     settings = typed(conf, "~checklist.find_full", "+checklist.extra={do: fit, epochs: 3}")
     assert "find_full" not in settings.checklist and settings.checklist["extra"] == {"do": "fit", "epochs": 3}
     assert typed(conf, "+experiment=lesson1", "data.root=/p").lr == [1e-4, 1e-3, 1e-2]
@@ -443,7 +443,12 @@ def test_help(conf):
     assert max(map(len, text.splitlines())) <= page.WIDTH
     for group in page.group_names(conf):
         assert all(f" {name} " in text for name in page.choices_of(group, conf))
-    for quoted in ("~checklist.find_full", "data.root=~/photos", "rates.ratios=[0.01,0.1,1]", "lr=[1e-4,1e-3,1e-2]"):
+    for quoted in (
+        "~checklist.head_augmented",
+        "data.root=~/photos",
+        "rates.ratios=[0.01,0.1,1]",
+        "lr=[1e-4,1e-3,1e-2]",
+    ):
         assert f"'{quoted}'" in text
     assert "* sgdr" in text and "find.rule=edge" in text
     assert "_budget" not in text and "@package" not in text and "hydra:" not in text

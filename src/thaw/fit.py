@@ -124,9 +124,10 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     }
     handed = "" if better else f"; {kept.phase} was better and is handed on"
     stored = f" ({len(reused)} of {len(ended)} cycles from the store)" if reused else ""
+    trained = f"epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
     progress.say(
-        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} after "
-        f"{report['epochs']} epochs at lr {lr:.3g}; {because}{handed}{stored}"
+        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
+        f"{because}{handed}{stored}"
     )
     return own if better else kept, report, sum(end.seconds for end in reused)
 
@@ -160,10 +161,11 @@ class Rows:
         }
 
     def step(self, step: int, loss: float, speed: float | None) -> None:
-        """One optimizer step; every `log_every`th of the run is a row."""
-        text = None
-        if (self.job.counters.step + step + 1) % self.job.settings.log_every == 0:
-            row = self.at(step) | {"train/loss": loss}
+        """One optimizer step; every `log_every`th is a row, and ten of every epoch, so that its rates can be seen."""
+        text, row = None, self.at(step)
+        steps = self.phase.epochs[bisect_right(self.edges, step)].steps
+        if row["step"] % max(1, min(self.job.settings.log_every, steps // 10)) == 0:
+            row |= {"train/loss": loss}
             self.job.log(row)
             text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
         self.line.step(text)

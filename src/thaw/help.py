@@ -23,7 +23,7 @@ python src/train.py scheduler=one_cycle epochs=7         another schedule, the s
 python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, first layers first
 python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates: there is nothing to find
 python src/train.py checklist.full.lr=0.01               the rate of one phase
-python src/train.py '~checklist.find_full'               a phase left out
+python src/train.py '~checklist.head_augmented'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
 python scripts/predict.py RUN PICTURES...                labels and probabilities
@@ -39,7 +39,7 @@ FLAGS = """
 RESULTS = """
 outputs/latest                      a link to the last run
 outputs/runs/DATE_TIME_NAME         plan.txt, report.html, model.safetensors, result.json and more
-outputs/multirun/DATE_TIME_NAME_ID  a sweep: its runs, leaderboard.md and report.html
+outputs/multirun/DATE_TIME_NAME_ID  a sweep: its runs, a folder each
 outputs/store                       what is done stays done: the same command goes on from here
 outputs/wandb                       W&B's files: wandb leet outputs/wandb, without an account
 """

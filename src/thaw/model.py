@@ -75,7 +75,7 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device) -> Netwo
         raise UserError(
             5,
             f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set "
-            "HF_HOME to a cache that has them, or train from scratch with backbone.weights=none",
+            "HF_HOME to a cache that has them, or train from scratch with checklist=from_scratch",
         ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None

@@ -236,13 +236,8 @@ def durations(name: str, given: dict, train: str, settings: Settings, facts: Fac
         if "max_cycles" not in given and own_cycles:
             schedule = replace(schedule, max_cycles=None)
     restarts = schedule.shape in schedules.RESTARTING
-    if (
-        settings.epochs
-        and schedule.shape == group.shape
-        and "epochs" not in given
-        and not own_cycles
-        and given["do"] == "fit"
-    ):
+    filled = bool(settings.epochs) and "epochs" not in given and not own_cycles and given["do"] == "fit"
+    if filled:
         lengths = schedules.fill(settings.epochs, schedule.cycle_len, schedule.cycle_mult)
     else:
         lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
@@ -250,7 +245,9 @@ def durations(name: str, given: dict, train: str, settings: Settings, facts: Fac
     if not restarts:
         lengths, budget = [sum(lengths)], 1
     elif until == "overfit":
-        most = schedule.max_cycles if schedule.max_cycles is not None else budget + 2
+        # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
+        beyond = 0 if filled else 2
+        most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
         if most < budget:
             raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
         while len(lengths) < most:

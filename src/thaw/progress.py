@@ -1,5 +1,6 @@
 """What a person sees while it runs: one moving line a phase on a terminal, plain lines in a pipe."""
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -10,8 +11,11 @@ FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{re
 
 def say(line: str = "") -> None:
     """A line on standard output, above any moving one."""
-    tqdm.write(printable(line), file=sys.stdout)
-    sys.stdout.flush()
+    try:
+        tqdm.write(printable(line), file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has left (| head); the run goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(line: str) -> str:

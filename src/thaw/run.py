@@ -1,6 +1,7 @@
 """The plan carried out: one fold over the phases, from a pretrained network to a finished classifier."""
 
 import csv
+import json
 import time
 from collections.abc import Callable
 
@@ -93,6 +94,11 @@ def export(job: Job, kept: Kept) -> None:
         model_config={"label_names": classes},
         data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
     )
+    if job.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture
+        config = json.loads((job.folder / "config.json").read_text())
+        for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
+            config["pretrained_cfg"].pop(key, None)
+        (job.folder / "config.json").write_text(json.dumps(config, indent=2))
     probabilities = kept.end.validation.logits.softmax(1)
     with (job.folder / "valid_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"

@@ -54,12 +54,12 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
         return Verdict(False, best, "the validation loss is not finite")
     reference = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
     mean, error = paired(last.valid_losses, reference.valid_losses)
-    change = f"validation loss {mean:+.4f} ± {error:.4f} a picture against the best before"
+    change = f"validation loss {mean:+.4f} ± {error:.4f} against the best before"
     fell = n > 1 and last.train_loss < cycles[-2].train_loss
     if fell and mean > CLEARLY * error and any(cycle.final_size for cycle in cycles):
         return Verdict(False, best, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, best, f"all {n} cycles of the plan are trained: {change}")
+        return Verdict(False, best, f"all {n} cycles of the plan trained: {change}")
     if n >= budget and mean >= 0:
-        return Verdict(False, best, f"the {budget} planned cycles are trained, the last one brought nothing: {change}")
+        return Verdict(False, best, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
     return Verdict(True, best, f"no over-fitting: {change}")

@@ -87,12 +87,15 @@ class Tracker:
         """More columns of the configuration, known only once the run is under way."""
         self.tell(lambda run: run.config.update(dict(columns), allow_val_change=True))
 
-    def finish(self, summary: Mapping, code: int) -> str | None:
-        """Write the summary and the exit code; the command that syncs what was written offline, if any was."""
-        directory = self.run and Path(self.run.dir).parent
+    @property
+    def offline(self) -> str | None:
+        """The folder that `wandb sync` takes, where the run is written offline."""
+        return str(Path(self.run.dir).parent) if self.run is not None and self.mode == "offline" else None
+
+    def finish(self, summary: Mapping, code: int) -> None:
+        """Write the summary and the exit code."""
         self.tell(lambda run: run.summary.update(dict(summary)))
         self.tell(lambda run: run.finish(exit_code=code))
-        return f"wandb sync {directory}" if directory and self.mode == "offline" else None
 
 
 def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[str], None]) -> Tracker:
