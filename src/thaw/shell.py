@@ -276,7 +276,9 @@ def folder_name(argv: list[str], when: datetime, multirun: bool) -> str:
     given = [value for _, key, value in typed if key == "name" and value not in (None, "", "null")]
     text = choices(given[-1])[0] if given else words(argv)
     text = re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", text.replace("×", "x")))
-    name = f"{when:%Y-%m-%d_%H-%M-%S}_{text[:60].strip('-.') or 'default'}"
+    if len(text) > 60:  # not in the middle of a word, unless it is one
+        text = text[:60].rsplit("-", 1)[0] or text[:60]
+    name = f"{when:%Y-%m-%d_%H-%M-%S}_{text.strip('-.') or 'default'}"
     if not multirun:
         return name
     same = sorted(join(*parts) for parts in typed if not within(parts[1], UNNAMED))
