@@ -162,10 +162,10 @@ class Rows:
 
     def step(self, step: int, loss: float, speed: float | None) -> None:
         """One optimizer step; every `log_every`th is a row, and ten of every epoch, so that its rates can be seen."""
-        text, row = None, self.at(step)
-        steps = self.phase.epochs[bisect_right(self.edges, step)].steps
-        if row["step"] % max(1, min(self.job.settings.log_every, steps // 10)) == 0:
-            row |= {"train/loss": loss}
+        text, steps = None, self.phase.epochs[bisect_right(self.edges, step)].steps
+        every = max(1, min(self.job.settings.log_every, steps // 10))
+        if (self.job.counters.step + step + 1) % every == 0:
+            row = self.at(step) | {"train/loss": loss}
             self.job.log(row)
             text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
         self.line.step(text)
