@@ -10,19 +10,21 @@ import signal
 import subprocess
 import sys
 import traceback
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import plan, shell, signals, table
+from thaw import keys, plan, shell, signals, table, tend
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.settings import Settings, check
-from thaw.store import Store
+from thaw.store import Store, is_machine, machine_error
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
+UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
@@ -74,13 +76,16 @@ def compose_and_run(typed: shell.Typed) -> int:
     except Exception as error:  # a job does not raise: this came of composing
         if TRACES:
             raise
+        if disk := next((one for one in chain(error) if is_machine(one)), None):
+            raise machine_error(disk, folder) from None
         raise shell.explain(error, typed.argv, CONF) from None
     ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
     if ends:
         closing(folder, ends)
     elif (folder / "status.json").exists():
         ends = [json.loads((folder / "status.json").read_text())]
-    return next((end["code"] for end in ends if end["state"] == "failed"), 0)
+    # A job that still says it is running was killed, or could not write how it ended.
+    return next((end.get("code", 5) for end in ends if end["state"] != "done"), 0)
 
 
 def closing(folder: Path, ends: list[dict]) -> None:
@@ -156,11 +161,10 @@ def job(cfg) -> float | None:
         status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
         raise
     except Exception as error:
-        if not isinstance(error, UserError):
-            with (folder / "train.log").open("a") as log:
-                log.write(traceback.format_exc())
-            error = internal(error, folder / "train.log")
-        status(folder, state="failed", code=refused(error), line=error.line, **about)
+        error = as_refusal(error, folder)
+        code = refused(error)
+        with suppress(OSError):  # on a full disk the line on the terminal has to do
+            status(folder, state="failed", code=code, line=error.line, **about)
         return None
     status(folder, state="done", **about)
     return result.get("best/" + settings.monitor.removeprefix("valid/")) if result else None
@@ -188,14 +192,9 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
     if settings.data.kind == "folder" and not Path(settings.data.root).expanduser().exists():
         raise UserError(3, f"data.root={settings.data.root}: no such folder")
-    store = Store(Path(settings.store.dir), say)
-    planned = plan.plan(settings, plan.known_facts(settings, store.recall))
-    text = table.table(planned, settings)
-    say(text)
-    (folder / "plan.txt").write_text(text)
-    from thaw import report
-
-    report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
+    keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
+    store = tend.open_store(settings, say)
+    planned = show_plan(settings, folder, store)
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
@@ -209,35 +208,76 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         return track.open_tracker(folder, settings.wandb, track.Identity(**identity), say)
 
     try:
-        job = set_up(settings, folder)
+        job = set_up(settings, folder, store)
     except BaseException as error:
         opened(folder.name).finish({}, getattr(error, "code", 1))
         raise
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
-    done = store.recall(f"finished_{job.identity}")
-    if done and sweep is None and not settings.fresh and (Path(done["folder"]) / "result.json").exists():
-        say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
-        return json.loads((Path(done["folder"]) / "result.json").read_text())
+    if sweep is None and not settings.fresh and (done := finished(job)):
+        return done
+    begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
     tracker = opened(job.identity)
     try:
         result = run(job, tracker.log)
-        result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
     except BaseException as error:
         tracker.finish({}, getattr(error, "code", 1))
         raise
+    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
     (folder / "result.json").write_text(json.dumps(result, indent=1))
-    for file in sorted(folder.glob("find_*.json")):
-        report.find_png(json.loads(file.read_text()), file.with_suffix(".png"))
-    rates = {f.stem: settings.lr_factor * json.loads(f.read_text())["taken"] for f in folder.glob("find_*.json")}
+    leave_report(job, result, tracker)
+    summary(result, folder, sweep is None)
+    say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
+    return result
+
+
+def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
+    """Plan with what is known before anything is loaded; print it, write it, draw it."""
+    planned = plan.plan(settings, plan.known_facts(settings, store.recall))
+    text = table.table(planned, settings)
+    say(text)
+    (folder / "plan.txt").write_text(text)
+    from thaw import report
+
+    report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
+    return planned
+
+
+def finished(job) -> dict | None:
+    """The result of a run that depends on the same things, where one is finished; says so."""
+    done = job.store.recall(f"finished_{job.identity}")
+    if not done or not (file := Path(done["folder"]) / "result.json").exists():
+        return None
+    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(file.parent)}; fresh=true trains anew")
+    return json.loads(file.read_text())
+
+
+def begin_work(job, about: dict) -> None:
+    """Write what the run depends on into run.json; say what parts it from the work that lies there for its command."""
+    typed = sorted(o for o in about["overrides"] if not o.startswith(UNRELATED))
+    name = f"work_{plan.digest(typed)}"
+    before = job.store.recall(name)
+    if before and (why := keys.changed(before, job.parts)):
+        say(f"not resuming: {why}; what does not depend on it comes from the store")
+    job.store.remember(name, job.parts)
+    (job.folder / "run.json").write_text(json.dumps(about | {"parts": job.parts}, indent=1))
+
+
+def leave_report(job, result: dict, tracker) -> None:
+    """The pictures and tables of a finished run, in its folder and on the dashboard."""
+    from thaw import report
+
+    settings, folder = job.settings, job.folder
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
+    for name, curve in found.items():
+        report.find_png(curve, folder / f"{name}.png")
+    rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
     report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
     report.run_report(folder, job.picture)
     tracker.configure({key: result[key] for key in COLUMNS})
     show(tracker, report, folder, job.picture)
     tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
-    summary(result, folder, sweep is None)
-    return result
 
 
 def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:
@@ -350,6 +390,27 @@ def commit() -> str | None:
         ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
     )
     return done.stdout.strip() or None
+
+
+def chain(error: BaseException | None):
+    """An error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def as_refusal(error: Exception, folder: Path) -> UserError:
+    """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
+    if isinstance(error, UserError):
+        return error
+    if is_machine(error):
+        return machine_error(error, folder)
+    try:
+        with (folder / "train.log").open("a") as log:
+            log.write(traceback.format_exc())
+    except OSError:
+        return internal(error)
+    return internal(error, folder / "train.log")
 
 
 def internal(error: Exception, log: Path | None = None) -> UserError:

@@ -73,6 +73,7 @@ PURE = [
     "table",
     "settings",
     "store",
+    "tend",
     "signals",
     "keys",
     "stop",
@@ -123,7 +124,7 @@ def test_models_are_made_by_model_only():
 LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
-    {"job", "snapshot"},
+    {"job", "snapshot", "tend"},
     {"cycles"},
     {"fit"},
     {"run"},

@@ -55,7 +55,7 @@ def test_a_cycle_has_the_key_before_it_in_its_own(compose):
     settings = compose()
     full = plan.plan(settings, FACTS).phases[-1]
     one, other = (keys.cycle_parts(settings, full, 1, 0.01, 32, b, "data", COMPUTED) for b in ("a", "b"))
-    assert keys.first_difference(one, other) == "before: a, b"
+    assert keys.first_difference(one, other) == ("before", "a", "b")
 
 
 def test_code_means_the_same_without_comments_and_docstrings():
@@ -74,5 +74,5 @@ def test_the_code_of_a_kind_is_that_of_modules_that_are_there(kind):
 def test_the_first_difference_is_named_by_its_path():
     assert keys.first_difference({"a": 1}, {"a": 1}) is None
     a, b = {"t": {"o": {"m": 0.9, "n": 1}}}, {"t": {"o": {"m": 0.95, "n": 1}}}
-    assert keys.first_difference(a, b) == "t.o.m: 0.9, 0.95"
-    assert keys.first_difference({}, {"x": 1}) == "x: None, 1"
+    assert keys.first_difference(a, b) == ("t.o.m", 0.9, 0.95)
+    assert keys.first_difference({}, {"x": 1}) == ("x", None, 1)

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from thaw import run, signals, snapshot
+from thaw import run, signals, snapshot, tend
 from thaw.job import set_up
 
 SMALL = (
@@ -27,7 +27,7 @@ def carry_out(settings, folder):
         with (folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    return run.run(set_up(settings, folder), log)
+    return run.run(set_up(settings, folder, tend.open_store(settings, print)), log)
 
 
 def bits(folder):

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import signal
-import socket
 import time
 
 import pytest
@@ -16,6 +15,10 @@ from thaw.store import Store, key_of
 PARTS = {"what": "a test", "n": 3}
 
 
+def place(root):
+    return Store(root).place("kind", PARTS)
+
+
 def build(folder):
     (folder / "a.bin").write_bytes(b"a" * 1000)
     (folder / "b.json").write_text("{}")
@@ -23,12 +26,13 @@ def build(folder):
 
 def test_made_once_found_after(tmp_path):
     store, calls = Store(tmp_path), []
-    path = store.make("kind", PARTS, lambda f: calls.append(f) or build(f))
-    assert path == tmp_path / "kind" / key_of(PARTS)
-    assert Store(tmp_path).make("kind", PARTS, lambda f: calls.append(f)) == path
+    path, was_there = store.make("kind", PARTS, lambda f: calls.append(f) or build(f))
+    assert not was_there
+    assert path == store.place("kind", PARTS)
+    assert Store(tmp_path).make("kind", PARTS, lambda f: calls.append(f)) == (path, True)
     assert len(calls) == 1
     done = json.loads((path / "DONE.json").read_text())
-    assert done["parts"] == PARTS and done["files"]["a.bin"]["bytes"] == 1000
+    assert done["parts"] == PARTS | {"code": {}} and done["files"]["a.bin"]["bytes"] == 1000
     assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "a.bin", "b.json"]
 
 
@@ -66,7 +70,7 @@ def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
             Store(tmp_path).make("kind", PARTS, build)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        path = Store(tmp_path).find("kind", key_of(PARTS))
+        path = Store(tmp_path).find(place(tmp_path))
         if path is not None:
             assert (path / "a.bin").read_bytes() == b"a" * 1000
         if os.WIFEXITED(status):
@@ -77,7 +81,7 @@ def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "no done"])
 def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
-    path = Store(tmp_path).make("kind", PARTS, build)
+    path, _ = Store(tmp_path).make("kind", PARTS, build)
     file = path / "a.bin"
     if damage == "flip":
         file.write_bytes(b"a" * 999 + b"b")
@@ -89,9 +93,9 @@ def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
         (path / "DONE.json").write_text("{")
     said = []
     store = Store(tmp_path, said.append)
-    assert store.find("kind", key_of(PARTS)) is None
+    assert store.find(place(tmp_path)) is None
     assert len(said) == 1 and "damaged" in said[0]
-    again = store.make("kind", PARTS, build)
+    again, _ = store.make("kind", PARTS, build)
     assert (again / "a.bin").read_bytes() == b"a" * 1000
     assert len(list((tmp_path / "kind").glob("*.bad.*"))) == 1
 
@@ -102,12 +106,12 @@ def test_of_two_builders_the_second_drops_its_own(tmp_path):
     def other_wins(folder):
         build(folder)
         Store(tmp_path / "other").make("kind", PARTS, build)
-        os.rename(tmp_path / "other" / "kind" / key_of(PARTS), tmp_path / "kind" / key_of(PARTS))
-        (tmp_path / "kind" / key_of(PARTS) / "mark").touch()
+        os.rename(place(tmp_path / "other"), place(tmp_path))
+        (place(tmp_path) / "mark").touch()
 
-    path = store.make("kind", PARTS, other_wins)
+    path, _ = store.make("kind", PARTS, other_wins)
     assert (path / "mark").exists()
-    assert [p.name for p in (tmp_path / "kind").iterdir()] == [key_of(PARTS)]
+    assert [p.name for p in (tmp_path / "kind").iterdir()] == [place(tmp_path).name]
 
 
 def test_the_order_on_disk_is_files_done_rename_directory(tmp_path, monkeypatch):
@@ -131,13 +135,31 @@ def test_a_disk_that_takes_nothing_is_one_line(tmp_path, monkeypatch, number, wo
     assert list((tmp_path / "kind").iterdir()) == []
 
 
-def test_like_finds_what_shares_the_parts(tmp_path):
+def test_shards_are_those_of_one_key(tmp_path):
     store = Store(tmp_path)
-    a = store.make("kind", {"size": 1, "rows": [1]}, build)
-    b = store.make("kind", {"size": 1, "rows": [2]}, build)
-    store.make("kind", {"size": 2, "rows": [1]}, build)
-    assert store.like("kind", {"size": 1}) == sorted([a, b])
-    assert store.like("nothing", {"size": 1}) == []
+    a, _ = store.make("kind", {"size": 1}, build, rows=[1])
+    b, _ = store.make("kind", {"size": 1}, build, rows=[2])
+    store.make("kind", {"size": 2}, build, rows=[1])
+    assert store.shards("kind", {"size": 1}) == sorted([a, b])
+    assert store.shards("nothing", {"size": 1}) == []
+    assert json.loads((a / "DONE.json").read_text())["parts"] == {"size": 1, "code": {}, "rows": [1]}
+    (b / "a.bin").write_bytes(b"")
+    assert Store(tmp_path).shards("kind", {"size": 1}) == [a]
+
+
+def test_the_code_is_in_the_key_of_its_kind(tmp_path):
+    one, other, ignoring = (Store(tmp_path, code=lambda kind, c=c: c) for c in ({"a.py": "1"}, {"a.py": "2"}, {}))
+    one.make("kind", PARTS, build)
+    assert one.find(one.place("kind", PARTS)) and not other.find(other.place("kind", PARTS))
+    assert not ignoring.find(ignoring.place("kind", PARTS))
+
+
+def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
+    path, _ = Store(tmp_path).make("kind", PARTS, build)
+    again, was_there = Store(tmp_path, anew=("kind",)).make("kind", PARTS, lambda f: (f / "new").touch())
+    assert again == path and not was_there
+    assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "new"]
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
@@ -175,7 +197,7 @@ def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wai
                 time.sleep(0.02)
                 build(folder)
 
-            path = Store(tmp_path, wait_s=wait_s).make("kind", {"turn": turn}, slow)
+            path, _ = Store(tmp_path, wait_s=wait_s).make("kind", {"turn": turn}, slow)
             assert (path / "a.bin").read_bytes() == b"a" * 1000
 
         assert children(4, work) == [0] * 4
@@ -186,12 +208,12 @@ def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wai
 
 def test_a_dead_holder_is_not_waited_for(tmp_path):
     (tmp_path / "kind").mkdir()
-    lock = tmp_path / "kind" / f"{key_of(PARTS)}.lock"
+    lock = tmp_path / "kind" / f"{place(tmp_path).name}.lock"
     child = os.fork()
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    lock.write_text(f"{socket.gethostname()} {child}")
+    lock.write_text(f"{store_.machine()} {child}")
     said = []
     Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
     assert said == [] and not lock.exists()
@@ -199,7 +221,7 @@ def test_a_dead_holder_is_not_waited_for(tmp_path):
 
 def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
     (tmp_path / "kind").mkdir()
-    lock = tmp_path / "kind" / f"{key_of(PARTS)}.lock"
+    lock = tmp_path / "kind" / f"{place(tmp_path).name}.lock"
     lock.write_text("elsewhere 1")
     os.utime(lock, (2e9, 2e9))  # in the future by this clock: clocks are not compared
     monkeypatch.setattr(store_, "STALE_SECONDS", 0.3)
@@ -218,4 +240,4 @@ def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
         return whole(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", refuses)
-    assert Store(tmp_path, wait_s=60).make("kind", PARTS, build).is_dir()
+    assert Store(tmp_path, wait_s=60).make("kind", PARTS, build)[0].is_dir()

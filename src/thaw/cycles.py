@@ -1,21 +1,19 @@
 """The unit of work: one cycle of a fit, from the store or trained, gone on with where a killed process left it."""
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from thaw import loop, model, schedules, signals, snapshot
 from thaw.job import Job, Validation, train_batches, validate
 from thaw.model import Group, thaw
 from thaw.plan import Phase
-from thaw.store import key_of
 
 STATE = "optimizer."  # before the names of an optimizer's tensors
 NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
@@ -75,6 +73,7 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     before this one (None: it is the first).
     """
     job, trained = fit.job, []
+    underway = job.store.root / "underway" / job.store.key("cycles", parts)
 
     def build(folder: Path) -> None:
         if before is not None and job.holds != before.key:
@@ -82,15 +81,15 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
         elif before is None and start is not None and job.holds != start.key:
             model.load(job.network.model, start.weights(), "the store", head=True)
         job.holds = ""  # until the cycle ends it holds what has no name
-        trained.append(train_cycle(fit, cycle, job.store.root / "underway" / key_of(parts)))
+        trained.append(train_cycle(fit, cycle, underway))
         losses, epochs, validation = trained[0]
-        save_file(weights_of(fit), folder / "weights.safetensors")
-        save_file(momentum_of(fit), folder / "momentum.safetensors")
-        save_file({"logits": validation.logits.contiguous()}, folder / "logits.safetensors")
+        (folder / "weights.safetensors").write_bytes(save(weights_of(fit)))
+        (folder / "momentum.safetensors").write_bytes(save(momentum_of(fit)))
+        (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
         (folder / "record.json").write_text(json.dumps({"losses": losses, "epochs": epochs}))
 
-    path = job.store.make("cycles", parts, build)
-    snapshot.remove(job.store.root / "underway" / path.name)
+    path, _ = job.store.make("cycles", parts, build)
+    snapshot.remove(underway)
     if trained:
         job.holds = path.name
         return Ended(path.name, path, *trained[0]), False
@@ -127,7 +126,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
             if due or (step.step + 1) % job.settings.log_every == 0 or time.monotonic() - shown > 0.5:
                 settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
                 shown = time.monotonic()
-            if due and math.isfinite(figures["sum"]):
+            if due and int(step.first_bad) < 0:
                 figures["seconds"] += time.perf_counter() - began
                 began = time.perf_counter()
                 state = {"losses": losses, "epochs": epochs, "figures": figures}

@@ -12,6 +12,9 @@ from thaw.errors import UserError
 from thaw.settings import Settings, whole_or_auto
 
 
+ONE_PIXEL_LEFT = 16
+
+
 @dataclass(frozen=True)
 class Device:
     """A torch device and the rules that go with it."""
@@ -20,9 +23,11 @@ class Device:
     dtype: torch.dtype  # what the body is computed in: float32, or bfloat16 under autocast
     threads: int
 
-    def autocast(self):
-        """The context in which the body runs; its weights stay float32."""
-        if self.dtype == torch.float32:
+    def autocast(self, size: int):
+        """The context in which the body runs on pictures of `size` pixels; its weights stay float32."""
+        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote (torch
+        # 2.11 to 2.12, AVX-512: not finite, different each time), and one pixel is what is left of 16 after four halvings.
+        if self.dtype == torch.float32 or (self.device.type == "cpu" and size <= ONE_PIXEL_LEFT):
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from thaw import keys
+from thaw import keys, signals
 from thaw.data.augment import view
 from thaw.data.pixels import Pixels
 from thaw.model import Network, frozen_weights
 from thaw.store import Store
 
+SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
 BUILD_BATCH = 64  # always full: what is missing is padded, so that a picture's row does not depend on its neighbours
 
 
@@ -52,29 +53,35 @@ def activations(
         "device": network.device.device.type,
         "threads": network.device.threads,
         "versions": keys.versions(),
-        "code": keys.code_of("activations"),
     }
     kept = shards(store, parts)
     missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())
+    parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
+    for number, part in enumerate(parts_of, 1):
+        text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
+
+        def build(folder: Path, part=part, text=text) -> None:
+            computed = compute(network, pixels, part, size, crop_pct, bar, text)
+            (folder / "features.safetensors").write_bytes(save({"features": computed}))
+            (folder / "rows.json").write_text(json.dumps([hashes[row] for row in part]))
+
+        store.make("activations", parts, build, rows=[hashes[row] for row in part])
     if missing:
-        computed = compute(network, pixels, missing, size, crop_pct, bar)
-
-        def build(folder: Path) -> None:
-            save_file({"features": computed}, folder / "features.safetensors")
-            (folder / "rows.json").write_text(json.dumps([hashes[row] for row in missing]))
-
-        store.make("activations", {**parts, "rows": [hashes[row] for row in missing]}, build)
         kept = shards(store, parts)
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device)
 
 
 @torch.inference_mode()
-def compute(network: Network, pixels: Pixels, rows: list[int], size: int, crop_pct: float, bar) -> torch.Tensor:
-    """Activations of the rows, on the CPU, in padded batches of a fixed size."""
+def compute(
+    network: Network, pixels: Pixels, rows: list[int], size: int, crop_pct: float, bar: Callable, text: str
+) -> torch.Tensor:
+    """Activations of the rows, on the CPU, in padded batches of a fixed size. Errors: a signal that asks to stop."""
     network.eval()
     see = view(size, crop_pct)
     out = []
-    for start in bar(range(0, len(rows), BUILD_BATCH), -(-len(rows) // BUILD_BATCH), "activations"):
+    for start in bar(range(0, len(rows), BUILD_BATCH), -(-len(rows) // BUILD_BATCH), text):
+        if number := signals.pending():
+            signals.leave(number, "while activations were computed")
         part = rows[start : start + BUILD_BATCH]
         batch = np.zeros((BUILD_BATCH, size, size, 3), np.uint8)
         batch[: len(part)] = [see(pixels[row]) for row in part]
@@ -85,7 +92,7 @@ def compute(network: Network, pixels: Pixels, rows: list[int], size: int, crop_p
 def shards(store: Store, parts: dict) -> dict[str, torch.Tensor]:
     """The rows of all shards made as `parts` say, by content hash."""
     out = {}
-    for path in store.like("activations", parts):
+    for path in store.shards("activations", parts):
         features = load_file(path / "features.safetensors")["features"]
         out.update(zip(json.loads((path / "rows.json").read_text()), features, strict=True))
     return out

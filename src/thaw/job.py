@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -132,20 +133,25 @@ class Job:
         ]
         return key_of({"rows": rows, "classes": len(table.classes), "size": self.plan.size})
 
+    @cached_property
+    def parts(self) -> dict:
+        """What the whole run depends on, as plain values."""
+        table = self.source.table
+        test = self.source.rows(source.TEST)
+        data = {
+            "train": len(self.train_rows),
+            "valid": len(self.valid_rows),
+            "test": len(test),
+            "classes": table.classes,
+            "key": self.data_key,
+            "test_key": key_of({"rows": [(table.hashes[row], int(table.labels[row])) for row in test]}),
+        }
+        return json.loads(json.dumps(keys.run_parts(self.settings, self.plan, self.made, data, self.computed)))
+
     @property
     def identity(self) -> str:
-        """What the whole run depends on: two runs of one identity have the same result."""
-        s = self.settings
-        parts = {
-            "phases": [[asdict(phase), keys.training(s, phase)] for phase in self.plan.phases],
-            "find": asdict(s.find),
-            "lr_factor": s.lr_factor,
-            "made": self.made,
-            "data": self.data_key,
-            "computed": self.computed,
-            "code": keys.code_of("find"),
-        }
-        return key_of(parts)
+        """Two runs of one identity have the same result."""
+        return key_of(self.parts)
 
     @property
     def computed(self) -> dict:
@@ -161,11 +167,9 @@ class Job:
         return chosen
 
 
-def set_up(settings: Settings, folder: Path) -> Job:
+def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     """Device, pictures and network, and the plan with all its facts known."""
     device = device_.choose(settings)
-    anew = ("cycles", "finds") if settings.fresh else ()
-    store = Store(Path(settings.store.dir), progress.say, settings.store.wait_s, anew)
     side_known = settings.size or settings.backbone.facts.native_size
     pictures = source.load(
         settings.data, round((side_known or 224) / settings.data.crop_pct), store.root / "scan", True

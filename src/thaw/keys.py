@@ -2,13 +2,14 @@
 
 import ast
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import shorten
 
-from thaw.plan import Phase
+from thaw.plan import Phase, Plan
 from thaw.settings import Settings
 
 HERE = Path(__file__).parent
@@ -18,16 +19,22 @@ LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless
 DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py", "device.py")
 FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
-CODE = {"pixels": DATA, "activations": FEATURES, "find": (*CYCLE, "find.py"), "cycle": CYCLE}
+CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
+ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
 
 @cache
-def code_of(kind: str) -> str:
-    """Hash of the syntax trees of a kind's modules, without comments and docstrings; read once in a process."""
-    digest = hashlib.sha256()
-    for name in CODE[kind]:
-        digest.update(meaning((HERE / name).read_text()).encode())
-    return digest.hexdigest()[:16]
+def code_of(kind: str) -> dict[str, str]:
+    """Of each module that makes a kind, the hash of its syntax tree without comments and docstrings.
+
+    Read once in a process: what runs is what was there when it started.
+    """
+    return {name: hashlib.sha256(meaning((HERE / name).read_text()).encode()).hexdigest()[:16] for name in CODE[kind]}
+
+
+def code_checked(check: str) -> Callable[[str], Mapping[str, str]]:
+    """`code_of`, or for `store.code=ignore` what says nothing of the code."""
+    return code_of if check == "check" else lambda kind: {}
 
 
 def meaning(source: str) -> str:
@@ -80,7 +87,6 @@ def find_parts(settings: Settings, phase: Phase, steps: int, before: str, data: 
         "before": before,
         "data": data,
         "computed": computed,
-        "code": code_of("find"),
         "training": training(settings, phase),
         "epoch": asdict(phase.epochs[0]),
         "test": [f.min_lr, f.max_lr, steps, f.smooth, f.diverge],
@@ -100,7 +106,6 @@ def cycle_parts(
         "before": before,
         "data": data,
         "computed": computed,
-        "code": code_of("cycle"),
         "training": training(settings, phase),
         "lr": lr,
         "schedule": schedule,
@@ -115,14 +120,51 @@ def epochs_text(epochs: Sequence) -> list[list]:
     return [[epoch.size, epoch.batch, epoch.steps] for epoch in epochs]
 
 
-def first_difference(a: dict, b: dict, path: str = "") -> str | None:
-    """The first part in which two keys differ, as `training.optimizer.momentum: 0.9, 0.95`, or None."""
+def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
+    """What a whole run depends on: two runs of the same parts have the same result."""
+    return {
+        "phases": list(phase.name for phase in plan.phases),
+        **{phase.name: asdict(phase) | {"training": training(settings, phase)} for phase in plan.phases},
+        "find": asdict(settings.find),
+        "lr_factor": settings.lr_factor,
+        "data": data,
+        "made": made,
+        "computed": computed,
+        "code": dict(code_checked(settings.store.code)(ALL_CODE)),
+    }
+
+
+def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, object, object] | None:
+    """The first part in which two keys differ, by its path (training.optimizer.momentum), with both values, or None."""
     for name in [*a, *(name for name in b if name not in a)]:
         x, y = a.get(name), b.get(name)
         here = f"{path}.{name}" if path else name
-        if isinstance(x, dict) and isinstance(y, dict):
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
             if found := first_difference(x, y, here):
                 return found
         elif x != y:
-            return f"{here}: {x}, {y}"
+            return here, x, y
     return None
+
+
+def changed(before: Mapping, now: Mapping) -> str | None:
+    """What parts a run from the work that lies there for the same command, in words; None: nothing does."""
+    code = before.get("code", {}), now.get("code", {})
+    modules = sorted(name for name in {*code[0], *code[1]} if code[0].get(name) != code[1].get(name))
+    if code[0] and code[1] and modules:
+        return f"code changed ({', '.join(name.rpartition('/')[2] for name in modules)})"
+    if not (found := first_difference(before, now)):
+        return None
+    path, was, is_ = found
+    match path.split("."):
+        case ["data", "train" | "valid" | "test" as split]:
+            return f"the pictures changed ({was:,} to {split}, now {is_:,})"
+        case ["data", *_]:
+            return "the pictures or their labels changed"
+        case ["made"]:
+            return "the weights to start from changed"
+        case ["code", *_]:
+            return "store.code changed"
+        case ["computed", *rest]:
+            return f"{rest[-1]} changed ({was}, now {is_})"
+    return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"

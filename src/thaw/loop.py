@@ -18,12 +18,13 @@ from thaw.settings import Optimizer
 
 class Step(NamedTuple):
     """One optimizer step: its number in the phase, the mean loss of its batch (on the device), pictures, seconds spent
-    waiting for the batch."""
+    waiting for the batch, and (on the device) the first step so far that was not finite, -1 where none was."""
 
     step: int
     loss: Tensor
     images: int
     wait: float
+    first_bad: Tensor
 
 
 def make_optimizer(network: Network, groups: Sequence[Group], optimizer: Optimizer) -> torch.optim.Optimizer:
@@ -97,7 +98,7 @@ def train(
         optimizer.found_inf = bad.float()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        yield Step(step, value.detach(), len(y), wait)
+        yield Step(step, value.detach(), len(y), wait, first_bad)
         if (step + 1) % check_every == 0:
             refuse(first_bad, seed, lr, rate)
         waited = time.perf_counter()

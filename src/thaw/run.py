@@ -44,6 +44,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
         "key": kept.end.key,
+        "store/code": settings.store.code,
         **columns(job),
     }
     export(job, kept)

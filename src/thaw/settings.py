@@ -6,6 +6,7 @@ that all choices of a group share one schema.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -120,6 +121,8 @@ class Find:
 @dataclass
 class Store:
     dir: str
+    max_size: Optional[str]
+    code: str
     wait_s: float
     snapshot_s: float
 
@@ -177,11 +180,14 @@ CHOICES = {
     "optimizer.name": ("sgd", "adamw"),
     "loss.balance": ("none", "weights", "sampler"),
     "find.rule": ("edge", "valley"),
+    "store.code": ("check", "ignore"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
     "bn": ("train", "eval"),
     "precision": ("auto", "float32", "bfloat16"),
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
+
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 # key: (lowest, highest, is the lowest itself allowed)
 RANGES = {
@@ -262,6 +268,15 @@ def whole_or_auto(value, key: str, lowest: int) -> int | None:
     return value
 
 
+def size_in_bytes(value, key: str) -> float:
+    """Bytes of 20GB, 500M or 1e9. Errors: anything else, exit 2."""
+    found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)B?", str(value).strip(), re.IGNORECASE)
+    try:
+        return float(found[1]) * UNITS[found[2].upper()]
+    except (TypeError, ValueError):
+        raise UserError(2, f"{key}={value}: must be a size such as 20GB or 500MB") from None
+
+
 def check(settings: Settings) -> None:
     """Refuse values that cannot be meant, each with its key and what is allowed. Errors: exit 2."""
     for key, choices in CHOICES.items():
@@ -295,6 +310,8 @@ def check(settings: Settings) -> None:
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
+    if settings.store.max_size is not None:
+        size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
 
 

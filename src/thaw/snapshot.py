@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from thaw.store import machine_error, sync_directory
+from thaw.store import machine_error, me, sync_directory
 
 NAMES = ("snapshot", "previous")
 
@@ -24,7 +24,7 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
     text = json.dumps(state).encode()
     body = len(text).to_bytes(8, "big") + text + save({name: tensor.contiguous() for name, tensor in tensors.items()})
     newest, previous = (folder / name for name in NAMES)
-    temporary = folder / f"snapshot.tmp.{os.getpid()}"
+    temporary = folder / f"snapshot.tmp.{me('.')}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -35,6 +35,8 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
             os.replace(newest, previous)
         os.replace(temporary, newest)
         sync_directory(folder)
+    except FileNotFoundError:
+        pass  # another process made the cycle meanwhile and removed the folder
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise machine_error(error, newest) from error
@@ -53,8 +55,8 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]] | None:
 
 
 def remove(folder: Path) -> None:
-    """Forget the work under way: it is done."""
-    for file in (*folder.glob("snapshot*"), *folder.glob("previous")):
-        file.unlink(missing_ok=True)
+    """Forget the work under way: it is done. What another process is writing there stays."""
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()

@@ -3,6 +3,7 @@
 `DIR/<kind>/<key>/` holds files and, written last, DONE.json with their sizes and SHA-256 and the parts of the key. An
 artifact is built in a private temporary directory and published by one rename, so that a builder killed at any point
 leaves nothing that a reader can see, and two builders of the same thing need no lock: the second drops its own.
+Of what grows with the pictures `<key>/` holds immutable shards, each such a directory.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from thaw import signals
@@ -25,6 +27,7 @@ FORMAT = 1
 TOUCH_SECONDS = 5.0
 STALE_SECONDS = 30.0  # a lock that nobody touched for so long is nobody's
 POLL_SECONDS = 0.2
+USE_SECONDS = 600.0  # what a process uses is marked so often; thaw.prune spares what was marked within the hour
 
 
 def key_of(parts: Mapping) -> str:
@@ -38,36 +41,57 @@ def sha256_of(path: Path) -> str:
 
 
 class Store:
-    """Artifacts below one directory, which may be shared between processes and machines."""
+    """Artifacts below one directory, which may be shared between processes and machines.
+
+    `code(kind)` is the part of every key that says which code makes a kind; `anew` are kinds that are made again though
+    they are there.
+    """
 
     def __init__(
-        self, root: Path, warn: Callable[[str], None] = lambda line: None, wait_s: float = 0.0, anew: tuple = ()
+        self,
+        root: Path,
+        warn: Callable[[str], None] = lambda line: None,
+        wait_s: float = 0.0,
+        anew: tuple = (),
+        code: Callable[[str], Mapping] = lambda kind: {},
     ):
         self.root = root
         self.warn = warn
         self.wait_s = wait_s
-        self.anew = anew  # kinds that are made again though they are there
+        self.anew = anew
+        self.code = code
         self.verified: set[Path] = set()
+        self.used: set[Path] = set()
+        self.added = 0  # bytes that this process published
 
-    def find(self, kind: str, key: str) -> Path | None:
+    def key(self, kind: str, parts: Mapping) -> str:
+        return key_of({**parts, "code": self.code(kind)})
+
+    def place(self, kind: str, parts: Mapping, rows: Sequence | None = None) -> Path:
+        """Where the artifact of a kind made from `parts` lies, or of it the shard that holds `rows`."""
+        path = self.root / kind / self.key(kind, parts)
+        return path if rows is None else path / key_of({"rows": rows})
+
+    def find(self, path: Path) -> Path | None:
         """The directory of an artifact that is there and whole, else None.
 
         Sizes are compared always, contents when this process first opens it; what is damaged is moved aside with a
-        line of warning.
+        line of warning. Errors: it cannot be read, exit 5.
         """
-        path = self.root / kind / key
         try:
             done = json.loads((path / DONE).read_text())
+            for name, entry in done["files"].items():
+                file = path / name
+                if not file.is_file() or file.stat().st_size != entry["bytes"]:
+                    return self.move_aside(path, f"{name} is missing or cut short")
+                if path not in self.verified and sha256_of(file) != entry["sha256"]:
+                    return self.move_aside(path, f"{name} is not what was written")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise machine_error(error, path, "read") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             return self.move_aside(path, f"{DONE} cannot be read ({error})")
-        for name, entry in done["files"].items():
-            file = path / name
-            if not file.is_file() or file.stat().st_size != entry["bytes"]:
-                return self.move_aside(path, f"{name} is missing or cut short")
-            if path not in self.verified and sha256_of(file) != entry["sha256"]:
-                return self.move_aside(path, f"{name} is not what was written")
         self.verified.add(path)
         return path
 
@@ -75,58 +99,74 @@ class Store:
         for n in range(1000):
             aside = path.with_name(f"{path.name}.bad.{n}")
             if not aside.exists():
-                path.rename(aside)
+                with contextlib.suppress(FileNotFoundError):  # another process did it, or pruned it
+                    path.rename(aside)
+                    self.warn(f"store: {self.short(path)} is damaged ({why}); made again")
                 break
-        self.warn(f"store: {path.parent.name}/{path.name[:8]} is damaged ({why}); made again")
 
-    def make(self, kind: str, parts: Mapping, build: Callable[[Path], None]) -> Path:
-        """The directory of the artifact made from `parts`: the one that is there, or a new one filled by `build`.
+    def short(self, path: Path) -> str:
+        """activations/1a2b3c4d of a path."""
+        kind, key, *_ = path.relative_to(self.root).parts
+        return f"{kind}/{key[:8]}"
 
-        Where another process is making it, wait for that up to `wait_s`, then make a private copy: correctness never
-        depends on the lock, only double work does. Errors: no room, a read-only disk, exit 5.
+    def make(
+        self, kind: str, parts: Mapping, build: Callable[[Path], None], rows: Sequence | None = None
+    ) -> tuple[Path, bool]:
+        """The directory of the artifact made from `parts`, and whether it was there or `build` had to fill it.
+
+        With `rows`, of the shard of it that holds them. Where another process is making it, wait for that up to
+        `wait_s`, then make a private copy: correctness never depends on the lock, only double work does. Errors: no
+        room, a read-only disk, exit 5.
         """
-        key = key_of(parts)
-        path = self.root / kind / key
-        found = self.find(kind, key) if kind not in self.anew else None
-        if found is None:
+        path = self.place(kind, parts, rows)
+        anew = kind in self.anew
+        was_there = not anew and self.find(path) is not None
+        if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with claim(path, self.wait_s, self.warn):
-                    found = self.find(kind, key) if kind not in self.anew else None
-                    if found is None:
-                        self.build(path, parts, build)
+                with claim(path, self.short(path), self.wait_s, self.warn) as lock, marked(lock, self.used):
+                    was_there = not anew and self.find(path) is not None
+                    if not was_there:
+                        about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
+                        self.build(path, about, build, replace=anew)
             except OSError as error:
+                if not is_machine(error):
+                    raise
                 raise machine_error(error, path) from error
         self.verified.add(path)
-        with contextlib.suppress(OSError):  # the oldest use is pruned first
-            os.utime(path / DONE)
-        return path
+        self.use(path)
+        return path, was_there
 
-    def build(self, path: Path, parts: Mapping, build: Callable[[Path], None]) -> None:
-        """Fill a private temporary directory and publish it as `path`."""
-        temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
+    def build(self, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
+        """Fill a private temporary directory and publish it as `path`, in the place of one that is there if asked."""
+        temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             build(temporary)
-            publish(temporary, path, parts)
+            if replace:
+                discard(path)
+            self.added += publish(temporary, path, parts)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def like(self, kind: str, parts: Mapping) -> list[Path]:
-        """The artifacts of a kind whose key holds all of `parts`, whatever else it holds."""
-        out = []
-        for done in sorted((self.root / kind).glob(f"*/{DONE}")):
-            if "." not in done.parent.name:  # neither being built nor moved aside
-                made = json.loads(done.read_text())["parts"]
-                if {name: made.get(name) for name in parts} == parts and (path := self.find(kind, done.parent.name)):
-                    out.append(path)
-        return out
+    def use(self, path: Path) -> None:
+        """Mark an artifact as used now: what was not used for longest is pruned first."""
+        self.used.add(path)
+        mark(path)
+
+    def shards(self, kind: str, parts: Mapping) -> list[Path]:
+        """The shards of the artifact made from `parts` that are there and whole."""
+        found = [self.find(done.parent) for done in sorted(self.place(kind, parts).glob(f"*/{DONE}")) if whole(done)]
+        paths = [path for path in found if path is not None]
+        for path in paths:
+            self.use(path)
+        return paths
 
     def remember(self, name: str, facts: Mapping) -> None:
         """Keep small facts under a name, the last ones win. They only ever inform; nothing correct depends on them."""
         path = self.root / "facts" / f"{name}.json"
-        temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+        temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(facts))
@@ -142,12 +182,37 @@ class Store:
             return {}
 
 
-@contextlib.contextmanager
-def claim(path: Path, wait_s: float, say: Callable[[str], None]):
-    """Hold `path`.lock, or go on without it: after `wait_s`, or where locks cannot be made.
+@cache
+def machine() -> str:
+    """Where a process number means something: the host, and which start and which container of it."""
+    marks = []
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        with contextlib.suppress(OSError):
+            marks.append(read())
+    return socket.gethostname() + (f"-{hashlib.sha256(''.join(marks).encode()).hexdigest()[:6]}" if marks else "")
 
-    Ends early when the artifact appears. A holder touches its lock every few seconds; whether it still does is judged
-    by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
+
+def me(between: str) -> str:
+    """This process, among those of all machines."""
+    return f"{machine()}{between}{os.getpid()}"
+
+
+def mark(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(path / DONE)
+
+
+def whole(done: Path) -> bool:
+    """Whether a DONE.json is that of an artifact, neither being built nor moved aside."""
+    return "." not in done.parent.name
+
+
+@contextlib.contextmanager
+def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
+    """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
+
+    Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
+    is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
@@ -155,7 +220,7 @@ def claim(path: Path, wait_s: float, say: Callable[[str], None]):
     while not (path / DONE).exists():
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
+            os.write(descriptor, me(" ").encode())
             os.close(descriptor)
             held = True
             break
@@ -176,32 +241,45 @@ def claim(path: Path, wait_s: float, say: Callable[[str], None]):
         if now - started >= wait_s:
             break
         if not said:
-            say(f"waiting for {path.parent.name}/{path.name[:8]}, which {holder.replace(' ', ':')} is making")
+            say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
             said = True
         if number := signals.pending():
             signals.leave(number, "while waiting for another job")
         time.sleep(POLL_SECONDS)
-    stop = threading.Event()
-    if held:
-        threading.Thread(target=keep_touching, args=(lock, stop), daemon=True).start()
     try:
-        yield
+        yield lock if held else None
     finally:
-        stop.set()
         if held:
             lock.unlink(missing_ok=True)
 
 
-def keep_touching(lock: Path, stop: threading.Event) -> None:
-    while not stop.wait(TOUCH_SECONDS):
-        with contextlib.suppress(OSError):
-            os.utime(lock)
+@contextlib.contextmanager
+def marked(lock: Path | None, used: set[Path]):
+    """Keep touching the lock, so that others see that it is held, and what this process uses, so that it is spared."""
+    stop = threading.Event()
+
+    def touch() -> None:
+        since = time.monotonic()
+        while not stop.wait(TOUCH_SECONDS):
+            if lock is not None:
+                with contextlib.suppress(OSError):
+                    os.utime(lock)
+            if time.monotonic() - since > USE_SECONDS:
+                since = time.monotonic()
+                for path in list(used):
+                    mark(path)
+
+    threading.Thread(target=touch, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def dead(holder: str) -> bool:
     """Whether the lock is of a process of this machine that is no more."""
     host, _, pid = holder.partition(" ")
-    if host != socket.gethostname() or not pid.isdecimal():
+    if host != machine() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
@@ -212,8 +290,8 @@ def dead(holder: str) -> bool:
     return False
 
 
-def publish(temporary: Path, path: Path, parts: Mapping) -> None:
-    """Make a filled temporary directory the artifact at `path`, durably; keep the one that is there if another won."""
+def publish(temporary: Path, path: Path, parts: Mapping) -> int:
+    """Make a filled temporary directory the artifact at `path`, durably; the bytes added. Another may have won: 0."""
     files = {}
     for file in sorted(temporary.iterdir()):
         with file.open("rb") as opened:
@@ -230,7 +308,17 @@ def publish(temporary: Path, path: Path, parts: Mapping) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
+        return 0
     sync_directory(path.parent)
+    return sum(entry["bytes"] for entry in files.values())
+
+
+def discard(path: Path) -> None:
+    """Remove a directory so that nobody finds half of it."""
+    gone = path.with_name(f"{path.name}.gone.{me('.')}")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:
@@ -241,9 +329,22 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def machine_error(error: OSError, path: Path) -> UserError:
+MACHINE = ("EACCES EDQUOT EFBIG EIO EMFILE ENFILE ENODEV ENOLCK ENOMEM ENOSPC ENXIO EPERM EROFS ESTALE").split()
+
+
+def is_machine(error: BaseException) -> bool:
+    """Whether an error is the machine's (its disk, its permissions) and not ours."""
+    return isinstance(error, OSError) and errno.errorcode.get(error.errno) in MACHINE
+
+
+def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
     """An operating system's error as the line a person needs."""
+    path = Path(os.fsdecode(error.filename)) if error.filename else path
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free
-        return UserError(5, f"disk full writing {path} ({free / 1e6:.0f} MB free); make room, the same command goes on")
-    return UserError(5, f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}")
+        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
+        return UserError(
+            5,
+            f"disk full writing {path} ({free / 1e6:.0f} MB free); what is done is in the store: make room, then the "
+            "same command goes on",
+        )
+    return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")

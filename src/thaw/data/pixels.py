@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from thaw import keys
+from thaw import keys, signals
 from thaw.data.source import Source
 from thaw.store import Store
 
@@ -51,21 +51,22 @@ def pixels(source: Source, side: int, store: Store, bar: Callable[[Iterable, int
     """
     if source.table.hashes and not source.table.sizes.any():
         return Pixels([fit_side(source.picture(row), side) for row in range(len(source.table))])
-    parts = {
-        "side": side,
-        "versions": keys.versions(),
-        "code": keys.code_of("pixels"),
-    }
+    parts = {"side": side, "versions": keys.versions()}
+    hashes = source.table.hashes
     kept = shards(store, parts)
-    missing = {h: row for row, h in enumerate(source.table.hashes) if h not in kept}
-    rows = list(missing.values())
+    rows = list({h: row for row, h in enumerate(hashes) if h not in kept}.values())
     per_shard = max(1, SHARD_BYTES // (side * side * 4))
-    done = iter(bar(decoded(source, rows, side), len(rows), "decode"))
-    for start in range(0, len(rows), per_shard):
-        write_shard(store, parts, [(source.table.hashes[row], next(done)) for row in rows[start : start + per_shard]])
+    parts_of = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
+    for number, part in enumerate(parts_of, 1):
+        text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
+
+        def build(folder: Path, part=part, text=text) -> None:
+            write(folder, [hashes[row] for row in part], bar(decoded(source, part, side), len(part), text))
+
+        store.make("pixels", parts, build, rows=[hashes[row] for row in part])
     if rows:
         kept = shards(store, parts)
-    return Pixels([kept[h] for h in source.table.hashes])
+    return Pixels([kept[h] for h in hashes])
 
 
 def decoded(source: Source, rows: list[int], side: int) -> Iterable[np.ndarray]:
@@ -73,25 +74,26 @@ def decoded(source: Source, rows: list[int], side: int) -> Iterable[np.ndarray]:
         yield from pool.map(lambda row: fit_side(source.picture(row), side), rows)
 
 
-def write_shard(store: Store, parts: dict, pictures: list[tuple[str, np.ndarray]]) -> None:
-    """Publish one immutable shard: a file of bytes, and for each picture its hash, offset, height and width."""
+def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:
+    """Fill a shard: a file of bytes, and for each picture its hash, offset, height and width.
 
-    def build(folder: Path) -> None:
-        index, offset = [], 0
-        with (folder / "pixels.u8").open("wb") as file:
-            for content, picture in pictures:
-                file.write(picture.tobytes())
-                index.append([content, offset, *picture.shape[:2]])
-                offset += picture.nbytes
-        (folder / "index.json").write_text(json.dumps(index))
-
-    store.make("pixels", {**parts, "rows": [content for content, _ in pictures]}, build)
+    Errors: a signal that asks to stop.
+    """
+    index, offset = [], 0
+    with (folder / "pixels.u8").open("wb") as file:
+        for content, picture in zip(hashes, pictures, strict=True):
+            if number := signals.pending():
+                signals.leave(number, "while pictures were decoded")
+            file.write(picture.tobytes())
+            index.append([content, offset, *picture.shape[:2]])
+            offset += picture.nbytes
+    (folder / "index.json").write_text(json.dumps(index))
 
 
 def shards(store: Store, parts: dict) -> dict[str, np.ndarray]:
     """Memory-mapped pictures of all shards that were made as `parts` say, by content hash."""
     out = {}
-    for path in store.like("pixels", parts):
+    for path in store.shards("pixels", parts):
         data = np.memmap(path / "pixels.u8", np.uint8, "r")
         for content, offset, height, width in json.loads((path / "index.json").read_text()):
             out[content] = data[offset : offset + height * width * 3].reshape(height, width, 3)

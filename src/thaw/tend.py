@@ -1,0 +1,111 @@
+"""Looking after the store: open it for a run, list it, keep it within its size. Standard library only.
+
+What is in use is never removed: every process marks what it uses (`store.Store.use`, `store.marked`), and what was
+marked within the last hour stays. Marks and `now` are both times of the store's own file system, so that no clocks of
+different machines are compared.
+"""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw import keys
+from thaw.settings import Settings, size_in_bytes
+from thaw.store import DONE, Store, dead, discard, me
+
+UNDER_WAY = "underway"
+HOUR, DAY = 3600, 86400
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An artifact, a shard of one, or the snapshots of a cycle under way."""
+
+    path: Path
+    kind: str
+    bytes: int
+    used: float  # seconds, by the clock of the file system
+
+
+def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
+    """The store of a run, within `store.max_size` where that can be."""
+    s = settings.store
+    root = Path(s.dir)
+    if s.max_size is not None and root.is_dir():
+        removed, _ = prune(root, size_in_bytes(s.max_size, "store.max_size"))
+        if removed:
+            gone = show_bytes(sum(entry.bytes for entry in removed))
+            say(f"store: {len(removed):,} artifacts ({gone}) removed, oldest use first; store.max_size={s.max_size}")
+    return Store(
+        root,
+        say,
+        s.wait_s,
+        anew=("cycles", "finds") if settings.fresh else (),
+        code=keys.code_checked(s.code),
+    )
+
+
+def entries(root: Path) -> list[Entry]:
+    """All that a run could find, used longest ago first."""
+    found = []
+    for pattern in (f"*/*/{DONE}", f"*/*/*/{DONE}", f"{UNDER_WAY}/*/snapshot"):
+        for file in root.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                if all("." not in part for part in file.parent.relative_to(root).parts):
+                    size = sum(one.stat().st_size for one in file.parent.iterdir() if one.is_file())
+                    kind = file.relative_to(root).parts[0]
+                    found.append(Entry(file.parent, kind, size, file.stat().st_mtime))
+    return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
+
+
+def prune(root: Path, size: float) -> tuple[list[Entry], int]:
+    """Remove what was used longest ago until the rest is at most `size` bytes: what was removed, and the bytes left.
+
+    Never what was used in the last hour. What dead processes left half made, and what was damaged, goes in any case.
+    """
+    now = now_of(root)
+    sweep(root, now)
+    there = entries(root)
+    left, removed = sum(entry.bytes for entry in there), []
+    for entry in there:
+        if left <= size or now - entry.used < HOUR:
+            break
+        discard(entry.path)
+        left -= entry.bytes
+        removed.append(entry)
+    return removed, left
+
+
+def sweep(root: Path, now: float) -> None:
+    """Remove what nobody can use: damaged, half removed, left behind by dead processes."""
+    for path in [*root.glob("*/*.*"), *root.glob("*/*/*.*")]:
+        with contextlib.suppress(OSError):
+            name, age = path.name, now - path.stat().st_mtime
+            if ".bad." in name or ".gone." in name:
+                shutil.rmtree(path, ignore_errors=True)
+            elif ".tmp." in name and left_behind(name.partition(".tmp.")[2], age):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+            elif name.endswith(".lock") and age > DAY:
+                path.unlink()
+
+
+def left_behind(owner: str, age: float) -> bool:
+    """Whether `host.pid` is of a dead process; of another machine's nobody knows, a day is enough for it."""
+    host, _, pid = owner.rpartition(".")
+    return dead(f"{host} {pid}") or age > DAY
+
+
+def now_of(root: Path) -> float:
+    """The time by the clock that stamps the store's files."""
+    probe = root / f".clock.{me('.')}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def show_bytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
