@@ -56,7 +56,9 @@ def ls(store: Path) -> int:
         kinds.setdefault(entry.kind, []).append(entry.bytes)
     for kind, sizes in sorted(kinds.items()):
         print(f"{kind:12} {len(sizes):6,}  {tend.show_bytes(sum(sizes))}")
-    print(f"{'all':12} {sum(map(len, kinds.values())):6,}  {tend.show_bytes(sum(map(sum, kinds.values())))}  in {store}")
+    print(
+        f"{'all':12} {sum(map(len, kinds.values())):6,}  {tend.show_bytes(sum(map(sum, kinds.values())))}  in {store}"
+    )
     return 0
 
 

@@ -60,7 +60,7 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     more = activations(net, pixels, [6, 2, 5, 0], store)
     assert passed == [[0, 1, 2, 3], [6, 5]]
     assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
-    alone = whole(net, pixels, [6], SIZE, 1.0, bar)
+    alone = whole(net, pixels, [6], SIZE, 1.0, bar, "")
     assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
 
 
@@ -104,7 +104,7 @@ def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
     said = []
     net, pixels = network("test_resnet"), pictures(3)
     first = activations(net, pixels, [0, 1, 2], Store(tmp_path))
-    file = next(tmp_path.glob("activations/*/features.safetensors"))
+    file = next(tmp_path.glob("activations/*/*/features.safetensors"))
     data = bytearray(file.read_bytes())
     data[-5] ^= 1
     file.write_bytes(data)
@@ -126,3 +126,22 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     order = batches.cut(np.arange(8), 4)
     steps = loop.train(net, batches.stored(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0)
     assert len(list(steps)) == 2
+
+
+def test_what_is_built_before_a_stop_stays(tmp_path, monkeypatch):
+    net, pixels, whole = network("test_resnet"), pictures(7), features.compute
+    at_once = activations(net, pixels, range(7), Store(tmp_path / "whole"))
+    monkeypatch.setattr(features, "SHARD_ROWS", 3)
+    passed = []
+
+    def stops(n, p, rows, *rest):
+        passed.append(list(rows))
+        if len(passed) == 2:
+            raise KeyboardInterrupt
+        return whole(n, p, rows, *rest)
+
+    monkeypatch.setattr(features, "compute", stops)
+    with pytest.raises(KeyboardInterrupt):
+        activations(net, pixels, range(7), Store(tmp_path / "parts"))
+    assert torch.equal(activations(net, pixels, range(7), Store(tmp_path / "parts")), at_once)
+    assert passed == [[0, 1, 2], [3, 4, 5], [3, 4, 5], [6]]

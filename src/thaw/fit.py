@@ -54,7 +54,9 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
         (folder / "curve.json").write_text(json.dumps(made[0]))
 
     before = kept.end.key if kept else job.made
-    path, _ = job.store.make("finds", keys.find_parts(settings, phase, steps, before, job.data_key, job.computed), build)
+    path, _ = job.store.make(
+        "finds", keys.find_parts(settings, phase, steps, before, job.data_key, job.computed), build
+    )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
     found = find.read(curve["rates"], curve["losses"], settings.find)
     for lr, loss, smoothed in zip(found.rates, found.losses, found.smoothed, strict=True):
