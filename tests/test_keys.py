@@ -1,10 +1,17 @@
 """A key covers what can change the result, and nothing that cannot."""
 
-from dataclasses import fields, is_dataclass
+import copy
+import shutil
+from dataclasses import asdict
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
-from thaw import keys, plan
+from thaw import device, keys, model, plan, tend
+from thaw.data import source
+from thaw.job import set_up
 from thaw.plan import Facts
 
 FACTS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
@@ -31,24 +38,178 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
 ]  # fmt: skip
 
 
+PLAIN_PARTS = []  # the key with no overrides
+
+
 @pytest.mark.parametrize(("override", "changes"), CHANGES)
 def test_what_changes_the_key_of_a_cycle(compose, override, changes):
-    before, after = parts(compose()), parts(compose(override))
+    if not PLAIN_PARTS:
+        PLAIN_PARTS.append(parts(compose()))
+    before, after = PLAIN_PARTS[0], parts(compose(override))
     assert (before != after) == changes
     assert (keys.first_difference(before, after) is not None) == changes
 
 
-def test_every_setting_is_covered_by_a_key_or_can_change_nothing():
-    """A new setting has to be thought about: name it here, or give it to a key."""
-    from thaw.settings import Settings
+# Every leaf of the configuration: what it is set to, with what else, and whether the run is another one then.
+LEAVES = {
+    "scheduler.shape": ("scheduler=cosine", True),
+    "scheduler.cycles": ("scheduler.cycles=4", True),
+    "scheduler.cycle_len": ("scheduler.cycle_len=2", True),
+    "scheduler.cycle_mult": ("scheduler.cycle_mult=1", True),
+    "scheduler.max_cycles": ("scheduler.max_cycles=4", True),
+    "scheduler.warmup": ("scheduler.warmup=0.1", True),
+    "scheduler.pct": ("scheduler.pct=0.3", False),  # sgdr reads none of these
+    "scheduler.div": ("scheduler.div=4", False),
+    "scheduler.final_div": ("scheduler.final_div=4", False),
+    "scheduler.momentum_low": ("scheduler.momentum_low=0.8", False),
+    "scheduler.momentum_high": ("scheduler.momentum_high=0.8", False),
+    "scheduler.gamma": ("scheduler.gamma=0.9", False),
+    "rates.split": ("rates.split=head", True),
+    "rates.ratios": ("rates.ratios=[0.1,0.2,1]", True),
+    "rates.decay": ("rates.decay=0.5", False),
+    "resize.sizes": ("resize.sizes=[0.5,1.0]", True),
+    "backbone.name": ("backbone=test_vit backbone.weights=none size=64", True),
+    "backbone.weights": ("backbone.weights=none", True),
+    "backbone.drop": ("backbone.drop=0.1", True),
+    "backbone.drop_path": ("backbone.drop_path=0.1", True),
+    "backbone.facts.native_size": ("backbone.facts.native_size=48", True),
+    "backbone.facts.multiple": ("backbone.facts.multiple=2", False),
+    "backbone.facts.layers": ("backbone.facts.layers=5", False),
+    "head.kind": ("head.kind=linear", False),  # the only one there is
+    "data.kind": ("data=shapes data.limit=64", True),
+    "data.root": ("data.root=elsewhere data=digits", False),
+    "data.valid": ("data.valid=0.3", True),
+    "data.limit": ("data.limit=500", True),
+    "data.workers": ("data.workers=2", False),
+    "data.crop_pct": ("data.crop_pct=0.9", True),
+    "data.max_bad": ("data.max_bad=0.5", False),
+    "data.facts.pictures": ("data.facts.pictures=700", False),
+    "data.facts.test": ("data.facts.test=7", False),
+    "data.facts.classes": ("data.facts.classes=7", False),
+    "data.detail": ("data.detail=2", False),
+    "augment.crop": ("augment.crop=random augment.scale=[0.5,1]", True),
+    "augment.scale": ("augment.scale=[0.5,1]", False),  # the whole picture is taken
+    "augment.transforms.Affine.rotate": ("augment.transforms.Affine.rotate=[-5,5]", True),
+    "augment.transforms.Affine.translate_percent": ("augment.transforms.Affine.translate_percent=[0,0]", True),
+    "augment.transforms.Affine.scale": ("augment.transforms.Affine.scale=[1,1]", True),
+    "augment.transforms.Affine.shear": ("augment.transforms.Affine.shear=[0,0]", True),
+    "augment.transforms.Affine.p": ("augment.transforms.Affine.p=0.5", True),
+    "augment.mixup": ("augment.mixup=0.2", True),
+    "optimizer.name": ("optimizer=adamw", True),
+    "optimizer.weight_decay": ("optimizer.weight_decay=0", True),
+    "optimizer.momentum": ("optimizer.momentum=0.8", True),
+    "optimizer.nesterov": ("optimizer.nesterov=true", True),
+    "optimizer.betas": ("optimizer.betas=[0.5,0.9]", False),
+    "loss.smoothing": ("loss.smoothing=0.1", True),
+    "loss.balance": ("loss.balance=weights", True),
+    "checklist.find_head.do": ("checklist.find_head.do=fit checklist.find_head.lr=1 lr=1", True),
+    "checklist.find_head.train": ("checklist.find_head.train=all checklist.find_head.features=live", True),
+    "checklist.find_head.features": ("checklist.find_head.features=live", True),
+    "checklist.head_precomputed.do": ("checklist.head_precomputed.do=find ~checklist.head_precomputed.epochs", True),
+    "checklist.head_precomputed.epochs": ("checklist.head_precomputed.epochs=1", True),
+    "checklist.head_augmented.do": (
+        "checklist.head_augmented.do=find ~checklist.head_augmented.cycles ~checklist.head_augmented.cycle_len",
+        True,
+    ),
+    "checklist.head_augmented.features": ("checklist.head_augmented.features=precomputed", True),
+    "checklist.head_augmented.cycles": ("checklist.head_augmented.cycles=2", True),
+    "checklist.head_augmented.cycle_len": ("checklist.head_augmented.cycle_len=2", True),
+    "checklist.find_full.do": ("checklist.find_full.do=fit checklist.find_full.lr=1 checklist.full.lr=1", True),
+    "checklist.find_full.train": ("checklist.find_full.train=head checklist.full.lr=0.1", True),
+    "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
+    "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
+    "checklist.full.until": ("~checklist.full.until", True),
+    "find.rule": ("find.rule=valley", True),
+    "find.min_lr": ("find.min_lr=1e-4", True),
+    "find.max_lr": ("find.max_lr=1", True),
+    "find.steps": ("find.steps=50", True),
+    "find.smooth": ("find.smooth=0.9", True),
+    "find.diverge": ("find.diverge=5", True),
+    "store.dir": ("store.dir=elsewhere", False),
+    "store.max_size": ("store.max_size=1GB", False),
+    "store.code": ("store.code=ignore", True),
+    "store.wait_s": ("store.wait_s=1", False),
+    "store.snapshot_s": ("store.snapshot_s=1", False),
+    "wandb.mode": ("wandb=disabled", False),
+    "wandb.project": ("wandb.project=x", False),
+    "wandb.entity": ("wandb.entity=x", False),
+    "wandb.dir": ("wandb.dir=x", False),
+    "lr": ("lr=0.01", True),
+    "lr_factor": ("lr_factor=2", True),
+    "epochs": ("epochs=5", True),
+    "size": ("size=32", True),
+    "batch_size": ("batch_size=32", True),
+    "bn": ("bn=eval", True),
+    "seed": ("seed=1", True),
+    "init": ("init=RUN", True),
+    "fresh": ("fresh=true", False),
+    "monitor": ("monitor=valid/loss", False),
+    "device": ("device=cpu", False),  # which auto is here
+    "precision": ("precision=OTHER", True),
+    "threads": ("threads=2", True),
+    "log_every": ("log_every=3", False),
+    "name": ("name=x", False),
+    "tags": ("tags=[a]", False),
+    "notes": ("notes=x", False),
+    "plan_only": ("plan_only=true", False),
+    "smoke": ("smoke=true", True),
+}
 
-    changed = {override.split("=")[0].split(".")[0] for override, changes in CHANGES if changes}
-    harmless = {override.split("=")[0].split(".")[0] for override, changes in CHANGES if not changes}
-    # In the key by another way: the weights, the rate, the data, the device, the phases themselves.
-    elsewhere = {"backbone", "head", "data", "checklist", "find", "lr", "epochs", "size", "init", "smoke"}
-    elsewhere |= {"device", "precision", "threads"}
-    assert is_dataclass(Settings)
-    assert {field.name for field in fields(Settings)} <= changed | harmless | elsewhere
+
+def leaves(node: dict, path: str = "") -> list[str]:
+    return [
+        leaf
+        for name, value in node.items()
+        for leaf in (leaves(value, f"{path}{name}.") if isinstance(value, dict) and value else [path + name])
+    ]
+
+
+def test_every_leaf_of_the_configuration_is_thought_about(compose):
+    assert set(LEAVES) == set(leaves(asdict(compose())))
+
+
+@pytest.fixture(scope="module")
+def made_once():
+    """Networks and pictures are made once for each of their settings, as set_up asks for them again and again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for holder, name in ((model, "create"), (source, "load")):
+            whole, kept = getattr(holder, name), {}
+
+            def once(*args, whole=whole, kept=kept, **kwargs):
+                known = repr((args[:3], args[3:] if whole.__name__ == "create" else kwargs.get("side")))
+                if known not in kept:
+                    kept[known] = whole(*args, **kwargs)
+                return copy.deepcopy(kept[known]) if whole.__name__ == "create" else kept[known]
+
+            patch.setattr(holder, name, once)
+        yield
+
+
+@pytest.fixture
+def identity(compose, tmp_path, made_once):
+    """identity("lr=0.1", ...): that of the run, as its set-up finds it."""
+
+    def found(*overrides):
+        settings = compose(*overrides)
+        settings.store.dir = str(tmp_path / "store")
+        return set_up(settings, tmp_path, tend.open_store(settings, print)).identity
+
+    return found
+
+
+PLAIN = []  # the identity of the run with no overrides
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_run_is_another_one_when_it_should(identity, tmp_path, leaf):
+    override, changes = LEAVES[leaf]
+    if leaf == "init":
+        save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "model.safetensors")
+    other = "float32" if device.multiplies_bfloat16(torch.device("cpu")) else "bfloat16"
+    typed = override.replace("OTHER", other).replace("RUN", str(tmp_path)).split()
+    if not PLAIN:
+        PLAIN.append(identity())
+    assert (identity(*typed) != PLAIN[0]) == changes
 
 
 def test_a_cycle_has_the_key_before_it_in_its_own(compose):
@@ -63,6 +224,64 @@ def test_code_means_the_same_without_comments_and_docstrings():
     same = 'def f(x):\n    """Another."""\n    return x + 1  # why\n'
     other = "def f(x):\n    return x + 2\n"
     assert keys.meaning(source) == keys.meaning(same) != keys.meaning(other)
+
+
+EDITS = [  # what is written into a module, and which kinds are made anew for it
+    ("loop.py", "# a comment", set()),
+    ("loop.py", '"""Reworded: ', set()),
+    ("loop.py", "def more():\n    return 1", {"finds", "cycles"}),
+    ("find.py", "MORE = 1", {"finds"}),
+    ("schedules.py", "MORE = 1", {"finds", "cycles"}),
+    ("features.py", "MORE = 1", {"activations", "finds", "cycles"}),
+    ("data/decode.py", "MORE = 1", {"pixels", "activations", "finds", "cycles"}),
+    ("track.py", "MORE = 1", set()),
+    ("report/page.py", "MORE = 1", set()),
+    ("progress.py", "MORE = 1", set()),
+    ("shell.py", "MORE = 1", set()),
+    ("store.py", "MORE = 1", set()),
+]
+
+
+@pytest.mark.parametrize(("module", "text", "anew"), EDITS)
+def test_a_line_of_code_makes_anew_what_runs_it(tmp_path, monkeypatch, module, text, anew):
+    shutil.copytree(keys.HERE, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(keys, "HERE", tmp_path / "thaw")
+    before = {kind: keys.code_of.__wrapped__(kind) for kind in keys.CODE}
+    file = tmp_path / "thaw" / module
+    written = file.read_text()
+    file.write_text(written.replace('"""', text, 1) if text.startswith('"') else f"{written}\n{text}\n")
+    after = {kind: keys.code_of.__wrapped__(kind) for kind in keys.CODE}
+    assert {kind for kind in keys.CODE if before[kind] != after[kind]} == anew
+    if anew:
+        name = module.rpartition("/")[2]
+        kind = sorted(anew)[0]
+        assert keys.changed({"code": before[kind]}, {"code": after[kind]}) == f"code changed ({name})"
+
+
+CHANGED = [  # two runs of one command, and the words for what parts them
+    ({}, {}, None),
+    ({"code": {"a.py": 1}}, {"code": {"a.py": 2, "data/b.py": 1}}, "code changed (a.py, b.py)"),
+    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed"),
+    ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}, "threads changed (1, now 2)"),
+    (
+        {"computed": {"versions": {"torch": "2.11"}}},
+        {"computed": {"versions": {"torch": "2.12"}}},
+        "torch changed (2.11, now 2.12)",
+    ),
+    ({"data": {"train": 1000}}, {"data": {"train": 1003}}, "the pictures changed (1,000 to train, now 1,003)"),
+    ({"data": {"key": "a"}}, {"data": {"key": "b"}}, "the pictures or their labels changed"),
+    ({"made": "a"}, {"made": "b"}, "the weights to start from changed"),
+    (
+        {"phases": {"full": {"optimizer": {"momentum": 0.9}}}},
+        {"phases": {"full": {"optimizer": {"momentum": 0.8}}}},
+        "full.optimizer.momentum changed (0.9, now 0.8)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "words"), CHANGED)
+def test_what_parts_a_run_from_earlier_work_is_said(before, now, words):
+    assert keys.changed(before, now) == words
 
 
 @pytest.mark.parametrize("kind", keys.CODE)

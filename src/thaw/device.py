@@ -11,7 +11,6 @@ import torch
 from thaw.errors import UserError
 from thaw.settings import Settings, whole_or_auto
 
-
 ONE_PIXEL_LEFT = 16
 
 
@@ -25,8 +24,8 @@ class Device:
 
     def autocast(self, size: int):
         """The context in which the body runs on pictures of `size` pixels; its weights stay float32."""
-        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote (torch
-        # 2.11 to 2.12, AVX-512: not finite, different each time), and one pixel is what is left of 16 after four halvings.
+        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote
+        # (torch 2.14, AVX-512: not finite, different each time), and one pixel is left of 16 after four halvings.
         if self.dtype == torch.float32 or (self.device.type == "cpu" and size <= ONE_PIXEL_LEFT):
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)

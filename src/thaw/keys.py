@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from thaw.plan import Phase, Plan
+from thaw.schedules import OPTIONS
 from thaw.settings import Settings
 
 HERE = Path(__file__).parent
@@ -20,6 +21,8 @@ DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py",
 FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
+OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
+CROPS = {"whole": ("crop", "transforms", "mixup"), "random": ("crop", "transforms", "mixup", "scale")}
 ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
 
@@ -70,13 +73,18 @@ def training(settings: Settings, phase: Phase) -> dict:
         "split": phase.split,
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
-        "optimizer": asdict(settings.optimizer),
+        "optimizer": read_by(settings.optimizer, OPTIMIZERS[settings.optimizer.name]),
         "loss": asdict(settings.loss),
-        "augment": asdict(settings.augment) if live else None,
+        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if live else None,
         "bn": settings.bn,
         "crop_pct": settings.data.crop_pct,
         "drop": [settings.backbone.drop, settings.backbone.drop_path],
     }
+
+
+def read_by(choice, names: Sequence[str]) -> dict:
+    """The options that a choice of a group reads, of all that the group's choices have."""
+    return {name: getattr(choice, name) for name in names}
 
 
 def find_parts(settings: Settings, phase: Phase, steps: int, before: str, data: str, computed: dict) -> dict:
@@ -98,9 +106,6 @@ def cycle_parts(
 ) -> dict:
     """The key of a cycle's end: the key before it and what this cycle does; never how many cycles are to follow."""
     first = sum(phase.cycles[:cycle])
-    schedule = {
-        k: v for k, v in asdict(phase.schedule).items() if k not in ("cycles", "cycle_len", "cycle_mult", "max_cycles")
-    }
     return {
         "kind": "cycle",
         "before": before,
@@ -108,7 +113,7 @@ def cycle_parts(
         "computed": computed,
         "training": training(settings, phase),
         "lr": lr,
-        "schedule": schedule,
+        "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
@@ -122,9 +127,23 @@ def epochs_text(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
+    phases = {
+        phase.name: training(settings, phase)
+        | {
+            "do": phase.do,
+            "lr": phase.lr,
+            "rate_from": phase.rate_from,
+            "until": phase.until,
+            "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
+            "budget": phase.budget,
+            "cycles": phase.cycles,
+            "epochs": epochs_text(phase.epochs),
+        }
+        for phase in plan.phases
+    }
     return {
-        "phases": list(phase.name for phase in plan.phases),
-        **{phase.name: asdict(phase) | {"training": training(settings, phase)} for phase in plan.phases},
+        "order": list(phases),
+        "phases": phases,
         "find": asdict(settings.find),
         "lr_factor": settings.lr_factor,
         "data": data,
@@ -156,6 +175,7 @@ def changed(before: Mapping, now: Mapping) -> str | None:
     if not (found := first_difference(before, now)):
         return None
     path, was, is_ = found
+    path = path.removeprefix("phases.")
     match path.split("."):
         case ["data", "train" | "valid" | "test" as split]:
             return f"the pictures changed ({was:,} to {split}, now {is_:,})"

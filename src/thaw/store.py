@@ -329,12 +329,15 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-MACHINE = ("EACCES EDQUOT EFBIG EIO EMFILE ENFILE ENODEV ENOLCK ENOMEM ENOSPC ENXIO EPERM EROFS ESTALE").split()
+MACHINE = {
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOLCK,
+    errno.ENOMEM, errno.ENOSPC, errno.ENXIO, errno.EPERM, errno.EROFS, errno.ESTALE,
+}  # fmt: skip
 
 
 def is_machine(error: BaseException) -> bool:
     """Whether an error is the machine's (its disk, its permissions) and not ours."""
-    return isinstance(error, OSError) and errno.errorcode.get(error.errno) in MACHINE
+    return isinstance(error, OSError) and error.errno in MACHINE
 
 
 def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
