@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import keys, plan, shell, signals, table, tend
+from thaw import again, keys, plan, shell, signals, table, tend
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.settings import Settings, check
@@ -194,6 +194,10 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         raise UserError(3, f"data.root={settings.data.root}: no such folder")
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
+    look = sweep is None and not (settings.fresh or settings.plan_only)  # whether it was done before
+    known = f"stamp_{again.stamp(settings)}"
+    if look and (done := finished(store, store.recall(known).get("identity"))):
+        return done
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
@@ -214,7 +218,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         raise
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
-    if sweep is None and not settings.fresh and (done := finished(job)):
+    store.remember(known, {"identity": job.identity})
+    if look and (done := finished(store, job.identity)):
         return done
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
@@ -244,9 +249,9 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     return planned
 
 
-def finished(job) -> dict | None:
+def finished(store: Store, identity: str | None) -> dict | None:
     """The result of a run that depends on the same things, where one is finished; says so."""
-    done = job.store.recall(f"finished_{job.identity}")
+    done = store.recall(f"finished_{identity}")
     if not done or not (file := Path(done["folder"]) / "result.json").exists():
         return None
     say(f"already done: accuracy {done['accuracy']:.2%}, {shown(file.parent)}; fresh=true trains anew")

@@ -74,6 +74,7 @@ PURE = [
     "settings",
     "store",
     "tend",
+    "again",
     "signals",
     "keys",
     "stop",
@@ -124,7 +125,7 @@ def test_models_are_made_by_model_only():
 LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
-    {"job", "snapshot", "tend"},
+    {"job", "snapshot", "tend", "again"},
     {"cycles"},
     {"fit"},
     {"run"},

@@ -1,7 +1,6 @@
 """Where and how the numbers are computed: device, precision, memory format, threads, and the seed of every draw."""
 
 import json
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -9,6 +8,7 @@ from hashlib import blake2b
 import torch
 
 from thaw.errors import UserError
+from thaw.keys import cores
 from thaw.settings import Settings, whole_or_auto
 
 ONE_PIXEL_LEFT = 16
@@ -58,7 +58,7 @@ def choose(settings: Settings) -> Device:
     dtype = torch.float32
     if settings.precision == "bfloat16" or (settings.precision == "auto" and multiplies_bfloat16(device)):
         dtype = torch.bfloat16
-    threads = whole_or_auto(settings.threads, "threads", 1) or min(len(os.sched_getaffinity(0)), 16)
+    threads = whole_or_auto(settings.threads, "threads", 1) or min(cores(), 16)
     torch.set_num_threads(threads)
     return Device(device, dtype, threads)
 

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -55,6 +56,11 @@ def meaning(source: str) -> str:
 @cache
 def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(device: str, dtype: str, threads: int) -> dict:

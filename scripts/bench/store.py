@@ -1,0 +1,133 @@
+"""What the store saves and what it costs, as ratios of times taken side by side in one process.
+
+python scripts/bench/store.py     about ten minutes on two cores; every run is on this machine, without W&B
+"""
+
+import contextlib
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+import train
+from hydra import compose, initialize_config_dir
+from thaw import features, job, keys, run, shell, snapshot, store, tend
+
+PHOTOS = ("data=shapes", "data.limit=400", "backbone=resnet18", "backbone.weights=none", "size=128", "batch_size=32")
+LAST_PHASE = list(
+    product(
+        ("rates=uniform", "rates=thirds", "rates=tenths"),
+        ("scheduler=sgdr", "scheduler=cosine", "scheduler=one_cycle", "scheduler=flat_cos"),
+    )
+)
+HEAD = list(
+    product(
+        ("lr_factor=0.5", "lr_factor=1", "lr_factor=2"),
+        ("optimizer.weight_decay=0", "optimizer.weight_decay=0.001"),
+        ("loss.smoothing=0", "loss.smoothing=0.1"),
+    )
+)
+
+
+def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
+    """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
+    typed = shell.tidy(["wandb=disabled", f"store.dir={folder}/store", *overrides], train.CONF)
+    train.register(typed.backbones)
+    with initialize_config_dir(str(train.CONF), version_base="1.3"):
+        settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+        made = job.set_up(settings, Path(out), tend.open_store(settings, print))
+        result = run.run(made, lambda row: None)
+    return result, time.perf_counter() - began
+
+
+class Clock:
+    """Seconds spent inside some functions of some modules, each replaced by itself with a watch around it."""
+
+    def __init__(self, watched: Iterable[tuple[object, str]]):
+        self.seconds, self.inside = 0.0, False
+        for holder, name in watched:
+            setattr(holder, name, self.around(getattr(holder, name)))
+
+    def around(self, whole: Callable) -> Callable:
+        def timed(*args, **kwargs):
+            if self.inside:
+                return whole(*args, **kwargs)
+            self.inside, began = True, time.perf_counter()
+            try:
+                return whole(*args, **kwargs)
+            finally:
+                self.inside = False
+                self.seconds += time.perf_counter() - began
+
+        return timed
+
+
+def head_epoch(folder: Path) -> None:
+    """One epoch of the head from stored activations, and live through the frozen body with augmentation."""
+    for name, overrides in (("digits, test_resnet, 40 px", ()), ("400 shapes, resnet18, 128 px", PHOTOS)):
+        result, _ = carry_out(folder / name[:3], *overrides, "~checklist.find_full", "~checklist.full")
+        stored = result["phase/head_precomputed/seconds"] / result["phase/head_precomputed/epochs"]
+        live = result["phase/head_augmented/seconds"] / result["phase/head_augmented/epochs"]
+        print(f"head epoch, {name}: stored {1e3 * stored:.0f} ms, live {1e3 * live:.0f} ms: {live / stored:.0f}x")
+
+
+def sweep(folder: Path, name: str, settings: list[tuple], *overrides: str) -> None:
+    """Jobs with one store, and jobs with a store each."""
+    shared = [carry_out(folder / "shared", *overrides, *setting) for setting in settings]
+    alone = [carry_out(folder / f"alone{i}", *overrides, *setting) for i, setting in enumerate(settings)]
+    assert [result["best/loss"] for result, _ in shared] == [result["best/loss"] for result, _ in alone]
+    sums = [sum(seconds for _, seconds in jobs) for jobs in (shared, alone)]
+    print(f"{len(settings)} jobs over {name}: {sums[0]:.1f} s with one store, {sums[1]:.1f} s apart: ", end="")
+    print(f"{sums[1] / sums[0]:.2f}x, to the same losses")
+
+
+def again(folder: Path, hashing: Clock) -> None:
+    """A first run, what of it went into hashing, and the same run again."""
+    before = hashing.seconds
+    _, first = carry_out(folder)
+    print(f"hashing: {100 * (hashing.seconds - before) / first:.2f} % of a first run of {first:.1f} s")
+    _, second = carry_out(folder)
+    print(f"a finished run again, all from the store: {second:.1f} s of {first:.1f} s: {first / second:.1f}x")
+
+
+def snapshots(folder: Path, writing: Clock) -> None:
+    """The share of a training epoch that its snapshots take, with the default interval."""
+    before = writing.seconds
+    overrides = (*PHOTOS, "checklist=from_scratch", "epochs=6", "lr=0.01", "scheduler=constant")
+    result, _ = carry_out(folder, *overrides)
+    trained = result["phase/full/seconds"]
+    print(f"snapshots: {100 * (writing.seconds - before) / trained:.2f} % of {trained:.0f} s of training (resnet18)")
+
+
+def main() -> None:
+    hashing = Clock(
+        [
+            (store, "sha256_of"),
+            (store, "key_of"),
+            (job, "key_of"),
+            (features, "body_hash"),
+            (job, "body_hash"),
+            (keys, "code_of"),
+        ]
+    )
+    writing = Clock([(snapshot, "write")])
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        carry_out(folder / "warm", "smoke=true")  # imports, first calls
+        head_epoch(folder / "head")
+        again(folder / "again", hashing)
+        snapshots(folder / "snapshots", writing)
+        sweep(folder / "last", "the last phase, digits", LAST_PHASE, "epochs=3")
+        sweep(folder / "heads", "the head, 400 shapes, resnet18", HEAD, *PHOTOS, "checklist=head_only")
+
+
+if __name__ == "__main__":
+    main()

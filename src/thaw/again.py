@@ -1,0 +1,46 @@
+"""Whether the same command was given before, told from what costs nothing to look at. Standard library only.
+
+A run is known by what it depends on (`keys.run_parts`), which takes the network and the pictures to be loaded. Until
+something changes on disk, in the code, the libraries or the machine, the same settings lead to the same parts: that is
+what a stamp stands for, so that a finished run is recognised in the time it takes to read a folder.
+"""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from thaw import keys
+from thaw.settings import Settings
+from thaw.store import key_of, machine
+
+ROOT = keys.HERE.parents[1]
+UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only")
+DEVICES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # environment that chooses for `auto`
+
+
+def stamp(settings: Settings) -> str:
+    """A key of the settings and of all that they name: files by size and time, code, libraries, machine."""
+    related = {name: value for name, value in asdict(settings).items() if name not in UNRELATED}
+    named = [*related["data"].values(), settings.backbone.weights, settings.init]
+    files = sorted({path for value in named if isinstance(value, str) for path in places(value) if path.exists()})
+    return key_of(
+        {
+            "settings": related,
+            "files": [content(path) for path in files],
+            "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),
+            "versions": keys.versions(),
+            "machine": [machine(), keys.cores(), *map(os.environ.get, DEVICES)],
+        }
+    )
+
+
+def places(value: str) -> tuple[Path, Path]:
+    """Where a setting that is a path can lie: as typed, or in the repository."""
+    return Path(value).expanduser().absolute(), ROOT / value
+
+
+def content(path: Path) -> list:
+    """Name, bytes and time of every file below a folder, or of the one file."""
+    below = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    stats = [(os.fsencode(file).hex(), file.stat()) for file in sorted(below or [path]) if file.exists()]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
