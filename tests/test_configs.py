@@ -68,7 +68,9 @@ def planned(settings: Settings) -> plan.Plan:
 def chosen(file: Path) -> list[str]:
     """The overrides that choose a yaml; pictures of one's own need a place."""
     group = file.parent.as_posix()
-    own = file.stem == "folder" or (group == "experiment" and "/data: folder" in (ROOT / "conf" / file).read_text())
+    own = file.stem in ("folder", "csv") or (
+        group == "experiment" and "/data: folder" in (ROOT / "conf" / file).read_text()
+    )
     return [f"{group}={file.stem}", *(["data.root=pictures"] if own else [])]
 
 
@@ -200,10 +202,18 @@ ALONE = {
     "backbone.drop_path": "0.1",
     "backbone.name": "resnet18",
     "data.valid": "0.3",
+    "data.fold": "1",
+    "data.group": "a",
     "data.limit": "500",
+    "data.classes": "classes.csv",
+    "data.labels": "fixes.csv",
     "data.workers": "2",
     "data.crop_pct": "0.9",
     "data.max_bad": "0.1",
+    "data.max_pixels": "1e6",
+    "data.min_side": "2",
+    "data.allow_missing": "true",
+    "data.leak": "error",
     "augment.mixup": "0.2",
     "augment.crop": "random",
     "optimizer.weight_decay": "0",
@@ -346,6 +356,30 @@ def test_the_plan_counts_the_digits_as_the_source_does(overrides):
     assert counts == [known.train, known.valid, known.test]
 
 
+@pytest.mark.parametrize("fold", range(5))
+def test_a_fold_of_the_digits(fold):
+    """How large it is depends on its classes, so the plan does not know it before."""
+    settings = settings_of(f"data.fold={fold}")
+    known = plan.known_facts(settings, lambda name: {})
+    assert (known.train, known.valid, known.test, known.classes) == (None, None, 899, 10)
+    opened, third = source.digits(settings.data), source.digits(settings_of("data.fold=3").data)
+    assert 175 <= len(opened.rows(source.VALID)) <= 184 and len(opened.rows(source.TEST)) == 899
+    assert set(opened.rows(source.VALID)).isdisjoint(third.rows(source.VALID)) == (fold != 3)
+
+
+def test_a_fold_of_the_shapes_is_the_same_at_any_size():
+    settings = settings_of("data=shapes", "data.limit=104", "data.fold=2")
+    small, large = source.shapes(settings.data, 8).table, source.shapes(settings.data, 16).table
+    assert small.splits.tolist() == large.splits.tolist() and (small.splits == source.VALID).sum() == 21
+
+
+@pytest.mark.parametrize("key", ["valid=0.3", "fold=1", "group=x", "classes=x.csv", "labels=x.csv", "max_pixels=1e6"])
+def test_facts_are_kept_for_the_data_they_are_of(key):
+    before, after = settings_of(), settings_of(f"data.{key}")
+    assert plan.fact_names(before)[0] != plan.fact_names(after)[0]
+    assert plan.fact_names(before) == plan.fact_names(settings_of("data.workers=3", "data.crop_pct=0.5", "seed=3"))
+
+
 def test_the_plan_counts_the_shapes_as_the_source_does():
     settings = settings_of("data=shapes", "data.limit=104")
     known = plan.known_facts(settings, lambda name: {})
@@ -353,3 +387,11 @@ def test_the_plan_counts_the_shapes_as_the_source_does():
     counts = [int((table.splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
     assert counts == [known.train, known.valid, known.test]
     assert len(table.classes) == known.classes
+
+
+def test_choices_of_data_state_nothing_as_they_share_it():
+    shared = yaml.safe_load((ROOT / "conf/data/_pictures.yaml").read_text())
+    for file in (ROOT / "conf/data").glob("[a-z]*.yaml"):
+        own = yaml.safe_load(file.read_text())
+        assert own.pop("defaults") == ["_pictures"], file.name
+        assert {key for key in own.keys() & shared.keys() if own[key] == shared[key]} == set(), file.name

@@ -6,64 +6,23 @@ import shutil
 import tempfile
 import unicodedata
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import data, noted, picture, put, refused, scan, sides, tree
 from PIL import Image
 
-from thaw.data import scan as scanning
-from thaw.data.scan import SPLITS, read, scan
+from thaw import signals
+from thaw.data import reading, source
+from thaw.data.decode import BadPicture, decode
+from thaw.data.reading import read
+from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.errors import UserError
-
-TRAIN, VALID, TEST = range(3)
-
-
-def picture(number, format="PNG", size=(8, 6), **options):
-    """The bytes of a picture that no other number gives."""
-    file = io.BytesIO()
-    Image.frombytes("RGB", size, np.random.default_rng(number).bytes(size[0] * size[1] * 3)).save(
-        file, format, **options
-    )
-    return file.getvalue()
-
-
-NUMBERS = count(100)
-
-
-def put(path, data=None):
-    """A file, by default a picture like no other."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture(next(NUMBERS)) if data is None else data)
-    return path
-
-
-def folder(root, **pictures):
-    """Class folders, each with so many pictures, none alike; '__' in a name is a '/'."""
-    for name, n in pictures.items():
-        for i in range(n):
-            put(root / name.replace("__", "/") / f"{i}.png")
-    return root
 
 
 def both(root, train=4, valid=2):
-    return folder(root, train__a=train, train__b=train, valid__a=valid, valid__b=valid)
-
-
-def refused(root, code=3, **options):
-    with pytest.raises(UserError) as caught:
-        scan(root, **options)
-    assert caught.value.code == code and "\n" not in caught.value.line and len(caught.value.line) <= 200
-    return caught.value.line
-
-
-def noted(table, text):
-    return any(text in note for note in table.notes)
-
-
-def sides(table):
-    return dict(zip(table.paths, table.splits.tolist(), strict=True))
+    return tree(root, train__a=train, train__b=train, valid__a=valid, valid__b=valid)
 
 
 # ---- what a sound folder gives
@@ -82,32 +41,32 @@ def test_two_splits_with_a_folder_each(tmp_path):
 
 @pytest.mark.parametrize("name", ["val", "validation", "Val", "valid"])
 def test_names_of_the_validation_folder(tmp_path, name):
-    root = folder(tmp_path, train__a=2, train__b=2, **{f"{name}__a": 1, f"{name}__b": 1}, test__a=1)
+    root = tree(tmp_path, train__a=2, train__b=2, **{f"{name}__a": 1, f"{name}__b": 1}, test__a=1)
     table = scan(root)
     assert np.bincount(table.splits).tolist() == [4, 2, 1]
     assert noted(table, "classes without pictures in test: 'b'")
 
 
 def test_two_validation_folders_are_refused(tmp_path):
-    folder(tmp_path, train__a=1, train__b=1, val__a=1, val__b=1, valid__a=1, valid__b=1)
+    tree(tmp_path, train__a=1, train__b=1, val__a=1, val__b=1, valid__a=1, valid__b=1)
     assert "'val', 'valid'" in refused(tmp_path)
 
 
 def test_train_without_valid_is_divided_and_test_is_not(tmp_path):
-    table = scan(folder(tmp_path, train__a=20, train__b=20, test__a=3, test__b=3))
+    table = scan(tree(tmp_path, train__a=20, train__b=20, test__a=3, test__b=3))
     assert all((split == TEST) == path.startswith("test/") for path, split in sides(table).items())
     shutil.rmtree(tmp_path / "test")
     assert sides(scan(tmp_path)).items() <= sides(table).items() and (table.splits == VALID).any()
 
 
 def test_folders_inside_a_class_belong_to_it(tmp_path):
-    table = scan(folder(tmp_path, a=2, a__deep__er=2, b=2))
+    table = scan(tree(tmp_path, a=2, a__deep__er=2, b=2))
     assert table.classes == ("a", "b") and (table.labels == 0).sum() == 4
 
 
 def test_classes_may_be_called_like_splits(tmp_path):
-    assert scan(folder(tmp_path, train=2, car=2)).classes == ("car", "train")
-    assert scan(folder(tmp_path / "b", valid=2, invalid=2)).classes == ("invalid", "valid")
+    assert scan(tree(tmp_path, train=2, car=2)).classes == ("car", "train")
+    assert scan(tree(tmp_path / "b", valid=2, invalid=2)).classes == ("invalid", "valid")
 
 
 def test_picture_by_content_whatever_its_name(tmp_path):  # 30
@@ -117,57 +76,11 @@ def test_picture_by_content_whatever_its_name(tmp_path):  # 30
     assert len(scan(root)) == 14
 
 
-# ---- the division by content
-
-
-def test_division_is_a_function_of_content(tmp_path):
-    root = folder(tmp_path, a=60, b=60)
-    before = scan(root)
-    assert 10 <= (before.splits == VALID).sum() <= 38
-    for i, path in enumerate(before.paths):  # names and order do not matter
-        os.rename(root / path, root / path.replace(f"/{path[2:]}", f"/{(i * 37) % 120}-{path[2:]}"))
-    after = scan(root)
-    assert dict(zip(before.hashes, before.splits.tolist(), strict=True)) == dict(
-        zip(after.hashes, after.splits.tolist(), strict=True)
-    )
-    folder(root, c=30)
-    for i in range(60):
-        put(root / f"a/new-{i}.png")
-    more = sides(scan(root))
-    assert {path: more[path] for path in sides(after)} == sides(after)
-
-
-@pytest.mark.parametrize("share", [0.01, 0.99])
-def test_every_class_is_on_both_sides(tmp_path, share):
-    table = scan(folder(tmp_path, a=2, b=3, c=40), valid=share)
-    for label in range(3):
-        assert set(table.splits[table.labels == label].tolist()) == {TRAIN, VALID}
-
-
-def test_equal_pictures_stay_together(tmp_path):
-    root = folder(tmp_path, a=6, b=6)
-    for i in range(6):
-        shutil.copy(root / f"a/{i}.png", root / f"b/copy-{i}.png")
-    for share in (0.05, 0.5, 0.95):
-        table = scan(root, valid=share)
-        assert len({(h, s) for h, s in zip(table.hashes, table.splits.tolist(), strict=True)}) == 12
-        assert noted(table, "6 pictures have copies in another class") and noted(table, "6 pictures are byte-equal")
-        assert VALID in table.splits[table.labels == 1]  # b has contents of its own to give
-
-
-def test_a_class_with_one_picture_is_train(tmp_path):  # 47
-    table = scan(folder(tmp_path, a=5, b=1))
-    assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without pictures in valid: 'b'")
-    assert "no picture is left for validation" in refused(folder(tmp_path / "c", a=1, b=1))
-
-
-@pytest.mark.parametrize("share", [0, 1, -1, 20, float("nan")])
-def test_share_of_validation(tmp_path, share):
-    assert "data.valid" in refused(tmp_path, code=2, valid=share)
+# ---- fewer of them
 
 
 def test_limit_is_in_proportion_and_stable(tmp_path):
-    root = folder(tmp_path, a=40, b=20, c=2)
+    root = tree(tmp_path, a=40, b=20, c=2)
     table = scan(root, limit=20)
     assert len(table) == 20 and np.bincount(table.labels).tolist() == [12, 6, 2]
     assert table.paths == scan(root, limit=20).paths
@@ -177,8 +90,8 @@ def test_limit_is_in_proportion_and_stable(tmp_path):
 
 
 def test_limit_reads_only_what_it_takes(tmp_path, monkeypatch):
-    opened, real = [], scanning.judge
-    monkeypatch.setattr(scanning, "judge", lambda *a: opened.append(a) or real(*a))
+    opened, real = [], reading.judge
+    monkeypatch.setattr(reading, "judge", lambda *a: opened.append(a) or real(*a))
     scan(both(tmp_path), limit=6)
     assert len(opened) == 6
 
@@ -231,7 +144,7 @@ def test_no_class_folders(tmp_path):
 
 
 def test_class_missing_in_valid(tmp_path):  # 24
-    root = folder(tmp_path, train__a=2, train__b=2, train__c=2, valid__a=1, valid__c=1)
+    root = tree(tmp_path, train__a=2, train__b=2, train__c=2, valid__a=1, valid__c=1)
     assert "'b'" in (line := refused(root)) and "data.allow_missing" in line
     table = scan(root, allow_missing=True)
     assert table.classes == ("a", "b", "c")
@@ -269,7 +182,7 @@ def test_what_is_ignored_is_counted(tmp_path):  # 27
 
 
 def test_one_class(tmp_path):  # 47
-    assert "only one class ('a')" in refused(folder(tmp_path, a=9))
+    assert "only one class ('a')" in refused(tree(tmp_path, a=9))
 
 
 @pytest.mark.parametrize("places", [("train", "train"), ("train", "valid")])
@@ -323,14 +236,14 @@ def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
 
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
-    put(folder(both(tmp_path), test__a=1) / split / "a/bad.png", b"")
+    put(tree(both(tmp_path), test__a=1) / split / "a/bad.png", b"")
     total = {"valid": 5, "test": 2}[split]
     assert f"1 of {total} files in {split} cannot be used; none is allowed" in (line := refused(tmp_path))
     assert f"'{split}/a/bad.png': empty file" in line
 
 
 def test_how_many_bad_files_are_borne(tmp_path):
-    root = folder(tmp_path, a=30, b=28)
+    root = tree(tmp_path, a=30, b=28)
     for i in range(2):
         put(root / f"a/bad{i}.png", b"")
     assert "2 of 60 files in train cannot be used; data.max_bad=0.01 allows 1" in refused(root)
@@ -341,7 +254,7 @@ def test_how_many_bad_files_are_borne(tmp_path):
 
 
 def test_class_of_bad_files_only(tmp_path):
-    put(folder(tmp_path, a=4, b=4) / "c/bad.png", b"")
+    put(tree(tmp_path, a=4, b=4) / "c/bad.png", b"")
     assert "without a usable picture in train: 'c'" in refused(tmp_path)
 
 
@@ -367,7 +280,7 @@ def test_what_is_no_file(tmp_path):
 
 
 def test_links(tmp_path):  # 43
-    root, outside = folder(tmp_path / "root", a=3, b=3), folder(tmp_path / "outside", c=2)
+    root, outside = tree(tmp_path / "root", a=3, b=3), tree(tmp_path / "outside", c=2)
     (root / "A").symlink_to(root / "a")  # sorts before what it links to, the next one after
     (root / "z").symlink_to(root / "b")
     (root / "a/loop").symlink_to(root)
@@ -389,8 +302,31 @@ def test_frames_are_counted(tmp_path):  # 38
 def test_picture_in_two_splits(tmp_path):  # 45
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
-    assert noted(scan(root), "warning: 1 pictures lie in more than one split")
-    assert "data.leak" in refused(root, leak="error")
+    table = scan(root)
+    assert noted(table, "warning: 1 pictures lie in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
+    assert table.leaks == (("train/a/0.png", "valid/a/again.png"),)
+    assert "data.leak=warn" in refused(root, leak="error")
+
+
+def test_every_leaking_picture_is_listed(tmp_path):
+    root = both(tmp_path)
+    for name in ("train/b/x", "valid/a/x", "valid/b/x", "test/a/x"):
+        put(root / f"{name}.png", picture(1))
+    put(root / "train/a/twice.png", (root / "train/a/0.png").read_bytes())  # in one split: no leak
+    table = scan(root)
+    first = "train/b/x.png"
+    assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
+    assert noted(table, "1 pictures lie in more than one split") and noted(table, "1 pictures have copies in another")
+
+
+def test_limits_hold_for_the_pixels_too(tmp_path):
+    root = both(tmp_path)
+    chosen = data(root, max_pixels=40.0)
+    assert "8 of 8 files in train cannot be used" in refused(root, max_pixels=40.0)  # all of them are 8 x 6
+    opened = source.load(data(root), 8)
+    assert opened.picture(0).shape == (6, 8, 3) and opened.rows(VALID).tolist() == [8, 9, 10, 11]
+    with pytest.raises(BadPicture):
+        decode(read(opened.table, 0), max_pixels=int(chosen.max_pixels))
 
 
 # ---- what is kept from scan to scan
@@ -399,8 +335,8 @@ def test_picture_in_two_splits(tmp_path):  # 45
 @pytest.fixture
 def judged(monkeypatch):
     """The paths that were read."""
-    paths, real = [], scanning.judge
-    monkeypatch.setattr(scanning, "judge", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest))
+    paths, real = [], reading.judge
+    monkeypatch.setattr(reading, "judge", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest))
     return paths
 
 
@@ -451,7 +387,7 @@ def test_a_damaged_table_is_not_believed(tmp_path, judged, damage):
 
 
 def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypatch):
-    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", scanning.judge
+    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", reading.judge
 
     def interrupted(root, file, *rest):
         if file.path == "valid/b/1.png":
@@ -459,11 +395,21 @@ def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypat
         return real(root, file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "judge", interrupted)
+        patch.setattr(reading, "judge", interrupted)
         with pytest.raises(KeyboardInterrupt):
             scan(root, cache=kept)
     judged.clear()
     assert len(scan(root, cache=kept)) == 44 and 1 <= len(judged) < 44
+
+
+def test_a_signal_ends_the_scan_and_keeps_what_was_read(tmp_path, judged, monkeypatch):
+    root, kept = both(tmp_path / "root", train=20), tmp_path / "kept"
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "asked", [15])
+        with pytest.raises(signals.Stopped, match="while pictures were read"):
+            scan(root, cache=kept)
+    judged.clear()
+    assert len(scan(root, cache=kept)) == 44 and len(judged) < 44
 
 
 def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):
@@ -473,13 +419,13 @@ def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):
 
 
 def test_unreadable_now_is_not_unreadable_for_ever(tmp_path, monkeypatch):
-    root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", scanning.judge
+    root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", reading.judge
 
     def broken(root, file, *rest):
-        return scanning.Verdict("", 0, 0, False, "Input/output error") if file.path == late else real(root, file, *rest)
+        return reading.Verdict("", 0, 0, False, "Input/output error") if file.path == late else real(root, file, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scanning, "judge", broken)
+        patch.setattr(reading, "judge", broken)
         assert scan(root, cache=kept).bad == ((late, "Input/output error"),)
     assert len(scan(root, cache=kept)) == 12
 
@@ -494,7 +440,7 @@ def test_reading_a_row_tries_again(tmp_path, monkeypatch):  # 49
         if len(pauses) == 2:
             (tmp_path / "away").rename(path)
 
-    monkeypatch.setattr(scanning.time, "sleep", wait)
+    monkeypatch.setattr(reading.time, "sleep", wait)
     assert len(read(table, 3)) == table.sizes[3] and sum(pauses) == 2
     path.unlink()
     with pytest.raises(UserError, match=r"'train/a/3\.png' cannot be read any more") as caught:

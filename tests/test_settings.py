@@ -110,6 +110,7 @@ def test_no_such_choice(key, value):
 def test_every_choice_is_allowed(key, choice):
     overrides = [f"scheduler={choice}"] if key == "scheduler.shape" else []
     overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
+    overrides += ["data=torchvision"] if choice == "torchvision" else []
     changed = with_value(key, choice, *overrides)
     settings.check(changed)
     assert settings.look_up(changed, key) == choice
@@ -138,6 +139,13 @@ def test_the_nearest_choice_is_named():
         ([], "resize.sizes", ["half", 1.0], "resize.sizes=half: must be a number or a fraction"),
         ([], "threads", 0, "threads=0: must be auto or a whole number >= 1"),
         ([], "threads", "many", "threads=many: must be auto"),
+        (
+            ["data=torchvision"],
+            "data.name",
+            "pet",
+            "data.name=pet: must be one of pets, flowers, cifar10, imagenette; did",
+        ),
+        (["data=torchvision"], "data.name", None, "data.name=None: must be one of pets"),
         ([], "data.workers", -1, "data.workers=-1: must be auto or a whole number >= 0"),
         ([], "data.workers", 1.5, "data.workers=1.5: must be auto"),
         ([], "data.workers", True, "data.workers=True: must be auto"),

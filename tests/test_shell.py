@@ -66,6 +66,7 @@ def refused(conf: Path, *args: str) -> str:
 # tidy -----------------------------------------------------------------------------------------------------------------
 
 OWN = "data=folder backbone=resnet50 augment=standard"
+TABLE = OWN.replace("folder", "csv")
 
 
 @pytest.mark.parametrize(
@@ -122,6 +123,18 @@ OWN = "data=folder backbone=resnet50 augment=standard"
         (["experiment=lesson1", "data.root=/p"], ["experiment=lesson1", "data.root=/p"]),
         (["data=digits", "data.root=/p"], ["data=digits", "data.root=/p"]),
         (["data.root=null"], ["data.root=null"]),
+        (["data.root=/l.csv"], ["data.root=/l.csv", *TABLE.split()]),
+        (["data.root='/my l.TSV'"], ["data.root='/my l.TSV'", *TABLE.split()]),
+        (["data=folder", "data.root=/l.csv"], ["data=folder", "data.root=/l.csv", *OWN.split()[1:]]),
+        (["data=torchvision", "data.root=/p"], ["data=torchvision", "data.root=/p", *OWN.split()[1:]]),
+        (
+            ["data.root=/l.csv", "data.images=~/p q"],
+            ["data.root=/l.csv", "data.images='/home/ann/p q'", *TABLE.split()],
+        ),
+        (["data.labels=fixes.csv", "data.classes=null"], ["data.labels=fixes.csv", "data.classes=null"]),
+        (["data.group=(p\\d+)_[a, b]"], ["data.group='(p\\d+)_[a, b]'"]),
+        (["data.label_column=the label"], ["data.label_column='the label'"]),
+        (["data.split_column=none", "data.group=null"], ["data.split_column=none", "data.group=null"]),
     ],
 )
 def test_tidy(conf, monkeypatch, args, argv):
@@ -138,6 +151,19 @@ def test_any_folder_can_be_named(conf, folder):
     argv = tidy([f"data.root=/data/{folder}", f"init={folder}"], conf).argv[:2]
     values = [override.value() for override in OverridesParser.create().parse_overrides(argv)]
     assert values == [f"/data/{folder}", folder]
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^(\w+?)_\d{2,3}\.jpe?g$", r"[^/]+(?=/)", r"a\\b", "it's", "x=y", r"(?P<id>p\d+),"]
+)
+def test_any_regular_expression_can_be_typed(conf, pattern):
+    assert typed(conf, "data.root=/p", f"data.group={pattern}").data.group == pattern
+
+
+def test_a_table_is_enough(conf):
+    settings = typed(conf, "data.root=/l.csv", "data.label_column=a b")
+    assert (settings.data.kind, settings.backbone.name, settings.data.label_column) == ("csv", "resnet50", "a b")
+    assert typed(conf, "data=torchvision").data.root == "~/.cache/thaw"
 
 
 def test_home_is_expanded(conf, monkeypatch):
@@ -226,14 +252,10 @@ def test_sweeps_are_recognised(conf):
         (["--batch-size", "3"], "--batch-size: no such flag; settings are written without dashes: batch_size=VALUE"),
         (["--config-dir"], "--config-dir needs a value; --help explains"),
         (["data.root="], "data.root is empty; give data.root=FOLDER"),
-        (["data.root=/l.csv"], "data.root=/l.csv: no tables yet; give data.root=FOLDER with a folder a class"),
     ],
 )
 def test_what_is_no_setting(conf, args, line):
-    if "csv" in args[0] and (conf / "data" / "csv.yaml").exists():
-        assert tidy(args, conf).argv[1] == "data=csv"
-    else:
-        assert refused(conf, *args) == line
+    assert refused(conf, *args) == line
 
 
 # explain --------------------------------------------------------------------------------------------------------------
@@ -392,6 +414,17 @@ def test_fractions_lists_and_phases(conf):
             "lr=[0.1,1] rates.ratios=[1] rates.split=equal data=shapes data.detail=2",
             {"rates.ratios=[1]": "lr=[0.1,1]"},
         ),
+        (
+            "data.group=x data.max_pixels=1e6 data.name=pets data.images=/p data.fold=1 data.valid=0.1 data.limit=500",
+            {
+                "data.group=x": "data=digits",
+                "data.max_pixels=1e6": "data=digits",
+                "data.name=pets": "data=digits",
+                "data.images=/p": "data=digits",
+                "data.valid=0.1": "data.fold=1",
+            },
+        ),
+        ("data=csv data.root=/l.csv data.name=pets data.images=/p data.leak=error", {"data.name=pets": "data=csv"}),
     ],
 )
 def test_no_effect(conf, args, idle):

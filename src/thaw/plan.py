@@ -337,8 +337,8 @@ def smoke(phase: Phase) -> Phase:
 
 def fact_names(settings: Settings) -> tuple[str, str]:
     """The names under which the store keeps what the last scan and the last look at the model found."""
-    d = settings.data
-    data = sha256(repr((d.kind, d.root, d.valid, d.limit, d.max_bad)).encode()).hexdigest()[:16]
+    which = {key: value for key, value in vars(settings.data).items() if key not in ("facts", "workers", "crop_pct")}
+    data = sha256(repr(which).encode()).hexdigest()[:16]
     return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"
 
 
@@ -348,9 +348,11 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
     known = recall(data) | recall(backbone)
     shipped = settings.data.facts
     if shipped.pictures is not None:
-        pictures = min(shipped.pictures, settings.data.limit or shipped.pictures)
-        valid = ceil(settings.data.valid * pictures)
-        known |= {"train": pictures - valid, "valid": valid, "test": shipped.test, "classes": shipped.classes}
+        known |= {"test": shipped.test, "classes": shipped.classes}
+        if settings.data.fold is None:  # how large a fold is depends on every class
+            pictures = min(shipped.pictures, settings.data.limit or shipped.pictures)
+            valid = ceil(settings.data.valid * pictures)
+            known |= {"train": pictures - valid, "valid": valid}
     known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
     return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
 

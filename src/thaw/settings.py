@@ -76,13 +76,26 @@ class DataFacts:
 class Data:
     kind: str
     root: Optional[str]
-    valid: float  # share of the pictures, where no valid/ folder says
+    valid: float  # share of every class, where nothing says which pictures validate
+    fold: Optional[int]  # cross-validation: that fifth instead
+    group: Optional[str]  # a regular expression on the path, or a column of a table: what stays on one side
     limit: Optional[int]
+    classes: Optional[str]  # a table from,to
+    labels: Optional[str]  # a table path,label
     workers: Any
     crop_pct: float  # shorter side of the stored pictures = size / crop_pct
     max_bad: float  # share of unreadable files that is tolerated
+    max_pixels: float
+    min_side: int
+    allow_missing: bool
+    leak: str
     facts: DataFacts
     detail: Optional[float] = None  # shapes: the larger, the finer what tells the classes apart
+    name: Optional[str] = None  # torchvision: which set
+    images: Optional[str] = None  # csv: the folder that its paths are relative to; null: its own
+    path_column: Optional[str] = None  # csv; null: found by its name
+    label_column: Optional[str] = None
+    split_column: Optional[str] = None  # csv; null: found by its name, none: there is none
 
 
 @dataclass
@@ -175,7 +188,8 @@ CHOICES = {
     "scheduler.shape": tuple(OPTIONS),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
     "head.kind": ("linear",),
-    "data.kind": ("digits", "shapes", "folder"),
+    "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
+    "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random"),
     "optimizer.name": ("sgd", "adamw"),
     "loss.balance": ("none", "weights", "sampler"),
@@ -186,6 +200,8 @@ CHOICES = {
     "precision": ("auto", "float32", "bfloat16"),
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
+
+SETS = ("pets", "flowers", "cifar10", "imagenette")  # of data=torchvision
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
@@ -206,9 +222,12 @@ RANGES = {
     "backbone.drop": (0, 0.99, True),
     "backbone.drop_path": (0, 0.99, True),
     "data.valid": (0, 0.9, False),
+    "data.fold": (0, 4, True),
     "data.limit": (2, math.inf, True),
     "data.crop_pct": (0.1, 1, True),
     "data.max_bad": (0, 1, True),
+    "data.max_pixels": (1, 1e12, True),
+    "data.min_side": (1, math.inf, True),
     "data.detail": (0, 100, False),
     "augment.mixup": (0, 10, True),
     "optimizer.weight_decay": (0, 10, True),
@@ -308,6 +327,8 @@ def check(settings: Settings) -> None:
     steps = [number(size, "resize.sizes") for size in settings.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
+    if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
+        raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
     if settings.store.max_size is not None:

@@ -33,8 +33,10 @@ from thaw.settings import Settings
 
 __all__ = ["Typed", "explain", "folder_name", "help_text", "no_effect", "tidy", "words"]
 
-PATHS = ("data.root", "backbone.weights", "store.dir", "wandb.dir", "init")
-TEXTS = ("name", "notes", "wandb.project", "wandb.entity")
+PATHS = ("data.root", "data.images", "data.classes", "data.labels")
+PATHS += ("backbone.weights", "store.dir", "wandb.dir", "init")
+TEXTS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
+TEXTS += ("data.path_column", "data.label_column", "data.split_column")
 OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
 NOT_FILES = ("null", "none", "pretrained")  # words that a path may be instead
 
@@ -44,6 +46,16 @@ FLAGS_WITH_VALUE = {"-c": "job", "--cfg": "job", "-i": "all", "--info": "all"}  
 FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-cn", "--config-name"))
 FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
 FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
+OWN = ("folder", "csv", "torchvision")  # photographs, that is
+OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
+ONLY = {  # options of data that not all choices read, and those that do
+    **dict.fromkeys(OF_FILES, OWN),
+    **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
+    "name": ("torchvision",),
+    "detail": ("shapes",),
+}
 
 PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 
@@ -190,15 +202,12 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
 
 
 def implied(typed, recipes: list[str], conf: Path, notes: list[str]) -> list[tuple[str, str]]:
-    """The groups that follow from `data.root` or from data of one's own. Errors: a table where none is read, exit 2."""
+    """The groups that follow from `data.root` or from data of one's own."""
     groups, out = chosen(typed, recipes), []
     root = [value for _, key, value in typed if key == "data.root" and value != "null"]
     if root and "data" not in groups:
-        kind = "csv" if root[-1].strip("'\"").lower().endswith(".csv") else "folder"
-        if not (conf / "data" / f"{kind}.yaml").is_file():
-            raise UserError(2, f"data.root={root[-1]}: no tables yet; give data.root=FOLDER with a folder a class")
-        out.append(("data", kind))
-    if {*groups.get("data", []), *(kind for _, kind in out)} in ({"folder"}, {"csv"}):
+        out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))
+    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(OWN):
         own = {"backbone": "resnet50", "augment": "standard"}
         out += [(group, choice) for group, choice in own.items() if group not in groups]
     if out:
@@ -224,10 +233,10 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
         why["rates.decay"] = f"rates.split={split_}"
     if many:
         why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
-    if settings.data.kind != "shapes":
-        why["data.detail"] = f"data={settings.data.kind}"
-    if settings.data.kind in ("digits", "shapes"):
-        why["data.root"] = f"data={settings.data.kind}"
+    kind, fold = settings.data.kind, settings.data.fold
+    why |= {f"data.{option}": f"data={kind}" for option, kinds in ONLY.items() if kind not in kinds}
+    if fold is not None:
+        why["data.valid"] = f"data.fold={fold}"
     if settings.augment.crop == "whole":
         why["augment.scale"] = "augment.crop=whole"
     if lr is not None:

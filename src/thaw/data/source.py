@@ -9,12 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from thaw.data import csv_source, downloads, folder
 from thaw.data.decode import decode
-from thaw.data.scan import Table, read, scan
+from thaw.data.reading import read
+from thaw.data.scan import scan
+from thaw.data.split import folds, unit_name
+from thaw.data.table import TEST, TRAIN, VALID, Table
 from thaw.device import mix
 from thaw.settings import Data
 
-TRAIN, VALID, TEST = range(3)
 SHAPES = ("disc", "square")
 STRIPES = 4  # orientations of the stripes that tell two equal outlines apart
 
@@ -39,10 +42,17 @@ def load(data: Data, side: int, cache: Path | None = None, progress: bool = Fals
         case "shapes":
             return shapes(data, side)
         case "folder":
-            root = Path(data.root).expanduser()
-            table = scan(root, valid=data.valid, limit=data.limit, max_bad=data.max_bad, cache=cache, progress=progress)
-            return Source(table, lambda row: decode(read(table, row)))
-    raise ValueError(f"no data is called {data.kind!r}")
+            found = folder.listing(data)
+        case "csv":
+            found = csv_source.listing(data)
+        case "torchvision":
+            found = downloads.listing(data)
+        case _:
+            raise ValueError(f"no data is called {data.kind!r}")
+    table, held = scan(found, data, cache, progress), found.pictures
+    if held is not None:
+        return Source(table, lambda row: held[table.paths[row]])
+    return Source(table, lambda row: decode(read(table, row), max_pixels=int(data.max_pixels)))
 
 
 def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
@@ -58,17 +68,18 @@ def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
         sizes=np.zeros(n, np.int64),
         heights=np.zeros(n, np.int32),
         widths=np.zeros(n, np.int32),
-        bad=(),
-        notes=(),
     )
 
 
-def held_out(labels: np.ndarray, share: float) -> np.ndarray:
-    """Split codes for `labels`: a stratified ceil(share * n) of the rows are for validation, always the same ones."""
+def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
+    """Split codes for `labels`: a stratified ceil(share * n) of the rows validate, always the same; or the fold."""
+    if data.fold is not None:
+        names = [unit_name(str(row)) for row in range(len(labels))]
+        return np.where(folds(labels, names) == data.fold, VALID, TRAIN)
     from sklearn.model_selection import train_test_split
 
     _, valid = train_test_split(
-        np.arange(len(labels)), test_size=math.ceil(share * len(labels)), stratify=labels, random_state=0
+        np.arange(len(labels)), test_size=math.ceil(data.valid * len(labels)), stratify=labels, random_state=0
     )
     splits = np.full(len(labels), TRAIN)
     splits[valid] = VALID
@@ -88,7 +99,7 @@ def digits(data: Data) -> Source:
     rows = np.r_[0:used, half : len(found.target)]
     images = (found.images[rows] * (255 / 16)).astype(np.uint8)[..., None].repeat(3, axis=3)
     labels = found.target[rows]
-    splits = np.r_[held_out(labels[:used], data.valid), np.full(len(rows) - used, TEST)]
+    splits = np.r_[held_out(labels[:used], data), np.full(len(rows) - used, TEST)]
     table = table_of(
         "scikit-learn digits",
         [str(digit) for digit in found.target_names],
@@ -109,7 +120,7 @@ def shapes(data: Data, side: int) -> Source:
         [f"{shape} {45 * stripe}°" for shape in SHAPES for stripe in range(STRIPES)],
         [f"shapes/{row:06d}" for row in range(data.limit)],
         labels,
-        held_out(labels, data.valid),
+        held_out(labels, data),
         [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(data.limit)],
     )
     return Source(table, lambda row: draw(int(labels[row]), row, side, data.detail))

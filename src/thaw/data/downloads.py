@@ -1,0 +1,114 @@
+"""Public sets of pictures, fetched by torchvision once; the pictures go through our own scan and decoder."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.data.listing import File, Listing, file_of
+from thaw.data.table import SPLITS, TEST, TRAIN, VALID
+from thaw.errors import UserError
+from thaw.network import answers
+from thaw.settings import Data
+
+
+class Public(NamedTuple):
+    """A set as torchvision knows it."""
+
+    kind: str  # the class in torchvision.datasets
+    folder: str  # what it makes in its root
+    host: str
+    splits: dict[int, dict]  # the arguments that choose each split
+
+
+SETS = {
+    "pets": Public("OxfordIIITPet", "oxford-iiit-pet", "https://www.robots.ox.ac.uk",
+                   {TRAIN: {"split": "trainval"}, TEST: {"split": "test"}}),
+    "flowers": Public("Flowers102", "flowers-102", "https://www.robots.ox.ac.uk",
+                      {TRAIN: {"split": "train"}, VALID: {"split": "val"}, TEST: {"split": "test"}}),
+    "imagenette": Public("Imagenette", "imagenette2", "https://s3.amazonaws.com",
+                         {TRAIN: {"split": "train"}, VALID: {"split": "val"}}),
+    "cifar10": Public("CIFAR10", "cifar-10-batches-py", "https://www.cs.toronto.edu",
+                      {TRAIN: {"train": True}, TEST: {"train": False}}),
+}  # fmt: skip
+
+
+def listing(data: Data) -> Listing:
+    """The pictures of the set `data.name` in the folder `data.root`, fetched if they are not there, in its own splits.
+
+    Errors: no network, exit 5; a set that is there in part, exit 3.
+    """
+    public, root = SETS[data.name], Path(data.root).expanduser().absolute()
+    if not (root / public.folder).is_dir():
+        fetch(data.name, public, root)
+    where, pictures, files = {}, {}, []
+    try:
+        for code, args in public.splits.items():
+            opened = getattr(sets(), public.kind)(root, **args)
+            for path, label, picture in samples(opened, SPLITS[code], root / public.folder):
+                where[path] = code, label
+                if picture is None:
+                    files.append(file_of(path, (root / public.folder / path).stat))
+                else:
+                    pictures[path] = picture
+                    files.append(File(path, picture.nbytes, 0, ""))
+    except (RuntimeError, OSError, ValueError, LookupError) as error:
+        what = f"{root / public.folder} is there, but not whole ({short(error)})"
+        raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None
+    given = dict.fromkeys(public.splits, f"data.name={data.name}")
+    return Listing(str(root / public.folder), sorted(files), where, given, [], pictures=pictures or None)
+
+
+def sets() -> SimpleNamespace:
+    """torchvision.datasets, which takes a second to import."""
+    from torchvision import datasets
+
+    return datasets
+
+
+def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarray | None]]:
+    """Path relative to root, class and, where it is no file, the picture of every sample of an opened split.
+
+    What torchvision would decode by itself stands in attributes of its own, the same in all versions so far.
+    """
+    match type(opened).__name__:
+        case "OxfordIIITPet":
+            rows = zip(opened._images, (opened.classes[label] for label in opened._labels), strict=True)
+        case "Flowers102":
+            rows = zip(opened._image_files, (opened.classes[label] for label in opened._labels), strict=True)
+        case "Imagenette":
+            rows = ((path, opened.classes[label][0]) for path, label in opened._samples)
+        case "CIFAR10":
+            for i, (picture, label) in enumerate(zip(opened.data, opened.targets, strict=True)):
+                yield f"{split}/{i:05d}", opened.classes[label], picture
+            return
+    for path, label in rows:
+        yield os.path.relpath(path, root), label, None
+
+
+def fetch(name: str, public: Public, root: Path) -> None:
+    """Have torchvision fetch a set: its folder appears whole or not at all. Errors: it cannot be had, exit 5."""
+    there = f"data.name={name}: {root / public.folder} is not there"
+    proxied = any(os.environ.get(key) for key in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"))
+    if not (proxied or answers(public.host)):
+        advice = f"run once where there is a network and copy the folder, or set data.root to where {public.folder} is"
+        raise UserError(5, f"{there} and {public.host} does not answer; {advice}")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=root) as part:
+            getattr(sets(), public.kind)(part, download=True)
+            made = Path(part) / public.folder
+            for archive in made.glob("*.t*gz"):  # unpacked already
+                archive.unlink()
+            if not (root / public.folder).is_dir():  # another job may have been faster
+                made.rename(root / public.folder)
+    except (RuntimeError, OSError) as error:
+        raise UserError(5, f"{there} and cannot be fetched from {public.host}: {short(error)}") from None
+
+
+def short(error: Exception) -> str:
+    return " ".join(str(error).split())[:100] or type(error).__name__

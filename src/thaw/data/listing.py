@@ -1,0 +1,105 @@
+"""The pictures a source names, before any is opened: where each lies, its split and its class."""
+
+import hashlib
+import os
+import stat
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from thaw.data.table import SPLITS, TRAIN, VALID
+from thaw.errors import UserError
+
+NOWHERE = "link to nothing"
+
+
+class File(NamedTuple):
+    """A file, not opened yet."""
+
+    path: str  # relative to the root, '/' between parts
+    size: int  # bytes
+    mtime: int  # ns
+    bad: str  # why it cannot even be opened, or nothing
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source says of its pictures.
+
+    `files` sorted by path; `where` (split, class) by path; `given` what names each split, such as {1: 'val/'}: where
+    it has no validation, that is taken from train; `groups` by path, where the source names them; `pictures` by path,
+    uint8 RGB [h, w, 3], where they are no files of their own; `notes` lines for the user, added to as they come up.
+    """
+
+    root: str
+    files: list[File]
+    where: Mapping[str, tuple[int, str]]
+    given: Mapping[int, str]
+    notes: list[str]
+    groups: Mapping[str, str] | None = None
+    pictures: Mapping[str, np.ndarray] | None = None
+
+
+def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
+    """What the disk says of a file; what it is, if it is none."""
+    try:
+        found = status()
+    except (FileNotFoundError, NotADirectoryError):
+        return File(path, 0, 0, NOWHERE)
+    except OSError as error:
+        return File(path, 0, 0, error.strerror)
+    return File(path, found.st_size, found.st_mtime_ns, "" if stat.S_ISREG(found.st_mode) else "not a regular file")
+
+
+def agree(found: Listing, allow_missing: bool) -> tuple[str, ...]:
+    """The class names, sorted: those of train. Errors: splits that disagree, two spellings, one class, exit 3."""
+    names: dict[int, set[str]] = {code: set() for code in (TRAIN, *found.given)}
+    for split, name in set(found.where.values()):
+        names.setdefault(split, set()).add(name)
+    spellings = defaultdict(set)
+    for name in set().union(*names.values()):
+        spellings[unicodedata.normalize("NFC", name)].add(name)
+    for same in spellings.values():
+        if len(same) > 1:
+            both = " and ".join(map(ascii, sorted(same)))
+            raise UserError(3, f"classes {both} are one name in two Unicode spellings; merge them")
+    train = names[TRAIN]
+    for code in sorted(names.keys() - {TRAIN}):
+        if extra := names[code] - train:
+            raise UserError(3, f"classes in {SPLITS[code]} but not in train: {some(extra)}")
+        if code == VALID and not allow_missing and (missing := train - names[code]):
+            advice = "add pictures or set data.allow_missing=true"
+            raise UserError(3, f"classes in train but not in valid: {some(missing)}; {advice}")
+    if len(train) < 2:
+        raise UserError(3, f"only one class ({some(train) or 'none'}); a classifier needs two")
+    return tuple(sorted(train))
+
+
+def take(files: list[File], where: Mapping, limit: int, least: int) -> list[File]:
+    """At most `limit` files: `least` of every split and class, the rest in proportion, chosen by a hash of the path."""
+    groups = defaultdict(list)
+    for file in files:
+        groups[where[file.path]].append(file)
+    if limit < (need := sum(min(least, len(group)) for group in groups.values())):
+        raise UserError(2, f"data.limit={limit} is less than {need}, which {least} of every class and split take")
+    ranked = []
+    for group in groups.values():
+        group.sort(key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
+        ranked += [((rank + 0.5) / len(group) if rank >= least else 0.0, file) for rank, file in enumerate(group)]
+    return sorted(file for _, file in sorted(ranked)[:limit])
+
+
+def some(names: Iterable[str]) -> str:
+    """At most three of the names."""
+    names = sorted(names)
+    return ", ".join(map(show, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def show(name: str) -> str:
+    """A name as one short line, whatever its bytes."""
+    text = repr(name)
+    return text if len(text) <= 60 else f"'...{text[-56:]}"

@@ -1,0 +1,79 @@
+"""Other classes for the pictures, and other names for the classes, with no file moved."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+
+from thaw.data.listing import Listing, show
+from thaw.data.sheet import Sheet, read_sheet
+from thaw.errors import nearest
+from thaw.settings import Data
+
+Where = Mapping[str, tuple[int, str]]  # (split, class) by path
+
+
+def relabel(found: Listing, data: Data) -> Listing:
+    """The listing with `data.labels` corrected first and then `data.classes` renamed, merged and dropped.
+
+    What is stored of pictures goes by their content, so nothing is computed anew. Errors: a path or class that is not
+    there, two answers for one, exit 3 with the line.
+    """
+    where = found.where
+    if data.labels:
+        where = corrected(where, read_sheet("data.labels", data.labels), found.notes)
+    if data.classes:
+        where = renamed(where, read_sheet("data.classes", data.classes), found.notes)
+    return replace(found, where=where, files=[file for file in found.files if file.path in where])
+
+
+def corrected(where: Where, sheet: Sheet, notes: list[str]) -> Where:
+    """The classes that a table with the columns path and label gives single pictures."""
+    fixes = answers(sheet, "path", "label", {name for _, name in where.values()})
+    for path, (line, _) in fixes.items():
+        if path not in where:
+            raise sheet.error(line, f"no picture is called {show(path)}; {near_path(path, where)}")
+    changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
+    notes.append(f"{sheet.name} changes {changed} labels; {len(fixes) - changed} were so already")
+    return {**where, **{path: (where[path][0], name) for path, (_, name) in fixes.items()}}
+
+
+def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
+    """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
+    names = {name for _, name in where.values()}
+    to = answers(sheet, "from", "to", None)
+    for name, (line, _) in to.items():
+        if name not in names:
+            raise sheet.error(line, f"no class is called {show(name)}; {nearest(name, sorted(names))}")
+    new = {name: to[name][1] if name in to else name for name in names}
+    dropped = sum(not new[name] for _, name in where.values())
+    classes = len(set(new.values()) - {""})
+    notes.append(f"{sheet.name} makes {classes} classes of {len(names)}; {dropped} pictures are left out")
+    return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
+
+
+def answers(sheet: Sheet, key: str, value: str, known: set[str] | None) -> dict[str, tuple[int, str]]:
+    """By the cells of one column, the line and the cell of the other.
+
+    Errors: two for one, or none of the `known`, exit 3 with the line.
+    """
+    out: dict[str, tuple[int, str]] = {}
+    keys, values = sheet.cells(sheet.need([key])), sheet.cells(sheet.need([value]))
+    for (line, _), name, answer in zip(sheet.rows, keys, values, strict=True):
+        if not name:
+            raise sheet.error(line, f"{key} is empty")
+        if known is not None and answer not in known:
+            raise sheet.error(line, f"no class is called {show(answer)}; {nearest(answer, sorted(known))}")
+        if name in out and out[name][1] != answer:
+            first, before = out[name]
+            raise sheet.error(line, f"{value} of {show(name)} is {show(answer)}, but {show(before)} in line {first}")
+        out.setdefault(name, (line, answer))
+    return out
+
+
+def near_path(path: str, where: Where) -> str:
+    """'did you mean ...?' with paths of the same file name or, in the same folder, of a similar one."""
+    folder, _, name = path.rpartition("/")
+    same = [other for other in where if other.rpartition("/")[2] == name]
+    beside = [other for other in where if other.rpartition("/")[0] == folder][:2000]
+    close = same[:3] or get_close_matches(path, beside, 3, 0.6)
+    return f"did you mean {', '.join(close)}?" if close else ""

@@ -1,0 +1,113 @@
+"""Who validates: a pure function of what the pictures hold, whatever they are called and whenever they came.
+
+What must stay on one side is a *unit*: all copies of a picture, or a group. Units come in the order of their names,
+which are hashes: of the content, or of the group's name.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from thaw.data.listing import Listing, show, some
+from thaw.errors import UserError
+
+FOLDS = 5
+NEAR = 1e-9  # shares that differ by less are equal
+
+
+def hold_out(labels: np.ndarray, units: Sequence[str], share: float) -> np.ndarray:
+    """Which rows are held out, bool [n]: of every class the first units, until the share of the class is reached.
+
+    In their order, each unit is held out that brings its classes nearer to `share` of their rows, all its classes
+    together. A class that has nothing held out by then, but several units, gives the one that overshoots least. No unit
+    goes that holds the last rows of a class. So, where every unit is one picture, a class gives round(share * n) of its
+    n (at least one, all but one at most; the only one it has is trained on), and one more picture moves at most one
+    other. Groups come as near to that as whole ones can.
+    """
+    parts, held, out = units_of(labels, units), defaultdict(float), np.zeros(len(labels), bool)
+
+    def overshoot(shares: Mapping[int, float]) -> float:
+        return sum(abs(held[label] + x - share) - abs(held[label] - share) for label, x in shares.items())
+
+    def spares(shares: Mapping[int, float]) -> bool:
+        return all(held[label] + x < 1 - NEAR for label, x in shares.items())
+
+    def move(rows: list[int], shares: Mapping[int, float]) -> None:
+        out[rows] = True
+        for label, x in shares.items():
+            held[label] += x
+
+    of_class = defaultdict(list)
+    for rows, shares in parts:
+        for label in shares:
+            of_class[label].append((rows, shares))
+        if overshoot(shares) < -NEAR and spares(shares):
+            move(rows, shares)
+    for label in sorted(of_class):
+        if not held[label] and (able := [part for part in of_class[label] if spares(part[1])]):
+            move(*min(able, key=lambda part: round(overshoot(part[1]), 9)))
+    return out
+
+
+def folds(labels: np.ndarray, units: Sequence[str], count: int = FOLDS) -> np.ndarray:
+    """The fold in which each row validates, int [n]; -1: in none, as its unit holds all rows of a class.
+
+    In their order, each unit goes to the fold that has least of its classes so far, the smaller fold where they are
+    equal: the folds of a class differ by at most one picture, those of groups by about one group.
+    """
+    held, sizes, fold = [defaultdict(float) for _ in range(count)], [0] * count, np.full(len(labels), -1)
+    for rows, shares in units_of(labels, units):
+        able = [k for k in range(count) if all(held[k][label] + x < 1 - NEAR for label, x in shares.items())]
+        if able:
+            load = {k: round(sum(held[k][label] * x for label, x in shares.items()), 9) for k in able}
+            chosen = min(able, key=lambda k: (load[k], sizes[k], k))
+            fold[rows] = chosen
+            sizes[chosen] += len(rows)
+            for label, x in shares.items():
+                held[chosen][label] += x
+    return fold
+
+
+def units_of(labels: np.ndarray, units: Sequence[str]) -> list[tuple[list[int], dict[int, float]]]:
+    """The units in order: the rows of each, and the share it is of each of its classes."""
+    labels, rows_of = labels.tolist(), defaultdict(list)
+    size = Counter(labels)
+    for row, unit in enumerate(units):
+        rows_of[unit].append(row)
+    return [
+        (rows, {label: n / size[label] for label, n in Counter(labels[row] for row in rows).items()})
+        for _, rows in sorted(rows_of.items())
+    ]
+
+
+def unit_name(group: str) -> str:
+    """What orders a group: the hash of its name, hex."""
+    return sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
+    """The group of each path: as the source says, or the first capturing group (else all) of what `pattern` finds.
+
+    Errors: no regular expression, exit 2; a path it does not match, one group only, exit 3.
+    """
+    paths = [file.path for file in found.files]
+    groups = found.groups if found.groups is not None else dict(matched(paths, pattern))
+    if missing := [path for path in paths if groups.get(path) is None]:
+        where = f"matches nothing in {len(missing)} of {len(paths)} paths; first: {show(missing[0])}"
+        raise UserError(3, f"data.group={pattern}: {where}")
+    if len(names := {groups[path] for path in paths}) == 1:
+        raise UserError(3, f"data.group={pattern}: all {len(paths)} pictures are of one group, {some(names)}")
+    return groups
+
+
+def matched(paths: Iterable[str], pattern: str) -> Iterable[tuple[str, str | None]]:
+    try:
+        find = re.compile(pattern).search
+    except re.error as error:
+        raise UserError(2, f"data.group={pattern}: no regular expression: {error}") from None
+    for path in paths:
+        match = find(path)
+        yield path, match and match[1 if match.re.groups else 0]

@@ -1,0 +1,35 @@
+"""The table of pictures: what everything after the scan works with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+SPLITS = ("train", "valid", "test")
+TRAIN, VALID, TEST = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The usable pictures of a source, one row each, sorted by path.
+
+    `root` absolute; `classes` sorted, a label is an index into them; `paths` relative to root, '/' between parts,
+    undecodable bytes as surrogates; `hashes` SHA-256 of the content, hex; `sizes` in bytes, 0 for drawn pictures;
+    `heights` and `widths` in pixels, upright; `splits` index into SPLITS; `bad` (path, reason) of what was left out;
+    `leaks` pairs of paths in different splits that are byte-equal; `notes` lines for the user.
+    """
+
+    root: str
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: np.ndarray  # int64
+    splits: np.ndarray  # uint8
+    hashes: tuple[str, ...]
+    sizes: np.ndarray  # int64
+    heights: np.ndarray  # int32
+    widths: np.ndarray  # int32
+    bad: tuple[tuple[str, str], ...] = ()
+    leaks: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)

@@ -1,0 +1,87 @@
+"""Labels corrected and classes renamed, with no file moved and nothing of a picture changed."""
+
+from collections import Counter
+
+import pytest
+from pictures import noted, refused, scan, tree
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tree(tmp_path / "root", cat=4, dog=4, kitten=4, hotdog=4)
+
+
+def write(root, *lines, name="changes.csv"):
+    file = root.parent / name
+    file.write_text("\n".join(lines) + "\n")
+    return str(file)
+
+
+def names(table):
+    return Counter(table.classes[label] for label in table.labels)
+
+
+def test_classes_renamed_merged_and_dropped(root):
+    before = scan(root)
+    table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
+    assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
+    assert set(table.hashes) < set(before.hashes) and len(table) == 12
+    assert noted(table, "makes 2 classes of 4; 4 pictures are left out")
+
+
+def test_names_may_change_places(root):
+    table = scan(root, classes=write(root, "to,from", "cat,dog", "dog,cat"))
+    assert [table.classes[label] for label in table.labels[:2]] == ["dog", "dog"]  # cat/0.png, cat/1.png
+
+
+def test_labels_corrected(root):
+    before = scan(root)
+    table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "cat/1.png,cat", "dog/3.png,kitten"))
+    assert names(table) == {"cat": 3, "dog": 4, "kitten": 5, "hotdog": 4}
+    assert (table.paths, table.hashes) == (before.paths, before.hashes)
+    assert noted(table, "changes 2 labels; 1 were so already")
+
+
+def test_labels_come_before_classes(root):
+    fixes = write(root, "path,label", "hotdog/0.png,kitten", "cat/2.png,hotdog", name="fixes.csv")
+    table = scan(root, labels=fixes, classes=write(root, "from,to", "kitten,cat", "hotdog,"))
+    assert names(table) == {"cat": 4 + 4 + 1 - 1, "dog": 4}
+    assert "hotdog/0.png" in table.paths and "cat/2.png" not in table.paths
+
+
+def test_labels_of_a_given_split(tmp_path):
+    root = tree(tmp_path / "root", train__a=3, train__b=3, valid__a=2, valid__b=1)
+    table = scan(root, labels=write(root, "path,label", "valid/a/0.png,b"))
+    assert table.labels[table.splits == 1].tolist() == [1, 0, 1]
+    assert "classes in train but not in valid: 'b'" in refused(
+        root, labels=write(root, "path,label", "valid/b/0.png,a")
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "lines", "said"),
+    [
+        ("classes", ["from,to", "dog,x", "kiten,cat"], "line 3: no class is called 'kiten'; did you mean kitten?"),
+        ("classes", ["from,to", "dog,x", "dog,y"], "line 3: to of 'dog' is 'y', but 'x' in line 2"),
+        ("classes", ["from,to", ",y"], "line 2: from is empty"),
+        ("classes", ["old,new", "dog,y"], "line 1: no column is called from; it has old, new"),
+        ("classes", ["from,to", "dog,y,z"], "line 2: 3 cells, but line 1 names 2 columns"),
+        ("labels", ["path,label", "cat/0.png,dog", "cat/9.png,dog"], "line 3: no picture is called 'cat/9.png'; did"),
+        ("labels", ["path,label", "x/kitten/3.png,dog"], "line 2: no picture is called 'x/kitten/3.png'; did you mean"),
+        ("labels", ["path,label", "cat/0.png,hound"], "line 2: no class is called 'hound'; did you mean"),
+        ("labels", ["path,label", "cat/0.png,"], "line 2: no class is called ''; known: cat, dog, hotdog, kitten"),
+        ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label of 'cat/0.png' is 'cat', but"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there(root, key, lines, said):
+    file = write(root, *lines)
+    line = refused(root, **{key: file})
+    assert line.startswith(f"data.{key}={file} {said}")
+
+
+def test_too_few_classes_are_left(root):
+    changes = write(root, "from,to", "cat,x", "dog,x", "kitten,x", "hotdog,")
+    assert "only one class ('x')" in refused(root, classes=changes)
+    assert refused(root, classes="none.csv") == "data.classes=none.csv does not exist"
+    lines = (f"cat/{i}.png,dog" for i in range(4))
+    assert len(scan(root, labels=write(root, "path,label", *lines)).classes) == 3
