@@ -190,8 +190,9 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
-    if settings.data.kind == "folder" and not Path(settings.data.root).expanduser().exists():
-        raise UserError(3, f"data.root={settings.data.root}: no such folder")
+    if settings.data.kind in ("folder", "csv") and not Path(settings.data.root).expanduser().exists():
+        what = "folder" if settings.data.kind == "folder" else "file"
+        raise UserError(3, f"data.root={settings.data.root}: no such {what}")
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
     look = sweep is None and not (settings.fresh or settings.plan_only)  # whether it was done before
@@ -372,6 +373,7 @@ def status(folder: Path, **fields) -> None:
 
 def link(name: str, target: Path) -> None:
     """outputs/NAME points at the newest run or sweep."""
+    OUTPUTS.mkdir(parents=True, exist_ok=True)  # hydra.run.dir and store.dir may lie elsewhere
     path = OUTPUTS / name
     temporary = OUTPUTS / f".{name}.{os.getpid()}"
     temporary.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ ALIASES = {
     **dict.fromkeys(("sched", "schedule", "lr_scheduler"), "scheduler"),
     **dict.fromkeys(("dataset", "datamodule"), "data"),
     **dict.fromkeys(("path", "dir", "folder", "data.path", "data.dir", "data_dir", "data.folder"), "data.root"),
+    **dict.fromkeys(("folds", "kfold", "cv", "data.folds"), "data.fold"),
+    **dict.fromkeys(("val_split", "valid_pct", "val_pct", "test_size", "data.val"), "data.valid"),
     **dict.fromkeys(("img_size", "image_size", "resolution", "data.size", "sz"), "size"),
     **dict.fromkeys(("bs", "batch", "data.batch_size"), "batch_size"),
     **dict.fromkeys(("wd", "decay"), "optimizer.weight_decay"),

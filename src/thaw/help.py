@@ -151,6 +151,7 @@ def help_text(conf: Path) -> str:
     lines += section("flags, in any place", FLAGS.strip().splitlines())
     lines += section("groups (* where nothing is typed); GROUP.OPTION=VALUE, as scheduler.cycles=4", group_lines(conf))
     lines += section("keys, as they are where nothing is typed", key_lines(conf))
+    lines += section("keys of data", data_lines(conf))
     lines += section("where the results are", RESULTS.strip().splitlines())
     lines += section("exit codes", CODES.strip().splitlines())
     return "\n".join(lines) + "\n"
@@ -187,9 +188,20 @@ def group_lines(conf: Path) -> list[str]:
 
 def key_lines(conf: Path) -> list[str]:
     """The keys of config.yaml that are no groups, with their values and comments."""
+    return settings_of(re.split(r"^hydra:", read(conf / "config.yaml").partition("\n\n")[2], flags=re.M)[0])
+
+
+def data_lines(conf: Path) -> list[str]:
+    """What all choices of `data` share, and after it what only the table has."""
+    own = re.sub(r"^(defaults|kind|facts):.*\n", "", read(conf / "data" / "csv.yaml"), flags=re.M)
+    return settings_of(read(conf / "data" / "_pictures.yaml") + own, "data.")
+
+
+def settings_of(text: str, prefix: str = "") -> list[str]:
+    """The keys in the text of a yaml with their values and comments."""
     rows, parent = [], ""
-    body = re.split(r"^hydra:", read(conf / "config.yaml").partition("\n\n")[2], flags=re.M)[0]
-    for indent, key, value, comment in re.findall(r"^( *)(\w+):[ \t]*([^#\n]*?)[ \t]*(?:# *(.*))?$", body, re.M):
+    for indent, key, value, comment in re.findall(r"^( *)(\w+):[ \t]*([^#\n]*?)[ \t]*(?:# *(.*))?$", text, re.M):
         parent = parent if indent else key
-        rows.append((f"{parent}.{key}={value}" if indent else f"{key}={value}" if value else key, comment))
+        name = prefix + (f"{parent}.{key}" if indent else key)
+        rows.append((f"{name}={value}" if indent or value else name, comment))
     return columns(rows, max(len(left) for left, _ in rows))

@@ -3,7 +3,7 @@
 import copy
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -177,7 +177,8 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     table = pictures.table
     for note in table.notes:
         progress.say(f"note: {note}")
-    write_bad_files(folder, table.bad)
+    write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
+    write_table(folder / "leaks.csv", ("path", "byte-equal to"), table.leaks)
     network = model.create(settings.backbone, len(table.classes), settings.seed, device)
     looked = {**model.looked_at(network)} | {k: v for k, v in asdict(settings.backbone.facts).items() if v is not None}
     if settings.init:
@@ -217,10 +218,11 @@ def remember(store: Store, settings: Settings, facts: Facts) -> None:
     store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
 
 
-def write_bad_files(folder: Path, bad) -> None:
-    if bad:
-        with (folder / "bad_files.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows([("path", "reason"), *bad])
+def write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:
+    """A .csv, where there are rows; bytes that are no text as escapes."""
+    if rows:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            csv.writer(file).writerows([columns, *rows])
 
 
 def start_from(network: Network, folder: Path) -> None:
