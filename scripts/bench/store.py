@@ -1,6 +1,6 @@
 """What the store saves and what it costs, as ratios of times taken side by side in one process.
 
-python scripts/bench/store.py     about ten minutes on two cores; every run is on this machine, without W&B
+python scripts/bench/store.py [head again snapshots last heads]     all of them: ten minutes on two cores, without W&B
 """
 
 import contextlib
@@ -9,17 +9,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from hydra import compose, initialize_config_dir
 
 import train
-from hydra import compose, initialize_config_dir
-from thaw import features, job, keys, run, shell, snapshot, store, tend
+from thaw import cycles, features, job, keys, run, shell, snapshot, store, tend
 
-PHOTOS = ("data=shapes", "data.limit=400", "backbone=resnet18", "backbone.weights=none", "size=128", "batch_size=32")
+PHOTOS = ("data=shapes", "data.limit=300", "backbone=resnet18", "backbone.weights=none", "size=96", "batch_size=32")
 LAST_PHASE = list(
     product(
         ("rates=uniform", "rates=thirds", "rates=tenths"),
@@ -72,17 +73,19 @@ class Clock:
 
 def head_epoch(folder: Path) -> None:
     """One epoch of the head from stored activations, and live through the frozen body with augmentation."""
-    for name, overrides in (("digits, test_resnet, 40 px", ()), ("400 shapes, resnet18, 128 px", PHOTOS)):
+    for name, overrides in (("digits, test_resnet, 40 px", ()), ("300 shapes, resnet18, 96 px", PHOTOS)):
         result, _ = carry_out(folder / name[:3], *overrides, "~checklist.find_full", "~checklist.full")
         stored = result["phase/head_precomputed/seconds"] / result["phase/head_precomputed/epochs"]
         live = result["phase/head_augmented/seconds"] / result["phase/head_augmented/epochs"]
         print(f"head epoch, {name}: stored {1e3 * stored:.0f} ms, live {1e3 * live:.0f} ms: {live / stored:.0f}x")
 
 
-def sweep(folder: Path, name: str, settings: list[tuple], *overrides: str) -> None:
+def sweep(folder: Path, name: str, settings: list[tuple], overrides: tuple) -> None:
     """Jobs with one store, and jobs with a store each."""
-    shared = [carry_out(folder / "shared", *overrides, *setting) for setting in settings]
-    alone = [carry_out(folder / f"alone{i}", *overrides, *setting) for i, setting in enumerate(settings)]
+    shared, alone = [], []
+    for number, setting in enumerate(settings):
+        shared.append(carry_out(folder / "shared", *overrides, *setting))
+        alone.append(carry_out(folder / f"alone{number}", *overrides, *setting))
     assert [result["best/loss"] for result, _ in shared] == [result["best/loss"] for result, _ in alone]
     sums = [sum(seconds for _, seconds in jobs) for jobs in (shared, alone)]
     print(f"{len(settings)} jobs over {name}: {sums[0]:.1f} s with one store, {sums[1]:.1f} s apart: ", end="")
@@ -108,25 +111,24 @@ def snapshots(folder: Path, writing: Clock) -> None:
 
 
 def main() -> None:
-    hashing = Clock(
-        [
-            (store, "sha256_of"),
-            (store, "key_of"),
-            (job, "key_of"),
-            (features, "body_hash"),
-            (job, "body_hash"),
-            (keys, "code_of"),
-        ]
-    )
-    writing = Clock([(snapshot, "write")])
+    hashed = ((store, "sha256_of"), (store, "key_of"), (job, "key_of"), (job, "body_hash"), (features, "body_hash"))
+    hashing, writing = Clock((*hashed, (keys, "code_of"))), Clock([(snapshot, "write"), (cycles, "weights_of")])
+    parts = {
+        "head": head_epoch,
+        "again": partial(again, hashing=hashing),
+        "snapshots": partial(snapshots, writing=writing),
+        "last": partial(sweep, name="the last phase, digits", settings=LAST_PHASE, overrides=("epochs=3",)),
+        "heads": partial(
+            sweep,
+            name="the head, 300 shapes, resnet18",
+            settings=HEAD,
+            overrides=(*PHOTOS, "checklist=head_only", "epochs=3"),
+        ),
+    }
     with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        carry_out(folder / "warm", "smoke=true")  # imports, first calls
-        head_epoch(folder / "head")
-        again(folder / "again", hashing)
-        snapshots(folder / "snapshots", writing)
-        sweep(folder / "last", "the last phase, digits", LAST_PHASE, "epochs=3")
-        sweep(folder / "heads", "the head, 400 shapes, resnet18", HEAD, *PHOTOS, "checklist=head_only")
+        carry_out(Path(folder) / "warm", "smoke=true")  # imports, first calls
+        for name in sys.argv[1:] or parts:
+            parts[name](Path(folder) / name)
 
 
 if __name__ == "__main__":
