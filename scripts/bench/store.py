@@ -73,8 +73,9 @@ class Clock:
 
 def head_epoch(folder: Path) -> None:
     """One epoch of the head from stored activations, and live through the frozen body with augmentation."""
+    only_heads = ("~checklist.find_full", "~checklist.full", "checklist.head_precomputed.epochs=20")
     for name, overrides in (("digits, test_resnet, 40 px", ()), ("300 shapes, resnet18, 96 px", PHOTOS)):
-        result, _ = carry_out(folder / name[:3], *overrides, "~checklist.find_full", "~checklist.full")
+        result, _ = carry_out(folder / name[:3], *overrides, *only_heads)
         stored = result["phase/head_precomputed/seconds"] / result["phase/head_precomputed/epochs"]
         live = result["phase/head_augmented/seconds"] / result["phase/head_augmented/epochs"]
         print(f"head epoch, {name}: stored {1e3 * stored:.0f} ms, live {1e3 * live:.0f} ms: {live / stored:.0f}x")

@@ -104,7 +104,9 @@ class Job:
     def stored_of(self, phase: Phase) -> tuple[Batch, Batch]:
         """Activations and labels of the training and of the validation pictures, the body as it is in this phase."""
         if phase.name not in self.activations:
-            self.activations = {phase.name: (self.stored(self.train_rows), self.stored(self.valid_rows))}
+            n = len(self.train_rows)
+            features, labels = self.stored(np.concatenate([self.train_rows, self.valid_rows]))
+            self.activations = {phase.name: ((features[:n], labels[:n]), (features[n:], labels[n:]))}
         return self.activations[phase.name]
 
     @cached_property
@@ -277,7 +279,8 @@ def sheets(job: Job) -> None:
         pictures, _ = views[Key(0, size, job.train_rows[rows])]
         lines = [np.hstack(list(part)) for part in pictures.numpy()[: len(rows) // 8 * 8].reshape(-1, 8, size, size, 3)]
         if lines:
-            cv2.imwrite(str(job.folder / f"batch_{size}px.png"), np.vstack(lines)[..., ::-1])
+            _, encoded = cv2.imencode(".png", np.vstack(lines)[..., ::-1])
+            (job.folder / f"batch_{size}px.png").write_bytes(encoded.tobytes())  # imwrite is silent on a full disk
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def train(
     for step, (x, y) in enumerate(batches, start):
         x, y = network.device.put(x), network.device.put(y)
         wait = time.perf_counter() - waited
-        torch.manual_seed(mix("step", *seed, step))
+        network.device.seed(mix("step", *seed, step))
         for group in optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"] * rate(step)
             if momentum is not None:
