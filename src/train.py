@@ -18,7 +18,7 @@ from thaw import again, keys, plan, shell, signals, table, tend
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.settings import Settings, check
-from thaw.store import Store, is_machine, machine_error
+from thaw.store import Store, is_machine, machine_error, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -28,6 +28,8 @@ UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
+
+refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
 
 def main() -> int:
@@ -85,7 +87,7 @@ def compose_and_run(typed: shell.Typed) -> int:
     elif (folder / "status.json").exists():
         ends = [json.loads((folder / "status.json").read_text())]
     # A job that still says it is running was killed, or could not write how it ended.
-    return next((end.get("code", 5) for end in ends if end["state"] != "done"), 0)
+    return next((end.get("code", 5) for end in ends if end["state"] != "done"), refusals[0] if refusals else 0)
 
 
 def closing(folder: Path, ends: list[dict]) -> None:
@@ -147,18 +149,20 @@ def job(cfg) -> float | None:
     folder = Path(hydra_.runtime.output_dir)
     overrides = list(hydra_.overrides.task)
     about = {"overrides": overrides, "command": command(overrides), "commit": commit()}
-    status(folder, state="running", pid=os.getpid(), **about)
-    signals.listen()
     try:
+        status(folder, state="running", pid=os.getpid(), **about)
+        signals.listen()
         settings = as_settings(cfg, overrides)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
         sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
         choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
         result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
+        status(folder, state="done", **about)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
-        status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
+        with suppress(OSError):
+            status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
         raise
     except Exception as error:
         error = as_refusal(error, folder)
@@ -166,7 +170,6 @@ def job(cfg) -> float | None:
         with suppress(OSError):  # on a full disk the line on the terminal has to do
             status(folder, state="failed", code=code, line=error.line, **about)
         return None
-    status(folder, state="done", **about)
     return result.get("best/" + settings.monitor.removeprefix("valid/")) if result else None
 
 
@@ -231,8 +234,9 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         tracker.finish({}, getattr(error, "code", 1))
         raise
     result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
-    (folder / "result.json").write_text(json.dumps(result, indent=1))
+    write_whole(folder / "result.json", json.dumps(result, indent=1))
     leave_report(job, result, tracker)
+    store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
     summary(result, folder, sweep is None)
     say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
     return result
@@ -253,10 +257,12 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
 def finished(store: Store, identity: str | None) -> dict | None:
     """The result of a run that depends on the same things, where one is finished; says so."""
     done = store.recall(f"finished_{identity}")
-    if not done or not (file := Path(done["folder"]) / "result.json").exists():
+    try:
+        result = json.loads((Path(done["folder"]) / "result.json").read_text())
+    except (OSError, LookupError, ValueError):
         return None
-    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(file.parent)}; fresh=true trains anew")
-    return json.loads(file.read_text())
+    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
+    return result
 
 
 def begin_work(job, about: dict) -> None:
@@ -366,9 +372,7 @@ def versions() -> dict:
 
 def status(folder: Path, **fields) -> None:
     """status.json: running, done, or failed with code and line."""
-    temporary = folder / "status.json.tmp"
-    temporary.write_text(json.dumps(fields, indent=1))
-    temporary.replace(folder / "status.json")
+    write_whole(folder / "status.json", json.dumps(fields, indent=1))
 
 
 def link(name: str, target: Path) -> None:
@@ -412,6 +416,11 @@ def as_refusal(error: Exception, folder: Path) -> UserError:
         return error
     if is_machine(error):
         return machine_error(error, folder)
+    if isinstance(error, FileNotFoundError):
+        return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        why = str(error).partition(". It is possible")[0]
+        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
     try:
         with (folder / "train.log").open("a") as log:
             log.write(traceback.format_exc())
@@ -428,6 +437,7 @@ def internal(error: Exception, log: Path | None = None) -> UserError:
 
 def refused(error: UserError) -> int:
     print(f"error: {error.line}", file=sys.stderr)
+    refusals.append(error.code)
     return error.code
 
 

@@ -1,74 +1,20 @@
 """Killed anywhere, any number of times, then the same command: the same bits as a run that was never killed."""
 
-import hashlib
-import json
 import os
+import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
-from thaw import run, signals, snapshot, tend
-from thaw.job import set_up
-
-SMALL = (
-    "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3", "find.steps=10",
-    "store.snapshot_s=0", "wandb=disabled", "optimizer.momentum=0.8",
-)  # fmt: skip
-TIMES = ("speed/", "train_seconds")
-
-
-def carry_out(settings, folder):
-    """A run as a job does it, its rows in metrics.jsonl."""
-    folder.mkdir(parents=True)
-
-    def log(row):
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-    return run.run(set_up(settings, folder, tend.open_store(settings, print)), log)
-
-
-def bits(folder):
-    """What must be the same: the weights, and the rows without their times."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [{key: value for key, value in row.items() if not key.startswith(TIMES)} for row in rows]
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(), rows
-
-
-def in_child(work) -> int:
-    """The exit status of `work()` in a forked process, -n where signal n killed it."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            work()
-            code = 0
-        except signals.Stopped as stopped:
-            code = stopped.code
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def before_call(holder, name, number, act):
-    """Have `act()` called before the `number`th call of `holder.name`."""
-    whole, count = getattr(holder, name), [0]
-
-    def counted(*args, **kwargs):
-        if count[0] == number:
-            act()
-        count[0] += 1
-        return whole(*args, **kwargs)
-
-    setattr(holder, name, counted)
-
-
-def kill():
-    os.kill(os.getpid(), signal.SIGKILL)
+from thaw import features, loop, run, signals, snapshot
+from thaw.data import batches
+from thaw.model import Network
 
 
 @pytest.fixture
@@ -87,18 +33,18 @@ def reference(settings, tmp_path):
     return UNDISTURBED[0]
 
 
-def killed_and_resumed(settings, tmp_path, name, points, **more):
+def killed_and_resumed(settings, tmp_path, name, points, *more):
     """A run killed at each of the points, (holder, function, call), then let through; its folder."""
     for attempt, (holder, function, number) in enumerate(points):
         folder = tmp_path / f"runs/{name}-{attempt}"
 
         def work(folder=folder, holder=holder, function=function, number=number):
-            before_call(holder, function, number, kill)
-            carry_out(settings(name, **more), folder)
+            at_call(holder, function, number, kill)
+            carry_out(settings(name, *more), folder)
 
         assert in_child(work) in (-signal.SIGKILL, 0)
     folder = tmp_path / f"runs/{name}-last"
-    assert in_child(lambda: carry_out(settings(name, **more), folder)) == 0
+    assert in_child(lambda: carry_out(settings(name, *more), folder)) == 0
     return folder
 
 
@@ -114,55 +60,114 @@ def test_killed_at_sampled_points(settings, tmp_path, reference, points):
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points)) == reference
 
 
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_path, reference, workers):
+    points = [(torch.optim.SGD, "step", 23)]
+    assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
+
+
+# Of every call in a run, and of every so many of it, is the process killed before it or after it.
+POINTS = {
+    "in the finder or a fit, before an optimizer step": (torch.optim.SGD, "step", 10),
+    "after a backward pass": (torch.nn.utils, "get_total_norm", 14),
+    "after an optimizer step": (torch.optim.SGD, "zero_grad", 14),
+    "before validation": (loop, "evaluate", 2),
+    "inside validation, or before a step": (Network, "classify", 14),
+    "inside the activations, or before a step": (Network, "features", 14),
+    "between phases, before a fit": (run, "fit", 1),
+    "between phases, before a finder": (run, "search", 1),
+    "before activations are computed": (features, "compute", 1),
+    "before loader batches": (batches, "loader", 4),
+    "an artifact half filled": (Path, "write_bytes", 2),
+    "an artifact or a record half filled": (Path, "write_text", 5),
+    "before a rename of an artifact": (os, "rename", 2),
+    "before a rename of a snapshot": (os, "replace", 7),
+    "before a sync": (os, "fsync", 11),
+    "a file half there at its sync": (os, "fsync", 11, cut_and_kill),
+    "before a snapshot is read": (snapshot, "read", 2),
+    "before a snapshot is removed": (snapshot, "remove", 2),
+    "before export": (run, "export", 1),
+    "after export": (run, "export", 1, kill, True),
+    "at an open": (os, "open", 14),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("holder", "function"),
-    [(torch.optim.SGD, "step"), (os, "rename"), (os, "replace"), (os, "fsync"), (os, "open"), (run, "export")],
-    ids=["step", "rename", "replace", "fsync", "open", "export"],
-)
-def test_killed_before_every_rename_and_every_seventh_other_call(settings, tmp_path, reference, holder, function):
+@pytest.mark.parametrize("where", POINTS)
+def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys):
     """Until a run is let through; each killed run is gone on with by the next."""
-    survived = 0
-    for number in range(0, 400, 1 if function in ("rename", "export") else 7):
-        folder = tmp_path / f"runs/{function}-{number}"
-        store = f"store-{number}"
+    holder, function, every, *how = POINTS[where]
+    for number in range(0, 400, every):
+        folder, store = tmp_path / f"runs/{number}", f"store-{number}"
 
         def work(folder=folder, store=store, number=number):
-            before_call(holder, function, number, kill)
+            at_call(holder, function, number, *(how or [kill]))
             carry_out(settings(store), folder)
 
         if in_child(work) == 0:
-            survived = number
             break
-        again = tmp_path / f"runs/{function}-{number}-again"
+        again = tmp_path / f"runs/{number}-again"
         assert in_child(lambda again=again, store=store: carry_out(settings(store), again)) == 0
-        assert bits(again) == reference, f"killed before {function} {number}"
-    assert survived
+        assert bits(again) == reference, f"killed {where}, {number}"
+    with capsys.disabled():
+        print(f" {where}: {number // every} points", end="", flush=True)
+    assert number
 
 
-@pytest.mark.parametrize("damage", ["flip", pytest.param("cut", marks=pytest.mark.slow)])
-def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, reference, damage):
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
+    """The points count from the start of each attempt, so that some lie where it finds what the last one left."""
+    calls = [(torch.optim.SGD, "step", 9), (os, "fsync", 30), (os, "replace", 9), (os, "rename", 4), (os, "open", 20)]
+    rng = random.Random(seed)
+    points = [(holder, name, rng.randrange(most)) for holder, name, most in rng.choices(calls, k=5)]
+    assert bits(killed_and_resumed(settings, tmp_path, "chain", points)) == reference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("then", [(snapshot, "read", 1), (torch.optim.SGD, "step", 0)])
+def test_killed_while_it_resumes(settings, tmp_path, reference, then):
+    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.SGD, "step", 25), then])) == reference
+
+
+DAMAGE = {
+    "flip": lambda content: content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 4])
+    + content[len(content) // 2 + 1 :],
+    "cut": lambda content: content[: len(content) // 3],
+    "empty": lambda content: b"",
+    "header only": lambda content: content[:40],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("damage", "names"),
+    [("flip", ("snapshot",))]
+    + [pytest.param(damage, ("snapshot",), marks=pytest.mark.slow) for damage in ("cut", "empty", "header only")]
+    + [pytest.param(damage, snapshot.NAMES, marks=pytest.mark.slow) for damage in ("header only",)],
+)
+def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, reference, damage, names):
+    """Where both generations are damaged the cycle starts anew."""
+
     def work():
-        before_call(torch.optim.SGD, "step", 27, kill)
+        at_call(torch.optim.SGD, "step", 27, kill)
         carry_out(settings("damaged"), tmp_path / "runs/damaged")
 
     assert in_child(work) == -signal.SIGKILL
-    (newest,) = (tmp_path / "damaged").glob("underway/*/snapshot")
-    content = bytearray(newest.read_bytes())
-    assert (newest.parent / "previous").exists()
-    if damage == "flip":
-        content[len(content) // 2] ^= 4
-    newest.write_bytes(content[: len(content) // 3] if damage == "cut" else content)
-    folder = tmp_path / "runs/damaged-again"
-    assert in_child(lambda: carry_out(settings("damaged"), folder)) == 0
-    assert bits(folder) == reference
+    (folder,) = (tmp_path / "damaged").glob("underway/*")
+    assert all((folder / name).exists() for name in snapshot.NAMES)
+    for name in names:
+        (folder / name).write_bytes(DAMAGE[damage]((folder / name).read_bytes()))
+    assert (snapshot.read(folder) is None) == (len(names) == 2)
+    again = tmp_path / "runs/damaged-again"
+    assert in_child(lambda: carry_out(settings("damaged"), again)) == 0
+    assert bits(again) == reference
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(settings, tmp_path, reference, number):
     def work():
         signals.listen()
-        before_call(torch.optim.SGD, "step", 26, lambda: os.kill(os.getpid(), number))
+        at_call(torch.optim.SGD, "step", 26, lambda *_: os.kill(os.getpid(), number))
         carry_out(settings("stopped"), tmp_path / "runs/stopped")
 
     assert in_child(work) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
@@ -234,3 +239,54 @@ def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, referen
     monkeypatch.setattr(torch.optim.SGD, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
     carry_out(settings("done", "fresh=true"), tmp_path / "runs/fresh")
     assert len(steps) > 20 and bits(tmp_path / "runs/fresh") == reference
+
+
+# A process that does what src/train.py does, killed before the n-th call of a function.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], sys.argv[2]]
+import faults, train, wandb
+from thaw import track
+holders = {"track": track, "Tracker": track.Tracker, "wandb": wandb, "Run": wandb.Run}
+if int(sys.argv[5]) >= 0:
+    faults.at_call(holders[sys.argv[3]], sys.argv[4], int(sys.argv[5]), faults.kill)
+sys.exit(faults.type_in(*sys.argv[7:], outputs=Path(sys.argv[6])))
+"""
+
+
+@pytest.fixture
+def with_wandb(tmp_path):
+    """with_wandb(folder, holder, function, call) -> the process, a run that writes to W&B offline, killed there."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
+
+    def ran(folder, holder="track", function="open_tracker", number=-1):
+        here = Path(__file__).parent
+        typed = [arg for arg in SMALL if not arg.startswith("wandb")] + [
+            "wandb=offline", f"wandb.dir={tmp_path}/wandb", f"store.dir={tmp_path}/store", f"hydra.run.dir={folder}",
+        ]  # fmt: skip
+        command = [sys.executable, "-c", KILLED, here, here.parent / "src", holder, function, number, tmp_path / "out"]
+        return subprocess.run(
+            [*map(str, command), *typed],
+            capture_output=True, text=True, env=environment | {"HOME": str(tmp_path)}, timeout=240,
+        )  # fmt: skip
+
+    return ran
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "points",
+    [
+        [("wandb", "init", 0), ("Run", "define_metric", 3)],
+        [("Tracker", "log", 24), ("Tracker", "table", 1), ("Run", "finish", 0)],
+    ],
+    ids=lambda points: " ".join(f"{p[1]}{p[2]}" for p in points),
+)
+def test_killed_inside_the_calls_of_wandb(with_wandb, tmp_path, reference, points):
+    for attempt, point in enumerate(points):
+        done = with_wandb(tmp_path / f"run-{attempt}", *point)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = with_wandb(tmp_path / "last")
+    assert done.returncode == 0, done.stderr
+    assert bits(tmp_path / "last") == reference

@@ -65,9 +65,7 @@ def activations(
             (folder / "features.safetensors").write_bytes(save({"features": computed}))
             (folder / "rows.json").write_text(json.dumps([hashes[row] for row in part]))
 
-        store.make("activations", parts, build, rows=[hashes[row] for row in part])
-    if missing:
-        kept = shards(store, parts)
+        kept |= rows_of(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device)
 
 
@@ -93,6 +91,11 @@ def shards(store: Store, parts: dict) -> dict[str, torch.Tensor]:
     """The rows of all shards made as `parts` say, by content hash."""
     out = {}
     for path in store.shards("activations", parts):
-        features = load_file(path / "features.safetensors")["features"]
-        out.update(zip(json.loads((path / "rows.json").read_text()), features, strict=True))
+        out |= rows_of(path)
     return out
+
+
+def rows_of(shard: Path) -> dict[str, torch.Tensor]:
+    """The rows of a shard, by content hash."""
+    features = load_file(shard / "features.safetensors")["features"]
+    return dict(zip(json.loads((shard / "rows.json").read_text()), features, strict=True))

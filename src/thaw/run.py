@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 import time
 from collections.abc import Callable
 
 import torch
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 
 from thaw import find, model, plan, table
@@ -13,6 +15,7 @@ from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
 from thaw.settings import Settings
+from thaw.store import sync
 
 
 def run(job: Job, log: Callable[[Row], None]) -> dict:
@@ -52,7 +55,6 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     result |= {"cost/seconds": paid + saved, "cost/seconds_paid": paid}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
-    job.store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": best.accuracy})
     return result
 
 
@@ -88,13 +90,20 @@ def export(job: Job, kept: Kept) -> None:
     """Weights and configuration in timm's form, and what the network says of every validation picture."""
     classes, table = list(job.source.table.classes), job.source.table
     size = job.plan.size
-    save_for_hf(
-        job.network.model.to(memory_format=torch.contiguous_format),
-        str(job.folder),
-        safe_serialization=True,
-        model_config={"label_names": classes},
-        data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
-    )
+    weights = job.folder / "model.safetensors"
+    try:
+        save_for_hf(
+            job.network.model.to(memory_format=torch.contiguous_format),
+            str(job.folder),
+            safe_serialization=True,
+            model_config={"label_names": classes},
+            data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
+        )
+    except SafetensorError as error:
+        if not (number := re.search(r"os error (\d+)", str(error))):
+            raise
+        raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine knows
+    sync(weights)
     if job.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture
         config = json.loads((job.folder / "config.json").read_text())
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):

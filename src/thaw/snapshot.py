@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from thaw.store import machine_error, me, sync_directory
+from thaw.store import machine_error, me, sync
 
 NAMES = ("snapshot", "previous")
 
@@ -34,11 +34,12 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.replace(newest, previous)
         os.replace(temporary, newest)
-        sync_directory(folder)
+        sync(folder)
     except FileNotFoundError:
         pass  # another process made the cycle meanwhile and removed the folder
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise machine_error(error, newest) from error
 
 

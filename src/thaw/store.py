@@ -119,16 +119,18 @@ class Store:
         room, a read-only disk, exit 5.
         """
         path = self.place(kind, parts, rows)
+        temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
         anew = kind in self.anew
         was_there = not anew and self.find(path) is not None
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                with claim(path, self.short(path), self.wait_s, self.warn) as lock, marked(lock, self.used):
+                claimed = claim(path, self.short(path), self.wait_s, self.warn)
+                with claimed as lock, marked((lock, temporary), self.used):
                     was_there = not anew and self.find(path) is not None
                     if not was_there:
                         about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
-                        self.build(path, about, build, replace=anew)
+                        self.build(temporary, path, about, build, replace=anew)
             except OSError as error:
                 if not is_machine(error):
                     raise
@@ -137,9 +139,8 @@ class Store:
         self.use(path)
         return path, was_there
 
-    def build(self, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
+    def build(self, temporary: Path, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
         """Fill a private temporary directory and publish it as `path`, in the place of one that is there if asked."""
-        temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
         try:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
@@ -166,11 +167,9 @@ class Store:
     def remember(self, name: str, facts: Mapping) -> None:
         """Keep small facts under a name, the last ones win. They only ever inform; nothing correct depends on them."""
         path = self.root / "facts" / f"{name}.json"
-        temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(facts))
-            temporary.replace(path)
+            write_whole(path, json.dumps(facts))
         except OSError as error:
             raise machine_error(error, path) from error
 
@@ -254,16 +253,16 @@ def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
 
 
 @contextlib.contextmanager
-def marked(lock: Path | None, used: set[Path]):
-    """Keep touching the lock, so that others see that it is held, and what this process uses, so that it is spared."""
+def marked(held: Sequence[Path | None], used: set[Path]):
+    """Keep touching what is held, so that others see that it is, and what this process uses, so that it is spared."""
     stop = threading.Event()
 
     def touch() -> None:
         since = time.monotonic()
         while not stop.wait(TOUCH_SECONDS):
-            if lock is not None:
+            for path in filter(None, held):
                 with contextlib.suppress(OSError):
-                    os.utime(lock)
+                    os.utime(path)
             if time.monotonic() - since > USE_SECONDS:
                 since = time.monotonic()
                 for path in list(used):
@@ -302,14 +301,14 @@ def publish(temporary: Path, path: Path, parts: Mapping) -> int:
         json.dump({"format": FORMAT, "files": files, "parts": parts}, opened, indent=1)
         opened.flush()
         os.fsync(opened.fileno())
-    sync_directory(temporary)
+    sync(temporary)
     try:
         temporary.rename(path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return 0
-    sync_directory(path.parent)
+    sync(path.parent)
     return sum(entry["bytes"] for entry in files.values())
 
 
@@ -321,7 +320,21 @@ def discard(path: Path) -> None:
     shutil.rmtree(gone, ignore_errors=True)
 
 
-def sync_directory(path: Path) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and rename it: it is there as a whole, or as it was before."""
+    temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
+    try:
+        temporary.write_text(text)
+        sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Have what a file or a directory holds outlast a loss of power."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

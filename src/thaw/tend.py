@@ -47,16 +47,30 @@ def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
     )
 
 
+def inside(path: Path) -> list[Path]:
+    """What lies in a directory; nothing where it is a file, or another process removed it meanwhile."""
+    try:
+        return sorted(path.iterdir())
+    except OSError:
+        return []
+
+
+def places(root: Path) -> list[Path]:
+    """Where artifacts, shards of them and snapshots lie."""
+    artifacts = [path for kind in inside(root) for path in inside(kind)]
+    return artifacts + [path for artifact in artifacts for path in inside(artifact)]
+
+
 def entries(root: Path) -> list[Entry]:
     """All that a run could find, used longest ago first."""
     found = []
-    for pattern in (f"*/*/{DONE}", f"*/*/*/{DONE}", f"{UNDER_WAY}/*/snapshot"):
-        for file in root.glob(pattern):
-            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                if all("." not in part for part in file.parent.relative_to(root).parts):
-                    size = sum(one.stat().st_size for one in file.parent.iterdir() if one.is_file())
-                    kind = file.relative_to(root).parts[0]
-                    found.append(Entry(file.parent, kind, size, file.stat().st_mtime))
+    for path in places(root):
+        names = path.relative_to(root).parts
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            files = {file.name: file.stat() for file in inside(path) if file.is_file()}
+            times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
+            if times and (DONE in files or names[0] == UNDER_WAY) and "." not in "".join(names):
+                found.append(Entry(path, names[0], sum(file.st_size for file in files.values()), max(times)))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 
 
@@ -72,7 +86,10 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
     for entry in there:
         if left <= size or now - entry.used < HOUR:
             break
-        discard(entry.path)
+        try:
+            discard(entry.path)
+        except OSError:  # not ours to remove, in a store shared by many
+            continue
         left -= entry.bytes
         removed.append(entry)
     return removed, left
@@ -80,14 +97,14 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
 
 def sweep(root: Path, now: float) -> None:
     """Remove what nobody can use: damaged, half removed, left behind by dead processes."""
-    for path in [*root.glob("*/*.*"), *root.glob("*/*/*.*")]:
+    for path in [*inside(root), *places(root)]:
         with contextlib.suppress(OSError):
             name, age = path.name, now - path.stat().st_mtime
             if ".bad." in name or ".gone." in name:
                 shutil.rmtree(path, ignore_errors=True)
             elif ".tmp." in name and left_behind(name.partition(".tmp.")[2], age):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
-            elif name.endswith(".lock") and age > DAY:
+            elif name.endswith(".lock") and (dead(path.read_text()) or age > DAY):
                 path.unlink()
 
 
@@ -99,7 +116,7 @@ def left_behind(owner: str, age: float) -> bool:
 
 def now_of(root: Path) -> float:
     """The time by the clock that stamps the store's files."""
-    probe = root / f".clock.{me('.')}"
+    probe = root / f"clock.tmp.{me('.')}"
     try:
         probe.touch()
         return probe.stat().st_mtime

@@ -59,8 +59,13 @@ class Tracker:
 
     def log(self, row: Mapping) -> None:
         """One row of numbers and strings, keys as dashboards know them."""
-        with (self.folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        path = self.folder / "metrics.jsonl"
+        try:
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            error.filename = str(path)  # a write that fails names no file
+            raise
         for key in row:
             curve, _, name = key.rpartition("/")
             if name == "rate" and curve not in self.axes:  # a finder's curve is drawn over its own rate

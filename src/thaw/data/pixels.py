@@ -63,9 +63,7 @@ def pixels(source: Source, side: int, store: Store, bar: Callable[[Iterable, int
         def build(folder: Path, part=part, text=text) -> None:
             write(folder, [hashes[row] for row in part], bar(decoded(source, part, side), len(part), text))
 
-        store.make("pixels", parts, build, rows=[hashes[row] for row in part])
-    if rows:
-        kept = shards(store, parts)
+        kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
     return Pixels([kept[h] for h in hashes])
 
 
@@ -94,7 +92,14 @@ def shards(store: Store, parts: dict) -> dict[str, np.ndarray]:
     """Memory-mapped pictures of all shards that were made as `parts` say, by content hash."""
     out = {}
     for path in store.shards("pixels", parts):
-        data = np.memmap(path / "pixels.u8", np.uint8, "r")
-        for content, offset, height, width in json.loads((path / "index.json").read_text()):
-            out[content] = data[offset : offset + height * width * 3].reshape(height, width, 3)
+        out |= pictures_of(path)
     return out
+
+
+def pictures_of(shard: Path) -> dict[str, np.ndarray]:
+    """Memory-mapped pictures of a shard, by content hash."""
+    data = np.memmap(shard / "pixels.u8", np.uint8, "r")
+    return {
+        content: data[offset : offset + height * width * 3].reshape(height, width, 3)
+        for content, offset, height, width in json.loads((shard / "index.json").read_text())
+    }
