@@ -164,6 +164,7 @@ LEAVES = {
     "name": ("name=x", False),
     "tags": ("tags=[a]", False),
     "notes": ("notes=x", False),
+    "stop_after": ("stop_after=1", False),
     "plan_only": ("plan_only=true", False),
     "smoke": ("smoke=true", True),
 }

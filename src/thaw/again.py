@@ -14,7 +14,7 @@ from thaw.settings import Settings
 from thaw.store import key_of, machine
 
 ROOT = keys.HERE.parents[1]
-UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only")
+UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")
 DEVICES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # environment that chooses for `auto`
 
 

@@ -180,6 +180,7 @@ class Settings:
     name: Optional[str]
     tags: list[str]
     notes: Optional[str]
+    stop_after: Optional[int]
     plan_only: bool
     smoke: bool
 
@@ -246,6 +247,7 @@ RANGES = {
     "batch_size": (1, 1_000_000, True),
     "seed": (0, 2**32 - 1, True),
     "log_every": (1, math.inf, True),
+    "stop_after": (1, math.inf, True),
 }
 
 
