@@ -9,14 +9,14 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import again, keys, plan, shell, signals, table, tend
+from thaw import again, isolate, keys, plan, shell, signals, table, tend
+from thaw.endings import as_refusal, chain, internal, refusals, refused
 from thaw.errors import UserError
-from thaw.progress import say
+from thaw.progress import say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, is_machine, machine_error, write_whole
 
@@ -25,11 +25,7 @@ CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
-SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
-COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
-
-refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
 
 def main() -> int:
@@ -66,10 +62,7 @@ def compose_and_run(typed: shell.Typed) -> int:
     import hydra
 
     register(typed.backbones)
-    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
-    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
-    name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
-    folder = Path(given[-1]) if given else unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+    folder = folder_of(typed)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
@@ -134,6 +127,21 @@ def by_number(file: Path) -> tuple:
     return (0, int(name), "") if name.isdecimal() else (1, 0, name)
 
 
+def folder_of(typed: shell.Typed) -> Path:
+    """Where a run or a sweep is to lie: where its user says, a new dated folder, or that of the same sweep before."""
+    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
+    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
+    if given:
+        return Path(given[-1])
+    if typed.multirun:
+        before = sorted((OUTPUTS / "multirun").glob(f"*_{shell.sweep_hash(typed.argv)}"))
+        if before:
+            say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
+            return before[-1]
+    name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
+    return unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+
+
 def unused(folder: Path) -> Path:
     """The folder, or where it exists (two starts in one second) the first free name after it."""
     names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))]
@@ -141,36 +149,92 @@ def unused(folder: Path) -> Path:
 
 
 def job(cfg) -> float | None:
-    """One job: the composed configuration made into a plan and carried out; the value of `monitor`, for sweepers."""
+    """One job as Hydra calls it; the value of `monitor`, for sweepers.
+
+    One of several in this process is forked from it, so that what one job does to memory, or dies of, is no other's.
+    """
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
 
     hydra_ = HydraConfig.get()
     folder = Path(hydra_.runtime.output_dir)
-    overrides = list(hydra_.overrides.task)
-    about = {"overrides": overrides, "command": command(overrides), "commit": commit()}
+    alone = hydra_.mode.name != "MULTIRUN" or "submitit" in hydra_.launcher._target_
+    if alone or not isolate.possible():
+        carry_out(cfg, hydra_, folder)
+    else:
+        if not cfg.plan_only:
+            import thaw.dashboard
+            import thaw.run
+            import thaw.track  # noqa: F401  once, before the first job is forked
+        ended = isolate.run(lambda: code_of(cfg, hydra_, folder))
+        if ended < 0:
+            line = f"killed (signal {-ended}){': memory may have been short' if ended == -signal.SIGKILL else ''}"
+            status(folder, state="failed", code=5, line=line, **about_of(hydra_))
+            ended = refused(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
+        elif ended > 128:
+            raise signals.Stopped(ended - 128, f"in job {folder.name}")
+        elif ended:
+            refusals.append(ended)
+    return monitored(folder, cfg.monitor)
+
+
+def code_of(cfg, hydra_, folder: Path) -> int:
+    """The exit code of a job that has a process of its own."""
+    refusals.clear()
     try:
-        status(folder, state="running", pid=os.getpid(), **about)
+        carry_out(cfg, hydra_, folder)
+    except signals.Stopped as stopped:
+        print(stopped.line, file=sys.stderr)
+        return stopped.code
+    return next(iter(refusals), 0)
+
+
+def carry_out(cfg, hydra_, folder: Path) -> None:
+    """The composed configuration made into a plan and carried out; whatever happens is said in status.json.
+
+    Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
+    """
+    from omegaconf import OmegaConf
+
+    about = about_of(hydra_)
+    overrides, before = about["overrides"], status_of(folder)
+    try:
         signals.listen()
         settings = as_settings(cfg, overrides)
+        mark = again.stamp(settings)
+        if before.get("state") == "done" and before.get("stamp") == mark and before["overrides"] == overrides:
+            say(f"job {folder.name}: done before")
+            return
+        status(folder, state="running", pid=os.getpid(), **about)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
         sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
         choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
-        result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
-        status(folder, state="done", **about)
+        train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
+        status(folder, state="done", stamp=None if settings.fresh or settings.plan_only else mark, **about)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
         with suppress(OSError):
             status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
-        raise
+        raise stopped from None
     except Exception as error:
         error = as_refusal(error, folder)
         code = refused(error)
         with suppress(OSError):  # on a full disk the line on the terminal has to do
             status(folder, state="failed", code=code, line=error.line, **about)
+
+
+def about_of(hydra_) -> dict:
+    """What was asked for, as every file of a job says it."""
+    overrides = list(hydra_.overrides.task)
+    return {"overrides": overrides, "command": command(overrides), "commit": commit()}
+
+
+def monitored(folder: Path, monitor: str) -> float | None:
+    """The value a sweep compares, from what the job left; None where it left nothing."""
+    try:
+        return json.loads((folder / "result.json").read_text())["best/" + monitor.removeprefix("valid/")]
+    except (OSError, ValueError, LookupError):
         return None
-    return result.get("best/" + settings.monitor.removeprefix("valid/")) if result else None
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:
@@ -198,7 +262,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         raise UserError(3, f"data.root={settings.data.root}: no such {what}")
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
-    look = sweep is None and not (settings.fresh or settings.plan_only)  # whether it was done before
+    look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = f"stamp_{again.stamp(settings)}"
     if look and (done := finished(store, store.recall(known).get("identity"))):
         return done
@@ -207,12 +271,12 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
-    from thaw import track
+    from thaw import dashboard, track
     from thaw.job import set_up
     from thaw.run import run
 
     def opened(key: str) -> track.Tracker:
-        identity = identity_of(settings, folder, about, sweep, choices, config, key)
+        identity = dashboard.identity_of(settings, folder, about, sweep, choices, config, key)
         return track.open_tracker(folder, settings.wandb, track.Identity(**identity), say)
 
     try:
@@ -235,9 +299,10 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         raise
     result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
     write_whole(folder / "result.json", json.dumps(result, indent=1))
-    leave_report(job, result, tracker)
-    store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
-    summary(result, folder, sweep is None)
+    dashboard.leave_report(job, result, tracker)
+    if settings.stop_after is None:
+        store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
+    dashboard.summary(result, folder, sweep is None)
     say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
     return result
 
@@ -276,91 +341,6 @@ def begin_work(job, about: dict) -> None:
     (job.folder / "run.json").write_text(json.dumps(about | {"parts": job.parts}, indent=1))
 
 
-def leave_report(job, result: dict, tracker) -> None:
-    """The pictures and tables of a finished run, in its folder and on the dashboard."""
-    from thaw import report
-
-    settings, folder = job.settings, job.folder
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
-    for name, curve in found.items():
-        report.find_png(curve, folder / f"{name}.png")
-    rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
-    report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
-    report.run_report(folder, job.picture)
-    tracker.configure({key: result[key] for key in COLUMNS})
-    show(tracker, report, folder, job.picture)
-    tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
-
-
-def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:
-    """What W&B shows of a job besides its numbers.
-
-    The id follows from `key`, so that a resumed attempt goes on with its W&B run; a job of a sweep, and one that is
-    trained anew, is a run of its own.
-    """
-    own = folder.name if sweep else str(datetime.now()) if settings.fresh else ""
-    without_seed = [override for override in about["overrides"] if not override.startswith(SEEDS)]
-    return {
-        "id": plan.digest([sweep or "single", key, own]),
-        "name": settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
-        "group": (settings.name or sweep) if sweep else None,
-        "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
-        "notes": settings.notes,
-        "config": {
-            "cfg": config,
-            **{f"choice.{group}": choice for group, choice in choices.items()},
-            "setting": shell.words(without_seed) or "default",
-            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
-            **{key: about[key] for key in ("commit", "command")},
-            "folder": shown(folder),
-        },
-    }
-
-
-def show(tracker, report, folder: Path, picture) -> None:
-    """The tables and pictures of a run, for the dashboard."""
-    classes, rows = report.read_predictions(folder / "valid_predictions.csv")
-    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
-    counts = report.confusion(truth, predicted, classes)
-    tracker.table("confusion", ["truth", *classes], [[name, *line] for name, line in zip(classes, counts, strict=True)])
-    columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
-    tracker.table("per_class", columns, report.per_class(truth, predicted, classes))
-    wrong = report.most_wrong(rows, 32)
-    tracker.table(
-        "most_wrong",
-        ["picture", "path", "truth", "predicted", "confidence"],
-        [[picture(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
-    )
-    for sheet in sorted(folder.glob("batch_*px.png")):
-        tracker.picture(f"pictures/{sheet.stem}", sheet)
-
-
-def summary(result: dict, folder: Path, single: bool) -> None:
-    """The closing lines: what each phase bought, how good the result is, where it lies."""
-    names = [key.split("/")[1] for key in result if key.startswith("phase/") and key.endswith("/accuracy")]
-    rows = [
-        (
-            name,
-            f"{result[f'phase/{name}/accuracy']:.2%}",
-            f"{result[f'phase/{name}/loss']:.4f}",
-            f"{result[f'phase/{name}/lr']:.3g}",
-            str(result[f"phase/{name}/epochs"]),
-            f"{result[f'phase/{name}/seconds']:.1f}",
-        )
-        for name in names
-    ]
-    say()
-    for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
-        say(line)
-    test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
-    where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
-    say(f"\nbest, by validation loss: accuracy {result['best/accuracy']:.2%}{test} {where}")
-    say(f"look:  {shown(folder)}/report.html")
-    say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")
-    if single and result["wandb_offline"]:
-        say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")
-
-
 def versions() -> dict:
     from importlib.metadata import version
 
@@ -368,6 +348,14 @@ def versions() -> dict:
         name: version(name)
         for name in ("torch", "timm", "albumentations", "opencv-python-headless", "hydra-core", "wandb")
     }
+
+
+def status_of(folder: Path) -> dict:
+    """What status.json says, or nothing."""
+    try:
+        return json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def status(folder: Path, **fields) -> None:
@@ -385,11 +373,6 @@ def link(name: str, target: Path) -> None:
     temporary.replace(path)
 
 
-def shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
 def command(overrides: list[str]) -> str:
     import shlex
 
@@ -401,44 +384,6 @@ def commit() -> str | None:
         ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
     )
     return done.stdout.strip() or None
-
-
-def chain(error: BaseException | None):
-    """An error and what it came from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def as_refusal(error: Exception, folder: Path) -> UserError:
-    """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
-    if isinstance(error, UserError):
-        return error
-    if is_machine(error):
-        return machine_error(error, folder)
-    if isinstance(error, FileNotFoundError):
-        return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        why = str(error).partition(". It is possible")[0]
-        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
-    try:
-        with (folder / "train.log").open("a") as log:
-            log.write(traceback.format_exc())
-    except OSError:
-        return internal(error)
-    return internal(error, folder / "train.log")
-
-
-def internal(error: Exception, log: Path | None = None) -> UserError:
-    """Our own bug as a line."""
-    where = f"; full trace in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the trace"
-    return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
-
-
-def refused(error: UserError) -> int:
-    print(f"error: {error.line}", file=sys.stderr)
-    refusals.append(error.code)
-    return error.code
 
 
 if __name__ == "__main__":

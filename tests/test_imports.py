@@ -75,6 +75,8 @@ PURE = [
     "store",
     "tend",
     "again",
+    "endings",
+    "isolate",
     "signals",
     "keys",
     "stop",
@@ -125,13 +127,13 @@ def test_models_are_made_by_model_only():
 LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
-    {"job", "snapshot", "tend", "again"},
+    {"job", "snapshot", "tend", "again", "endings", "isolate"},
     {"cycles"},
     {"fit"},
     {"run"},
     {"train"},
 ]
-BESIDE = {"track", "report", "shell", "help", "explain", "sweep"}
+BESIDE = {"track", "report", "shell", "help", "explain", "sweep", "dashboard", "hydra_plugins"}
 
 
 def part_of(name: str) -> str:

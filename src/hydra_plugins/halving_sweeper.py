@@ -1,8 +1,8 @@
-"""A Hydra sweeper that stops the worse half of its settings at every warm restart (successive halving, arXiv:1502.07943).
+"""hydra/sweeper=halving: at every warm restart the worse half of the settings stops (arXiv:1502.07943).
 
-hydra/sweeper=halving: all settings train their first cycle; then the better share `keep` of them trains the next, and so
-on to the end of the budget. A cycle that was trained is taken from the store, so that a setting which goes on pays for
-its new cycle alone. The seeds (and folds) of a setting are judged together, by the mean of `monitor`.
+All settings train their first cycle; then the better share `keep` of them trains the next, and so on to the end of the
+budget. A cycle that was trained is taken from the store, so that a setting which goes on pays for its new cycle alone.
+The seeds (and folds) of a setting are judged together, by the mean of `monitor`.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""A job of a sweep in a process of its own: what it does to memory, or dies of, is no other job's. Standard library only.
+"""A job of a sweep in a process of its own: what it does to memory, or dies of, is no other job's.
 
 The process is forked from one that has everything imported and has computed nothing, so that it costs no start.
+Standard library only.
 """
 
 import ctypes

@@ -245,7 +245,15 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
     return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
 
 
-UNNAMED = ("name", "notes", "tags", "wandb", "hydra/launcher", "hydra.launcher")  # say nothing of what is trained
+UNNAMED = (
+    "name",
+    "notes",
+    "tags",
+    "wandb",
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra.sweep",
+)  # say nothing of what is trained
 
 
 def within(key: str, names: tuple[str, ...]) -> bool:
@@ -254,7 +262,7 @@ def within(key: str, names: tuple[str, ...]) -> bool:
 
 def words(overrides: list[str]) -> str:
     """The settings that were typed as a short readable name, in their order."""
-    silent = (*UNNAMED, "store", "hydra", "plan_only", "fresh")
+    silent = (*UNNAMED, "store", "hydra", "plan_only", "fresh", "stop_after")
     typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
     rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
     return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
@@ -290,5 +298,10 @@ def folder_name(argv: list[str], when: datetime, multirun: bool) -> str:
     name = f"{when:%Y-%m-%d_%H-%M-%S}_{text.strip('-.') or 'default'}"
     if not multirun:
         return name
-    same = sorted(join(*parts) for parts in typed if not within(parts[1], UNNAMED))
-    return f"{name}_{sha256(chr(10).join(same).encode()).hexdigest()[:8]}"
+    return f"{name}_{sweep_hash(argv)}"
+
+
+def sweep_hash(argv: list[str]) -> str:
+    """Eight digits that the same sweep has again: of its overrides, whatever their order."""
+    same = sorted(join(*parts) for parts in overrides_of(argv) if not within(parts[1], UNNAMED))
+    return sha256("\n".join(same).encode()).hexdigest()[:8]

@@ -1,0 +1,95 @@
+"""What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from thaw import plan, report, shell, table
+from thaw.progress import say, shown
+
+COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
+SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+
+
+def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:
+    """What W&B shows of a job besides its numbers.
+
+    The id follows from `key`, so that a resumed attempt goes on with its W&B run; a job of a sweep, and one that is
+    trained anew, is a run of its own.
+    """
+    chosen = " ".join(override for override in about["overrides"] if not override.startswith("stop_after="))
+    own = chosen if sweep else str(datetime.now()) if settings.fresh else ""
+    without_seed = [override for override in about["overrides"] if not override.startswith(SEEDS)]
+    return {
+        "id": plan.digest([sweep or "single", key, own]),
+        "name": settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
+        "group": (settings.name or sweep) if sweep else None,
+        "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
+        "notes": settings.notes,
+        "config": {
+            "cfg": {key: value for key, value in config.items() if key != "stop_after"},
+            **{f"choice.{group}": choice for group, choice in choices.items()},
+            "setting": shell.words(without_seed) or "default",
+            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
+            **{key: about[key] for key in ("commit", "command")},
+            "folder": shown(folder),
+        },
+    }
+
+
+def leave_report(job, result: dict, tracker) -> None:
+    """The pictures and tables of a finished run, in its folder and on the dashboard."""
+    settings, folder = job.settings, job.folder
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
+    for name, curve in found.items():
+        report.find_png(curve, folder / f"{name}.png")
+    rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
+    report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
+    report.run_report(folder, job.picture)
+    tracker.configure({key: result[key] for key in COLUMNS})
+    show(tracker, folder, job.picture)
+    tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
+
+
+def show(tracker, folder: Path, picture) -> None:
+    """The tables and pictures of a run, for the dashboard."""
+    classes, rows = report.read_predictions(folder / "valid_predictions.csv")
+    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
+    counts = report.confusion(truth, predicted, classes)
+    tracker.table("confusion", ["truth", *classes], [[name, *line] for name, line in zip(classes, counts, strict=True)])
+    columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
+    tracker.table("per_class", columns, report.per_class(truth, predicted, classes))
+    wrong = report.most_wrong(rows, 32)
+    tracker.table(
+        "most_wrong",
+        ["picture", "path", "truth", "predicted", "confidence"],
+        [[picture(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
+    )
+    for sheet in sorted(folder.glob("batch_*px.png")):
+        tracker.picture(f"pictures/{sheet.stem}", sheet)
+
+
+def summary(result: dict, folder: Path, single: bool) -> None:
+    """The closing lines: what each phase bought, how good the result is, where it lies."""
+    names = [key.split("/")[1] for key in result if key.startswith("phase/") and key.endswith("/accuracy")]
+    rows = [
+        (
+            name,
+            f"{result[f'phase/{name}/accuracy']:.2%}",
+            f"{result[f'phase/{name}/loss']:.4f}",
+            f"{result[f'phase/{name}/lr']:.3g}",
+            str(result[f"phase/{name}/epochs"]),
+            f"{result[f'phase/{name}/seconds']:.1f}",
+        )
+        for name in names
+    ]
+    say()
+    for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
+        say(line)
+    test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
+    where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
+    say(f"\nbest, by validation loss: accuracy {result['best/accuracy']:.2%}{test} {where}")
+    say(f"look:  {shown(folder)}/report.html")
+    say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")
+    if single and result["wandb_offline"]:
+        say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")

@@ -1,0 +1,48 @@
+"""How a job ends that does not end well: as one line and an exit code. Standard library only."""
+
+import sys
+import traceback
+from pathlib import Path
+
+from thaw.errors import UserError
+from thaw.store import is_machine, machine_error
+
+refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
+
+
+def chain(error: BaseException | None):
+    """An error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def as_refusal(error: Exception, folder: Path) -> UserError:
+    """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
+    if isinstance(error, UserError):
+        return error
+    if is_machine(error):
+        return machine_error(error, folder)
+    if isinstance(error, FileNotFoundError):
+        return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        why = str(error).partition(". It is possible")[0]
+        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
+    try:
+        with (folder / "train.log").open("a") as log:
+            log.write(traceback.format_exc())
+    except OSError:
+        return internal(error)
+    return internal(error, folder / "train.log")
+
+
+def internal(error: Exception, log: Path | None = None) -> UserError:
+    """Our own bug as a line."""
+    where = f"; full trace in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the trace"
+    return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
+
+
+def refused(error: UserError) -> int:
+    print(f"error: {error.line}", file=sys.stderr)
+    refusals.append(error.code)
+    return error.code
