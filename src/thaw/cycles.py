@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from thaw import loop, model, schedules, signals, snapshot
+from thaw import loop, model, progress, schedules, signals, snapshot
 from thaw.job import Job, Validation, train_batches, validate
 from thaw.model import Group, thaw
 from thaw.plan import Phase
@@ -113,6 +113,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
         restore(fit, tensors)
         losses, epochs, figures = state["losses"], state["epochs"], state["figures"]
         replay(fit, cycle, losses, epochs)
+        progress.say(f"  {phase.name}: cycle {cycle + 1} goes on after its step {len(losses)}, from a snapshot")
     first = sum(phase.cycles[:cycle])
     before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
     saved, interval, validation = time.monotonic(), job.settings.store.snapshot_s, None
