@@ -103,6 +103,7 @@ def export(job: Job, kept: Kept) -> None:
         if not (number := re.search(r"os error (\d+)", str(error))):
             raise
         raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine knows
+    weights.chmod((job.folder / "config.json").stat().st_mode)  # safetensors keeps it from everybody else
     sync(weights)
     if job.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture
         config = json.loads((job.folder / "config.json").read_text())
