@@ -81,37 +81,13 @@ def compose_and_run(typed: shell.Typed) -> int:
         raise shell.explain(error, typed.argv, CONF) from None
     ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
     if ends:
-        closing(folder, ends)
+        from thaw import report
+
+        report.close_sweep(folder, say)
     elif (folder / "status.json").exists():
         ends = [json.loads((folder / "status.json").read_text())]
     # A job that still says it is running was killed, or could not write how it ended.
     return next((end.get("code", 5) for end in ends if end["state"] != "done"), 0)
-
-
-def closing(folder: Path, ends: list[dict]) -> None:
-    """The last lines of a sweep: its jobs with the best first, how many are done, how W&B gets them."""
-    results = []
-    for file in sorted(folder.glob("*/result.json"), key=by_number):
-        result = json.loads(file.read_text())
-        results.append((result, file.parent.name))
-    rows = [
-        (
-            number,
-            shell.words(result["overrides"]) or "default",
-            f"{result['best/accuracy']:.2%}",
-            f"{result['best/loss']:.4f}",
-            f"{result['test/accuracy']:.2%}" if "test/accuracy" in result else "",
-            f"{result['cost/seconds']:.1f}",
-        )
-        for result, number in sorted(results, key=lambda pair: pair[0]["best/loss"])
-    ]
-    say()
-    for line in table.grid(("job", "setting", "accuracy", "loss", "test", "seconds"), rows) if rows else []:
-        say(line)
-    say(f"\nsweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
-    offline = [result["wandb_offline"] for result, _ in results if result.get("wandb_offline")]
-    if offline:
-        say(f"W&B, once logged in: wandb sync {' '.join(offline)}")
 
 
 def register(backbones: tuple[str, ...] = ()) -> None:

@@ -81,6 +81,7 @@ PURE = [
     "shell",
     "help",
     "explain",
+    "files",
 ]
 PURE = [f"thaw.{name}" for name in PURE if f"thaw.{name}" in NAMES]
 
@@ -131,7 +132,7 @@ LAYERS = [
     {"run"},
     {"train"},
 ]
-BESIDE = {"track", "report", "shell", "help", "explain", "sweep"}
+BESIDE = {"track", "report", "shell", "help", "explain", "sweep", "files"}
 
 
 def part_of(name: str) -> str:

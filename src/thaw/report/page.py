@@ -10,8 +10,9 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
+from thaw.files import duration, number
 from thaw.report.mistakes import matrix_inches
-from thaw.report.rows import duration, headline, number
+from thaw.report.rows import headline
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
@@ -86,13 +87,18 @@ def page(run: dict, drawn: dict) -> str:
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
     ]
+    return document(run["name"], parts)
+
+
+def document(name: str, parts: list[str]) -> str:
+    """A page that needs nothing but a browser, of parts that are html; empty ones are left out."""
     body = "\n".join(filter(None, parts))
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} · thaw</title>
+<title>{escape(name)} · thaw</title>
 <style>{STYLE}</style>
 </head>
 <body>
