@@ -332,3 +332,9 @@ def test_predictions_of_a_class_called_path(tmp_path):
         csv.writer(file).writerows([["path", "truth", "prediction", "path", "b"], ["x", "path", "b", "0.0", "1.0"]])
     assert rank.scores(tmp_path, "valid/accuracy") == {"x": ("path", 0.0)}
     assert rank.scores(tmp_path, "valid/loss") == {"x": ("path", pytest.approx(-math.log(1e-6)))}
+
+
+def test_values_of_an_effect_stand_as_typed(tmp_path):
+    for number, accuracy in enumerate([0.7, 0.9, 0.8]):
+        sweeps.make_job(tmp_path / str(number), f"lr_factor={number + 1}", "seed=0", accuracy=accuracy)
+    assert [effect.value for effect in leaderboard(tmp_path).effects] == ["1", "2", "3"]

@@ -24,7 +24,7 @@ def leaderboard_figure(board: Board):
     each = math.ceil(len(names) / columns)
     width = 12.5 if board.effects else 7.4
     fig = figure(width, height + 1.15 + 0.2 * each)
-    draw_settings(fig, board, 6.2, height)
+    draw_settings(fig, board, 6.1, height)
     if board.effects:
         draw_effects(fig, board, 8.9, 3.4, ROW * lines)
     for i, name in enumerate(names):
@@ -35,7 +35,7 @@ def leaderboard_figure(board: Board):
 
 def draw_settings(fig, board: Board, width: float, height: float) -> None:
     """A mark for each setting with its rank beside it; where marks lie on one another their ranks stand together."""
-    axes = axes_at(fig, 0.85, 0.4, width, height)
+    axes = axes_at(fig, 1.0, 0.4, width, height)
     drawn = [(i, s) for i, s in enumerate(board.settings) if not math.isnan(s.mean) and not math.isnan(s.seconds)]
     front = [board.settings[i] for i in board.front]
     axes.plot([s.seconds for s in front], [s.mean for s in front], color=BEST, linewidth=1.5, alpha=0.6, zorder=1)
@@ -59,6 +59,8 @@ def draw_settings(fig, board: Board, width: float, height: float) -> None:
     if not drawn:
         axes.text(0.5, 0.5, "no number to draw", transform=axes.transAxes, ha="center", alpha=0.6)
     axes.autoscale_view()
+    if is_share(board.monitor) and axes.get_ylim()[1] > 1:
+        axes.set_ylim(top=1 + 0.05 * (1 - axes.get_ylim()[0]))  # no bar makes more than all of them right
     shown = [(i + 1, (s.seconds, s.mean)) for i, s in drawn if i in named(board)]
     for at, ranks in together(shown, lambda at: axes.transData.transform(at) / fig.dpi):
         text = ", ".join(map(str, ranks[:3])) + ("…" if len(ranks) > 3 else "")
@@ -120,6 +122,9 @@ def draw_effects(fig, board: Board, left: float, width: float, height: float) ->
     axes.tick_params(axis="y", length=0)
     value_axis(axes.xaxis, board)
     axes.margins(x=0.12)
+    axes.autoscale_view()
+    if is_share(board.monitor) and axes.get_xlim()[1] > 1:
+        axes.set_xlim(right=1 + 0.05 * (1 - axes.get_xlim()[0]))
     axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
     axes.set_xlabel(board.monitor)

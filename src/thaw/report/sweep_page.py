@@ -14,6 +14,7 @@ from thaw.sweep import tables, text
 from thaw.sweep.board import Board, leaderboard
 
 NUMERIC = ("", "n", "epochs", "seconds", "paid", "rank", "accuracy", "loss", "job")
+WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # columns whose text may be long
 
 
 def close_sweep(folder: Path, say: Callable[[str], None]) -> None:
@@ -84,4 +85,6 @@ def cells(table: tables.Table, linked: Board | None = None) -> str:
     for row in body if linked else []:
         if row[0] and (linked.folder / row[0] / "report.html").exists():
             row[0] = f'<a href="{row[0]}/report.html">{row[0]}</a>'
-    return page.table(head, body, {i for i, name in enumerate(head) if name in NUMERIC}) if rows else ""
+    kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
+    body = [[f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, row, strict=True)] for row in body]
+    return page.table(head, body, {i for i, kind in enumerate(kinds) if kind == "n"}) if rows else ""

@@ -61,6 +61,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
     settings = rank(jobs, monitor)
     # Those of the best setting are asked for again and again and so stay; the others pass through.
     read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda one: scores(one, monitor))
+    as_typed = sorted(settings, key=lambda setting: jobs.index(setting.jobs[0]))
     known = [job.choices for job in jobs if job.overrides]
     shared = set.intersection(*map(set, known)) if len(set(known)) > 1 else set()
     return Board(
@@ -73,7 +74,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
         effects=[
             effect
             for key in swept_keys(jobs)
-            if 1 < len(found := effects(settings, key, swept_keys(jobs))) <= MOST_VALUES
+            if 1 < len(found := effects(as_typed, key, swept_keys(jobs))) <= MOST_VALUES
             for effect in found
         ],
         front=pareto(settings, monitor),
@@ -136,7 +137,8 @@ def phases_of(job: Job) -> dict[str, dict]:
 
 def epochs_of(job: Job) -> list[int]:
     """The epochs of each phase that fits."""
-    return [int(phase["epochs"]) for phase in phases_of(job).values() if "epochs" in phase]
+    counts = [number(phase.get("epochs")) for phase in phases_of(job).values()]
+    return [int(count) for count in counts if not math.isnan(count)]
 
 
 def why_of(job: Job) -> str:

@@ -19,7 +19,7 @@ class Progress:
     """Where a running job is."""
 
     phase: str  # '' before the first step
-    share: float  # of the planned optimizer steps; until over-fitting a job may do more
+    share: float  # of the planned optimizer steps; until over-fitting a job may do more of them, and this be above 1
     seconds: float  # since it started
     value: float  # of `monitor` at the last epoch; nan before the first
 
@@ -30,7 +30,7 @@ def progress(job: Job, monitor: str, now: float) -> Progress:
     steps = max((number(row.get("step")) for row in rows if "step" in row), default=0.0)
     values = [value for row in rows if not math.isnan(value := number(row.get(monitor)))]
     total = planned_steps(json_of(job.folder / "run.json").get("parts", {}))
-    share = min(steps / total, 1.0) if total else 0.0
+    share = steps / total if total else 0.0
     return Progress(phase_of(rows), share, now - started(job.folder), values[-1] if values else math.nan)
 
 
@@ -77,7 +77,8 @@ def lines(board: Board, now: float) -> list[str]:
         phase, share, value, more = "", "", "", ""
         if job.state == "running":
             here = at[job.folder]
-            phase, share, value = here.phase or "starting", f"{here.share:.0%}", text(board.monitor, here.value)
+            share = "beyond" if here.share > 1 else f"{here.share:.0%}"  # one more cycle than planned
+            phase, value = here.phase or "starting", text(board.monitor, here.value)
             more = f"for {duration(here.seconds)}"
         elif job.state == "done":
             value = text(board.monitor, value_of(job, board.monitor)) if job.result else ""
