@@ -183,6 +183,13 @@ def test_states_of_jobs(tmp_path):
     assert refused.value.code == 6
 
 
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path):
+    sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=[])
+    assert jobs.read_job(tmp_path / "0").state == "running"
+    os.utime(tmp_path / "0/status.json", (1e9, 1e9))
+    assert jobs.read_job(tmp_path / "0").state == ("dead" if Path("/proc/stat").exists() else "running")
+
+
 def test_what_is_compared_is_what_was_composed(tmp_path):
     job = sweeps.make_job(tmp_path / "0", "lr=1")
     assert jobs.monitor_of(jobs.read_jobs(tmp_path)) == "valid/accuracy"
@@ -295,14 +302,14 @@ def running(folder: Path, rows: list[dict], ago: float) -> None:
 
 def test_where_a_running_job_is(tmp_path):
     row = {"step": 20, "epoch": 2, "phase": "head", "valid/accuracy": 0.7}
-    running(tmp_path / "0", [row, {"find_full/rate": 1e-5, "find_full/loss": 2.0}], 60)
+    running(tmp_path / "0", [row, {"find_full/rate": 1e-5, "find_full/loss": 2.0}], 30)
     job = jobs.read_job(tmp_path / "0")
-    now = (tmp_path / "0/status.json").stat().st_mtime + 60
+    now = (tmp_path / "0/status.json").stat().st_mtime + 30
     found = watch.progress(job, "valid/accuracy", now)
     assert (found.phase, found.share, found.value) == ("find_full", 20 / 80, 0.7), "2 x 10 and 3 x 20 steps are planned"
-    assert found.seconds == pytest.approx(60)
+    assert found.seconds == pytest.approx(30)
     text = "\n".join(watch.lines(leaderboard(tmp_path), now))
-    assert "25%" in text and "70.00%" in text and "ends in about 3 min 0 s" in text
+    assert "25%" in text and "70.00%" in text and "ends in about 1 min 30 s" in text
 
 
 def test_when_a_sweep_ends():
@@ -315,7 +322,7 @@ def test_when_a_sweep_ends():
 
 
 def leaderboard_of(found):
-    return words.Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], "")
+    return words.Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], ())
 
 
 def test_a_fresh_sweep_and_a_broken_one(tmp_path):

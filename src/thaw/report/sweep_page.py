@@ -50,7 +50,7 @@ def html(board: Board, settings: str, curves: str) -> str:
     again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
     parts = [
         f"<h1>{escape(name)}</h1>",
-        f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.shared))))}</div>',
+        f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
         f'<div class="tiles">{"".join(page.tile(*tile) for tile in headline(board))}</div>',
         page.section("Settings, best first", cells(tables.ranking(board)) + f'<ul class="dim">{notes}</ul>'),
         page.section("Accuracy against seconds, and what each choice does", settings),

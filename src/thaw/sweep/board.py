@@ -30,11 +30,16 @@ class Board:
     differences: list[Difference]  # of each to the first
     effects: list[Effect]
     front: list[int]  # positions among the settings, quickest first
-    shared: str  # what all jobs have in common, in words
+    shared: tuple[str, ...]  # the overrides that all jobs have in common
 
     @property
     def done(self) -> int:
         return sum(job.state == "done" for job in self.jobs)
+
+    @property
+    def common(self) -> str:
+        """What all jobs have in common, in words."""
+        return shell.words(list(self.shared))
 
     @property
     def failures(self) -> list[Job]:
@@ -78,7 +83,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
             for effect in found
         ],
         front=pareto(settings, monitor),
-        shared=shell.words([override for override in (known or [()])[0] if override in shared]),
+        shared=tuple(override for override in (known or [()])[0] if override in shared),
     )
 
 
@@ -183,8 +188,10 @@ def cause(job: Job) -> str:
 
 def short_words(board: Board, job: Job) -> str:
     """What sets a job apart: its setting's name and its seed."""
+    if job.state == "waiting" and not job.overrides:
+        return "?"
     names = {setting.choices: setting.name for setting in board.settings}
-    own = names.get(job.choices) or shell.words([o for o in job.choices if shell.words([o]) not in board.shared])
+    own = names.get(job.choices) or shell.words([o for o in job.choices if o not in board.shared])
     return " · ".join(filter(None, (own, shell.words(list(job.seed))))) or "default"
 
 

@@ -14,6 +14,7 @@ from thaw.files import json_of, number, text_of
 from thaw.help import depth, split
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
 
 
@@ -66,7 +67,7 @@ def read_job(folder: Path) -> Job:
     """One job."""
     status = json_of(folder / "status.json")
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
-    if state == "running" and gone(status):
+    if state == "running" and gone(status, (folder / "status.json").stat().st_mtime):
         state, code = "dead", 5
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
     overrides = status.get("overrides") or hydras(folder)
@@ -80,10 +81,11 @@ def hydras(folder: Path) -> list[str]:
     return [unquoted(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
 
 
-def gone(status: dict) -> bool:
+def gone(status: dict, since: float) -> bool:
     """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
 
-    The process that asks has no job under way: one that names it could not write how it ended.
+    since: when it said so. A process younger than that has its number after a restart of the machine. The process that
+    asks has no job under way: one that names it could not write how it ended.
     """
     pid = status.get("pid")
     if status.get("host") not in (None, socket.gethostname()) or not isinstance(pid, int):
@@ -94,7 +96,17 @@ def gone(status: dict) -> bool:
         return True
     except OSError:
         pass
-    return pid == os.getpid()
+    return pid == os.getpid() or born(pid) > since + CLOCKS_DIFFER
+
+
+def born(pid: int) -> float:
+    """When a process started, in seconds since 1970; -inf where the system does not tell."""
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)
+        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, TypeError, ValueError):
+        return -math.inf
 
 
 def monitor_of(jobs: Iterable[Job]) -> str:

@@ -47,7 +47,7 @@ def terminal(board: Board) -> list[str]:
         out += ["", *grid(cells[0], cells[1:])]
         if len(board.settings) > MOST_LINES:
             out.append(f"... {len(board.settings) - MOST_LINES} more in leaderboard.md")
-        out += [f"in all of them: {board.shared}"] if board.shared else []
+        out += [f"in all of them: {board.common}"] if board.common else []
         if lines := effect_lines(board):
             most = max(map(len, lines))
             padded = [line + [""] * (most - len(line)) for line in lines]
@@ -79,8 +79,8 @@ def middle(text: str, most: int) -> str:
 def markdown(board: Board) -> str:
     """leaderboard.md."""
     parts = [f"# {board.folder.resolve().name}", status_line(board)]
-    if board.shared:
-        parts.append(f"In all of them: {cell(board.shared)}")
+    if board.common:
+        parts.append(f"In all of them: {cell(board.common)}")
     if board.settings:
         parts += [
             "![](leaderboard.png)",

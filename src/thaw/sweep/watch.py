@@ -94,8 +94,8 @@ def lines(board: Board, now: float) -> list[str]:
     counts["waiting"] = board.total - sum(counts.values())
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
     out += ["", f"{near(board.folder)}: {said} of {board.total}"]
-    if board.shared:
-        out.append(f"in all of them: {board.shared}")
+    if board.common:
+        out.append(f"in all of them: {board.common}")
     if board.settings:
         best = board.settings[0]
         out.append(f"best so far: {best.name}, {board.monitor} {mean_of(board, best)} (n = {len(best.jobs)})")
