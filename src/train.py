@@ -7,6 +7,7 @@ printed, so that a wrong word or a plan costs a second.
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -19,6 +20,7 @@ from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, is_machine, machine_error, write_whole
+from thaw.sweep.jobs import by_number
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -74,39 +76,16 @@ def compose_and_run(typed: shell.Typed) -> int:
         if disk := next((one for one in chain(error) if is_machine(one)), None):
             raise machine_error(disk, folder) from None
         raise shell.explain(error, typed.argv, CONF) from None
-    ends = [json.loads(file.read_text()) for file in sorted(folder.glob("*/status.json"), key=by_number)]
+    jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
+    ends = [status_of(job_folder) for job_folder in jobs]
     if ends:
-        closing(folder, ends)
-    elif (folder / "status.json").exists():
-        ends = [json.loads((folder / "status.json").read_text())]
+        from thaw import report
+
+        report.close_sweep(folder, say)
+    elif alone := status_of(folder):
+        ends = [alone]
     # A job that still says it is running was killed, or could not write how it ended.
-    return next((end.get("code", 5) for end in ends if end["state"] != "done"), refusals[0] if refusals else 0)
-
-
-def closing(folder: Path, ends: list[dict]) -> None:
-    """The last lines of a sweep: its jobs with the best first, how many are done, how W&B gets them."""
-    results = []
-    for file in sorted(folder.glob("*/result.json"), key=by_number):
-        result = json.loads(file.read_text())
-        results.append((result, file.parent.name))
-    rows = [
-        (
-            number,
-            shell.words(result["overrides"]) or "default",
-            f"{result['best/accuracy']:.2%}",
-            f"{result['best/loss']:.4f}",
-            f"{result['test/accuracy']:.2%}" if "test/accuracy" in result else "",
-            f"{result['cost/seconds']:.1f}",
-        )
-        for result, number in sorted(results, key=lambda pair: pair[0]["best/loss"])
-    ]
-    say()
-    for line in table.grid(("job", "setting", "accuracy", "loss", "test", "seconds"), rows) if rows else []:
-        say(line)
-    say(f"\nsweep: {sum(end['state'] == 'done' for end in ends)}/{len(ends)} jobs done, in {shown(folder)}")
-    offline = [result["wandb_offline"] for result, _ in results if result.get("wandb_offline")]
-    if offline:
-        say(f"W&B, once logged in: wandb sync {' '.join(offline)}")
+    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), refusals[0] if refusals else 0)
 
 
 def register(backbones: tuple[str, ...] = ()) -> None:
@@ -120,11 +99,6 @@ def register(backbones: tuple[str, ...] = ()) -> None:
         path, _, last = name.rpartition("/")
         node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
         store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
-
-
-def by_number(file: Path) -> tuple:
-    name = file.parent.name
-    return (0, int(name), "") if name.isdecimal() else (1, 0, name)
 
 
 def folder_of(typed: shell.Typed) -> Path:
@@ -204,7 +178,7 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
         if before.get("state") == "done" and before.get("stamp") == mark and before["overrides"] == overrides:
             say(f"job {folder.name}: done before")
             return
-        status(folder, state="running", pid=os.getpid(), **about)
+        status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
         sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None

@@ -83,6 +83,7 @@ PURE = [
     "shell",
     "help",
     "explain",
+    "files",
 ]
 PURE = [f"thaw.{name}" for name in PURE if f"thaw.{name}" in NAMES]
 
@@ -134,7 +135,7 @@ LAYERS = [
     {"run"},
     {"train"},
 ]
-BESIDE = {"track", "report", "shell", "help", "explain", "sweep", "dashboard", "hydra_plugins"}
+BESIDE = {"track", "report", "shell", "help", "explain", "sweep", "files", "dashboard", "hydra_plugins"}
 
 
 def part_of(name: str) -> str:

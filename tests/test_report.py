@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from thaw import report
-from thaw.report.rows import duration, wilson
+from thaw.files import duration
+from thaw.report.rows import wilson
 from thaw.report.style import lanes_of, wide
 from thaw.report.timeline import stretch
 

@@ -18,8 +18,7 @@ from omegaconf import OmegaConf
 from thaw.errors import UserError
 from thaw.progress import say
 from thaw.schedules import RESTARTING, fill
-
-SEEDS = ("seed=", "data.fold=")
+from thaw.sweep.jobs import SEEDS
 
 
 class HalvingSweeper(BasicSweeper):

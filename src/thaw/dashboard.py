@@ -6,9 +6,9 @@ from pathlib import Path
 
 from thaw import plan, report, shell, table
 from thaw.progress import say, shown
+from thaw.sweep.jobs import SEEDS
 
 COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
-SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 
 
 def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:

@@ -1,5 +1,6 @@
 """The plan as a person reads it: the table, and what the timeline draws. Standard library only."""
 
+import unicodedata
 from collections.abc import Mapping
 from itertools import accumulate
 
@@ -104,11 +105,17 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
 
 def grid(head, rows) -> list[str]:
     """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    widths = [max(wide(row[column]) for row in (head, *rows)) for column in range(len(head))]
     out = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+        "  ".join(cell + " " * (width - wide(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
     ]
-    return [out[0], "-" * max(len(line) for line in out), *out[1:]]
+    return [out[0], "-" * max(map(wide, out)), *out[1:]]
+
+
+def wide(text: str) -> int:
+    """The columns that a terminal gives a text: two a letter of East Asia, none an accent of its own."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
 def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = None) -> list[dict]:

@@ -4,7 +4,8 @@ import math
 import re
 from itertools import groupby
 
-from thaw.report.rows import column, number
+from thaw.files import number
+from thaw.report.rows import column
 from thaw.report.style import (
     BEST,
     TRAIN,

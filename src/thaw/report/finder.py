@@ -3,7 +3,8 @@
 import math
 import textwrap
 
-from thaw.report.rows import number, numbers
+from thaw.files import number
+from thaw.report.rows import numbers
 from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, look, plain
 
 

@@ -10,8 +10,9 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
+from thaw.files import duration, number
 from thaw.report.mistakes import matrix_inches
-from thaw.report.rows import duration, headline, number
+from thaw.report.rows import headline
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
@@ -23,6 +24,7 @@ body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 sys
 main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 17px; margin: 0 0 12px; }
+a { color: var(--accent); }
 .dim { color: var(--dim); } .bad { color: var(--bad); } .good { color: var(--good); }
 section, .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
 section { padding: 18px 20px; margin-top: 18px; }
@@ -36,6 +38,7 @@ th, td { text-align: left; padding: 5px 11px; border-bottom: 1px solid var(--lin
 th { color: var(--dim); font-weight: 600; font-size: 13px; position: sticky; top: 0; background: var(--card); }
 th:first-child, td:first-child { padding-left: 0; }
 td.n, th.n { text-align: right; white-space: nowrap; }
+td.k { white-space: nowrap; } td.w { overflow-wrap: anywhere; min-width: 9em; }
 td.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat left center / var(--share) 78%; }
 svg { width: 100%; height: auto; display: block; margin: 0 auto; }
 svg text { font-family: system-ui, "DejaVu Sans", sans-serif !important; }
@@ -86,13 +89,18 @@ def page(run: dict, drawn: dict) -> str:
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
     ]
+    return document(run["name"], parts)
+
+
+def document(name: str, parts: list[str]) -> str:
+    """A page that needs nothing but a browser, of parts that are html; empty ones are left out."""
     body = "\n".join(filter(None, parts))
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name} · thaw</title>
+<title>{escape(name)} · thaw</title>
 <style>{STYLE}</style>
 </head>
 <body>

@@ -1,10 +1,10 @@
 """What a run's folder says, as rows and numbers: what the report and the tracker's tables have in common."""
 
-import csv
-import json
 import math
 from collections import Counter
 from pathlib import Path
+
+from thaw.files import bytes_of, duration, json_objects, json_of, lines_of, number, read_table, text_of
 
 
 def confusion(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
@@ -53,24 +53,15 @@ def read_predictions(file) -> tuple[list[str], list[dict]]:
     return classes, rows
 
 
-def read_table(file) -> list[list[str]]:
-    """The rows of a csv file, its head included; none without a file."""
-    file = Path(file)
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [row for row in csv.reader(lines) if row]
-
-
 def read_run(folder) -> dict:
     """All that a report is made of, from the files of a run's folder; what is missing is empty."""
     folder = Path(folder)
     classes, rows = read_predictions(folder / "valid_predictions.csv")
-    result = next(iter(json_objects(text_of(folder / "result.json"))), {})
+    result = json_of(folder / "result.json")
     truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
     return {
         "name": folder.resolve().name,
-        "metrics": json_objects(*text_of(folder / "metrics.jsonl").splitlines()),
+        "metrics": lines_of(folder / "metrics.jsonl"),
         "result": result,
         "finds": finds_of(folder, result),
         "plan": text_of(folder / "plan.txt"),
@@ -119,47 +110,6 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     z, p = 1.96, right / n
     middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min; 'nan' as it is."""
-    if math.isnan(seconds):
-        return "nan"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def text_of(file: Path) -> str:
-    """The text of a file, with marks for what is not UTF-8; '' without a file."""
-    return bytes_of(file).decode("utf-8", "replace")
-
-
-def bytes_of(file: Path) -> bytes:
-    """The bytes of a file; none without a file."""
-    return file.read_bytes() if file.exists() else b""
-
-
-def json_objects(*texts: str) -> list[dict]:
-    """The objects of some texts; what a crash cut short is left out."""
-    out = []
-    for text in texts:
-        try:
-            value = json.loads(text)
-        except ValueError:
-            continue
-        out += [value] if isinstance(value, dict) else []
-    return out
-
-
-def number(value) -> float:
-    """A finite float, else nan."""
-    try:
-        value = float(value)
-    except (TypeError, ValueError):
-        return math.nan
-    return value if math.isfinite(value) else math.nan
 
 
 def numbers(values):

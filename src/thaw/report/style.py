@@ -6,7 +6,7 @@ import warnings
 from contextlib import contextmanager
 from io import StringIO
 
-from thaw.report.rows import number
+from thaw.files import number
 
 INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"

@@ -1,0 +1,86 @@
+"""Two or more finished runs against one another, or the jobs of a sweep.
+
+python scripts/compare.py RUN_A RUN_B            settings that differ, phases side by side, pictures won and lost
+python scripts/compare.py RUN_A RUN_B --all      every picture won and lost, not the first 20
+python scripts/compare.py SWEEP                  its finished jobs, each against the best
+
+Every run is compared with the first, of a sweep with the best, on the validation pictures that both predicted; p is
+that of McNemar's exact test. Runs that were validated on other pictures are refused, exit 3.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from thaw.errors import UserError
+from thaw.progress import printable
+from thaw.sweep import versus
+from thaw.sweep.board import near
+from thaw.sweep.jobs import monitor_of, value_of
+from thaw.sweep.rank import higher_is_better
+from thaw.table import grid
+
+FEW = 20  # lines of a list unless --all
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs or of sweeps")
+    parser.add_argument("--all", action="store_true", help="every picture won and lost")
+    args = parser.parse_args()
+    try:
+        runs = versus.runs_of(args.runs)
+        if len(args.runs) == 1:
+            sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
+            runs = sorted(runs, key=lambda run: sign * value_of(run, monitor))
+        for line in compared(runs, sys.maxsize if args.all else FEW):
+            print(printable(line))
+        return 0
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+    except BrokenPipeError:  # whoever read along has left (| head)
+        return 0
+
+
+def compared(runs: list, few: int) -> list[str]:
+    """All that is said of the runs."""
+    duels = [versus.duel(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
+    names = versus.labels(runs)
+    out = [f"{name}  {near(run.folder)}" for name, run in zip(names, runs, strict=True)]
+    for title, (head, rows) in (
+        ("settings that differ", versus.settings_table(runs)),
+        ("what that changed", versus.parts_table(runs)),
+        ("phase by phase", versus.phases_table(runs)),
+    ):
+        shown = rows if title == "phase by phase" else rows[:few]
+        out += ["", f"{title}:", *(grid(head, shown) if rows else ["nothing"])]
+        out += [f"... {len(rows) - len(shown)} more, --all shows them"] if len(rows) > len(shown) else []
+    head = ["against A", "both right", "it alone", "A alone", "both wrong", "p (McNemar)", ""]
+    rows = []
+    for name, duel in zip(names[1:], duels, strict=True):
+        counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
+        rows.append([name, *map(str, counts), f"{duel.p:.2g}", verdict(duel)])
+    out += ["", "pictures:", *grid(head, rows)]
+    if len(duels) > 1:
+        return out
+    for title, pictures in (("won: B is right, A is not", duels[0].won), ("lost: A is right, B is not", duels[0].lost)):
+        out += ["", f"{title} ({len(pictures)})"]
+        if pictures:
+            out += grid(("path", "truth", "A", "B"), pictures[:few])
+        if len(pictures) > few:
+            out.append(f"... {len(pictures) - few} more, --all shows them")
+    return out
+
+
+def verdict(duel) -> str:
+    """In words, at the usual five percent."""
+    if duel.p >= 0.05:
+        return "not to be told apart"
+    return "better than A" if len(duel.won) > len(duel.lost) else "worse than A"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""A run again, with other settings on top.
+
+python scripts/rerun.py outputs/latest                      as it was; what is done comes from the store
+python scripts/rerun.py outputs/latest fresh=true           as it was, trained anew
+python scripts/rerun.py outputs/multirun/NAME/3 epochs=20   a job of a sweep, longer
+python scripts/rerun.py RUN -m seed=0,1,2                   over seeds
+
+A setting given here takes the place of the run's own. The command line is printed first.
+"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from thaw.errors import UserError
+from thaw.help import split
+from thaw.progress import printable
+from thaw.sweep.board import near
+from thaw.sweep.jobs import read_jobs
+
+TRAIN = Path(__file__).resolve().parents[1] / "src/train.py"
+
+
+def main() -> int:
+    args = sys.argv[1:]
+    if not args or {"-h", "--help"} & set(args):
+        print(__doc__)
+        return 0 if args else 2
+    try:
+        overrides = again(overrides_of(Path(args[0])), args[1:])
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+    print(printable(shlex.join(["python", "src/train.py", *overrides])), flush=True)
+    os.execv(sys.executable, [sys.executable, str(TRAIN), *overrides])  # its exit code and signals are those of the run
+
+
+def overrides_of(run: Path) -> tuple[str, ...]:
+    """What was typed for a run. Errors: no run is there, exit 6."""
+    jobs = read_jobs(run)
+    if not (run / "status.json").exists():
+        raise UserError(6, f"{near(run)}: this is a sweep; give one of its jobs, e.g. {near(jobs[0].folder)}")
+    return jobs[0].overrides
+
+
+def again(before: tuple[str, ...], more: list[str]) -> list[str]:
+    """The overrides of a run with others after them: what is set anew is not said twice."""
+    anew = {split(arg)[1] for arg in more}
+    return [*(override for override in before if split(override)[1] not in anew), *more]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Where a sweep is: running, waiting, done, failed, dead; best so far; expected end.
+
+python scripts/status.py                                    of outputs/latest
+python scripts/status.py outputs/multirun/NAME              of a sweep, or of a run
+python scripts/status.py SWEEP --write --monitor valid/loss leaderboard and report.html of what is done so far
+
+Reads the files that the jobs leave, and nothing else. A job counts as dead where it says that it is running, but its
+process on this machine is gone; the same sweep command again goes on with it.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from thaw.errors import UserError
+from thaw.progress import printable
+from thaw.sweep.board import leaderboard, near
+from thaw.sweep.watch import lines
+
+ROOT = Path(__file__).resolve().parents[1]
+MONITORS = ("valid/accuracy", "valid/loss", "valid/f1_macro")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", nargs="?", type=Path, default=ROOT / "outputs/latest", help="(outputs/latest)")
+    parser.add_argument("--write", action="store_true", help="write leaderboard.md, .csv, .png and report.html")
+    parser.add_argument("--monitor", choices=MONITORS, help="compare by that instead of the sweep's own")
+    args = parser.parse_args()
+    try:
+        board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)
+        for line in lines(board, time.time()):
+            print(printable(line))
+        if args.write:
+            write(board)
+        return 0
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+    except BrokenPipeError:  # whoever read along has left (| head)
+        return 0
+
+
+def write(board) -> None:
+    """Errors: no job is done, exit 6; no room or no right to write there, exit 5."""
+    from thaw.report import sweep_report
+
+    if not board.settings:
+        raise UserError(6, f"{near(board.folder)}: no job has a result yet")
+    if (board.folder / "result.json").exists():
+        raise UserError(6, f"{near(board.folder)}: this is one run, its report.html is there already")
+    try:
+        sweep_report(board)
+    except OSError as error:
+        raise UserError(5, f"cannot write {error.filename or board.folder}: {error.strerror}") from error
+    print(f"written: {near(board.folder)}/report.html, leaderboard.md, .csv, .png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The leaderboard of a sweep: what its jobs add up to, and the words and numbers in which all its forms say it."""
+
+import math
+import os
+import re
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from thaw import shell
+from thaw.files import number
+from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, swept_keys
+from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
+
+MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
+RULE = "tie: at most 2 standard errors from the best, on the same pictures and seeds"
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that a leaderboard shows."""
+
+    folder: Path
+    monitor: str
+    jobs: list[Job]
+    total: int  # jobs, those included that never started
+    settings: list[Setting]  # best first
+    differences: list[Difference]  # of each to the first
+    effects: list[Effect]
+    front: list[int]  # positions among the settings, quickest first
+    shared: tuple[str, ...]  # the overrides that all jobs have in common
+
+    @property
+    def done(self) -> int:
+        return sum(job.state == "done" for job in self.jobs)
+
+    @property
+    def common(self) -> str:
+        """What all jobs have in common, in words."""
+        return shell.words(list(self.shared))
+
+    @property
+    def failures(self) -> list[Job]:
+        """The jobs that are over and not done, or that never started."""
+        return [job for job in self.jobs if job.state not in ("done", "running")]
+
+    @property
+    def best_job(self) -> Job | None:
+        """The job of the best setting with the best value."""
+        if not self.settings:
+            return None
+        sign = 1 if higher_is_better(self.monitor) else -1
+        pairs = list(zip(self.settings[0].values, self.settings[0].jobs, strict=True))
+        return max(pairs, key=lambda pair: -math.inf if math.isnan(pair[0]) else sign * pair[0])[1]
+
+
+def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -> Board:
+    """The leaderboard of a sweep's folder as it is now; unless `paired`, without reading the predictions.
+
+    Errors: no job is there, exit 6.
+    """
+    jobs = read_jobs(folder)
+    monitor = monitor or monitor_of(jobs)
+    settings = rank(jobs, monitor)
+    # Those of the best setting are asked for again and again and so stay; the others pass through.
+    read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda one: scores(one, monitor))
+    as_typed = sorted(settings, key=lambda setting: jobs.index(setting.jobs[0]))
+    known = [job.choices for job in jobs if job.overrides]
+    shared = set.intersection(*map(set, known)) if len(set(known)) > 1 else set()
+    return Board(
+        folder=folder,
+        monitor=monitor,
+        jobs=jobs,
+        total=max(len(jobs), planned(folder) or 0),
+        settings=settings,
+        differences=[compared(setting, settings[0], read) for setting in settings] if paired else [],
+        effects=[
+            effect
+            for key in swept_keys(jobs)
+            if 1 < len(found := effects(as_typed, key, swept_keys(jobs))) <= MOST_VALUES
+            for effect in found
+        ],
+        front=pareto(settings, monitor),
+        shared=tuple(override for override in (known or [()])[0] if override in shared),
+    )
+
+
+# words and numbers ----------------------------------------------------------------------------------------------------
+
+
+def is_share(monitor: str) -> bool:
+    return higher_is_better(monitor)
+
+
+def shown(monitor: str, value: float) -> str:
+    """A value of `monitor` as people read it."""
+    if math.isnan(value):
+        return "nan"
+    return f"{value:.2%}" if is_share(monitor) else f"{value:.4f}"
+
+
+def spread(monitor: str, value: float) -> str:
+    """± an uncertainty of `monitor`; '' where there is none."""
+    if math.isnan(value):
+        return ""
+    return f" ± {100 * value:.2f}" if is_share(monitor) else f" ± {value:.4f}"
+
+
+def mean_of(board: Board, setting: Setting) -> str:
+    """Mean and standard deviation over seeds: 98.61% ± 0.20."""
+    return shown(board.monitor, setting.mean) + spread(board.monitor, setting.deviation)
+
+
+def seeds_of(setting: Setting) -> str:
+    """3, or 2 of 3 where a job did not finish."""
+    n = len(setting.jobs)
+    return str(n) if n == setting.asked else f"{n} of {setting.asked}"
+
+
+def difference_of(board: Board, i: int) -> str:
+    """How the i-th setting differs from the best, in percentage points (of a loss: as it is), or that it is a tie."""
+    difference = board.differences[i]
+    if i == 0:
+        return "best" if not math.isnan(board.settings[0].mean) else ""
+    if math.isnan(difference.mean):
+        return difference.why
+    scale, digits = (100, 2) if is_share(board.monitor) else (1, 4)
+    text = f"{scale * difference.mean:+.{digits}f} ± {scale * difference.error:.{digits}f}"
+    return f"{text}, tie" if difference.tie else text
+
+
+def phases_of(job: Job) -> dict[str, dict]:
+    """Of each phase of a finished job what result.json has, in its order."""
+    out: dict[str, dict] = {}
+    for key, value in job.result.items():
+        if found := re.fullmatch(r"phase/(.+)/(\w+)", key):
+            out.setdefault(found[1], {})[found[2]] = value
+    return out
+
+
+def epochs_of(job: Job) -> list[int]:
+    """The epochs of each phase that fits."""
+    counts = [number(phase.get("epochs")) for phase in phases_of(job).values()]
+    return [int(count) for count in counts if not math.isnan(count)]
+
+
+def why_of(job: Job) -> str:
+    """Why the last phase stopped, without its numbers."""
+    reasons = [phase["stopped_because"] for phase in phases_of(job).values() if phase.get("stopped_because")]
+    return reasons[-1].partition(":")[0] if reasons else ""
+
+
+def epochs_text(setting: Setting) -> str:
+    """20, or 18–20 over seeds."""
+    sums = sorted({sum(epochs_of(job)) for job in setting.jobs})
+    return "–".join(map(str, {sums[0]: 0, sums[-1]: 0}))
+
+
+def why_text(setting: Setting) -> str:
+    """Why its jobs stopped, with how many of them where they differ."""
+    counts = Counter(why_of(job) for job in setting.jobs)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "; ".join(f"{why or 'unknown'} ({n})" for why, n in counts.most_common())
+
+
+def figure(job: Job, key: str, form: str) -> str:
+    """A number of result.json; 'nan' where it is none."""
+    return form.format(number(job.result.get(key)))
+
+
+def seconds_text(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1f}"
+
+
+def effect_text(board: Board, effect: Effect) -> str:
+    return shown(board.monitor, effect.mean) + spread(board.monitor, effect.error)
+
+
+def cause(job: Job) -> str:
+    """Why a job is not done, in a line."""
+    if job.state == "waiting":
+        return "never started"
+    return f"{job.line} (exit {job.code})"
+
+
+def short_words(board: Board, job: Job) -> str:
+    """What sets a job apart: its setting's name and its seed."""
+    if job.state == "waiting" and not job.overrides:
+        return "?"
+    names = {setting.choices: setting.name for setting in board.settings}
+    own = names.get(job.choices) or shell.words([o for o in job.choices if o not in board.shared])
+    return " · ".join(filter(None, (own, shell.words(list(job.seed))))) or "default"
+
+
+def notes(board: Board) -> list[str]:
+    """What a reader has to know of how the numbers came about."""
+    out = [RULE] if len(board.settings) > 1 else []
+    if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
+        out.append("one job a setting: what another seed would change is in none of the errors")
+    if not is_share(board.monitor):
+        out.append(f"the lowest {board.monitor} is the best")
+    elif board.monitor.endswith("f1_macro"):
+        out.append("F1 has no value for one picture: differences to the best are those of accuracy")
+    if names := [s.name for s in board.settings if math.isnan(s.mean)]:
+        out.append(f"{board.monitor} is nan for a seed of: {', '.join(names)}; ranked last, in no effect and no front")
+    ignoring = [job.name for job in board.jobs if job.result.get("store/code") == "ignore"]
+    if ignoring:
+        out.append(f"store.code=ignore in job {', '.join(ignoring)}: work of other code may have been used there")
+    tests = board.settings[0].average("test/accuracy") if board.settings else math.nan
+    if not math.isnan(tests):
+        out.append(f"test accuracy of the best setting, looked at once and used for nothing: {tests:.2%}")
+    if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
+        out.append(f"not every combination is there: plain means for {', '.join(unbalanced)}")
+    return out
+
+
+def sync_line(board: Board) -> str:
+    """The one command that sends the runs written offline to W&B; '' where there are none."""
+    folders = [near(Path(job.result["wandb_offline"])) for job in board.jobs if job.result.get("wandb_offline")]
+    return shlex.join(["wandb", "sync", *folders]) if folders else ""
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    path = Path(os.path.abspath(path))
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def seconds_of_all(board: Board) -> tuple[float, float]:
+    """Seconds of all finished jobs: as if nothing were reused, and paid."""
+    return tuple(
+        math.fsum(value for job in board.jobs if not math.isnan(value := number(job.result.get(key))))
+        for key in ("cost/seconds", "cost/seconds_paid")
+    )

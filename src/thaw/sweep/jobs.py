@@ -1,0 +1,193 @@
+"""The jobs of a sweep as their folders tell it: overrides, state, result. Standard library only."""
+
+import math
+import os
+import re
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw import shell
+from thaw.errors import UserError
+from thaw.files import json_of, number, text_of
+from thaw.help import depth, split
+
+SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
+DEFAULT_MONITOR = "valid/accuracy"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, or a run of its own."""
+
+    folder: Path
+    state: str  # done, failed, running, dead (says running, but its process is gone), waiting
+    overrides: tuple[str, ...]
+    code: int  # exit code: 0 unless it failed or died
+    line: str  # why it failed
+    result: dict  # as in result.json; empty until it is done
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The overrides that say what is trained, without what a setting is judged over."""
+        return tuple(o for o in self.overrides if shell.words([o]) and not o.startswith(SEEDS))
+
+    @property
+    def seed(self) -> tuple[str, ...]:
+        """Seed and fold, as far as they were typed."""
+        return tuple(o for o in self.overrides if o.startswith(SEEDS))
+
+    @property
+    def log(self) -> Path:
+        """Where to read more of how it ended."""
+        return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """The jobs of a sweep's folder by number, or the one job of a run's. Errors: neither is there, exit 6."""
+    if (folder / "status.json").exists():
+        return [read_job(folder)]
+    found = [path for path in folder.glob("*/") if (path / "status.json").exists() or (path / ".hydra").is_dir()]
+    if not found:
+        raise UserError(6, f"{folder}: no sweep and no run is there (no status.json in it or one folder below)")
+    return latest([read_job(path) for path in sorted(found, key=by_number)])
+
+
+def latest(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs without those that a later one goes on with: the earlier rungs of hydra/sweeper=halving."""
+    last = {tuple(o for o in job.overrides if not o.startswith("stop_after=")): job for job in jobs}
+    return [job for job in jobs if "stop_after=" not in " ".join(job.overrides) or job in last.values()]
+
+
+def by_number(folder: Path) -> tuple:
+    return (0, int(folder.name), "") if folder.name.isdecimal() else (1, 0, folder.name)
+
+
+def read_job(folder: Path) -> Job:
+    """One job."""
+    status = json_of(folder / "status.json")
+    state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
+    if state == "running" and gone(status, (folder / "status.json").stat().st_mtime):
+        state, code = "dead", 5
+        line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
+    overrides = status.get("overrides") or hydras(folder)
+    result = json_of(folder / "result.json") if state == "done" else {}
+    return Job(folder, state, tuple(overrides), code, line, result)
+
+
+def hydras(folder: Path) -> list[str]:
+    """The overrides that Hydra wrote for a job before it started."""
+    lines = text_of(folder / ".hydra/overrides.yaml").splitlines()
+    return [unquoted(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
+
+
+def gone(status: dict, since: float) -> bool:
+    """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
+
+    since: when it said so. A process younger than that has its number after a restart of the machine. The process that
+    asks has no job under way: one that names it could not write how it ended.
+    """
+    pid = status.get("pid")
+    if status.get("host") not in (None, socket.gethostname()) or not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return pid == os.getpid() or born(pid) > since + CLOCKS_DIFFER
+
+
+def born(pid: int) -> float:
+    """When a process started, in seconds since 1970; -inf where the system does not tell."""
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)
+        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, TypeError, ValueError):
+        return -math.inf
+
+
+def monitor_of(jobs: Iterable[Job]) -> str:
+    """What the sweep compares its jobs by: `monitor` as it was composed, else as it was typed."""
+    for job in jobs:
+        if found := re.search(r"^monitor: *['\"]?([\w/]+)", text_of(job.folder / ".hydra/config.yaml"), re.M):
+            return found[1]
+        for sign, key, value in map(split, job.overrides):
+            if not sign and key == "monitor" and value:
+                return value
+    return DEFAULT_MONITOR
+
+
+def value_of(job: Job, monitor: str) -> float:
+    """The monitored value of a finished job; nan where it has none."""
+    return number(job.result.get("best/" + monitor.removeprefix("valid/")))
+
+
+def planned(folder: Path) -> int | None:
+    """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
+
+    Jobs that are equal count once.
+    """
+    text = text_of(folder / "multirun.yaml")
+    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
+    if not found or "BasicSweeper" not in text:
+        return None
+    values = [split(unquoted(item))[2] for item in re.split(r"\n    - ", found[1])[1:]]
+    if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
+        values += [unquoted(line.partition(": ")[2]) for line in params[1].splitlines()]
+    counts = [len(swept(value or "")) for value in values]
+    return None if 0 in counts else math.prod(counts)
+
+
+def unquoted(text: str) -> str:
+    """A yaml scalar without its quotes."""
+    text = text.strip()
+    return text[1:-1].replace("''", "'") if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def swept(value: str) -> set[str]:
+    """The values of a sweep such as `a,b`, `choice(a,b)` or `range(0,3)`; none where they cannot be told."""
+    if found := re.fullmatch(r"range\(([-\d, ]+)\)", value):
+        return set(map(str, range(*map(int, found[1].split(",")))))
+    if re.match(r"(glob|interval|range|tag)\(", value):
+        return set()
+    inner = re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value)
+    parts = [""]
+    for piece in (inner[1] if inner else value).split(","):
+        parts[-1] += piece
+        whole = depth(parts[-1]) == 0 and parts[-1].count("'") % 2 == parts[-1].count('"') % 2 == 0
+        parts += [""] if whole else []  # else the comma lies in brackets or quotes
+    return {part.strip() for part in parts[:-1]} or {value}
+
+
+def swept_keys(jobs: Sequence[Job]) -> list[str]:
+    """The keys in which the settings of these jobs differ, in the order typed."""
+    all_choices = [dict(pair(o) for o in job.choices) for job in jobs]
+    keys = dict.fromkeys(key for one in all_choices for key in one)
+    return [key for key in keys if len({one.get(key, "") for one in all_choices}) > 1]
+
+
+def pair(override: str) -> tuple[str, str]:
+    """Key and value of an override; that of one which takes something away is 'none'."""
+    sign, key, value = split(override)
+    return key, "none" if sign == "~" else (value or "").strip("'\"")
+
+
+def names_of(settings: Sequence[tuple[str, ...]]) -> list[str]:
+    """A short name for each setting: what differs between them, in the order typed; all of it where there is one."""
+    told = [set(setting) for setting in settings if setting]  # of a job that never started nothing may be known
+    shared = set.intersection(*told) if len(told) > 1 else set()
+    differing = [[o for o in setting if o not in shared] for setting in settings]
+    names = [shell.words(one) or "default" for one in differing]
+    # Two files of one name in two folders are called alike.
+    return [
+        name if names.count(name) == 1 else " ".join(one) or name for name, one in zip(names, differing, strict=True)
+    ]

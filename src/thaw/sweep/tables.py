@@ -1,0 +1,110 @@
+"""The tables of a leaderboard, each a head and rows of text: what leaderboard.md and report.html have in common."""
+
+from thaw.sweep.board import (
+    Board,
+    cause,
+    difference_of,
+    effect_text,
+    epochs_of,
+    epochs_text,
+    figure,
+    mean_of,
+    near,
+    phases_of,
+    seconds_text,
+    seeds_of,
+    short_words,
+    why_text,
+)
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def ranking(board: Board) -> Table:
+    """A row for each setting, best first."""
+    head = ["", "setting", board.monitor, "n", "to the best", "epochs", "stopped", "seconds", "paid", "front"]
+    return head, [
+        [
+            str(i + 1),
+            setting.name,
+            mean_of(board, setting),
+            seeds_of(setting),
+            difference_of(board, i),
+            epochs_text(setting),
+            why_text(setting),
+            seconds_text(setting.seconds),
+            seconds_text(setting.average("cost/seconds_paid")),
+            "●" if i in board.front else "",
+        ]
+        for i, setting in enumerate(board.settings)
+    ]
+
+
+def explained(board: Board) -> list[str]:
+    """What the columns are."""
+    unit = "" if board.monitor.endswith("loss") else " in percentage points"
+    return [
+        f"{board.monitor}: mean ± standard deviation over n jobs (seeds, folds)",
+        f"to the best: difference{unit} ± its standard error, paired: both on the same pictures with the same seeds; "
+        "the error is that over pictures or that over seeds, whichever is larger",
+        "seconds: of one job, as if nothing were reused; paid: what it took; epochs: of all phases; "
+        "front: ● no other setting is better and as quick",
+    ]
+
+
+def effects_table(board: Board) -> Table:
+    """A row for each value of each swept key."""
+    body = []
+    for effect in board.effects:
+        origin = f"{effect.n} {'block' if effect.balanced else 'setting'}{'s' * (effect.n != 1)}"
+        body.append([effect.key, effect.value, effect_text(board, effect), origin])
+    return ["key", "value", f"{board.monitor} ± standard error", "from"], body
+
+
+def front_table(board: Board) -> Table:
+    """The Pareto front, quickest first."""
+    chosen = [(i, board.settings[i]) for i in board.front]
+    body = [[str(i + 1), s.name, mean_of(board, s), seconds_text(s.seconds)] for i, s in chosen]
+    return ["rank", "setting", board.monitor, "seconds"], body
+
+
+def failures_table(board: Board) -> Table:
+    """The jobs that are not done, with cause and log."""
+    body = [[job.name, short_words(board, job), job.state, cause(job), near(job.log)] for job in board.failures]
+    if lost := board.total - len(board.jobs):
+        body.append(["", f"{lost} more", "waiting", "never started", ""])
+    return ["job", "setting", "state", "cause", "log"], body
+
+
+def jobs_table(board: Board) -> Table:
+    """Every finished job: its value, the epochs of each of its phases, why its last one stopped."""
+    body = []
+    for i, setting in enumerate(board.settings):
+        for job in setting.jobs:
+            reasons = [phase.get("stopped_because") for phase in phases_of(job).values()]
+            body.append(
+                [
+                    job.name,
+                    str(i + 1),
+                    short_words(board, job),
+                    figure(job, "best/accuracy", "{:.2%}"),
+                    figure(job, "best/loss", "{:.4f}"),
+                    str(job.result.get("best/phase", "")),
+                    "+".join(map(str, epochs_of(job))),
+                    next((reason for reason in reversed(reasons) if reason), ""),
+                    figure(job, "cost/seconds", "{:.1f}"),
+                    figure(job, "cost/seconds_paid", "{:.1f}"),
+                ]
+            )
+    return [
+        "job",
+        "rank",
+        "setting",
+        "accuracy",
+        "loss",
+        "best phase",
+        "epochs",
+        "stopped because",
+        "seconds",
+        "paid",
+    ], body

@@ -1,0 +1,162 @@
+"""The leaderboard on the terminal, as leaderboard.md and as the rows of leaderboard.csv."""
+
+import math
+
+from thaw.sweep.board import (
+    Board,
+    cause,
+    effect_text,
+    epochs_text,
+    near,
+    notes,
+    short_words,
+    sync_line,
+    why_text,
+)
+from thaw.sweep.jobs import pair
+from thaw.sweep.tables import (
+    Table,
+    effects_table,
+    explained,
+    failures_table,
+    front_table,
+    jobs_table,
+    ranking,
+)
+from thaw.table import grid
+
+MOST_LINES = 20  # of settings on the terminal
+WIDEST = 44  # letters of a setting's name there
+
+
+def effect_lines(board: Board) -> list[list[str]]:
+    """A line for each swept key: the key, then its values with their means, in the order typed."""
+    lines: dict[str, list[str]] = {}
+    for effect in board.effects:
+        lines.setdefault(effect.key, [effect.key]).append(f"{middle(effect.value, 24)} {effect_text(board, effect)}")
+    return list(lines.values())
+
+
+def terminal(board: Board) -> list[str]:
+    """The last lines of a sweep."""
+    out = []
+    if board.settings:
+        head, rows = ranking(board)
+        why = head.index("stopped")  # too long for a terminal
+        cells = [[middle(cell, WIDEST) for i, cell in enumerate(row) if i != why] for row in (head, *rows[:MOST_LINES])]
+        out += ["", *grid(cells[0], cells[1:])]
+        if len(board.settings) > MOST_LINES:
+            out.append(f"... {len(board.settings) - MOST_LINES} more in leaderboard.md")
+        out += [f"in all of them: {board.common}"] if board.common else []
+        if lines := effect_lines(board):
+            most = max(map(len, lines))
+            padded = [line + [""] * (most - len(line)) for line in lines]
+            out += ["", *grid(["averaged over the rest", *[""] * (most - 1)], padded)]
+        out += ["", *(f"note: {note}" for note in notes(board))]
+        out += [f"best: {board.best_job.result.get('command', '')}"]
+        out += [f"look: {near(board.folder)}/report.html, leaderboard.md"]
+        if line := sync_line(board):
+            out.append(f"W&B, once logged in: {line}")
+    out += ["", f"sweep: {board.done}/{board.total} jobs done, in {near(board.folder)}"]
+    for job in board.failures:
+        out.append(f"  job {job.name} {job.state} ({short_words(board, job)}): {cause(job)}; {near(job.log)}")
+    if lost := board.total - len(board.jobs):
+        out.append(f"  {lost} never started")
+    return out
+
+
+def middle(text: str, most: int) -> str:
+    """At most that many letters of a text, its start and its end."""
+    if len(text) <= most:
+        return text
+    tail = most // 2
+    return f"{text[: most - tail - 1]}…{text[-tail:]}"
+
+
+# leaderboard.md -------------------------------------------------------------------------------------------------------
+
+
+def markdown(board: Board) -> str:
+    """leaderboard.md."""
+    parts = [f"# {board.folder.resolve().name}", status_line(board)]
+    if board.common:
+        parts.append(f"In all of them: {cell(board.common)}")
+    if board.settings:
+        parts += [
+            "![](leaderboard.png)",
+            pipes(ranking(board)),
+            "\n".join(f"* {cell(note)}" for note in (*explained(board), *notes(board))),
+        ]
+    if board.effects:
+        parts += ["## What each choice does, averaged over the rest", pipes(effects_table(board))]
+    if board.front:
+        parts += ["## Accuracy against seconds: no other setting is better and as quick", pipes(front_table(board))]
+    if board.best_job:
+        job = board.best_job
+        parts += ["## The best again", f"From job {job.name}, {near(job.folder)}:", code(job.result.get("command", ""))]
+    if board.failures or board.total > len(board.jobs):
+        parts += ["## Not done", pipes(failures_table(board))]
+    if board.settings:
+        parts += ["## Every job", pipes(jobs_table(board))]
+    if line := sync_line(board):
+        parts += ["## To W&B, once logged in", code(line)]
+    return "\n\n".join(parts) + "\n"
+
+
+def status_line(board: Board) -> str:
+    n = len(board.settings)
+    return f"{board.done}/{board.total} jobs done, {n} setting{'s' * (n != 1)}, compared by {board.monitor}"
+
+
+def pipes(table: Table) -> str:
+    """A table of Markdown."""
+    head, rows = table
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Text as Markdown shows it, in one line."""
+    for mark in "\\|*`<>":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def code(text: str) -> str:
+    return f"```\n{text}\n```"
+
+
+# leaderboard.csv ------------------------------------------------------------------------------------------------------
+
+
+def csv_rows(board: Board) -> list[list]:
+    """A head, then a row for each setting: numbers as they are, nothing where there is none, a column for each key."""
+    keys = list(dict.fromkeys(pair(override)[0] for setting in board.settings for override in setting.choices))
+    head = [
+        "rank",
+        "setting",
+        *keys,
+        board.monitor,
+        "sd",
+        "n",
+        "jobs_asked",
+        "difference",
+        "standard_error",
+        "pairs",
+        "tie",
+    ]
+    head += ["best/accuracy", "best/loss", "test/accuracy", "epochs", "stopped_because", "seconds", "seconds_paid"]
+    head += ["front", "jobs", "command"]
+    out = [head]
+    for i, (setting, difference) in enumerate(zip(board.settings, board.differences, strict=True)):
+        choices = dict(map(pair, setting.choices))
+        paired = ["", "", "", ""]
+        if i and not math.isnan(difference.mean):
+            paired = [difference.mean, difference.error, difference.pictures, difference.tie]
+        row = [i + 1, setting.name, *(choices.get(key, "") for key in keys)]
+        row += [setting.mean, setting.deviation, len(setting.jobs), setting.asked, *paired]
+        row += [setting.average(key) for key in ("best/accuracy", "best/loss", "test/accuracy")]
+        row += [epochs_text(setting), why_text(setting), setting.seconds, setting.average("cost/seconds_paid")]
+        row += [i in board.front, " ".join(job.name for job in setting.jobs), setting.jobs[0].result.get("command", "")]
+        out.append(["" if isinstance(value, float) and math.isnan(value) else value for value in row])
+    return out

@@ -1,0 +1,154 @@
+"""Runs against one another: what they were told, what each phase bought, which pictures one wins from the other."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw.errors import UserError
+from thaw.files import json_of, number, read_table
+from thaw.sweep.board import near, phases_of
+from thaw.sweep.jobs import Job, pair, read_jobs
+from thaw.sweep.tables import Table
+
+NOWHERE = "–"
+NAMES = {"made": "weights to start from", "data.key": "pictures and labels", "data.test_key": "pictures to test"}
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two runs on the same pictures. Rows are (path, truth, prediction of a, prediction of b)."""
+
+    both: int  # right
+    neither: int
+    won: list[tuple]  # by b: a is wrong
+    lost: list[tuple]
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact test: how likely so uneven a split of the pictures that one alone has right is by chance.
+
+        Two-sided binomial test of the won against the lost with probability one half; 1 of none. McNemar (1947).
+        """
+        n = len(self.won) + len(self.lost)
+        if not n:
+            return 1.0
+        from scipy.stats import binomtest
+
+        return float(binomtest(len(self.won), n, 0.5).pvalue)
+
+
+def runs_of(folders: Sequence[Path]) -> list[Job]:
+    """The finished runs of some folders, of a sweep all that are done. Errors: one not done, fewer than two, exit 6."""
+    runs = []
+    for folder in folders:
+        jobs = read_jobs(folder)
+        done = [job for job in jobs if job.result]
+        if not done:
+            states = ", ".join(dict.fromkeys("no result" if job.state == "done" else job.state for job in jobs))
+            raise UserError(6, f"{near(folder)}: nothing to compare ({states}); it takes finished runs")
+        runs += done
+    runs = list({job.folder.resolve(): job for job in runs}.values())
+    if len(runs) < 2:
+        raise UserError(6, "one finished run is there: give two or more, or a sweep")
+    return runs
+
+
+def labels(runs: Sequence[Job]) -> list[str]:
+    """A, B, ... Z, then 27 and so on."""
+    return [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
+
+
+def settings_table(runs: Sequence[Job]) -> Table:
+    """The overrides in which the runs differ."""
+    typed = [dict(map(pair, run.overrides)) for run in runs]
+    keys = [key for key in dict.fromkeys(key for one in typed for key in one) if len({o.get(key) for o in typed}) > 1]
+    return ["setting", *labels(runs)], [[key, *(one.get(key, NOWHERE) for one in typed)] for key in keys]
+
+
+def parts_table(runs: Sequence[Job]) -> Table:
+    """What the runs depended on and differ in, from their run.json; the same difference in several phases is a row."""
+    flat = [dict(flatten(json_of(run.folder / "run.json").get("parts", {}))) for run in runs]
+    rows: dict[tuple, list[str]] = {}
+    for path in dict.fromkeys(path for one in flat for path in one):
+        values = tuple(brief(one[path]) if path in one else NOWHERE for one in flat)
+        if len({repr(one.get(path)) for one in flat}) > 1:
+            phase, name = (path[1], path[2:]) if path[0] == "phases" else ("", path)
+            if name not in (("phase",), ()):
+                dotted = ".".join(name)
+                rows.setdefault((NAMES.get(dotted, dotted), values), []).append(phase)
+    out = []
+    for (name, values), phases in rows.items():
+        where = f" ({', '.join(filter(None, phases))})" if any(phases) else ""
+        out.append([name + where, *values])
+    return ["depends on", *labels(runs)], out
+
+
+def flatten(parts: Mapping, path: tuple = ()):
+    """(path, value) of every leaf."""
+    for key, value in parts.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, (*path, key))
+        else:
+            yield (*path, key), value
+
+
+def brief(value) -> str:
+    """A value in a table's cell."""
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    if re.fullmatch(r"[0-9a-f]{16,}", text):
+        return text[:8]
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def phases_table(runs: Sequence[Job]) -> Table:
+    """Every phase of every run, phase by phase."""
+    found = [phases_of(run) for run in runs]
+    rows = []
+    for name in dict.fromkeys(name for phases in found for name in phases):
+        for label, phases in zip(labels(runs), found, strict=True):
+            phase = phases.get(name)
+            cells = [shown(phase, *column) for column in PHASE] if phase else [NOWHERE] * len(PHASE)
+            rows.append([name, label, *cells])
+    for label, run in zip(labels(runs), runs, strict=True):
+        best = [shown(run.result, key, form) for key, form in BEST]
+        rows.append(["best", label, best[0], best[1], "", "", best[2], ""])
+    return ["phase", "run", *(key for key, _ in PHASE)], rows
+
+
+PHASE = (("accuracy", "{:.2%}"), ("loss", "{:.4f}"), ("lr", "{:.3g}"), ("epochs", "{:g}"), ("seconds", "{:.1f}"))
+PHASE += (("reused", "{:g}"),)
+BEST = (("best/accuracy", "{:.2%}"), ("best/loss", "{:.4f}"), ("cost/seconds", "{:.1f}"))
+
+
+def shown(fields: Mapping, key: str, form: str) -> str:
+    """A number; '' where there is none."""
+    value = number(fields.get(key))
+    return "" if math.isnan(value) else form.format(value)
+
+
+def duel(a: Job, b: Job) -> Duel:
+    """b against a, picture by picture. Errors: they did not predict the same pictures, exit 3."""
+    first, second = (predicted(run.folder) for run in (a, b))
+    only = [len(first.keys() - second.keys()), len(second.keys() - first.keys())]
+    other = sum(first[path][0] != second[path][0] for path in first.keys() & second.keys())
+    if any((*only, other)):
+        counts = (
+            f"{only[0]:,} only in {near(a.folder)}, {only[1]:,} only in {near(b.folder)}, {other:,} of another class"
+        )
+        raise UserError(3, f"the runs were not validated on the same pictures: {counts}; nothing is compared")
+    if not first:
+        raise UserError(6, f"{near(a.folder)}: no predictions are there (valid_predictions.csv)")
+    rows = [(path, truth, taken, second[path][1]) for path, (truth, taken) in first.items()]
+    return Duel(
+        both=sum(truth == x == y for _, truth, x, y in rows),
+        neither=sum(truth not in (x, y) for _, truth, x, y in rows),
+        won=[row for row in rows if row[2] != row[1] == row[3]],
+        lost=[row for row in rows if row[2] == row[1] != row[3]],
+    )
+
+
+def predicted(folder: Path) -> dict[str, tuple[str, str]]:
+    """Truth and prediction of each validation picture, by its path."""
+    return {row[0]: (row[1], row[2]) for row in read_table(folder / "valid_predictions.csv")[1:]}
