@@ -14,13 +14,13 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import again, isolate, keys, plan, shell, signals, table, tend
-from thaw.endings import as_refusal, chain, internal, refusals, refused
+from thaw import again, keys, plan, shell, signals, table, tend
+from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
 from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, is_machine, machine_error, write_whole
-from thaw.sweep.jobs import by_number
+from thaw.sweep.jobs import by_number, counted, for_search
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -70,6 +70,10 @@ def compose_and_run(typed: shell.Typed) -> int:
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     try:
         start()
+    except signals.Stopped:
+        if typed.multirun:
+            say(counted(folder))
+        raise
     except Exception as error:  # a job does not raise: this came of composing
         if TRACES:
             raise
@@ -91,7 +95,11 @@ def compose_and_run(typed: shell.Typed) -> int:
 def register(backbones: tuple[str, ...] = ()) -> None:
     """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
     from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
 
+    Plugins.instance()  # has them register their launchers, as whose schema Hydra would take those of the same name
+    for name in (CONF / "hydra/launcher").glob("*.yaml"):
+        ConfigStore.instance().repo["hydra"]["launcher"].pop(name.name, None)
     store = ConfigStore.instance().store
     store("schema", Settings)
     store("local", {})  # stands in where there is no conf/local.yaml
@@ -123,43 +131,13 @@ def unused(folder: Path) -> Path:
 
 
 def job(cfg) -> float | None:
-    """One job as Hydra calls it; the value of `monitor`, for sweepers.
-
-    One of several in this process is forked from it, so that what one job does to memory, or dies of, is no other's.
-    """
+    """One job as Hydra calls it; the value of `monitor`, for sweepers."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra_ = HydraConfig.get()
     folder = Path(hydra_.runtime.output_dir)
-    alone = hydra_.mode.name != "MULTIRUN" or "submitit" in hydra_.launcher._target_
-    if alone or not isolate.possible():
-        carry_out(cfg, hydra_, folder)
-    else:
-        if not cfg.plan_only:
-            import thaw.dashboard
-            import thaw.run
-            import thaw.track  # noqa: F401  once, before the first job is forked
-        ended = isolate.run(lambda: code_of(cfg, hydra_, folder))
-        if ended < 0:
-            line = f"killed (signal {-ended}){': memory may have been short' if ended == -signal.SIGKILL else ''}"
-            status(folder, state="failed", code=5, line=line, **about_of(hydra_))
-            ended = refused(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
-        elif ended > 128:
-            raise signals.Stopped(ended - 128, f"in job {folder.name}")
-        elif ended:
-            refusals.append(ended)
-    return monitored(folder, cfg.monitor)
-
-
-def code_of(cfg, hydra_, folder: Path) -> int:
-    """The exit code of a job that has a process of its own."""
-    refusals.clear()
-    try:
-        carry_out(cfg, hydra_, folder)
-    except signals.Stopped as stopped:
-        print(stopped.line, file=sys.stderr)
-        return stopped.code
-    return next(iter(refusals), 0)
+    carry_out(cfg, hydra_, folder)
+    return for_search(folder, cfg.monitor)
 
 
 def carry_out(cfg, hydra_, folder: Path) -> None:
@@ -188,9 +166,10 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
         with suppress(OSError):
-            status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
+            state = "waiting" if stopped.requeued else "failed"
+            status(folder, state=state, code=stopped.code, line=stopped.line, **about)
         raise stopped from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         error = as_refusal(error, folder)
         code = refused(error)
         with suppress(OSError):  # on a full disk the line on the terminal has to do
@@ -201,14 +180,6 @@ def about_of(hydra_) -> dict:
     """What was asked for, as every file of a job says it."""
     overrides = list(hydra_.overrides.task)
     return {"overrides": overrides, "command": command(overrides), "commit": commit()}
-
-
-def monitored(folder: Path, monitor: str) -> float | None:
-    """The value a sweep compares, from what the job left; None where it left nothing."""
-    try:
-        return json.loads((folder / "result.json").read_text())["best/" + monitor.removeprefix("valid/")]
-    except (OSError, ValueError, LookupError):
-        return None
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:
@@ -322,19 +293,6 @@ def versions() -> dict:
         name: version(name)
         for name in ("torch", "timm", "albumentations", "opencv-python-headless", "hydra-core", "wandb")
     }
-
-
-def status_of(folder: Path) -> dict:
-    """What status.json says, or nothing."""
-    try:
-        return json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
-
-
-def status(folder: Path, **fields) -> None:
-    """status.json: running, done, or failed with code and line."""
-    write_whole(folder / "status.json", json.dumps(fields, indent=1))
 
 
 def link(name: str, target: Path) -> None:

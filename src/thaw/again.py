@@ -15,7 +15,7 @@ from thaw.store import key_of, machine
 
 ROOT = keys.HERE.parents[1]
 UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")
-DEVICES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # environment that chooses for `auto`
+ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
 
 
 def stamp(settings: Settings) -> str:
@@ -29,9 +29,15 @@ def stamp(settings: Settings) -> str:
             "files": [content(path) for path in files],
             "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),
             "versions": keys.versions(),
-            "machine": [machine(), keys.cores(), *map(os.environ.get, DEVICES)],
+            "machine": [machine(), keys.cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
         }
     )
+
+
+def gpus() -> int | None:
+    """How many GPUs are left visible, None where none is hidden; which of equal ones a launcher gave is no matter."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else len([name for name in named.split(",") if name.strip() not in ("", "-1")])
 
 
 def places(value: str) -> tuple[Path, Path]:

@@ -1,11 +1,13 @@
-"""How a job ends that does not end well: as one line and an exit code. Standard library only."""
+"""How a job ends: status.json, and where it does not end well one line and an exit code. Standard library only."""
 
+import json
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.store import is_machine, machine_error
+from thaw.store import is_machine, machine_error, write_whole
 
 refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
@@ -17,10 +19,13 @@ def chain(error: BaseException | None):
         error = error.__cause__ or error.__context__
 
 
-def as_refusal(error: Exception, folder: Path) -> UserError:
+def as_refusal(error: Exception | SystemExit, folder: Path) -> UserError:
     """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) and error.code else 1
+        return UserError(code, f"left by sys.exit({error.code}) before it was done")
     if is_machine(error):
         return machine_error(error, folder)
     if isinstance(error, FileNotFoundError):
@@ -28,6 +33,11 @@ def as_refusal(error: Exception, folder: Path) -> UserError:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         why = str(error).partition(". It is possible")[0]
         return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+        why = str(error).partition(". ")[0][:120]
+        return UserError(
+            5, f"out of memory{f' ({why})' if why else ''}; try a smaller batch_size; what is done is kept"
+        )
     try:
         with (folder / "train.log").open("a") as log:
             log.write(traceback.format_exc())
@@ -46,3 +56,24 @@ def refused(error: UserError) -> int:
     print(f"error: {error.line}", file=sys.stderr)
     refusals.append(error.code)
     return error.code
+
+
+def status_of(folder: Path) -> dict:
+    """What status.json says, or nothing."""
+    try:
+        return json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def status(folder: Path, **fields) -> None:
+    """status.json: running, done, or failed with code and line."""
+    write_whole(folder / "status.json", json.dumps(fields, indent=1))
+
+
+def said(folder: Path, **fields) -> dict:
+    """What status.json says, with these fields changed there as far as the disk takes it."""
+    fields = status_of(folder) | fields
+    with suppress(OSError):
+        status(folder, **fields)
+    return fields

@@ -24,6 +24,7 @@ CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
 CROPS = {"whole": ("crop", "transforms", "mixup"), "random": ("crop", "transforms", "mixup", "scale")}
+AT_ONCE = "THAW_JOBS_AT_ONCE"
 ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
 
@@ -59,8 +60,10 @@ def versions() -> dict[str, str]:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
+    return max(1, min(there, asked) // int(os.environ.get(AT_ONCE, 1)))
 
 
 def machine(device: str, dtype: str, threads: int) -> dict:

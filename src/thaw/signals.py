@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
 asked: list[int] = []  # the signals that ask this process to stop, in the order they came
@@ -16,6 +17,7 @@ class Stopped(KeyboardInterrupt):
         self.line = f"stopped {where} (signal {number}); the same command goes on from there"
         super().__init__(self.line)
         self.code = EXIT.get(number, 128 + number)
+        self.requeued = number in chained
 
 
 def listen() -> None:
@@ -24,7 +26,6 @@ def listen() -> None:
     SIGUSR2 is Slurm's warning, for which submitit has a handler that puts the job back into the queue: it is called
     after the snapshot.
     """
-    asked.clear()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         before = signal.getsignal(number)
         if number == signal.SIGUSR2 and before is not note:
@@ -46,7 +47,8 @@ def pending() -> int | None:
 
 
 def leave(number: int, where: str) -> None:
-    """End the run after its snapshot. Errors: always `Stopped`, unless a handler from before ends the process."""
+    """End the run after its snapshot, and after the handler from before, which may end it too. Errors: `Stopped`."""
     if number in chained:
-        chained[number](number, None)
+        with suppress(SystemExit):
+            chained[number](number, None)
     raise Stopped(number, where)

@@ -131,6 +131,14 @@ def value_of(job: Job, monitor: str) -> float:
     return number(job.result.get("best/" + monitor.removeprefix("valid/")))
 
 
+def for_search(folder: Path, monitor: str) -> float:
+    """The monitored value of a job, for what chooses the next; where it has none the worst there is."""
+    value = value_of(read_job(folder), monitor)
+    if math.isnan(value):
+        return math.inf if monitor.endswith("loss") else 0.0
+    return value
+
+
 def planned(folder: Path) -> int | None:
     """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
 
@@ -145,6 +153,13 @@ def planned(folder: Path) -> int | None:
         values += [unquoted(line.partition(": ")[2]) for line in params[1].splitlines()]
     counts = [len(swept(value or "")) for value in values]
     return None if 0 in counts else math.prod(counts)
+
+
+def counted(folder: Path) -> str:
+    """How far a sweep came that was stopped, in a line."""
+    states = [json_of(file).get("state") for file in folder.glob("*/status.json")]
+    total = max(len(states), planned(folder) or 0)
+    return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
 
 
 def unquoted(text: str) -> str:

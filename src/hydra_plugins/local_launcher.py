@@ -1,0 +1,185 @@
+"""hydra/launcher=basic and =joblib: the jobs of a sweep on this machine, one after the other or several at once.
+
+Each is a forked process. joblib's own pool is not used for it: it kills the jobs on Ctrl-C before they can write their
+snapshots, loses all of them with one that runs out of memory, loads torch anew in each of its processes, and does not
+know which GPU is free.
+"""
+
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, open_dict
+
+from thaw import isolate, keys, shell, signals
+from thaw.endings import as_refusal, refusals, refused, said, status_of
+from thaw.errors import UserError
+from thaw.files import duration, number
+from thaw.progress import say, shown
+from thaw.sweep.jobs import for_search, read_job
+
+OUTPUT = "output.txt"  # what a job prints while others do too
+
+
+class LocalLauncher(Launcher):
+    def __init__(self, n_jobs: int | str = 1):
+        self.n_jobs = n_jobs
+
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
+        setup_globals()
+        gpus = visible_gpus()
+        at_once = jobs_at_once(self.n_jobs, len(gpus), keys.cores()) if isolate.possible() else 1
+        same = first_of_equals(job_overrides)
+        numbers = [initial_job_idx + i for i in sorted(set(same))]
+        folders = {number: Path(self.config.hydra.sweep.dir) / str(number) for number in numbers}
+        tell_equals(same, initial_job_idx)
+        if at_once > 1:
+            say(f"{at_once} jobs at once{f', a GPU each of {len(gpus)}' if len(gpus) > 1 else ''}")
+        if not self.config.plan_only and any(status_of(path).get("state") != "done" for path in folders.values()):
+            import thaw.dashboard
+            import thaw.run
+            import thaw.track  # noqa: F401  once, before the first job is forked
+
+        def work(n: int, place: int) -> int:
+            os.environ.update(share(place, at_once, gpus))
+            return self.carry_out(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
+
+        def ended(i: int, code: int) -> None:
+            tell(folders[numbers[i]], code, folders[numbers[i]] / OUTPUT if at_once > 1 else None)
+
+        works = [partial(work, n) for n in numbers]
+        asked = isolate.run_all(works, at_once, ended) if isolate.possible() else in_turn(works, ended)
+        if asked:
+            raise signals.Stopped(asked, "in the sweep")
+        return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
+
+    def carry_out(self, overrides: Sequence[str], number: int, folder: Path, aside: bool) -> int:
+        """One job in its process; its exit code. Aside: what it prints goes to a file in its folder."""
+        refusals.clear()
+        try:
+            if aside:
+                folder.mkdir(parents=True, exist_ok=True)
+                print_to(folder / OUTPUT)
+            say(f"job {number}: {words_of(overrides)}")
+            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+                config.hydra.sweep.subdir = str(number)
+            HydraConfig.instance().set_config(config)
+            run_job(
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        except signals.Stopped as stopped:
+            print(stopped.line, file=sys.stderr)
+            return stopped.code
+        except Exception as error:
+            return refused(as_refusal(error, folder))
+        return next(iter(refusals), 0)
+
+
+def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:
+    """All works one after the other in this process; the signal that asked to stop, if one did."""
+    for i, work in enumerate(works):
+        ended(i, work(0))
+        if number := signals.pending():
+            return number
+    return None
+
+
+def first_of_equals(job_overrides: Sequence[Sequence[str]]) -> list[int]:
+    """Of each job the number of the first that asks for the same."""
+    first: dict[tuple, int] = {}
+    return [first.setdefault(tuple(sorted(overrides)), i) for i, overrides in enumerate(job_overrides)]
+
+
+def tell_equals(same: Sequence[int], start: int) -> None:
+    for i, first in enumerate(same):
+        if i != first:
+            say(f"note: job {start + i} asks for the same as job {start + first}: run once")
+
+
+def jobs_at_once(n_jobs: int | str, gpus: int, cores: int) -> int:
+    """How many jobs run at once: as asked, or a job a GPU, or where there is none a job for every four cores.
+
+    Errors: neither auto nor a whole number from 1, or -1 for as many as there are cores, exit 2.
+    """
+    if n_jobs == "auto":
+        return gpus or max(min(cores, 2), cores // 4)
+    if n_jobs == -1:
+        return cores
+    if not isinstance(n_jobs, int) or isinstance(n_jobs, bool) or n_jobs < 1:
+        raise UserError(2, f"hydra.launcher.n_jobs={n_jobs}: must be auto or a whole number >= 1")
+    return n_jobs
+
+
+def visible_gpus() -> list[str]:
+    """The CUDA devices as CUDA_VISIBLE_DEVICES names them, found without loading CUDA, which would survive no fork."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout.splitlines()
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listed))]
+
+
+def share(place: int, at_once: int, gpus: Sequence[str]) -> dict[str, str]:
+    """The environment of the job at a place: its part of the cores, and of several GPUs one."""
+    if at_once == 1:
+        return {}
+    one = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if len(gpus) > 1 else {}
+    return {keys.AT_ONCE: str(at_once), **one}
+
+
+def print_to(file: Path) -> None:
+    """Have what this process prints go to a file."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(descriptor, stream.fileno())
+        stream.reconfigure(line_buffering=True)
+
+
+def tell(folder: Path, code: int, log: Path | None) -> None:
+    """Say how a job ended, where it could not or where what it said went to `log`, and count what it ended with."""
+    found = status_of(folder)
+    if code < 0 and found.get("state") != "done":
+        line = f"killed (signal {-code}){': memory may have been short' if code == -signal.SIGKILL else ''}"
+        said(folder, state="failed", code=5, line=line)
+        refused(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
+    elif code > 0:
+        if found.get("state") != "failed":
+            found = said(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
+        if log:
+            print(f"error: job {folder.name}: {found['line']}; {shown(log)}", file=sys.stderr)
+        refusals.append(code)
+    elif log:
+        result = read_job(folder).result
+        accuracy, seconds = number(result.get("best/accuracy")), number(result.get("cost/seconds_paid"))
+        reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {duration(seconds)}"
+        say(f"job {folder.name} done: {words_of(found.get('overrides', []))}{reached}")
+
+
+def words_of(overrides: Sequence[str]) -> str:
+    return shell.words([o for o in overrides if not o.startswith("hydra")]) or "default"
+
+
+def returned(folder: Path, monitor: str) -> JobReturn:
+    """What Hydra's sweepers are told of a job: the value of `monitor`, the worst there is where it failed."""
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=for_search(folder, monitor))

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# A one-node Slurm on this machine for the tests marked `slurm`, from Debian's packages: as root, as often as you like.
+set -euo pipefail
+
+answers() { sinfo --noheader -o %T 2>/dev/null | grep -qE 'idle|mix|alloc'; }
+
+if answers; then exit 0; fi
+if [ "$(id -u)" != 0 ]; then
+  echo "no Slurm answers, and setting one up needs root: its tests are skipped"
+  exit 0
+fi
+if ! command -v slurmctld slurmd sinfo munged >/dev/null; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
+fi
+# Wakes a node that was drained or whose daemon died, and starts what does not run.
+mkdir -p /etc/slurm /run/munge /var/log/munge /var/lib/slurm/slurmctld /var/lib/slurm/slurmd /var/log/slurm
+chown munge: /run/munge /var/log/munge
+host=$(hostname -s)
+cat >/etc/slurm/slurm.conf <<CONF
+ClusterName=tests
+SlurmctldHost=$host(127.0.0.1)
+SlurmUser=root
+AuthType=auth/munge
+StateSaveLocation=/var/lib/slurm/slurmctld
+SlurmdSpoolDir=/var/lib/slurm/slurmd
+SlurmctldLogFile=/var/log/slurm/slurmctld.log
+SlurmdLogFile=/var/log/slurm/slurmd.log
+SlurmctldPidFile=/run/slurmctld.pid
+SlurmdPidFile=/run/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+ReturnToService=2
+KillWait=10
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+PartitionName=tests Nodes=$host Default=YES MaxTime=INFINITE State=UP
+CONF
+pgrep -x munged >/dev/null || runuser -u munge -- munged
+pgrep -x slurmctld >/dev/null || slurmctld
+pgrep -x slurmd >/dev/null || slurmd
+for _ in $(seq 40); do
+  if answers; then exit 0; fi
+  scontrol update nodename="$host" state=resume 2>/dev/null || true
+  sleep 0.5
+done
+echo "Slurm was started and does not answer: its tests are skipped"
+tail -n 5 /var/log/slurm/*.log || true
