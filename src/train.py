@@ -97,10 +97,10 @@ def register(backbones: tuple[str, ...] = ()) -> None:
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # has them register their launchers, as whose schema Hydra would take those of the same name
-    for name in (CONF / "hydra/launcher").glob("*.yaml"):
-        ConfigStore.instance().repo["hydra"]["launcher"].pop(name.name, None)
+    Plugins.instance()  # has them register their launchers, two of which ours take the place of
     store = ConfigStore.instance().store
+    store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
+    ConfigStore.instance().repo["hydra"]["launcher"].pop("joblib.yaml", None)
     store("schema", Settings)
     store("local", {})  # stands in where there is no conf/local.yaml
     for name in backbones:

@@ -15,7 +15,6 @@ import timm
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from safetensors import safe_open
 from sklearn.datasets import load_digits
@@ -44,8 +43,7 @@ def conf() -> TemporaryDirectory:
 @cache
 def composed(*overrides: str):
     """The configuration as train.py composes it."""
-    ConfigStore.instance().store("schema", Settings)
-    ConfigStore.instance().store("local", {})
+    train.register()
     with initialize_config_dir(conf().name, version_base="1.3"):
         return compose("config", overrides=list(overrides))
 

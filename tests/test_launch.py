@@ -92,7 +92,7 @@ def what_happens(settings):
         raise MemoryError
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "joblib"])
 def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher, tmp_path, monkeypatch):
     sweep, says = tmp_path / "sweep", tmp_path / "says"
     typed = ("-m", "seed=0,1,2,3,4,5,5", f"hydra/launcher={launcher}", *QUICK, f"store.dir={tmp_path}/store")

@@ -1,4 +1,4 @@
-"""hydra/launcher=basic and =joblib: the jobs of a sweep on this machine, one after the other or several at once.
+"""hydra/launcher=in_turn and =joblib: the jobs of a sweep on this machine, one after the other or several at once.
 
 Each is a forked process. joblib's own pool is not used for it: it kills the jobs on Ctrl-C before they can write their
 snapshots, loses all of them with one that runs out of memory, loads torch anew in each of its processes, and does not

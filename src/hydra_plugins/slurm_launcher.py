@@ -63,9 +63,9 @@ class SlurmLauncher(HydrasLauncher):
         import submitit
         from submitit.core.utils import FailedJobError
 
-        given = {name: value for name, value in self.params.items() if name != "submitit_folder"}
+        given = dict(self.params)
         executor = submitit.AutoExecutor(
-            folder=self.params["submitit_folder"],
+            folder=root / ".submitit/%j",
             cluster="slurm",
             slurm_max_num_timeout=given.pop("max_num_timeout"),
         )
