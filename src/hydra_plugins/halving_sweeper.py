@@ -24,12 +24,12 @@ from thaw.sweep.jobs import SEEDS
 class HalvingSweeper(BasicSweeper):
     def __init__(self, keep: float, params: Mapping[str, str] | None = None):
         super().__init__(max_batch_size=None, params=dict(params or {}))
-        if not 0 < keep < 1:
-            raise UserError(2, f"hydra.sweeper.keep={keep}: must be > 0 and < 1")
         self.keep = keep
 
     def sweep(self, arguments: list[str]) -> list:
-        """Launch rung after rung; the jobs of all of them are numbered on."""
+        """Launch rung after rung; the jobs of all of them are numbered on. Errors: no share to keep, exit 2."""
+        if not 0 < self.keep < 1:  # here, where Hydra passes it on as it is
+            raise UserError(2, f"hydra.sweeper.keep={self.keep}: must be > 0 and < 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
         self.validate_batch_is_legal(jobs)
@@ -42,10 +42,9 @@ class HalvingSweeper(BasicSweeper):
         for rung in range(1, rungs + 1):
             settings = len({setting_of(job) for job in jobs})
             last = rung == rungs or settings == 1
-            if not last:
-                say(f"rung {rung} of {rungs}: {settings} settings, {len(jobs)} jobs, to the end of cycle {rung}")
-            else:
-                say(f"last rung: {settings} settings, {len(jobs)} jobs, to the end of their plan")
+            count = f"{settings} setting{'s' * (settings != 1)}, {len(jobs)} job{'s' * (len(jobs) != 1)}"
+            where = "last rung" if last else f"rung {rung} of {rungs}"
+            say(f"{where}: {count}, to the end of {'their plan' if last else f'cycle {rung}'}")
             batch = jobs if last else [[*job, f"stop_after={rung}"] for job in jobs]
             returned.append(self.launcher.launch(batch, initial_job_idx=first))
             if last:

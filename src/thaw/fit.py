@@ -107,10 +107,10 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             if phase.until == "overfit":
                 verdict = stop.judge(before, records, phase.budget, len(phase.cycles))
                 because, go_on = verdict.because, verdict.go_on
-                if go_on and cycle + 1 == job.settings.stop_after:
-                    because, go_on = f"stop_after={cycle + 1}", False
             else:
                 because, go_on = "all planned cycles trained", cycle + 1 < len(phase.cycles)
+            if go_on and cycle + 1 == job.settings.stop_after and index + 1 == len(job.plan.phases):
+                because, go_on = f"stop_after={cycle + 1}", False
             if not go_on:
                 break
     best = min(range(len(ended)), key=lambda i: (records[i].valid_loss, i))

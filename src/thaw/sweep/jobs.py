@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw import shell
@@ -60,9 +60,22 @@ def read_jobs(folder: Path) -> list[Job]:
 
 
 def latest(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs without those that a later one goes on with: the earlier rungs of hydra/sweeper=halving."""
-    last = {tuple(o for o in job.overrides if not o.startswith("stop_after=")): job for job in jobs}
-    return [job for job in jobs if "stop_after=" not in " ".join(job.overrides) or job in last.values()]
+    """The jobs without those that a later one goes on with: the earlier rungs of hydra/sweeper=halving.
+
+    What a job cost is what all its rungs cost.
+    """
+    rungs: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        rungs.setdefault(tuple(o for o in job.overrides if not o.startswith("stop_after=")), []).append(job)
+    last = {}
+    for same in rungs.values():
+        if not any(o.startswith("stop_after=") for job in same for o in job.overrides):
+            last |= {id(job): job for job in same}
+            continue
+        paid = [number(job.result.get("cost/seconds_paid")) for job in same if job.result]
+        result = same[-1].result | ({"cost/seconds_paid": math.fsum(paid)} if same[-1].result else {})
+        last[id(same[-1])] = replace(same[-1], result=result)
+    return [last[id(job)] for job in jobs if id(job) in last]
 
 
 def by_number(folder: Path) -> tuple:

@@ -42,7 +42,8 @@ def terminal(board: Board) -> list[str]:
     out = []
     if board.settings:
         head, rows = ranking(board)
-        why = head.index("stopped")  # too long for a terminal
+        why = head.index("stopped")  # too long for a terminal, but for the rung at which a setting was given up
+        why = -1 if any(row[why].startswith("stop_after=") for row in rows) else why
         cells = [[middle(cell, WIDEST) for i, cell in enumerate(row) if i != why] for row in (head, *rows[:MOST_LINES])]
         out += ["", *grid(cells[0], cells[1:])]
         if len(board.settings) > MOST_LINES:

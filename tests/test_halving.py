@@ -1,0 +1,72 @@
+"""hydra/sweeper=halving: which settings go on, what the leaderboard says of those that do not."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+from faults import in_child, type_in
+from sweeps import make_job, status
+
+from hydra_plugins.halving_sweeper import cycles_of, ranked
+from thaw.errors import UserError
+from thaw.sweep import leaderboard, terminal
+
+
+def test_seeds_are_judged_together_and_a_nan_is_worst():
+    jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 2, 3, 4) for seed in (0, 1)]
+    values = [0.9, 0.5, 0.8, 0.8, math.nan, 0.99, None, None]
+    results = [{} if value is None else {"best/accuracy": value, "best/loss": value} for value in values]
+    assert ranked(jobs, results, "valid/accuracy") == [("lr=2",), ("lr=1",), ("lr=3",)], "lr=4 left no result"
+    assert ranked(jobs, results, "valid/loss") == [("lr=1",), ("lr=2",), ("lr=3",)]
+
+
+def config(shape="sgdr", epochs=None, cycles=3):
+    return SimpleNamespace(
+        epochs=epochs, scheduler=SimpleNamespace(shape=shape, cycles=cycles, cycle_len=1, cycle_mult=2)
+    )
+
+
+def test_a_rung_a_cycle_of_the_budget():
+    assert cycles_of(config()) == 3
+    assert cycles_of(config(epochs=15)) == 4
+    with pytest.raises(UserError) as refused:
+        cycles_of(config(shape="one_cycle"))
+    assert refused.value.code == 2 and "sgdr" in refused.value.line
+
+
+def test_the_leaderboard_tells_the_rung_and_what_all_rungs_cost(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.6, paid=3.0, why="stop_after=1")
+    make_job(tmp_path / "1", "lr=2", "stop_after=1", accuracy=0.7, paid=4.0, why="stop_after=1")
+    make_job(tmp_path / "2", "lr=2", accuracy=0.9, paid=5.0)
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=2",), ("lr=1",)]
+    assert [setting.average("cost/seconds_paid") for setting in board.settings] == [9.0, 3.0]
+    assert board.total == 2 and any("stop_after=1" in line for line in terminal(board))
+
+
+def test_a_job_that_failed_in_its_first_rung_is_named(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", why="stop_after=1")
+    status(tmp_path / "1", state="failed", code=4, line="not finite", overrides=["lr=2", "stop_after=1"])
+    assert [job.name for job in leaderboard(tmp_path).failures] == ["1"]
+
+
+@pytest.mark.slow
+def test_halving_for_real_and_the_same_command_again(tmp_path):
+    typed = (
+        "-m", "hydra/sweeper=halving", "hydra/launcher=joblib", "lr_factor=0.1,1", "seed=0,1", "data.limit=200",
+        "size=32", "wandb=disabled", "checklist=fine_tune", f"store.dir={tmp_path}/store",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    )  # fmt: skip
+
+    def results():
+        files = sorted(tmp_path.glob("sweep/*/result.json"), key=lambda file: int(file.parent.name))
+        return [(file.stat().st_mtime_ns, json.loads(file.read_text())) for file in files]
+
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    first = results()
+    whys = [result["phase/full/stopped_because"] for _, result in first]
+    assert whys == ["stop_after=1"] * 4 + ["all planned cycles trained"] * 2
+    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung takes up the first"
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    assert results() == first
