@@ -6,6 +6,7 @@ printed, so that a wrong word or a plan costs a second.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ from thaw.endings import as_refusal, chain, internal, refusals, refused
 from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
-from thaw.store import Store, is_machine, machine_error, write_whole
+from thaw.store import Store, is_machine, machine_error, sha256_of, write_whole
 from thaw.sweep.jobs import by_number
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,20 +172,26 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
     about = about_of(hydra_)
     overrides, before = about["overrides"], status_of(folder)
+    sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
+    if sweep is None:
+        refuse_taken(folder, before, overrides)
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
         mark = again.stamp(settings)
-        if before.get("state") == "done" and before.get("stamp") == mark and before["overrides"] == overrides:
-            say(f"job {folder.name}: done before")
+        same = sweep and before.get("stamp") == mark and before["overrides"] == overrides
+        if same and (result := whole(folder)):
+            say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
-        sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
         choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
-        train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
-        status(folder, state="done", stamp=None if settings.fresh or settings.plan_only else mark, **about)
+        result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
+        if result is None and folder.parent == OUTPUTS / "runs" and not settings.plan_only:
+            shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
+            return
+        status(folder, state="done", stamp=mark if result and not settings.fresh else None, **about)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
         with suppress(OSError):
@@ -195,6 +202,23 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
         code = refused(error)
         with suppress(OSError):  # on a full disk the line on the terminal has to do
             status(folder, state="failed", code=code, line=error.line, **about)
+
+
+def refuse_taken(folder: Path, before: dict, overrides: list[str]) -> None:
+    """Errors: the folder of a run is in use, exit 5; it holds another run, exit 6."""
+    if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
+        raise UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
+    if before and before["overrides"] != overrides and (folder / "run.json").exists():
+        other = shell.words(before["overrides"]) or "default"
+        raise UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return pid != os.getpid()
 
 
 def about_of(hydra_) -> dict:
@@ -230,7 +254,10 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
 
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
-    """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
+    """Plan, and unless that is all that is wanted, train, export and report.
+
+    The result as in result.json; None where nothing was trained, as it was asked or is done already.
+    """
     if settings.data.kind in ("folder", "csv") and not Path(settings.data.root).expanduser().exists():
         what = "folder" if settings.data.kind == "folder" else "file"
         raise UserError(3, f"data.root={settings.data.root}: no such {what}")
@@ -238,8 +265,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     store = tend.open_store(settings, say)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = f"stamp_{again.stamp(settings)}"
-    if look and (done := finished(store, store.recall(known).get("identity"))):
-        return done
+    if look and finished(store, store.recall(known).get("identity"), folder):
+        return None
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
@@ -261,8 +288,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
     store.remember(known, {"identity": job.identity})
-    if look and (done := finished(store, job.identity)):
-        return done
+    if look and finished(store, job.identity, folder):
+        return None
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
     tracker = opened(job.identity)
@@ -271,6 +298,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     except BaseException as error:
         tracker.finish({}, getattr(error, "code", 1))
         raise
+    result |= {"identity": job.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
     result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
     write_whole(folder / "result.json", json.dumps(result, indent=1))
     dashboard.leave_report(job, result, tracker)
@@ -293,15 +321,28 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     return planned
 
 
-def finished(store: Store, identity: str | None) -> dict | None:
-    """The result of a run that depends on the same things, where one is finished; says so."""
+def finished(store: Store, identity: str | None, folder: Path) -> bool:
+    """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
+
+    A folder that was asked for by name gets its own copy, from the store.
+    """
     done = store.recall(f"finished_{identity}")
+    where = Path(done.get("folder", "."))
+    if not (result := whole(where)) or result.get("identity") != identity:
+        return False
+    if folder != where and folder.parent != OUTPUTS / "runs":
+        return False
+    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
+    return True
+
+
+def whole(folder: Path) -> dict:
+    """The result of a finished run whose model is the one that it left, else nothing."""
     try:
-        result = json.loads((Path(done["folder"]) / "result.json").read_text())
-    except (OSError, LookupError, ValueError):
-        return None
-    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
-    return result
+        result = json.loads((folder / "result.json").read_text())
+        return result if result["model_sha256"] == sha256_of(folder / "model.safetensors") else {}
+    except (OSError, ValueError, LookupError):
+        return {}
 
 
 def begin_work(job, about: dict) -> None:

@@ -275,7 +275,7 @@ def test_a_line_of_code_makes_anew_what_runs_it(tmp_path, monkeypatch, module, t
 CHANGED = [  # two runs of one command, and the words for what parts them
     ({}, {}, None),
     ({"code": {"a.py": 1}}, {"code": {"a.py": 2, "data/b.py": 1}}, "code changed (a.py, b.py)"),
-    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed"),
+    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed (with ignore only what was made with ignore is found)"),
     ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}, "threads changed (1, now 2)"),
     (
         {"computed": {"versions": {"torch": "2.11"}}},

@@ -20,8 +20,8 @@ def run(compose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "OUTPUTS", tmp_path)
 
     def ran(*overrides, name="a"):
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
         return folder, train.train(settings, folder, about, None, {"scheduler": "sgdr"}, {})
@@ -160,9 +160,12 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
     short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
     folder, first = run(*short)
     capsys.readouterr()
-    again, second = run(*short, "log_every=5", "name=other", name="b")
-    assert "already done: accuracy" in capsys.readouterr().out
-    assert second["best/accuracy"] == first["best/accuracy"]
+    again, nothing = run(*short, "log_every=5", "name=other", name="b")
+    assert "already done: accuracy" in capsys.readouterr().out and nothing is None
     assert not (again / "metrics.jsonl").exists() and (folder / "result.json").exists()
     _, other = run(*short, "seed=3", name="c")
-    assert other["key"] != first["key"]
+    assert other["identity"] != first["identity"]
+    (folder / "model.safetensors").write_bytes(b"")
+    restored, second = run(*short, name="d")
+    assert "already done" not in capsys.readouterr().out, "what was done is gone"
+    assert second["model_sha256"] == first["model_sha256"] == sha(restored)

@@ -56,7 +56,7 @@ class Fit:
     rate: Callable[[int], float]
     momentum: Callable[[int], float] | None
     on_step: Callable  # (step of the phase, loss, pictures a second or None)
-    on_epoch: Callable  # (epoch of the phase, its figures)
+    on_epoch: Callable  # (epoch of the phase, its figures, whether it was trained now)
 
 
 def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Callable, on_epoch: Callable) -> Fit:
@@ -98,6 +98,7 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     validation = Validation(load_file(path / "logits.safetensors")["logits"], labels)
     ended = Ended(path.name, path, record["losses"], record["epochs"], validation)
     replay(fit, cycle, ended.losses, ended.epochs)
+    progress.say(f"  {fit.phase.name}: cycle {cycle + 1} from the store, validation loss {validation.loss:.4f}")
     return ended, True
 
 
@@ -149,7 +150,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                 **{key: figures[key] for key in ("images", "seconds", "wait")},
             }
         )
-        fit.on_epoch(epoch, epochs[-1])
+        fit.on_epoch(epoch, epochs[-1], True)
         figures.update(NOTHING)
     return losses, epochs, validation or validate(job, phase)
 
@@ -197,7 +198,7 @@ def replay(fit: Fit, cycle: int, losses: list[float], epochs: list[dict]) -> Non
             fit.on_step(step, loss, None)
             step += 1
         if number < len(epochs):
-            fit.on_epoch(first + number, epochs[number])
+            fit.on_epoch(first + number, epochs[number], False)
 
 
 def weights_of(fit: Fit) -> dict[str, Tensor]:

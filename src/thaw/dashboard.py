@@ -87,7 +87,10 @@ def summary(result: dict, folder: Path, single: bool) -> None:
     for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
-    where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
+    took = f"{result['cost/seconds']:.1f} s"
+    if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
+        took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
+    where = f"({result['best/phase']}), {took}"
     say(f"\nbest, by validation loss: accuracy {result['best/accuracy']:.2%}{test} {where}")
     say(f"look:  {shown(folder)}/report.html")
     say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")

@@ -128,7 +128,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     }
     handed = "" if better else f"; {kept.phase} was better and is handed on"
     stored = f" ({len(reused)} of {len(ended)} cycles from the store)" if reused else ""
-    trained = f"epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
+    trained = f"best cycle end: epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
     progress.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
         f"{because}{handed}{stored}"
@@ -174,8 +174,8 @@ class Rows:
             text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
         self.line.step(text)
 
-    def epoch(self, epoch: int, figures: dict) -> None:
-        """One epoch and its validation."""
+    def epoch(self, epoch: int, figures: dict, now: bool) -> None:
+        """One epoch and its validation, trained now or replayed."""
         counters = self.job.counters
         counters.images += figures["images"]
         counters.train_seconds += figures["seconds"]
@@ -192,6 +192,8 @@ class Rows:
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
         self.job.log(row)
+        if not now:
+            return
         self.line.epoch(
             f"epoch {epoch + 1}, train loss {figures['train_loss']:.4f}, validation loss {figures['loss']:.4f}, "
             f"accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s"

@@ -148,11 +148,11 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         for phase in plan.phases
     }
     return {
+        "data": data,
         "order": list(phases),
         "phases": phases,
         "find": asdict(settings.find),
         "lr_factor": settings.lr_factor,
-        "data": data,
         "made": made,
         "computed": computed,
         "code": dict(code_checked(settings.store.code)(ALL_CODE)),
@@ -190,7 +190,7 @@ def changed(before: Mapping, now: Mapping) -> str | None:
         case ["made"]:
             return "the weights to start from changed"
         case ["code", *_]:
-            return "store.code changed"
+            return "store.code changed (with ignore only what was made with ignore is found)"
         case ["computed", *rest]:
             return f"{rest[-1]} changed ({was}, now {is_})"
     return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"

@@ -14,6 +14,7 @@ from thaw.files import json_of, number, text_of
 from thaw.help import depth, split
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+STOPPED = (130, 143)
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
 
@@ -23,7 +24,7 @@ class Job:
     """One job of a sweep, or a run of its own."""
 
     folder: Path
-    state: str  # done, failed, running, dead (says running, but its process is gone), waiting
+    state: str  # done, failed, stopped (by a signal), running, dead (says running, but its process is gone), waiting
     overrides: tuple[str, ...]
     code: int  # exit code: 0 unless it failed or died
     line: str  # why it failed
@@ -73,6 +74,8 @@ def read_job(folder: Path) -> Job:
     """One job."""
     status = json_of(folder / "status.json")
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
+    if state == "failed" and code in STOPPED:
+        state = "stopped"
     if state == "running" and gone(status, (folder / "status.json").stat().st_mtime):
         state, code = "dead", 5
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
