@@ -173,8 +173,9 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     about = about_of(hydra_)
     overrides, before = about["overrides"], status_of(folder)
     sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
-    if sweep is None:
-        refuse_taken(folder, before, overrides)
+    if sweep is None and (taken := taken_by(folder, before, overrides)):
+        refused(taken)  # and nothing is written there
+        return
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
@@ -204,13 +205,14 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
             status(folder, state="failed", code=code, line=error.line, **about)
 
 
-def refuse_taken(folder: Path, before: dict, overrides: list[str]) -> None:
-    """Errors: the folder of a run is in use, exit 5; it holds another run, exit 6."""
+def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
+    """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
     if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
-        raise UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
+        return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
     if before and before["overrides"] != overrides and (folder / "run.json").exists():
         other = shell.words(before["overrides"]) or "default"
-        raise UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+        return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+    return None
 
 
 def alive(pid: int) -> bool:
