@@ -108,6 +108,7 @@ LEAVES = {
     "augment.transforms.Affine.shear": ("augment.transforms.Affine.shear=[0,0]", True),
     "augment.transforms.Affine.p": ("augment.transforms.Affine.p=0.5", True),
     "augment.mixup": ("augment.mixup=0.2", True),
+    "augment.cutmix": ("augment.cutmix=1", True),
     "optimizer.name": ("optimizer=adamw", True),
     "optimizer.weight_decay": ("optimizer.weight_decay=0", True),
     "optimizer.momentum": ("optimizer.momentum=0.8", True),

@@ -23,7 +23,8 @@ FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
-CROPS = {"whole": ("crop", "transforms", "mixup"), "random": ("crop", "transforms", "mixup", "scale")}
+MIXED = ("crop", "transforms", "mixup", "cutmix")
+CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from thaw.errors import UserError, nearest
-from thaw.settings import Augment
+from thaw.settings import Augment, crop_scale
 
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
@@ -32,13 +32,7 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
     (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same pictures.)
     Errors: an unknown transform or argument, exit 2.
     """
-    steps = middle(size, crop_pct)
-    if augment is not None:
-        if augment.crop == "random":
-            scale = tuple(augment.scale or (0.35, 1.0))
-            steps = [albumentations.RandomResizedCrop((size, size), scale=scale, interpolation=cv2.INTER_AREA)]
-        steps += [transform(name, args) for name, args in augment.transforms.items()]
-    pipeline = albumentations.Compose(steps)
+    pipeline = albumentations.Compose(middle(size, crop_pct) if augment is None else drawn(size, crop_pct, augment))
 
     def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
         if seed is not None:
@@ -46,6 +40,23 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
         return pipeline(image=picture)["image"]
 
     return see
+
+
+def drawn(size: int, crop_pct: float, augment: Augment) -> list:
+    """The crop and the transforms in the order in which they are made."""
+    transforms = [transform(name, args) for name, args in augment.transforms.items()]
+    match augment.crop:
+        case "whole":
+            return middle(size, crop_pct) + transforms
+        case "random":
+            crop = albumentations.RandomResizedCrop(
+                (size, size), scale=crop_scale(augment), interpolation=cv2.INTER_AREA
+            )
+            return [crop, *transforms]
+    # As fast.ai 0.7 does: the shorter side to a drawn length, the transforms, then a square from anywhere.
+    low, high = (round(size * scale) for scale in crop_scale(augment))
+    zoom = albumentations.SmallestMaxSize(max_size=list(range(low, high + 1)), interpolation=cv2.INTER_AREA)
+    return [zoom, *transforms, albumentations.RandomCrop(size, size)]
 
 
 def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
