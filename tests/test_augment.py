@@ -5,7 +5,7 @@ import pytest
 
 from thaw.data.augment import view
 from thaw.data.batches import Key, Views, loader
-from thaw.data.pixels import Pixels, fit_side
+from thaw.data.pixels import fit_side, of_arrays
 from thaw.errors import UserError
 from thaw.settings import Augment
 
@@ -39,7 +39,7 @@ def test_two_transforms_draw_independently():
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_workers_do_not_matter_and_epochs_differ(workers):
     labels = np.arange(12) % 3
-    views = Views(Pixels([ramp() + i for i in range(12)]), labels, 1.0, LIGHT, (0, "full"))
+    views = Views(of_arrays([ramp() + i for i in range(12)]), labels, 1.0, LIGHT, (0, "full"))
     keys = [Key(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
     batches = list(loader(views, keys, workers))
     reference = [views[key] for key in keys]

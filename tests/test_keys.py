@@ -81,6 +81,7 @@ LEAVES = {
     "data.valid": ("data.valid=0.3", True),
     "data.limit": ("data.limit=500", True),
     "data.workers": ("data.workers=2", False),
+    "data.pixels_budget": ("data.pixels_budget=1MB", False),
     "data.crop_pct": ("data.crop_pct=0.9", True),
     "data.max_bad": ("data.max_bad=0.5", False),
     "data.fold": ("data.fold=1", True),

@@ -8,25 +8,23 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from thaw import device as device_
 from thaw import keys, loop, model, plan, progress
-from thaw.data import batches, pixels, source
+from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.errors import UserError
 from thaw.features import activations, body_hash
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
-from thaw.settings import Settings, whole_or_auto
+from thaw.settings import Settings, size_in_bytes, whole_or_auto
 from thaw.store import Store, key_of
 
 Row = dict[str, float | int | str]
-SHEET = 32  # pictures on a sheet
 
 
 @dataclass(frozen=True)
@@ -180,7 +178,9 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
     write_table(folder / "leaks.csv", ("path", "byte-equal to"), table.leaks)
     network = model.create(settings.backbone, len(table.classes), settings.seed, device)
-    looked = {**model.looked_at(network)} | {k: v for k, v in asdict(settings.backbone.facts).items() if v is not None}
+    looked = {**model.looked_at(network.model)} | {
+        k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
+    }
     if settings.init:
         start_from(network, Path(settings.init).expanduser())
     facts = Facts(
@@ -193,6 +193,9 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     remember(store, settings, facts)
     planned = plan.plan(settings, facts)
     side = round(planned.size / settings.data.crop_pct)
+    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    if line := pixels.beyond(table, side, budget):
+        progress.say(f"note: {line}")
     return Job(
         settings=settings,
         plan=planned,
@@ -200,7 +203,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
         device=device,
         store=store,
         source=pictures,
-        pixels=pixels.pixels(pictures, side, store, progress.bar),
+        pixels=pixels.pixels(pictures, side, budget, store, progress.bar),
         network=network,
         log=lambda row: None,
         counters=Counters(),
@@ -269,15 +272,8 @@ def probe(job: Job) -> None:
 
 
 def sheets(job: Job) -> None:
-    """batch_<size>px.png: what the network sees of the first training pictures at each size, augmented."""
-    labels = job.source.table.labels
-    views = Views(job.pixels, labels, job.settings.data.crop_pct, job.settings.augment, (job.settings.seed, "sheet"))
-    rows = batches.order(labels[job.train_rows], (job.settings.seed, "sheet"))[:SHEET]
-    for size in sorted({e.size for phase in job.plan.phases for e in phase.epochs}):
-        pictures, _ = views[Key(0, size, job.train_rows[rows])]
-        lines = [np.hstack(list(part)) for part in pictures.numpy()[: len(rows) // 8 * 8].reshape(-1, 8, size, size, 3)]
-        if lines:
-            cv2.imwrite(str(job.folder / f"batch_{size}px.png"), np.vstack(lines)[..., ::-1])
+    """What the network sees of some pictures, in the run's folder."""
+    contact.sheets(job.folder, job.plan, job.settings, job.source.table, job.pixels)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -293,9 +293,8 @@ def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-def looked_at(network: Network) -> dict[str, int]:
-    """The facts a plan needs of a model: its own size, the multiple a size must be of, the number of layer ids."""
-    model = network.model
+def looked_at(model: nn.Module) -> dict[str, int]:
+    """The facts a plan needs of a timm model: its own size, the multiple a size must be of, the number of layer ids."""
     size = model.pretrained_cfg["input_size"][1]
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     multiple = max(patch) if isinstance(patch, (tuple, list)) else int(patch)

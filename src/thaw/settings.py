@@ -83,6 +83,7 @@ class Data:
     classes: Optional[str]  # a table from,to
     labels: Optional[str]  # a table path,label
     workers: Any
+    pixels_budget: str  # bytes of decoded pictures that are kept
     crop_pct: float  # shorter side of the stored pictures = size / crop_pct
     max_bad: float  # share of unreadable files that is tolerated
     max_pixels: float
@@ -336,6 +337,7 @@ def check(settings: Settings) -> None:
     crop_scale(settings.augment)
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
+    size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if settings.store.max_size is not None:
         size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
