@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thaw.data.augment import view
+from thaw.data.augment import at_size, view
 from thaw.data.batches import Key, Views, loader
 from thaw.data.pixels import fit_side, of_arrays
 from thaw.errors import UserError
@@ -39,14 +39,14 @@ def test_two_transforms_draw_independently():
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_workers_do_not_matter_and_epochs_differ(workers):
     labels = np.arange(12) % 3
-    views = Views(of_arrays([ramp() + i for i in range(12)]), labels, 1.0, LIGHT, (0, "full"))
+    views = Views(of_arrays([ramp() + i for i in range(12)]), labels, 1.0, 24, LIGHT, (0, "full"))
     keys = [Key(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
     batches = list(loader(views, keys, workers))
     reference = [views[key] for key in keys]
     for (x, y), (rx, ry) in zip(batches, reference, strict=True):
         assert np.array_equal(x, rx) and np.array_equal(y, ry)
     assert not np.array_equal(batches[0][0], batches[2][0]), "another epoch, another draw"
-    again = Views(views.pixels, labels, 1.0, LIGHT, (1, "full"))
+    again = Views(views.pixels, labels, 1.0, 24, LIGHT, (1, "full"))
     assert not np.array_equal(again[keys[0]][0], batches[0][0]), "another seed, another draw"
 
 
@@ -109,3 +109,16 @@ def test_a_zoom_that_cannot_be_is_refused(compose, override):
     with pytest.raises(UserError, match=r"augment\.scale=") as caught:
         compose("augment=side_on", override)
     assert caught.value.code == 2
+
+
+def test_a_random_crop_keeps_more_of_a_picture_at_a_smaller_size():
+    assert at_size(CROPS, 1.0) == CROPS and at_size(LIGHT, 0.5) == LIGHT
+    assert at_size(CROPS, 0.5).scale == pytest.approx([0.6, 1.0])
+    assert at_size(CROPS, 0.75).scale == pytest.approx([0.4, 1.0])
+    assert at_size(Augment("random", [0.2, 0.5], {}, 0.0, 0.0), 0.5).scale == [0.5, 0.5]
+    views = Views(of_arrays([ramp(80, 80)]), np.zeros(1, np.int64), 1.0, 40, CROPS, ())
+    spans = {
+        size: [int(np.ptp(views[Key(epoch, size, np.zeros(1, int))][0][..., 0])) for epoch in range(60)]
+        for size in (20, 40)
+    }
+    assert min(spans[20]) > 1.3 * min(spans[40]), "the least that is seen of 80 columns"

@@ -126,6 +126,7 @@ LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys"},
     {"features", "find", "loop", "stop", "model", "data", "store", "progress"},
     {"job", "snapshot", "tend", "again"},
+    {"tta", "twins"},
     {"cycles"},
     {"fit"},
     {"run"},

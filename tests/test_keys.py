@@ -34,7 +34,7 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("wandb=disabled", False), ("wandb.project=x", False), ("name=x", False), ("tags=[a]", False), ("notes=x", False),
     ("log_every=3", False), ("monitor=valid/loss", False), ("data.workers=2", False), ("store.wait_s=1", False),
     ("store.snapshot_s=1", False), ("store.dir=elsewhere", False), ("plan_only=true", False), ("fresh=true", False),
-    ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False),
+    ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
 ]  # fmt: skip
 
 
@@ -134,6 +134,7 @@ LEAVES = {
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
     "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
     "checklist.full.until": ("~checklist.full.until", True),
+    "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),
     "find.min_lr": ("find.min_lr=1e-4", True),
     "find.max_lr": ("find.max_lr=1", True),

@@ -58,7 +58,9 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
         assert np.array_equal(made[row], fit_side(photos.picture(row), SIDE))
         assert np.array_equal(made[row], plain[row])
     labels = photos.table.labels
-    one, other = (Views(held, labels, 1.0, AUGMENT, (0, "full"))[Key(1, SIDE, np.arange(6))] for held in (made, plain))
+    one, other = (
+        Views(held, labels, 1.0, SIDE, AUGMENT, (0, "full"))[Key(1, SIDE, np.arange(6))] for held in (made, plain)
+    )
     assert torch.equal(one[0], other[0])
 
 
@@ -95,7 +97,7 @@ def test_drawn_pictures_beyond_the_budget_are_drawn_again(compose, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_changes_under_the_run_is_named(folder, photos, workers):
-    views = Views(on_the_fly(photos, SIDE), photos.table.labels, 1.0, None, ())
+    views = Views(on_the_fly(photos, SIDE), photos.table.labels, 1.0, SIDE)
     path = photos.table.paths[0]
     (folder / path).write_bytes(b"no picture any more")
     with pytest.raises(UserError, match="the scan could read it") as caught:
@@ -109,7 +111,7 @@ class Dies:
 
 
 def test_a_loader_process_that_dies_is_a_line():
-    views = Views(Dies(), np.zeros(4, np.int64), 1.0, None, ())
+    views = Views(Dies(), np.zeros(4, np.int64), 1.0, 8)
     with pytest.raises(UserError, match="loader process") as caught:
         list(batches.loader(views, [Key(0, 8, np.array([row])) for row in range(4)], 2))
     assert caught.value.code == 5 and "data.workers=1" in caught.value.line
@@ -125,7 +127,7 @@ class Threads:
 
 
 def test_loader_processes_compute_with_one_thread():
-    views = Views(Threads(), np.zeros(2, np.int64), 1.0, None, ())
+    views = Views(Threads(), np.zeros(2, np.int64), 1.0, 8)
     for x, _ in batches.loader(views, [Key(0, 8, np.array([row])) for row in range(2)], 2):
         assert int(x.max()) in (1, 17), "0 or 1 for OpenCV, 1 for torch"
 
@@ -134,7 +136,7 @@ def test_loader_processes_compute_with_one_thread():
 def test_memory_is_flat_over_many_epochs(photos, tmp_path, held):
     made = pixels(photos, SIDE, 1e9, Store(tmp_path / "s"), bar) if held else on_the_fly(photos, SIDE)
     rows, labels = np.arange(len(photos.table)), photos.table.labels
-    views = Views(made, labels, 1.0, AUGMENT, (0, "full"))
+    views = Views(made, labels, 1.0, SIDE, AUGMENT, (0, "full"))
 
     def epochs(n):
         for epoch in range(n):

@@ -301,7 +301,7 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
     cut = cut[skip:steps]
     if phase.features == "precomputed":
         return batches.stored(*job.stored_of(phase)[0], [part for _, _, part in cut])
-    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, settings.augment, seed)
+    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed)
     return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
 
 
@@ -314,6 +314,6 @@ def validate(job: Job, phase: Phase) -> Validation:
 
 def look(job: Job, rows: np.ndarray) -> Validation:
     """Logits of plain views of the rows at the final size, in their order."""
-    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, None, ())
+    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, job.plan.size)
     keys = [Key(0, job.plan.size, part) for part in batches.cut(rows, max(job.settings.batch_size, 64))]
     return Validation(*loop.evaluate(job.network, batches.loader(views, keys, job.workers)))

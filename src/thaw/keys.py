@@ -134,6 +134,7 @@ def epochs_text(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
+    views = read_by(settings.augment, CROPS[settings.augment.crop]) if settings.evaluate.tta else None
     phases = {
         phase.name: training(settings, phase)
         | {
@@ -152,6 +153,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         "order": list(phases),
         "phases": phases,
         "find": asdict(settings.find),
+        "evaluate": asdict(settings.evaluate) | {"augment": views},
         "lr_factor": settings.lr_factor,
         "data": data,
         "made": made,

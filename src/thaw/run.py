@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from timm.models import save_for_hf
 
-from thaw import find, model, plan, table
+from thaw import find, model, plan, table, tta
 from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
@@ -40,6 +40,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         "best/f1_macro": best.f1_macro,
         "best/epoch": kept.epoch,
         "best/phase": kept.phase,
+        **tta.figures(job, "best", job.valid_rows, best),
         **test(job),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
@@ -81,7 +82,8 @@ def test(job: Job) -> dict:
     if not len(rows):
         return {}
     seen = look(job, rows)
-    return {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
+    figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
+    return figures | tta.figures(job, "test", rows, seen)
 
 
 def export(job: Job, kept: Kept) -> None:

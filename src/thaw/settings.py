@@ -126,6 +126,11 @@ class Loss:
 
 
 @dataclass
+class Evaluate:
+    tta: int  # augmented views besides the plain one; 0: off
+
+
+@dataclass
 class Find:
     rule: str
     min_lr: float
@@ -165,6 +170,7 @@ class Settings:
     loss: Loss
     checklist: dict[str, Any]
     find: Find
+    evaluate: Evaluate
     store: Store
     wandb: Wandb
     lr: Any
@@ -238,6 +244,7 @@ RANGES = {
     "optimizer.weight_decay": (0, 10, True),
     "optimizer.momentum": (0, 0.9999, True),
     "loss.smoothing": (0, 0.9, True),
+    "evaluate.tta": (0, 1000, True),
     "find.min_lr": (0, 1e3, False),
     "find.max_lr": (0, 1e3, False),
     "find.steps": (10, 100_000, True),

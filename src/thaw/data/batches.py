@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.augment import view
+from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
 from thaw.errors import UserError
@@ -52,16 +52,25 @@ def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
 
 
 class Views(Dataset):
-    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels."""
+    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels; `final` is the plan's last size."""
 
-    def __init__(self, pixels: Pixels, labels: np.ndarray, crop_pct: float, augment: Augment | None, seed: tuple):
+    def __init__(
+        self,
+        pixels: Pixels,
+        labels: np.ndarray,
+        crop_pct: float,
+        final: int,
+        augment: Augment | None = None,
+        seed: tuple = (),
+    ):
         self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
-        self.augment, self.seed = augment, seed
+        self.final, self.augment, self.seed = final, augment, seed
         self.see = {}
 
     def __getitem__(self, key: Key) -> Batch:
         if key.size not in self.see:
-            self.see[key.size] = view(key.size, self.crop_pct, self.augment)
+            augment = self.augment and at_size(self.augment, key.size / self.final)
+            self.see[key.size] = view(key.size, self.crop_pct, augment)
         see = self.see[key.size]
         pictures = [
             see(self.pixels[row], None if self.augment is None else mix("augment", *self.seed, key.epoch, int(row)))

@@ -66,7 +66,7 @@ def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: P
     files = []
     for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
         chosen = rows[batches.order(labels[rows], seed)[:PICTURES]]
-        pictures, _ = Views(pixels, labels, crop_pct, augment, seed)[Key(0, size, chosen)]
+        pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[Key(0, size, chosen)]
         files.append(folder / f"{name}_{size}px.png")
         sheet(list(pictures.numpy()), [table.classes[labels[row]] for row in chosen]).save(files[-1])
     return files
