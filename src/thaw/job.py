@@ -252,6 +252,8 @@ def probe(job: Job) -> None:
         n = batch if gpu else min(batch, 2)
         thaw(trial, train, job.settings.bn)
         try:
+            if size == job.plan.size:
+                model.can_be_saved(job.network.model, size)
             pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)
             trial(pictures).sum().backward()
             trial.zero_grad(set_to_none=True)
@@ -261,9 +263,10 @@ def probe(job: Job) -> None:
                 5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
             ) from None
         except (RuntimeError, AssertionError, ValueError) as error:
+            asked = f"size={size}" if size == job.plan.size else f"resize.sizes={job.settings.resize.sizes}, {size} px"
             raise UserError(
                 2,
-                f"size={size}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
+                f"{asked}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
                 f"its own size is {job.plan.facts.native_size}",
             ) from None
     del trial

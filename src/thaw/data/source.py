@@ -134,7 +134,7 @@ def shapes(data: Data, side: int) -> Source:
         held_out(labels, data),
         [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(data.limit)],
     )
-    return Source(table, lambda row: draw(int(labels[row]), row, side, data.detail))
+    return Source(table, lambda row: draw(int(labels[row]), int(row), side, data.detail))
 
 
 def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
