@@ -176,7 +176,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     for note in table.notes:
         progress.say(f"note: {note}")
     write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
-    write_table(folder / "leaks.csv", ("path", "byte-equal to"), table.leaks)
+    write_table(folder / "leaks.csv", ("path", "twin", "similarity"), [(*pair, "equal") for pair in table.leaks])
     network = model.create(settings.backbone, len(table.classes), settings.seed, device)
     looked = {**model.looked_at(network.model)} | {
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None

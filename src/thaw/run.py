@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from timm.models import save_for_hf
 
-from thaw import find, model, plan, table, tta
+from thaw import find, model, plan, table, tta, twins
 from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
@@ -21,6 +21,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     started = time.perf_counter()
     probe(job)
     sheets(job)
+    twins_found = twins.look(job)
     kept, found, phases, saved = None, {}, {}, 0.0
     for index, phase in enumerate(job.plan.phases):
         if phase.do == "find":
@@ -44,6 +45,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         **test(job),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
+        **twins_found,
         "key": kept.end.key,
         "store/code": settings.store.code,
         **columns(job),
