@@ -4,12 +4,17 @@ import csv
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 import train
+from thaw import loop, tend, tta
+from thaw.data.augment import view
+from thaw.device import mix
 from thaw.errors import UserError
+from thaw.job import look, set_up
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
 
@@ -117,6 +122,37 @@ def test_two_steps_of_everything(run, overrides):
     assert (folder / "model.safetensors").exists() and (folder / "report.html").exists()
     fits = [key for key in result if key.endswith("/stopped_because")]
     assert fits and 0 <= result["best/accuracy"] <= 1
+
+
+def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, capsys):
+    short = (*SHORT, "checklist=head_only", "epochs=2")
+    folder, plain = run(*short, name="a")
+    assert not [key for key in plain if "tta" in key]
+    capsys.readouterr()
+    other, result = run(*short, "evaluate.tta=3", name="b")
+    said = capsys.readouterr().out
+    assert "cycles from the store)" in said and "with 3 augmented views" in said
+    assert sha(other) == sha(folder)
+    assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
+    shared = [key for key in plain if key.startswith(("best/", "test/"))]
+    assert {key: result[key] for key in shared} == {key: plain[key] for key in shared}
+    assert result["test/accuracy_tta"] != result["test/accuracy"] and result["best/accuracy_tta"] > 0.5
+    _, none = run(*short, "evaluate.tta=3", "augment=none", name="d")
+    assert not [key for key in none if "tta" in key], "every view would be the same"
+
+
+def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
+    settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
+    job = set_up(settings, tmp_path, tend.open_store(settings, print))
+    rows, few = job.valid_rows, job.valid_rows[3:7]
+    plain = look(job, rows)
+    p = tta.probabilities(job, rows, plain, 2)
+    seen = job.settings.augment
+    views = [view(32, 1.0, seen) for _ in range(2)]
+    drawn = [[views[n](job.pixels[row], mix("augment", 0, "tta", n, int(row))) for row in rows] for n in range(2)]
+    logits = [loop.evaluate(job.network, [(torch.from_numpy(np.stack(d)), plain.labels)])[0] for d in drawn]
+    torch.testing.assert_close(p, (plain.logits.softmax(1) + logits[0].softmax(1) + logits[1].softmax(1)) / 3)
+    torch.testing.assert_close(tta.probabilities(job, few, look(job, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
 
 
 def test_resizing_trains_each_cycle_at_its_size(run):

@@ -180,6 +180,7 @@ def steps_of(fit: Fit, epoch: int, at: int):
         momentum=fit.momentum,
         loss=job.loss,
         mixup=job.settings.augment.mixup if phase.features == "live" else 0.0,
+        cutmix=job.settings.augment.cutmix if phase.features == "live" else 0.0,
         seed=(job.settings.seed, phase.name, "fit"),
         start=at,
         check_every=job.settings.log_every,

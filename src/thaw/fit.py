@@ -48,6 +48,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
                 steps,
                 loss=job.loss,
                 mixup=settings.augment.mixup if phase.features == "live" else 0.0,
+                cutmix=settings.augment.cutmix if phase.features == "live" else 0.0,
                 seed=(settings.seed, phase.name, "find"),
             )
         made.append({"rates": rates, "losses": losses, "seconds": time.perf_counter() - began})

@@ -23,7 +23,8 @@ FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
-CROPS = {"whole": ("crop", "transforms", "mixup"), "random": ("crop", "transforms", "mixup", "scale")}
+MIXED = ("crop", "transforms", "mixup", "cutmix")
+CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
 
@@ -133,6 +134,7 @@ def epochs_text(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
+    views = read_by(settings.augment, CROPS[settings.augment.crop]) if settings.evaluate.tta else None
     phases = {
         phase.name: training(settings, phase)
         | {
@@ -152,6 +154,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         "order": list(phases),
         "phases": phases,
         "find": asdict(settings.find),
+        "evaluate": asdict(settings.evaluate) | {"augment": views},
         "lr_factor": settings.lr_factor,
         "made": made,
         "computed": computed,
