@@ -162,6 +162,18 @@ def test_resizing_trains_each_cycle_at_its_size(run):
     assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
 
 
+def test_the_rate_that_is_set_is_that_of_batch_size_at_the_final_size(run):
+    short = ("data.limit=750", "size=32", "batch_size=8", "checklist=from_scratch", "~checklist.full.until", "lr=0.01")
+    folder, _ = run(*short, "scheduler=constant", "epochs=2", "resize=double", "rates=uniform", "wandb=disabled")
+    rows = {row["epoch"]: row for row in rows_of(folder, "valid/loss")}
+    assert [rows[1][key] for key in ("image_size", "batch_size", "lr/head")] == [
+        16,
+        30,
+        pytest.approx(0.01 * (30 / 8) ** 0.5),
+    ]
+    assert [rows[2][key] for key in ("image_size", "batch_size", "lr/head")] == [32, 8, 0.01]
+
+
 def test_a_harmful_phase_cannot_spoil_the_result(run):
     _, result = run(*SHORT, "checklist.full.lr=5", "find.steps=20")
     assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"

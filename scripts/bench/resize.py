@@ -4,7 +4,8 @@ python scripts/bench/resize.py                 the resize schedules, and the rat
 python scripts/bench/resize.py crop            the lower bound of the random crop, fixed or following the size
 python scripts/bench/resize.py [...] key=value ...     with other settings; under ten minutes on one thread
 
-The rules that were not taken live here alone, put in the place of what the package does.
+The package takes the square root and the weaker crop. The rules that were not taken live here alone, put in the place
+of its own.
 """
 
 import bisect
@@ -49,7 +50,7 @@ def main() -> None:
         cases = [("none", "none", "fixed"), *(("staircase", "none", rule) for rule in CROP)]
         given = ["augment.crop=random", "augment.scale=[0.35,1.0]", *given]
     else:
-        cases = [(*case, "fixed") for case in RESIZE]
+        cases = [(*case, "weaker") for case in RESIZE]
     print(f"{' '.join(given) or 'as in the file'}, n={SEEDS}: mean ± standard deviation", flush=True)
     print(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy, %':>15} {'CPU seconds':>15}", flush=True)
     for resize, follow, rule in cases:
@@ -65,12 +66,12 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
 
     import train
     from thaw import cycles, resize, shell
-    from thaw.data import augment, batches
+    from thaw.data import batches
     from thaw.job import set_up
     from thaw.run import run
     from thaw.store import Store
 
-    begin, view, most = cycles.begin, augment.view, resize.MOST_BATCH_GROWTH
+    begin, at_size, most = cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH
 
     def begin_following(job, phase, *args):
         fit = begin(job, phase, *args)
@@ -78,17 +79,17 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
 
         def rate(step: int) -> float:
             grown = phase.epochs[bisect.bisect_right(edges, step)].batch / phase.epochs[-1].batch
-            return fit.rate(step) * FOLLOW[follow](grown)
+            return fit.rate(step) / grown**0.5 * FOLLOW[follow](grown)  # the package's own is the square root
 
         return replace(fit, rate=rate)
 
-    def view_following(size, crop_pct, augment=None):
-        if augment is not None and augment.crop == "random":
-            low, high = augment.scale
-            augment = replace(augment, scale=[CROP[rule](low, size / FINAL), high])
-        return view(size, crop_pct, augment)
+    def crop_following(augment, share):
+        if augment.crop != "random":
+            return augment
+        low, high = augment.scale
+        return replace(augment, scale=[CROP[rule](low, share), high])
 
-    cycles.begin, batches.view = begin_following, view_following
+    cycles.begin, batches.at_size = begin_following, crop_following
     resize.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
@@ -100,7 +101,7 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
             result = run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
             return result["best/accuracy"], time.process_time() - started
     finally:
-        cycles.begin, batches.view, resize.MOST_BATCH_GROWTH = begin, view, most
+        cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH = begin, at_size, most
 
 
 def show(values: list[float], digits: int) -> str:

@@ -62,6 +62,8 @@ class Fit:
 def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Callable, on_epoch: Callable) -> Fit:
     """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in schedules.shapes(phase.schedule))
+    steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
+    rate = schedules.following(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(job.network, groups, job.settings.optimizer)
     return Fit(job, phase, lr, groups, optimizer, rate, momentum, on_step, on_epoch)
 

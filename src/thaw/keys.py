@@ -120,6 +120,7 @@ def cycle_parts(
         "computed": computed,
         "training": training(settings, phase),
         "lr": lr,
+        "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
