@@ -28,6 +28,7 @@ CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
+MOST_CLASSES = 12  # that are named on the terminal
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -313,6 +314,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
 
 def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     """Plan with what is known before anything is loaded; print it, write it, draw it."""
+    if settings.data.kind in ("folder", "csv"):
+        count(settings, store)
     planned = plan.plan(settings, plan.known_facts(settings, store.recall))
     text = table.table(planned, settings)
     say(text)
@@ -321,6 +324,29 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
 
     report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
     return planned
+
+
+def count(settings: Settings, store: Store) -> None:
+    """Scan the user's own pictures, so that the plan knows how many there are; says which classes they are of.
+
+    What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
+    """
+    import numpy
+
+    from thaw.data import csv_source, scan
+    from thaw.data import folder as folder_
+
+    listing = {"folder": folder_.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)
+    found = scan.scan(listing, settings.data, store.root / "scan", True)
+    sizes = [int(n) for n in numpy.bincount(found.labels, minlength=len(found.classes))]
+    named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
+    more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
+    say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
+    for note in found.notes if settings.plan_only else ():
+        say(f"note: {note}")
+    splits = numpy.bincount(found.splits, minlength=3)
+    counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
+    store.remember(plan.fact_names(settings)[0], counts | {"classes": len(found.classes)})
 
 
 def finished(store: Store, identity: str | None, folder: Path) -> bool:
