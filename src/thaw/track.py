@@ -109,7 +109,7 @@ def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[
     `auto` is online with a login and a server that answers within three seconds, else offline. Never prompts.
     """
     tracker = Tracker(folder, say, id=identity.id)
-    (folder / "metrics.jsonl").unlink(missing_ok=True)  # of an attempt before in the same folder: all rows come again
+    (folder / "metrics.jsonl").open("w").close()  # of an attempt before in the same folder: all rows come again
     mode, why = decide(wandb.mode)
     if mode == "disabled":
         return tracker
