@@ -10,6 +10,7 @@ import torch
 
 import train
 from thaw.errors import UserError
+from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
 
@@ -24,7 +25,7 @@ def run(compose, tmp_path, monkeypatch, capsys):
         folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
-        return folder, train.train(settings, folder, about, None, {"scheduler": "sgdr"}, {})
+        return folder, train.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
 
     return ran
 

@@ -14,8 +14,8 @@ from urllib.parse import urlparse
 from thaw.network import answers
 from thaw.settings import Wandb
 
-INIT_SECONDS = 20
-FINISH_SECONDS = 20
+INIT_SECONDS = 10
+FINISH_SECONDS = 15
 LONGEST_TAG = 64  # a longer one makes wandb.init raise
 
 AXES = {  # what W&B draws over which axis
@@ -43,8 +43,9 @@ class Tracker:
     folder: Path
     say: Callable[[str], None]
     run: object = None
-    mode: str = "disabled"
     id: str | None = None
+    local: str | None = None  # where W&B keeps the run on this machine
+    unsent: str | None = None  # the same, where the server has not all of it: `wandb sync` takes it
     axes: set[str] = field(default_factory=set)
 
     def tell(self, call: Callable) -> None:
@@ -54,7 +55,8 @@ class Tracker:
         try:
             call(self.run)
         except Exception as error:  # a guest's fault, whatever it is
-            self.say(f"wandb: stopped ({type(error).__name__}: {str(error)[:120]}); metrics.jsonl goes on")
+            self.unsent = self.local
+            self.say(f"wandb: stopped ({brief(error)}); metrics.jsonl has everything; later: wandb sync {self.local}")
             self.run = None
 
     def log(self, row: Mapping) -> None:
@@ -70,17 +72,18 @@ class Tracker:
             curve, _, name = key.rpartition("/")
             if name == "rate" and curve not in self.axes:  # a finder's curve is drawn over its own rate
                 self.axes.add(curve)
-                self.tell(lambda run, key=key: run.define_metric(key))
+                self.tell(lambda run, key=key: run.define_metric(key, hidden=True))
                 self.tell(lambda run, key=key, curve=curve: run.define_metric(f"{curve}/*", step_metric=key))
         self.tell(lambda run: run.log(dict(row)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-        """A table; an array [h, w, 3] in a cell is a picture."""
+        """A table of the summary; an array [h, w, 3] in a cell is a picture."""
         if self.run is not None:
             import wandb
 
             data = [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
-            self.tell(lambda run: run.log({name: wandb.Table(columns=list(columns), data=data)}))
+            # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
+            self.tell(lambda run: run.summary.update({name: wandb.Table(columns=list(columns), data=data)}))
 
     def picture(self, name: str, path: Path) -> None:
         if self.run is not None:
@@ -88,70 +91,86 @@ class Tracker:
 
             self.tell(lambda run: run.log({name: wandb.Image(str(path))}))
 
-    def configure(self, columns: Mapping) -> None:
-        """More columns of the configuration, known only once the run is under way."""
-        self.tell(lambda run: run.config.update(dict(columns), allow_val_change=True))
-
-    @property
-    def offline(self) -> str | None:
-        """The folder that `wandb sync` takes, where the run is written offline."""
-        return str(Path(self.run.dir).parent) if self.run is not None and self.mode == "offline" else None
-
     def finish(self, summary: Mapping, code: int) -> None:
         """Write the summary and the exit code."""
         self.tell(lambda run: run.summary.update(dict(summary)))
         self.tell(lambda run: run.finish(exit_code=code))
+        self.run = None
 
 
 def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[str], None]) -> Tracker:
     """A tracker that writes into `folder`, with a W&B run beside it where the mode and the network allow one.
 
-    `auto` is online with a login and a server that answers within three seconds, else offline. Never prompts.
+    `auto` is online with a login and a server that answers within three seconds, else offline; so is what cannot begin
+    online. Never prompts.
     """
     tracker = Tracker(folder, say, id=identity.id)
     (folder / "metrics.jsonl").unlink(missing_ok=True)  # of an attempt before in the same folder: all rows come again
     mode, why = decide(wandb.mode)
     if mode == "disabled":
         return tracker
-    directory = Path(wandb.dir)
     try:
-        import wandb as guest
-
-        directory.mkdir(parents=True, exist_ok=True)
-        tracker.run = guest.init(
-            # W&B adds a folder `wandb` of its own: of the two names one is enough.
-            dir=directory.parent if directory.name == "wandb" else directory,
-            project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
-            id=identity.id,
-            name=identity.name,
-            job_type="train",
-            tags=[tag[:LONGEST_TAG] for tag in identity.tags],
-            config=dict(identity.config),
-            mode=mode,
-            reinit="finish_previous",
-            settings=guest.Settings(
-                silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, login_timeout=1
-            ),
-            # Only what was set, so that WANDB_* variables still count.
-            **{
-                key: value
-                for key, value in (("entity", wandb.entity), ("group", identity.group), ("notes", identity.notes))
-                if value
-            },
-        )
+        try:
+            tracker.run = begin(mode, wandb, identity)
+        except Exception as error:
+            if mode != "online":
+                raise
+            mode, why = "offline", brief(error)
+            tracker.run = begin(mode, wandb, identity)
+        tracker.local = str(Path(tracker.run.dir).parent)
     except Exception as error:
-        say(f"wandb: not used ({type(error).__name__}: {str(error).strip()[:120]}); metrics.jsonl has everything")
+        tracker.run = None
+        say(f"wandb: not used ({brief(error)}); metrics.jsonl has everything")
         return tracker
-    tracker.mode = mode
     for axis, names in AXES.items():
-        tracker.tell(lambda run, axis=axis: run.define_metric(axis))
+        tracker.tell(lambda run, axis=axis: run.define_metric(axis, hidden=True))
         for name in names:
             tracker.tell(lambda run, axis=axis, name=name: run.define_metric(name, step_metric=axis))
     if mode == "offline":
-        say(f"wandb: offline ({why}); look: wandb leet {directory}")
+        tracker.unsent = tracker.local
+        say(f"wandb: offline ({why}); look: wandb leet {wandb.dir}; later: wandb sync {tracker.local}")
     else:
         say(f"wandb: {tracker.run.url}")
     return tracker
+
+
+def begin(mode: str, wandb: Wandb, identity: Identity):
+    """A W&B run under way."""
+    import wandb as guest
+
+    directory = Path(wandb.dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    return guest.init(
+        # W&B adds a folder `wandb` of its own: of the two names one is enough.
+        dir=directory.parent if directory.name == "wandb" else directory,
+        project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
+        id=identity.id,
+        name=identity.name,
+        job_type="train",
+        tags=[tag[:LONGEST_TAG] for tag in identity.tags],
+        config=dict(identity.config),
+        mode=mode,
+        reinit="finish_previous",
+        settings=guest.Settings(
+            silent=True,
+            console="off",
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,  # else what was not sent in time is lost without a word
+            login_timeout=1,
+        ),
+        # Only what was set, so that WANDB_* variables still count.
+        **{
+            key: value
+            for key, value in (("entity", wandb.entity), ("group", identity.group), ("notes", identity.notes))
+            if value
+        },
+    )
+
+
+def brief(error: Exception) -> str:
+    """An error in a part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def decide(mode: str) -> tuple[str, str]:
