@@ -189,7 +189,8 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
     def told(code: int, line: str) -> dict:
         for tracker in trackers:
-            tracker.finish({"error": line}, code)
+            tracker.summary({"error": line})
+            tracker.finish(code)
         return {"wandb_offline": trackers[0].unsent} if trackers else {}
 
     try:

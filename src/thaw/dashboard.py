@@ -66,8 +66,9 @@ def leave_report(job, result: dict, tracker) -> None:
     rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
     report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
     report.run_report(folder, job.picture)
+    tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     show(tracker, folder, job.picture)
-    tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
+    tracker.finish(0)
 
 
 def show(tracker, folder: Path, picture) -> None:

@@ -4,9 +4,14 @@ No fault of the tracker touches the run: its first failure says one line and end
 """
 
 import json
+import logging
 import netrc
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,8 +19,9 @@ from urllib.parse import urlparse
 from thaw.network import answers
 from thaw.settings import Wandb
 
-INIT_SECONDS = 10
-FINISH_SECONDS = 15
+INIT_SECONDS = 8
+PATIENCE = 8.0  # seconds that a run waits in all for a server to take tables, summary and exit
+LEAVE_SECONDS = 2
 LONGEST_TAG = 64  # a longer one makes wandb.init raise
 
 AXES = {  # what W&B draws over which axis
@@ -47,17 +53,28 @@ class Tracker:
     local: str | None = None  # where W&B keeps the run on this machine
     unsent: str | None = None  # the same, where the server has not all of it: `wandb sync` takes it
     axes: set[str] = field(default_factory=set)
+    patience: float = PATIENCE
+    code: int = 0  # how the run ends, as far as is known
 
-    def tell(self, call: Callable) -> None:
-        """`call(run)`, if there is a W&B run; the first failure ends it with a line."""
+    def tell(self, call: Callable, wait: bool = False) -> None:
+        """`call(run)`, if there is a W&B run; the first failure ends it with a line.
+
+        One that asks the server is waited for as long as there is patience: W&B would for a minute.
+        """
         if self.run is None:
             return
+        started = time.monotonic()
         try:
-            call(self.run)
+            if wait:
+                within(self.patience, lambda: call(self.run))
+                self.patience -= time.monotonic() - started
+            else:
+                call(self.run)
         except Exception as error:  # a guest's fault, whatever it is
             self.unsent = self.local
             self.say(f"wandb: stopped ({brief(error)}); metrics.jsonl has everything; later: wandb sync {self.local}")
             self.run = None
+            leave(self.code)
 
     def log(self, row: Mapping) -> None:
         """One row of numbers and strings, keys as dashboards know them."""
@@ -83,18 +100,22 @@ class Tracker:
 
             data = [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
             # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
-            self.tell(lambda run: run.summary.update({name: wandb.Table(columns=list(columns), data=data)}))
+            self.tell(lambda run: run.summary.update({name: wandb.Table(columns=list(columns), data=data)}), wait=True)
 
     def picture(self, name: str, path: Path) -> None:
         if self.run is not None:
             import wandb
 
-            self.tell(lambda run: run.log({name: wandb.Image(str(path))}))
+            self.tell(lambda run: run.log({name: wandb.Image(str(path))}), wait=True)
 
-    def finish(self, summary: Mapping, code: int) -> None:
-        """Write the summary and the exit code."""
-        self.tell(lambda run: run.summary.update(dict(summary)))
-        self.tell(lambda run: run.finish(exit_code=code))
+    def summary(self, values: Mapping) -> None:
+        """What the run adds up to; before tables, which may find the server gone."""
+        self.tell(lambda run: run.summary.update(dict(values)))
+
+    def finish(self, code: int) -> None:
+        """End with an exit code."""
+        self.code = code
+        self.tell(lambda run: run.finish(exit_code=code), wait=True)
         self.run = None
 
 
@@ -116,6 +137,7 @@ def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[
             if mode != "online":
                 raise
             mode, why = "offline", brief(error)
+            leave(1)  # else the id is in use
             tracker.run = begin(mode, wandb, identity)
         tracker.local = str(Path(tracker.run.dir).parent)
     except Exception as error:
@@ -140,6 +162,10 @@ def begin(mode: str, wandb: Wandb, identity: Identity):
 
     directory = Path(wandb.dir)
     directory.mkdir(parents=True, exist_ok=True)
+    statistics = logging.getLogger("opentelemetry")  # W&B's own: that they were refused is nothing to us
+    statistics.addHandler(logging.NullHandler())
+    statistics.propagate = False
+    guest.termsetup(guest.Settings(silent=True), None)
     return guest.init(
         # W&B adds a folder `wandb` of its own: of the two names one is enough.
         dir=directory.parent if directory.name == "wandb" else directory,
@@ -155,7 +181,7 @@ def begin(mode: str, wandb: Wandb, identity: Identity):
             silent=True,
             console="off",
             init_timeout=INIT_SECONDS,
-            finish_timeout=FINISH_SECONDS,
+            finish_timeout=PATIENCE,
             finish_timeout_raises=True,  # else what was not sent in time is lost without a word
             login_timeout=1,
         ),
@@ -166,6 +192,31 @@ def begin(mode: str, wandb: Wandb, identity: Identity):
             if value
         },
     )
+
+
+def within(seconds: float, call: Callable) -> None:
+    """`call()`, in a thread that is left behind when it takes longer. Errors: TimeoutError, those of the call."""
+    ended: Future = Future()
+
+    def work():
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        ended.result(max(seconds, 0.0))
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer in {seconds:.0f} s") from None
+
+
+def leave(code: int) -> None:
+    """Have W&B's own process end with what it holds, which its exit hook would wait for."""
+    import wandb
+
+    with suppress(Exception):
+        within(LEAVE_SECONDS, lambda: wandb.teardown(code))
 
 
 def brief(error: Exception) -> str:
