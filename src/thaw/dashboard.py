@@ -40,7 +40,7 @@ def identity_of(
         "notes": settings.notes,
         "config": {
             "cfg": {key: value for key, value in config.items() if key != "stop_after"},
-            **{f"choice.{group}": choice for group, choice in choices.items()},
+            "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
             "setting": shell.words(without_seed) or "default",
             **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
             **numbered("lr", settings.lr),
