@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, is_machine, machine_error, sha256_of, write_whole
-from thaw.sweep.jobs import by_number
+from thaw.sweep.jobs import by_number, swept_in
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -169,14 +170,30 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
     Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
     """
-    from omegaconf import OmegaConf
-
     about = about_of(hydra_)
     overrides, before = about["overrides"], status_of(folder)
     sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
     if sweep is None and (taken := taken_by(folder, before, overrides)):
         refused(taken)  # and nothing is written there
         return
+    trackers: list = []  # one, once there is a W&B run
+
+    def opened(settings: Settings, key: str, **columns):
+        from thaw import dashboard, track
+
+        swept = swept_in(folder.parent) if sweep else ()
+        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
+        identity = dashboard.identity_of(settings, folder, about, sweep, swept, choices, plain(cfg), key)
+        identity["config"] |= columns
+        trackers.append(track.open_tracker(folder, settings.wandb, track.Identity(**identity), say))
+        return trackers[-1]
+
+    def told(code: int, line: str) -> dict:
+        for tracker in trackers:
+            tracker.summary({"error": line})
+            tracker.finish(code)
+        return {"wandb_offline": trackers[0].unsent} if trackers else {}
+
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
@@ -188,8 +205,7 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
-        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
-        result = train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
+        result = train(settings, folder, about, sweep, opened)
         if result is None and folder.parent == OUTPUTS / "runs" and not settings.plan_only:
             shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
             return
@@ -197,13 +213,23 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
         with suppress(OSError):
-            status(folder, state="failed", code=stopped.code, line=stopped.line, **about)
+            status(
+                folder,
+                state="failed",
+                code=stopped.code,
+                line=stopped.line,
+                **about,
+                **told(stopped.code, stopped.line),
+            )
         raise stopped from None
     except Exception as error:
         error = as_refusal(error, folder)
         code = refused(error)
+        if sweep and not trackers and not cfg.plan_only:  # refused before it had a W&B run: there it is a failed one
+            with suppress(Exception):
+                opened(anchored(structured(cfg)), folder.name)
         with suppress(OSError):  # on a full disk the line on the terminal has to do
-            status(folder, state="failed", code=code, line=error.line, **about)
+            status(folder, state="failed", code=code, line=error.line, **about, **told(code, error.line))
 
 
 def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
@@ -239,27 +265,41 @@ def monitored(folder: Path, monitor: str) -> float | None:
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:
-    """The composed configuration as plain dataclasses, values checked.
-
-    Paths of our own outputs are anchored to the repository wherever the command is started.
-    """
-    from omegaconf import OmegaConf
+    """The composed configuration as plain dataclasses, values checked."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        settings = OmegaConf.to_object(cfg)
+        settings = structured(cfg)
     except OmegaConfBaseException as error:  # data.root=???
         raise shell.explain(error, overrides, CONF) from None
     check(settings)
+    return anchored(settings)
+
+
+def structured(cfg) -> Settings:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(cfg)
+
+
+def plain(cfg) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def anchored(settings: Settings) -> Settings:
+    """Paths of our own outputs are those of the repository wherever the command is started."""
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
     return settings
 
 
-def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
+def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report.
 
-    The result as in result.json; None where nothing was trained, as it was asked or is done already.
+    The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
+    key, **columns)` opens the tracker; whoever gave it ends it where this raises.
     """
     if settings.data.kind in ("folder", "csv") and not Path(settings.data.root).expanduser().exists():
         what = "folder" if settings.data.kind == "folder" else "file"
@@ -275,18 +315,14 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
-    from thaw import dashboard, track
+    from thaw import dashboard
     from thaw.job import set_up
-    from thaw.run import run
-
-    def opened(key: str) -> track.Tracker:
-        identity = dashboard.identity_of(settings, folder, about, sweep, choices, config, key)
-        return track.open_tracker(folder, settings.wandb, track.Identity(**identity), say)
+    from thaw.run import columns, run
 
     try:
         job = set_up(settings, folder, store)
-    except BaseException as error:
-        opened(folder.name).finish({}, getattr(error, "code", 1))
+    except BaseException:
+        opened(settings, folder.name)
         raise
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
@@ -295,16 +331,15 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
         return None
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
-    tracker = opened(job.identity)
-    try:
-        result = run(job, tracker.log)
-    except BaseException as error:
-        tracker.finish({}, getattr(error, "code", 1))
-        raise
+    tracker = opened(settings, job.identity, **columns(job))
+    result = run(job, tracker.log)
     result |= {"identity": job.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
-    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
+    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_whole(folder / "result.json", json.dumps(result, indent=1))
     dashboard.leave_report(job, result, tracker)
+    if result["wandb_offline"] != tracker.unsent:  # the server was lost on the way
+        result["wandb_offline"] = tracker.unsent
+        write_whole(folder / "result.json", json.dumps(result, indent=1))
     if settings.stop_after is None:
         store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
     dashboard.summary(result, folder, sweep is None)

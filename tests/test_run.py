@@ -15,6 +15,7 @@ from thaw.data.augment import view
 from thaw.device import mix
 from thaw.errors import UserError
 from thaw.job import look, set_up
+from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
 
@@ -29,7 +30,7 @@ def run(compose, tmp_path, monkeypatch, capsys):
         folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
-        return folder, train.train(settings, folder, about, None, {"scheduler": "sgdr"}, {})
+        return folder, train.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
 
     return ran
 

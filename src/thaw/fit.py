@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import torch
+
 from thaw import cycles, find, keys, model, plan, progress, signals, stop
 from thaw.cycles import Ended
 from thaw.job import Job, layer_groups, train_batches
@@ -192,6 +194,8 @@ class Rows:
             "speed/images_per_second": speed,
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
+        if now and self.job.device.device.type == "cuda":
+            row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(self.job.device.device) / 1e9
         self.job.log(row)
         if not now:
             return
