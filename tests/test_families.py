@@ -11,6 +11,7 @@ import torch
 import train
 from thaw.data.source import load
 from thaw.errors import UserError
+from thaw.track import Tracker
 
 SMALL = {"test_resnet": 64, "test_vit": 64}  # the final size; half and three quarters of it come before
 FAMILIES = {
@@ -48,7 +49,8 @@ def run(compose, tmp_path, monkeypatch):
         settings, folder = compose(*overrides), tmp_path / "run"
         folder.mkdir()
         about = {"overrides": list(overrides), "command": "", "commit": None}
-        return folder, settings, train.train(settings, folder, about, None, {}, {})
+        tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
+        return folder, settings, train.train(settings, folder, about, None, tracked)
 
     return ran
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 import train
 from thaw import twins
+from thaw.track import Tracker
 
 SHORT = ("checklist=head_only", "epochs=1", "find.steps=20", "threads=1", "wandb=disabled")
 
@@ -69,7 +70,8 @@ def trained(compose, tmp_path, monkeypatch, *overrides):
     folder = tmp_path / "run"
     folder.mkdir()
     about = {"overrides": list(overrides), "command": "", "commit": None}
-    return folder, train.train(compose(*SHORT, *overrides), folder, about, None, {}, {})
+    tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
+    return folder, train.train(compose(*SHORT, *overrides), folder, about, None, tracked)
 
 
 def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, tmp_path, monkeypatch, capsys):
