@@ -1,4 +1,4 @@
-"""Where a sweep is: running, waiting, done, failed, dead; best so far; expected end.
+"""Where a sweep is: running, waiting, done, failed, stopped, dead; best so far; expected end.
 
 python scripts/status.py                                    of outputs/latest
 python scripts/status.py outputs/multirun/NAME              of a sweep, or of a run

@@ -10,7 +10,6 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from textwrap import shorten
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from thaw import tend
 from thaw.errors import UserError
-from thaw.keys import first_difference
+from thaw.keys import changed
 from thaw.settings import size_in_bytes
 from thaw.store import Store
 
@@ -27,15 +26,19 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", type=Path, default=ROOT / "outputs/store", help="the store (outputs/store)")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("ls")
-    commands.add_parser("verify")
-    commands.add_parser("prune").add_argument("--to", required=True, help="how large it may stay, e.g. 20GB")
-    explain = commands.add_parser("explain")
-    explain.add_argument("runs", nargs=2, type=Path)
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument("--dir", type=Path, default=ROOT / "outputs/store", help="the store (outputs/store)")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls | verify | prune | explain")
+    commands.add_parser("ls", parents=[where], help="kinds, numbers, sizes")
+    commands.add_parser("verify", parents=[where], help="read everything, compare it with its SHA-256")
+    prune_ = commands.add_parser("prune", parents=[where], help="keep it within a size")
+    prune_.add_argument("--to", required=True, help="how large it may stay, e.g. 20GB")
+    explain = commands.add_parser("explain", help="the first thing in which two runs differ")
+    explain.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     args = parser.parse_args()
     try:
+        if args.command != "explain" and not args.dir.is_dir():
+            raise UserError(5, f"--dir {args.dir}: no store is there")
         match args.command:
             case "ls":
                 return ls(args.dir)
@@ -70,13 +73,14 @@ def verify(store: Path) -> int:
         checked.find(entry.path)
     for line in damaged:
         print(line)
-    print(f"{len(made) - len(damaged):,} whole, {len(damaged)} damaged and moved aside")
+    print(
+        f"{len(made) - len(damaged):,} whole, {len(damaged)} damaged and moved aside"
+        + ("; prune removes them" if damaged else "")
+    )
     return 6 if damaged else 0
 
 
 def prune(store: Path, size: float) -> int:
-    if not store.is_dir():
-        raise UserError(5, f"--dir {store}: no store is there")
     removed, left = tend.prune(store, size)
     gone = f"{len(removed):,} artifacts removed ({tend.show_bytes(sum(entry.bytes for entry in removed))})"
     print(f"{gone}, {tend.show_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
@@ -85,11 +89,7 @@ def prune(store: Path, size: float) -> int:
 
 def explain_runs(a: Path, b: Path) -> int:
     """The first thing in which what two runs depend on differs: settings in the order of the phases, data, code."""
-    if found := first_difference(parts_of(a), parts_of(b)):
-        path, x, y = found
-        print(f"{path}: {shorten(str(x), 200)}, {shorten(str(y), 200)}")
-    else:
-        print("no difference: the second run of these takes all from the store")
+    print(changed(parts_of(a), parts_of(b)) or "no difference: the second run of these takes all from the store")
     return 0
 
 

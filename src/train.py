@@ -6,10 +6,12 @@ printed, so that a wrong word or a plan costs a second.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -19,14 +21,15 @@ from thaw.endings import as_refusal, chain, internal, refusals, refused, status,
 from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
-from thaw.store import Store, is_machine, machine_error, write_whole
-from thaw.sweep.jobs import by_number, counted, for_search
+from thaw.store import Store, is_machine, machine_error, sha256_of, write_whole
+from thaw.sweep.jobs import by_number, counted, for_search, swept_in
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
+MOST_CLASSES = 12  # that are named on the terminal
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -145,35 +148,79 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
     Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
     """
-    from omegaconf import OmegaConf
-
     about = about_of(hydra_)
     overrides, before = about["overrides"], status_of(folder)
+    sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
+    if sweep is None and (taken := taken_by(folder, before, overrides)):
+        refused(taken)  # and nothing is written there
+        return
+    trackers: list = []  # one, once there is a W&B run
+
+    def opened(settings: Settings, key: str, **columns):
+        from thaw import dashboard, track
+
+        swept = swept_in(folder.parent) if sweep else ()
+        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
+        identity = dashboard.identity_of(settings, folder, about, sweep, swept, choices, plain(cfg), key)
+        identity["config"] |= columns
+        trackers.append(track.open_tracker(folder, settings.wandb, track.Identity(**identity), say))
+        return trackers[-1]
+
+    def told(code: int, line: str) -> dict:
+        for tracker in trackers:
+            tracker.summary({"error": line})
+            tracker.finish(code)
+        return {"wandb_offline": trackers[0].unsent} if trackers else {}
+
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
         mark = again.stamp(settings)
-        if before.get("state") == "done" and before.get("stamp") == mark and before["overrides"] == overrides:
-            say(f"job {folder.name}: done before")
+        same = sweep and before.get("stamp") == mark and before["overrides"] == overrides
+        if same and (result := whole(folder)):
+            say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         for line in shell.no_effect(overrides, settings):
             say(f"warning: {line}")
-        sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
-        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
-        train(settings, folder, about, sweep, choices, OmegaConf.to_container(cfg, resolve=True))
-        status(folder, state="done", stamp=None if settings.fresh or settings.plan_only else mark, **about)
+        result = train(settings, folder, about, sweep, opened)
+        if result is None and folder.parent == OUTPUTS / "runs" and not settings.plan_only:
+            shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
+            return
+        status(folder, state="done", stamp=mark if result and not settings.fresh else None, **about)
     except KeyboardInterrupt as error:
         stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
         with suppress(OSError):
             state = "waiting" if stopped.requeued else "failed"
-            status(folder, state=state, code=stopped.code, line=stopped.line, **about)
+            words = told(stopped.code, stopped.line)
+            status(folder, state=state, code=stopped.code, line=stopped.line, **about, **words)
         raise stopped from None
     except (Exception, SystemExit) as error:
         error = as_refusal(error, folder)
         code = refused(error)
+        if sweep and not trackers and not cfg.plan_only:  # refused before it had a W&B run: there it is a failed one
+            with suppress(Exception):
+                opened(anchored(structured(cfg)), folder.name)
         with suppress(OSError):  # on a full disk the line on the terminal has to do
-            status(folder, state="failed", code=code, line=error.line, **about)
+            status(folder, state="failed", code=code, line=error.line, **about, **told(code, error.line))
+
+
+def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
+    """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
+    if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
+        return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
+    if before and before["overrides"] != overrides and (folder / "run.json").exists():
+        other = shell.words(before["overrides"]) or "default"
+        return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+    return None
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return pid != os.getpid()
 
 
 def about_of(hydra_) -> dict:
@@ -183,25 +230,42 @@ def about_of(hydra_) -> dict:
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:
-    """The composed configuration as plain dataclasses, values checked.
-
-    Paths of our own outputs are anchored to the repository wherever the command is started.
-    """
-    from omegaconf import OmegaConf
+    """The composed configuration as plain dataclasses, values checked."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        settings = OmegaConf.to_object(cfg)
+        settings = structured(cfg)
     except OmegaConfBaseException as error:  # data.root=???
         raise shell.explain(error, overrides, CONF) from None
     check(settings)
+    return anchored(settings)
+
+
+def structured(cfg) -> Settings:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(cfg)
+
+
+def plain(cfg) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def anchored(settings: Settings) -> Settings:
+    """Paths of our own outputs are those of the repository wherever the command is started."""
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
     return settings
 
 
-def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict) -> dict | None:
-    """Plan, and unless that is all that is wanted, train, export and report. The result as in result.json."""
+def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:
+    """Plan, and unless that is all that is wanted, train, export and report.
+
+    The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
+    key, **columns)` opens the tracker; whoever gave it ends it where this raises.
+    """
     if settings.data.kind in ("folder", "csv") and not Path(settings.data.root).expanduser().exists():
         what = "folder" if settings.data.kind == "folder" else "file"
         raise UserError(3, f"data.root={settings.data.root}: no such {what}")
@@ -209,42 +273,38 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
     store = tend.open_store(settings, say)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = f"stamp_{again.stamp(settings)}"
-    if look and (done := finished(store, store.recall(known).get("identity"))):
-        return done
+    if look and finished(store, store.recall(known).get("identity"), folder):
+        return None
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
-    from thaw import dashboard, track
+    from thaw import dashboard
     from thaw.job import set_up
-    from thaw.run import run
-
-    def opened(key: str) -> track.Tracker:
-        identity = dashboard.identity_of(settings, folder, about, sweep, choices, config, key)
-        return track.open_tracker(folder, settings.wandb, track.Identity(**identity), say)
+    from thaw.run import columns, run
 
     try:
         job = set_up(settings, folder, store)
-    except BaseException as error:
-        opened(folder.name).finish({}, getattr(error, "code", 1))
+    except BaseException:
+        opened(settings, folder.name)
         raise
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
     store.remember(known, {"identity": job.identity})
-    if look and (done := finished(store, job.identity)):
-        return done
+    if look and finished(store, job.identity, folder):
+        return None
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
-    tracker = opened(job.identity)
-    try:
-        result = run(job, tracker.log)
-    except BaseException as error:
-        tracker.finish({}, getattr(error, "code", 1))
-        raise
-    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.offline, "versions": versions()}
+    tracker = opened(settings, job.identity, **columns(job))
+    result = run(job, tracker.log)
+    result |= {"identity": job.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
+    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_whole(folder / "result.json", json.dumps(result, indent=1))
     dashboard.leave_report(job, result, tracker)
+    if result["wandb_offline"] != tracker.unsent:  # the server was lost on the way
+        result["wandb_offline"] = tracker.unsent
+        write_whole(folder / "result.json", json.dumps(result, indent=1))
     if settings.stop_after is None:
         store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
     dashboard.summary(result, folder, sweep is None)
@@ -254,6 +314,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, choi
 
 def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     """Plan with what is known before anything is loaded; print it, write it, draw it."""
+    if settings.data.kind in ("folder", "csv"):
+        count(settings, store)
     planned = plan.plan(settings, plan.known_facts(settings, store.recall))
     text = table.table(planned, settings)
     say(text)
@@ -264,15 +326,51 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     return planned
 
 
-def finished(store: Store, identity: str | None) -> dict | None:
-    """The result of a run that depends on the same things, where one is finished; says so."""
+def count(settings: Settings, store: Store) -> None:
+    """Scan the user's own pictures, so that the plan knows how many there are; says which classes they are of.
+
+    What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
+    """
+    import numpy
+
+    from thaw.data import csv_source, scan
+    from thaw.data import folder as folder_
+
+    listing = {"folder": folder_.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)
+    found = scan.scan(listing, settings.data, store.root / "scan", True)
+    sizes = [int(n) for n in numpy.bincount(found.labels, minlength=len(found.classes))]
+    named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
+    more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
+    say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
+    for note in found.notes if settings.plan_only else ():
+        say(f"note: {note}")
+    splits = numpy.bincount(found.splits, minlength=3)
+    counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
+    store.remember(plan.fact_names(settings)[0], counts | {"classes": len(found.classes)})
+
+
+def finished(store: Store, identity: str | None, folder: Path) -> bool:
+    """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
+
+    A folder that was asked for by name gets its own copy, from the store.
+    """
     done = store.recall(f"finished_{identity}")
+    where = Path(done.get("folder", "."))
+    if not (result := whole(where)) or result.get("identity") != identity:
+        return False
+    if folder != where and folder.parent != OUTPUTS / "runs":
+        return False
+    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
+    return True
+
+
+def whole(folder: Path) -> dict:
+    """The result of a finished run whose model is the one that it left, else nothing."""
     try:
-        result = json.loads((Path(done["folder"]) / "result.json").read_text())
-    except (OSError, LookupError, ValueError):
-        return None
-    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(Path(done['folder']))}; fresh=true trains anew")
-    return result
+        result = json.loads((folder / "result.json").read_text())
+        return result if result["model_sha256"] == sha256_of(folder / "model.safetensors") else {}
+    except (OSError, ValueError, LookupError):
+        return {}
 
 
 def begin_work(job, about: dict) -> None:

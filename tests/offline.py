@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 
 BLOCK, HEAD = 32768, 7
@@ -34,6 +35,14 @@ def records(path):
 
 def items(updates):
     return {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in updates}
+
+
+def read_ended(path) -> dict:
+    """As `read`, of a run that has ended: W&B's own process closes the file a moment after `finish` returns."""
+    deadline = time.monotonic() + 10
+    while (run := read(path))["exit"] is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return run
 
 
 def read(path) -> dict:

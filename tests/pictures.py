@@ -14,7 +14,14 @@ from thaw.settings import Data, DataFacts
 
 NUMBERS = count(100)
 UNSET = dict.fromkeys(("fold", "group", "limit", "classes", "labels"))
-FILES = {"max_bad": 0.01, "max_pixels": 64e6, "min_side": 1, "allow_missing": False, "leak": "warn"}
+FILES = {
+    "max_bad": 0.01,
+    "max_pixels": 64e6,
+    "min_side": 1,
+    "allow_missing": False,
+    "leak": "warn",
+    "pixels_budget": "20GB",
+}
 DEFAULTS = {"kind": "folder", "valid": 0.2, "workers": 0, "crop_pct": 1.0, "facts": DataFacts(), **FILES, **UNSET}
 
 

@@ -209,7 +209,7 @@ def test_columns_that_are_not_there(folder):
     for key in ("path_column", "label_column", "split_column"):
         line = refused(file, **{key: "pathh"})
         assert line.startswith(f"data.{key}=pathh: data.root={file} has no such column; did you mean path")
-    assert "data.group=patient: matches nothing in 10 of 10 paths" in refused(file, group="patient")
+    assert "data.group=patient: matches nothing in 10 paths" in refused(file, group="patient")
     assert "line 2: part is 'x'" in refused(write(folder, "path,label,part", f"{ROWS[0]},x"), split_column="part")
 
 

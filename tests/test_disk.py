@@ -13,7 +13,7 @@ import torch
 from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, start_child, type_in
 
 import train
-from thaw import run, signals, snapshot
+from thaw import dashboard, run, signals, snapshot
 from thaw import store as store_
 from thaw.errors import UserError
 from thaw.store import DONE, Store
@@ -276,7 +276,7 @@ def test_a_stop_that_cannot_be_written_is_still_one(typed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [(train, "leave_report", 0), (run, "export", 0), (train, "status", 1)])
+@pytest.mark.parametrize("at", [(dashboard, "leave_report", 0), (run, "export", 0), (train, "status", 1)])
 def test_what_a_run_leaves_half_written_is_not_taken_for_a_result(typed, tmp_path, reference, at):
     """Killed between the store's word that it is finished and its result; the same command finishes it."""
 

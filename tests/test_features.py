@@ -7,7 +7,7 @@ import torch
 from thaw import features, loop, model
 from thaw.data import batches
 from thaw.data.augment import view
-from thaw.data.pixels import Pixels
+from thaw.data.pixels import Pixels, of_arrays
 from thaw.device import Device
 from thaw.settings import Backbone, BackboneFacts
 from thaw.store import Store
@@ -22,7 +22,7 @@ def network(name, dtype=torch.float32) -> model.Network:
 
 def pictures(n) -> Pixels:
     rng = np.random.default_rng(0)
-    return Pixels([rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)])
+    return of_arrays([rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)])
 
 
 def bar(items, total, label):
@@ -66,7 +66,7 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
 
 def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
     net, pixels = network("test_resnet"), pictures(3)
-    pixels.arrays[2] = pixels.arrays[0]
+    pixels.kept[2] = pixels.kept[0]
     passed = []
     whole = features.compute
     monkeypatch.setattr(

@@ -130,6 +130,7 @@ LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys", "progress"},
     {"features", "find", "loop", "stop", "model", "data", "store"},
     {"job", "snapshot", "tend", "again", "endings", "isolate"},
+    {"tta", "twins"},
     {"cycles"},
     {"fit"},
     {"run"},

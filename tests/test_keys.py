@@ -34,7 +34,7 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("wandb=disabled", False), ("wandb.project=x", False), ("name=x", False), ("tags=[a]", False), ("notes=x", False),
     ("log_every=3", False), ("monitor=valid/loss", False), ("data.workers=2", False), ("store.wait_s=1", False),
     ("store.snapshot_s=1", False), ("store.dir=elsewhere", False), ("plan_only=true", False), ("fresh=true", False),
-    ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False),
+    ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
 ]  # fmt: skip
 
 
@@ -81,6 +81,7 @@ LEAVES = {
     "data.valid": ("data.valid=0.3", True),
     "data.limit": ("data.limit=500", True),
     "data.workers": ("data.workers=2", False),
+    "data.pixels_budget": ("data.pixels_budget=1MB", False),
     "data.crop_pct": ("data.crop_pct=0.9", True),
     "data.max_bad": ("data.max_bad=0.5", False),
     "data.fold": ("data.fold=1", True),
@@ -108,6 +109,7 @@ LEAVES = {
     "augment.transforms.Affine.shear": ("augment.transforms.Affine.shear=[0,0]", True),
     "augment.transforms.Affine.p": ("augment.transforms.Affine.p=0.5", True),
     "augment.mixup": ("augment.mixup=0.2", True),
+    "augment.cutmix": ("augment.cutmix=1", True),
     "optimizer.name": ("optimizer=adamw", True),
     "optimizer.weight_decay": ("optimizer.weight_decay=0", True),
     "optimizer.momentum": ("optimizer.momentum=0.8", True),
@@ -132,6 +134,7 @@ LEAVES = {
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
     "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
     "checklist.full.until": ("~checklist.full.until", True),
+    "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),
     "find.min_lr": ("find.min_lr=1e-4", True),
     "find.max_lr": ("find.max_lr=1", True),
@@ -275,7 +278,7 @@ def test_a_line_of_code_makes_anew_what_runs_it(tmp_path, monkeypatch, module, t
 CHANGED = [  # two runs of one command, and the words for what parts them
     ({}, {}, None),
     ({"code": {"a.py": 1}}, {"code": {"a.py": 2, "data/b.py": 1}}, "code changed (a.py, b.py)"),
-    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed"),
+    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed (with ignore only what was made with ignore is found)"),
     ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}, "threads changed (1, now 2)"),
     (
         {"computed": {"versions": {"torch": "2.11"}}},

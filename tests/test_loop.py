@@ -1,6 +1,7 @@
 """The loop: rates, momentum, determinism, steps that are not finite."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -72,20 +73,67 @@ def test_sgd_step_is_torchs_own():
         torch.testing.assert_close(a, b, msg=name, atol=1e-7, rtol=1e-6)
 
 
-def test_training_is_a_function_of_its_key_and_continues_at_any_step():
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
+def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
     a, b = network(), network()
-    _, steps = fit(a, mixup=0.4)
+    _, steps = fit(a, **mixing)
     list(steps)
     torch.rand(7)  # other draws in between change nothing
-    made, steps = fit(b, mixup=0.4, batches=pictures()[:1])
+    made, steps = fit(b, **mixing, batches=pictures()[:1])
     list(steps)
     torch.rand(3)
     steps = loop.train(
-        b, pictures()[1:], made, lr=0.01, rate=lambda step: 1.0, seed=(0, "full", "fit"), start=1, mixup=0.4
+        b, pictures()[1:], made, lr=0.01, rate=lambda step: 1.0, seed=(0, "full", "fit"), start=1, **mixing
     )
     assert [step.step for step in steps] == [1, 2]
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
+
+
+def seen_by(x, mixup, cutmix, step):
+    """What the network is given of a batch, and the loss where that of a label is 1 and of any other 0."""
+    given = []
+
+    def look(x):
+        given.append(x)
+        return torch.eye(len(x))
+
+    def loss(logits, y):
+        return (y == torch.arange(len(y))).float().mean()
+
+    torch.manual_seed(step)
+    value = loop.mixed(look, x, torch.arange(len(x)), loss, mixup, cutmix, random.Random(mix("mixup", step)))
+    return given[0], float(value)
+
+
+def test_cutmix_pastes_a_box_of_another_picture_and_weighs_labels_by_area():
+    x = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 20, 30, 3).contiguous()
+    kept, areas = x.clone(), []
+    for step in range(100):
+        given, value = seen_by(x, 0.0, 1.0, step)
+        changed = (given != x).any(-1)
+        boxes = changed[changed.any(2).any(1)]
+        if len(boxes):
+            assert (boxes == boxes[0]).all(), "one box for the batch"
+            rows, columns = boxes[0].any(1).nonzero(), boxes[0].any(0).nonzero()
+            area = int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
+            assert boxes[0].sum() == area, "a rectangle"
+            own = 1 - area / 600
+            fixed = float((~changed.any(2).any(1)).float().mean())  # pictures that were to be mixed with themselves
+            assert value == pytest.approx(own + fixed * area / 600, abs=1e-6)
+            areas.append(area / 600)
+    assert torch.equal(x, kept), "the batch itself stays"
+    assert min(areas) < 0.1 and max(areas) > 0.7
+
+
+def test_both_ways_of_mixing_take_turns_evenly():
+    x = torch.randint(0, 255, (4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = 0
+    for step in range(200):
+        given, _ = seen_by(x, 1.0, 1.0, step)
+        # CutMix leaves every pixel that of one picture; mixup of most pixels a value that none has.
+        whole += bool((given[:, None] == x[None]).all(-1).any(1).all())
+    assert 70 < whole < 130
 
 
 @pytest.mark.parametrize("optimizer", [SGD, ADAMW])

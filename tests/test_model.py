@@ -127,7 +127,7 @@ def test_transformers_keep_their_position_parameter_at_another_size():
     position = net.model.pos_embed
     net(torch.zeros(1, 96, 96, 3, dtype=torch.uint8))
     assert net.model.pos_embed is position
-    assert model.looked_at(net)["multiple"] == 16
+    assert model.looked_at(net.model)["multiple"] == 16
 
 
 def refusal(name="test_resnet", **kwargs) -> UserError:

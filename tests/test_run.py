@@ -4,12 +4,18 @@ import csv
 import hashlib
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
 
 import train
+from thaw import loop, tend, tta
+from thaw.data.augment import view
+from thaw.device import mix
 from thaw.errors import UserError
+from thaw.job import look, set_up
+from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
 
@@ -20,11 +26,11 @@ def run(compose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "OUTPUTS", tmp_path)
 
     def ran(*overrides, name="a"):
-        folder = tmp_path / name
-        folder.mkdir()
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
-        return folder, train.train(settings, folder, about, None, {"scheduler": "sgdr"}, {})
+        return folder, train.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
 
     return ran
 
@@ -119,11 +125,54 @@ def test_two_steps_of_everything(run, overrides):
     assert fits and 0 <= result["best/accuracy"] <= 1
 
 
+def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, capsys):
+    short = (*SHORT, "checklist=head_only", "epochs=2")
+    folder, plain = run(*short, name="a")
+    assert not [key for key in plain if "tta" in key]
+    capsys.readouterr()
+    other, result = run(*short, "evaluate.tta=3", name="b")
+    said = capsys.readouterr().out
+    assert "cycles from the store)" in said and "with 3 augmented views" in said
+    assert sha(other) == sha(folder)
+    assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
+    shared = [key for key in plain if key.startswith(("best/", "test/"))]
+    assert {key: result[key] for key in shared} == {key: plain[key] for key in shared}
+    assert result["test/accuracy_tta"] != result["test/accuracy"] and result["best/accuracy_tta"] > 0.5
+    _, none = run(*short, "evaluate.tta=3", "augment=none", name="d")
+    assert not [key for key in none if "tta" in key], "every view would be the same"
+
+
+def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
+    settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
+    job = set_up(settings, tmp_path, tend.open_store(settings, print))
+    rows, few = job.valid_rows, job.valid_rows[3:7]
+    plain = look(job, rows)
+    p = tta.probabilities(job, rows, plain, 2)
+    seen = job.settings.augment
+    views = [view(32, 1.0, seen) for _ in range(2)]
+    drawn = [[views[n](job.pixels[row], mix("augment", 0, "tta", n, int(row))) for row in rows] for n in range(2)]
+    logits = [loop.evaluate(job.network, [(torch.from_numpy(np.stack(d)), plain.labels)])[0] for d in drawn]
+    torch.testing.assert_close(p, (plain.logits.softmax(1) + logits[0].softmax(1) + logits[1].softmax(1)) / 3)
+    torch.testing.assert_close(tta.probabilities(job, few, look(job, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
+
+
 def test_resizing_trains_each_cycle_at_its_size(run):
     folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
     sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
     assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 pictures: never under 20 steps an epoch"
     assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
+
+
+def test_the_rate_that_is_set_is_that_of_batch_size_at_the_final_size(run):
+    short = ("data.limit=750", "size=32", "batch_size=8", "checklist=from_scratch", "~checklist.full.until", "lr=0.01")
+    folder, _ = run(*short, "scheduler=constant", "epochs=2", "resize=double", "rates=uniform", "wandb=disabled")
+    rows = {row["epoch"]: row for row in rows_of(folder, "valid/loss")}
+    assert [rows[1][key] for key in ("image_size", "batch_size", "lr/head")] == [
+        16,
+        30,
+        pytest.approx(0.01 * (30 / 8) ** 0.5),
+    ]
+    assert [rows[2][key] for key in ("image_size", "batch_size", "lr/head")] == [32, 8, 0.01]
 
 
 def test_a_harmful_phase_cannot_spoil_the_result(run):
@@ -160,9 +209,12 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
     short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
     folder, first = run(*short)
     capsys.readouterr()
-    again, second = run(*short, "log_every=5", "name=other", name="b")
-    assert "already done: accuracy" in capsys.readouterr().out
-    assert second["best/accuracy"] == first["best/accuracy"]
+    again, nothing = run(*short, "log_every=5", "name=other", name="b")
+    assert "already done: accuracy" in capsys.readouterr().out and nothing is None
     assert not (again / "metrics.jsonl").exists() and (folder / "result.json").exists()
     _, other = run(*short, "seed=3", name="c")
-    assert other["key"] != first["key"]
+    assert other["identity"] != first["identity"]
+    (folder / "model.safetensors").write_bytes(b"")
+    restored, second = run(*short, name="d")
+    assert "already done" not in capsys.readouterr().out, "what was done is gone"
+    assert second["model_sha256"] == first["model_sha256"] == sha(restored)

@@ -269,3 +269,10 @@ def test_position_and_cycle_that_a_shape_sees():
         (0.5, 1, 4),
         (0.75, 1, 5),
     ]
+
+
+def test_a_rate_follows_the_square_root_of_a_batch_that_grew():
+    at = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [64, 16], 16)
+    assert [at(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.5])
+    same = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [16, 16], 16)
+    assert [same(step) for step in range(5)] == [0.1 * (step + 1) for step in range(5)], "to the bit"

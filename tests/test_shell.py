@@ -484,7 +484,7 @@ def test_help(conf):
     ):
         assert f"'{quoted}'" in text
     assert "* sgdr" in text and "find.rule=edge" in text
-    assert "_budget" not in text and "@package" not in text and "hydra:" not in text
+    assert " _budget" not in text and "@package" not in text and "hydra:" not in text
     for key in page.schema():
         if "." not in key and key not in page.group_names(conf):
             assert f"\n  {key}" in text, key

@@ -23,7 +23,14 @@ def environment(home: Path, **more) -> dict:
 
 
 def train(tmp_path, *args, **more):
-    command = [sys.executable, str(ROOT / "src/train.py"), *args, f"store.dir={tmp_path}/store", "wandb=disabled"]
+    command = [
+        sys.executable,
+        str(ROOT / "src/train.py"),
+        *args,
+        f"store.dir={tmp_path}/store",
+        "wandb=disabled",
+        "threads=1",
+    ]
     return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path, **more))
 
 

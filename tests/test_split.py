@@ -201,14 +201,20 @@ def test_the_whole_match_is_the_group_where_nothing_is_captured(tmp_path):
 @pytest.mark.parametrize(
     ("group", "code", "said"),
     [
-        (r"(p\d+)_0", 3, r"data.group=(p\d+)_0: matches nothing in 20 of 30 paths; first: 'ill/p0_1.png'"),
-        (r"p([5-9])?", 3, r"data.group=p([5-9])?: matches nothing in 15 of 30 paths; first: 'ill/p0_0.png'"),
+        (r"q(\d+)", 3, r"data.group=q(\d+): matches nothing in 30 paths; first: 'ill/p0_0.png'"),
         (r"\.png", 3, r"data.group=\.png: all 30 pictures are of one group, '.png'"),
         (r"(p", 2, r"data.group=(p: no regular expression: missing )"),
     ],
 )
 def test_groups_that_cannot_be_meant(tmp_path, group, code, said):
     assert refused(patients(tmp_path), code=code, group=group).startswith(said)
+
+
+def test_a_picture_of_no_group_is_one_of_its_own(tmp_path):
+    table = scan(patients(tmp_path), group=r"p([5-9])")
+    assert noted(table, "data.group: 15 of 30 in 5 groups, 15 pictures alone")
+    table = scan(tmp_path, group=r".+")
+    assert noted(table, "warning: data.group=.+ groups nothing: every picture is a group of its own")
 
 
 def test_groups_in_two_given_splits(tmp_path):

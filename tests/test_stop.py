@@ -74,11 +74,11 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 5, True, 2, "no over-fitting"),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "brought nothing"),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7), end(0.6, -0.65)], 3, 5, False, 2, "over-fitting: "),
-        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "all 5 cycles"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all 3 cycles"),
+        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "all of the plan trained (5 cycles)"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all of the plan trained (3 cycles)"),
         # One cycle: never over-fitting, as there is nothing it could have unlearned.
         ([end(0.5, 0.5)], 3, 3, True, 0, "no over-fitting"),
-        ([end(0.5, 0.5)], 3, 1, False, 0, "all 1 cycles"),
+        ([end(0.5, 0.5)], 3, 1, False, 0, "all of the plan trained (1 cycle)"),
         # A loss that is not finite is the worst there is, and the end.
         ([end(1.0, -0.5), nan()], 3, 5, False, 0, "not finite"),
         ([end(1.0, 9.0), end(0.5, -0.5), nan()], 3, 5, False, 1, "not finite"),

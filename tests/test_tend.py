@@ -245,11 +245,11 @@ def store_py(*args):
 def test_the_script_lists_verifies_and_prunes(tmp_path):
     paths = [made(tmp_path, n, 2 * HOUR) for n in range(3)]
     (paths[0] / "a").write_bytes(b"b" * 1000)
-    done = store_py("--dir", tmp_path, "verify")
+    done = store_py("verify", "--dir", tmp_path)
     assert done.returncode == 6 and "2 whole, 1 damaged and moved aside" in done.stdout, done.stderr
-    done = store_py("--dir", tmp_path, "ls")
+    done = store_py("ls", "--dir", tmp_path)
     assert done.returncode == 0 and done.stdout.split()[:2] == ["kind", "2"], done.stdout
-    done = store_py("--dir", tmp_path, "prune", "--to", "0GB")
+    done = store_py("prune", "--dir", tmp_path, "--to", "0GB")
     assert done.returncode == 0 and done.stdout.startswith("2 artifacts removed"), done.stdout + done.stderr
     assert tend.entries(tmp_path) == [] and not list(tmp_path.glob("kind/*"))
 
@@ -259,8 +259,8 @@ def test_the_script_says_in_what_two_runs_differ(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"parts": {"order": ["full"], "lr": rate}}))
     done = store_py("explain", tmp_path / "a", tmp_path / "b")
-    assert (done.returncode, done.stdout) == (0, "lr: 0.1, 0.2\n")
+    assert (done.returncode, done.stdout) == (0, "lr changed (0.1, now 0.2)\n")
     done = store_py("explain", tmp_path / "a", tmp_path / "c")
     assert done.returncode == 6 and done.stderr.startswith("error: ") and "c" in done.stderr
-    done = store_py("--dir", tmp_path / "nowhere", "prune", "--to", "1GB")
+    done = store_py("prune", "--dir", tmp_path / "nowhere", "--to", "1GB")
     assert done.returncode == 5 and "no store" in done.stderr

@@ -31,13 +31,14 @@ def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
     for row in rows:
         tracker.log(row)
     tracker.table("most_wrong", ["picture", "path"], [[np.zeros((4, 4, 3), np.uint8), "a.png"]])
-    sync = tracker.offline
-    tracker.finish({"best/accuracy": 0.5, "test/accuracy": 0.4}, 3)
+    sync = tracker.unsent
+    tracker.summary({"best/accuracy": 0.5, "test/accuracy": 0.4})
+    tracker.finish(3)
     assert [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == rows
 
     (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
     assert sync == str(file.parent)
-    run = offline.read(file)
+    run = offline.read_ended(file)
     history = [{k: v for k, v in row.items() if not k.startswith("_")} for row in run["history"]]
     assert history[: len(rows)] == rows
     assert (run["id"], run["name"], run["group"], run["project"]) == ("abcd1234", "sgdr · s1", "a sweep", "thaw")
@@ -60,8 +61,8 @@ def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):
         )  # fmt: skip
         tracker.log({"step": n})
         if n:
-            tracker.finish({}, 0)
-    runs = [offline.read(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+            tracker.finish(0)
+    runs = [offline.read_ended(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
     assert sorted((run["id"], run["history"][0]["step"]) for run in runs) == [("run0", 0), ("run1", 1)]
 
 
@@ -78,14 +79,15 @@ def test_a_fault_of_the_guest_says_one_line_and_ends_it(tmp_path, call):
             return fails
 
     said = []
-    tracker = track.Tracker(tmp_path, said.append, Broken(), "offline")
+    tracker = track.Tracker(tmp_path, said.append, Broken(), local="x")
     if call == "log":
         tracker.log({"step": 1})
         tracker.log({"step": 2})
     elif call == "table":
         tracker.table("t", ["a"], [[1]])
-    tracker.finish({"a": 1}, 0)
-    why = "ZeroDivisionError" if call == "finish" else "the core died"
+    tracker.summary({"a": 1})
+    tracker.finish(0)
+    why = "the core died" if call == "log" else "ZeroDivisionError"
     assert len(said) == 1 and why in said[0] and "metrics.jsonl" in said[0]
     if call == "log":
         assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
@@ -96,16 +98,16 @@ def test_not_installed_is_one_line(tmp_path, monkeypatch):
     said = []
     tracker = opened(tmp_path, say=said.append)
     tracker.log({"step": 1})
-    tracker.finish({}, 0)
-    assert tracker.offline is None
+    tracker.finish(0)
+    assert tracker.unsent is None
     assert len(said) == 1 and "not used" in said[0]
 
 
 def test_disabled_writes_metrics_and_nothing_else(tmp_path):
     tracker = opened(tmp_path, "disabled")
     tracker.log({"step": 1})
-    tracker.finish({}, 0)
-    assert tracker.offline is None
+    tracker.finish(0)
+    assert tracker.unsent is None
     assert not (tmp_path / "wandb").exists()
 
 

@@ -1,6 +1,6 @@
 """What the store saves and what it costs, as ratios of times taken side by side in one process.
 
-python scripts/bench/store.py [head again snapshots last heads]     all of them: ten minutes on two cores, without W&B
+python scripts/bench/store.py [head again snapshots last heads] [overrides]     all: ten minutes on two cores
 """
 
 import contextlib
@@ -38,7 +38,8 @@ HEAD = list(
 
 def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
-    typed = shell.tidy(["wandb=disabled", f"store.dir={folder}/store", *overrides], train.CONF)
+    given = [arg for arg in sys.argv[1:] if "=" in arg]
+    typed = shell.tidy(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given], train.CONF)
     train.register(typed.backbones)
     with initialize_config_dir(str(train.CONF), version_base="1.3"):
         settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
@@ -128,7 +129,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         carry_out(Path(folder) / "warm", "smoke=true")  # imports, first calls
-        for name in sys.argv[1:] or parts:
+        for name in [arg for arg in sys.argv[1:] if "=" not in arg] or parts:
             parts[name](Path(folder) / name)
 
 

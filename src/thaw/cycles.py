@@ -56,12 +56,14 @@ class Fit:
     rate: Callable[[int], float]
     momentum: Callable[[int], float] | None
     on_step: Callable  # (step of the phase, loss, pictures a second or None)
-    on_epoch: Callable  # (epoch of the phase, its figures)
+    on_epoch: Callable  # (epoch of the phase, its figures, whether it was trained now)
 
 
 def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Callable, on_epoch: Callable) -> Fit:
     """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in schedules.shapes(phase.schedule))
+    steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
+    rate = schedules.following(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(job.network, groups, job.settings.optimizer)
     return Fit(job, phase, lr, groups, optimizer, rate, momentum, on_step, on_epoch)
 
@@ -98,6 +100,7 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     validation = Validation(load_file(path / "logits.safetensors")["logits"], labels)
     ended = Ended(path.name, path, record["losses"], record["epochs"], validation)
     replay(fit, cycle, ended.losses, ended.epochs)
+    progress.say(f"  {fit.phase.name}: cycle {cycle + 1} from the store, validation loss {validation.loss:.4f}")
     return ended, True
 
 
@@ -149,7 +152,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                 **{key: figures[key] for key in ("images", "seconds", "wait")},
             }
         )
-        fit.on_epoch(epoch, epochs[-1])
+        fit.on_epoch(epoch, epochs[-1], True)
         figures.update(NOTHING)
     return losses, epochs, validation or validate(job, phase)
 
@@ -179,6 +182,7 @@ def steps_of(fit: Fit, epoch: int, at: int):
         momentum=fit.momentum,
         loss=job.loss,
         mixup=job.settings.augment.mixup if phase.features == "live" else 0.0,
+        cutmix=job.settings.augment.cutmix if phase.features == "live" else 0.0,
         seed=(job.settings.seed, phase.name, "fit"),
         start=at,
         check_every=job.settings.log_every,
@@ -197,7 +201,7 @@ def replay(fit: Fit, cycle: int, losses: list[float], epochs: list[dict]) -> Non
             fit.on_step(step, loss, None)
             step += 1
         if number < len(epochs):
-            fit.on_epoch(first + number, epochs[number])
+            fit.on_epoch(first + number, epochs[number], False)
 
 
 def weights_of(fit: Fit) -> dict[str, Tensor]:

@@ -1,40 +1,60 @@
 """What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
 
 import json
+import shlex
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 from thaw import plan, report, shell, table
 from thaw.progress import say, shown
-from thaw.sweep.jobs import SEEDS
-
-COLUMNS = ("size", "n_train", "n_valid", "n_classes", "data_id", "device")  # of W&B, known only at the end
+from thaw.sweep.jobs import SEEDS, pair
 
 
-def identity_of(settings, folder: Path, about: dict, sweep: str | None, choices: dict, config: dict, key: str) -> dict:
-    """What W&B shows of a job besides its numbers.
+def identity_of(
+    settings,
+    folder: Path,
+    about: dict,
+    sweep: str | None,
+    swept: Collection[str],
+    choices: dict,
+    config: dict,
+    key: str,
+) -> dict:
+    """What W&B shows of a job besides its numbers; `swept` are the keys in which the jobs of its sweep differ.
 
-    The id follows from `key`, so that a resumed attempt goes on with its W&B run; a job of a sweep, and one that is
-    trained anew, is a run of its own.
+    The id of a run follows from `key`, so that a resumed attempt goes on with its W&B run; one trained anew is a run of
+    its own. That of a job follows from its sweep and what it was told, so that a rung of hydra/sweeper=halving, and the
+    next attempt of a job that failed before it had a key, go on with theirs.
     """
-    chosen = " ".join(override for override in about["overrides"] if not override.startswith("stop_after="))
-    own = chosen if sweep else str(datetime.now()) if settings.fresh else ""
-    without_seed = [override for override in about["overrides"] if not override.startswith(SEEDS)]
+    told = [override for override in about["overrides"] if not override.startswith("stop_after=")]
+    own = [override for override in told if pair(override)[0] in swept]
+    without_seed = [override for override in told if not override.startswith(SEEDS)]
+    single = ["single", key, str(datetime.now()) if settings.fresh else ""]
+    name = shell.words(own) or shell.words(told) or "default"
     return {
-        "id": plan.digest([sweep or "single", key, own]),
-        "name": settings.name if settings.name and not sweep else shell.words(about["overrides"]) or "default",
+        "id": plan.digest([str(folder.parent.resolve()), told] if sweep else single),
+        "name": settings.name if settings.name and not sweep else name,
         "group": (settings.name or sweep) if sweep else None,
         "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
         "notes": settings.notes,
         "config": {
             "cfg": {key: value for key, value in config.items() if key != "stop_after"},
-            **{f"choice.{group}": choice for group, choice in choices.items()},
+            "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
             "setting": shell.words(without_seed) or "default",
             **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
-            **{key: about[key] for key in ("commit", "command")},
+            **numbered("lr", settings.lr),
+            **numbered("ratios", settings.rates.ratios),
+            "commit": about["commit"],
+            "command": shlex.join(["python", "src/train.py", *told]),
             "folder": shown(folder),
         },
     }
+
+
+def numbered(name: str, values) -> dict:
+    """lr_0, lr_1, ... of a list: W&B filters and groups by numbers, not by lists."""
+    return {f"{name}_{i}": value for i, value in enumerate(values)} if isinstance(values, (list, tuple)) else {}
 
 
 def leave_report(job, result: dict, tracker) -> None:
@@ -46,9 +66,9 @@ def leave_report(job, result: dict, tracker) -> None:
     rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
     report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
     report.run_report(folder, job.picture)
-    tracker.configure({key: result[key] for key in COLUMNS})
+    tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     show(tracker, folder, job.picture)
-    tracker.finish({key: value for key, value in result.items() if "/" in key or key == "bad_files"}, 0)
+    tracker.finish(0)
 
 
 def show(tracker, folder: Path, picture) -> None:
@@ -87,7 +107,10 @@ def summary(result: dict, folder: Path, single: bool) -> None:
     for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
-    where = f"({result['best/phase']}), {result['cost/seconds']:.1f} s"
+    took = f"{result['cost/seconds']:.1f} s"
+    if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
+        took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
+    where = f"({result['best/phase']}), {took}"
     say(f"\nbest, by validation loss: accuracy {result['best/accuracy']:.2%}{test} {where}")
     say(f"look:  {shown(folder)}/report.html")
     say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")

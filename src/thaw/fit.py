@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import torch
+
 from thaw import cycles, find, keys, model, plan, progress, signals, stop
 from thaw.cycles import Ended
 from thaw.job import Job, layer_groups, train_batches
@@ -48,6 +50,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
                 steps,
                 loss=job.loss,
                 mixup=settings.augment.mixup if phase.features == "live" else 0.0,
+                cutmix=settings.augment.cutmix if phase.features == "live" else 0.0,
                 seed=(settings.seed, phase.name, "find"),
             )
         made.append({"rates": rates, "losses": losses, "seconds": time.perf_counter() - began})
@@ -128,7 +131,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     }
     handed = "" if better else f"; {kept.phase} was better and is handed on"
     stored = f" ({len(reused)} of {len(ended)} cycles from the store)" if reused else ""
-    trained = f"epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
+    trained = f"best cycle end: epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
     progress.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
         f"{because}{handed}{stored}"
@@ -174,8 +177,8 @@ class Rows:
             text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
         self.line.step(text)
 
-    def epoch(self, epoch: int, figures: dict) -> None:
-        """One epoch and its validation."""
+    def epoch(self, epoch: int, figures: dict, now: bool) -> None:
+        """One epoch and its validation, trained now or replayed."""
         counters = self.job.counters
         counters.images += figures["images"]
         counters.train_seconds += figures["seconds"]
@@ -191,7 +194,11 @@ class Rows:
             "speed/images_per_second": speed,
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
+        if now and self.job.device.device.type == "cuda":
+            row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(self.job.device.device) / 1e9
         self.job.log(row)
+        if not now:
+            return
         self.line.epoch(
             f"epoch {epoch + 1}, train loss {figures['train_loss']:.4f}, validation loss {figures['loss']:.4f}, "
             f"accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s"

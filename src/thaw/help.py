@@ -26,6 +26,7 @@ python src/train.py checklist.full.lr=0.01               the rate of one phase
 python src/train.py '~checklist.head_augmented'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
+python scripts/show_batch.py 'data.root=~/photos'       sheets of what the network would see
 python scripts/status.py                                 where the sweep is; the best so far
 python scripts/compare.py RUN_A RUN_B                    settings, phases, pictures won and lost
 python scripts/rerun.py RUN epochs=20                    a run again with more settings

@@ -8,25 +8,23 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from thaw import device as device_
 from thaw import keys, loop, model, plan, progress
-from thaw.data import batches, pixels, source
+from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.errors import UserError
 from thaw.features import activations, body_hash
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
-from thaw.settings import Settings, whole_or_auto
+from thaw.settings import Settings, size_in_bytes, whole_or_auto
 from thaw.store import Store, key_of
 
 Row = dict[str, float | int | str]
-SHEET = 32  # pictures on a sheet
 
 
 @dataclass(frozen=True)
@@ -180,9 +178,11 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     for note in table.notes:
         progress.say(f"note: {note}")
     write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
-    write_table(folder / "leaks.csv", ("path", "byte-equal to"), table.leaks)
+    write_table(folder / "leaks.csv", ("path", "twin", "similarity"), [(*pair, "equal") for pair in table.leaks])
     network = model.create(settings.backbone, len(table.classes), settings.seed, device)
-    looked = {**model.looked_at(network)} | {k: v for k, v in asdict(settings.backbone.facts).items() if v is not None}
+    looked = {**model.looked_at(network.model)} | {
+        k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
+    }
     if settings.init:
         start_from(network, Path(settings.init).expanduser())
     facts = Facts(
@@ -195,6 +195,9 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     remember(store, settings, facts)
     planned = plan.plan(settings, facts)
     side = round(planned.size / settings.data.crop_pct)
+    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    if line := pixels.beyond(table, side, budget):
+        progress.say(f"note: {line}")
     return Job(
         settings=settings,
         plan=planned,
@@ -202,7 +205,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
         device=device,
         store=store,
         source=pictures,
-        pixels=pixels.pixels(pictures, side, store, progress.bar),
+        pixels=pixels.pixels(pictures, side, budget, store, progress.bar),
         network=network,
         log=lambda row: None,
         counters=Counters(),
@@ -251,6 +254,8 @@ def probe(job: Job) -> None:
         n = batch if gpu else min(batch, 2)
         thaw(trial, train, job.settings.bn)
         try:
+            if size == job.plan.size:
+                model.can_be_saved(job.network.model, size)
             pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)
             trial(pictures).sum().backward()
             trial.zero_grad(set_to_none=True)
@@ -260,9 +265,10 @@ def probe(job: Job) -> None:
                 5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
             ) from None
         except (RuntimeError, AssertionError, ValueError) as error:
+            asked = f"size={size}" if size == job.plan.size else f"resize.sizes={job.settings.resize.sizes}, {size} px"
             raise UserError(
                 2,
-                f"size={size}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
+                f"{asked}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
                 f"its own size is {job.plan.facts.native_size}",
             ) from None
     del trial
@@ -271,16 +277,8 @@ def probe(job: Job) -> None:
 
 
 def sheets(job: Job) -> None:
-    """batch_<size>px.png: what the network sees of the first training pictures at each size, augmented."""
-    labels = job.source.table.labels
-    views = Views(job.pixels, labels, job.settings.data.crop_pct, job.settings.augment, (job.settings.seed, "sheet"))
-    rows = batches.order(labels[job.train_rows], (job.settings.seed, "sheet"))[:SHEET]
-    for size in sorted({e.size for phase in job.plan.phases for e in phase.epochs}):
-        pictures, _ = views[Key(0, size, job.train_rows[rows])]
-        lines = [np.hstack(list(part)) for part in pictures.numpy()[: len(rows) // 8 * 8].reshape(-1, 8, size, size, 3)]
-        if lines:
-            _, encoded = cv2.imencode(".png", np.vstack(lines)[..., ::-1])
-            (job.folder / f"batch_{size}px.png").write_bytes(encoded.tobytes())  # imwrite is silent on a full disk
+    """What the network sees of some pictures, in the run's folder."""
+    contact.sheets(job.folder, job.plan, job.settings, job.source.table, job.pixels)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -308,7 +306,7 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
     cut = cut[skip:steps]
     if phase.features == "precomputed":
         return batches.stored(*job.stored_of(phase)[0], [part for _, _, part in cut])
-    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, settings.augment, seed)
+    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed)
     return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
 
 
@@ -321,6 +319,6 @@ def validate(job: Job, phase: Phase) -> Validation:
 
 def look(job: Job, rows: np.ndarray) -> Validation:
     """Logits of plain views of the rows at the final size, in their order."""
-    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, None, ())
+    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, job.plan.size)
     keys = [Key(0, job.plan.size, part) for part in batches.cut(rows, max(job.settings.batch_size, 64))]
     return Validation(*loop.evaluate(job.network, batches.loader(views, keys, job.workers)))

@@ -23,7 +23,8 @@ FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
-CROPS = {"whole": ("crop", "transforms", "mixup"), "random": ("crop", "transforms", "mixup", "scale")}
+MIXED = ("crop", "transforms", "mixup", "cutmix")
+CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 AT_ONCE = "THAW_JOBS_AT_ONCE"
 ALL_CODE = "finds"  # the kind that runs every module which any kind runs
 
@@ -122,6 +123,7 @@ def cycle_parts(
         "computed": computed,
         "training": training(settings, phase),
         "lr": lr,
+        "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
@@ -136,6 +138,7 @@ def epochs_text(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
+    views = read_by(settings.augment, CROPS[settings.augment.crop]) if settings.evaluate.tta else None
     phases = {
         phase.name: training(settings, phase)
         | {
@@ -151,11 +154,12 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         for phase in plan.phases
     }
     return {
+        "data": data,
         "order": list(phases),
         "phases": phases,
         "find": asdict(settings.find),
+        "evaluate": asdict(settings.evaluate) | {"augment": views},
         "lr_factor": settings.lr_factor,
-        "data": data,
         "made": made,
         "computed": computed,
         "code": dict(code_checked(settings.store.code)(ALL_CODE)),
@@ -193,7 +197,7 @@ def changed(before: Mapping, now: Mapping) -> str | None:
         case ["made"]:
             return "the weights to start from changed"
         case ["code", *_]:
-            return "store.code changed"
+            return "store.code changed (with ignore only what was made with ignore is found)"
         case ["computed", *rest]:
             return f"{rest[-1]} changed ({was}, now {is_})"
     return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"

@@ -1,5 +1,6 @@
 """The loop. One generator trains: it takes steps and yields what happened; whoever consumes it logs, plots, stops."""
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -64,13 +65,14 @@ def train(
     momentum: Callable[[int], float] | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     mixup: float = 0.0,
+    cutmix: float = 0.0,
     seed: tuple = (0,),
     start: int = 0,
     check_every: int = 10,
 ) -> Iterator[Step]:
     """Take one optimizer step for every batch, from step `start` of a phase on, and yield it.
 
-    The rate of a group is `lr * lr_scale * rate(step)`. Every draw inside a step (dropout, mixup) comes from
+    The rate of a group is `lr * lr_scale * rate(step)`. Every draw inside a step (dropout, mixing) comes from
     (seed, step). A step whose loss or gradient is not finite is not applied: the kernel skips it on the device, without
     a synchronisation. Errors: such a step, exit 4, at the latest `check_every` steps later.
     """
@@ -87,8 +89,8 @@ def train(
             if momentum is not None:
                 set_momentum(group, momentum(step))
         value = (
-            mixed(network, x, y, loss, mixup, random.Random(mix("mixup", *seed, step)))
-            if mixup
+            mixed(network, x, y, loss, mixup, cutmix, random.Random(mix("mixup", *seed, step)))
+            if mixup or cutmix
             else loss(network(x), y)
         )
         value.backward()
@@ -105,12 +107,32 @@ def train(
     refuse(first_bad, seed, lr, rate)
 
 
-def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, alpha: float, rng: random.Random) -> Tensor:
-    """The loss of a batch mixed with itself in another order, by a share from Beta(alpha, alpha) (arXiv:1710.09412)."""
-    share = rng.betavariate(alpha, alpha)
+def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, mixup: float, cutmix: float, rng: random.Random) -> Tensor:
+    """The loss of a batch of pictures [n, h, w, 3] mixed with itself in another order.
+
+    By mixup (arXiv:1710.09412) a share from Beta(mixup, mixup) of every pixel is kept, by CutMix (arXiv:1905.04899) a
+    share from Beta(cutmix, cutmix) of the area; where both are above 0 one of them in each step, drawn evenly.
+    """
+    cut = bool(cutmix) and not (mixup and rng.random() < 0.5)
+    share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
     other = torch.randperm(len(y), device=y.device)
-    logits = network((share * x + (1 - share) * x[other]).to(x.dtype))
+    if cut:
+        top, bottom, left, right = box(*x.shape[1:3], share, rng)
+        x = x.clone()
+        x[:, top:bottom, left:right] = x[other, top:bottom, left:right]
+        share = 1 - (bottom - top) * (right - left) / (x.shape[1] * x.shape[2])
+    else:
+        x = (share * x + (1 - share) * x[other]).to(x.dtype)
+    logits = network(x)
     return share * loss(logits, y) + (1 - share) * loss(logits, y[other])
+
+
+def box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of a box with the other 1 - `share` of the area about any pixel, cut at the border."""
+    high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
+    y, x = rng.randrange(height), rng.randrange(width)
+    top, left = y - high // 2, x - wide // 2
+    return max(top, 0), min(top + high, height), max(left, 0), min(left + wide, width)
 
 
 def refuse(first_bad: Tensor, seed: tuple, lr: float, rate: Callable[[int], float]) -> None:

@@ -10,6 +10,7 @@ import timm
 import torch
 from huggingface_hub import constants as hub
 from safetensors.torch import load_file as read_safetensors
+from timm.data import resolve_input_data_config
 from timm.models import get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
 
@@ -164,6 +165,11 @@ def head_names(model: nn.Module) -> set[str]:
     return {f"{prefix}.{name}" for name in head.state_dict()}
 
 
+def can_be_saved(model: nn.Module, size: int) -> None:
+    """Errors: timm will not save it for pictures of that size (it calls the model's size fixed), ValueError."""
+    resolve_input_data_config(model, args={"input_size": (3, size, size)})
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
@@ -185,7 +191,11 @@ def layers(model: nn.Module) -> list[list[str]]:
     """Parameter names by layer id, earliest first, as timm's own `group_matcher` orders any model.
 
     The classifier is always in the last layer (timm puts mobilenetv3's conv_head or vgg's pre_logits behind it).
+    Errors: a model that timm does not order, exit 2.
     """
+    if not hasattr(model, "group_matcher"):
+        name = model.pretrained_cfg.get("architecture")
+        raise UserError(2, f"backbone={name}: timm does not say how its layers are ordered; take another")
     ids = group_parameters(model, model.group_matcher(coarse=False))
     out = [list(ids[i]) for i in sorted(ids)]
     head = head_names(model)
@@ -293,9 +303,8 @@ def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
             yield name, value
 
 
-def looked_at(network: Network) -> dict[str, int]:
-    """The facts a plan needs of a model: its own size, the multiple a size must be of, the number of layer ids."""
-    model = network.model
+def looked_at(model: nn.Module) -> dict[str, int]:
+    """The facts a plan needs of a timm model: its own size, the multiple a size must be of, the number of layer ids."""
     size = model.pretrained_cfg["input_size"][1]
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     multiple = max(patch) if isinstance(patch, (tuple, list)) else int(patch)

@@ -57,6 +57,7 @@ class Phase:
     budget: int  # how many of the cycles are planned; the rest only while they help
     epochs: tuple[Epoch, ...]
     until: str | None  # overfit: judge at cycle ends
+    rate_batch: int  # the batch that `lr` belongs to: batch_size, or that of the finder
 
     @property
     def ends(self) -> list[int]:
@@ -122,7 +123,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
                 rate_from=None if given["do"] == "find" or rate is not None else finder,
                 ratios=ratios_of_all if train == "all" else (1.0,),
                 split=split if train == "all" else "head",
-                **durations(name, given, train, settings, facts, size),
+                **durations(name, given, train, settings, facts, size, rate),
             )
         )
     phases = serve_finds(phases, notes)
@@ -209,7 +210,9 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
     return tuple(ratios)
 
 
-def durations(name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None) -> dict:
+def durations(
+    name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None, lr: float | None
+) -> dict:
     """Schedule, cycles and epochs of a phase.
 
     `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
@@ -257,7 +260,8 @@ def durations(name: str, given: dict, train: str, settings: Settings, facts: Fac
         "cycles": tuple(lengths),
         "budget": budget,
         "until": until,
-        "epochs": epochs_of(lengths, restarts, train, settings, facts, size),
+        "epochs": (epochs := epochs_of(lengths, restarts, train, settings, facts, size)),
+        "rate_batch": min(settings.batch_size, epochs[0].batch) if lr is not None else epochs[0].batch,
     }
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import find, model, plan, table
+from thaw import find, model, plan, table, tta, twins
 from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
@@ -24,6 +24,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     started = time.perf_counter()
     probe(job)
     sheets(job)
+    twins_found = twins.look(job)
     kept, found, phases, saved = None, {}, {}, 0.0
     for index, phase in enumerate(job.plan.phases):
         if phase.do == "find":
@@ -43,9 +44,11 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         "best/f1_macro": best.f1_macro,
         "best/epoch": kept.epoch,
         "best/phase": kept.phase,
+        **tta.figures(job, "best", job.valid_rows, best),
         **test(job),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
+        **twins_found,
         "key": kept.end.key,
         "store/code": settings.store.code,
         **columns(job),
@@ -83,7 +86,8 @@ def test(job: Job) -> dict:
     if not len(rows):
         return {}
     seen = look(job, rows)
-    return {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
+    figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
+    return figures | tta.figures(job, "test", rows, seen)
 
 
 def export(job: Job, kept: Kept) -> None:

@@ -8,7 +8,7 @@ on its step however many cycles came before it.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from math import cos, pi
+from math import cos, pi, sqrt
 
 Shape = Callable[[float, int, int], float]
 
@@ -154,6 +154,16 @@ def cycle_ends(epoch_steps: Sequence[int], epochs_of_cycle: Sequence[int]) -> li
     """The step at which each cycle ends, from the steps of every epoch and the epochs of every cycle."""
     running = [0, *accumulate(epoch_steps)]
     return [running[epoch] for epoch in accumulate(epochs_of_cycle)]
+
+
+def following(at: Callable[[int], float], steps: Sequence[int], batches: Sequence[int], own: int):
+    """The curve `at` times the square root of the batch in batches of `own`, for epochs of `steps` and `batches`.
+
+    The rate follows a batch that grew because its pictures are small, so that the noise of a step stays what it was
+    (arXiv:1404.5997, section 5). Not linearly: scripts/bench/resize.py.
+    """
+    ends = list(accumulate(steps))
+    return lambda step: at(step) * sqrt(batches[bisect_right(ends, step)] / own)
 
 
 def curve(shape: Shape, ends: Sequence[int]) -> Callable[[int], float]:

@@ -83,6 +83,7 @@ class Data:
     classes: Optional[str]  # a table from,to
     labels: Optional[str]  # a table path,label
     workers: Any
+    pixels_budget: str  # bytes of decoded pictures that are kept
     crop_pct: float  # shorter side of the stored pictures = size / crop_pct
     max_bad: float  # share of unreadable files that is tolerated
     max_pixels: float
@@ -100,10 +101,13 @@ class Data:
 
 @dataclass
 class Augment:
-    crop: str  # whole | random
-    scale: Optional[list[float]]  # random crop: share of the area
+    crop: str  # whole | random | zoom
+    scale: Optional[
+        list[float]
+    ]  # random: share of the area, null: 0.35 to 1; zoom: shorter side in sizes, null: 1 to 1.1
     transforms: dict[str, Any]  # albumentations transforms by name, in order
-    mixup: float
+    mixup: float  # alpha; 0: off
+    cutmix: float  # alpha; both: one or the other in each step
 
 
 @dataclass
@@ -119,6 +123,11 @@ class Optimizer:
 class Loss:
     smoothing: float
     balance: str
+
+
+@dataclass
+class Evaluate:
+    tta: int  # augmented views besides the plain one; 0: off
 
 
 @dataclass
@@ -161,6 +170,7 @@ class Settings:
     loss: Loss
     checklist: dict[str, Any]
     find: Find
+    evaluate: Evaluate
     store: Store
     wandb: Wandb
     lr: Any
@@ -191,7 +201,7 @@ CHOICES = {
     "head.kind": ("linear",),
     "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
     "data.leak": ("warn", "error"),
-    "augment.crop": ("whole", "random"),
+    "augment.crop": ("whole", "random", "zoom"),
     "optimizer.name": ("sgd", "adamw"),
     "loss.balance": ("none", "weights", "sampler"),
     "find.rule": ("edge", "valley"),
@@ -231,9 +241,11 @@ RANGES = {
     "data.min_side": (1, math.inf, True),
     "data.detail": (0, 100, False),
     "augment.mixup": (0, 10, True),
+    "augment.cutmix": (0, 10, True),
     "optimizer.weight_decay": (0, 10, True),
     "optimizer.momentum": (0, 0.9999, True),
     "loss.smoothing": (0, 0.9, True),
+    "evaluate.tta": (0, 1000, True),
     "find.min_lr": (0, 1e3, False),
     "find.max_lr": (0, 1e3, False),
     "find.steps": (10, 100_000, True),
@@ -331,11 +343,25 @@ def check(settings: Settings) -> None:
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
     if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
+    crop_scale(settings.augment)
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
+    size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if settings.store.max_size is not None:
         size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
+
+
+def crop_scale(augment: Augment) -> tuple[float, float] | None:
+    """The bounds between which a crop draws its scale; None where the whole picture is taken. Errors: exit 2."""
+    if augment.crop == "whole":
+        return None
+    lowest, highest = {"random": (0, 1), "zoom": (1, 4)}[augment.crop]
+    scale = augment.scale or {"random": (0.35, 1.0), "zoom": (1.0, 1.1)}[augment.crop]
+    if len(scale) != 2 or not (lowest <= scale[0] <= scale[1] <= highest and scale[1] > 0):
+        allowed = f"two rising numbers from {lowest} to {highest}"
+        raise UserError(2, f"augment.scale={augment.scale}: augment.crop={augment.crop} needs {allowed}")
+    return tuple(scale)
 
 
 def rates_of(settings: Settings) -> tuple[float | None, list[float] | None]:

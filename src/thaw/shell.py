@@ -239,6 +239,8 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
         why["data.valid"] = f"data.fold={fold}"
     if settings.augment.crop == "whole":
         why["augment.scale"] = "augment.crop=whole"
+        if not settings.augment.transforms:
+            why["evaluate.tta"] = "augment=none"
     if lr is not None:
         why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
     typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]

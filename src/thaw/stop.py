@@ -59,7 +59,7 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     if fell and mean > CLEARLY * error and any(cycle.final_size for cycle in cycles):
         return Verdict(False, best, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, best, f"all {n} cycles of the plan trained: {change}")
+        return Verdict(False, best, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
     if n >= budget and mean >= 0:
         return Verdict(False, best, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
     return Verdict(True, best, f"no over-fitting: {change}")

@@ -101,7 +101,7 @@ class Store:
             if not aside.exists():
                 with contextlib.suppress(FileNotFoundError):  # another process did it, or pruned it
                     path.rename(aside)
-                    self.warn(f"store: {self.short(path)} is damaged ({why}); made again")
+                    self.warn(f"store: {self.short(path)} is damaged ({why}): moved aside, made again when needed")
                 break
 
     def short(self, path: Path) -> str:

@@ -134,6 +134,7 @@ def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = No
             ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
             steps = ends[-1]
             at = schedules.curve(schedules.shapes(phase.schedule)[0], ends)
+            at = schedules.following(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
             lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
             stride = max(1, steps // 400)
             points = list(range(0, steps, stride))

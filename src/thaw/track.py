@@ -4,9 +4,14 @@ No fault of the tracker touches the run: its first failure says one line and end
 """
 
 import json
+import logging
 import netrc
 import os
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
@@ -14,8 +19,9 @@ from urllib.parse import urlparse
 from thaw.network import answers
 from thaw.settings import Wandb
 
-INIT_SECONDS = 20
-FINISH_SECONDS = 20
+INIT_SECONDS = 8
+PATIENCE = 8.0  # seconds that a run waits in all for a server to take tables, summary and exit
+LEAVE_SECONDS = 2
 LONGEST_TAG = 64  # a longer one makes wandb.init raise
 
 AXES = {  # what W&B draws over which axis
@@ -43,19 +49,32 @@ class Tracker:
     folder: Path
     say: Callable[[str], None]
     run: object = None
-    mode: str = "disabled"
     id: str | None = None
+    local: str | None = None  # where W&B keeps the run on this machine
+    unsent: str | None = None  # the same, where the server has not all of it: `wandb sync` takes it
     axes: set[str] = field(default_factory=set)
+    patience: float = PATIENCE
+    code: int = 0  # how the run ends, as far as is known
 
-    def tell(self, call: Callable) -> None:
-        """`call(run)`, if there is a W&B run; the first failure ends it with a line."""
+    def tell(self, call: Callable, wait: bool = False) -> None:
+        """`call(run)`, if there is a W&B run; the first failure ends it with a line.
+
+        One that asks the server is waited for as long as there is patience: W&B would for a minute.
+        """
         if self.run is None:
             return
+        started = time.monotonic()
         try:
-            call(self.run)
+            if wait:
+                within(self.patience, lambda: call(self.run))
+                self.patience -= time.monotonic() - started
+            else:
+                call(self.run)
         except Exception as error:  # a guest's fault, whatever it is
-            self.say(f"wandb: stopped ({type(error).__name__}: {str(error)[:120]}); metrics.jsonl goes on")
+            self.unsent = self.local
+            self.say(f"wandb: stopped ({brief(error)}); metrics.jsonl has everything; later: wandb sync {self.local}")
             self.run = None
+            leave(self.code)
 
     def log(self, row: Mapping) -> None:
         """One row of numbers and strings, keys as dashboards know them."""
@@ -70,87 +89,139 @@ class Tracker:
             curve, _, name = key.rpartition("/")
             if name == "rate" and curve not in self.axes:  # a finder's curve is drawn over its own rate
                 self.axes.add(curve)
-                self.tell(lambda run, key=key: run.define_metric(key))
+                self.tell(lambda run, key=key: run.define_metric(key, hidden=True))
                 self.tell(lambda run, key=key, curve=curve: run.define_metric(f"{curve}/*", step_metric=key))
         self.tell(lambda run: run.log(dict(row)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-        """A table; an array [h, w, 3] in a cell is a picture."""
+        """A table of the summary; an array [h, w, 3] in a cell is a picture."""
         if self.run is not None:
             import wandb
 
             data = [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
-            self.tell(lambda run: run.log({name: wandb.Table(columns=list(columns), data=data)}))
+            # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
+            self.tell(lambda run: run.summary.update({name: wandb.Table(columns=list(columns), data=data)}), wait=True)
 
     def picture(self, name: str, path: Path) -> None:
         if self.run is not None:
             import wandb
 
-            self.tell(lambda run: run.log({name: wandb.Image(str(path))}))
+            self.tell(lambda run: run.log({name: wandb.Image(str(path))}), wait=True)
 
-    def configure(self, columns: Mapping) -> None:
-        """More columns of the configuration, known only once the run is under way."""
-        self.tell(lambda run: run.config.update(dict(columns), allow_val_change=True))
+    def summary(self, values: Mapping) -> None:
+        """What the run adds up to; before tables, which may find the server gone."""
+        self.tell(lambda run: run.summary.update(dict(values)))
 
-    @property
-    def offline(self) -> str | None:
-        """The folder that `wandb sync` takes, where the run is written offline."""
-        return str(Path(self.run.dir).parent) if self.run is not None and self.mode == "offline" else None
-
-    def finish(self, summary: Mapping, code: int) -> None:
-        """Write the summary and the exit code."""
-        self.tell(lambda run: run.summary.update(dict(summary)))
-        self.tell(lambda run: run.finish(exit_code=code))
+    def finish(self, code: int) -> None:
+        """End with an exit code."""
+        self.code = code
+        self.tell(lambda run: run.finish(exit_code=code), wait=True)
+        self.run = None
 
 
 def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[str], None]) -> Tracker:
     """A tracker that writes into `folder`, with a W&B run beside it where the mode and the network allow one.
 
-    `auto` is online with a login and a server that answers within three seconds, else offline. Never prompts.
+    `auto` is online with a login and a server that answers within three seconds, else offline; so is what cannot begin
+    online. Never prompts.
     """
     tracker = Tracker(folder, say, id=identity.id)
+    (folder / "metrics.jsonl").open("w").close()  # of an attempt before in the same folder: all rows come again
     mode, why = decide(wandb.mode)
     if mode == "disabled":
         return tracker
-    directory = Path(wandb.dir)
     try:
-        import wandb as guest
-
-        directory.mkdir(parents=True, exist_ok=True)
-        tracker.run = guest.init(
-            # W&B adds a folder `wandb` of its own: of the two names one is enough.
-            dir=directory.parent if directory.name == "wandb" else directory,
-            project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
-            id=identity.id,
-            name=identity.name,
-            job_type="train",
-            tags=[tag[:LONGEST_TAG] for tag in identity.tags],
-            config=dict(identity.config),
-            mode=mode,
-            reinit="finish_previous",
-            settings=guest.Settings(
-                silent=True, console="off", init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, login_timeout=1
-            ),
-            # Only what was set, so that WANDB_* variables still count.
-            **{
-                key: value
-                for key, value in (("entity", wandb.entity), ("group", identity.group), ("notes", identity.notes))
-                if value
-            },
-        )
+        try:
+            tracker.run = begin(mode, wandb, identity)
+        except Exception as error:
+            if mode != "online":
+                raise
+            mode, why = "offline", brief(error)
+            leave(1)  # else the id is in use
+            tracker.run = begin(mode, wandb, identity)
+        tracker.local = str(Path(tracker.run.dir).parent)
     except Exception as error:
-        say(f"wandb: not used ({type(error).__name__}: {str(error).strip()[:120]}); metrics.jsonl has everything")
+        tracker.run = None
+        say(f"wandb: not used ({brief(error)}); metrics.jsonl has everything")
         return tracker
-    tracker.mode = mode
     for axis, names in AXES.items():
-        tracker.tell(lambda run, axis=axis: run.define_metric(axis))
+        tracker.tell(lambda run, axis=axis: run.define_metric(axis, hidden=True))
         for name in names:
             tracker.tell(lambda run, axis=axis, name=name: run.define_metric(name, step_metric=axis))
     if mode == "offline":
-        say(f"wandb: offline ({why}); look: wandb leet {directory}")
+        tracker.unsent = tracker.local
+        say(f"wandb: offline ({why}); look: wandb leet {wandb.dir}; later: wandb sync {tracker.local}")
     else:
         say(f"wandb: {tracker.run.url}")
     return tracker
+
+
+def begin(mode: str, wandb: Wandb, identity: Identity):
+    """A W&B run under way."""
+    import wandb as guest
+
+    directory = Path(wandb.dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    statistics = logging.getLogger("opentelemetry")  # W&B's own: that they were refused is nothing to us
+    statistics.addHandler(logging.NullHandler())
+    statistics.propagate = False
+    guest.termsetup(guest.Settings(silent=True), None)
+    return guest.init(
+        # W&B adds a folder `wandb` of its own: of the two names one is enough.
+        dir=directory.parent if directory.name == "wandb" else directory,
+        project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
+        id=identity.id,
+        name=identity.name,
+        job_type="train",
+        tags=[tag[:LONGEST_TAG] for tag in identity.tags],
+        config=dict(identity.config),
+        mode=mode,
+        reinit="finish_previous",
+        settings=guest.Settings(
+            silent=True,
+            console="off",
+            init_timeout=INIT_SECONDS,
+            finish_timeout=PATIENCE,
+            finish_timeout_raises=True,  # else what was not sent in time is lost without a word
+            login_timeout=1,
+        ),
+        # Only what was set, so that WANDB_* variables still count.
+        **{
+            key: value
+            for key, value in (("entity", wandb.entity), ("group", identity.group), ("notes", identity.notes))
+            if value
+        },
+    )
+
+
+def within(seconds: float, call: Callable) -> None:
+    """`call()`, in a thread that is left behind when it takes longer. Errors: TimeoutError, those of the call."""
+    ended: Future = Future()
+
+    def work():
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        ended.result(max(seconds, 0.0))
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no answer in {seconds:.0f} s") from None
+
+
+def leave(code: int) -> None:
+    """Have W&B's own process end with what it holds, which its exit hook would wait for."""
+    import wandb
+
+    with suppress(Exception):
+        within(LEAVE_SECONDS, lambda: wandb.teardown(code))
+
+
+def brief(error: Exception) -> str:
+    """An error in a part of a line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
 
 
 def decide(mode: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from thaw.errors import UserError, nearest
-from thaw.settings import Augment
+from thaw.settings import Augment, crop_scale
 
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
@@ -32,13 +33,7 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
     (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same pictures.)
     Errors: an unknown transform or argument, exit 2.
     """
-    steps = middle(size, crop_pct)
-    if augment is not None:
-        if augment.crop == "random":
-            scale = tuple(augment.scale or (0.35, 1.0))
-            steps = [albumentations.RandomResizedCrop((size, size), scale=scale, interpolation=cv2.INTER_AREA)]
-        steps += [transform(name, args) for name, args in augment.transforms.items()]
-    pipeline = albumentations.Compose(steps)
+    pipeline = albumentations.Compose(middle(size, crop_pct) if augment is None else drawn(size, crop_pct, augment))
 
     def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
         if seed is not None:
@@ -46,6 +41,35 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
         return pipeline(image=picture)["image"]
 
     return see
+
+
+def at_size(augment: Augment, share: float) -> Augment:
+    """The augmentation at a size that is a `share` of the final one: a random crop keeps more of a smaller picture.
+
+    The lowest share of the area goes linearly from 1 at no size to `scale` at the final one: weaker at small sizes, as
+    EfficientNetV2 trains progressively (arXiv:2104.00298). What a crop of a third shows is lost at half the pixels.
+    """
+    if augment.crop != "random" or share >= 1:
+        return augment
+    low, high = crop_scale(augment)
+    return replace(augment, scale=[min(high, 1 - (1 - low) * share), high])
+
+
+def drawn(size: int, crop_pct: float, augment: Augment) -> list:
+    """The crop and the transforms in the order in which they are made."""
+    transforms = [transform(name, args) for name, args in augment.transforms.items()]
+    match augment.crop:
+        case "whole":
+            return middle(size, crop_pct) + transforms
+        case "random":
+            crop = albumentations.RandomResizedCrop(
+                (size, size), scale=crop_scale(augment), interpolation=cv2.INTER_AREA
+            )
+            return [crop, *transforms]
+    # As fast.ai 0.7 does: the shorter side to a drawn length, the transforms, then a square from anywhere.
+    low, high = (round(size * scale) for scale in crop_scale(augment))
+    zoom = albumentations.SmallestMaxSize(max_size=list(range(low, high + 1)), interpolation=cv2.INTER_AREA)
+    return [zoom, *transforms, albumentations.RandomCrop(size, size)]
 
 
 def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:

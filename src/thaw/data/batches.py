@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.augment import view
+from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
+from thaw.errors import UserError
 from thaw.settings import Augment
+
+TIMEOUT_SECONDS = 600
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
 
@@ -49,16 +52,25 @@ def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
 
 
 class Views(Dataset):
-    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels."""
+    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels; `final` is the plan's last size."""
 
-    def __init__(self, pixels: Pixels, labels: np.ndarray, crop_pct: float, augment: Augment | None, seed: tuple):
+    def __init__(
+        self,
+        pixels: Pixels,
+        labels: np.ndarray,
+        crop_pct: float,
+        final: int,
+        augment: Augment | None = None,
+        seed: tuple = (),
+    ):
         self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
-        self.augment, self.seed = augment, seed
+        self.final, self.augment, self.seed = final, augment, seed
         self.see = {}
 
     def __getitem__(self, key: Key) -> Batch:
         if key.size not in self.see:
-            self.see[key.size] = view(key.size, self.crop_pct, self.augment)
+            augment = self.augment and at_size(self.augment, key.size / self.final)
+            self.see[key.size] = view(key.size, self.crop_pct, augment)
         see = self.see[key.size]
         pictures = [
             see(self.pixels[row], None if self.augment is None else mix("augment", *self.seed, key.epoch, int(row)))
@@ -75,20 +87,50 @@ def quiet_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+class Told(Dataset):
+    """The same in a loader process, where torch would turn a UserError into one of its own: there it is the batch."""
+
+    def __init__(self, views: Views):
+        self.views = views
+
+    def __getitem__(self, key: Key) -> Batch | UserError:
+        try:
+            return self.views[key]
+        except UserError as error:
+            return error
+
+
 def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
-    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit."""
-    return iter(
-        DataLoader(
-            views,
-            batch_size=None,
-            sampler=keys,
-            num_workers=min(workers, len(keys)),
-            # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
-            multiprocessing_context="fork" if min(workers, len(keys)) else None,
-            worker_init_fn=quiet_worker if workers else None,
-            prefetch_factor=4 if min(workers, len(keys)) else None,
-        )
+    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit.
+
+    Errors: what a picture's reading raises; a process that died or made nothing for ten minutes, exit 5.
+    """
+    workers = min(workers, len(keys))
+    if not workers:
+        yield from map(views.__getitem__, keys)
+        return
+    made = DataLoader(
+        Told(views),
+        batch_size=None,
+        sampler=keys,
+        num_workers=workers,
+        # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
+        multiprocessing_context="fork",
+        worker_init_fn=quiet_worker,
+        prefetch_factor=4,
+        timeout=TIMEOUT_SECONDS,
     )
+    try:
+        for batch in made:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if str(error).startswith("Caught "):  # raised by what the process did; else it is gone, or silent
+            raise
+        line = " ".join(str(error).split())[:120]
+        advice = f"memory or /dev/shm full? try data.workers={workers // 2}"
+        raise UserError(5, f"a loader process failed ({line}); {advice}") from None
 
 
 def stored(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:

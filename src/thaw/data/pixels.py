@@ -1,7 +1,11 @@
-"""Pictures decoded once: uint8, the shorter side as long as the run needs it, kept by content in the store."""
+"""Pictures decoded once: uint8, the shorter side as long as the run needs it, kept by content in the store.
+
+No picture is kept larger than its file has it: a small one is enlarged whenever it is looked at. What goes beyond
+`data.pixels_budget` is not kept but decoded whenever it is looked at; the bits are the same.
+"""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import numpy as np
 
 from thaw import keys, signals
 from thaw.data.source import Source
+from thaw.data.table import TEST, Table
 from thaw.store import Store
 
 LONGEST = 4  # a picture is cut to at most this many times its shorter side
@@ -17,44 +22,116 @@ SHARD_BYTES = 1 << 28
 
 
 class Pixels:
-    """uint8 pictures [h, w, 3] by row of a table."""
+    """uint8 pictures [h, w, 3] by row of a table, the shorter side `side` long (None: as they are).
 
-    def __init__(self, arrays: list[np.ndarray]):
-        self.arrays = arrays
+    `kept` holds pictures by the names of the rows; one that it has not is asked of `decode`.
+    """
+
+    def __init__(
+        self,
+        names: Sequence,
+        kept: Mapping,
+        side: int | None = None,
+        decode: Callable[[int], np.ndarray] | None = None,
+    ):
+        self.names, self.kept, self.side, self.decode = names, kept, side, decode
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return self.arrays[row]
+        picture = self.kept.get(self.names[row])
+        if picture is None:
+            picture = shrink(self.decode(int(row)), self.side)
+        return picture if self.side is None else fit_side(picture, self.side)
 
     def __len__(self) -> int:
-        return len(self.arrays)
+        return len(self.names)
+
+
+def of_arrays(pictures: Sequence[np.ndarray]) -> Pixels:
+    """Pictures that are there already, as they are."""
+    return Pixels(range(len(pictures)), dict(enumerate(pictures)))
+
+
+def on_the_fly(source: Source, side: int) -> Pixels:
+    """The pictures of a source, each decoded when it is looked at."""
+    return Pixels(source.table.hashes, {}, side, source.picture)
+
+
+def middle_part(picture: np.ndarray) -> np.ndarray:
+    """The picture without the ends of a longer side that is more than `LONGEST` times the shorter."""
+    height, width = picture.shape[:2]
+    longest = LONGEST * min(height, width)
+    top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
+    return picture[top : top + min(height, longest), left : left + min(width, longest)]
 
 
 def fit_side(picture: np.ndarray, side: int) -> np.ndarray:
     """The picture with a shorter side of `side` pixels: area averaging when it shrinks, cubic when it grows."""
-    height, width = picture.shape[:2]
-    longest = LONGEST * min(height, width)
-    top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
-    picture = picture[top : top + min(height, longest), left : left + min(width, longest)]
+    picture = middle_part(picture)
     height, width = picture.shape[:2]
     scale = side / min(height, width)
     if scale == 1:
         return np.ascontiguousarray(picture)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        picture, resized(height, width, side)[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
 
 
-def pixels(source: Source, side: int, store: Store, bar: Callable[[Iterable, int, str], Iterable]) -> Pixels:
+def resized(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width with a shorter side of `side` pixels."""
+    scale = side / min(height, width)
+    return max(side, round(height * scale)), max(side, round(width * scale))
+
+
+def shrink(picture: np.ndarray, side: int) -> np.ndarray:
+    """What is kept of a picture: a larger one shrunk, else its middle part; `fit_side` makes the same of both."""
+    return fit_side(picture, min(side, *picture.shape[:2]))
+
+
+def bytes_kept(table: Table, side: int) -> np.ndarray:
+    """The bytes of every picture as it is kept; where its size is not known, those of a square."""
+    height, width = (np.where(length > 0, length, side).astype(np.float64) for length in (table.heights, table.widths))
+    shorter = np.minimum(height, width)
+    longer = np.minimum(np.maximum(height, width), LONGEST * shorter)
+    return 3 * shorter * longer * np.minimum(side / shorter, 1) ** 2
+
+
+def within(table: Table, side: int, budget: float) -> np.ndarray:
+    """The rows whose pictures are kept: as many as `budget` bytes hold, equal ones once, those to test last."""
+    order = np.argsort(table.splits == TEST, kind="stable")
+    _, first = np.unique(np.array(table.hashes, object)[order].astype(str), return_index=True)
+    order = order[np.sort(first)]
+    return order[np.cumsum(bytes_kept(table, side)[order]) <= budget]
+
+
+def beyond(table: Table, side: int, budget: float) -> str | None:
+    """A line for the user where the pictures do not fit into the budget."""
+    rows = np.unique(np.array(table.hashes, object).astype(str), return_index=True)[1] if len(table) else []
+    total, kept = bytes_kept(table, side)[rows].sum(), len(within(table, side, budget))
+    if kept == len(rows):
+        return None
+    return (
+        f"the pictures take {total / 1e9:.3g} GB decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
+        f"{len(rows):,} are decoded anew whenever they are looked at"
+    )
+
+
+def pixels(
+    source: Source, side: int, budget: float, store: Store, bar: Callable[[Iterable, int, str], Iterable]
+) -> Pixels:
     """Every picture of the source with a shorter side of `side`, in the table's order.
 
-    Files are decoded once for each side: shards in the store list the content hashes of their rows, so that only new
-    pictures are decoded, whatever happened to labels and names. Drawn pictures are made in memory.
+    Of files, those within `budget` bytes are decoded once: shards in the store list the content hashes of their rows,
+    so that only new pictures are decoded, whatever happened to labels and names. Drawn pictures are held in memory.
     """
-    if source.table.hashes and not source.table.sizes.any():
-        return Pixels([fit_side(source.picture(row), side) for row in range(len(source.table))])
+    table = source.table
+    chosen, hashes = within(table, side, budget).tolist(), table.hashes
+    if hashes and not table.sizes.any():
+        return Pixels(
+            hashes, {hashes[row]: fit_side(source.picture(row), side) for row in chosen}, side, source.picture
+        )
     parts = {"side": side, "versions": keys.versions()}
-    hashes = source.table.hashes
     kept = shards(store, parts)
-    rows = list({h: row for row, h in enumerate(hashes) if h not in kept}.values())
+    rows = [row for row in chosen if hashes[row] not in kept]
     per_shard = max(1, SHARD_BYTES // (side * side * 4))
     parts_of = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
     for number, part in enumerate(parts_of, 1):
@@ -64,12 +141,12 @@ def pixels(source: Source, side: int, store: Store, bar: Callable[[Iterable, int
             write(folder, [hashes[row] for row in part], bar(decoded(source, part, side), len(part), text))
 
         kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
-    return Pixels([kept[h] for h in hashes])
+    return Pixels(hashes, kept, side, source.picture)
 
 
 def decoded(source: Source, rows: list[int], side: int) -> Iterable[np.ndarray]:
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda row: fit_side(source.picture(row), side), rows)
+        yield from pool.map(lambda row: shrink(source.picture(row), side), rows)
 
 
 def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import cv2
 import numpy as np
 
 from thaw.data import csv_source, downloads, folder
-from thaw.data.decode import decode
+from thaw.data.decode import BadPicture, decode
+from thaw.data.listing import show
 from thaw.data.reading import read
 from thaw.data.scan import scan
 from thaw.data.split import folds, unit_name
 from thaw.data.table import TEST, TRAIN, VALID, Table
 from thaw.device import mix
+from thaw.errors import UserError
 from thaw.settings import Data
 
 SHAPES = ("disc", "square")
@@ -52,7 +55,15 @@ def load(data: Data, side: int, cache: Path | None = None, progress: bool = Fals
     table, held = scan(found, data, cache, progress), found.pictures
     if held is not None:
         return Source(table, lambda row: held[table.paths[row]])
-    return Source(table, lambda row: decode(read(table, row), max_pixels=int(data.max_pixels)))
+    return Source(table, partial(picture_of, table, int(data.max_pixels)))
+
+
+def picture_of(table: Table, max_pixels: int, row: int) -> np.ndarray:
+    """The picture of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
+    try:
+        return decode(read(table, row), max_pixels=max_pixels)
+    except BadPicture as error:
+        raise UserError(3, f"{show(table.paths[row])}: {error}, but the scan could read it; was it changed?") from None
 
 
 def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
@@ -123,7 +134,7 @@ def shapes(data: Data, side: int) -> Source:
         held_out(labels, data),
         [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(data.limit)],
     )
-    return Source(table, lambda row: draw(int(labels[row]), row, side, data.detail))
+    return Source(table, lambda row: draw(int(labels[row]), int(row), side, data.detail))
 
 
 def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:

@@ -91,15 +91,23 @@ def unit_name(group: str) -> str:
 def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     """The group of each path: as the source says, or the first capturing group (else all) of what `pattern` finds.
 
-    Errors: no regular expression, exit 2; a path it does not match, one group only, exit 3.
+    A picture that is of no group (an empty cell, nothing matched) is one of its own.
+    Errors: no regular expression, exit 2; no picture has a group, or all the same, exit 3.
     """
     paths = [file.path for file in found.files]
     groups = found.groups if found.groups is not None else dict(matched(paths, pattern))
-    if missing := [path for path in paths if groups.get(path) is None]:
-        where = f"matches nothing in {len(missing)} of {len(paths)} paths; first: {show(missing[0])}"
-        raise UserError(3, f"data.group={pattern}: {where}")
-    if len(names := {groups[path] for path in paths}) == 1:
+    alone = [path for path in paths if not groups.get(path)]
+    if len(alone) == len(paths):
+        raise UserError(3, f"data.group={pattern}: matches nothing in {len(paths)} paths; first: {show(paths[0])}")
+    groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
+    names = set(groups.values())
+    if len(names) == 1:
         raise UserError(3, f"data.group={pattern}: all {len(paths)} pictures are of one group, {some(names)}")
+    if len(names) == len(paths):
+        found.notes.append(f"warning: data.group={pattern} groups nothing: every picture is a group of its own")
+    elif alone:
+        groupings = f"{len(paths) - len(alone):,} of {len(paths):,} in {len(names) - len(alone):,} groups"
+        found.notes.append(f"data.group: {groupings}, {len(alone):,} pictures alone")
     return groups
 
 

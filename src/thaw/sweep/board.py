@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from thaw import shell
-from thaw.files import number
+from thaw.files import json_of, number
 from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, swept_keys
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
 
@@ -219,7 +219,8 @@ def notes(board: Board) -> list[str]:
 
 def sync_line(board: Board) -> str:
     """The one command that sends the runs written offline to W&B; '' where there are none."""
-    folders = [near(Path(job.result["wandb_offline"])) for job in board.jobs if job.result.get("wandb_offline")]
+    told = [job.result or json_of(job.folder / "status.json") for job in board.jobs]  # one that failed has no result
+    folders = [near(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
 
 

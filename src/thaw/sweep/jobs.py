@@ -14,6 +14,7 @@ from thaw.files import json_of, number, text_of
 from thaw.help import depth, split
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+STOPPED = (130, 143)
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
 
@@ -23,7 +24,7 @@ class Job:
     """One job of a sweep, or a run of its own."""
 
     folder: Path
-    state: str  # done, failed, running, dead (says running, but its process is gone), waiting
+    state: str  # done, failed, stopped (by a signal), running, dead (says running, but its process is gone), waiting
     overrides: tuple[str, ...]
     code: int  # exit code: 0 unless it failed or died
     line: str  # why it failed
@@ -86,6 +87,8 @@ def read_job(folder: Path) -> Job:
     """One job."""
     status = json_of(folder / "status.json")
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
+    if state == "failed" and code in STOPPED:
+        state = "stopped"
     if state == "running" and gone(status, (folder / "status.json").stat().st_mtime):
         state, code = "dead", 5
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
@@ -157,15 +160,26 @@ def planned(folder: Path) -> int | None:
 
     Jobs that are equal count once.
     """
+    counts = [len(values) for values in asked(folder).values()]
+    if not counts or 0 in counts or "BasicSweeper" not in text_of(folder / "multirun.yaml"):
+        return None
+    return math.prod(counts)
+
+
+def swept_in(folder: Path) -> set[str]:
+    """The keys that a sweep was given several values of, or a search over."""
+    return {key for key, values in asked(folder).items() if len(values) != 1}
+
+
+def asked(folder: Path) -> dict[str, set[str]]:
+    """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told."""
     text = text_of(folder / "multirun.yaml")
     found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    if not found or "BasicSweeper" not in text:
-        return None
-    values = [split(unquoted(item))[2] for item in re.split(r"\n    - ", found[1])[1:]]
+    values = [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
-        values += [unquoted(line.partition(": ")[2]) for line in params[1].splitlines()]
-    counts = [len(swept(value or "")) for value in values]
-    return None if 0 in counts else math.prod(counts)
+        lines = [line.strip().partition(": ") for line in params[1].splitlines()]
+        values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
+    return {key: swept(value or "") for key, value in values}
 
 
 def counted(folder: Path) -> str:

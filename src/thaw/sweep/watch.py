@@ -90,7 +90,10 @@ def lines(board: Board, now: float) -> list[str]:
     started_none = board.total - len(board.jobs)
     if started_none:
         out.append(f"... {started_none} more have not started")
-    counts = {state: sum(job.state == state for job in board.jobs) for state in ("done", "running", "failed", "dead")}
+    counts = {
+        state: sum(job.state == state for job in board.jobs)
+        for state in ("done", "running", "failed", "stopped", "dead")
+    }
     counts["waiting"] = board.total - sum(counts.values())
     said = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
     out += ["", f"{near(board.folder)}: {said} of {board.total}"]

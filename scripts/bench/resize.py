@@ -1,0 +1,112 @@
+"""Progressive resizing on drawn shapes that need their resolution: accuracy and CPU seconds, over six seeds.
+
+python scripts/bench/resize.py                 the resize schedules, and the rate following the grown batch or not
+python scripts/bench/resize.py crop            the lower bound of the random crop, fixed or following the size
+python scripts/bench/resize.py [...] key=value ...     with other settings; under ten minutes on one thread
+
+The package takes the square root and the weaker crop. The rules that were not taken live here alone, put in the place
+of its own.
+"""
+
+import bisect
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+SEEDS = 6
+FINAL = 64
+SETTINGS = [
+    "data=shapes", "data.limit=1500", "data.detail=0.75", "data.workers=0", f"size={FINAL}", "batch_size=16", "lr=0.03",
+    "checklist=from_scratch", "~checklist.full.until", "backbone.weights=conf/backbone/tiny.safetensors",
+    "rates=uniform", "augment=none", "scheduler=one_cycle", "epochs=7", "threads=1", "wandb=disabled",
+]  # fmt: skip
+FOLLOW = {
+    "no growth": lambda grown: 1.0,
+    "none": lambda grown: 1.0,
+    "sqrt": lambda grown: grown**0.5,
+    "linear": lambda grown: grown,
+}
+CROP = {  # of the lower bound at the final size, and the size as a share of the final one
+    "fixed": lambda low, share: low,
+    "weaker": lambda low, share: 1 - (1 - low) * share,  # as EfficientNetV2's augmentation (arXiv:2104.00298)
+    "stronger": lambda low, share: low * share,
+}
+RESIZE = [("none", "none"), *itertools.product(("double", "staircase"), FOLLOW)]
+
+
+def main() -> None:
+    crop = "crop" in sys.argv[1:2]
+    given = sys.argv[1 + crop :]
+    if crop:
+        cases = [("none", "none", "fixed"), *(("staircase", "none", rule) for rule in CROP)]
+        given = ["augment.crop=random", "augment.scale=[0.35,1.0]", *given]
+    else:
+        cases = [(*case, "weaker") for case in RESIZE]
+    print(f"{' '.join(given) or 'as in the file'}, n={SEEDS}: mean ± standard deviation", flush=True)
+    print(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy, %':>15} {'CPU seconds':>15}", flush=True)
+    for resize, follow, rule in cases:
+        ran = [once([*SETTINGS, *given, f"resize={resize}", f"seed={n}"], follow, rule) for n in range(SEEDS)]
+        accuracy, seconds = ([values[i] for values in ran] for i in (0, 1))
+        figures = f"{show([100 * a for a in accuracy], 2):>15} {show(seconds, 1):>15}"
+        print(f"{resize:10} {follow:19} {rule:9} {figures}", flush=True)
+
+
+def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
+    """Best validation accuracy and the CPU seconds from set-up to export."""
+    from hydra import compose, initialize_config_dir
+
+    import train
+    from thaw import cycles, resize, shell
+    from thaw.data import batches
+    from thaw.job import set_up
+    from thaw.run import run
+    from thaw.store import Store
+
+    begin, at_size, most = cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH
+
+    def begin_following(job, phase, *args):
+        fit = begin(job, phase, *args)
+        edges = list(itertools.accumulate(epoch.steps for epoch in phase.epochs))
+
+        def rate(step: int) -> float:
+            grown = phase.epochs[bisect.bisect_right(edges, step)].batch / phase.epochs[-1].batch
+            return fit.rate(step) / grown**0.5 * FOLLOW[follow](grown)  # the package's own is the square root
+
+        return replace(fit, rate=rate)
+
+    def crop_following(augment, share):
+        if augment.crop != "random":
+            return augment
+        low, high = augment.scale
+        return replace(augment, scale=[CROP[rule](low, share), high])
+
+    cycles.begin, batches.at_size = begin_following, crop_following
+    resize.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
+    try:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+            typed = shell.tidy([*overrides, f"store.dir={folder}/store"], train.CONF)
+            train.register(typed.backbones)
+            with initialize_config_dir(str(train.CONF), version_base="1.3"):
+                settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+            started = time.process_time()
+            result = run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
+            return result["best/accuracy"], time.process_time() - started
+    finally:
+        cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH = begin, at_size, most
+
+
+def show(values: list[float], digits: int) -> str:
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Sheets of what the network would see: a file for each size of the plan, augmented, and one as validation sees them.
+
+python scripts/show_batch.py data.root=~/photos augment=strong resize=double      the same words as src/train.py
+python scripts/show_batch.py ... --out FOLDER                                     outputs/show_batch without it
+
+Nothing is trained and no weights are fetched; only the pictures that are shown are decoded, once all were scanned.
+"""
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import train
+from thaw import plan, shell, tend
+from thaw.errors import UserError
+from thaw.progress import say
+from thaw.settings import Settings
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
+    try:
+        folder = train.OUTPUTS / "show_batch"
+        if "--out" in words:
+            at = words.index("--out")
+            if at + 1 == len(words):
+                raise UserError(2, "--out: needs a folder")
+            folder = Path(words[at + 1]).expanduser()
+            del words[at : at + 2]
+        for file in show(settings_of(words), folder):
+            print(file)
+        return 0
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+
+
+def settings_of(words: list[str]) -> Settings:
+    """What was typed, composed as train.py composes it. Errors: exit 2."""
+    from hydra import compose, initialize_config_dir
+
+    typed = shell.tidy(words, train.CONF)
+    if typed.multirun:
+        raise UserError(2, "-m: one setting at a time; give show_batch.py one value of each")
+    for note in typed.notes:
+        say(f"note: {note}")
+    train.register(typed.backbones)
+    overrides = [word for word in typed.argv if not word.startswith("hydra")]
+    try:
+        with initialize_config_dir(str(train.CONF), version_base="1.3"):
+            return train.as_settings(compose("config", overrides=overrides), overrides)
+    except UserError:
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        raise shell.explain(error, typed.argv, train.CONF) from None
+
+
+def show(settings: Settings, folder: Path) -> list[Path]:
+    """Draw the sheets into the folder; their files."""
+    store = tend.open_store(settings, say)
+    facts = asdict(plan.known_facts(settings, store.recall))
+    if facts["native_size"] is None or facts["multiple"] is None:
+        facts |= look(settings)
+    from thaw.data import contact, pixels, source
+
+    crop_pct = settings.data.crop_pct
+    pictures = source.load(
+        settings.data, round((settings.size or facts["native_size"]) / crop_pct), store.root / "scan", True
+    )
+    for note in pictures.table.notes:
+        say(f"note: {note}")
+    splits = zip(("train", "valid", "test"), (source.TRAIN, source.VALID, source.TEST), strict=True)
+    facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
+    planned = plan.plan(settings, plan.Facts(**facts))
+    shown = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
+    folder.mkdir(parents=True, exist_ok=True)
+    return contact.sheets(folder, planned, settings, pictures.table, shown)
+
+
+def look(settings: Settings) -> dict:
+    """The facts of a backbone that no yaml states, from its structure alone. Errors: no such model, exit 2."""
+    import torch
+
+    from thaw import model
+
+    model.known_name(settings.backbone.name)
+    with torch.device("meta"):
+        return model.looked_at(model.build(settings.backbone.name, False, {}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

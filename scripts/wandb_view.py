@@ -1,0 +1,141 @@
+"""Build the saved view of a W&B project: `python scripts/wandb_view.py`; without a login print what it would be."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+NAME = "thaw"
+GROUP = "setting"  # runs are grouped by it: all choices but seed and fold
+TABLE = ("best/accuracy", "best/loss", "test/accuracy", "cost/seconds", "cost/seconds_paid")  # the leaderboard
+CHOICES = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data")
+
+
+class Panel(NamedTuple):
+    """What is drawn (bar, scatter, parallel, importance, line, table, pictures), of which keys, over which axis."""
+
+    kind: str
+    y: tuple[str, ...]
+    x: str = ""
+    log: tuple[str, ...] = ()  # those of its keys whose axis is logarithmic
+
+
+def lines(x: str, *keys: str, log: tuple[str, ...] = ()) -> tuple[Panel, ...]:
+    return tuple(Panel("line", (key,), x, tuple(one for one in log if one in (key, x))) for key in keys)
+
+
+SECTIONS = {
+    "Result": (
+        Panel("bar", ("best/accuracy",)),
+        Panel("scatter", ("best/accuracy",), "cost/seconds", ("cost/seconds",)),
+        Panel("parallel", (*(f"choice.{choice}" for choice in CHOICES), "lr_factor", "best/accuracy")),
+        Panel("importance", ("best/accuracy",)),
+    ),
+    "Learning": lines("epoch", "valid/accuracy", "valid/loss", "train/loss", "valid/f1_macro"),
+    "Schedule": (
+        *lines("step", "lr/head", "lr/first", log=("lr/head", "lr/first")),
+        *lines("step", "image_size", "batch_size", "trainable_fraction", "phase_index"),
+    ),
+    "Finder": tuple(Panel("line", (f"{f}/loss",), f"{f}/rate", (f"{f}/rate",)) for f in ("find_head", "find_full")),
+    "Speed": lines("step", "speed/images_per_second", "speed/data_wait", "speed/gpu_gb"),
+    "Errors": (
+        *(Panel("table", (name,)) for name in ("confusion", "most_wrong", "per_class")),
+        Panel("pictures", ("pictures/*",)),
+    ),
+}
+
+
+def outline() -> Iterator[str]:
+    """The view as indented lines."""
+    yield f"{NAME}: runs grouped by {GROUP}"
+    yield f"  table of runs, the best first: {', '.join(TABLE)}"
+    for section, panels in SECTIONS.items():
+        yield f"  {section}"
+        for panel in panels:
+            mark = {key: f"{key} (log)" for key in panel.log}
+            over = f" over {mark.get(panel.x, panel.x)}" if panel.x else ""
+            yield f"    {panel.kind}: {', '.join(mark.get(key, key) for key in panel.y)}{over}"
+
+
+def workspace(entity: str, project: str):
+    """The view in wandb-workspaces' words."""
+    import wandb_workspaces.workspaces as ws
+
+    sections = [
+        ws.Section(name=name, panels=[drawn(panel) for panel in panels], is_open=True)
+        for name, panels in SECTIONS.items()
+    ]
+    runs = ws.RunsetSettings(
+        groupby=[ws.Config(GROUP)],
+        order=[ws.Ordering(ws.Summary(TABLE[0]), ascending=False)],
+        pinned_columns=[f"summary:{key}" for key in TABLE],
+    )
+    return ws.Workspace(entity=entity, project=project, name=NAME, sections=sections, runset_settings=runs)
+
+
+def drawn(panel: Panel):
+    """One panel in wandb-workspaces' words."""
+    import wandb_workspaces.reports.v2 as wr
+
+    y, log = panel.y[0], {"log_x": panel.x in panel.log, "log_y": panel.y[0] in panel.log}
+    match panel.kind:
+        case "line":
+            return wr.LinePlot(title=y, x=panel.x, y=list(panel.y), **log)
+        case "bar":
+            return wr.BarPlot(title=y, metrics=[wr.SummaryMetric(y)])
+        case "scatter":
+            return wr.ScatterPlot(
+                title=f"{y} over {panel.x}", x=wr.SummaryMetric(panel.x), y=wr.SummaryMetric(y), **log
+            )
+        case "parallel":
+            *choices, last = panel.y
+            axes = [*(wr.Config(key) for key in choices), wr.SummaryMetric(last)]
+            return wr.ParallelCoordinatesPlot(columns=[wr.ParallelCoordinatesPlotColumn(axis) for axis in axes])
+        case "importance":
+            return wr.ParameterImportancePlot(with_respect_to=y)
+        case "table":
+            return wr.WeavePanelSummaryTable(table_name=y)
+        case "pictures":
+            return wr.MediaBrowser(title="augmented", media_keys=list(panel.y))
+
+
+def main(argv: list[str] | None = None) -> int:
+    from thaw import track
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--project", default="thaw", help="as wandb.project")
+    parser.add_argument("--entity", help="user or team; default: that of the login")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be built")
+    args = parser.parse_args(argv)
+    if args.dry_run:
+        why = "dry run"
+    elif find_spec("wandb_workspaces") is None:
+        why = "wandb-workspaces is missing: pip install -r requirements-wandb.txt"
+    else:
+        mode, why = track.decide("auto")
+        if mode == "online":
+            return save(args.entity, args.project)
+    print("\n".join(outline()))
+    print(f"nothing was built ({why})")
+    return 0
+
+
+def save(entity: str | None, project: str) -> int:
+    """Build the view and say where it is."""
+    import wandb
+
+    try:
+        view = workspace(entity or wandb.Api(timeout=10).default_entity, project).save()
+    except Exception as error:  # of a library that speaks to a server
+        print(f"error: no view was built ({type(error).__name__}: {str(error)[:120]})", file=sys.stderr)
+        return 5
+    print(view.url)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Contact sheets: pictures side by side, each with a line of text under it."""
+
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from thaw.data import batches
+from thaw.data.batches import Key, Views
+from thaw.data.pixels import Pixels
+from thaw.data.table import TRAIN, VALID, Table
+from thaw.plan import Plan
+from thaw.settings import Settings
+
+PICTURES = 32
+COLUMNS = 8
+SMALLEST = 96  # pixels that a picture is shown with at least, in whole multiples of its own
+LINE = 18  # pixels of a line of text
+GAP = 6
+
+
+@cache
+def font():
+    """DejaVu Sans, which has Latin, Greek and Cyrillic letters; Pillow's own has no accents."""
+    return ImageFont.truetype(Path(find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", 12)
+
+
+def sheet(pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS) -> Image.Image:
+    """The pictures (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to the width of their picture."""
+    shown = [np.kron(p, np.ones((max(1, -(-SMALLEST // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in pictures]
+    high, wide = (max((p.shape[axis] for p in shown), default=0) for axis in (0, 1))
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // max(columns, 1))
+    image = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + LINE + GAP)), "white")
+    draw = ImageDraw.Draw(image)
+    for i, (picture, text) in enumerate(zip(shown, texts, strict=True)):
+        x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + LINE + GAP)
+        image.paste(Image.fromarray(picture), (x, y))
+        draw.text((x, y + picture.shape[0] + 2), short(text, wide), "black", font())
+    return image
+
+
+def short(text: str, wide: int) -> str:
+    """The text, or as much of its beginning as `wide` pixels hold."""
+    # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
+    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
+    if font().getlength(text) <= wide:
+        return text
+    while text and font().getlength(text + "…") > wide:
+        text = text[:-1]
+    return text + "…"
+
+
+def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
+    """What the network sees of some pictures: batch_<size>px.png augmented, at each size of the plan, and
+    valid_<size>px.png as validation does; the files. Mixup and CutMix, which mix whole batches, are not in them."""
+    labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
+    train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
+    wanted = [
+        ("batch", size, train, settings.augment) for size in sorted({e.size for p in plan.phases for e in p.epochs})
+    ]
+    files = []
+    for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
+        chosen = rows[batches.order(labels[rows], seed)[:PICTURES]]
+        pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[Key(0, size, chosen)]
+        files.append(folder / f"{name}_{size}px.png")
+        sheet(list(pictures.numpy()), [table.classes[labels[row]] for row in chosen]).save(files[-1])
+    return files
