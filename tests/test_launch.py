@@ -16,6 +16,7 @@ import train
 from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share, visible_gpus
 from thaw import isolate, keys, signals
 from thaw.errors import UserError
+from thaw.store import sha256_of
 
 STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
@@ -102,7 +103,9 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
             assert STATE == [], "of another job"
             STATE.append(settings.seed)
             fault(settings)
-            (folder / "result.json").write_text(json.dumps({"best/accuracy": 0.5}))
+            (folder / "model.safetensors").write_bytes(b"a model")
+            left = {"best/accuracy": 0.5, "model_sha256": sha256_of(folder / "model.safetensors")}
+            (folder / "result.json").write_text(json.dumps(left))
 
         monkeypatch.setattr(train, "train", faulty)
         return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
