@@ -106,6 +106,7 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
             (folder / "model.safetensors").write_bytes(b"a model")
             left = {"best/accuracy": 0.5, "model_sha256": sha256_of(folder / "model.safetensors")}
             (folder / "result.json").write_text(json.dumps(left))
+            return left
 
         monkeypatch.setattr(train, "train", faulty)
         return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
