@@ -46,5 +46,6 @@ for _ in $(seq 40); do
   scontrol update nodename="$host" state=resume 2>/dev/null || true
   sleep 0.5
 done
-echo "Slurm was started and does not answer: its tests are skipped"
-tail -n 5 /var/log/slurm/*.log || true
+echo "error: Slurm was started and does not answer; its log:" >&2
+tail -n 5 /var/log/slurm/*.log >&2 || true
+exit 1
