@@ -17,11 +17,12 @@ from datetime import datetime
 from pathlib import Path
 
 from thaw import again, keys, plan, shell, signals, table, tend
+from thaw.disk import is_machine, machine_error, write_whole
 from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
 from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings, check
-from thaw.store import Store, is_machine, machine_error, sha256_of, write_whole
+from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import by_number, counted, for_search, swept_in
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,10 +13,10 @@ import torch
 from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, start_child, type_in
 
 import train
-from thaw import dashboard, run, signals, snapshot
-from thaw import store as store_
+from thaw import dashboard, lock, run, signals, snapshot
 from thaw.errors import UserError
-from thaw.store import DONE, Store
+from thaw.lock import DONE
+from thaw.store import Store
 
 RUN = (*SMALL, "epochs=1")
 
@@ -215,14 +215,14 @@ def test_a_store_of_others_gives_and_takes_nothing(others):
 def test_a_lock_of_a_host_that_is_gone_is_waited_for_no_longer_than_it_is_stale(typed, tmp_path, reference):
     """A killed run's locks, as if of another machine."""
     assert typed("a", lambda: at_call(torch.optim.SGD, "step", 14, kill))[0] == -signal.SIGKILL
-    (lock,) = (tmp_path / "store").rglob("*.lock")
-    lock.write_text("elsewhere 1")
+    (held,) = (tmp_path / "store").rglob("*.lock")
+    held.write_text("elsewhere 1")
 
     def prepare():
-        store_.STALE_SECONDS = 0.3
+        lock.STALE_SECONDS = 0.3
 
     assert typed("b", prepare) == (0, "")
-    assert bits(tmp_path / "b") == reference and not lock.exists()
+    assert bits(tmp_path / "b") == reference and not held.exists()
 
 
 @pytest.mark.slow
@@ -324,7 +324,7 @@ def test_a_signal_while_another_makes_what_is_needed_stops_the_wait(tmp_path):
         (tmp_path / "kind").mkdir()
         path = Store(tmp_path).place("kind", {})
         path.with_name(f"{path.name}.lock").write_text("elsewhere 1")
-        store_.signals.asked.append(signal.SIGTERM)
+        signals.asked.append(signal.SIGTERM)
         Store(tmp_path, wait_s=60).make("kind", {}, lambda folder: None)
 
     assert in_child(work) == 143

@@ -72,6 +72,8 @@ PURE = [
     "plan",
     "table",
     "settings",
+    "disk",
+    "lock",
     "store",
     "tend",
     "again",
@@ -128,6 +130,7 @@ def test_models_are_made_by_model_only():
 # train -> run -> {features, find, ...} -> {schedules, plan, ...}; what only train hands around stands beside them.
 LAYERS = [
     {"errors", "schedules", "resize", "settings", "plan", "table", "device", "network", "signals", "keys", "progress"},
+    {"lock", "disk"},
     {"features", "find", "loop", "stop", "model", "data", "store"},
     {"job", "snapshot", "tend", "again", "endings", "isolate"},
     {"tta", "twins"},

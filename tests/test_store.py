@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from thaw import lock as lock_
 from thaw import store as store_
 from thaw.errors import UserError
 from thaw.store import Store, key_of
@@ -213,7 +214,7 @@ def test_a_dead_holder_is_not_waited_for(tmp_path):
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    lock.write_text(f"{store_.machine()} {child}")
+    lock.write_text(f"{lock_.machine()} {child}")
     said = []
     Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
     assert said == [] and not lock.exists()
@@ -224,7 +225,7 @@ def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
     lock = tmp_path / "kind" / f"{place(tmp_path).name}.lock"
     lock.write_text("elsewhere 1")
     os.utime(lock, (2e9, 2e9))  # in the future by this clock: clocks are not compared
-    monkeypatch.setattr(store_, "STALE_SECONDS", 0.3)
+    monkeypatch.setattr(lock_, "STALE_SECONDS", 0.3)
     said = []
     Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
     assert len(said) == 1 and "elsewhere:1 is making" in said[0]

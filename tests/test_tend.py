@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from faults import ended, start_child, type_in
 
-from thaw import store as store_
-from thaw import tend
-from thaw.store import DONE, Store
+from thaw import lock, tend
+from thaw.lock import DONE
+from thaw.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 HOUR, DAY = tend.HOUR, tend.DAY
@@ -68,8 +68,8 @@ def test_to_find_an_artifact_is_to_use_it(tmp_path):
 
 def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
     """So is the directory that it fills: a cycle may take more than a day."""
-    monkeypatch.setattr(store_, "TOUCH_SECONDS", 0.02)
-    monkeypatch.setattr(store_, "USE_SECONDS", 0.0)
+    monkeypatch.setattr(lock, "TOUCH_SECONDS", 0.02)
+    monkeypatch.setattr(lock, "USE_SECONDS", 0.0)
     store, used = Store(tmp_path), made(tmp_path, 0, 0)
     store.use(used)
 
@@ -122,14 +122,14 @@ def left_over(root, owner):
     for file in files:
         file.touch()
     locks = [root / "kind/a.lock", root / "kind/key/b.lock"]
-    for lock in locks:
-        lock.write_text(owner)
+    for held in locks:
+        held.write_text(owner)
     return [*folders, *files, *locks]
 
 
 def test_what_dead_processes_left_goes(tmp_path):
-    names = left_over(tmp_path, f"{store_.machine()} {dead_process()}")
-    for name in ("kind/x.bad.0", f"kind/y.gone.{store_.me('.')}", "kind/key/z.bad.3"):
+    names = left_over(tmp_path, f"{lock.machine()} {dead_process()}")
+    for name in ("kind/x.bad.0", f"kind/y.gone.{lock.me('.')}", "kind/key/z.bad.3"):
         (tmp_path / name).mkdir()
         names.append(tmp_path / name)
     tend.prune(tmp_path, 1e9)
@@ -137,7 +137,7 @@ def test_what_dead_processes_left_goes(tmp_path):
 
 
 def test_what_living_processes_fill_stays(tmp_path):
-    names = left_over(tmp_path, store_.me(" "))
+    names = left_over(tmp_path, lock.me(" "))
     tend.prune(tmp_path, 0)
     kept = {name for name in names if name.exists()}
     assert kept == {name for name in names if not name.name.startswith("clock")}, "which is this process's own"

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from thaw import keys
+from thaw.lock import machine
 from thaw.settings import Settings
-from thaw.store import key_of, machine
+from thaw.store import key_of
 
 ROOT = keys.HERE.parents[1]
 UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")

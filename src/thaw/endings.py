@@ -6,8 +6,8 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.disk import is_machine, machine_error, write_whole
 from thaw.errors import UserError
-from thaw.store import is_machine, machine_error, write_whole
 
 refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 

@@ -12,10 +12,10 @@ from timm.models import save_for_hf
 
 from thaw import find, model, plan, table, tta, twins
 from thaw.data import source
+from thaw.disk import sync
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
 from thaw.settings import Settings
-from thaw.store import sync
 
 
 def run(job: Job, log: Callable[[Row], None]) -> dict:

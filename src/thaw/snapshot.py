@@ -14,7 +14,8 @@ from pathlib import Path
 from safetensors.torch import load, save
 from torch import Tensor
 
-from thaw.store import machine_error, me, sync
+from thaw.disk import machine_error, sync
+from thaw.lock import me
 
 NAMES = ("snapshot", "previous")
 

@@ -12,22 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
-from thaw import signals
-from thaw.errors import UserError
+from thaw.disk import discard, is_machine, machine_error, sync, write_whole
+from thaw.lock import DONE, claim, mark, marked, me
 
-DONE = "DONE.json"
 FORMAT = 1
-TOUCH_SECONDS = 5.0
-STALE_SECONDS = 30.0  # a lock that nobody touched for so long is nobody's
-POLL_SECONDS = 0.2
-USE_SECONDS = 600.0  # what a process uses is marked so often; thaw.prune spares what was marked within the hour
 
 
 def key_of(parts: Mapping) -> str:
@@ -181,112 +172,9 @@ class Store:
             return {}
 
 
-@cache
-def machine() -> str:
-    """Where a process number means something: the host, and which start and which container of it."""
-    marks = []
-    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
-        with contextlib.suppress(OSError):
-            marks.append(read())
-    return socket.gethostname() + (f"-{hashlib.sha256(''.join(marks).encode()).hexdigest()[:6]}" if marks else "")
-
-
-def me(between: str) -> str:
-    """This process, among those of all machines."""
-    return f"{machine()}{between}{os.getpid()}"
-
-
-def mark(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        os.utime(path / DONE)
-
-
 def whole(done: Path) -> bool:
     """Whether a DONE.json is that of an artifact, neither being built nor moved aside."""
     return "." not in done.parent.name
-
-
-@contextlib.contextmanager
-def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
-    """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
-
-    Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
-    is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
-    """
-    lock = path.with_name(f"{path.name}.lock")
-    started = seen_at = time.monotonic()
-    seen, said, held = None, False, False
-    while not (path / DONE).exists():
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, me(" ").encode())
-            os.close(descriptor)
-            held = True
-            break
-        except FileExistsError:
-            pass
-        except OSError:
-            break
-        now = time.monotonic()
-        try:
-            touched, holder = lock.stat().st_mtime_ns, lock.read_text()
-        except OSError:
-            continue  # it was just given back
-        if touched != seen:
-            seen, seen_at = touched, now
-        if now - seen_at > STALE_SECONDS or dead(holder):
-            lock.unlink(missing_ok=True)
-            continue
-        if now - started >= wait_s:
-            break
-        if not said:
-            say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
-            said = True
-        if number := signals.pending():
-            signals.leave(number, "while waiting for another job")
-        time.sleep(POLL_SECONDS)
-    try:
-        yield lock if held else None
-    finally:
-        if held:
-            lock.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def marked(held: Sequence[Path | None], used: set[Path]):
-    """Keep touching what is held, so that others see that it is, and what this process uses, so that it is spared."""
-    stop = threading.Event()
-
-    def touch() -> None:
-        since = time.monotonic()
-        while not stop.wait(TOUCH_SECONDS):
-            for path in filter(None, held):
-                with contextlib.suppress(OSError):
-                    os.utime(path)
-            if time.monotonic() - since > USE_SECONDS:
-                since = time.monotonic()
-                for path in list(used):
-                    mark(path)
-
-    threading.Thread(target=touch, daemon=True).start()
-    try:
-        yield
-    finally:
-        stop.set()
-
-
-def dead(holder: str) -> bool:
-    """Whether the lock is of a process of this machine that is no more."""
-    host, _, pid = holder.partition(" ")
-    if host != machine() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def publish(temporary: Path, path: Path, parts: Mapping) -> int:
@@ -310,57 +198,3 @@ def publish(temporary: Path, path: Path, parts: Mapping) -> int:
         return 0
     sync(path.parent)
     return sum(entry["bytes"] for entry in files.values())
-
-
-def discard(path: Path) -> None:
-    """Remove a directory so that nobody finds half of it."""
-    gone = path.with_name(f"{path.name}.gone.{me('.')}")
-    with contextlib.suppress(FileNotFoundError):
-        path.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it: it is there as a whole, or as it was before."""
-    temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
-    try:
-        temporary.write_text(text)
-        sync(temporary)
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def sync(path: Path) -> None:
-    """Have what a file or a directory holds outlast a loss of power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-MACHINE = {
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOLCK,
-    errno.ENOMEM, errno.ENOSPC, errno.ENXIO, errno.EPERM, errno.EROFS, errno.ESTALE,
-}  # fmt: skip
-
-
-def is_machine(error: BaseException) -> bool:
-    """Whether an error is the machine's (its disk, its permissions) and not ours."""
-    return isinstance(error, OSError) and error.errno in MACHINE
-
-
-def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
-    """An operating system's error as the line a person needs."""
-    path = Path(os.fsdecode(error.filename)) if error.filename else path
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
-        return UserError(
-            5,
-            f"disk full writing {path} ({free / 1e6:.0f} MB free); what is done is in the store: make room, then the "
-            "same command goes on",
-        )
-    return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")

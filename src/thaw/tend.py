@@ -1,6 +1,6 @@
 """Looking after the store: open it for a run, list it, keep it within its size. Standard library only.
 
-What is in use is never removed: every process marks what it uses (`store.Store.use`, `store.marked`), and what was
+What is in use is never removed: every process marks what it uses (`store.Store.use`, `lock.marked`), and what was
 marked within the last hour stays. Marks and `now` are both times of the store's own file system, so that no clocks of
 different machines are compared.
 """
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw import keys
+from thaw.disk import discard
+from thaw.lock import DONE, dead, me
 from thaw.settings import Settings, size_in_bytes
-from thaw.store import DONE, Store, dead, discard, me
+from thaw.store import Store
 
 UNDER_WAY = "underway"
 HOUR, DAY = 3600, 86400

@@ -1,0 +1,125 @@
+"""Who is making what, and what is in use, told among processes and machines by files. Standard library only.
+
+Nothing correct depends on it: without a lock only work is done twice.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+from thaw import signals
+
+DONE = "DONE.json"  # an artifact that has it is whole; its time is the last use
+STALE_SECONDS = 30.0  # a lock that nobody touched for so long is nobody's
+POLL_SECONDS = 0.2
+TOUCH_SECONDS = 5.0
+USE_SECONDS = 600.0  # what a process uses is marked so often; thaw.tend spares what was marked within the hour
+
+
+@cache
+def machine() -> str:
+    """Where a process number means something: the host, and which start and which container of it."""
+    marks = []
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        with contextlib.suppress(OSError):
+            marks.append(read())
+    return socket.gethostname() + (f"-{hashlib.sha256(''.join(marks).encode()).hexdigest()[:6]}" if marks else "")
+
+
+def me(between: str) -> str:
+    """This process, among those of all machines."""
+    return f"{machine()}{between}{os.getpid()}"
+
+
+def mark(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(path / DONE)
+
+
+@contextlib.contextmanager
+def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
+    """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
+
+    Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
+    is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    started = seen_at = time.monotonic()
+    seen, said, held = None, False, False
+    while not (path / DONE).exists():
+        try:
+            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            os.write(descriptor, me(" ").encode())
+            os.close(descriptor)
+            held = True
+            break
+        except FileExistsError:
+            pass
+        except OSError:
+            break
+        now = time.monotonic()
+        try:
+            touched, holder = lock.stat().st_mtime_ns, lock.read_text()
+        except OSError:
+            continue  # it was just given back
+        if touched != seen:
+            seen, seen_at = touched, now
+        if now - seen_at > STALE_SECONDS or dead(holder):
+            lock.unlink(missing_ok=True)
+            continue
+        if now - started >= wait_s:
+            break
+        if not said:
+            say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
+            said = True
+        if number := signals.pending():
+            signals.leave(number, "while waiting for another job")
+        time.sleep(POLL_SECONDS)
+    try:
+        yield lock if held else None
+    finally:
+        if held:
+            lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def marked(held: Sequence[Path | None], used: set[Path]):
+    """Keep touching what is held, so that others see that it is, and what this process uses, so that it is spared."""
+    stop = threading.Event()
+
+    def touch() -> None:
+        since = time.monotonic()
+        while not stop.wait(TOUCH_SECONDS):
+            for path in filter(None, held):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+            if time.monotonic() - since > USE_SECONDS:
+                since = time.monotonic()
+                for path in list(used):
+                    mark(path)
+
+    threading.Thread(target=touch, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+def dead(holder: str) -> bool:
+    """Whether the lock is of a process of this machine that is no more."""
+    host, _, pid = holder.partition(" ")
+    if host != machine() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
