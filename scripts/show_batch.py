@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import train
 from thaw import plan, shell, tend
 from thaw.errors import UserError
-from thaw.progress import say
+from thaw.progress import notes, say
 from thaw.settings import Settings
 
 
@@ -75,8 +75,7 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     pictures = source.load(
         settings.data, round((settings.size or facts["native_size"]) / crop_pct), store.root / "scan", True
     )
-    for note in pictures.table.notes:
-        say(f"note: {note}")
+    notes(pictures.table.notes)
     splits = zip(("train", "valid", "test"), (source.TRAIN, source.VALID, source.TEST), strict=True)
     facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
     planned = plan.plan(settings, plan.Facts(**facts))

@@ -26,7 +26,7 @@ def test_classes_renamed_merged_and_dropped(root):
     table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
     assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
     assert set(table.hashes) < set(before.hashes) and len(table) == 12
-    assert noted(table, "makes 2 classes of 4; 4 pictures are left out")
+    assert noted(table, "makes 2 classes of 4 and leaves 4 pictures out")
 
 
 def test_names_may_change_places(root):
@@ -39,7 +39,7 @@ def test_labels_corrected(root):
     table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "cat/1.png,cat", "dog/3.png,kitten"))
     assert names(table) == {"cat": 3, "dog": 4, "kitten": 5, "hotdog": 4}
     assert (table.paths, table.hashes) == (before.paths, before.hashes)
-    assert noted(table, "changes 2 labels; 1 were so already")
+    assert noted(table, "changes 2 labels of the 3 it lists")
 
 
 def test_labels_come_before_classes(root):

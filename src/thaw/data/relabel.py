@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 
-from thaw.data.listing import Listing, show
+from thaw.data.listing import Listing, many, show
 from thaw.data.sheet import Sheet, read_sheet
 from thaw.errors import nearest
 from thaw.settings import Data
@@ -33,7 +33,7 @@ def corrected(where: Where, sheet: Sheet, notes: list[str]) -> Where:
         if path not in where:
             raise sheet.error(line, f"no picture is called {show(path)}; {near_path(path, where)}")
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
-    notes.append(f"{sheet.name} changes {changed} labels; {len(fixes) - changed} were so already")
+    notes.append(f"{sheet.name} changes {many(changed, 'label')} of the {len(fixes):,} it lists")
     return {**where, **{path: (where[path][0], name) for path, (_, name) in fixes.items()}}
 
 
@@ -47,7 +47,7 @@ def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
-    notes.append(f"{sheet.name} makes {classes} classes of {len(names)}; {dropped} pictures are left out")
+    notes.append(f"{sheet.name} makes {classes} classes of {len(names)} and leaves {many(dropped, 'picture')} out")
     return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
 
 
