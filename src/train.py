@@ -20,7 +20,8 @@ from thaw import again, keys, plan, shell, signals, table, tend
 from thaw.disk import is_machine, machine_error, write_whole
 from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
 from thaw.errors import UserError
-from thaw.progress import say, shown
+from thaw.files import write_bad_files
+from thaw.progress import notes, say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import by_number, counted, for_search, swept_in
@@ -276,8 +277,12 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     known = f"stamp_{again.stamp(settings)}"
     if look and finished(store, store.recall(known).get("identity"), folder):
         return None
+    found = count(settings, store) if settings.data.kind in ("folder", "csv") else None
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
+        if found is not None:  # else the run itself says it
+            notes([*found.notes, *shell.share_unread(about["overrides"], found.valid_from)])
+            write_bad_files(folder, found.bad)
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
@@ -290,6 +295,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     except BaseException:
         opened(settings, folder.name)
         raise
+    notes(shell.share_unread(about["overrides"], job.source.table.valid_from))
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
     store.remember(known, {"identity": job.identity})
@@ -315,8 +321,6 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
 
 def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     """Plan with what is known before anything is loaded; print it, write it, draw it."""
-    if settings.data.kind in ("folder", "csv"):
-        count(settings, store)
     planned = plan.plan(settings, plan.known_facts(settings, store.recall))
     text = table.table(planned, settings)
     say(text)
@@ -327,8 +331,8 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     return planned
 
 
-def count(settings: Settings, store: Store) -> None:
-    """Scan the user's own pictures, so that the plan knows how many there are; says which classes they are of.
+def count(settings: Settings, store: Store):
+    """The table of the user's own pictures, so that the plan knows how many there are; says which classes they are of.
 
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
     """
@@ -343,11 +347,10 @@ def count(settings: Settings, store: Store) -> None:
     named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
     more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
     say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
-    for note in found.notes if settings.plan_only else ():
-        say(f"note: {note}")
     splits = numpy.bincount(found.splits, minlength=3)
     counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
     store.remember(plan.fact_names(settings)[0], counts | {"classes": len(found.classes)})
+    return found
 
 
 def finished(store: Store, identity: str | None, folder: Path) -> bool:
@@ -361,6 +364,8 @@ def finished(store: Store, identity: str | None, folder: Path) -> bool:
         return False
     if folder != where and folder.parent != OUTPUTS / "runs":
         return False
+    for line in result.get("warnings", ()):
+        say(line)
     say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
     return True
 

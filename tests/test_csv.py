@@ -134,7 +134,7 @@ def test_a_column_of_groups(folder):
 
 def test_the_same_line_twice_is_one_picture(folder):
     table = scan(write(folder, "path,label", *ROWS, *ROWS[:3]))
-    assert len(table) == 10 and noted(table, "3 lines repeat others")
+    assert len(table) == 10 and noted(table, "3 lines said twice")
 
 
 def test_numbers_are_labels(folder):

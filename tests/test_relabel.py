@@ -26,7 +26,7 @@ def test_classes_renamed_merged_and_dropped(root):
     table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
     assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
     assert set(table.hashes) < set(before.hashes) and len(table) == 12
-    assert noted(table, "makes 2 classes of 4; 4 pictures are left out")
+    assert noted(table, "makes 2 classes of 4 and leaves 4 pictures out")
 
 
 def test_names_may_change_places(root):
@@ -39,7 +39,7 @@ def test_labels_corrected(root):
     table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "cat/1.png,cat", "dog/3.png,kitten"))
     assert names(table) == {"cat": 3, "dog": 4, "kitten": 5, "hotdog": 4}
     assert (table.paths, table.hashes) == (before.paths, before.hashes)
-    assert noted(table, "changes 2 labels; 1 were so already")
+    assert noted(table, "changes 2 labels of the 3 it lists")
 
 
 def test_labels_come_before_classes(root):
@@ -47,6 +47,13 @@ def test_labels_come_before_classes(root):
     table = scan(root, labels=fixes, classes=write(root, "from,to", "kitten,cat", "hotdog,"))
     assert names(table) == {"cat": 4 + 4 + 1 - 1, "dog": 4}
     assert "hotdog/0.png" in table.paths and "cat/2.png" not in table.paths
+
+
+@pytest.mark.parametrize("columns", ["path,label", "filename,class", "label,file"])
+def test_columns_and_paths_as_in_a_table_of_pictures(root, columns):
+    paths = ["cat/0.png", "cat\\1.png", f"{root}/cat/2.png", "./cat/3.png"]
+    rows = [f"{path},dog" if columns.endswith(("label", "class")) else f"dog,{path}" for path in paths]
+    assert names(scan(root, labels=write(root, columns, *rows))) == {"dog": 8, "kitten": 4, "hotdog": 4}
 
 
 def test_labels_of_a_given_split(tmp_path):
@@ -71,6 +78,8 @@ def test_labels_of_a_given_split(tmp_path):
         ("labels", ["path,label", "cat/0.png,hound"], "line 2: no class is called 'hound'; did you mean"),
         ("labels", ["path,label", "cat/0.png,"], "line 2: no class is called ''; known: cat, dog, hotdog, kitten"),
         ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label of 'cat/0.png' is 'cat', but"),
+        ("labels", ["path,label", "cat/0.png,dog", "./cat/0.png,cat"], "line 3: the label of 'cat/0.png' is 'cat', bu"),
+        ("labels", ["pfad,label", "cat/0.png,dog"], "line 1: no column is called path or file or filename; it has"),
     ],
 )  # fmt: skip
 def test_what_is_not_there(root, key, lines, said):

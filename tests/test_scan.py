@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import shutil
 import tempfile
 import unicodedata
@@ -13,12 +14,14 @@ import pytest
 from pictures import data, noted, picture, put, refused, scan, sides, tree
 from PIL import Image
 
-from thaw import signals
+from thaw import endings, signals
 from thaw.data import reading, source
 from thaw.data.decode import BadPicture, decode
 from thaw.data.reading import read
+from thaw.data.scan import tolerated
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.errors import UserError
+from thaw.endings import as_refusal
+from thaw.errors import BadFiles, UserError
 
 
 def both(root, train=4, valid=2):
@@ -74,6 +77,46 @@ def test_picture_by_content_whatever_its_name(tmp_path):  # 30
     put(root / "train/a/x.jpg")
     put(root / "train/a/y.PNG", picture(98, "JPEG"))
     assert len(scan(root)) == 14
+
+
+# ---- the wrong level
+
+
+@pytest.mark.parametrize(
+    ("makes", "said"),
+    [
+        (("cat/train", "cat/val", "dog/train", "dog/val"), "cat/train/ and cat/val/; splits lie above the classes"),
+        (("pets/train/cat", "pets/valid/cat", "birds/wren", "birds/tit"), "pets/valid/; give data.root=ROOT/pets"),
+        (("photos/cat", "photos/dog"), "one folder with pictures, 'photos', and a classifier needs"),
+        (("photos/photos/cat", "photos/photos/dog", "photos/photos/eel"), "is data.root=ROOT/photos/photos meant?"),
+        (("photos/train/cat", "photos/train/dog", "photos/test/cat"), "give data.root=ROOT/photos"),
+    ],
+)  # fmt: skip
+def test_a_level_too_high(tmp_path, makes, said):
+    tree(tmp_path, **{name.replace("/", "__"): 2 for name in makes})
+    assert said in refused(tmp_path).replace(str(tmp_path), "ROOT")
+
+
+def test_a_level_too_low(tmp_path):
+    both(tmp_path)
+    table = scan(tmp_path / "train")
+    assert len(table) == 8 and table.valid_from == "" and scan(tmp_path).valid_from == "valid/"
+    assert noted(table, f"'valid' beside it: nothing there is used; data.root={tmp_path} takes all of it")
+
+
+def test_what_lies_deeper_is_said(tmp_path):
+    table = scan(tree(tmp_path, part1__cat=2, part1__dog=2, part2__cat=2))
+    assert table.classes == ("part1", "part2")
+    said = "6 pictures in folders within a class folder, taken as of that class: 'part1/cat/0.png' of 'part1'"
+    assert noted(table, said)
+
+
+def test_phone_formats_that_are_not_read(tmp_path):
+    both(tmp_path)
+    for name in ("a.HEIC", "b.heic", "c.dng"):
+        put(tmp_path / "train/a" / name)
+    table = scan(tmp_path)
+    assert noted(table, "warning: 2 HEIC pictures ignored, which cannot be read") and noted(table, "1 raw picture ")
 
 
 # ---- fewer of them
@@ -177,7 +220,7 @@ def test_what_is_ignored_is_counted(tmp_path):  # 27
     put(root / "more/a/x.png")
     table = scan(root)
     assert len(table) == 12 and table.classes == ("a", "b")
-    assert noted(table, "ignored 5 hidden or system") and noted(table, "ignored 3 files that are not pictures")
+    assert noted(table, "ignored 5 hidden or system") and noted(table, "ignored 3 files of other kinds")
     assert noted(table, "ignored 2 pictures outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
@@ -230,7 +273,7 @@ def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
     root = both(tmp_path)
     put(root / "train/a/bad.jpg", BAD[reason])
     table = scan(root)
-    assert len(table) == 12 and noted(table, "1 of 13 files skipped; first: 'train/a/bad.jpg'")
+    assert len(table) == 12 and noted(table, "1 of 13 files left out, as bad_files.csv lists:\n  'train/a/bad.jpg': ")
     assert table.bad[0][0] == "train/a/bad.jpg" and reason in table.bad[0][1]
 
 
@@ -238,19 +281,43 @@ def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
 def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
     put(tree(both(tmp_path), test__a=1) / split / "a/bad.png", b"")
     total = {"valid": 5, "test": 2}[split]
-    assert f"1 of {total} files in {split} cannot be used; none is allowed" in (line := refused(tmp_path))
-    assert f"'{split}/a/bad.png': empty file" in line
+    with pytest.raises(BadFiles, match=f"1 of {total} files in {split} cannot be used; none may be left out") as caught:
+        scan(tmp_path)
+    assert caught.value.rows == ((f"{split}/a/bad.png", "empty file"),)
 
 
-def test_how_many_bad_files_are_borne(tmp_path):
-    root = tree(tmp_path, a=30, b=28)
-    for i in range(2):
+@pytest.mark.parametrize(
+    ("n", "share", "allowed"),
+    [(3, 0.01, 1), (29, 0.01, 2), (60, 0.01, 5), (499, 0.01, 5), (900, 0.01, 9), (60, 0.1, 6), (60, 0, 0), (9, 1, 9)],
+)
+def test_a_handful_is_borne_where_it_is_at_most_a_tenth(n, share, allowed):
+    assert tolerated(n, share) == allowed
+
+
+def test_too_many_bad_files(tmp_path):
+    root = tree(tmp_path, a=13, b=10)
+    for i in range(7):
         put(root / f"a/bad{i}.png", b"")
-    assert "2 of 60 files in train cannot be used; data.max_bad=0.01 allows 1" in refused(root)
-    assert len(scan(root, max_bad=0.05)) == 58
-    (root / "a/bad1.png").unlink()
-    assert len(scan(root)) == 58
-    refused(root, max_bad=0)
+    line = refused(root)
+    assert line == (
+        "7 of 30 files in train cannot be used; data.max_bad=0.01 allows 3; data.max_bad=0.5 leaves them out"
+    )
+    table = scan(root, max_bad=0.5)
+    assert len(table) == 23 and noted(table, "'a/bad4.png': empty file\n  and 2 more")
+    for i in range(1, 7):
+        (root / f"a/bad{i}.png").unlink()
+    assert len(scan(root)) == 23
+    assert "allows 0" in refused(root, max_bad=0)
+
+
+def test_a_refusal_names_five_bad_files_and_lists_all(tmp_path, capsys):
+    rows = tuple((f"a/{i}\udcff.png", "empty file") for i in range(7))
+    error = as_refusal(pickle.loads(pickle.dumps(BadFiles("7 of 30 files in train cannot be used", rows))), tmp_path)
+    assert endings.refused(error) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 7 and said[4].startswith("  'a/4") and said[5] == "  and 2 more"
+    assert said[6] == f"error: 7 of 30 files in train cannot be used; all: {tmp_path}/bad_files.csv"
+    assert len((tmp_path / "bad_files.csv").read_text().splitlines()) == 8
 
 
 def test_class_of_bad_files_only(tmp_path):
@@ -296,14 +363,14 @@ def test_links(tmp_path):  # 43
 def test_frames_are_counted(tmp_path):  # 38
     more = Image.frombytes("RGB", (8, 6), bytes(range(144)))
     put(both(tmp_path) / "train/a/moving.gif", picture(7, "GIF", save_all=True, append_images=[more]))
-    assert noted(scan(tmp_path), "1 pictures have several frames")
+    assert noted(scan(tmp_path), "1 picture of several frames")
 
 
 def test_picture_in_two_splits(tmp_path):  # 45
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
     table = scan(root)
-    assert noted(table, "warning: 1 pictures lie in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
+    assert noted(table, "warning: 1 picture in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
     assert table.leaks == (("train/a/0.png", "valid/a/again.png"),)
     assert "data.leak=warn" in refused(root, leak="error")
 
@@ -316,7 +383,7 @@ def test_every_leaking_picture_is_listed(tmp_path):
     table = scan(root)
     first = "train/b/x.png"
     assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
-    assert noted(table, "1 pictures lie in more than one split") and noted(table, "1 pictures have copies in another")
+    assert noted(table, "1 picture in more than one split") and noted(table, "1 picture with a copy in another")
 
 
 def test_limits_hold_for_the_pixels_too(tmp_path):
@@ -370,7 +437,7 @@ def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     table = scan(root, cache=kept)
     assert judged == ["train/a/0.png"] and table.hashes[0] != first.hashes[0]
-    assert noted(table, "1 files changed since the last scan")
+    assert noted(table, "1 file changed since the last scan")
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 80 + b"\n{}", "half", "flip"])

@@ -143,7 +143,7 @@ def test_equal_pictures_stay_together(tmp_path):
     for options in ({"valid": 0.05}, {"valid": 0.5}, {"valid": 0.9}, {"fold": 1}):
         table = scan(root, **options)
         assert len({(h, s) for h, s in zip(table.hashes, table.splits.tolist(), strict=True)}) == 12
-        assert noted(table, "6 pictures have copies in another class") and noted(table, "6 pictures are byte-equal")
+        assert noted(table, "6 pictures with a copy in another class") and noted(table, "6 pictures byte-equal")
         assert table.leaks == ()
     assert VALID in table.splits[table.labels == 1]
 
@@ -192,6 +192,17 @@ def test_groups_stay_on_one_side(tmp_path, options):
     assert noted(table, f"10 groups; validation has {held * 3 / 30:.1%} of the pictures")
 
 
+@pytest.mark.parametrize("options", [{"valid": 0.1}, {"valid": 0.5}, {"fold": 0}, {"fold": 3}])
+def test_groups_that_share_a_picture_are_one(tmp_path, options):
+    root = patients(tmp_path)
+    for one, other in ((0, 3), (3, 6), (6, 8)):
+        shutil.copy(root / ("well" if one % 2 else "ill") / f"p{one}_1.png", root / "ill" / f"p{other}_copy.png")
+    table = scan(root, group=r"(p\d+)_", **options)
+    assert table.leaks == () and noted(table, "10 groups are taken as 7, as some hold equal pictures")
+    side = {path.split("/")[1].split("_")[0]: split for path, split in sides(table).items()}
+    assert side["p0"] == side["p3"] == side["p6"] == side["p8"]
+
+
 def test_the_whole_match_is_the_group_where_nothing_is_captured(tmp_path):
     one, other = scan(patients(tmp_path), group=r"p\d+"), scan(tmp_path, group=r"/(p\d+)")
     assert {p.split("_")[0] for p, s in sides(one).items() if s == VALID} != set()
@@ -220,7 +231,7 @@ def test_a_picture_of_no_group_is_one_of_its_own(tmp_path):
 def test_groups_in_two_given_splits(tmp_path):
     root = tree(tmp_path, train__a=3, train__b=3, valid__a=4, valid__b=4)
     table = scan(root, group=r"(\d)\.png")
-    assert noted(table, r"warning: 3 groups of data.group=(\d)\.png lie in more than one split: '0', '1', '2'")
+    assert noted(table, r"warning: 3 groups of data.group=(\d)\.png in more than one split: '0', '1', '2'")
     assert "3 groups" in refused(root, group=r"(\d)\.png", leak="error")
 
 

@@ -84,18 +84,28 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, 
         for i, (kind, again) in enumerate(COPIES.items()):
             (tmp_path / "photos/valid" / name / f"{kind}.jpg").write_bytes(again(scene(start + i)))
     (tmp_path / "photos/valid/a/same.jpg").write_bytes((tmp_path / "photos/train/a/20.jpg").read_bytes())
+    for name, start in (("a", 7), ("b", 1500)):  # of a training and of a validation picture
+        (tmp_path / "photos/test" / name).mkdir(parents=True)
+        (tmp_path / "photos/test" / name / "again.jpg").write_bytes(COPIES["smaller"](scene(start)))
     data = (f"data.root={tmp_path}/photos", "backbone=tiny", "augment=none", "size=64")
     folder, result = trained(compose, tmp_path, monkeypatch, *data)
     with (folder / "leaks.csv").open() as file:
         header, *rows = csv.reader(file)
-    assert header == ["path", "twin", "similarity"]
-    assert rows[0] == ["train/a/20.jpg", "valid/a/same.jpg", "equal"]
-    expected = {(f"train/{c}/0{i}.jpg", f"valid/{c}/{kind}.jpg") for c in "ab" for i, kind in enumerate(COPIES)}
-    assert {tuple(row[:2]) for row in rows[1:]} == expected
-    assert all(0.9 < float(row[2]) < 1 for row in rows[1:])
-    assert result["near_twins"] == 6
+    assert header == ["path", "twin", "splits", "similarity"]
+    assert rows[0] == ["train/a/20.jpg", "valid/a/same.jpg", "train/valid", "equal"]
+    expected = {
+        (f"train/{c}/0{i}.jpg", f"valid/{c}/{kind}.jpg", "train/valid") for c in "ab" for i, kind in enumerate(COPIES)
+    }
+    expected |= {("train/a/07.jpg", "test/a/again.jpg", "train/test")}
+    expected |= {("valid/b/00.jpg", "test/b/again.jpg", "valid/test")}
+    assert {tuple(row[:3]) for row in rows[1:]} == expected
+    assert all(0.9 < float(row[3]) < 1 for row in rows[1:])
+    assert (result["equal_twins"], result["near_twins"]) == (1, 8)
     said = [line for line in capsys.readouterr().out.splitlines() if "near twins" in line]
-    assert len(said) == 1 and said[0].startswith("warning: 6 of 31 validation pictures")
+    assert len(said) == 1 and said[0].startswith("warning: 6 of 31 validation and 2 of 2 test pictures")
+    assert len(result["warnings"]) == 2 and result["warnings"][1] == said[0]
+    page = (folder / "report.html").read_text()
+    assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near twins") == 1
     assert Image.open(folder / "leaks.png").width > 800
 
 

@@ -7,8 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from thaw.disk import is_machine, machine_error, write_whole
-from thaw.errors import UserError
+from thaw.errors import BadFiles, UserError
+from thaw.files import BAD_FILES, write_bad_files
 
+SHOWN = 5  # bad files that are named on the terminal
 refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
 
@@ -21,6 +23,10 @@ def chain(error: BaseException | None):
 
 def as_refusal(error: Exception | SystemExit, folder: Path) -> UserError:
     """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
+    if isinstance(error, BadFiles):
+        with suppress(OSError):
+            write_bad_files(folder, error.rows)
+            return BadFiles(f"{error.line}; all: {folder / BAD_FILES}", error.rows)
     if isinstance(error, UserError):
         return error
     if isinstance(error, SystemExit):
@@ -53,6 +59,12 @@ def internal(error: Exception, log: Path | None = None) -> UserError:
 
 
 def refused(error: UserError) -> int:
+    """Say why, the first of several files before the line; the exit code."""
+    rows = error.rows if isinstance(error, BadFiles) else ()
+    for path, reason in rows[:SHOWN]:
+        print(f"  {path!r}: {reason}", file=sys.stderr)
+    if len(rows) > SHOWN:
+        print(f"  and {len(rows) - SHOWN:,} more", file=sys.stderr)
     print(f"error: {error.line}", file=sys.stderr)
     refusals.append(error.code)
     return error.code

@@ -19,6 +19,17 @@ class UserError(Exception):
         return type(self), (self.code, self.line)
 
 
+class BadFiles(UserError):
+    """More files that cannot be used than are tolerated; `rows` are (path, reason) of all of them."""
+
+    def __init__(self, line: str, rows: tuple[tuple[str, str], ...]):
+        super().__init__(3, line)
+        self.rows = rows
+
+    def __reduce__(self):
+        return type(self), (self.line, self.rows)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """'did you mean a, b?' with at most three of the known words, or all of them when few, or nothing."""
     known = [str(name) for name in known]

@@ -1,9 +1,15 @@
-"""What jobs leave in their folders, read so that what is missing or cut short is nothing. Standard library only."""
+"""What jobs leave in their folders: tables are written; what is missing or cut short is read as nothing.
+
+Standard library only.
+"""
 
 import csv
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
+
+BAD_FILES = "bad_files.csv"
 
 
 def text_of(file: Path) -> str:
@@ -45,6 +51,20 @@ def read_table(file) -> list[list[str]]:
         return []
     with file.open(newline="", encoding="utf-8") as lines:
         return [row for row in csv.reader(lines) if row]
+
+
+def write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:
+    """A .csv, bytes that are no text as escapes; where there are no rows, none is there."""
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows([columns, *rows])
+
+
+def write_bad_files(folder: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """bad_files.csv: path and reason of every file that is left out."""
+    write_table(folder / BAD_FILES, ("path", "reason"), rows)
 
 
 def number(value) -> float:

@@ -1,9 +1,8 @@
 """What every phase works with, set up before the first: device, pictures, network, the plan with all its facts."""
 
 import copy
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,6 +18,7 @@ from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.errors import UserError
 from thaw.features import activations, body_hash
+from thaw.files import write_bad_files
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
 from thaw.settings import Settings, size_in_bytes, whole_or_auto
@@ -175,10 +175,8 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
         settings.data, round((side_known or 224) / settings.data.crop_pct), store.root / "scan", True
     )
     table = pictures.table
-    for note in table.notes:
-        progress.say(f"note: {note}")
-    write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
-    write_table(folder / "leaks.csv", ("path", "twin", "similarity"), [(*pair, "equal") for pair in table.leaks])
+    progress.notes(table.notes)
+    write_bad_files(folder, table.bad)
     network = model.create(settings.backbone, len(table.classes), settings.seed, device)
     looked = {**model.looked_at(network.model)} | {
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
@@ -221,13 +219,6 @@ def remember(store: Store, settings: Settings, facts: Facts) -> None:
     counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
     store.remember(data, counts)
     store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
-
-
-def write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:
-    """A .csv, where there are rows; bytes that are no text as escapes."""
-    if rows:
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows([columns, *rows])
 
 
 def start_from(network: Network, folder: Path) -> None:

@@ -19,6 +19,12 @@ def say(line: str = "") -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def notes(lines: Iterable[str]) -> None:
+    """Notes for the user, a line each; a warning is one by itself."""
+    for line in lines:
+        say(line if line.startswith("warning: ") else f"note: {line}")
+
+
 def printable(line: str) -> str:
     """The line in what the terminal can show."""
     encoding = sys.stdout.encoding or "ascii"

@@ -247,6 +247,13 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
     return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
 
 
+def share_unread(overrides: list[str], valid_from: str) -> list[str]:
+    """A line where data.valid was typed and something else, such as val/, names the pictures that validate."""
+    typed = [value for _, key, value in overrides_of(overrides) if key == "data.valid"]
+    what = f"has no effect: {valid_from} has the pictures that validate"
+    return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []
+
+
 UNNAMED = (
     "name",
     "notes",

@@ -1,23 +1,32 @@
-"""Near twins across the split: validation pictures that are training pictures once more, re-encoded, resized, cropped.
+"""Twins across the splits: held-out pictures that are others once more, equal or re-encoded, resized, cropped.
 
-Byte-equal ones are found by the scan; these by stored activations, where a checklist has them.
+Byte-equal ones are found by the scan; near ones by stored activations, where a checklist has them.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from thaw import progress
 from thaw.data import contact
 from thaw.data.augment import view
-from thaw.job import Job, write_table
+from thaw.data.table import SPLITS, TEST, VALID, Table
+from thaw.files import write_table
+from thaw.job import Job
 
 NEIGHBOURS = 10
 NEARER = 9  # times, by 1 - cosine: three times by distance
 BLOCK = 1024
 SHOWN = 16  # pairs on the sheet
+SMALLEST = 192  # pixels that a picture is shown with there at least
+
+Pair = tuple[int, int, float]  # two rows of a table, the earlier split first, and their cosine similarity
 
 
-def near(train: Tensor, valid: Tensor) -> list[tuple[int, int, float]]:
+def near(train: Tensor, valid: Tensor) -> list[Pair]:
     """(row of train, row of valid, cosine similarity) of activations [n, d] that are near twins, most alike first.
 
     A picture's twin stands out from its own neighbourhood: with s the cosine similarity, the mean training activation
@@ -40,34 +49,63 @@ def near(train: Tensor, valid: Tensor) -> list[tuple[int, int, float]]:
 
 
 def look(job: Job) -> dict:
-    """Count, list (leaks.csv), draw (leaks.png) and warn of near twins, if the plan begins with stored activations."""
+    """List the twins (leaks.csv), draw the near ones (leaks.png) and warn of them; their numbers, as in result.json."""
+    table, pairs = job.source.table, near_pairs(job)
+    row_of = {path: row for row, path in enumerate(table.paths)} if table.leaks else {}
+    rows = [(a, b, splits_of(table, row_of[a], row_of[b]), "equal") for a, b in table.leaks]
+    rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
+    write_table(job.folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
+    warnings = [note for note in table.notes if note.startswith("warning: ")]
+    if pairs:
+        draw(job, pairs[:SHOWN])
+        warnings.append(f"warning: {warning(table, pairs)}")
+        progress.say(warnings[-1])
+    counts = {} if pairs is None else {"near_twins": len({b for _, b, _ in pairs})}
+    return {"equal_twins": len({b for _, b in table.leaks}), **counts, "warnings": warnings}
+
+
+def near_pairs(job: Job) -> list[Pair] | None:
+    """Near twins of train in valid, and of both in test; None where the plan does not begin with stored activations."""
     before = next((phase for phase in job.plan.phases if phase.train == "all" or phase.features == "precomputed"), None)
     if before is None or before.features != "precomputed":
-        return {}
+        return None
     (train, _), (valid, _) = job.stored_of(before)
-    table = job.source.table
-    pairs = [(int(job.train_rows[i]), int(job.valid_rows[j]), s) for i, j, s in near(train, valid)]
-    pairs = [pair for pair in pairs if table.hashes[pair[0]] != table.hashes[pair[1]]]
-    if pairs:
-        paths = [(table.paths[a], table.paths[b], f"{s:.5f}") for a, b, s in pairs]
-        equal = [(*pair, "equal") for pair in table.leaks]
-        write_table(job.folder / "leaks.csv", ("path", "twin", "similarity"), [*equal, *paths])
-        draw(job, pairs[:SHOWN])
-        twins = len({b for _, b, _ in pairs})
-        progress.say(
-            f"warning: {twins} of {len(job.valid_rows)} validation pictures look like near twins of training pictures "
-            f"(leaks.csv, leaks.png), most of all {paths[0][1]} and {paths[0][0]}; if they are, results are too good"
-        )
-    return {"near_twins": len({b for _, b, _ in pairs})}
+    sides = [(train, job.train_rows, valid, job.valid_rows)]
+    if len(held := job.source.rows(TEST)):
+        both = torch.cat([train, valid]), np.concatenate([job.train_rows, job.valid_rows])
+        sides.append((*both, job.stored(held)[0], held))
+    hashes = job.source.table.hashes
+    found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in near(a, b)]
+    return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
 
 
-def draw(job: Job, pairs: list[tuple[int, int, float]]) -> None:
-    """leaks.png: each pair side by side, the training picture first."""
+def splits_of(table: Table, a: int, b: int) -> str:
+    """train/valid of two rows."""
+    return "/".join(SPLITS[table.splits[row]] for row in (a, b))
+
+
+def warning(table: Table, pairs: Sequence[Pair]) -> str:
+    """How many held-out pictures have near twins, and the two that are most alike."""
+    twins = {b for _, b, _ in pairs}
+    names = {VALID: "validation", TEST: "test"}
+    counts = {code: sum(table.splits[row] == code for row in twins) for code in names}
+    many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
+    first = " and ".join(table.paths[row] for row in reversed(pairs[0][:2]))
+    return (
+        f"{' and '.join(many)} pictures look like near twins of others (leaks.csv, leaks.png), most of all {first}; "
+        "if they are, results are too good"
+    )
+
+
+def draw(job: Job, pairs: Sequence[Pair]) -> None:
+    """leaks.png: each pair side by side, under each its split, how alike they are, its folder and its name."""
     see, table = view(job.plan.size, job.settings.data.crop_pct), job.source.table
     pictures = [see(job.pixels[row]) for a, b, _ in pairs for row in (a, b)]
-    texts = [text for a, b, s in pairs for text in (f"train {name(table, a)}", f"{s:.4f} {name(table, b)}")]
-    contact.sheet(pictures, texts, columns=8 if job.plan.size < 200 else 4).save(job.folder / "leaks.png")
+    texts = [caption(table, row, s) for a, b, s in pairs for row in (a, b)]
+    columns = 8 if job.plan.size < 200 else 4
+    contact.sheet(pictures, texts, columns, SMALLEST).save(job.folder / "leaks.png")
 
 
-def name(table, row: int) -> str:
-    return table.paths[row].rpartition("/")[2]
+def caption(table: Table, row: int, similarity: float) -> str:
+    folder, _, name = table.paths[row].rpartition("/")
+    return f"{SPLITS[table.splits[row]]}  {similarity:.4f}\n{folder}/\n{name}"

@@ -1,5 +1,6 @@
 """Contact sheets: pictures side by side, each with a line of text under it."""
 
+import random
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -7,12 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw.data import batches
 from thaw.data.batches import Key, Views
 from thaw.data.pixels import Pixels
 from thaw.data.table import TRAIN, VALID, Table
+from thaw.device import mix
 from thaw.plan import Plan
 from thaw.settings import Settings
 
@@ -29,35 +32,46 @@ def font():
     return ImageFont.truetype(Path(find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", 12)
 
 
-def sheet(pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS) -> Image.Image:
-    """The pictures (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to the width of their picture."""
-    shown = [np.kron(p, np.ones((max(1, -(-SMALLEST // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in pictures]
+def sheet(
+    pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS, smallest: int = SMALLEST
+) -> Image.Image:
+    """The pictures (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to its width."""
+    shown = [np.kron(p, np.ones((max(1, -(-smallest // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in pictures]
+    texts = [text.split("\n") for text in texts]
+    below = LINE * max(map(len, texts), default=1)
     high, wide = (max((p.shape[axis] for p in shown), default=0) for axis in (0, 1))
     columns = min(columns, len(shown))
     rows = -(-len(shown) // max(columns, 1))
-    image = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + LINE + GAP)), "white")
+    image = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + below + GAP)), "white")
     draw = ImageDraw.Draw(image)
-    for i, (picture, text) in enumerate(zip(shown, texts, strict=True)):
-        x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + LINE + GAP)
+    for i, (picture, lines) in enumerate(zip(shown, texts, strict=True)):
+        x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + below + GAP)
         image.paste(Image.fromarray(picture), (x, y))
-        draw.text((x, y + picture.shape[0] + 2), short(text, wide), "black", font())
+        for number, line in enumerate(lines):
+            draw.text((x, y + picture.shape[0] + 2 + number * LINE), short(line, wide), "black", font())
     return image
 
 
 def short(text: str, wide: int) -> str:
-    """The text, or as much of its beginning as `wide` pixels hold."""
+    """The text, or as much of its beginning and its end as `wide` pixels hold."""
     # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
     if font().getlength(text) <= wide:
         return text
-    while text and font().getlength(text + "…") > wide:
-        text = text[:-1]
-    return text + "…"
+    kept = len(text)
+    while kept and font().getlength(ends(text, kept)) > wide:
+        kept -= 1
+    return ends(text, kept)
+
+
+def ends(text: str, kept: int) -> str:
+    """The text with so many of its characters, those in the middle left out."""
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
-    """What the network sees of some pictures: batch_<size>px.png augmented, at each size of the plan, and
-    valid_<size>px.png as validation does; the files. Mixup and CutMix, which mix whole batches, are not in them."""
+    """What the network sees of some pictures: batch_<size>px.png augmented and mixed, at each size of the plan, and
+    valid_<size>px.png as validation does; the files."""
     labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
     train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
     wanted = [
@@ -67,6 +81,12 @@ def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: P
     for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
         chosen = rows[batches.order(labels[rows], seed)[:PICTURES]]
         pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[Key(0, size, chosen)]
+        texts = [table.classes[label] for label in labels[chosen]]
+        if augment and (augment.mixup or augment.cutmix):
+            rng = random.Random(mix(*seed, size))
+            other = rng.sample(range(len(chosen)), len(chosen))
+            pictures, share = batches.mixed(pictures, torch.tensor(other), augment.mixup, augment.cutmix, rng)
+            texts = [f"{share:.0%} {text}\n{1 - share:.0%} {texts[i]}" for text, i in zip(texts, other, strict=True)]
         files.append(folder / f"{name}_{size}px.png")
-        sheet(list(pictures.numpy()), [table.classes[labels[row]] for row in chosen]).save(files[-1])
+        sheet(list(pictures.numpy()), texts).save(files[-1])
     return files

@@ -7,18 +7,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from thaw.data.folder import NAMES, SUFFIXES
-from thaw.data.listing import NOWHERE, File, Listing, file_of, show
-from thaw.data.sheet import Sheet, read_sheet
+from thaw.data.listing import NOWHERE, File, Listing, file_of, many, show
+from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
 from thaw.data.table import SPLITS, TRAIN, VALID
 from thaw.errors import UserError
 from thaw.settings import Data
 
-# What columns are called, the likeliest first.
-PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
-         "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
-LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")
 SPLIT = ("split", "subset", "is_valid")
-IN_SPLIT = {**NAMES, "training": TRAIN}
 IS_VALID = {"true": VALID, "1": VALID, "yes": VALID, "false": TRAIN, "0": TRAIN, "no": TRAIN}  # as fastai writes it
 SEVERAL = re.compile("[|;]")  # between the labels of one picture
 
@@ -49,7 +44,7 @@ def listing(data: Data) -> Listing:
                 raise sheet.error(line, f"the {what} of {show(file.path)} is {both}")
     notes = [f"{sheet.name}: paths from {path}, labels from {label}, splits from {split or 'no column'}"]
     if again := len(files) - len(first):
-        notes.append(f"{again} lines repeat others")
+        notes.append(f"{many(again, 'line')} said twice")
     return Listing(
         root,
         sorted(set(files)),
@@ -121,7 +116,7 @@ def number(text: str) -> float | None:
 def splits_of(sheet: Sheet, name: str) -> list[str]:
     """The splits. Errors: a word for none, nothing to train on, exit 3."""
     cells = [cell.lower() for cell in filled(sheet, name)]
-    words = IS_VALID if set(cells) <= IS_VALID.keys() else IN_SPLIT
+    words = IS_VALID if set(cells) <= IS_VALID.keys() else NAMES
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if cell not in words:
             raise sheet.error(line, f"{name} is {show(cell)}; splits are train, valid and test")
@@ -145,12 +140,6 @@ def files_of(sheet: Sheet, root: str, cells: Sequence[str]) -> list[File]:
         many = f"{len(missing)} of {len(cells)} are missing"
         raise sheet.error(line, f"{show(cell)} is not in {root} ({many}); data.images=FOLDER says where pictures lie")
     return files
-
-
-def inside(root: str, text: str) -> str | None:
-    """A path relative to root, or none where it leads out of it."""
-    path = os.path.normpath(os.path.join(root, text))
-    return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None
 
 
 def file_in(root: str, cell: str) -> File | None:

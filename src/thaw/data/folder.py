@@ -1,17 +1,19 @@
 """The layout of a folder of pictures: which files lie in it, and of which class and split each is."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 
-from thaw.data.listing import File, Listing, file_of, show, some
+from thaw.data.listing import File, Listing, file_of, many, show, some
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.errors import UserError
 from thaw.settings import Data
 
-NAMES = {"train": TRAIN, "valid": VALID, "val": VALID, "validation": VALID, "test": TEST}
+NAMES = {"train": TRAIN, "training": TRAIN, "valid": VALID, "val": VALID, "validation": VALID,
+         "test": TEST, "testing": TEST}  # fmt: skip
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif",
             ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
 JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX"}
+UNREAD = {".heic": "HEIC", ".heif": "HEIC", ".dng": "raw", ".cr2": "raw", ".nef": "raw", ".arw": "raw"}
 
 
 def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
@@ -48,11 +50,14 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
             else:
                 other[suffix or "no suffix"] += 1
     if hidden:
-        notes.append(f"ignored {hidden.total()} hidden or system entries ({some(hidden)})")
+        notes.append(f"ignored {many(hidden.total(), 'hidden or system file')} ({some(hidden)})")
+    for kind in sorted({UNREAD[suffix] for suffix in other if suffix in UNREAD}):
+        count = sum(other.pop(suffix, 0) for suffix in UNREAD if UNREAD[suffix] == kind)
+        notes.append(f"warning: {many(count, f'{kind} picture')} ignored, which cannot be read: make them JPEG")
     if other:
-        notes.append(f"ignored {other.total()} files that are not pictures ({some(other)})")
+        notes.append(f"ignored {many(other.total(), 'file')} of other kinds ({some(other)})")
     if again:
-        notes.append(f"ignored {again} links to folders read already")
+        notes.append(f"ignored {many(again, 'link')} to folders read already")
     return sorted(files), folders
 
 
@@ -74,7 +79,32 @@ def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
         return {name: code for name, code in splits.items() if name in holding or code == VALID}
     if not top or top <= set(splits):
         raise UserError(3, f"data.root={root} has no class folders; it needs a folder per class, or train/ with them")
+    level(root, folders, files)
     return {"": TRAIN}
+
+
+def level(root: str, folders: list[str], files: list[File]) -> None:
+    """Errors: class folders that look as if root were a level too high, exit 3 with the root that was meant."""
+    inside, full = defaultdict(list), set()
+    for file in files:
+        parts = file.path.split("/")
+        full.update("/".join(parts[:depth]) for depth in range(1, len(parts)))
+    for path in sorted(full & set(folders)):
+        inside[path.rpartition("/")[0]].append(path)
+    for name in inside[""]:
+        splits = {NAMES.get(path.rpartition("/")[2].lower()) for path in inside[name]} - {None}
+        if TRAIN in splits and len(splits) > 1:
+            both = " and ".join(f"{path}/" for path in inside[name][:2])
+            if any(inside[path] for path in inside[name]):
+                raise UserError(3, f"data.root={root} is a level too high: it has {both}; give data.root={root}/{name}")
+            wanted = " and ".join(f"{path.rpartition('/')[2]}/{name}/" for path in inside[name][:2])
+            raise UserError(3, f"data.root={root} has {both}; splits lie above the classes: {wanted}")
+    at = ""
+    while len(inside[at]) == 1:
+        at = inside[at][0]
+    if at and inside[at]:
+        one = f"data.root={root} has one folder with pictures, {show(inside[''][0])}"
+        raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
 
 
 def place(files, folders, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
@@ -86,8 +116,22 @@ def place(files, folders, tops, notes) -> tuple[list[File], dict[str, tuple[int,
             where[file.path] = tops[parts[0] if depth else ""], parts[depth]
     loose = [file.path for file in files if file.path not in where]
     if loose:
-        notes.append(f"ignored {len(loose)} pictures outside the class folders ({some(loose)})")
+        notes.append(f"ignored {many(len(loose), 'picture')} outside the class folders ({some(loose)})")
+    if deep := [path for path in where if path.count("/") > depth + 1]:
+        first = f"{show(deep[0])} of {show(where[deep[0]][1])}"
+        notes.append(f"{many(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}")
     return [file for file in files if file.path in where], where
+
+
+def beside(root: str, notes: list[str]) -> None:
+    """Notes a split that lies beside root, where root is called like one itself."""
+    above, name = os.path.split(root)
+    if (code := NAMES.get(name.lower())) is None:
+        return
+    others = sorted(entry.name for entry in os.scandir(above) if NAMES.get(entry.name.lower(), code) != code)
+    if others:
+        what = f"{some(others)} beside it: nothing there is used"
+        notes.append(f"warning: data.root={root} has {what}; data.root={above} takes all of it")
 
 
 def filled(where, folders, tops, allow_missing) -> None:
@@ -108,5 +152,7 @@ def listing(data: Data) -> Listing:
     files, folders = walk(root, notes)
     tops = layout(root, folders, files)
     files, where = place(files, folders, tops, notes)
+    if tops == {"": TRAIN}:
+        beside(root, notes)
     filled(where, folders, tops, data.allow_missing)
     return Listing(root, files, where, {code: f"{name}/" for name, code in tops.items()}, notes)

@@ -99,6 +99,11 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(map(show, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
+def many(n: int, noun: str) -> str:
+    """1 picture, 2,000 pictures."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def show(name: str) -> str:
     """A name as one short line, whatever its bytes."""
     text = repr(name)

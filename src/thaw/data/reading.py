@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from thaw import signals
 from thaw.data.decode import BadPicture, decode, has_frames
-from thaw.data.listing import File, show
+from thaw.data.listing import File, many, show
 from thaw.data.table import Table
 from thaw.errors import UserError
 
@@ -74,7 +74,7 @@ def judge_all(root, files, max_pixels, cache, progress, notes) -> dict[str, Verd
         if table and fresh:
             publish(table, known | fresh, notes)
     if changed := sum(path in known and known[path][2] != row[2] for path, row in fresh.items()):
-        notes.append(f"{changed} files changed since the last scan")
+        notes.append(f"{many(changed, 'file')} changed since the last scan")
     return rows
 
 

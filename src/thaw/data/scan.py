@@ -6,21 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.data.listing import File, Listing, agree, show, some, take
+from thaw.data.listing import File, Listing, agree, many, show, some, take
 from thaw.data.reading import judge_all, judge_held
 from thaw.data.relabel import relabel
-from thaw.data.split import folds, groups_of, hold_out, unit_name
+from thaw.data.split import folds, groups_of, hold_out, joined
 from thaw.data.table import SPLITS, TRAIN, VALID, Table
-from thaw.errors import UserError
+from thaw.errors import BadFiles, UserError
 from thaw.settings import Data
+
+HANDFUL = 5  # bad files that are tolerated, if they are no more than a tenth
+NAMED = 5  # bad files that are named
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # that data.max_bad is advised
 
 
 def scan(found: Listing, data: Data, cache: Path | None = None, progress: bool = False) -> Table:
     """Every picture that is listed, judged by decoding it, with its class and split.
 
     Classes are named as `data.labels` and `data.classes` say. At most `data.limit` pictures, chosen by a hash of their
-    path before anything is read, in proportion to the classes. Files that cannot be used are left out, up to the share
-    `data.max_bad` (or one) of train, none of a given valid or test. Where the source names no validation pictures,
+    path before anything is read, in proportion to the classes. Files that cannot be used are left out, as many as are
+    `tolerated` of train, none of a given valid or test. Where the source names no validation pictures,
     `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth; `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
     Errors: 3 about the data, 2 about a setting.
@@ -55,20 +59,22 @@ def scan(found: Listing, data: Data, cache: Path | None = None, progress: bool =
     splits = np.array([where[path][0] for path in paths], np.uint8)
     if VALID not in found.given:
         rows = np.flatnonzero(splits == TRAIN)
-        units = [unit_name(groups[paths[i]]) if groups else hashes[i] for i in rows]
+        units = [hashes[i] for i in rows]
+        if groups:
+            units = joined([groups[paths[i]] for i in rows], units, notes)
         splits[rows[validates(labels[rows], units, data)]] = VALID
     enough(labels, splits, classes, notes)
     if groups:
         parted([groups[path] for path in paths], splits, data, notes)
     leaks = copies(paths, labels, splits, hashes, data.leak, notes)
-    if many := sum(verdict.frames for verdict in seen):
-        notes.append(f"{many} pictures have several frames or pages; the first is used")
+    if several := sum(verdict.frames for verdict in seen):
+        notes.append(f"{many(several, 'picture')} of several frames or pages: the first is used")
     return Table(
         found.root, classes, paths, labels, splits, hashes,
         np.array([file.size for file in files], np.int64),
         np.array([verdict.height for verdict in seen], np.int32),
         np.array([verdict.width for verdict in seen], np.int32),
-        bad, leaks, tuple(notes),
+        bad, leaks, tuple(notes), found.given.get(VALID, ""),
     )  # fmt: skip
 
 
@@ -84,17 +90,30 @@ def validates(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarra
 
 
 def bearable(bad, files, where, max_bad, notes) -> None:
-    """Errors: more bad files than allowed in a split, exit 3."""
+    """Notes the bad files. Errors: more of them than allowed in a split, exit 3."""
     total, spoilt = Counter(where[file.path][0] for file in files), Counter(where[path][0] for path, _ in bad)
     for code, count in sorted(spoilt.items()):
-        allowed = 0 if code or not max_bad else max(1, int(max_bad * total[code] + 1e-9))
+        allowed = tolerated(total[code], max_bad) if code == TRAIN else 0
         if count > allowed:
-            path, reason = next(row for row in bad if where[row[0]][0] == code)
-            rule = f"data.max_bad={max_bad} allows {allowed}" if code == TRAIN else "none is allowed there"
-            line = f"{count} of {total[code]} files in {SPLITS[code]} cannot be used; {rule}"
-            raise UserError(3, f"{line}. First: {show(path)}: {reason}")
+            rule = "none may be left out there: mend or remove them"
+            if code == TRAIN:
+                share = next(share for share in SHARES if tolerated(total[code], share) >= count)
+                rule = f"data.max_bad={max_bad} allows {allowed}; data.max_bad={share} leaves them out"
+            line = f"{count:,} of {many(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
+            raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
-        notes.append(f"{len(bad)} of {len(files)} files skipped; first: {show(bad[0][0])}: {bad[0][1]}")
+        named = [f"{show(path)}: {reason}" for path, reason in bad[:NAMED]]
+        more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
+        head = f"{len(bad):,} of {many(len(files), 'file')} left out, as bad_files.csv lists:"
+        notes.append("\n  ".join([head, *named, *more]))
+
+
+def tolerated(n: int, share: float) -> int:
+    """How many of n files may be bad: the share of them, but a handful where that is at most a tenth, and at least one.
+
+    A share of a small folder is none at all. With a share of 0 none may be.
+    """
+    return max(1, int(share * n + 1e-9), min(HANDFUL, n // 10)) if share else 0
 
 
 def enough(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:
@@ -117,10 +136,11 @@ def parted(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[st
     for group, split in zip(groups, splits.tolist(), strict=True):
         sides[group].add(split)
     if two := [group for group, codes in sides.items() if len(codes) > 1]:
-        leaky(f"{len(two)} groups of data.group={data.group} lie in more than one split: {some(two)}", data.leak, notes)
+        what = f"{many(len(two), 'group')} of data.group={data.group}"
+        leaky(f"{what} in more than one split: {some(two)}", data.leak, notes)
     trained, held = (splits == TRAIN).sum(), (splits == VALID).sum()
     share = held / (trained + held)
-    notes.append(f"{len(sides)} groups; validation has {share:.1%} of the pictures")
+    notes.append(f"{many(len(sides), 'group')}; validation has {share:.1%} of the pictures")
 
 
 def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
@@ -133,9 +153,10 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
         rows[content].append(i)
     alike = [group for group in rows.values() if len(group) > 1]
     if alike:
-        notes.append(f"{sum(map(len, alike)) - len(alike)} pictures are byte-equal copies of others")
+        again = many(sum(map(len, alike)) - len(alike), "picture")
+        notes.append(f"{again} byte-equal to another")
     if two := sum(len(set(labels[group])) > 1 for group in alike):
-        notes.append(f"warning: {two} pictures have copies in another class")
+        notes.append(f"warning: {many(two, 'picture')} with a copy in another class")
     leaks = {}
     for group in alike:
         first = {}  # row of each split
@@ -146,7 +167,7 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
         first = " and ".join(show(paths[i]) for i in next(iter(leaks)))
-        leaky(f"{len(set(leaks.values()))} pictures lie in more than one split: {first}", leak, notes)
+        leaky(f"{many(len(set(leaks.values())), 'picture')} in more than one split: {first}", leak, notes)
     return tuple((paths[i], paths[j]) for i, j in leaks)
 
 

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from thaw.data.listing import Listing, show, some
+from thaw.data.listing import Listing, many, show, some
 from thaw.errors import UserError
 
 FOLDS = 5
@@ -88,6 +88,22 @@ def unit_name(group: str) -> str:
     return sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def joined(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> list[str]:
+    """The unit of each row: its group, those taken together that hold a picture of equal content."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    names, group = np.unique([unit_name(group) for group in groups], return_inverse=True)
+    contents, content = np.unique(hashes, return_inverse=True)
+    size = len(names) + len(contents)
+    edges = coo_array((np.ones(len(group), bool), (group, len(names) + content)), (size, size))
+    count, part = connected_components(edges, directed=False)
+    if count < len(names):
+        notes.append(f"data.group: {many(len(names), 'group')} are taken as {count:,}, as some hold equal pictures")
+    first = dict(zip(part[: len(names)][::-1], names[::-1].tolist(), strict=True))
+    return [first[part[row]] for row in group]
+
+
 def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     """The group of each path: as the source says, or the first capturing group (else all) of what `pattern` finds.
 
@@ -106,8 +122,8 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     if len(names) == len(paths):
         found.notes.append(f"warning: data.group={pattern} groups nothing: every picture is a group of its own")
     elif alone:
-        groupings = f"{len(paths) - len(alone):,} of {len(paths):,} in {len(names) - len(alone):,} groups"
-        found.notes.append(f"data.group: {groupings}, {len(alone):,} pictures alone")
+        grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {many(len(names) - len(alone), 'group')}"
+        found.notes.append(f"data.group: {grouped}, {many(len(alone), 'picture')} alone")
     return groups
 
 

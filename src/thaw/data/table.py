@@ -15,7 +15,8 @@ class Table:
     `root` absolute; `classes` sorted, a label is an index into them; `paths` relative to root, '/' between parts,
     undecodable bytes as surrogates; `hashes` SHA-256 of the content, hex; `sizes` in bytes, 0 for drawn pictures;
     `heights` and `widths` in pixels, upright; `splits` index into SPLITS; `bad` (path, reason) of what was left out;
-    `leaks` pairs of paths in different splits that are byte-equal; `notes` lines for the user.
+    `leaks` pairs of paths in different splits that are byte-equal; `notes` lines for the user; `valid_from` what names
+    the validation pictures, such as val/, '' where they are taken from train.
     """
 
     root: str
@@ -30,6 +31,7 @@ class Table:
     bad: tuple[tuple[str, str], ...] = ()
     leaks: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    valid_from: str = ""
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -10,7 +10,7 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
-from thaw.files import duration, number
+from thaw.files import BAD_FILES, duration, number
 from thaw.report.mistakes import matrix_inches
 from thaw.report.rows import headline
 
@@ -56,6 +56,7 @@ pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
 @media (max-width: 560px) { main { padding: 16px 10px; } section { padding: 14px 12px; } }
 """
 
+MOST_LISTED = 50  # rows that are shown of a long table
 PHASE = {  # the columns of the phase table, as in result.json
     "accuracy": lambda value: f"{value:.2%}",
     "loss": lambda value: f"{value:.4g}",
@@ -77,6 +78,7 @@ def page(run: dict, drawn: dict) -> str:
     parts = [
         f"<h1>{name}</h1>",
         f'<div class="dim">{escape(about(result))}</div>',
+        *(f'<div class="bad">{escape(line)}</div>' for line in result.get("warnings", ())),
         f'<div class="tiles">{"".join(tile(*row) for row in headline(run))}</div>',
         section("What each phase bought", phases(result)),
         section("Learning", drawn["curves"]),
@@ -85,7 +87,8 @@ def page(run: dict, drawn: dict) -> str:
         section("Most wrong: truth → prediction, probability", gallery(run)),
         section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
         section("Plan", image(run["timeline"]) + preformatted(run["plan"])),
-        section(f"Files left out ({len(run['bad_files']) - 1})", bad_files(run["bad_files"])),
+        section(f"Twins across the splits ({len(run['leaks']) - 1})", leaks(run)),
+        section(f"Files left out ({len(run['bad_files']) - 1})", listed(run["bad_files"], BAD_FILES)),
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
     ]
@@ -238,13 +241,19 @@ def encoded(picture) -> str:
     return f'<img class="{kind}" alt="" src="data:image/{form};base64,{data}">'
 
 
-def bad_files(rows: list[list[str]]) -> str:
-    """The first fifty files that could not be trusted, as the scan's table has them."""
+def leaks(run: dict) -> str:
+    """The pictures that are in two splits, equal or nearly so, and the sheet of the latter."""
+    return listed(run["leaks"], "leaks.csv") + image(run["leaks_sheet"])
+
+
+def listed(rows: list[list[str]], file: str) -> str:
+    """The first fifty rows of a table that lies beside the page, and a link to it."""
     if len(rows) < 2:
         return ""
     head, *body = rows
-    body = [[escape(cell) for cell in (*row, *[""] * len(head))[: len(head)]] for row in body[:50]]
-    return table(head, body, set())
+    shown = [[escape(cell) for cell in (*row, *[""] * len(head))[: len(head)]] for row in body[:MOST_LISTED]]
+    what = f"the first {MOST_LISTED} of {len(body):,} in" if len(body) > MOST_LISTED else "as in"
+    return f'<p class="dim">{what} <a href="{file}">{file}</a></p>' + table(head, shown, set())
 
 
 def preformatted(content: str, kind: str = "") -> str:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from thaw.files import bytes_of, duration, json_objects, json_of, lines_of, number, read_table, text_of
+from thaw.files import BAD_FILES, bytes_of, duration, json_objects, json_of, lines_of, number, read_table, text_of
 
 
 def confusion(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
@@ -71,7 +71,9 @@ def read_run(folder) -> dict:
         "confusion": confusion(truth, predicted, classes),
         "per_class": per_class(truth, predicted, classes),
         "wrong": most_wrong(rows, 16),
-        "bad_files": read_table(folder / "bad_files.csv"),
+        "bad_files": read_table(folder / BAD_FILES),
+        "leaks": read_table(folder / "leaks.csv"),
+        "leaks_sheet": bytes_of(folder / "leaks.png"),
     }
 
 
