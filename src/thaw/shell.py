@@ -255,6 +255,7 @@ UNNAMED = (
     "hydra/launcher",
     "hydra.launcher",
     "hydra.sweep",
+    "plan_only",
 )  # say nothing of what is trained
 
 
@@ -264,7 +265,7 @@ def within(key: str, names: tuple[str, ...]) -> bool:
 
 def words(overrides: list[str]) -> str:
     """The settings that were typed as a short readable name, in their order."""
-    silent = (*UNNAMED, "store", "hydra", "plan_only", "fresh", "stop_after")
+    silent = (*UNNAMED, "store", "hydra", "fresh", "stop_after")
     typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
     rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
     return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
