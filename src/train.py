@@ -101,10 +101,11 @@ def register(backbones: tuple[str, ...] = ()) -> None:
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # has them register their launchers, two of which ours take the place of
+    Plugins.instance()  # has them register what ours take the place of
     store = ConfigStore.instance().store
     store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
-    ConfigStore.instance().repo["hydra"]["launcher"].pop("joblib.yaml", None)
+    for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
+        ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
     store("schema", Settings)
     store("local", {})  # stands in where there is no conf/local.yaml
     for name in backbones:

@@ -60,9 +60,8 @@ def alone(settings: Settings, planned: Plan, store: Store) -> str:
     knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}
     there = forecast.stored_phases(links, knows)
     named = f" ({', '.join(there)})" if there else ""
-    return (
-        f"in the store: {len(there)} of {len(planned.phases)} phases{named}; to do: {told(cost(links, knows, set()))}"
-    )
+    rest = cost(links, knows, set())
+    return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; to do: {time(rest)}, {room(rest)}"
 
 
 def cost(links: Sequence[Link], knows: dict[str, Known], made: set[str]) -> Cost:
