@@ -229,7 +229,9 @@ def alive(pid: int) -> bool:
 def about_of(hydra_) -> dict:
     """What was asked for, as every file of a job says it."""
     overrides = list(hydra_.overrides.task)
-    return {"overrides": overrides, "command": command(overrides), "commit": commit()}
+    recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
+    alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
+    return {"overrides": overrides, "command": command(overrides + alone), "commit": commit()}
 
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:

@@ -217,6 +217,14 @@ def test_the_preview_of_a_sweep_loads_nothing_heavy_and_is_one_table(tmp_path):
     assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "matplotlib"}
 
 
+def test_tab_completion_loads_nothing_heavy(monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "python src/train.py scheduler=")
+    monkeypatch.setenv("COMP_POINT", "31")
+    printed, loaded = loaded_by("-sc", "query=bash")
+    assert {"scheduler=sgdr", "scheduler=one_cycle"} <= set(printed.split())
+    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "numpy", "optuna"}
+
+
 def test_help_loads_next_to_nothing():
     printed, loaded = loaded_by("--help")
     assert "usage" in printed

@@ -4,6 +4,7 @@ No storage: with a seed, the same search asks for the same trials again, and tho
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import instantiate
@@ -40,6 +41,11 @@ class SearchSweeper(Sweeper):
             params=OmegaConf.create(dict(self.params)),
         )
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
+        """Trial after trial through the launcher; what was searched is left in the sweep's folder."""
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
         self.sweeper.sweep(arguments)

@@ -48,6 +48,7 @@ def html(board: Board, settings: str, curves: str) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.explained(board), *words.notes(board)))
     job = board.best_job
     again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
+    audition = page.preformatted(words.after_audition(board), "wrap")
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
@@ -60,6 +61,7 @@ def html(board: Board, settings: str, curves: str) -> str:
         page.section("Not done", cells(tables.failures_table(board), linked=board)),
         page.section("Every job", cells(tables.jobs_table(board), linked=board)),
         page.section("How to run the best again", again),
+        page.section("Next, all of the checklist for the winner", audition),
         page.section("To W&B, once logged in", page.preformatted(words.sync_line(board), "wrap")),
     ]
     return page.document(name, parts)

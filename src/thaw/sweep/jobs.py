@@ -158,8 +158,10 @@ def for_search(folder: Path, monitor: str) -> float:
 def planned(folder: Path) -> int | None:
     """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
 
-    Jobs that are equal count once.
+    Jobs that are equal count once. A search says itself how many.
     """
+    if trials := re.search(r"^    n_trials: (\d+)$", text_of(folder / "multirun.yaml"), re.M):
+        return int(trials[1])
     counts = [len(values) for values in asked(folder).values()]
     if not counts or 0 in counts or "BasicSweeper" not in text_of(folder / "multirun.yaml"):
         return None
@@ -175,10 +177,11 @@ def asked(folder: Path) -> dict[str, set[str]]:
     """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told."""
     text = text_of(folder / "multirun.yaml")
     found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    values = [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []
+    values = []
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
         lines = [line.strip().partition(": ") for line in params[1].splitlines()]
         values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
+    values += [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []  # these win
     return {key: swept(value or "") for key, value in values}
 
 
