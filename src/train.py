@@ -19,7 +19,7 @@ from pathlib import Path
 
 from thaw import again, forecast, keys, plan, preview, shell, signals, table, tend
 from thaw.composed import CONF, ROOT, anchored, as_settings, plain, structured
-from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
+from thaw.endings import as_refusal, chain, internal, refusals, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.progress import say, shown
 from thaw.settings import Settings
@@ -243,6 +243,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     began = time.perf_counter()
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
+    store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = f"stamp_{again.stamp(settings)}"
     if look and finished(store, store.recall(known).get("identity"), folder):

@@ -310,6 +310,9 @@ def test_where_a_running_job_is(tmp_path):
     assert found.seconds == pytest.approx(30)
     text = "\n".join(watch.lines(leaderboard(tmp_path), now))
     assert "25%" in text and "70.00%" in text and "ends in about 1 min 30 s" in text
+    sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=["lr=1"], waits_for="finds/12345678")
+    text = "\n".join(watch.lines(leaderboard(tmp_path), now))
+    assert "waits for finds/12345678, which another job is making" in text
 
 
 def test_when_a_sweep_ends():

@@ -57,6 +57,7 @@ class Store:
     ):
         self.root = root
         self.warn = warn
+        self.waits: Callable[[str | None], None] = lambda name: None  # told which artifact of another job it waits for
         self.wait_s = wait_s
         self.anew = anew
         self.code = code
@@ -125,7 +126,7 @@ class Store:
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                claimed = claim(path, self.short(path), self.wait_s, self.warn)
+                claimed = claim(path, self.short(path), self.wait_s, self.warn, self.waits)
                 with claimed as lock, marked((lock, temporary), self.used):
                     was_there = not anew and self.find(path) is not None
                     if not was_there:
@@ -207,7 +208,7 @@ def whole(done: Path) -> bool:
 
 
 @contextlib.contextmanager
-def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
+def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None], waits: Callable[[str | None], None]):
     """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
 
     Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
@@ -241,10 +242,13 @@ def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
             break
         if not said:
             say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
+            waits(name)
             said = True
         if number := signals.pending():
             signals.leave(number, "while waiting for another job")
         time.sleep(POLL_SECONDS)
+    if said:
+        waits(None)
     try:
         yield lock if held else None
     finally:

@@ -29,6 +29,7 @@ class Job:
     code: int  # exit code: 0 unless it failed or died
     line: str  # why it failed
     result: dict  # as in result.json; empty until it is done
+    waits_for: str = ""  # the artifact that another job is making, while it runs
 
     @property
     def name(self) -> str:
@@ -94,7 +95,8 @@ def read_job(folder: Path) -> Job:
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
     overrides = status.get("overrides") or hydras(folder)
     result = json_of(folder / "result.json") if state == "done" else {}
-    return Job(folder, state, tuple(overrides), code, line, result)
+    waits_for = status.get("waits_for") if state == "running" else None
+    return Job(folder, state, tuple(overrides), code, line, result, waits_for or "")
 
 
 def hydras(folder: Path) -> list[str]:
