@@ -1,6 +1,7 @@
 """The report of a sweep: leaderboard.md, .csv and .png, and report.html, from the files of its folder alone."""
 
 import csv
+import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -88,5 +89,7 @@ def cells(table: tables.Table, linked: Board | None = None) -> str:
         if row[0] and (linked.folder / row[0] / "report.html").exists():
             row[0] = f'<a href="{row[0]}/report.html">{row[0]}</a>'
     kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
+    for row in body:  # a long name breaks where its parts meet
+        row[:] = [re.sub(r"(?<=[_./,])", "<wbr>", c) if k == "w" else c for k, c in zip(kinds, row, strict=True)]
     body = [[f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, row, strict=True)] for row in body]
     return page.table(head, body, {i for i, kind in enumerate(kinds) if kind == "n"}) if rows else ""
