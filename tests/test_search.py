@@ -87,3 +87,18 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
     code, names = again(16)
     done = {job.name for job in found if job.state == "done"}
     assert {"14", "15"} <= set(names) and not done & set(names), "done trials stay done, the others are tried again"
+
+
+@pytest.mark.slow
+def test_an_audition_of_networks_that_need_no_download(tmp_path):
+    typed = ("experiment=audition", "backbone=test_resnet,test_vit", "backbone.weights=none", "hydra/launcher=joblib")
+    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    small = ("size=32", "data.limit=60", "epochs=2", "wandb=disabled")
+    assert in_child(lambda: type_in(*typed, *small, *places, outputs=tmp_path / "out")) == 0
+    found = jobs.read_jobs(tmp_path / "sweep")
+    assert [job.state for job in found] == ["done", "done"] and jobs.planned(tmp_path / "sweep") == 2
+    assert all(job.result["best/phase"] == "head" for job in found), "no more than heads are trained"
+    text = (tmp_path / "sweep/leaderboard.md").read_text()
+    (line,) = [line for line in text.splitlines() if "src/train.py" in line and "experiment" not in line]
+    assert "backbone=test_" in line and "checklist" not in line and "hydra.mode=RUN" not in line
+    assert (tmp_path / "sweep/leaderboard.png").exists()
