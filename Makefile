@@ -34,7 +34,7 @@ clean:  ## remove the environment and the caches, never outputs/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/dev: .venv/runtime requirements-dev.txt
+.venv/dev: .venv/runtime requirements-dev.txt requirements-sweep.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

@@ -49,7 +49,9 @@ def overrides_of(run: Path) -> tuple[str, ...]:
 def again(before: tuple[str, ...], more: list[str]) -> list[str]:
     """The overrides of a run with others after them: what is set anew is not said twice."""
     anew = {split(arg)[1] for arg in more}
-    return [*(override for override in before if split(override)[1] not in anew), *more]
+    recipe = any(split(override)[1] == "experiment" for override in before)
+    alone = [] if not recipe or {"-m", "--multirun"} & set(more) else ["hydra.mode=RUN"]  # it may start a sweep itself
+    return [*(override for override in before if split(override)[1] not in anew), *alone, *more]
 
 
 if __name__ == "__main__":

@@ -11,27 +11,26 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import again, keys, plan, shell, signals, table, tend
+from thaw import again, forecast, keys, plan, preview, shell, signals, table, tend
+from thaw.composed import CONF, ROOT, anchored, as_settings, plain, structured
 from thaw.disk import is_machine, machine_error, write_whole
-from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
+from thaw.endings import as_refusal, chain, internal, refusals, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.files import write_bad_files
 from thaw.progress import notes, say, shown
-from thaw.settings import Settings, check
+from thaw.settings import Settings
 from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import by_number, counted, for_search, swept_in
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
-MOST_CLASSES = 12  # that are named on the terminal
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -75,6 +74,8 @@ def compose_and_run(typed: shell.Typed) -> int:
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     try:
         start()
+    except preview.Planned:
+        return refusals[0] if refusals else 0
     except signals.Stopped:
         if typed.multirun:
             say(counted(folder))
@@ -102,10 +103,11 @@ def register(backbones: tuple[str, ...] = ()) -> None:
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # has them register their launchers, two of which ours take the place of
+    Plugins.instance()  # has them register what ours take the place of
     store = ConfigStore.instance().store
     store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
-    ConfigStore.instance().repo["hydra"]["launcher"].pop("joblib.yaml", None)
+    for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
+        ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
     store("schema", Settings)
     store("local", {})  # stands in where there is no conf/local.yaml
     for name in backbones:
@@ -123,7 +125,8 @@ def folder_of(typed: shell.Typed) -> Path:
     if typed.multirun:
         before = sorted((OUTPUTS / "multirun").glob(f"*_{shell.sweep_hash(typed.argv)}"))
         if before:
-            say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
+            if any(before[-1].glob("*/status.json")):  # else it was only planned
+                say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
             return before[-1]
     name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
     return unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
@@ -228,38 +231,9 @@ def alive(pid: int) -> bool:
 def about_of(hydra_) -> dict:
     """What was asked for, as every file of a job says it."""
     overrides = list(hydra_.overrides.task)
-    return {"overrides": overrides, "command": command(overrides), "commit": commit()}
-
-
-def as_settings(cfg, overrides: list[str]) -> Settings:
-    """The composed configuration as plain dataclasses, values checked."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        settings = structured(cfg)
-    except OmegaConfBaseException as error:  # data.root=???
-        raise shell.explain(error, overrides, CONF) from None
-    check(settings)
-    return anchored(settings)
-
-
-def structured(cfg) -> Settings:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_object(cfg)
-
-
-def plain(cfg) -> dict:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg, resolve=True)
-
-
-def anchored(settings: Settings) -> Settings:
-    """Paths of our own outputs are those of the repository wherever the command is started."""
-    settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
-    settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
-    return settings
+    recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
+    alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
+    return {"overrides": overrides, "command": command(overrides + alone), "commit": commit()}
 
 
 def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:
@@ -268,21 +242,25 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
     key, **columns)` opens the tracker; whoever gave it ends it where this raises.
     """
-    if settings.data.kind in ("folder", "csv") and not Path(settings.data.root).expanduser().exists():
-        what = "folder" if settings.data.kind == "folder" else "file"
-        raise UserError(3, f"data.root={settings.data.root}: no such {what}")
+    began = time.perf_counter()
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
+    store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = f"stamp_{again.stamp(settings)}"
     if look and finished(store, store.recall(known).get("identity"), folder):
         return None
-    found = count(settings, store) if settings.data.kind in ("folder", "csv") else None
+    found = None
+    if settings.data.kind in ("folder", "csv"):
+        from thaw.data.count import count
+
+        found = count(settings, store, say)
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         if found is not None:  # else the run itself says it
             notes([*found.notes, *shell.share_unread(about["overrides"], found.valid_from)])
             write_bad_files(folder, found.bad)
+        say(preview.alone(settings, planned, store))
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
@@ -314,6 +292,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
         write_whole(folder / "result.json", json.dumps(result, indent=1))
     if settings.stop_after is None:
         store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
+    looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
+    forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
     say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
     return result
@@ -329,28 +309,6 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
 
     report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
     return planned
-
-
-def count(settings: Settings, store: Store):
-    """The table of the user's own pictures, so that the plan knows how many there are; says which classes they are of.
-
-    What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
-    """
-    import numpy
-
-    from thaw.data import csv_source, scan
-    from thaw.data import folder as folder_
-
-    listing = {"folder": folder_.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)
-    found = scan.scan(listing, settings.data, store.root / "scan", True)
-    sizes = [int(n) for n in numpy.bincount(found.labels, minlength=len(found.classes))]
-    named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
-    more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
-    say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
-    splits = numpy.bincount(found.splits, minlength=3)
-    counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
-    store.remember(plan.fact_names(settings)[0], counts | {"classes": len(found.classes)})
-    return found
 
 
 def finished(store: Store, identity: str | None, folder: Path) -> bool:

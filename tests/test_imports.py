@@ -77,6 +77,7 @@ PURE = [
     "store",
     "tend",
     "again",
+    "forecast",
     "endings",
     "isolate",
     "signals",
@@ -107,7 +108,7 @@ def test_hydra_stops_at_the_door():
     for package in ("hydra", "omegaconf"):
         found = importers(package)
         plugin = {name for name in NAMES if name.startswith("hydra_plugins.")}  # which are part of it
-        assert found.keys() <= {"train", "thaw.shell", "thaw.explain", "thaw.help"} | plugin
+        assert found.keys() <= {"train", "thaw.composed", "thaw.shell", "thaw.explain", "thaw.help"} | plugin
         assert all(found[name] == {False} for name in found.keys() - plugin), "inside functions only"
 
 
@@ -133,7 +134,7 @@ LAYERS = [
     | {"progress", "files"},
     {"lock", "disk"},
     {"features", "find", "loop", "stop", "model", "data", "store"},
-    {"job", "snapshot", "tend", "again", "endings", "isolate"},
+    {"job", "snapshot", "tend", "again", "forecast", "endings", "isolate"},
     {"tta", "twins"},
     {"cycles"},
     {"fit"},
@@ -141,6 +142,7 @@ LAYERS = [
     {"train"},
 ]
 BESIDE = {"track", "report", "shell", "help", "explain", "sweep", "dashboard", "hydra_plugins"}
+BESIDE |= {"composed", "preview"}
 
 
 def part_of(name: str) -> str:
@@ -167,6 +169,8 @@ def test_what_stands_beside_leans_on_the_lowest_layer_only(name):
     allowed = LAYERS[0] | BESIDE
     if name.endswith("_launcher"):  # which start what train does
         allowed = allowed | {"endings", "isolate", "run"}
+    if name.endswith("preview"):  # which looks into the store, and at the user's pictures
+        allowed = allowed | {"again", "forecast", "store", "tend", "endings", "data"}
     assert [module for module in own(name) - {"thaw"} if part_of(module) not in allowed] == []
 
 
@@ -206,6 +210,23 @@ def test_a_plan_loads_nothing_heavy(tmp_path):
     assert "5 full" in (tmp_path / "run" / "plan.txt").read_text()
     assert {"hydra", "thaw"} <= loaded
     assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2"}
+
+
+def test_the_preview_of_a_sweep_loads_nothing_heavy_and_is_one_table(tmp_path):
+    places = (f"hydra.sweep.dir={tmp_path}/sweep", f"store.dir={tmp_path}/store")
+    printed, loaded = loaded_by("-m", "plan_only=true", "rates=uniform,thirds", "seed=0,1", *places)
+    assert "4 jobs, 2 settings × 2 seeds" in printed and printed.count("phases  shared") == 1
+    assert (tmp_path / "sweep" / "plan.txt").read_text() in printed
+    assert not [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()], "no job has a folder yet"
+    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "matplotlib"}
+
+
+def test_tab_completion_loads_nothing_heavy(monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "python src/train.py scheduler=")
+    monkeypatch.setenv("COMP_POINT", "31")
+    printed, loaded = loaded_by("-sc", "query=bash")
+    assert {"scheduler=sgdr", "scheduler=one_cycle"} <= set(printed.split())
+    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "numpy", "optuna"}
 
 
 def test_help_loads_next_to_nothing():

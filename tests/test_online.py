@@ -24,12 +24,15 @@ folder = Path(sys.argv[1])
 identity = track.Identity("abcd1234", "sgdr · s1", "a sweep", ("digits",), None, {"seed": 1})
 tracker = track.open_tracker(folder, Wandb(sys.argv[2], None, None, str(folder / "wandb")), identity, print)
 for step in range(int(sys.argv[3])):
-    if step == 6:
+    if step == 6 and sys.argv[4] == "midway":
         print("midway", flush=True)
         sys.stdin.readline()
     tracker.log({"step": step, "train/loss": 1 / (step + 1)})
 tracker.summary({"best/accuracy": 0.5})
 tracker.table("confusion", ["truth", "cat"], [["cat", 1]])
+if sys.argv[4] == "end":
+    print("midway", flush=True)
+    sys.stdin.readline()
 tracker.finish(0)
 print(json.dumps(tracker.unsent))
 """
@@ -42,11 +45,11 @@ def server():
     server.close()
 
 
-def run(folder, server, midway=lambda: None, mode="auto"):
+def run(folder, server, midway=lambda: None, mode="auto", when="midway"):
     """What a process that tracks a run printed on both streams, and the folder it says is left to sync."""
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
     environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40, "PYTHONPATH": str(SRC)}
-    command = [sys.executable, "-c", JOB, str(folder), mode, str(ROWS)]
+    command = [sys.executable, "-c", JOB, str(folder), mode, str(ROWS), when]
     started = time.monotonic()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -100,9 +103,16 @@ def test_a_server_that_fails_from_the_start_leaves_a_run_to_sync(tmp_path, serve
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["dies", "500"])
+@pytest.mark.parametrize("how", ["dies", "500", "garbage"])
 def test_a_server_that_fails_midway_leaves_a_run_to_sync(tmp_path, server, how):
     said, unsent = run(tmp_path, server, lambda: fails(server, how))
     assert len(said) == 2 and said[1].startswith("wandb: stopped (") and said[1].endswith(f"wandb sync {unsent}")
     told = offline.read_ended(Path(unsent) / "run-abcd1234.wandb")
     assert len(told["history"]) == ROWS and told["exit"] == 0 and told["summary"]["best/accuracy"] == 0.5
+
+
+@pytest.mark.slow
+def test_a_server_that_answers_nonsense_at_the_end_is_noticed(tmp_path, server):
+    """Its answers are those of success, 200: W&B takes them for that."""
+    said, unsent = run(tmp_path, server, lambda: fails(server, "garbage"), when="end")
+    assert len(said) == 2 and "may not have all of it (" in said[1] and said[1].endswith(f"wandb sync {unsent}")

@@ -231,6 +231,7 @@ def test_what_is_implied_is_told(conf):
 
 def test_sweeps_are_recognised(conf):
     assert tidy(["seed=0,1", "-m"], conf).multirun and tidy(["--multirun"], conf).multirun
+    assert not tidy(["experiment=schedulers", "hydra.mode=RUN"], conf).multirun
     assert tidy(["experiment=schedulers"], conf).multirun and tidy(["hydra.mode=MULTIRUN"], conf).multirun
     assert not tidy(["experiment=lesson1"], conf).multirun
 
@@ -267,7 +268,7 @@ def test_what_is_no_setting(conf, args, line):
         # A choice that there is not.
         ("scheduler=sgd", "scheduler=sgd: no such choice; did you mean sgdr?"),
         ("loss=focal", "loss=focal: no such choice; known: cross_entropy"),
-        ("experiment=nope", "experiment=nope: no such choice; known: lesson1, schedulers"),
+        ("experiment=nope", "experiment=nope: no such choice; known: audition, lesson1, schedulers"),
         ("wandb=false", "wandb=false: no such choice; did you mean offline?"),
         ("head=null", "head=null: no such choice; known: linear"),
         ("scheduler=[a,b]", "scheduler=[a,b]: one choice a run; for a sweep add -m and leave out the brackets"),

@@ -242,3 +242,14 @@ def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuses)
     assert Store(tmp_path, wait_s=60).make("kind", PARTS, build)[0].is_dir()
+
+
+def test_what_another_job_makes_is_named_while_it_is_waited_for(tmp_path):
+    said = []
+    store = Store(tmp_path, wait_s=0.3)
+    store.waits = said.append
+    path = store.place("cycles", {"n": 1})
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.lock").write_text(f"{store_.machine()} {os.getppid()}")
+    store.make("cycles", {"n": 1}, lambda folder: (folder / "a").touch())
+    assert said == [f"cycles/{path.name[:8]}", None]

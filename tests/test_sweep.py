@@ -310,6 +310,9 @@ def test_where_a_running_job_is(tmp_path):
     assert found.seconds == pytest.approx(30)
     text = "\n".join(watch.lines(leaderboard(tmp_path), now))
     assert "25%" in text and "70.00%" in text and "ends in about 1 min 30 s" in text
+    sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=["lr=1"], waits_for="finds/12345678")
+    text = "\n".join(watch.lines(leaderboard(tmp_path), now))
+    assert "waits for finds/12345678, which another job is making" in text
 
 
 def test_when_a_sweep_ends():
@@ -345,3 +348,30 @@ def test_values_of_an_effect_stand_as_typed(tmp_path):
     for number, accuracy in enumerate([0.7, 0.9, 0.8]):
         sweeps.make_job(tmp_path / str(number), f"lr_factor={number + 1}", "seed=0", accuracy=accuracy)
     assert [effect.value for effect in leaderboard(tmp_path).effects] == ["1", "2", "3"]
+
+
+def test_an_audition_ends_with_the_whole_checklist_for_the_winner(tmp_path):
+    for number, (backbone, accuracy) in enumerate([("resnet18", 0.8), ("vit_small", 0.9)]):
+        typed = (f"backbone={backbone}", "experiment=audition", "data.root=/my photos")
+        sweeps.make_job(tmp_path / str(number), *typed, accuracy=accuracy)
+    board = leaderboard(tmp_path)
+    line = "python src/train.py backbone=vit_small 'data.root=/my photos'"
+    assert words.after_audition(board) == line
+    assert any(said.endswith(line) for said in sweep.terminal(board)) and line in sweep.markdown(board)
+    sweeps.make_job(tmp_path / "other" / "0", "backbone=resnet18")
+    assert words.after_audition(leaderboard(tmp_path / "other")) == ""
+
+
+def test_what_is_typed_takes_the_place_of_what_a_recipe_sweeps(tmp_path):
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra:\n  sweeper:\n    _target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper\n"
+        "    max_batch_size: null\n    params:\n      backbone: a,b,c\n      lr: 1,2\n"
+        "  overrides:\n    hydra: []\n    task:\n    - experiment=audition\n    - backbone=d,e\n"
+    )
+    assert jobs.planned(tmp_path) == 4
+
+
+def test_the_same_job_twice_counts_once(tmp_path):
+    for number in range(3):
+        sweeps.make_job(tmp_path / str(number), "lr=1" if number else "lr=2", accuracy=0.9)
+    assert sorted(len(setting.jobs) for setting in leaderboard(tmp_path).settings) == [1, 1]

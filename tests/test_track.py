@@ -136,3 +136,13 @@ def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch,
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert track.decide("auto")[0] == "disabled"
     assert track.decide("offline")[0] == "offline"
+
+
+def test_what_wandb_complains_of_in_its_own_log(tmp_path):
+    assert track.complaint(tmp_path) == ""
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs/debug-internal.log"
+    log.write_text('{"level":"INFO","msg":"fine"}\nnot json\n')
+    assert track.complaint(tmp_path) == ""
+    log.write_text('{"level":"ERROR","msg":"upserter:","error":"invalid  \'<\'"}\n{"level":"INFO","msg":"fine"}\n{"lev')
+    assert track.complaint(tmp_path) == "upserter: invalid '<'"

@@ -20,6 +20,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
+from hydra_plugins import sweep_preview
 from thaw import isolate, keys, shell, signals
 from thaw.endings import as_refusal, refusals, refused, said, status_of
 from thaw.errors import UserError
@@ -36,6 +37,8 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if config.plan_only:
+            sweep_preview.compose_once(hydra_context)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
@@ -48,7 +51,10 @@ class LocalLauncher(Launcher):
         tell_equals(same, initial_job_idx)
         if at_once > 1:
             say(f"{at_once} jobs at once{f', a GPU each of {len(gpus)}' if len(gpus) > 1 else ''}")
-        if not self.config.plan_only and any(status_of(path).get("state") != "done" for path in folders.values()):
+        if self.config.plan_only:
+            os.environ.update(share(0, at_once, gpus))
+            sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
+        if any(status_of(path).get("state") != "done" for path in folders.values()):
             import thaw.dashboard
             import thaw.run
             import thaw.track  # noqa: F401  once, before the first job is forked

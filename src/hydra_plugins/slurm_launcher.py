@@ -18,6 +18,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydrasLauncher
 
+from hydra_plugins import sweep_preview
 from hydra_plugins.local_launcher import first_of_equals, returned, tell, tell_equals
 from thaw import signals
 from thaw.endings import said, status_of
@@ -33,11 +34,13 @@ FIRST_LOOK, LONGEST = 1.0, 10.0  # seconds between two looks at the queue
 class SlurmLauncher(HydrasLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Queue the jobs, equal ones once, and wait for them. Errors: no Slurm here, or it refuses, exit 5."""
+        same = first_of_equals(job_overrides)
+        tell_equals(same, initial_job_idx)
+        if self.config.plan_only:
+            sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once=1)
         if not shutil.which("srun") or not shutil.which("sbatch"):
             raise UserError(5, "hydra/launcher=slurm: no Slurm here (no srun on the PATH); hydra/launcher=joblib")
-        same = first_of_equals(job_overrides)
         numbers = [initial_job_idx + i for i in sorted(set(same))]
-        tell_equals(same, initial_job_idx)
         root = Path(self.config.hydra.sweep.dir).absolute()
         root.mkdir(parents=True, exist_ok=True)
         if before := {path.name for path in (root / ".submitit").glob("*_*")} & (in_queue() or set()):

@@ -22,17 +22,26 @@ ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a 
 def stamp(settings: Settings) -> str:
     """A key of the settings and of all that they name: files by size and time, code, libraries, machine."""
     related = {name: value for name, value in asdict(settings).items() if name not in UNRELATED}
-    named = [*related["data"].values(), settings.backbone.weights, settings.init]
-    files = sorted({path for value in named if isinstance(value, str) for path in places(value) if path.exists()})
     return key_of(
         {
             "settings": related,
-            "files": [content(path) for path in files],
+            "files": files(named(settings)),
             "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),
             "versions": keys.versions(),
             "machine": [machine(), keys.cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
         }
     )
+
+
+def named(settings: Settings) -> tuple[str, ...]:
+    """The settings that may name files."""
+    values = [*vars(settings.data).values(), settings.backbone.weights, settings.init]
+    return tuple(value for value in values if isinstance(value, str))
+
+
+def files(names: tuple[str, ...]) -> list:
+    """The files that these settings name, by size and time."""
+    return [content(path) for path in sorted({path for name in names for path in places(name) if path.exists()})]
 
 
 def gpus() -> int | None:

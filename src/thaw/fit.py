@@ -61,6 +61,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
         "finds", keys.find_parts(settings, phase, steps, before, job.data_key, job.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
+    job.note(phase, 0, path, curve["seconds"], bool(made))
     found = find.read(curve["rates"], curve["losses"], settings.find)
     for lr, loss, smoothed in zip(found.rates, found.losses, found.smoothed, strict=True):
         job.log({f"{phase.name}/rate": lr, f"{phase.name}/loss": loss, f"{phase.name}/smoothed": smoothed})
@@ -102,7 +103,10 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
                 line.extend(phase.ends[cycle] - phase.ends[cycle - 1])
             link = ended[-1].key if ended else kept.end.key if kept else job.made
             parts = keys.cycle_parts(job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.computed)
+            began = time.perf_counter()
             end, was_there = cycles.run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
+            took = 0.0 if was_there else time.perf_counter() - began
+            job.note(phase, cycle, end.path, max(end.seconds, took), not was_there)
             ended.append(end)
             reused += [end] if was_there else []
             at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == job.plan.size

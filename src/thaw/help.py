@@ -26,6 +26,9 @@ python src/train.py checklist.full.lr=0.01               the rate of one phase
 python src/train.py '~checklist.head_augmented'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
+python src/train.py -m scheduler=sgdr,one_cycle seed=0,1 plan_only=true   what it would cost
+python src/train.py -m hydra/sweeper=optuna 'lr_factor=interval(0.1,3)'    a search; or =halving
+python src/train.py experiment=audition 'data.root=~/photos'    which backbone suits your pictures
 python scripts/show_batch.py 'data.root=~/photos'       sheets of what the network would see
 python scripts/status.py                                 where the sweep is; the best so far
 python scripts/compare.py RUN_A RUN_B                    settings, phases, pictures won and lost
@@ -36,7 +39,9 @@ python scripts/predict.py RUN PICTURES...                labels and probabilitie
 FLAGS = """
 -m, --multirun      a sweep: every combination of the values that commas separate
 --cfg job           print the composed settings, every option of every group, and stop
+--info defaults     print which choice came from where, and stop; --info searchpath, --info plugins
 --config-dir DIR    a folder of further yaml files, laid out as conf/
+-sc install=bash    tab completion, here and now: eval "$(python src/train.py -sc install=bash)"; or zsh, fish
 -h, --help          this page; --hydra-help for Hydra's own flags
 """
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from thaw import again, forecast, keys, loop, model, plan, progress
 from thaw import device as device_
-from thaw import keys, loop, model, plan, progress
 from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
@@ -62,6 +62,7 @@ class Counters:
     epoch: int = 0
     images: int = 0
     train_seconds: float = 0.0
+    paid: float = 0.0  # seconds that this attempt spent on finds and cycles
 
 
 @dataclass
@@ -157,6 +158,17 @@ class Job:
     def computed(self) -> dict:
         """What computes, for keys."""
         return keys.machine(self.device.device.type, str(self.device.dtype), self.device.threads)
+
+    @cached_property
+    def links(self) -> list[forecast.Link]:
+        """What the run makes, as it was named before it was made."""
+        return forecast.links(self.settings, self.plan, again.files(again.named(self.settings)))
+
+    def note(self, phase: Phase, number: int, path: Path, seconds: float, made: bool) -> None:
+        """Keep for the plans of later runs where the `number`th artifact of a phase lies, and what it took."""
+        self.counters.paid += seconds if made else 0.0
+        link = [link for link in self.links if link.phase == phase.name][number]
+        forecast.remember(self.store, link, [path], seconds, made)
 
     @property
     def workers(self) -> int:

@@ -43,7 +43,7 @@ def mark(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
+def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None], waits: Callable[[str | None], None]):
     """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
 
     Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
@@ -77,10 +77,13 @@ def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None]):
             break
         if not said:
             say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
+            waits(name)
             said = True
         if number := signals.pending():
             signals.leave(number, "while waiting for another job")
         time.sleep(POLL_SECONDS)
+    if said:
+        waits(None)
     try:
         yield lock if held else None
     finally:

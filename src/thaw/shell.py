@@ -84,6 +84,7 @@ def tidy(argv: list[str], conf: Path) -> Typed:
     recipes = experiments(typed, *confs)
     multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
     multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
+    multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
     notes, phases = [], phase_names(rest, conf)
     typed = [tidy_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied(typed, recipes, conf, notes)]
@@ -262,6 +263,8 @@ UNNAMED = (
     "hydra/launcher",
     "hydra.launcher",
     "hydra.sweep",
+    "hydra.sweeper.n_trials",  # a search goes on to more of them
+    "plan_only",
 )  # say nothing of what is trained
 
 
@@ -271,7 +274,7 @@ def within(key: str, names: tuple[str, ...]) -> bool:
 
 def words(overrides: list[str]) -> str:
     """The settings that were typed as a short readable name, in their order."""
-    silent = (*UNNAMED, "store", "hydra", "plan_only", "fresh", "stop_after")
+    silent = (*UNNAMED, "store", "hydra", "fresh", "stop_after")
     typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
     rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
     return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
@@ -282,6 +285,7 @@ def word(sign: str, key: str, value: str | None) -> str:
     if sign == "~":
         return f"no {name}"
     value = ",".join(choices(value.replace("[", "").replace("]", "")))
+    value = re.sub(r"\d+\.\d{6,}", lambda found: f"{float(found[0]):.4g}", value)  # what a search chose
     if key in PATHS:
         return ",".join(Path(part).name or part for part in value.split(","))
     if value.lower() in ("true", "false"):

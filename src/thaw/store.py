@@ -48,6 +48,7 @@ class Store:
     ):
         self.root = root
         self.warn = warn
+        self.waits: Callable[[str | None], None] = lambda name: None  # told which artifact of another job it waits for
         self.wait_s = wait_s
         self.anew = anew
         self.code = code
@@ -116,7 +117,7 @@ class Store:
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                claimed = claim(path, self.short(path), self.wait_s, self.warn)
+                claimed = claim(path, self.short(path), self.wait_s, self.warn, self.waits)
                 with claimed as lock, marked((lock, temporary), self.used):
                     was_there = not anew and self.find(path) is not None
                     if not was_there:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
+from thaw.files import lines_of
 from thaw.network import answers
 from thaw.settings import Wandb
 
@@ -116,6 +117,9 @@ class Tracker:
         """End with an exit code."""
         self.code = code
         self.tell(lambda run: run.finish(exit_code=code), wait=True)
+        if self.run is not None and self.unsent is None and (what := complaint(Path(self.local))):
+            self.unsent = self.local
+            self.say(f"wandb: the server may not have all of it ({what}); to be sure: wandb sync {self.local}")
         self.run = None
 
 
@@ -192,6 +196,14 @@ def begin(mode: str, wandb: Wandb, identity: Identity):
             if value
         },
     )
+
+
+def complaint(run: Path) -> str:
+    """The last error in the log of W&B's own process, which takes an answer that it cannot read for a good one."""
+    with suppress(OSError):
+        errors = [e for e in lines_of(run / "logs/debug-internal.log") if e.get("level") == "ERROR"]
+        return " ".join(f"{errors[-1].get('msg')} {errors[-1].get('error', '')}".split())[:120] if errors else ""
+    return ""
 
 
 def within(seconds: float, call: Callable) -> None:

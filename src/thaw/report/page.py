@@ -10,6 +10,7 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
+from thaw import shell
 from thaw.files import BAD_FILES, duration, number
 from thaw.report.mistakes import matrix_inches
 from thaw.report.rows import headline
@@ -73,11 +74,11 @@ def page(run: dict, drawn: dict) -> str:
     `confusion`, an <svg> or nothing, and `finds`, a list of an <svg> or the bytes of a png each.
     """
     result, classes = run["result"], run["classes"]
-    name = escape(run["name"])
+    sweep = f'job of <a href="../report.html">{escape(run["sweep"])}</a> · ' if run.get("sweep") else ""
     beside = row_of if matrix_inches(len(classes)) < 6 else "".join
     parts = [
-        f"<h1>{name}</h1>",
-        f'<div class="dim">{escape(about(result))}</div>',
+        f"<h1>{escape(title(run))}</h1>",
+        f'<div class="dim">{sweep}{escape(about(result))}</div>',
         *(f'<div class="bad">{escape(line)}</div>' for line in result.get("warnings", ())),
         f'<div class="tiles">{"".join(tile(*row) for row in headline(run))}</div>',
         section("What each phase bought", phases(result)),
@@ -92,7 +93,14 @@ def page(run: dict, drawn: dict) -> str:
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
     ]
-    return document(run["name"], parts)
+    return document(title(run), parts)
+
+
+def title(run: dict) -> str:
+    """The name of a run, that of a job of a sweep with what was chosen for it."""
+    if not run.get("sweep"):
+        return run["name"]
+    return f"{run['name']}: {shell.words(list(run['result'].get('overrides', []))) or 'default'}"
 
 
 def document(name: str, parts: list[str]) -> str:

@@ -56,11 +56,13 @@ def read_predictions(file) -> tuple[list[str], list[dict]]:
 def read_run(folder) -> dict:
     """All that a report is made of, from the files of a run's folder; what is missing is empty."""
     folder = Path(folder)
+    above = folder.resolve().parent
     classes, rows = read_predictions(folder / "valid_predictions.csv")
     result = json_of(folder / "result.json")
     truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
     return {
         "name": folder.resolve().name,
+        "sweep": above.name if (above / "multirun.yaml").exists() else "",
         "metrics": lines_of(folder / "metrics.jsonl"),
         "result": result,
         "finds": finds_of(folder, result),

@@ -1,6 +1,7 @@
 """The report of a sweep: leaderboard.md, .csv and .png, and report.html, from the files of its folder alone."""
 
 import csv
+import re
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -48,6 +49,7 @@ def html(board: Board, settings: str, curves: str) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.explained(board), *words.notes(board)))
     job = board.best_job
     again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
+    audition = page.preformatted(words.after_audition(board), "wrap")
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
@@ -60,6 +62,7 @@ def html(board: Board, settings: str, curves: str) -> str:
         page.section("Not done", cells(tables.failures_table(board), linked=board)),
         page.section("Every job", cells(tables.jobs_table(board), linked=board)),
         page.section("How to run the best again", again),
+        page.section("Next, all of the checklist for the winner", audition),
         page.section("To W&B, once logged in", page.preformatted(words.sync_line(board), "wrap")),
     ]
     return page.document(name, parts)
@@ -86,5 +89,7 @@ def cells(table: tables.Table, linked: Board | None = None) -> str:
         if row[0] and (linked.folder / row[0] / "report.html").exists():
             row[0] = f'<a href="{row[0]}/report.html">{row[0]}</a>'
     kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
+    for row in body:  # a long name breaks where its parts meet
+        row[:] = [re.sub(r"(?<=[_./,])", "<wbr>", c) if k == "w" else c for k, c in zip(kinds, row, strict=True)]
     body = [[f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, row, strict=True)] for row in body]
     return page.table(head, body, {i for i, kind in enumerate(kinds) if kind == "n"}) if rows else ""

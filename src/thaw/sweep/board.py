@@ -15,6 +15,7 @@ from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, rung_of, swept_
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
 
 MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
+AUDITION = "experiment=audition"
 RULE = "tie: at most 2 standard errors from the best, on the same pictures and seeds"
 
 
@@ -217,6 +218,13 @@ def notes(board: Board) -> list[str]:
     if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
         out.append(f"not every combination is there: plain means for {', '.join(unbalanced)}")
     return out
+
+
+def after_audition(board: Board) -> str:
+    """The whole checklist for the backbone that won an audition of heads; '' of any other sweep."""
+    if not (job := board.best_job) or AUDITION not in job.overrides:
+        return ""
+    return shlex.join(["python", "src/train.py", *(override for override in job.overrides if override != AUDITION)])
 
 
 def sync_line(board: Board) -> str:

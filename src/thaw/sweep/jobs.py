@@ -30,6 +30,7 @@ class Job:
     code: int  # exit code: 0 unless it failed or died
     line: str  # why it failed
     result: dict  # as in result.json; empty until it is done
+    waits_for: str = ""  # the artifact that another job is making, while it runs
 
     @property
     def name(self) -> str:
@@ -101,7 +102,8 @@ def read_job(folder: Path) -> Job:
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
     overrides = status.get("overrides") or hydras(folder)
     result = json_of(folder / "result.json") if state == "done" else {}
-    return Job(folder, state, tuple(overrides), code, line, result)
+    waits_for = status.get("waits_for") if state == "running" else None
+    return Job(folder, state, tuple(overrides), code, line, result, waits_for or "")
 
 
 def hydras(folder: Path) -> list[str]:
@@ -165,8 +167,10 @@ def for_search(folder: Path, monitor: str) -> float:
 def planned(folder: Path) -> int | None:
     """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
 
-    Jobs that are equal count once.
+    Jobs that are equal count once. A search says itself how many.
     """
+    if trials := re.search(r"^    n_trials: (\d+)$", text_of(folder / "multirun.yaml"), re.M):
+        return int(trials[1])
     counts = [len(values) for values in asked(folder).values()]
     if not counts or 0 in counts or "BasicSweeper" not in text_of(folder / "multirun.yaml"):
         return None
@@ -182,10 +186,11 @@ def asked(folder: Path) -> dict[str, set[str]]:
     """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told."""
     text = text_of(folder / "multirun.yaml")
     found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    values = [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []
+    values = []
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
         lines = [line.strip().partition(": ") for line in params[1].splitlines()]
         values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
+    values += [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []  # these win
     return {key: swept(value or "") for key, value in values}
 
 

@@ -78,10 +78,11 @@ def higher_is_better(monitor: str) -> bool:
 def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
     """The settings with a finished job, best mean of `monitor` first, nan last; of equals the quicker first.
 
-    Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles.
+    Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles. A search
+    may ask for the same job twice: it counts once.
     """
     grouped: dict[tuple, list[Job]] = {}
-    for job in jobs:
+    for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():
         grouped.setdefault(job.choices, []).append(job)
     settings = []
     for name, (choices, group) in zip(names_of(list(grouped)), grouped.items(), strict=True):

@@ -4,6 +4,7 @@ import math
 
 from thaw.sweep.board import (
     Board,
+    after_audition,
     cause,
     effect_text,
     epochs_text,
@@ -55,6 +56,8 @@ def terminal(board: Board) -> list[str]:
             out += ["", *grid(["averaged over the rest", *[""] * (most - 1)], padded)]
         out += ["", *(f"note: {note}" for note in notes(board))]
         out += [f"best: {board.best_job.result.get('command', '')}"]
+        if line := after_audition(board):
+            out.append(f"next, all of the checklist: {line}")
         out += [f"look: {near(board.folder)}/report.html, leaderboard.md"]
         if line := sync_line(board):
             out.append(f"W&B, once logged in: {line}")
@@ -95,6 +98,8 @@ def markdown(board: Board) -> str:
     if board.best_job:
         job = board.best_job
         parts += ["## The best again", f"From job {job.name}, {near(job.folder)}:", code(job.result.get("command", ""))]
+    if line := after_audition(board):
+        parts += ["## Next, all of the checklist for the winner", code(line)]
     if board.failures or board.total > len(board.jobs):
         parts += ["## Not done", pipes(failures_table(board))]
     if board.settings:

@@ -80,6 +80,7 @@ def lines(board: Board, now: float) -> list[str]:
             share = "beyond" if here.share > 1 else f"{here.share:.0%}"  # one more cycle than planned
             phase, value = here.phase or "starting", text(board.monitor, here.value)
             more = f"for {duration(here.seconds)}"
+            more += f", waits for {job.waits_for}, which another job is making" if job.waits_for else ""
         elif job.state == "done":
             value = text(board.monitor, value_of(job, board.monitor)) if job.result else ""
             more = f"in {duration(number(job.result.get('cost/seconds_paid')))}" if job.result else ""

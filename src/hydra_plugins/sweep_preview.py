@@ -1,0 +1,67 @@
+"""plan_only=true with -m: what a launcher does instead of starting the jobs of a sweep."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import open_dict, read_write
+
+from thaw import preview, tend
+from thaw.composed import as_settings
+from thaw.endings import refused, status_of
+from thaw.errors import UserError
+from thaw.progress import say, shown
+
+
+def compose_once(hydra_context) -> None:
+    """Have each job composed once: a sweeper does it to see that it can, and `show` again, a tenth of a second each."""
+    loader = hydra_context.config_loader
+    compose, composed = loader.load_sweep_config, {}
+
+    def once(master_config, sweep_overrides):
+        key = tuple(sweep_overrides)
+        if key not in composed:
+            composed[key] = compose(master_config, sweep_overrides)
+        return composed[key]
+
+    loader.load_sweep_config = once
+
+
+def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None:
+    """Show what the jobs would do and cost, on the terminal and in the sweep's folder.
+
+    Errors: always `preview.Planned`, so that no sweeper goes on.
+    """
+    folder, sweeper = Path(launcher.config.hydra.sweep.dir), launcher.config.hydra.sweeper
+
+    def refuse(number: int, error: UserError) -> None:
+        refused(UserError(error.code, f"job {number}: {error.line}"))
+
+    jobs = []
+    for number, overrides in enumerate(job_overrides):
+        config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
+        try:
+            with read_write(config), open_dict(config):
+                del config["hydra"]  # as for a job
+            jobs.append((overrides, as_settings(config, list(overrides))))
+        except UserError as error:
+            refuse(number, error)
+    if jobs:
+        store = tend.open_store(jobs[0][1], say)
+        count(jobs, store)
+        ends = [status_of(file.parent) for file in folder.glob("*/status.json")]
+        done = sum(end.get("state") == "done" for end in ends)
+        lines = preview.sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
+        for line in lines:
+            say(line)
+        say(f"plan only: {shown(preview.write(lines, folder))}")
+    raise preview.Planned
+
+
+def count(jobs: Sequence, store) -> None:
+    """Look at the user's own pictures, each set of them once. Errors: they are not there, exit 3."""
+    own = {(s.data.root, s.data.fold): s for _, s in jobs if s.data.kind in ("folder", "csv")}
+    if own:
+        from thaw.data.count import count
+
+        for settings in own.values():
+            count(settings, store, say)

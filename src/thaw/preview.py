@@ -1,0 +1,196 @@
+"""plan_only=true: what a run or a whole sweep would do, what of it lies in the store, what it would cost."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from thaw import again, forecast, plan, shell, table, tend
+from thaw.errors import UserError
+from thaw.files import duration
+from thaw.forecast import PICTURES, Known, Link
+from thaw.plan import Plan
+from thaw.settings import Settings
+from thaw.store import Store
+from thaw.sweep.jobs import SEEDS, names_of
+
+MOST_SETTINGS = 40  # that have a line of their own
+HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "time", "store grows by")
+
+
+class Planned(Exception):
+    """A sweep was planned, and that is all that was asked for: whatever started it starts no more."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a job or several: seconds and bytes to add; nan where nothing like it is known."""
+
+    seconds: float  # as planned
+    at_most: float  # with all cycles that `until: overfit` may go on to
+    bytes: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.seconds + other.seconds, self.at_most + other.at_most, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep as planned, in the light of the store and of the jobs before it."""
+
+    overrides: tuple[str, ...]
+    plan: Plan
+    stored: int  # phases in the store already
+    shared: int  # phases that a job before it makes
+    cost: Cost  # of the rest
+
+    @property
+    def phases(self) -> int:
+        return len(self.plan.phases)
+
+    @property
+    def setting(self) -> tuple[str, ...]:
+        return tuple(o for o in self.overrides if shell.words([o]) and not o.startswith(SEEDS))
+
+
+def alone(settings: Settings, planned: Plan, store: Store) -> str:
+    """What of one run lies in the store, and what the rest would cost, in a line."""
+    links = forecast.links(settings, planned, again.files(again.named(settings)))
+    knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}
+    there = forecast.stored_phases(links, knows)
+    named = f" ({', '.join(there)})" if there else ""
+    rest = cost(links, knows, set())
+    return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; to do: {time(rest)}, {room(rest)}"
+
+
+def cost(links: Sequence[Link], knows: dict[str, Known], made: set[str]) -> Cost:
+    """What a job adds to what lies in the store and to what jobs before it `made`, which those of its plan join."""
+    seconds = at_most = size = 0.0
+    for link in links:
+        known = knows[link.name]
+        if link.phase == PICTURES:  # every job starts, looks and reports
+            seconds, at_most = seconds + known.seconds, at_most + known.seconds
+        if known.stored or link.name in made:
+            continue
+        if link.phase != PICTURES:
+            seconds, at_most = seconds + (known.seconds if link.planned else 0.0), at_most + known.seconds
+        if link.planned:
+            made.add(link.name)
+            size += known.bytes
+    return Cost(seconds, at_most, size)
+
+
+def sweep(
+    jobs: Sequence[tuple[Sequence[str], Settings]], store: Store, refuse: Callable, done: int, at_once: int, of: int
+) -> list[str]:
+    """The preview of a sweep in lines: a table with a row a setting, then what all of it adds up to.
+
+    `refuse(i, error)` is told of the jobs that have no plan. `done` jobs of the sweep are done already; it has `of`
+    jobs where a search has not named them all.
+    """
+    files = cache(again.files)
+    planned, made, notes = [], set(), {}
+    for i, (overrides, settings) in enumerate(jobs):
+        try:
+            own = stopped(plan.plan(settings, plan.known_facts(settings, store.recall)), settings.stop_after)
+        except UserError as error:
+            refuse(i, error)
+            continue
+        links = forecast.links(settings, own, files(again.named(settings)))
+        knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}
+        there = forecast.stored_phases(links, knows)
+        with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
+        shared = len(forecast.stored_phases(links, with_made)) - len(there)
+        notes |= dict.fromkeys((*own.notes, *shell.no_effect(list(overrides), settings)))
+        planned.append(Job(tuple(overrides), own, len(there), shared, cost(links, knows, made)))
+    if not planned:
+        return []
+    return [*grid(planned), "", *sums(planned, done, at_once, of), *(f"note: {note}" for note in notes)]
+
+
+def stopped(planned: Plan, after: int | None) -> Plan:
+    """The plan with the last phase cut after so many cycles: a rung of hydra/sweeper=halving."""
+    if after is None:
+        return planned
+    last = planned.phases[-1]
+    last = replace(last, cycles=last.cycles[:after], budget=min(last.budget, after))
+    return replace(planned, phases=(*planned.phases[:-1], last))
+
+
+def grid(planned: Sequence[Job]) -> list[str]:
+    """A row a setting, the sums below."""
+    settings: dict[tuple, list[Job]] = {}
+    for job in planned:
+        settings.setdefault(job.setting, []).append(job)
+    names = names_of(list(settings))
+    rows = [row(name, own) for name, own in zip(names, settings.values(), strict=True)]
+    more = len(rows) - MOST_SETTINGS
+    if more > 0:
+        rows[MOST_SETTINGS:] = [(f"... and {more} more", *[""] * (len(HEAD) - 1))]
+    lines = table.grid(HEAD, [*rows, row("all", planned)])
+    return [*lines[:-1], lines[1], lines[-1]] if len(settings) > 1 else lines[:-1]
+
+
+def row(name: str, jobs: Sequence[Job]) -> tuple[str, ...]:
+    """The line of some jobs."""
+    fits = [[phase for phase in job.plan.phases if phase.do == "fit"] for job in jobs]
+    epochs = [(sum(f.epochs_budget for f in own), sum(sum(f.cycles) for f in own)) for own in fits]
+    total = sum((job.cost for job in jobs), Cost(0, 0, 0))
+    stored, shared = sum(job.stored for job in jobs), sum(job.shared for job in jobs)
+    phases = sum(job.phases for job in jobs)
+    low, high = min(a for a, _ in epochs), max(b for _, b in epochs)
+    return (
+        name,
+        str(len(jobs)),
+        str(low) if low == high else f"{low}–{high}",
+        str(phases),
+        str(shared),
+        str(stored),
+        str(phases - shared - stored),
+        time(total),
+        room(total),
+    )
+
+
+def sums(planned: Sequence[Job], done: int, at_once: int, of: int) -> list[str]:
+    """What a sweep adds up to."""
+    total = sum((job.cost for job in planned), Cost(0, 0, 0))
+    phases, stored = sum(job.phases for job in planned), sum(job.stored for job in planned)
+    shared = sum(job.shared for job in planned)
+    settings, seeds = len({job.setting for job in planned}), len(planned)
+    parts = f"{seeds} job{'s' * (seeds != 1)}, {settings} setting{'s' * (settings != 1)}"
+    parts += f" × {seeds // settings} seeds" if settings < seeds and seeds % settings == 0 else ""
+    parts += f" (the first {seeds} of {of})" if of > seeds else ""
+    parts += f"; {done} done before" if done else ""
+    at = f"; {at_once} at once" if at_once > 1 else ""
+    lines = [
+        f"jobs:   {parts}",
+        f"phases: {phases} in all, {phases - shared - stored} to do; {shared} are made by a job before, "
+        f"{stored} lie in the store",
+        f"time:   first job {time(planned[0].cost)}, all {time(total)} of computing{at}",
+        f"store:  grows by {room(total)}",
+    ]
+    if math.isnan(total.seconds + total.bytes):
+        lines.append("?: nothing like it has run here before")
+    return lines
+
+
+def time(cost: Cost) -> str:
+    """14 s, or with the cycles beyond the plan 14 s – 1 min 2 s."""
+    if math.isnan(cost.seconds):
+        return "?"
+    low, high = duration(cost.seconds), duration(cost.at_most)
+    return low if low == high or math.isnan(cost.at_most) else f"{low} – {high}"
+
+
+def room(cost: Cost) -> str:
+    return "?" if math.isnan(cost.bytes) else tend.show_bytes(cost.bytes)
+
+
+def write(lines: Sequence[str], folder: Path) -> Path:
+    """The preview as a file of the sweep's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "plan.txt"
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
+    return file
