@@ -15,16 +15,16 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
 
-from thaw.stop import CycleEnd, judge, paired  # noqa: E402
+from thaw.stop import CLEARLY, CycleEnd, best, judge, paired  # noqa: E402
 
 HISTORIES = ROOT / "outputs/bench/stop.jsonl"
 TRAIN_PICTURES = 300
@@ -44,6 +44,9 @@ CYCLES = {  # epochs of each cycle
 NOISE = (0.0, 0.2, 0.4)
 VALID = (60, 300)
 SEEDS = 3
+
+Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
+Export = Callable[[Sequence[CycleEnd]], int]  # which cycle end is kept
 
 
 # recording ------------------------------------------------------------------------------------------------------------
@@ -143,8 +146,140 @@ def draw(table, case: Case) -> None:
     table.labels[wrong] = (table.labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
 
 
+# replaying ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class History:
+    """The cycle ends of a run: those of the head phases, those of the whole network, and what testing found at each."""
+
+    case: Case
+    head: list[CycleEnd]
+    full: list[CycleEnd]
+    epochs: list[int]  # of each cycle of the whole network
+    tests: list[float]  # accuracy on the test pictures at each cycle end, head phases first
+
+    @property
+    def before(self) -> CycleEnd:
+        return self.head[best(self.head)]
+
+    def trained(self, go_on: Rule) -> int:
+        """After how many cycles the rule stops."""
+        return next((n for n in range(1, len(self.full)) if not go_on(self, n)), len(self.full))
+
+    def tested(self, n: int, export: Export) -> float:
+        """Accuracy on the test pictures of what is exported after n cycles."""
+        return self.tests[export([*self.head, *self.full[:n]])]
+
+
+def read(file: Path) -> list[History]:
+    return [history(json.loads(line)) for line in file.open()]
+
+
+def history(line: dict) -> History:
+    ends = [CycleEnd(e["train_loss"], e["valid_losses"], e["valid_accuracy"], True) for e in line["ends"]]
+    heads = sum(end["phase"] != "full" for end in line["ends"])
+    epochs = [end["epochs"] for end in line["ends"][heads:]]
+    tests = [end["test_accuracy"] for end in line["ends"]]
+    return History(Case(**line["case"]), ends[:heads], ends[heads:], epochs, tests)
+
+
+def thaws(budget: int, most: int) -> Rule:
+    """thaw's own rule."""
+    return lambda history, n: judge(history.before, history.full[:n], budget, most).go_on
+
+
+def loss_alone(budget: int, most: int) -> Rule:
+    """thaw's rule without its look at accuracy: a clearly higher loss is over-fitting."""
+
+    def go_on(history: History, n: int) -> bool:
+        blind = [replace(end, accuracy=0.0) for end in history.full[:n]]
+        return judge(replace(history.before, accuracy=0.0), blind, budget, most).go_on
+
+    return go_on
+
+
+def patience(cycles: int, most: int) -> Rule:
+    """Stop after so many cycles without a lower validation loss."""
+
+    def go_on(history: History, n: int) -> bool:
+        losses = [end.valid_loss for end in (history.before, *history.full[:n])]
+        return n < most and n - losses.index(min(losses)) < cycles
+
+    return go_on
+
+
+def fixed(cycles: int) -> Rule:
+    return lambda history, n: n < cycles
+
+
+def rules(budget: int, most: int) -> dict[str, Rule]:
+    return {
+        "thaw": thaws(budget, most),
+        "thaw, by the loss alone": loss_alone(budget, most),
+        "thaw, no budget": thaws(most, most),
+        **{f"patience {n}": patience(n, most) for n in (1, 2, 3)},
+        f"the budget, {budget}": fixed(budget),
+        f"to the end, {most}": fixed(most),
+    }
+
+
+def lowest_loss(ends: Sequence[CycleEnd]) -> int:
+    return min(range(len(ends)), key=lambda i: ends[i].valid_loss)
+
+
+def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
+    """The best of those whose loss is at most two standard errors above the lowest."""
+    low = ends[lowest_loss(ends)]
+    worse = [mean > CLEARLY * error for mean, error in (paired(end.valid_losses, low.valid_losses) for end in ends)]
+    return max((i for i in range(len(ends)) if not worse[i]), key=lambda i: (ends[i].worth, -i))
+
+
+EXPORTS = {
+    "highest accuracy": best,
+    "lowest loss": lowest_loss,
+    "accuracy, loss not clearly worse": not_clearly_worse,
+    "the last": lambda ends: len(ends) - 1,
+}
+
+
+def replay(histories: list[History]) -> None:
+    """Tables in markdown: every stop rule, then what is exported, then thaw's rule by noise and validation pictures."""
+    for mult, (_, lengths) in CYCLES.items():
+        chosen = [history for history in histories if history.case.mult == mult]
+        budget, most = (3, 5) if mult == "2" else (31, 31)
+        ours = thaws(budget, most)
+        print(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
+        print("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
+        table("stop rule", {name: (chosen, rule, best) for name, rule in rules(budget, most).items()})
+        table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
+        parts: dict[str, list[History]] = {}
+        for one in chosen:
+            for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} to validate", one.case.task):
+                parts.setdefault(part, []).append(one)
+        table("thaw on", {part: (parts[part], ours, best) for part in sorted(parts)})
+        table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
+
+
+def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
+    print(f"\n| {title} | points lost | at most | epochs | n |\n|---|---|---|---|---|")
+    for name, (histories, rule, export) in rows.items():
+        cycles = [one.trained(rule) for one in histories]
+        lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]
+        epochs = statistics.fmean(sum(one.epochs[:n]) for one, n in zip(histories, cycles, strict=True))
+        error = statistics.stdev(lost) / len(lost) ** 0.5 if len(lost) > 1 else float("nan")
+        mean = f"{statistics.fmean(lost):.2f} ± {error:.2f}"
+        print(f"| {name} | {mean} | {max(lost):.1f} | {epochs:.1f} | {len(lost)} |")
+
+
 def main() -> None:
-    record(HISTORIES)
+    asked = sys.argv[1:]
+    recording = asked[:1] == ["record"]
+    file = Path((asked[recording:] or [HISTORIES])[0])
+    if recording:
+        record(file)
+    else:
+        replay(read(file))
 
 
 if __name__ == "__main__":
