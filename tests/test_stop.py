@@ -96,9 +96,10 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
         ),
         ([end(1.0, -0.5), end(0.7, -0.55, accuracy=0.7), end(0.6, -0.5)], 4, 5, False, 1, "over-fitting: "),
         ([end(1.0, 0.1, accuracy=0.6), end(0.7, -0.5, accuracy=0.6)], 3, 5, True, 1, "no over-fitting"),
-        # Beyond the budget it is the loss that counts.
+        # Beyond the budget while the loss is lower, or accuracy is higher than where it is lowest.
         ([end(1.0, -0.5), end(0.7, -0.6, accuracy=0.5)], 2, 5, True, 0, "no over-fitting"),
-        ([end(1.0, -0.5), end(0.7, -0.4, accuracy=0.7)], 2, 5, False, 1, "brought nothing"),
+        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.7)], 2, 5, True, 1, "no over-fitting"),
+        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.55)], 2, 5, False, 0, "brought nothing"),
         # A loss that is not finite is the worst there is, and the end.
         ([end(1.0, -0.5), nan()], 3, 5, False, 0, "not finite"),
         ([end(1.0, 9.0), end(0.5, -0.5), nan()], 3, 5, False, 1, "not finite"),

@@ -43,7 +43,7 @@ CYCLES = {  # epochs of each cycle
 }
 NOISE = (0.0, 0.2, 0.4)
 VALID = (60, 300)
-SEEDS = 3
+SEEDS = 4
 
 Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
 Export = Callable[[Sequence[CycleEnd]], int]  # which cycle end is kept
@@ -262,14 +262,23 @@ def replay(histories: list[History]) -> None:
 
 
 def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
-    print(f"\n| {title} | points lost | at most | epochs | n |\n|---|---|---|---|---|")
+    """A row each; where all are over the same histories, with the paired difference to the first."""
+    first: list[float] = []
+    print(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
     for name, (histories, rule, export) in rows.items():
         cycles = [one.trained(rule) for one in histories]
         lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]
         epochs = statistics.fmean(sum(one.epochs[:n]) for one, n in zip(histories, cycles, strict=True))
-        error = statistics.stdev(lost) / len(lost) ** 0.5 if len(lost) > 1 else float("nan")
-        mean = f"{statistics.fmean(lost):.2f} ± {error:.2f}"
-        print(f"| {name} | {mean} | {max(lost):.1f} | {epochs:.1f} | {len(lost)} |")
+        same = histories is next(iter(rows.values()))[0]
+        first = first or lost
+        more = show([a - b for a, b in zip(lost, first, strict=True)], "+") if same and lost is not first else ""
+        print(f"| {name} | {show(lost)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
+
+
+def show(values: list[float], sign: str = "") -> str:
+    """Mean ± standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{statistics.fmean(values):{sign}.2f} ± {error:.2f}"
 
 
 def main() -> None:

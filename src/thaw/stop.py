@@ -57,11 +57,11 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
 def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
     """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
 
-    Over-fitting is: the mean of the paired per-picture difference in validation loss to the cycle of the lowest (or to
-    `before`) exceeds two standard errors, while the training loss of the cycle fell and accuracy is no higher than
-    there. It is judged from the second cycle on, and not before one was trained at the final size. Without it `budget`
-    cycles are trained, and more, up to `most`, while the last one has the lowest loss: each costs `cycle_mult` times
-    the one before. None follows a loss that is not finite.
+    The last cycle is compared with the one of the lowest validation loss (or with `before`). Over-fitting is: the mean
+    of the paired per-picture difference in loss exceeds two standard errors, accuracy is no higher, and the training
+    loss fell. It is judged from the second cycle on, and not before one was trained at the final size. Without it
+    `budget` cycles are trained, and more, up to `most`, while the last one has a lower loss or a higher accuracy: each
+    costs `cycle_mult` times the one before. None follows a loss that is not finite.
     """
     kept, last, n = best(cycles), cycles[-1], len(cycles)
     if math.isinf(last.valid_loss):
@@ -69,12 +69,12 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     lowest = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
     mean, error = paired(last.valid_losses, lowest.valid_losses)
     change = f"validation loss {mean:+.4f} ± {error:.4f} against the lowest before"
+    gained = last.accuracy > lowest.accuracy
     fell = n > 1 and last.train_loss < cycles[-2].train_loss
-    worse = mean > CLEARLY * error and last.accuracy <= lowest.accuracy
-    if fell and worse and any(cycle.final_size for cycle in cycles):
+    if mean > CLEARLY * error and fell and not gained and any(cycle.final_size for cycle in cycles):
         return Verdict(False, kept, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
         return Verdict(False, kept, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
-    if n >= budget and mean >= 0:
+    if n >= budget and mean >= 0 and not gained:
         return Verdict(False, kept, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
     return Verdict(True, kept, f"no over-fitting: {change}")
