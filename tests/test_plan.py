@@ -408,7 +408,7 @@ def of_full(**stated) -> dict:
         (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
         (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),
         ({"full": {"train": "all"}}, ["checklist.full.do", "find or fit"]),
-        ({"full": None}, ["checklist.full", "must be a phase"]),
+        ({"full": None}, ["checklist", "no phase that fits"]),
         ({"full": 3}, ["checklist.full=3", "must be a phase"]),
         ({"look": {"do": "find", "epochs": 3}}, ["checklist.look.epochs", "find.steps"]),
         ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find has no such key"]),

@@ -51,7 +51,10 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
     validations = rows_of(folder, "valid/loss")
     assert [row["phase"] for row in validations] == ["head_precomputed"] * 2 + ["head_augmented"] * 3 + ["full"] * 3
     assert [row["epoch"] for row in validations] == list(range(1, 9))
-    assert result["best/loss"] == min(row["valid/loss"] for row in validations if row["epoch"] in (2, 3, 4, 5, 6, 8))
+    ends = [row for row in validations if row["epoch"] in (2, 3, 4, 5, 6, 8)]
+    assert result["best/accuracy"] == max(row["valid/accuracy"] for row in ends)
+    kept = min(row["valid/loss"] for row in ends if row["valid/accuracy"] == result["best/accuracy"])
+    assert result["best/loss"] == kept
     last = validations[-1]
     assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
     assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])

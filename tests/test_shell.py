@@ -268,7 +268,7 @@ def test_what_is_no_setting(conf, args, line):
         # A choice that there is not.
         ("scheduler=sgd", "scheduler=sgd: no such choice; did you mean sgdr?"),
         ("loss=focal", "loss=focal: no such choice; known: cross_entropy"),
-        ("experiment=nope", "experiment=nope: no such choice; known: audition, lesson1, schedulers"),
+        ("experiment=nope", "experiment=nope: no such choice; known: ablation, audition, lesson1, schedulers"),
         ("wandb=false", "wandb=false: no such choice; did you mean offline?"),
         ("head=null", "head=null: no such choice; known: linear"),
         ("scheduler=[a,b]", "scheduler=[a,b]: one choice a run; for a sweep add -m and leave out the brackets"),

@@ -43,6 +43,15 @@ def test_the_default_run_is_as_good_as_the_readme_says(tmp_path):
     assert sum(result["test/accuracy"] for result in results) / 3 > 0.988
 
 
+def test_every_step_can_be_left_out(tmp_path):
+    recipe = ("experiment=ablation", "seed=0", "smoke=true", "data.limit=100", f"hydra.sweep.dir={tmp_path}/sweep")
+    done = train(tmp_path, *recipe)
+    assert done.returncode == 0, done.stderr
+    assert "sweep: 10/10 jobs done" in done.stdout
+    table = [sys.executable, str(ROOT / "scripts/ablation.py"), f"{tmp_path}/sweep"]
+    assert len(subprocess.check_output(table, text=True).split("| without")[1].splitlines()) >= 12
+
+
 @pytest.fixture
 def hub():
     """A hub on this machine that has the weights of test_resnet.r160_in1k, drawn anew."""

@@ -10,17 +10,21 @@ from thaw.stop import CycleEnd, judge, paired
 PICTURES = [0.2 + 0.01 * i for i in range(100)]
 
 
-def end(train: float, change: float, final: bool = True, spread: float = 0.05) -> CycleEnd:
-    """A cycle end: its training loss, and the mean by which validation differs from the start."""
-    return CycleEnd(train, [loss + change + (-1) ** i * spread for i, loss in enumerate(PICTURES)], final)
+def end(train: float, change: float, final: bool = True, spread: float = 0.05, accuracy=None) -> CycleEnd:
+    """A cycle end: its training loss, and the mean by which validation differs from the start.
+
+    Accuracy rises as the loss falls, unless it is given.
+    """
+    accuracy = 0.5 - change / 10 if accuracy is None else accuracy
+    return CycleEnd(train, [loss + change + (-1) ** i * spread for i, loss in enumerate(PICTURES)], accuracy, final)
 
 
 def nan(train: float = 0.5) -> CycleEnd:
-    return CycleEnd(train, [math.nan, *PICTURES[1:]], True)
+    return CycleEnd(train, [math.nan, *PICTURES[1:]], 1.0, True)
 
 
-BEFORE = CycleEnd(math.inf, PICTURES, True)
-UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, True)  # nothing was validated yet
+BEFORE = CycleEnd(math.inf, PICTURES, 0.5, True)
+UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # nothing was validated yet
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,23 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
         # One cycle: never over-fitting, as there is nothing it could have unlearned.
         ([end(0.5, 0.5)], 3, 3, True, 0, "no over-fitting"),
         ([end(0.5, 0.5)], 3, 1, False, 0, "all of the plan trained (1 cycle)"),
+        # A loss that rises with accuracy is no over-fitting; accuracy says what is kept, of equals the loss.
+        ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.7)], 3, 5, True, 1, "no over-fitting"),
+        ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.55)], 3, 5, False, 0, "over-fitting: "),  # as high as before
+        (
+            [end(1.0, -0.5), end(0.5, -0.4, accuracy=0.7), end(0.4, -0.3, accuracy=0.6)],
+            4,
+            5,
+            True,
+            1,
+            "no over-fitting",
+        ),
+        ([end(1.0, -0.5), end(0.7, -0.55, accuracy=0.7), end(0.6, -0.5)], 4, 5, False, 1, "over-fitting: "),
+        ([end(1.0, 0.1, accuracy=0.6), end(0.7, -0.5, accuracy=0.6)], 3, 5, True, 1, "no over-fitting"),
+        # Beyond the budget while the loss is lower, or accuracy is higher than where it is lowest.
+        ([end(1.0, -0.5), end(0.7, -0.6, accuracy=0.5)], 2, 5, True, 0, "no over-fitting"),
+        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.7)], 2, 5, True, 1, "no over-fitting"),
+        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.55)], 2, 5, False, 0, "brought nothing"),
         # A loss that is not finite is the worst there is, and the end.
         ([end(1.0, -0.5), nan()], 3, 5, False, 0, "not finite"),
         ([end(1.0, 9.0), end(0.5, -0.5), nan()], 3, 5, False, 1, "not finite"),
@@ -100,7 +121,7 @@ def test_a_first_cycle_after_no_validation_goes_on():
 
 @pytest.mark.parametrize("losses", [[math.nan, 1.0], [math.inf, 1.0]])
 def test_a_loss_that_is_not_finite_is_infinite(losses):
-    assert CycleEnd(0.5, losses, True).valid_loss == math.inf
+    assert CycleEnd(0.5, losses, 1.0, True).valid_loss == math.inf
 
 
 def test_never_more_than_most_and_the_best_is_the_lowest():

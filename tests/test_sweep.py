@@ -219,6 +219,9 @@ def test_how_many_jobs_there_are_to_be(tmp_path):
     recipe = head.replace("params: null", "params:\n      scheduler: sgdr,flat\n      rates: uniform,thirds")
     (tmp_path / "multirun.yaml").write_text(recipe + "  overrides:\n    hydra: []\n    task: []\n")
     assert jobs.planned(tmp_path) == 4
+    narrowed = recipe + "  overrides:\n    hydra: []\n    task:\n    - rates=tenths\n    - seed=0,1,2\n"
+    (tmp_path / "multirun.yaml").write_text(narrowed)
+    assert jobs.planned(tmp_path) == 6 and jobs.swept_in(tmp_path) == {"scheduler", "seed"}
     (tmp_path / "multirun.yaml").write_text(head.replace("Basic", "Optuna") + task)
     assert jobs.planned(tmp_path) is None
     assert jobs.planned(tmp_path / "nowhere") is None

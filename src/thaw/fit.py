@@ -1,6 +1,7 @@
 """The phases: find a rate, fit cycle by cycle. What lies in the store is used, what is missing is made."""
 
 import json
+import math
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -86,13 +87,13 @@ def watched(items, line: progress.Phase, name: str):
 def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tuple[Kept, dict, float]:
     """Fit a phase cycle by cycle: the best cycle end of all phases so far, what the phase bought, the seconds saved.
 
-    The next cycle starts from the last weights; what is handed on is the cycle end with the lowest validation loss.
+    The next cycle starts from the last weights; what is handed on is the cycle end of most worth.
     """
     groups = layer_groups(job, phase)
     for line in model.group_table(groups, lr) if phase.train == "all" else []:
         progress.say(f"  {line}")
-    nothing = [float("inf")] * len(job.valid_rows)
-    before = stop.CycleEnd(float("inf"), kept.end.validation.losses if kept else nothing, True)
+    nothing = stop.CycleEnd(math.inf, [math.inf] * len(job.valid_rows), 0.0, True)
+    before = recorded(kept.end, math.inf, True) if kept else nothing
     ended, records, reused = [], [], []
     with progress.Phase(phase.name, phase.steps_budget) as line:
         rows = Rows(job, phase, index, groups, lr, line)
@@ -110,7 +111,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             ended.append(end)
             reused += [end] if was_there else []
             at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == job.plan.size
-            records.append(stop.CycleEnd(end.train_loss, end.validation.losses, at_final))
+            records.append(recorded(end, end.train_loss, at_final))
             if phase.until == "overfit":
                 verdict = stop.judge(before, records, phase.budget, len(phase.cycles))
                 because, go_on = verdict.because, verdict.go_on
@@ -120,10 +121,10 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
                 because, go_on = f"stop_after={cycle + 1}", False
             if not go_on:
                 break
-    best = min(range(len(ended)), key=lambda i: (records[i].valid_loss, i))
+    best = stop.best(records)
     own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]))
     rows.close(len(ended))
-    better = kept is None or own.end.validation.loss < kept.end.validation.loss
+    better = kept is None or records[best].worth > before.worth
     report = {
         "accuracy": own.end.validation.accuracy,
         "loss": own.end.validation.loss,
@@ -141,6 +142,11 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
         f"{because}{handed}{stored}"
     )
     return own if better else kept, report, sum(end.seconds for end in reused)
+
+
+def recorded(end: Ended, train_loss: float, final_size: bool) -> stop.CycleEnd:
+    """What the stop rule reads of a cycle end."""
+    return stop.CycleEnd(train_loss, end.validation.losses, end.validation.accuracy, final_size)
 
 
 class Rows:

@@ -25,6 +25,7 @@ python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates: there is n
 python src/train.py checklist.full.lr=0.01               the rate of one phase
 python src/train.py '~checklist.head_augmented'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
+python src/train.py experiment=ablation 'data.root=~/photos'   what each step buys there
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
 python src/train.py -m scheduler=sgdr,one_cycle seed=0,1 plan_only=true   what it would cost
 python src/train.py -m hydra/sweeper=optuna 'lr_factor=interval(0.1,3)'    a search; or =halving

@@ -100,6 +100,8 @@ def plan(settings: Settings, facts: Facts) -> Plan:
     split = "equal" if ratios is not None and settings.rates.split == "layer_decay" else settings.rates.split
     phases, train, features, finder = [], "all", "live", None
     for name, given in settings.checklist.items():
+        if given is None:  # left out, where a yaml cannot say ~
+            continue
         given = checked(name, given)
         train = given.get("train", train)
         # Stored activations are those of a frozen body: training all of it always sees pictures.

@@ -13,6 +13,7 @@ class CycleEnd:
 
     train_loss: float  # mean over the cycle's last epoch; infinite where nothing was trained yet
     valid_losses: Sequence[float]
+    accuracy: float
     final_size: bool  # whether the cycle was trained at the size validation uses
 
     @property
@@ -21,12 +22,25 @@ class CycleEnd:
         mean = math.fsum(self.valid_losses) / len(self.valid_losses)
         return mean if math.isfinite(mean) else math.inf
 
+    @property
+    def worth(self) -> tuple[bool, float, float]:
+        """What is kept is the cycle end of most worth: the highest accuracy, of equals the lowest loss.
+
+        Not the lowest loss: it rises with the confidence in wrong answers, while accuracy still rises too.
+        """
+        return math.isfinite(self.valid_loss), self.accuracy, -self.valid_loss
+
 
 @dataclass(frozen=True)
 class Verdict:
     go_on: bool
-    best: int  # index of the cycle end with the lowest validation loss, the earliest of equals
+    best: int  # index of the cycle end of most worth, the earliest of equals
     because: str  # one line
+
+
+def best(cycles: Sequence[CycleEnd]) -> int:
+    """Index of the cycle end of most worth, the earliest of equals."""
+    return max(range(len(cycles)), key=lambda i: (cycles[i].worth, -i))
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -43,23 +57,24 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
 def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
     """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
 
-    Over-fitting is: the mean of the paired per-picture difference in validation loss to the best cycle (or to `before`)
-    exceeds two standard errors, while the training loss of the cycle fell. It is judged from the second cycle on, and
-    not before one was trained at the final size. Without it `budget` cycles are trained, and more, up to `most`, while
-    the last one is the best: each costs `cycle_mult` times the one before. None follows a loss that is not finite.
+    The last cycle is compared with the one of the lowest validation loss (or with `before`). Over-fitting is: the mean
+    of the paired per-picture difference in loss exceeds two standard errors, accuracy is no higher, and the training
+    loss fell. It is judged from the second cycle on, and not before one was trained at the final size. Without it
+    `budget` cycles are trained, and more, up to `most`, while the last one has a lower loss or a higher accuracy: each
+    costs `cycle_mult` times the one before. None follows a loss that is not finite.
     """
-    best = min(range(len(cycles)), key=lambda i: (cycles[i].valid_loss, i))
-    last, n = cycles[-1], len(cycles)
+    kept, last, n = best(cycles), cycles[-1], len(cycles)
     if math.isinf(last.valid_loss):
-        return Verdict(False, best, "the validation loss is not finite")
-    reference = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
-    mean, error = paired(last.valid_losses, reference.valid_losses)
-    change = f"validation loss {mean:+.4f} ± {error:.4f} against the best before"
+        return Verdict(False, kept, "the validation loss is not finite")
+    lowest = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
+    mean, error = paired(last.valid_losses, lowest.valid_losses)
+    change = f"validation loss {mean:+.4f} ± {error:.4f} against the lowest before"
+    gained = last.accuracy > lowest.accuracy
     fell = n > 1 and last.train_loss < cycles[-2].train_loss
-    if fell and mean > CLEARLY * error and any(cycle.final_size for cycle in cycles):
-        return Verdict(False, best, f"over-fitting: {change}, while the training loss fell")
+    if mean > CLEARLY * error and fell and not gained and any(cycle.final_size for cycle in cycles):
+        return Verdict(False, kept, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, best, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
-    if n >= budget and mean >= 0:
-        return Verdict(False, best, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
-    return Verdict(True, best, f"no over-fitting: {change}")
+        return Verdict(False, kept, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
+    if n >= budget and mean >= 0 and not gained:
+        return Verdict(False, kept, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
+    return Verdict(True, kept, f"no over-fitting: {change}")

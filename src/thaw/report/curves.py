@@ -127,11 +127,11 @@ def draw_accuracy(axes, rows, epochs) -> None:
 
 
 def mark_best(axes, run, epochs, key: str, form: str) -> None:
-    """A ring around the cycle end that was kept: the epoch `best/epoch`, else the one of the lowest validation loss."""
+    """A ring around the cycle end that was kept: the epoch `best/epoch`, else the one of the highest accuracy."""
     import numpy as np
 
     y, wanted = column(run["metrics"], key), number(run["result"].get("best/epoch"))
-    distance = column(run["metrics"], "valid/loss") if math.isnan(wanted) else np.abs(epochs - wanted)
+    distance = -column(run["metrics"], "valid/accuracy") if math.isnan(wanted) else np.abs(epochs - wanted)
     distance = np.where(np.isfinite(y) & np.isfinite(epochs), distance, np.nan)
     if not np.isfinite(distance).any():
         return

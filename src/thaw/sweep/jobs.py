@@ -183,14 +183,16 @@ def swept_in(folder: Path) -> set[str]:
 
 
 def asked(folder: Path) -> dict[str, set[str]]:
-    """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told."""
-    text = text_of(folder / "multirun.yaml")
-    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    values = []
+    """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told.
+
+    What was typed comes after what an experiment says, and so in its place.
+    """
+    text, values = text_of(folder / "multirun.yaml"), []
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
         lines = [line.strip().partition(": ") for line in params[1].splitlines()]
         values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
-    values += [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []  # these win
+    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
+    values += [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []
     return {key: swept(value or "") for key, value in values}
 
 

@@ -1,0 +1,148 @@
+"""What each step of the checklist buys, from finished sweeps of experiment=ablation: a table, and a picture of it.
+
+python scripts/ablation.py SWEEP...                         a table in markdown, a sweep after the other
+python scripts/ablation.py SWEEP... --picture FILE.png      and a picture, a panel for each sweep
+
+A difference is that to `without=nothing`, on the same pictures and seeds; its error is the larger of the standard error
+over pictures and that over seeds. It is clear where it is more than two of them from 0.
+"""
+
+import argparse
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from thaw.errors import UserError
+from thaw.files import number
+from thaw.sweep.board import leaderboard
+from thaw.sweep.rank import CLEARLY, Difference, Setting, compared, scores
+
+KEY = "without="
+ALL = "nothing"  # is left out
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step left out."""
+
+    step: str
+    setting: Setting
+    difference: Difference  # to the whole checklist
+
+    @property
+    def seconds(self) -> list[float]:
+        """Of each job, as if nothing had been reused."""
+        return [number(job.result.get("cost/seconds")) for job in self.setting.jobs]
+
+    @property
+    def clear(self) -> bool:
+        return not math.isnan(self.difference.mean) and not self.difference.tie
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folders of sweeps")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .png or .svg")
+    args = parser.parse_args()
+    try:
+        tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+    print("\n".join(markdown(tables)))
+    if args.picture:
+        args.picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(tables, args.picture)
+    return 0
+
+
+def rows_of(sweep: Path) -> list[Row]:
+    """The steps in the order in which they were typed, the whole checklist first. Errors: no such sweep, exit 6."""
+    board = leaderboard(sweep, "valid/accuracy", paired=False)
+    steps = {step: setting for setting in board.settings for step in left_out(setting)}
+    if ALL not in steps:
+        raise UserError(6, f"{sweep}: no finished job of {KEY}{ALL} is there; experiment=ablation makes such a sweep")
+    typed = dict.fromkeys(step for job in board.jobs for step in left_out(job))
+    return [Row(step, steps[step], compared(steps[step], steps[ALL], read)) for step in typed if step in steps]
+
+
+def left_out(one) -> list[str]:
+    """What a job or a setting was told to leave out."""
+    return [choice.removeprefix(KEY) for choice in one.choices if choice.startswith(KEY)]
+
+
+def read(folder: Path) -> dict:
+    return scores(folder, "valid/accuracy")
+
+
+def markdown(tables: dict[str, list[Row]]) -> list[str]:
+    """Rows are steps, three columns for each sweep; what is clear is bold."""
+    head = [f"{name}: {what}" for name in tables for what in ("accuracy, %", "difference, points", "seconds")]
+    out = [f"| without | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    for step in dict.fromkeys(row.step for rows in tables.values() for row in rows):
+        cells = [step.replace("_", " ")]
+        for rows in tables.values():
+            found = [row for row in rows if row.step == step]
+            cells += cells_of(found[0]) if found else ["", "", ""]
+        out.append(f"| {' | '.join(cells)} |")
+    for name, rows in tables.items():
+        seeds = {len(row.setting.jobs) for row in rows}
+        pictures = {row.difference.pictures for row in rows}
+        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(pictures)} validation pictures; mean ± sd, "]
+        out[-1] += "differences ± standard error, bold where more than two of them"
+    return out
+
+
+def cells_of(row: Row) -> list[str]:
+    difference = f"{100 * row.difference.mean:+.2f} ± {100 * row.difference.error:.2f}"
+    if row.step == ALL:
+        difference = ""
+    elif row.clear:
+        difference = f"**{difference}**"
+    return [spread([100 * value for value in row.setting.values], 2), difference, spread(row.seconds, 1)]
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean ± standard deviation."""
+    deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}f}{deviation}"
+
+
+def numbers(values: set[int]) -> str:
+    return "–".join(map(str, sorted({min(values), max(values)})))
+
+
+def draw(tables: dict[str, list[Row]], file: Path) -> None:
+    """A panel a sweep: the differences with two standard errors, the seconds beside them."""
+    from thaw.report.style import BEST, INK, VALID, axes_at, figure, look
+
+    with look():
+        rows = max(map(len, tables.values()))
+        height = 0.3 * rows
+        fig = figure(1.9 + 3.9 * len(tables), height + 1.0)
+        for i, (name, table) in enumerate(tables.items()):
+            axes = axes_at(fig, 1.7 + 3.9 * i, 0.45, 2.9, height)
+            base = next(row for row in table if row.step == ALL)
+            axes.axvline(0, color=INK, linewidth=0.8, alpha=0.6)
+            for y, row in enumerate(table):
+                colour = INK if not row.clear else VALID if row.difference.mean < 0 else BEST
+                at, error = 100 * row.difference.mean, 100 * CLEARLY * row.difference.error
+                axes.errorbar(at, y, xerr=error, fmt="o", color=colour, alpha=0.9, capsize=3, markersize=5)
+                place = {"xycoords": ("axes fraction", "data"), "va": "center", "ha": "right", "fontsize": 8}
+                axes.annotate(f"{fmean(row.seconds):.1f} s", (1.17, y), annotation_clip=False, **place)
+            axes.set_ylim(len(table) - 0.5, -0.5)
+            axes.set_yticks(range(len(table)), [row.step.replace("_", " ") for row in table] if i == 0 else [])
+            axes.grid(True, axis="x")
+            axes.set_title(f"{name}: {base.setting.mean:.1%} with every step, n = {len(base.setting.jobs)}")
+            axes.set_xlabel("accuracy without it, points ± 2 errors; left of 0 it pays", fontsize=8)
+        at = 1.6 / fig.get_figwidth(), 1 - 0.37 / fig.get_figheight()
+        fig.text(*at, "without", ha="right", fontweight="bold", fontsize=10)
+        fig.savefig(file, dpi=110)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

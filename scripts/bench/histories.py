@@ -1,0 +1,139 @@
+"""Histories for scripts/bench/stop.py: runs trained far past the best point, a line each in outputs/bench/stop.jsonl.
+
+python scripts/bench/histories.py     goes on where it was; about half an hour on one thread
+
+300 pictures of digits or drawn shapes, drawn anew for each seed; part of the labels of training *and* validation wrong,
+as in a folder that people filled; 60 or 300 pictures to validate on; the eight steps, their last with restarts over 31
+epochs. After every cycle the validation loss of each picture is kept, and the accuracy on 800 or more test pictures
+with right labels, which no rule sees.
+"""
+
+import itertools
+import json
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+FILE = ROOT / "outputs/bench/stop.jsonl"
+TRAIN_PICTURES = 300
+SETTINGS = [
+    "size=32", "batch_size=32", "data.workers=0", "~checklist.full.until", "threads=1", "wandb=disabled",
+    "precision=float32",
+]  # fmt: skip
+TASKS = {
+    "digits": ["data=digits", "augment=light"],
+    "digits, not augmented": ["data=digits", "augment=none"],
+    "shapes, not augmented": ["data=shapes", "data.limit=1400", "data.detail=0.25", "augment=none"],
+}
+CYCLES = {  # epochs of each cycle
+    "2": (["scheduler.cycles=5", "scheduler.cycle_mult=2"], [1, 2, 4, 8, 16]),
+    "1": (["scheduler.cycles=31", "scheduler.cycle_mult=1"], [1] * 31),
+}
+NOISE = (0.0, 0.2, 0.4)
+VALID = (60, 300)
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    task: str
+    noise: float
+    valid: int
+    mult: str
+    seed: int
+
+
+def cases() -> list[Case]:
+    """All of them, seed by seed."""
+    every = itertools.product(range(SEEDS), TASKS, NOISE, VALID, CYCLES)
+    return [Case(task, noise, valid, mult, seed) for seed, task, noise, valid, mult in every]
+
+
+def record(file: Path) -> None:
+    """Add the histories that the file has not, each as one line."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    done = {Case(**json.loads(line)["case"]) for line in file.open()} if file.exists() else set()
+    for number, case in enumerate(todo := cases()):
+        if case in done:
+            continue
+        started = time.perf_counter()
+        ends = train(case)
+        with file.open("a") as lines:
+            lines.write(json.dumps({"case": asdict(case), "ends": ends}) + "\n")
+        print(f"{number + 1} of {len(todo)}, {time.perf_counter() - started:.0f} s: {case}", flush=True)
+
+
+def train(case: Case) -> list[dict]:
+    """Every cycle end of the run, those of the head phases included."""
+    from hydra import compose, initialize_config_dir
+
+    import train
+    from thaw import cycles, shell
+    from thaw.data import source
+    from thaw.job import look, set_up
+    from thaw.run import run
+    from thaw.store import Store
+
+    ends, load, run_cycle = [], source.load, cycles.run_cycle
+
+    def load_drawn(*args):
+        pictures = load(*args)
+        draw(pictures.table, case)
+        return pictures
+
+    def run_and_keep(fit, cycle, *args):
+        end, was_there = run_cycle(fit, cycle, *args)
+        test = look(fit.job, fit.job.source.rows(source.TEST))
+        ends.append(
+            {
+                "phase": fit.phase.name,
+                "epochs": fit.phase.cycles[cycle],
+                "train_loss": end.train_loss,
+                "valid_losses": [round(loss, 6) for loss in end.validation.losses],
+                "valid_accuracy": end.validation.accuracy,
+                "test_accuracy": test.accuracy,
+            }
+        )
+        return end, was_there
+
+    source.load, cycles.run_cycle = load_drawn, run_and_keep
+    try:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+            chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0]]
+            chosen += [f"seed={case.seed}", f"store.dir={folder}/store"]
+            typed = shell.tidy(chosen, train.CONF)
+            train.register(typed.backbones)
+            with initialize_config_dir(str(train.CONF), version_base="1.3"):
+                settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+            run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
+    finally:
+        source.load, cycles.run_cycle = load, run_cycle
+    return ends
+
+
+def draw(table, case: Case) -> None:
+    """Draw who trains, validates and tests, and whose labels are wrong, in place."""
+    import numpy as np
+
+    from thaw.data.table import TEST, TRAIN, VALID
+
+    rng = np.random.default_rng([case.seed, 7])
+    rows = rng.permutation(np.flatnonzero(table.splits != TEST))
+    own = rows[: TRAIN_PICTURES + case.valid]
+    # The rest tests, beside the test half that digits have anyway.
+    table.splits[rows] = TEST
+    table.splits[own[:TRAIN_PICTURES]], table.splits[own[TRAIN_PICTURES:]] = TRAIN, VALID
+    wrong = own[rng.random(len(own)) < case.noise]
+    classes = len(table.classes)
+    table.labels[wrong] = (table.labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
+
+
+if __name__ == "__main__":
+    record(FILE)

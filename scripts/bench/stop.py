@@ -1,0 +1,153 @@
+"""'Until over-fitting' judged on recorded histories: what a rule loses in accuracy, and what it saves in epochs.
+
+python scripts/bench/histories.py     record them, once
+python scripts/bench/stop.py          replay the rules over them, in seconds
+"""
+
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from histories import CYCLES, FILE, Case
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from thaw.stop import CLEARLY, CycleEnd, best, judge, paired
+
+Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
+Export = Callable[[Sequence[CycleEnd]], int]  # which cycle end is kept
+
+
+@dataclass(frozen=True)
+class History:
+    """The cycle ends of a run: those of the head phases, those of the whole network, and what testing found at each."""
+
+    case: Case
+    head: list[CycleEnd]
+    full: list[CycleEnd]
+    epochs: list[int]  # of each cycle of the whole network
+    tests: list[float]  # accuracy on the test pictures at each cycle end, head phases first
+
+    @property
+    def before(self) -> CycleEnd:
+        return self.head[best(self.head)]
+
+    def trained(self, go_on: Rule) -> int:
+        """After how many cycles the rule stops."""
+        return next((n for n in range(1, len(self.full)) if not go_on(self, n)), len(self.full))
+
+    def tested(self, n: int, export: Export) -> float:
+        """Accuracy on the test pictures of what is exported after n cycles."""
+        return self.tests[export([*self.head, *self.full[:n]])]
+
+
+def history(line: dict) -> History:
+    ends = [CycleEnd(e["train_loss"], e["valid_losses"], e["valid_accuracy"], True) for e in line["ends"]]
+    heads = sum(end["phase"] != "full" for end in line["ends"])
+    epochs = [end["epochs"] for end in line["ends"][heads:]]
+    tests = [end["test_accuracy"] for end in line["ends"]]
+    return History(Case(**line["case"]), ends[:heads], ends[heads:], epochs, tests)
+
+
+def thaws(budget: int, most: int) -> Rule:
+    """thaw's own rule."""
+    return lambda history, n: judge(history.before, history.full[:n], budget, most).go_on
+
+
+def loss_alone(budget: int, most: int) -> Rule:
+    """thaw's rule without its look at accuracy: a clearly higher loss is over-fitting."""
+
+    def go_on(history: History, n: int) -> bool:
+        blind = [replace(end, accuracy=0.0) for end in history.full[:n]]
+        return judge(replace(history.before, accuracy=0.0), blind, budget, most).go_on
+
+    return go_on
+
+
+def patience(cycles: int, most: int) -> Rule:
+    """Stop after so many cycles without a lower validation loss."""
+
+    def go_on(history: History, n: int) -> bool:
+        losses = [end.valid_loss for end in (history.before, *history.full[:n])]
+        return n < most and n - losses.index(min(losses)) < cycles
+
+    return go_on
+
+
+def fixed(cycles: int) -> Rule:
+    return lambda history, n: n < cycles
+
+
+def rules(budget: int, most: int) -> dict[str, Rule]:
+    return {
+        "thaw": thaws(budget, most),
+        "thaw, by the loss alone": loss_alone(budget, most),
+        "thaw, no budget": thaws(most, most),
+        **{f"patience {n}": patience(n, most) for n in (1, 2, 3)},
+        f"always {budget} cycles": fixed(budget),
+        f"always {most} cycles": fixed(most),
+    }
+
+
+def lowest_loss(ends: Sequence[CycleEnd]) -> int:
+    return min(range(len(ends)), key=lambda i: ends[i].valid_loss)
+
+
+def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
+    """The best of those whose loss is at most two standard errors above the lowest."""
+    low = ends[lowest_loss(ends)]
+    worse = [mean > CLEARLY * error for mean, error in (paired(end.valid_losses, low.valid_losses) for end in ends)]
+    return max((i for i in range(len(ends)) if not worse[i]), key=lambda i: (ends[i].worth, -i))
+
+
+EXPORTS = {
+    "highest accuracy": best,
+    "lowest loss": lowest_loss,
+    "accuracy, loss not clearly worse": not_clearly_worse,
+    "the last": lambda ends: len(ends) - 1,
+}
+
+
+def replay(histories: list[History]) -> None:
+    """Tables in markdown: every stop rule, then what is exported, then thaw's rule by noise and validation pictures."""
+    for mult, (_, lengths) in CYCLES.items():
+        chosen = [history for history in histories if history.case.mult == mult]
+        budget, most = (3, 5) if mult == "2" else (31, 31)
+        ours = thaws(budget, most)
+        print(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
+        print("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
+        table("stop rule", {name: (chosen, rule, best) for name, rule in rules(budget, most).items()})
+        table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
+        parts: dict[str, list[History]] = {}
+        for one in chosen:
+            for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} to validate", one.case.task):
+                parts.setdefault(part, []).append(one)
+        table("thaw on", {part: (parts[part], ours, best) for part in sorted(parts)})
+        table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
+
+
+def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
+    """A row each; where all are over the same histories, with the paired difference to the first."""
+    first: list[float] = []
+    print(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
+    for name, (histories, rule, export) in rows.items():
+        cycles = [one.trained(rule) for one in histories]
+        lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]
+        epochs = statistics.fmean(sum(one.epochs[:n]) for one, n in zip(histories, cycles, strict=True))
+        same = histories is next(iter(rows.values()))[0]
+        first = first or lost
+        more = show([a - b for a, b in zip(lost, first, strict=True)], "+") if same and lost is not first else ""
+        print(f"| {name} | {show(lost)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
+
+
+def show(values: list[float], sign: str = "") -> str:
+    """Mean ± standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{statistics.fmean(values):{sign}.2f} ± {error:.2f}"
+
+
+if __name__ == "__main__":
+    replay([history(json.loads(line)) for line in FILE.open()])
