@@ -55,11 +55,12 @@ def main() -> None:
             place = [setting.choices for setting in full.settings].index(chosen)
             difference = full.differences[place]
             reached = full.settings[place]
+            values = reached.mean, full.settings[0].mean, fmean(setting.mean for setting in full.settings)
         ratios.append((epochs[1] / epochs[0], paid[1] / paid[0], halved_clock / full_clock))
         rows.append((
             " ".join(map(str, seeds)), f"{epochs[1]} of {epochs[0]}", f"{paid[1]:.0f} of {paid[0]:.0f}",
             f"{halved_clock:.0f} of {full_clock:.0f}", reached.name, f"{place + 1} of {len(full.settings)}",
-            *(shown(full.monitor, v) for v in (reached.mean, full.settings[0].mean, fmean(s.mean for s in full.settings))),
+            *(shown(full.monitor, value) for value in values),
             f"{reached.average('test/accuracy'):.2%}", f"{full.settings[0].average('test/accuracy'):.2%}",
             "" if math.isnan(difference.mean) or not place else "tie" if difference.tie else "worse",
         ))  # fmt: skip
