@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -28,6 +29,10 @@ from thaw.files import duration, number
 from thaw.progress import say, shown
 from thaw.sweep.jobs import for_search, read_job
 
+EVERY_JOBS = (  # what each job would load by itself after it was forked
+    "thaw.dashboard", "thaw.run", "thaw.track", "matplotlib.backends.backend_agg", "sklearn.datasets",
+    "sklearn.metrics", "sklearn.model_selection",
+)  # fmt: skip
 OUTPUT = "output.txt"  # what a job prints while others do too
 
 
@@ -55,9 +60,8 @@ class LocalLauncher(Launcher):
             os.environ.update(share(0, at_once, gpus))
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
         if any(status_of(path).get("state") != "done" for path in folders.values()):
-            import thaw.dashboard
-            import thaw.run
-            import thaw.track  # noqa: F401  once, before the first job is forked
+            for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
+                import_module(name)
 
         def work(n: int, place: int) -> int:
             os.environ.update(share(place, at_once, gpus))

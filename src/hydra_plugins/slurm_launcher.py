@@ -86,8 +86,8 @@ class SlurmLauncher(HydrasLauncher):
             ]
             return executor.map_array(self, *zip(*arguments, strict=True))
         except FailedJobError as error:
-            said_ = [line for line in str(error).splitlines() if "error:" in line] or str(error).splitlines()[-1:]
-            why = said_[0].removeprefix("sbatch: error: ").strip() if said_ else "no reason given"
+            lines = str(error).splitlines() or ["no reason given"]
+            why = next((line for line in lines if "error:" in line), lines[-1]).removeprefix("sbatch: error: ").strip()
             raise UserError(
                 5, f"hydra/launcher=slurm: sbatch refuses: {why}; see conf/hydra/launcher/slurm.yaml"
             ) from None
