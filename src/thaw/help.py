@@ -41,7 +41,7 @@ FLAGS = """
 --cfg job           print the composed settings, every option of every group, and stop
 --info defaults     print which choice came from where, and stop; --info searchpath, --info plugins
 --config-dir DIR    a folder of further yaml files, laid out as conf/
--sc install=bash    tab completion, here and now: eval "$(python src/train.py -sc install=bash)"; or zsh, fish
+-sc install=bash    tab completion: eval "$(python src/train.py -sc install=bash)", or fish
 -h, --help          this page; --hydra-help for Hydra's own flags
 """
 
