@@ -1,8 +1,6 @@
 """hydra/sweeper=halving: which settings go on, what the leaderboard says of those that do not."""
 
 import json
-import math
-from types import SimpleNamespace
 
 import pytest
 from faults import in_child, type_in
@@ -10,29 +8,51 @@ from sweeps import make_job, status
 
 from hydra_plugins.halving_sweeper import cycles_of, ranked
 from thaw.errors import UserError
+from thaw.plan import Facts, plan
 from thaw.sweep import leaderboard, terminal
 
 
 def test_seeds_are_judged_together_and_a_nan_is_worst():
     jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 2, 3, 4) for seed in (0, 1)]
-    values = [0.9, 0.5, 0.8, 0.8, math.nan, 0.99, None, None]
-    results = [{} if value is None else {"best/accuracy": value, "best/loss": value} for value in values]
+    values = [0.9, 0.5, 0.8, 0.8, None, 0.99, "failed", "failed"]  # a nan is a null in result.json
+    results = [{} if value == "failed" else {"best/accuracy": value, "best/loss": value} for value in values]
     assert ranked(jobs, results, "valid/accuracy") == [("lr=2",), ("lr=1",), ("lr=3",)], "lr=4 left no result"
     assert ranked(jobs, results, "valid/loss") == [("lr=1",), ("lr=2",), ("lr=3",)]
 
 
-def config(shape="sgdr", epochs=None, cycles=3):
-    return SimpleNamespace(
-        epochs=epochs, scheduler=SimpleNamespace(shape=shape, cycles=cycles, cycle_len=1, cycle_mult=2)
-    )
+def test_of_equal_settings_the_one_with_the_lower_loss_goes_on():
+    results = [{"best/accuracy": 0.9, "best/loss": loss} for loss in (0.3, 0.1, 0.2)]
+    assert ranked([["lr=1"], ["lr=2"], ["lr=3"]], results, "valid/accuracy") == [("lr=2",), ("lr=3",), ("lr=1",)]
 
 
-def test_a_rung_a_cycle_of_the_budget():
-    assert cycles_of(config()) == 3
-    assert cycles_of(config(epochs=15)) == 4
-    with pytest.raises(UserError) as refused:
-        cycles_of(config(shape="one_cycle"))
-    assert refused.value.code == 2 and "sgdr" in refused.value.line
+@pytest.mark.parametrize(
+    ("overrides", "rungs"),
+    [
+        ((), 5),
+        (("epochs=15",), 4),
+        (("scheduler.max_cycles=3",), 3),
+        (("checklist=fine_tune",), 3),
+        (("smoke=true",), 1),
+    ],
+)
+def test_a_rung_for_each_cycle_that_the_last_phase_may_train(overrides, rungs, compose):
+    assert cycles_of(plan(compose(*overrides), Facts()).phases[-1]) == rungs
+
+
+def test_what_has_no_restarts_is_refused(compose):
+    for overrides in (["scheduler=one_cycle"], ["+checklist.polish={do: fit, epochs: 1}"]):
+        with pytest.raises(UserError) as refused:
+            cycles_of(plan(compose(*overrides), Facts()).phases[-1])
+        assert refused.value.code == 2 and "sgdr" in refused.value.line
+
+
+def test_settings_that_went_further_come_first(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.95, why="stop_after=1")
+    make_job(tmp_path / "1", "lr=2", "stop_after=2", accuracy=0.8, why="stop_after=2")
+    make_job(tmp_path / "2", "lr=3", accuracy=0.9)
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=3",), ("lr=2",), ("lr=1",)]
+    assert any("given up" in line for line in terminal(board))
 
 
 def test_the_leaderboard_tells_the_rung_and_what_all_rungs_cost(tmp_path):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from faults import ended, in_child, start_child, type_in
 
 import thaw.run
@@ -81,6 +82,33 @@ def test_processes_at_once_and_their_codes(tmp_path):
     assert in_child(whole) == 0
 
 
+def test_nothing_of_a_job_reaches_the_next(tmp_path):
+    def work(i, place):
+        seen = {"left": os.environ.get("LEFT"), "threads": torch.get_num_threads(), "folder": os.getcwd()}
+        seen |= {"random": torch.rand(1).item(), "bytes": resident()}
+        (tmp_path / str(i)).write_text(json.dumps(seen))
+        os.environ["LEFT"] = "behind"
+        os.chdir("/")
+        torch.set_num_threads(3)
+        STATE.append(torch.ones(50_000_000))
+
+    def whole():
+        works = [lambda place, i=i: work(i, place) for i in range(3)]
+        assert isolate.run_all(works, 1, lambda i, code: None) is None
+        first, *others = (json.loads((tmp_path / str(i)).read_text()) for i in range(3))
+        size = first.pop("bytes")
+        for other in others:
+            assert abs(other.pop("bytes") - size) < 20e6
+            assert other == first
+
+    assert in_child(whole) == 0
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def what_happens(settings):
     """To the jobs of a sweep, by their seed."""
     if settings.seed == 1:
@@ -123,6 +151,39 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
     assert again(lambda settings: None) == 0
     assert all(json.loads((sweep / f"{n}/status.json").read_text())["state"] == "done" for n in range(6))
     assert (sweep / "0/result.json").stat().st_mtime_ns == done_before, "done jobs stay done"
+
+
+@pytest.mark.parametrize(("times", "code"), [(2, 130), (3, -signal.SIGKILL)])
+def test_jobs_that_do_not_stop_when_asked_leave_when_asked_twice_and_are_killed_the_third_time(times, code, tmp_path):
+    """Nothing is asked of them again before they are known to have heard."""
+    heard = tmp_path / "heard"
+
+    def stubborn(place):
+        before = signals.note
+
+        def note(number, frame):
+            with heard.open("a") as file:
+                file.write("!")
+            if times == 2:
+                before(number, frame)
+
+        signal.signal(signal.SIGINT, note)
+        heard.touch()
+        while True:
+            time.sleep(0.01)
+
+    def whole():
+        codes = {}
+        assert isolate.run_all([stubborn, stubborn], 1, codes.__setitem__) == signal.SIGINT
+        assert codes == {0: code}, "and the second never started"
+
+    parent = start_child(whole)
+    end = time.monotonic() + 60
+    for count in range(times):
+        while time.monotonic() < end and not (heard.exists() and len(heard.read_text()) >= count):
+            time.sleep(0.01)
+        os.kill(parent, signal.SIGINT)
+    assert ended(parent) == 0
 
 
 def nobody(group_of: list[int], within: float) -> bool:

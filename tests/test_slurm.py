@@ -81,14 +81,16 @@ def test_a_sweep_of_four_with_one_that_fails(tmp_path):
     assert (tmp_path / "four/leaderboard.md").exists()
 
 
-def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
+@pytest.mark.parametrize("asks", ["scontrol requeue", "scancel --signal=USR2"])
+def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(asks, tmp_path):
+    """By Slurm, as on preemption; and by itself, warned that its time is up."""
     quiet = start(tmp_path, "quiet", *LONG)
     out, err = quiet.communicate(timeout=200)
     assert quiet.returncode == 0, err
     sweep = start(tmp_path, "requeued", *LONG, "hydra/launcher=slurm", "hydra.launcher.name=requeued")
     job = until(lambda: queued("requeued"), "in the queue")
     until(lambda: steps_of(tmp_path / "requeued/0") > 20, "in the middle of a phase")
-    subprocess.run(["scontrol", "requeue", job], check=True)
+    subprocess.run([*asks.split(), job], check=True)
     until(lambda: "PENDING" in told("squeue", "-h", "-j", job, "-o", "%T"), "back in the queue")
     told("scontrol", "update", f"jobid={job}", "starttime=now")  # Slurm lets it wait for two minutes
     out, err = sweep.communicate(timeout=200)
@@ -97,6 +99,45 @@ def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
     printed = "".join(file.read_text() for file in (tmp_path / "requeued/.submitit").glob("*/*_log.out"))
     assert "goes on after its step" in printed, "from the snapshot that the first attempt left"
     assert weights(tmp_path / "requeued/0") == weights(tmp_path / "quiet/0")
+
+
+def test_a_sweep_whose_command_was_killed_goes_on_with_its_jobs_that_still_run(tmp_path):
+    typed = ("seed=0,1", *LONG, "hydra/launcher=slurm", "hydra.launcher.name=lost")
+    sweep = start(tmp_path, "lost", *typed)
+    until(lambda: steps_of(tmp_path / "lost/0") > 20, "under way")
+    sweep.kill()
+    sweep.communicate()
+    again = start(tmp_path, "lost", *typed)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert "in Slurm's queue still" in out and "2/2 jobs done" in out
+    printed = "".join(file.read_text() for file in (tmp_path / "lost/.submitit").glob("*/*_log.out"))
+    assert printed.count("done before") == 2 and "goes on after its step" not in printed
+
+
+def test_a_killed_job_is_a_failed_one_and_only_it_is_trained_by_the_same_command(tmp_path):
+    typed = ("seed=0,1", *LONG, "hydra/launcher=slurm")
+    sweep = start(tmp_path, "killed", *typed)
+    until(lambda: steps_of(tmp_path / "killed/1") > 20, "under way")
+    os.kill(json.loads((tmp_path / "killed/1/status.json").read_text())["pid"], 9)
+    out, err = sweep.communicate(timeout=200)
+    assert sweep.returncode == 5 and "1/2 jobs done" in out, err
+    assert "failed, signal 9" in json.loads((tmp_path / "killed/1/status.json").read_text())["line"]
+    kept = (tmp_path / "killed/0/result.json").stat().st_mtime_ns
+    again = start(tmp_path, "killed", *typed)
+    out, err = again.communicate(timeout=200)
+    assert again.returncode == 0 and "2/2 jobs done" in out, err
+    assert (tmp_path / "killed/0/result.json").stat().st_mtime_ns == kept
+
+
+def test_halving_on_slurm(tmp_path):
+    typed = ("hydra/sweeper=halving", "lr_factor=0.1,1", "checklist=fine_tune", "find.steps=10", "hydra/launcher=slurm")
+    sweep = start(tmp_path, "halved", *typed)
+    out, err = sweep.communicate(timeout=200)
+    assert sweep.returncode == 0 and "2/2 jobs done" in out, err
+    results = [json.loads((tmp_path / f"halved/{n}/result.json").read_text()) for n in range(3)]
+    whys = [result["phase/full/stopped_because"] for result in results]
+    assert whys == ["stop_after=1", "stop_after=1", "all planned cycles trained"]
 
 
 def test_a_cancelled_job_is_a_failed_one_and_the_others_are_done(tmp_path):

@@ -1,11 +1,10 @@
 """hydra/sweeper=halving: at every warm restart the worse half of the settings stops (arXiv:1502.07943).
 
-All settings train their first cycle; then the better share `keep` of them trains the next, and so on to the end of the
-budget. A cycle that was trained is taken from the store, so that a setting which goes on pays for its new cycle alone.
-The seeds (and folds) of a setting are judged together, by the mean of `monitor`.
+All settings train their first cycle; then the better share `keep` of them trains the next, and so on to the last cycle
+that their plan allows, or until one is left. A cycle that was trained is taken from the store, so that a setting which
+goes on pays for its new cycle alone. The seeds (and folds) of a setting are judged together, by the mean of `monitor`.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,16 @@ from statistics import fmean
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError
+from thaw.files import number
+from thaw.plan import Facts, Phase, plan
 from thaw.progress import say
-from thaw.schedules import RESTARTING, fill
-from thaw.sweep.jobs import SEEDS
+from thaw.schedules import RESTARTING
+from thaw.settings import check
+from thaw.sweep.jobs import SEEDS, read_job
 
 
 class HalvingSweeper(BasicSweeper):
@@ -33,8 +36,8 @@ class HalvingSweeper(BasicSweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
         self.validate_batch_is_legal(jobs)
-        configs = [self.hydra_context.config_loader.load_sweep_config(self.config, job) for job in jobs]
-        rungs = max(cycles_of(config) for config in configs)
+        monitor = str(self.config.monitor)
+        rungs = 1 if self.config.plan_only else max(map(self.cycles, jobs))
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -49,28 +52,41 @@ class HalvingSweeper(BasicSweeper):
             returned.append(self.launcher.launch(batch, initial_job_idx=first))
             if last:
                 break
-            results = [result_of(folder / str(first + number)) for number in range(len(jobs))]
+            results = [read_job(folder / str(first + i)).result for i in range(len(jobs))]
             first += len(jobs)
-            better = ranked(jobs, results, str(configs[0].monitor))
+            better = ranked(jobs, results, monitor)
             if not better:
                 break  # every job failed, and says why
             chosen = better[: math.ceil(self.keep * settings)]
             jobs = [job for job in jobs if setting_of(job) in chosen]
         return returned
 
+    def cycles(self, job: list[str]) -> int:
+        """How many cycles a job may train. Errors: it has no restarts, exit 2."""
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
+        with open_dict(config):
+            del config["hydra"]
+        try:
+            settings = OmegaConf.to_object(config)
+            check(settings)
+            last = plan(settings, Facts()).phases[-1]
+        except (UserError, OmegaConfBaseException):
+            return 1  # the job itself says what is wrong with it, and the others go on
+        return cycles_of(last)
 
-def cycles_of(config) -> int:
-    """The cycles of a job's budget. Errors: a schedule without restarts, exit 2."""
-    scheduler = config.scheduler
-    if scheduler.shape not in RESTARTING:
+
+def cycles_of(last: Phase) -> int:
+    """The cycles of a plan's last phase, those included that come only while they help.
+
+    Errors: a schedule without restarts, exit 2.
+    """
+    if last.schedule.shape not in RESTARTING:
         raise UserError(
             2,
-            f"scheduler={scheduler.shape}: hydra/sweeper=halving stops settings at warm restarts, which it has not; "
-            f"possible: {', '.join(RESTARTING)}",
+            f"hydra/sweeper=halving: it stops settings at warm restarts, and {last.name}, the last phase, is "
+            f"{last.schedule.shape}; scheduler={' or '.join(RESTARTING)} has them",
         )
-    if config.epochs:
-        return len(fill(config.epochs, scheduler.cycle_len, scheduler.cycle_mult))
-    return scheduler.cycles
+    return len(last.cycles)
 
 
 def setting_of(job: Sequence[str]) -> tuple[str, ...]:
@@ -78,20 +94,21 @@ def setting_of(job: Sequence[str]) -> tuple[str, ...]:
     return tuple(override for override in job if not override.startswith(SEEDS))
 
 
-def result_of(folder: Path) -> dict:
-    """What a job left, or nothing."""
-    try:
-        return json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
-        return {}
-
-
 def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: str) -> list[tuple[str, ...]]:
-    """The settings that have a result, the best first: by the mean of `monitor` over their jobs, a nan being worst."""
+    """The settings that have a result, the best first: by the mean of `monitor` over their jobs, a nan being worst.
+
+    Of equals, which a share of few pictures often is, the one with the lower loss.
+    """
     key, sign = "best/" + monitor.removeprefix("valid/"), 1 if monitor.endswith("loss") else -1
-    values: dict[tuple, list[float]] = {}
+    values: dict[tuple, list[tuple[float, float]]] = {}
     for job, result in zip(jobs, results, strict=True):
-        if key in result:
-            values.setdefault(setting_of(job), []).append(sign * result[key])
-    means = {setting: fmean(found) for setting, found in values.items()}
-    return sorted(means, key=lambda setting: math.inf if math.isnan(means[setting]) else means[setting])
+        if result:
+            values.setdefault(setting_of(job), []).append(
+                (sign * number(result.get(key)), number(result.get("best/loss")))
+            )
+
+    def order(setting: tuple[str, ...]) -> list[float]:
+        means = [fmean(column) for column in zip(*values[setting], strict=True)]
+        return [math.inf if math.isnan(mean) else mean for mean in means]
+
+    return sorted(values, key=order)

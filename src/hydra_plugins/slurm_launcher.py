@@ -43,6 +43,10 @@ class SlurmLauncher(HydrasLauncher):
         numbers = [initial_job_idx + i for i in sorted(set(same))]
         root = Path(self.config.hydra.sweep.dir).absolute()
         root.mkdir(parents=True, exist_ok=True)
+        if before := {path.name for path in (root / ".submitit").glob("*_*")} & (in_queue() or set()):
+            say(f"note: {len(before)} jobs of this sweep are in Slurm's queue still: waiting for them first")
+            if asked := wait(before, lambda job: None):
+                raise signals.Stopped(asked, "in the sweep")
         queued = self.queue([list(job_overrides[n - initial_job_idx]) for n in numbers], numbers, root)
         array = queued[0].job_id.partition("_")[0]
         say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {shown(root)}/.submitit")
@@ -133,7 +137,9 @@ def in_queue() -> set[str] | None:
 
 
 def state_of(job: str) -> str:
-    """What Slurm says of a job that is over, in a word."""
+    """What Slurm says of a job that is over, in a few words."""
     done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
     found: Mapping[str, str] = dict(word.partition("=")[::2] for word in done.stdout.split())
-    return found.get("JobState", "Slurm knows it no more").lower()
+    state = found.get("JobState", "Slurm knows it no more").lower().replace("_", " ")
+    code = int(found.get("ExitCode", "0:0").partition(":")[0])
+    return f"{state}, signal {code - 128}" if code > 128 else state  # as a shell tells of it

@@ -27,8 +27,8 @@ def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable
     """Carry out all `works`, at most `at_once` at a time: each is told its place, 0 to at_once - 1, and gives its code.
 
     `ended(i, code)` is told the exit code of the i-th, negative where a signal killed it. A signal that asks this
-    process to stop goes to those that run, which are waited for; no more start, and its number is returned. They stop
-    too when this process dies.
+    process to stop goes to those that run, which are waited for; no more start, and its number is returned. The second
+    has them leave at once, the third kills them. They stop too when this process dies.
     """
     asked: list[int] = []
     running: dict[int, tuple[int, int]] = {}  # of each process its work and its place
@@ -37,7 +37,7 @@ def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable
         asked.append(number)
         for child in running:
             with suppress(ProcessLookupError):
-                os.kill(child, number)
+                os.kill(child, number if len(asked) < 3 else signal.SIGKILL)
 
     before = {number: signal.signal(number, pass_on) for number in FORWARDED}
     todo = list(enumerate(works))

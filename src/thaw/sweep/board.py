@@ -11,7 +11,7 @@ from pathlib import Path
 
 from thaw import shell
 from thaw.files import json_of, number
-from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, swept_keys
+from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, rung_of, swept_keys
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
 
 MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
@@ -203,6 +203,8 @@ def notes(board: Board) -> list[str]:
     out = [RULE] if len(board.settings) > 1 else []
     if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
         out.append("one job a setting: what another seed would change is in none of the errors")
+    if any(math.isfinite(rung_of(job)) for job in board.jobs):
+        out.append("halving: first the settings that went on to the end, then those given up at a rung, the last first")
     if not is_share(board.monitor):
         out.append(f"the lowest {board.monitor} is the best")
     elif board.monitor.endswith("f1_macro"):

@@ -14,6 +14,7 @@ from thaw.files import json_of, number, text_of
 from thaw.help import depth, split
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
+RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
 STOPPED = (130, 143)
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
@@ -68,16 +69,22 @@ def latest(jobs: Sequence[Job]) -> list[Job]:
     """
     rungs: dict[tuple, list[Job]] = {}
     for job in jobs:
-        rungs.setdefault(tuple(o for o in job.overrides if not o.startswith("stop_after=")), []).append(job)
+        rungs.setdefault(tuple(o for o in job.overrides if not o.startswith(RUNG)), []).append(job)
     last = {}
     for same in rungs.values():
-        if not any(o.startswith("stop_after=") for job in same for o in job.overrides):
+        if not any(o.startswith(RUNG) for job in same for o in job.overrides):
             last |= {id(job): job for job in same}
             continue
         paid = [number(job.result.get("cost/seconds_paid")) for job in same if job.result]
         result = same[-1].result | ({"cost/seconds_paid": math.fsum(paid)} if same[-1].result else {})
         last[id(same[-1])] = replace(same[-1], result=result)
     return [last[id(job)] for job in jobs if id(job) in last]
+
+
+def rung_of(job: Job) -> float:
+    """After how many cycles hydra/sweeper=halving stopped a job for now; inf where it did not."""
+    rungs = (number(o.removeprefix(RUNG)) for o in job.overrides if o.startswith(RUNG))
+    return next((rung for rung in rungs if not math.isnan(rung)), math.inf)
 
 
 def by_number(folder: Path) -> tuple:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.files import number, read_table
-from thaw.sweep.jobs import Job, names_of, pair, value_of
+from thaw.sweep.jobs import Job, names_of, pair, rung_of, value_of
 
 CLEARLY = 2.0  # standard errors
 SURE = 1e-6  # valid_predictions.csv has six digits: a probability is never taken as less
@@ -78,6 +78,7 @@ def higher_is_better(monitor: str) -> bool:
 def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
     """The settings with a finished job, best mean of `monitor` first, nan last; of equals the quicker first.
 
+    Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles.
     A search may ask for the same job twice: it counts once.
     """
     grouped: dict[tuple, list[Job]] = {}
@@ -91,7 +92,12 @@ def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
     sign = -1 if higher_is_better(monitor) else 1
 
     def order(setting: Setting) -> tuple:
-        return math.isnan(setting.mean), sign * setting.mean, number_or_inf(setting.seconds)
+        return (
+            -max(map(rung_of, setting.jobs)),
+            math.isnan(setting.mean),
+            sign * setting.mean,
+            number_or_inf(setting.seconds),
+        )
 
     return sorted(settings, key=order)
 
