@@ -34,6 +34,7 @@ def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
 
 def test_a_name_does_not_have_all_the_digits_of_what_was_chosen():
     assert shell.words(["lr_factor=1.6915591613892418", "find.max_lr=0.00012345678"]) == "lr×1.692 · max_lr 0.0001235"
+    assert shell.words(["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2"]) == "optuna"
     assert shell.words(["lr=0.00025", "data.valid=0.125"]) == "lr 0.00025 · valid 0.125"
 
 

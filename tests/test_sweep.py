@@ -378,3 +378,9 @@ def test_the_same_job_twice_counts_once(tmp_path):
     for number in range(3):
         sweeps.make_job(tmp_path / str(number), "lr=1" if number else "lr=2", accuracy=0.9)
     assert sorted(len(setting.jobs) for setting in leaderboard(tmp_path).settings) == [1, 1]
+
+
+def test_a_search_has_no_main_effect_of_what_it_tried_once_each(tmp_path):
+    for number, (factor, rates) in enumerate([("0.31", "thirds"), ("0.7", "uniform"), ("2.2", "thirds")]):
+        sweeps.make_job(tmp_path / str(number), f"lr_factor={factor}", f"rates={rates}")
+    assert {key for key, _ in effects_of(tmp_path)} == {"rates"}

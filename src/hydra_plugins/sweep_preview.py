@@ -49,7 +49,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         store = tend.open_store(jobs[0][1], say)
         count(jobs, store)
         ends = [status_of(file.parent) for file in folder.glob("*/status.json")]
-        done = sum(end.get("state") == "done" for end in ends)
+        done = [tuple(end["overrides"]) for end in ends if end.get("state") == "done"]
         lines = preview.sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
         for line in lines:
             say(line)

@@ -40,9 +40,9 @@ python scripts/predict.py RUN PICTURES...                labels and probabilitie
 FLAGS = """
 -m, --multirun      a sweep: every combination of the values that commas separate
 --cfg job           print the composed settings, every option of every group, and stop
---info defaults     print which choice came from where, and stop; --info searchpath, --info plugins
+--info defaults     print which choice came from where, and stop
 --config-dir DIR    a folder of further yaml files, laid out as conf/
--sc install=bash    tab completion, here and now: eval "$(python src/train.py -sc install=bash)"; or zsh, fish
+-sc install=bash    tab completion: eval "$(python src/train.py -sc install=bash)"
 -h, --help          this page; --hydra-help for Hydra's own flags
 """
 

@@ -1,7 +1,7 @@
 """plan_only=true: what a run or a whole sweep would do, what of it lies in the store, what it would cost."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,6 +10,7 @@ from thaw import again, forecast, plan, shell, table, tend
 from thaw.errors import UserError
 from thaw.files import duration
 from thaw.forecast import PICTURES, Known, Link
+from thaw.help import split
 from thaw.plan import Plan
 from thaw.settings import Settings
 from thaw.store import Store
@@ -35,6 +36,9 @@ class Cost:
         return Cost(self.seconds + other.seconds, self.at_most + other.at_most, self.bytes + other.bytes)
 
 
+NOTHING = Cost(0.0, 0.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Job:
     """One job of a sweep as planned, in the light of the store and of the jobs before it."""
@@ -44,6 +48,7 @@ class Job:
     stored: int  # phases in the store already
     shared: int  # phases that a job before it makes
     cost: Cost  # of the rest
+    done: bool  # in this sweep's folder
 
     @property
     def phases(self) -> int:
@@ -82,12 +87,17 @@ def cost(links: Sequence[Link], knows: dict[str, Known], made: set[str]) -> Cost
 
 
 def sweep(
-    jobs: Sequence[tuple[Sequence[str], Settings]], store: Store, refuse: Callable, done: int, at_once: int, of: int
+    jobs: Sequence[tuple[Sequence[str], Settings]],
+    store: Store,
+    refuse: Callable,
+    done: Collection[tuple[str, ...]],
+    at_once: int,
+    of: int,
 ) -> list[str]:
     """The preview of a sweep in lines: a table with a row a setting, then what all of it adds up to.
 
-    `refuse(i, error)` is told of the jobs that have no plan. `done` jobs of the sweep are done already; it has `of`
-    jobs where a search has not named them all.
+    `refuse(i, error)` is told of the jobs that have no plan. `done` are the overrides of those that are done already.
+    The sweep has `of` jobs where a search has not named them all.
     """
     files = cache(again.files)
     planned, made, notes = [], set(), {}
@@ -103,10 +113,12 @@ def sweep(
         with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
         shared = len(forecast.stored_phases(links, with_made)) - len(there)
         notes |= dict.fromkeys((*own.notes, *shell.no_effect(list(overrides), settings)))
-        planned.append(Job(tuple(overrides), own, len(there), shared, cost(links, knows, made)))
+        typed = tuple(override for override in overrides if split(override)[1] != "plan_only")
+        over = typed in done and not settings.fresh
+        planned.append(Job(typed, own, len(there), shared, NOTHING if over else cost(links, knows, made), over))
     if not planned:
         return []
-    return [*grid(planned), "", *sums(planned, done, at_once, of), *(f"note: {note}" for note in notes)]
+    return [*grid(planned), "", *sums(planned, at_once, of), *(f"note: {note}" for note in notes)]
 
 
 def stopped(planned: Plan, after: int | None) -> Plan:
@@ -136,7 +148,7 @@ def row(name: str, jobs: Sequence[Job]) -> tuple[str, ...]:
     """The line of some jobs."""
     fits = [[phase for phase in job.plan.phases if phase.do == "fit"] for job in jobs]
     epochs = [(sum(f.epochs_budget for f in own), sum(sum(f.cycles) for f in own)) for own in fits]
-    total = sum((job.cost for job in jobs), Cost(0, 0, 0))
+    total = sum((job.cost for job in jobs), NOTHING)
     stored, shared = sum(job.stored for job in jobs), sum(job.shared for job in jobs)
     phases = sum(job.phases for job in jobs)
     low, high = min(a for a, _ in epochs), max(b for _, b in epochs)
@@ -153,22 +165,24 @@ def row(name: str, jobs: Sequence[Job]) -> tuple[str, ...]:
     )
 
 
-def sums(planned: Sequence[Job], done: int, at_once: int, of: int) -> list[str]:
+def sums(planned: Sequence[Job], at_once: int, of: int) -> list[str]:
     """What a sweep adds up to."""
-    total = sum((job.cost for job in planned), Cost(0, 0, 0))
+    total = sum((job.cost for job in planned), NOTHING)
     phases, stored = sum(job.phases for job in planned), sum(job.stored for job in planned)
     shared = sum(job.shared for job in planned)
     settings, seeds = len({job.setting for job in planned}), len(planned)
     parts = f"{seeds} job{'s' * (seeds != 1)}, {settings} setting{'s' * (settings != 1)}"
     parts += f" × {seeds // settings} seeds" if settings < seeds and seeds % settings == 0 else ""
     parts += f" (the first {seeds} of {of})" if of > seeds else ""
+    done = sum(job.done for job in planned)
     parts += f"; {done} done before" if done else ""
     at = f"; {at_once} at once" if at_once > 1 else ""
+    first = next((job.cost for job in planned if not job.done), NOTHING)
     lines = [
         f"jobs:   {parts}",
         f"phases: {phases} in all, {phases - shared - stored} to do; {shared} are made by a job before, "
         f"{stored} lie in the store",
-        f"time:   first job {time(planned[0].cost)}, all {time(total)} of computing{at}",
+        f"time:   first job {time(first)}, all {time(total)} of computing{at}",
         f"store:  grows by {room(total)}",
     ]
     if math.isnan(total.seconds + total.bytes):

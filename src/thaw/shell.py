@@ -290,7 +290,7 @@ def word(sign: str, key: str, value: str | None) -> str:
         return ",".join(Path(part).name or part for part in value.split(","))
     if value.lower() in ("true", "false"):
         return name if value.lower() == "true" else f"no {name}"
-    if key == "experiment" or is_group(key):
+    if key in ("experiment", "hydra/sweeper") or is_group(key):
         return value
     return {"lr_factor": f"lr×{value}", "seed": f"s{value}"}.get(key, f"{name} {value}")
 

@@ -68,6 +68,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
     # Those of the best setting are asked for again and again and so stay; the others pass through.
     read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda one: scores(one, monitor))
     as_typed = sorted(settings, key=lambda setting: jobs.index(setting.jobs[0]))
+    keys = swept_keys(jobs)
     known = [job.choices for job in jobs if job.overrides]
     shared = set.intersection(*map(set, known)) if len(set(known)) > 1 else set()
     return Board(
@@ -79,8 +80,9 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
         differences=[compared(setting, settings[0], read) for setting in settings] if paired else [],
         effects=[
             effect
-            for key in swept_keys(jobs)
-            if 1 < len(found := effects(as_typed, key, swept_keys(jobs))) <= MOST_VALUES
+            for key in keys
+            if 1 < len(found := effects(as_typed, key, keys)) <= MOST_VALUES
+            if len(found) < len(settings) or len(keys) == 1  # else each value was tried once: a search, no average
             for effect in found
         ],
         front=pareto(settings, monitor),
