@@ -12,8 +12,13 @@ import albumentations
 import cv2
 import numpy as np
 
+from thaw.data.pixels import middle_part
 from thaw.errors import UserError, nearest
 from thaw.settings import Augment, crop_scale
+
+# A square from anywhere in a tall picture loses what it shows: it roams no further than in one of a camera's 4:3, where
+# the middle half of the picture is in every square.
+ROAMED = 4 / 3
 
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
@@ -36,6 +41,8 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
     pipeline = albumentations.Compose(middle(size, crop_pct) if augment is None else drawn(size, crop_pct, augment))
 
     def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
+        if augment is not None and augment.crop == "zoom":
+            picture = middle_part(picture, ROAMED)
         if seed is not None:
             pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return pipeline(image=picture)["image"]

@@ -56,10 +56,10 @@ def on_the_fly(source: Source, side: int) -> Pixels:
     return Pixels(source.table.hashes, {}, side, source.picture)
 
 
-def middle_part(picture: np.ndarray) -> np.ndarray:
-    """The picture without the ends of a longer side that is more than `LONGEST` times the shorter."""
+def middle_part(picture: np.ndarray, times: float = LONGEST) -> np.ndarray:
+    """The picture without the ends of a longer side that is more than so many times the shorter."""
     height, width = picture.shape[:2]
-    longest = LONGEST * min(height, width)
+    longest = round(times * min(height, width))
     top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
     return picture[top : top + min(height, longest), left : left + min(width, longest)]
 
