@@ -21,12 +21,14 @@ LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless
 DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py", "device.py")
 FEATURES = (*DATA, "model.py", "features.py")
 CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
-CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
+FINDS = (*CYCLE, "find.py")
+RESULTS = (*FINDS, "stop.py", "tta.py", "twins.py")  # what is computed of cycles and never kept but in a run's result
+CODE = {"pixels": DATA, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")
 CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 AT_ONCE = "THAW_JOBS_AT_ONCE"
-ALL_CODE = "finds"  # the kind that runs every module which any kind runs
+ALL_CODE = "results"  # the kind that runs every module which any kind runs
 
 
 @cache
