@@ -1,14 +1,16 @@
 """Sheets of what the network would see: a file for each size of the plan, augmented, and one as validation sees them.
 
 python scripts/show_batch.py data.root=~/photos augment=strong resize=double      the same words as src/train.py
-python scripts/show_batch.py ... --out FOLDER                                     outputs/show_batch without it
+python scripts/show_batch.py ... --out=FOLDER                                     else a new one in outputs/show_batch
 
 Nothing is trained and no weights are fetched; only the pictures that are shown are decoded, once all were scanned.
 """
 
+import argparse
 import os
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
@@ -16,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import train
 from thaw import plan, shell, tend
 from thaw.errors import UserError
-from thaw.progress import notes, say
+from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 
 
@@ -26,19 +28,25 @@ def main() -> int:
         print(__doc__)
         return 0
     try:
-        folder = train.OUTPUTS / "show_batch"
-        if "--out" in words:
-            at = words.index("--out")
-            if at + 1 == len(words):
-                raise UserError(2, "--out: needs a folder")
-            folder = Path(words[at + 1]).expanduser()
-            del words[at : at + 2]
+        words, folder = folder_of(words)
         for file in show(settings_of(words), folder):
-            print(file)
+            print(shown(file))
         return 0
     except UserError as error:
         print(f"error: {error.line}", file=sys.stderr)
         return error.code
+
+
+def folder_of(words: list[str]) -> tuple[list[str], Path]:
+    """The other words, and the folder of --out or a new one named as a run's is. Errors: no folder, exit 2."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--out", type=Path)
+    try:
+        given, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError:
+        raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
+    new = train.OUTPUTS / "show_batch" / shell.folder_name(shell.tidy(rest, train.CONF).argv, datetime.now(), False)
+    return rest, given.out.expanduser() if given.out else train.unused(new)
 
 
 def settings_of(words: list[str]) -> Settings:
@@ -79,9 +87,9 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     splits = zip(("train", "valid", "test"), (source.TRAIN, source.VALID, source.TEST), strict=True)
     facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
     planned = plan.plan(settings, plan.Facts(**facts))
-    shown = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
+    looked_at = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
-    return contact.sheets(folder, planned, settings, pictures.table, shown)
+    return contact.sheets(folder, planned, settings, pictures.table, looked_at)
 
 
 def look(settings: Settings) -> dict:

@@ -1,5 +1,7 @@
 """Sheets of what the network sees, drawn by a run and by scripts/show_batch.py."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import show_batch
@@ -35,6 +37,27 @@ def test_show_batch_draws_each_size_of_the_plan(tmp_path, monkeypatch, capsys):
     files = [tmp_path / "out" / name for name in ("batch_16px.png", "batch_32px.png", "valid_32px.png")]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     assert all(Image.open(file).width == GAP + 8 * (96 + GAP) for file in files)
+
+
+def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
+    words = ["data.limit=100", "size=32", "augment=none", "augment.cutmix=1", f"store.dir={tmp_path}/store"]
+    monkeypatch.setattr(show_batch.train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr("sys.argv", ["show_batch.py", *words])
+    texts, real = [], contact.sheet
+    monkeypatch.setattr(contact, "sheet", lambda pictures, of, *rest: texts.append(of) or real(pictures, of, *rest))
+    assert show_batch.main() == show_batch.main() == 0
+    folders = {Path(line).parent for line in capsys.readouterr().out.split()}
+    assert len(folders) == 2, "no sheet is overwritten"
+    both = {tuple(int(line.partition("%")[0]) for line in text.split("\n")) for text in texts[0]}
+    assert len(both) == 1 and sum(both.pop()) == 100
+    assert not any("%" in text for text in texts[1]), "validation is not mixed"
+
+
+@pytest.mark.parametrize("words", [["--out", "here"], ["--out=here"]])
+def test_the_folder_of_the_sheets(words):
+    assert show_batch.folder_of(["seed=1", *words]) == (["seed=1"], Path("here"))
+    with pytest.raises(UserError, match="--out: needs a folder"):
+        show_batch.folder_of(["--out"])
 
 
 def test_show_batch_asks_the_structure_of_a_backbone_that_no_yaml_knows(compose):

@@ -156,6 +156,7 @@ def help_text(conf: Path) -> str:
     lines += section("groups (* where nothing is typed); GROUP.OPTION=VALUE, as scheduler.cycles=4", group_lines(conf))
     lines += section("keys, as they are where nothing is typed", key_lines(conf))
     lines += section("keys of data", data_lines(conf))
+    lines += section("keys of augment", settings_of(read(conf / "augment" / "_shared.yaml"), "augment."))
     lines += section("where the results are", RESULTS.strip().splitlines())
     lines += section("exit codes", CODES.strip().splitlines())
     return "\n".join(lines) + "\n"

@@ -1,6 +1,5 @@
 """The loop. One generator trains: it takes steps and yields what happened; whoever consumes it logs, plots, stops."""
 
-import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from thaw.data import batches as batches_
 from thaw.data.batches import Batch
 from thaw.device import mix
 from thaw.errors import UserError
@@ -108,31 +108,11 @@ def train(
 
 
 def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, mixup: float, cutmix: float, rng: random.Random) -> Tensor:
-    """The loss of a batch of pictures [n, h, w, 3] mixed with itself in another order.
-
-    By mixup (arXiv:1710.09412) a share from Beta(mixup, mixup) of every pixel is kept, by CutMix (arXiv:1905.04899) a
-    share from Beta(cutmix, cutmix) of the area; where both are above 0 one of them in each step, drawn evenly.
-    """
-    cut = bool(cutmix) and not (mixup and rng.random() < 0.5)
-    share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
+    """The loss of a batch of pictures [n, h, w, 3] mixed with itself in another order, see `batches.mixed`."""
     other = torch.randperm(len(y), device=y.device)
-    if cut:
-        top, bottom, left, right = box(*x.shape[1:3], share, rng)
-        x = x.clone()
-        x[:, top:bottom, left:right] = x[other, top:bottom, left:right]
-        share = 1 - (bottom - top) * (right - left) / (x.shape[1] * x.shape[2])
-    else:
-        x = (share * x + (1 - share) * x[other]).to(x.dtype)
+    x, share = batches_.mixed(x, other, mixup, cutmix, rng)
     logits = network(x)
     return share * loss(logits, y) + (1 - share) * loss(logits, y[other])
-
-
-def box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a box with the other 1 - `share` of the area about any pixel, cut at the border."""
-    high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
-    y, x = rng.randrange(height), rng.randrange(width)
-    top, left = y - high // 2, x - wide // 2
-    return max(top, 0), min(top + high, height), max(left, 0), min(left + wide, width)
 
 
 def refuse(first_bad: Tensor, seed: tuple, lr: float, rate: Callable[[int], float]) -> None:

@@ -1,5 +1,7 @@
 """Batches in an order that is a function of (seed, phase, epoch): of pictures, or of stored activations."""
 
+import math
+import random
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -131,6 +133,32 @@ def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
         line = " ".join(str(error).split())[:120]
         advice = f"memory or /dev/shm full? try data.workers={workers // 2}"
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
+
+
+def mixed(
+    x: torch.Tensor, other: torch.Tensor, mixup: float, cutmix: float, rng: random.Random
+) -> tuple[torch.Tensor, float]:
+    """Pictures [n, h, w, 3] mixed with the batch in the order `other`, and the share that stays of each and its label.
+
+    By mixup (arXiv:1710.09412) a share from Beta(mixup, mixup) of every pixel is kept, by CutMix (arXiv:1905.04899) a
+    share from Beta(cutmix, cutmix) of the area; where both are above 0 one of them in each step, drawn evenly.
+    """
+    cut = bool(cutmix) and not (mixup and rng.random() < 0.5)
+    share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
+    if not cut:
+        return (share * x + (1 - share) * x[other]).to(x.dtype), share
+    top, bottom, left, right = box(*x.shape[1:3], share, rng)
+    x = x.clone()
+    x[:, top:bottom, left:right] = x[other, top:bottom, left:right]
+    return x, 1 - (bottom - top) * (right - left) / (x.shape[1] * x.shape[2])
+
+
+def box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
+    """Top, bottom, left, right of a box with the other 1 - `share` of the area about any pixel, cut at the border."""
+    high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
+    y, x = rng.randrange(height), rng.randrange(width)
+    top, left = y - high // 2, x - wide // 2
+    return max(top, 0), min(top + high, height), max(left, 0), min(left + wide, width)
 
 
 def stored(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:

@@ -1,5 +1,6 @@
 """Contact sheets: pictures side by side, each with a line of text under it."""
 
+import random
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
@@ -7,12 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from thaw.data import batches
 from thaw.data.batches import Key, Views
 from thaw.data.pixels import Pixels
 from thaw.data.table import TRAIN, VALID, Table
+from thaw.device import mix
 from thaw.plan import Plan
 from thaw.settings import Settings
 
@@ -67,8 +70,8 @@ def ends(text: str, kept: int) -> str:
 
 
 def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
-    """What the network sees of some pictures: batch_<size>px.png augmented, at each size of the plan, and
-    valid_<size>px.png as validation does; the files. Mixup and CutMix, which mix whole batches, are not in them."""
+    """What the network sees of some pictures: batch_<size>px.png augmented and mixed, at each size of the plan, and
+    valid_<size>px.png as validation does; the files."""
     labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
     train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
     wanted = [
@@ -78,6 +81,12 @@ def sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: P
     for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
         chosen = rows[batches.order(labels[rows], seed)[:PICTURES]]
         pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[Key(0, size, chosen)]
+        texts = [table.classes[label] for label in labels[chosen]]
+        if augment and (augment.mixup or augment.cutmix):
+            rng = random.Random(mix(*seed, size))
+            other = rng.sample(range(len(chosen)), len(chosen))
+            pictures, share = batches.mixed(pictures, torch.tensor(other), augment.mixup, augment.cutmix, rng)
+            texts = [f"{share:.0%} {text}\n{1 - share:.0%} {texts[i]}" for text, i in zip(texts, other, strict=True)]
         files.append(folder / f"{name}_{size}px.png")
-        sheet(list(pictures.numpy()), [table.classes[labels[row]] for row in chosen]).save(files[-1])
+        sheet(list(pictures.numpy()), texts).save(files[-1])
     return files
