@@ -49,6 +49,13 @@ def test_labels_come_before_classes(root):
     assert "hotdog/0.png" in table.paths and "cat/2.png" not in table.paths
 
 
+@pytest.mark.parametrize("columns", ["path,label", "filename,class", "label,file"])
+def test_columns_and_paths_as_in_a_table_of_pictures(root, columns):
+    paths = ["cat/0.png", "cat\\1.png", f"{root}/cat/2.png", "./cat/3.png"]
+    rows = [f"{path},dog" if columns.endswith(("label", "class")) else f"dog,{path}" for path in paths]
+    assert names(scan(root, labels=write(root, columns, *rows))) == {"dog": 8, "kitten": 4, "hotdog": 4}
+
+
 def test_labels_of_a_given_split(tmp_path):
     root = tree(tmp_path / "root", train__a=3, train__b=3, valid__a=2, valid__b=1)
     table = scan(root, labels=write(root, "path,label", "valid/a/0.png,b"))
@@ -71,6 +78,8 @@ def test_labels_of_a_given_split(tmp_path):
         ("labels", ["path,label", "cat/0.png,hound"], "line 2: no class is called 'hound'; did you mean"),
         ("labels", ["path,label", "cat/0.png,"], "line 2: no class is called ''; known: cat, dog, hotdog, kitten"),
         ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label of 'cat/0.png' is 'cat', but"),
+        ("labels", ["path,label", "cat/0.png,dog", "./cat/0.png,cat"], "line 3: the label of 'cat/0.png' is 'cat', bu"),
+        ("labels", ["pfad,label", "cat/0.png,dog"], "line 1: no column is called path or file or filename; it has"),
     ],
 )  # fmt: skip
 def test_what_is_not_there(root, key, lines, said):

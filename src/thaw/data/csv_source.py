@@ -8,15 +8,11 @@ from functools import partial
 
 from thaw.data.folder import NAMES, SUFFIXES
 from thaw.data.listing import NOWHERE, File, Listing, file_of, many, show
-from thaw.data.sheet import Sheet, read_sheet
+from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
 from thaw.data.table import SPLITS, TRAIN, VALID
 from thaw.errors import UserError
 from thaw.settings import Data
 
-# What columns are called, the likeliest first.
-PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
-         "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
-LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")
 SPLIT = ("split", "subset", "is_valid")
 IS_VALID = {"true": VALID, "1": VALID, "yes": VALID, "false": TRAIN, "0": TRAIN, "no": TRAIN}  # as fastai writes it
 SEVERAL = re.compile("[|;]")  # between the labels of one picture
@@ -144,12 +140,6 @@ def files_of(sheet: Sheet, root: str, cells: Sequence[str]) -> list[File]:
         many = f"{len(missing)} of {len(cells)} are missing"
         raise sheet.error(line, f"{show(cell)} is not in {root} ({many}); data.images=FOLDER says where pictures lie")
     return files
-
-
-def inside(root: str, text: str) -> str | None:
-    """A path relative to root, or none where it leads out of it."""
-    path = os.path.normpath(os.path.join(root, text))
-    return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None
 
 
 def file_in(root: str, cell: str) -> File | None:

@@ -1,11 +1,11 @@
 """Other classes for the pictures, and other names for the classes, with no file moved."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
 from thaw.data.listing import Listing, many, show
-from thaw.data.sheet import Sheet, read_sheet
+from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
 from thaw.errors import nearest
 from thaw.settings import Data
 
@@ -20,18 +20,25 @@ def relabel(found: Listing, data: Data) -> Listing:
     """
     where = found.where
     if data.labels:
-        where = corrected(where, read_sheet("data.labels", data.labels), found.notes)
+        where = corrected(found.root, where, read_sheet("data.labels", data.labels), found.notes)
     if data.classes:
         where = renamed(where, read_sheet("data.classes", data.classes), found.notes)
     return replace(found, where=where, files=[file for file in found.files if file.path in where])
 
 
-def corrected(where: Where, sheet: Sheet, notes: list[str]) -> Where:
-    """The classes that a table with the columns path and label gives single pictures."""
-    fixes = answers(sheet, "path", "label", {name for _, name in where.values()})
-    for path, (line, _) in fixes.items():
-        if path not in where:
-            raise sheet.error(line, f"no picture is called {show(path)}; {near_path(path, where)}")
+def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
+    """The classes that a table with columns for path and label, called as in a table of pictures, gives some of them.
+
+    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root.
+    """
+    fixes = {}
+    for text, (line, label) in answers(sheet, PATHS, LABELS, {name for _, name in where.values()}).items():
+        spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
+        if (path := next((path for path in spelt if path in where), None)) is None:
+            raise sheet.error(line, f"no picture is called {show(text)}; {near_path(text, where)}")
+        before, other = fixes.setdefault(path, (line, label))
+        if other != label:
+            raise sheet.error(line, f"the label of {show(path)} is {show(label)}, but {show(other)} in line {before}")
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
     notes.append(f"{sheet.name} changes {many(changed, 'label')} of the {len(fixes):,} it lists")
     return {**where, **{path: (where[path][0], name) for path, (_, name) in fixes.items()}}
@@ -40,7 +47,7 @@ def corrected(where: Where, sheet: Sheet, notes: list[str]) -> Where:
 def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
     """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
-    to = answers(sheet, "from", "to", None)
+    to = answers(sheet, ["from"], ["to"], None)
     for name, (line, _) in to.items():
         if name not in names:
             raise sheet.error(line, f"no class is called {show(name)}; {nearest(name, sorted(names))}")
@@ -51,14 +58,16 @@ def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
     return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
 
 
-def answers(sheet: Sheet, key: str, value: str, known: set[str] | None) -> dict[str, tuple[int, str]]:
+def answers(
+    sheet: Sheet, keys: Sequence[str], values: Sequence[str], known: set[str] | None
+) -> dict[str, tuple[int, str]]:
     """By the cells of one column, the line and the cell of the other.
 
     Errors: two for one, or none of the `known`, exit 3 with the line.
     """
     out: dict[str, tuple[int, str]] = {}
-    keys, values = sheet.cells(sheet.need([key])), sheet.cells(sheet.need([value]))
-    for (line, _), name, answer in zip(sheet.rows, keys, values, strict=True):
+    key, value = sheet.need(keys), sheet.need(values)
+    for (line, _), name, answer in zip(sheet.rows, sheet.cells(key), sheet.cells(value), strict=True):
         if not name:
             raise sheet.error(line, f"{key} is empty")
         if known is not None and answer not in known:

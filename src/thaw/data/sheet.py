@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +12,11 @@ from thaw.data.listing import show
 from thaw.errors import UserError, nearest
 
 DELIMITERS = ",;\t"
+
+# What columns are called, the likeliest first.
+PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
+         "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
+LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")
 
 
 @dataclass(frozen=True)
@@ -96,3 +102,9 @@ def parse(name: str, text: str) -> list[tuple[int, tuple[str, ...]]]:
     except csv.Error as error:
         raise UserError(3, f"{name} line {line}: {error}") from None
     return out
+
+
+def inside(root: str, text: str) -> str | None:
+    """A path relative to root, or none where it leads out of it."""
+    path = os.path.normpath(os.path.join(root, text))
+    return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None
