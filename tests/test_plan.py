@@ -71,7 +71,7 @@ def test_the_default_plan():
 
 
 TABLE = """\
-test_resnet on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, 32 px
+test_resnet (tiny) on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, 32 px
 
 phase               does  trains  features     size  batch  rate of each group       cycles of epochs          epochs  steps
 -----------------------------------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 import unicodedata
 from collections.abc import Mapping
 from itertools import accumulate
+from pathlib import PurePath
 
 from thaw import schedules
 from thaw.plan import SMOKE_STEPS, Phase, Plan
-from thaw.settings import Settings
+from thaw.settings import Backbone, Settings
 
 
 def show(value, form: str = "{}") -> str:
@@ -48,6 +49,13 @@ def cycles_text(phase: Phase) -> str:
     planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
     beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
     return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
+
+
+def network(backbone: Backbone) -> str:
+    """What is trained, and from which weights where those are not timm's own: test_resnet (tiny)."""
+    if backbone.weights == "pretrained":
+        return backbone.name
+    return f"{backbone.name} ({'no weights' if backbone.weights == 'none' else PurePath(backbone.weights).stem})"
 
 
 def total(counts) -> str:
@@ -96,7 +104,7 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
     counts = f"{show(facts.train)} pictures to train, {show(facts.valid)} to validate, {show(facts.test)} to test"
     kinds = f"{show(facts.classes)} classes, {show(plan.size)} px"
     lines = [
-        f"{settings.backbone.name} on {settings.data.kind}: {counts}, {kinds}",
+        f"{network(settings.backbone)} on {settings.data.kind}: {counts}, {kinds}",
         "",
         *grid(head, rows),
     ]
