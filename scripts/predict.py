@@ -1,6 +1,6 @@
 """Labels and probabilities for pictures, by a finished run.
 
-python scripts/predict.py outputs/latest cat.jpg holiday/*.png     the three likeliest labels of each
+python scripts/predict.py outputs/latest cat.jpg holiday/*.png     a table: the likeliest label of each, then others
 python scripts/predict.py outputs/latest holiday --csv out.csv     every picture below a folder, all probabilities
 
 Pictures go through the decoder and the view that validation used. What cannot be read is said and left out, exit 3.
@@ -10,33 +10,98 @@ import argparse
 import csv
 import json
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from thaw.errors import UserError
+from thaw.progress import bar, say, shown
+from thaw.table import grid
 
 BATCH = 64
 
 
+class Words(argparse.ArgumentParser):
+    """Refuses as everything here does: one line, exit 2."""
+
+    def error(self, message: str) -> None:
+        raise UserError(2, f"{message}; python scripts/predict.py RUN PICTURES... (--help)")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run's folder, e.g. outputs/latest")
-    parser.add_argument("pictures", nargs="+", type=Path, help="files, or folders of them")
+    parser = Words(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="a run's folder, e.g. outputs/latest")
+    parser.add_argument("pictures", nargs="*", type=Path, help="files, or folders of them")
     parser.add_argument("--top", type=int, default=3, help="how many labels of each picture (3)")
-    parser.add_argument("--csv", type=Path, help="write all probabilities there")
-    args = parser.parse_args()
+    parser.add_argument("--csv", type=Path, help="write path, prediction and all probabilities there instead")
     try:
-        return predict(args.run, files_of(args.pictures), args.top, args.csv)
+        args = parser.parse_intermixed_args()
+        if args.run is None or not args.pictures:
+            parser.error("no run is given" if args.run is None else f"{args.run}: no pictures are given")
+        if args.top < 1:
+            parser.error(f"--top {args.top}: must be >= 1")
+        classes, rows, bad = predict(folder_of(args.run), files_of(args.pictures))
     except UserError as error:
         print(f"error: {error.line}", file=sys.stderr)
         return error.code
+    if args.csv:
+        write(args.csv, classes, rows)
+    else:
+        show(classes, rows, args.top)
+    found = Counter(best(classes, row)[0][0] for _, row in rows)
+    if len(rows) > 1:
+        say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
+    for file, reason in bad:
+        print(f"left out: {file}: {reason}", file=sys.stderr)
+    return 3 if bad else 0
+
+
+Row = tuple[Path, list[float]]  # a picture and the probability of each class
+
+
+def best(classes: list[str], row: list[float]) -> list[tuple[str, float]]:
+    """Labels and probabilities, the likeliest first."""
+    return sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
+
+
+def show(classes: list[str], rows: list[Row], top: int) -> None:
+    """The table on the terminal."""
+    top = min(top, len(classes))
+    cells = [
+        (str(file), label, f"{p:.1%}", "  ".join(f"{other} {q:.1%}" for other, q in others))
+        for file, row in rows
+        for (label, p), *others in [best(classes, row)[:top]]
+    ]
+    if cells:
+        say("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
+
+
+def write(file: Path, classes: list[str], rows: list[Row]) -> None:
+    """The table with all probabilities, its columns as in valid_predictions.csv."""
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
+        lines = csv.writer(opened)
+        lines.writerow(["path", "prediction", *classes])
+        lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
+    say(f"{shown(file)}: {len(rows):,} pictures")
+
+
+def folder_of(run: Path) -> Path:
+    """The folder of a finished run. Errors: none is there, a sweep is, exit 6."""
+    if (run / "config.json").is_file():
+        return run
+    if jobs := sorted(run.glob("*/config.json")):
+        raise UserError(6, f"{run}: this is a sweep; give one of its jobs, e.g. {jobs[0].parent}")
+    raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
 
 
 def files_of(paths: list[Path]) -> list[Path]:
-    """The files, and those below folders that look like pictures. Errors: none, exit 3."""
+    """The files, and those below folders that look like pictures. Errors: one is not there, none at all, exit 3."""
     from thaw.data.folder import SUFFIXES
 
+    if gone := [path for path in paths if not path.exists()]:
+        raise UserError(3, f"{gone[0]}: no such file or folder")
     files = []
     for path in paths:
         found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
@@ -46,12 +111,8 @@ def files_of(paths: list[Path]) -> list[Path]:
     return files
 
 
-def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
-    """Print a line for each file; 0, or 3 where some could not be read. Errors: no run there, exit 6."""
-    if not (run / "config.json").is_file() and (jobs := sorted(run.glob("*/config.json"))):
-        raise UserError(6, f"{run}: this is a sweep; give one of its jobs, e.g. {jobs[0].parent}")
-    if not (run / "config.json").is_file():
-        raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
+def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tuple[Path, str]]]:
+    """The classes of the run, the probabilities of each picture, and what could not be read, with the reason."""
     import numpy as np
     import timm
     import torch
@@ -66,29 +127,22 @@ def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see = view(size, crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    rows, bad = [], []
 
-    read, pictures, bad = [], [], 0
-    for file in files:
-        try:
-            pictures.append(see(fit_side(decode(file.read_bytes()), round(size / crop_pct)), None))
-            read.append(file)
-        except (BadPicture, OSError) as error:
-            print(f"{file}: left out, {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-            bad += 1
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(read), BATCH):
-            x = torch.from_numpy(np.stack(pictures[start : start + BATCH])).permute(0, 3, 1, 2).float() / 255
-            rows += model((x - mean) / std).softmax(1).tolist()
-    for file, row in zip(read, rows, strict=True):
-        best = sorted(zip(row, classes, strict=True), reverse=True)[:top]
-        print(f"{file}: " + "  ".join(f"{label} {p:.1%}" for p, label in best))
-    if table:
-        with table.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
-            csv.writer(opened).writerows(
-                [["path", *classes], *([str(f), *row] for f, row in zip(read, rows, strict=True))]
-            )
-    return 3 if bad else 0
+    def views(part: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
+        for file in part:
+            try:
+                yield file, see(fit_side(decode(file.read_bytes()), round(size / crop_pct)), None)
+            except (BadPicture, OSError) as error:
+                bad.append((file, getattr(error, "strerror", None) or str(error)))
+
+    starts = range(0, len(files), BATCH)
+    for start in bar(starts, len(starts), "predict"):
+        if pictures := dict(views(files[start : start + BATCH])):
+            x = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).float() / 255
+            with torch.inference_mode():
+                rows += zip(pictures, model((x - mean) / std).softmax(1).tolist(), strict=True)
+    return classes, rows, bad
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import offline
+import predict
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -111,22 +112,42 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
-    lines = seen.stdout.splitlines()
+    head, _, *lines, total = seen.stdout.splitlines()
+    assert head.split() == ["picture", "prediction", "probability", "next"] and total.startswith("13 pictures: ")
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
     assert seen.returncode == 3 and "broken.jpg" in seen.stderr
     rows = [line.split(",") for line in table.read_text().splitlines()]
-    assert rows[0] == ["path", "great tit", "wren"] and len(rows) == 13
-    assert all(float(row[-1]) + float(row[-2]) == pytest.approx(1) for row in rows[1:])
-    nothing = thaw("scripts/predict.py", str(tmp_path), "x.jpg")
-    assert nothing.returncode == 6 and nothing.stderr.startswith("error: ")
+    assert rows[0] == ["path", "prediction", "great tit", "wren"] and len(rows) == 13
+    assert all(float(row[-1]) + float(row[-2]) == pytest.approx(1, abs=2e-6) for row in rows[1:])
+    assert all(row[1] == ("great tit" if float(row[2]) > 0.5 else "wren") for row in rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "words"),
+    [
+        ([], 2, "no run is given"),
+        (["RUN"], 2, "no pictures are given"),
+        (["RUN", "x.jpg", "--tpo", "3"], 2, "unrecognized arguments: --tpo"),
+        (["RUN", "x.jpg"], 6, "no finished run is there"),
+    ],
+)
+def test_predict_refuses_in_a_line(tmp_path, monkeypatch, capsys, typed, code, words):
+    monkeypatch.setattr("sys.argv", ["predict.py", *(str(tmp_path) if word == "RUN" else word for word in typed)])
+    assert predict.main() == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and words in said and said.count("\n") == 1
 
 
 def test_help_says_what_can_be_typed(thaw):
     done = thaw("src/train.py", "--help")
     assert done.returncode == 0
-    assert "staircase" in done.stdout and "'rates.ratios=[0.01,0.1,1]'" in done.stdout
+    assert (
+        "augment.cutmix=0.0" in done.stdout
+        and "staircase" in done.stdout
+        and "'rates.ratios=[0.01,0.1,1]'" in done.stdout
+    )
 
 
 def test_an_ascii_terminal_is_no_reason_to_fail(thaw, places):
