@@ -102,7 +102,7 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
         "smoke=true", "threads=1", "wandb=disabled", "data.workers=1", f"hydra.run.dir={out}", *places,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "test_efficientnet on folder" in done.stdout
+    assert "test_efficientnet (no weights) on folder" in done.stdout
     assert (out / "bad_files.csv").read_text().splitlines()[1].startswith("wren/broken.jpg,")
     assert json.loads((out / "config.json").read_text())["label_names"] == ["great tit", "wren"]
     assert json.loads((out / "status.json").read_text())["state"] == "done"
