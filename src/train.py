@@ -19,7 +19,7 @@ from pathlib import Path
 from thaw import again, keys, plan, shell, signals, table, tend
 from thaw.endings import as_refusal, chain, internal, refusals, refused, status, status_of
 from thaw.errors import UserError
-from thaw.files import write_bad_files
+from thaw.files import show_bytes, write_bad_files
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings, check
 from thaw.store import Store, is_machine, machine_error, sha256_of, write_whole
@@ -314,7 +314,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     if settings.stop_after is None:
         store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
     dashboard.summary(result, folder, sweep is None)
-    say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
+    say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result
 
 

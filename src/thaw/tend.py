@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw import keys
+from thaw.files import show_bytes
 from thaw.settings import Settings, size_in_bytes
 from thaw.store import DONE, Store, dead, discard, me
 
@@ -122,7 +123,3 @@ def now_of(root: Path) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-
-
-def show_bytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
