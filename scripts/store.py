@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from thaw import tend
 from thaw.errors import UserError
+from thaw.files import show_bytes
 from thaw.keys import changed
 from thaw.settings import size_in_bytes
 from thaw.store import Store
@@ -58,10 +59,8 @@ def ls(store: Path) -> int:
     for entry in tend.entries(store):
         kinds.setdefault(entry.kind, []).append(entry.bytes)
     for kind, sizes in sorted(kinds.items()):
-        print(f"{kind:12} {len(sizes):6,}  {tend.show_bytes(sum(sizes))}")
-    print(
-        f"{'all':12} {sum(map(len, kinds.values())):6,}  {tend.show_bytes(sum(map(sum, kinds.values())))}  in {store}"
-    )
+        print(f"{kind:12} {len(sizes):6,}  {show_bytes(sum(sizes))}")
+    print(f"{'all':12} {sum(map(len, kinds.values())):6,}  {show_bytes(sum(map(sum, kinds.values())))}  in {store}")
     return 0
 
 
@@ -82,8 +81,8 @@ def verify(store: Path) -> int:
 
 def prune(store: Path, size: float) -> int:
     removed, left = tend.prune(store, size)
-    gone = f"{len(removed):,} artifacts removed ({tend.show_bytes(sum(entry.bytes for entry in removed))})"
-    print(f"{gone}, {tend.show_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
+    gone = f"{len(removed):,} artifacts removed ({show_bytes(sum(entry.bytes for entry in removed))})"
+    print(f"{gone}, {show_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
     return 0
 
 

@@ -22,7 +22,7 @@ from thaw.composed import CONF, ROOT, anchored, as_settings, plain, structured
 from thaw.disk import is_machine, machine_error, write_whole
 from thaw.endings import as_refusal, chain, internal, refusals, refused, said, status, status_of
 from thaw.errors import UserError
-from thaw.files import write_bad_files
+from thaw.files import show_bytes, write_bad_files
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
@@ -295,7 +295,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
-    say(f"store: {tend.show_bytes(store.added)} added to {shown(store.root)}")
+    say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result
 
 

@@ -1,8 +1,11 @@
 """What pictures go through: seeded for every sample, never correlated, unknown words refused."""
 
+import math
+
 import numpy as np
 import pytest
 
+from thaw.data import batches
 from thaw.data.augment import at_size, view
 from thaw.data.batches import Key, Views, loader
 from thaw.data.pixels import fit_side, of_arrays
@@ -48,6 +51,16 @@ def test_workers_do_not_matter_and_epochs_differ(workers):
     assert not np.array_equal(batches[0][0], batches[2][0]), "another epoch, another draw"
     again = Views(views.pixels, labels, 1.0, 24, LIGHT, (1, "full"))
     assert not np.array_equal(again[keys[0]][0], batches[0][0]), "another seed, another draw"
+
+
+@pytest.mark.parametrize(
+    ("threads", "size", "free", "workers"),
+    [(1, 224, 8e9, 1), (2, 128, 8e9, 2), (16, 224, 8e9, 8), (16, 32, 8e9, 0), (8, 224, 64e6, 0), (8, 224, 400e6, 5)]
+    + [(4, 224, math.inf, 4)],
+)
+def test_loader_processes_are_as_many_as_the_machine_has_room_for(monkeypatch, threads, size, free, workers):
+    monkeypatch.setattr(batches, "shared_memory", lambda: free)
+    assert batches.workers_for(threads, size, 64) == workers
 
 
 def test_validation_sees_the_middle():

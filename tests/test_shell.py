@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from thaw import help as page
 from thaw.errors import UserError
 from thaw.settings import Settings
-from thaw.shell import explain, folder_name, help_text, no_effect, tidy, words
+from thaw.shell import explain, folder_name, help_text, no_effect, share_unread, tidy, words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 WHEN = datetime(2027, 3, 1, 9, 5, 7)
@@ -495,3 +495,15 @@ def test_each_yaml_says_what_it_is(conf):
     for group in page.group_names(conf):
         for name in page.choices_of(group, conf):
             assert page.described(conf / group / f"{name}.yaml"), f"{group}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "valid_from", "said"),
+    [
+        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: val/ has the pictures that validate"]),
+        (["data.valid=0.3"], "", []),
+        (["seed=1"], "val/", []),
+    ],
+)
+def test_a_share_beside_pictures_that_validate_is_said(typed, valid_from, said):
+    assert share_unread(typed, valid_from) == said

@@ -107,6 +107,10 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, 
     page = (folder / "report.html").read_text()
     assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near twins") == 1
     assert Image.open(folder / "leaks.png").width > 800
+    (folder / "status.json").write_text("{}")
+    again = train.train(compose(*SHORT, *data), folder, {"overrides": []}, None, None)
+    said = capsys.readouterr().out.splitlines()
+    assert again is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 
 
 def test_the_digits_have_none(compose, tmp_path, monkeypatch):

@@ -76,6 +76,10 @@ def number(value) -> float:
     return value if math.isfinite(value) else math.nan
 
 
+def show_bytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min; 'nan' as it is."""
     if math.isnan(seconds):

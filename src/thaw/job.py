@@ -172,11 +172,11 @@ class Job:
 
     @property
     def workers(self) -> int:
-        """Loader processes: none where a batch is made in less time than it takes to send it."""
+        """Loader processes, as `data.workers` says."""
         chosen = whole_or_auto(self.settings.data.workers, "data.workers", 0)
-        if chosen is None:
-            chosen = min(self.device.threads, 8) if self.plan.size >= 64 else 0
-        return chosen
+        if chosen is not None:
+            return chosen
+        return batches.workers_for(self.device.threads, self.plan.size, self.settings.batch_size)
 
 
 def set_up(settings: Settings, folder: Path, store: Store) -> Job:

@@ -31,7 +31,7 @@ from thaw.help import (
 from thaw.schedules import OPTIONS
 from thaw.settings import Settings
 
-__all__ = ["Typed", "explain", "folder_name", "help_text", "no_effect", "tidy", "words"]
+__all__ = ["Typed", "explain", "folder_name", "help_text", "no_effect", "share_unread", "tidy", "words"]
 
 PATHS = ("data.root", "data.images", "data.classes", "data.labels")
 PATHS += ("backbone.weights", "store.dir", "wandb.dir", "init")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thaw import keys
 from thaw.disk import discard
+from thaw.files import show_bytes
 from thaw.lock import DONE, dead, me
 from thaw.settings import Settings, size_in_bytes
 from thaw.store import Store
@@ -124,7 +125,3 @@ def now_of(root: Path) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-
-
-def show_bytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -1,6 +1,7 @@
 """Batches in an order that is a function of (seed, phase, epoch): of pictures, or of stored activations."""
 
 import math
+import os
 import random
 import signal
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from thaw.errors import UserError
 from thaw.settings import Augment
 
 TIMEOUT_SECONDS = 600
+PREFETCH = 4  # batches that a process makes ahead
+MOST_WORKERS = 8
+SENT_FROM = 64  # pixels from which on a loader process pays
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
 
@@ -81,6 +85,25 @@ class Views(Dataset):
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
 
 
+def workers_for(threads: int, size: int, batch: int) -> int:
+    """Loader processes: one a thread, at most 8, and as many as half of the shared memory has room for the batches of.
+
+    None for small pictures, where a batch is made in less time than it takes to send it.
+    """
+    if size < SENT_FROM:
+        return 0
+    return int(min(threads, MOST_WORKERS, shared_memory() / 2 / (PREFETCH * batch * size * size * 3)))
+
+
+def shared_memory() -> float:
+    """Free bytes where processes hand one another batches; a container has often 64 MB, and dies when they are gone."""
+    try:
+        found = os.statvfs("/dev/shm")
+    except OSError:  # no such place on this system
+        return math.inf
+    return found.f_bavail * found.f_frsize
+
+
 def quiet_worker(worker: int) -> None:
     """A loader process computes with one thread and leaves signals to its parent."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
@@ -119,7 +142,7 @@ def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
         # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
         multiprocessing_context="fork",
         worker_init_fn=quiet_worker,
-        prefetch_factor=4,
+        prefetch_factor=PREFETCH,
         timeout=TIMEOUT_SECONDS,
     )
     try:

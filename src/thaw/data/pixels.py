@@ -15,6 +15,7 @@ import numpy as np
 from thaw import keys, signals
 from thaw.data.source import Source
 from thaw.data.table import TEST, Table
+from thaw.files import show_bytes
 from thaw.store import Store
 
 LONGEST = 4  # a picture is cut to at most this many times its shorter side
@@ -110,7 +111,7 @@ def beyond(table: Table, side: int, budget: float) -> str | None:
     if kept == len(rows):
         return None
     return (
-        f"the pictures take {total / 1e9:.3g} GB decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
+        f"the pictures take {show_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
         f"{len(rows):,} are decoded anew whenever they are looked at"
     )
 
