@@ -10,8 +10,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=outputs/ablation
 sweep() {
-  python src/train.py experiment=ablation batch_size=16 threads=1 wandb=disabled "hydra.sweep.dir=$out/$1" "${@:2}"
+  .venv/bin/python src/train.py experiment=ablation batch_size=16 threads=1 wandb=disabled "hydra.sweep.dir=$out/$1" "${@:2}"
 }
 sweep digits data=digits data.limit=500 data.valid=0.8 "$@"
 sweep shapes data=shapes data.limit=600 data.valid=0.5 data.detail=0.25 "$@"
-python scripts/ablation.py "$out/digits" "$out/shapes" --picture docs/ablation.png
+.venv/bin/python scripts/ablation.py "$out/digits" "$out/shapes" --picture docs/ablation.png
