@@ -53,16 +53,16 @@ def predict(run: Path, files: list[Path], top: int, table: Path | None) -> int:
     if not (run / "config.json").is_file():
         raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
     import numpy as np
-    import timm
     import torch
 
     from thaw.data.augment import view
     from thaw.data.decode import BadPicture, decode
     from thaw.data.pixels import fit_side
+    from thaw.model import opened
 
     config = json.loads((run / "config.json").read_text())
     classes, shown = config["label_names"], config["pretrained_cfg"]
-    model = timm.create_model(f"local-dir:{run.resolve()}", pretrained=True).eval()
+    model = opened(run)
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see = view(size, crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))

@@ -9,6 +9,7 @@ from thaw.data import batches
 from thaw.data.augment import view
 from thaw.data.pixels import Pixels, of_arrays
 from thaw.device import Device
+from thaw.groups import of_head
 from thaw.settings import Backbone, BackboneFacts
 from thaw.store import Store
 
@@ -120,9 +121,7 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     model.thaw(net, "head", "train")
     from thaw.settings import Optimizer
 
-    optimizer = loop.make_optimizer(
-        net, model.head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False)
-    )
+    optimizer = loop.make_optimizer(net, of_head(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False))
     order = batches.cut(np.arange(8), 4)
     steps = loop.train(net, batches.stored(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0)
     assert len(list(steps)) == 2

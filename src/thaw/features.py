@@ -46,6 +46,7 @@ def activations(
     parts = {
         "body": body_hash(network),
         "backbone": network.model.pretrained_cfg.get("architecture"),
+        "pooling": network.pooling,
         "size": size,
         "crop_pct": crop_pct,
         "build_batch": BUILD_BATCH,

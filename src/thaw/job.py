@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from thaw import device as device_
-from thaw import keys, loop, model, plan, progress
+from thaw import groups, heads, keys, loop, model, plan, progress
 from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
@@ -179,7 +179,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
         progress.say(f"note: {note}")
     write_table(folder / "bad_files.csv", ("path", "reason"), table.bad)
     write_table(folder / "leaks.csv", ("path", "twin", "similarity"), [(*pair, "equal") for pair in table.leaks])
-    network = model.create(settings.backbone, len(table.classes), settings.seed, device)
+    network = model.create(settings.backbone, len(table.classes), settings.seed, device, settings.head)
     looked = {**model.looked_at(network.model)} | {
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
     }
@@ -237,7 +237,7 @@ def start_from(network: Network, folder: Path) -> None:
         raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
     weights = model.read_safetensors(path)
     own = network.model.state_dict()
-    head = all(n in weights and weights[n].shape == own[n].shape for n in model.head_names(network.model))
+    head = all(n in weights and weights[n].shape == own[n].shape for n in heads.names(network.model))
     model.load(network.model, weights, f"init={folder}", head=head)
 
 
@@ -285,11 +285,11 @@ def sheets(job: Job) -> None:
 # what a phase trains and sees
 
 
-def layer_groups(job: Job, phase: Phase) -> list[model.Group]:
+def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
     """The groups a phase trains, with their ratios."""
     if phase.train == "head":
-        return model.head_group(job.network.model)
-    return model.groups(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
+        return groups.of_head(job.network.model)
+    return groups.split(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
 
 
 def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None, skip: int = 0):

@@ -19,10 +19,11 @@ LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless
 
 # The modules whose code an artifact is made by. Tracking, reports, progress and what people type are in none.
 DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py", "device.py")
-FEATURES = (*DATA, "model.py", "features.py")
-CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
+FEATURES = (*DATA, "heads.py", "model.py", "features.py")
+CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": (*CYCLE, "find.py"), "cycles": CYCLE}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
+HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")
 CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 AT_ONCE = "THAW_JOBS_AT_ONCE"
@@ -88,6 +89,7 @@ def training(settings: Settings, phase: Phase) -> dict:
         "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if live else None,
         "bn": settings.bn,
         "crop_pct": settings.data.crop_pct,
+        "head": read_by(settings.head, HEADS[settings.head.kind]),
         "drop": [settings.backbone.drop, settings.backbone.drop_path],
     }
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import find, model, plan, table, tta, twins
+from thaw import find, heads, model, plan, table, tta, twins
 from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
@@ -100,7 +100,7 @@ def export(job: Job, kept: Kept) -> None:
             job.network.model.to(memory_format=torch.contiguous_format),
             str(job.folder),
             safe_serialization=True,
-            model_config={"label_names": classes},
+            model_config={"label_names": classes, **heads.options(job.settings.head)},
             data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
         )
     except SafetensorError as error:

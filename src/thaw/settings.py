@@ -63,6 +63,8 @@ class Backbone:
 @dataclass
 class Head:
     kind: str
+    hidden: Optional[int] = None  # fastai: outputs of its first linear layer
+    drop: Optional[list[float]] = None  # fastai: dropout before each of its two linear layers
 
 
 @dataclass
@@ -198,7 +200,7 @@ class Settings:
 CHOICES = {
     "scheduler.shape": tuple(OPTIONS),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
-    "head.kind": ("linear",),
+    "head.kind": ("linear", "fastai"),
     "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
     "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random", "zoom"),
@@ -232,6 +234,7 @@ RANGES = {
     "rates.decay": (0, 1, False),
     "backbone.drop": (0, 0.99, True),
     "backbone.drop_path": (0, 0.99, True),
+    "head.hidden": (1, 65_536, True),
     "data.valid": (0, 0.9, False),
     "data.fold": (0, 4, True),
     "data.limit": (2, math.inf, True),
@@ -343,6 +346,8 @@ def check(settings: Settings) -> None:
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
     if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
+    if settings.head.kind == "fastai":
+        check_fastai(settings.head)
     crop_scale(settings.augment)
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
@@ -350,6 +355,14 @@ def check(settings: Settings) -> None:
     if settings.store.max_size is not None:
         size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
+
+
+def check_fastai(head: Head) -> None:
+    """Errors: options that fast.ai's head cannot have, exit 2."""
+    if head.hidden is None:
+        raise UserError(2, "head.hidden=null: head=fastai needs a whole number")
+    if head.drop is None or len(head.drop) != 2 or not all(0 <= drop < 1 for drop in head.drop):
+        raise UserError(2, f"head.drop={head.drop}: head=fastai needs two numbers from 0 to below 1")
 
 
 def crop_scale(augment: Augment) -> tuple[float, float] | None:
