@@ -150,7 +150,7 @@ LAYERS = [
     {"job", "snapshot", "tend", "again", "endings", "isolate"},
     {"tta", "twins"},
     {"cycles"},
-    {"fit"},
+    {"fit", "ensemble"},
     {"run"},
     {"train"},
 ]

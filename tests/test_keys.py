@@ -35,6 +35,7 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("log_every=3", False), ("monitor=valid/loss", False), ("data.workers=2", False), ("store.wait_s=1", False),
     ("store.snapshot_s=1", False), ("store.dir=elsewhere", False), ("plan_only=true", False), ("fresh=true", False),
     ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
+    ("evaluate.ensemble=2", False),
 ]  # fmt: skip
 
 
@@ -136,6 +137,7 @@ LEAVES = {
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
     "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
     "checklist.full.until": ("~checklist.full.until", True),
+    "evaluate.ensemble": ("evaluate.ensemble=2", True),
     "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),
     "find.min_lr": ("find.min_lr=1e-4", True),

@@ -25,6 +25,7 @@ class Kept:
     end: Ended
     phase: str
     epoch: int  # of the run
+    ends: tuple[Ended, ...]  # it and the cycle ends before it in its phase
 
 
 def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict, float]:
@@ -119,7 +120,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             if not go_on:
                 break
     best = min(range(len(ended)), key=lambda i: (records[i].valid_loss, i))
-    own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]))
+    own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]), tuple(ended[: best + 1]))
     rows.close(len(ended))
     better = kept is None or own.end.validation.loss < kept.end.validation.loss
     report = {

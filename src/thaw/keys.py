@@ -75,18 +75,19 @@ def machine(device: str, dtype: str, threads: int) -> dict:
 
 def training(settings: Settings, phase: Phase) -> dict:
     """The settings that a phase's steps read."""
-    live = phase.features == "live"
+    augmented = phase.features == "live" or phase.views
     return {
         "seed": settings.seed,
         "phase": phase.name,
         "train": phase.train,
         "features": phase.features,
+        "views": phase.views,
         "split": phase.split,
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
         "optimizer": read_by(settings.optimizer, OPTIMIZERS[settings.optimizer.name]),
         "loss": asdict(settings.loss),
-        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if live else None,
+        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if augmented else None,
         "bn": settings.bn,
         "crop_pct": settings.data.crop_pct,
         "head": read_by(settings.head, HEADS[settings.head.kind]),

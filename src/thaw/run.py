@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import find, heads, model, plan, table, tta, twins
+from thaw import ensemble, find, heads, model, plan, table, tta, twins
 from thaw.data import source
 from thaw.fit import Kept, fit, search
 from thaw.job import Job, Row, look, probe, sheets
@@ -46,6 +46,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         "best/phase": kept.phase,
         **tta.figures(job, "best", job.valid_rows, best),
         **test(job),
+        **ensemble.figures(job, kept),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
         **twins_found,

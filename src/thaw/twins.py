@@ -42,7 +42,7 @@ def near(train: Tensor, valid: Tensor) -> list[tuple[int, int, float]]:
 def look(job: Job) -> dict:
     """Count, list (leaks.csv), draw (leaks.png) and warn of near twins, if the plan begins with stored activations."""
     before = next((phase for phase in job.plan.phases if phase.train == "all" or phase.features == "precomputed"), None)
-    if before is None or before.features != "precomputed":
+    if before is None or before.features != "precomputed" or before.views:
         return {}
     (train, _), (valid, _) = job.stored_of(before)
     table = job.source.table

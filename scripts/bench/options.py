@@ -1,0 +1,114 @@
+"""What each option beyond the checklist brings: accuracy against the defaults, seed by seed, on digits and shapes.
+
+python scripts/bench/options.py [--seeds 5] [--only smoothing]     about 25 minutes on one core
+
+Digits: scikit-learn's own test half. Shapes: 1,200 drawn pictures that validate (the defaults and every option choose
+the same way from them). All with 7 epochs of the full network, so that the stop rule's choice is none of the noise.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = {
+    "digits": (("data=digits",), "test"),
+    "shapes": (("data=shapes", "data.limit=2400", "data.valid=0.5", "data.detail=2"), "best"),
+}
+EVERY = ("scheduler.max_cycles=3", "evaluate.ensemble=3", "evaluate.tta=4", "wandb=disabled", "threads=1")
+STORED = ("checklist.head_augmented.features=precomputed", "++checklist.head_augmented.views=3")
+LONGER = "checklist.head_augmented.cycles=15"
+FIXRES = "+checklist.fixres={do: fit, train: head, features: precomputed, epochs: 2, lr: 3e-3}"
+HEAD = "phase/head_augmented/accuracy"
+SUPER = "checklist=super_convergence"
+FROM_SCRATCH = ("checklist=from_scratch", "~checklist.full.until", "rates=uniform")
+
+
+class Option(NamedTuple):
+    name: str
+    overrides: tuple = ()
+    key: str = "{split}/accuracy"
+    against: str = "defaults"
+
+
+LIVE = "head: 3 epochs live"
+SCRATCH = "from scratch: 7 epochs, sgdr"
+OPTIONS = [
+    Option("defaults"),
+    Option("evaluate.ensemble=3: together", key="{split}/accuracy_ensemble"),
+    Option("evaluate.ensemble=3: mean weights", key="{split}/accuracy_average"),
+    Option("evaluate.tta=4", key="{split}/accuracy_tta"),
+    Option("loss.smoothing=0.1", ("loss.smoothing=0.1",)),
+    Option("bn=eval", ("bn=eval",)),
+    Option("head=fastai", ("head=fastai",)),
+    Option("fixres: the last layer at the end", (FIXRES,)),
+    Option("head from 3 stored views, 3 epochs", STORED),
+    Option(LIVE, key=HEAD, against=LIVE),
+    Option("head: 3 epochs of 3 stored views", STORED, HEAD, LIVE),
+    Option("head: 15 epochs of 3 stored views", (*STORED, LONGER), HEAD, LIVE),
+    Option("head: 15 epochs live", (LONGER,), HEAD, LIVE),
+    Option(SCRATCH, FROM_SCRATCH, against=SCRATCH),
+    Option("from scratch: 21 epochs, sgdr", (*FROM_SCRATCH, "epochs=21"), against=SCRATCH),
+    Option("super_convergence: 7 epochs", (SUPER,), against=SCRATCH),
+    Option("super_convergence: 7 epochs, twice the rate", (SUPER, "lr_factor=2"), against=SCRATCH),
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", default="", help="options whose name has it, and what they are compared with")
+    args = parser.parse_args()
+    options = [o for o in OPTIONS if args.only in o.name]
+    needed = {o.against for o in options}
+    options = [o for o in OPTIONS if o in options or o.name in needed]
+    for name, (overrides, split) in SETS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            sweeps = {o.overrides: None for o in options}
+            for number, own in enumerate(sweeps):
+                sweeps[own] = sweep(Path(folder), number, (*overrides, *EVERY, *own), args.seeds)
+        print(f"\n{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        for o in options:
+            found = values(sweeps[o.overrides], o, split)
+            base = next(other for other in OPTIONS if other.name == o.against)
+            differences = [a - b for a, b in zip(found, values(sweeps[base.overrides], base, split), strict=True)]
+            error = statistics.stdev(differences) / len(differences) ** 0.5
+            against = f"{statistics.mean(differences):+.2f} ± {error:.2f}" if o is not base else ""
+            phase = o.key.split("/")[1] if o.key.startswith("phase/") else ""
+            seconds = statistics.mean(cost(result, phase) for result in sweeps[o.overrides])
+            accuracy = f"{statistics.mean(found):6.2f} ± {statistics.stdev(found):.2f} %"
+            print(f"{o.name:46} {accuracy}  {against:16} {seconds:6.1f} s", flush=True)
+
+
+def sweep(folder: Path, number: int, overrides: tuple, seeds: int) -> list[dict]:
+    """The results of the runs over the seeds, which share what begins alike through one store."""
+    places = [f"hydra.sweep.dir={folder}/{number}", f"store.dir={folder}/store"]
+    command = [sys.executable, ROOT / "src/train.py", "-m", *places, *overrides, f"seed=range({seeds})"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    jobs = [folder / str(number) / str(seed) / "result.json" for seed in range(seeds)]
+    return [json.loads(job.read_text()) for job in jobs]
+
+
+def values(results: list[dict], option: Option, split: str) -> list[float]:
+    """Per cent, a seed each; where one cycle end was the best and the first, there is none to take it together with."""
+    plain = f"{split}/accuracy"
+    return [100 * result.get(option.key.format(split=split), result[plain]) for result in results]
+
+
+def cost(result: dict, phase: str) -> float:
+    """Seconds of a phase, or of all phases, as if nothing had been reused."""
+    of = (
+        [f"phase/{phase}/seconds"]
+        if phase
+        else [key for key in result if key.endswith("/seconds") and key != "cost/seconds"]
+    )
+    return sum(result[key] for key in of)
+
+
+if __name__ == "__main__":
+    main()
