@@ -10,6 +10,7 @@ from torch import nn
 import train
 from thaw import ensemble, tend
 from thaw.errors import UserError
+from thaw.features import Drawn
 from thaw.job import Validation, set_up
 from thaw.plan import Facts, plan
 from thaw.track import Tracker
@@ -49,6 +50,8 @@ def test_together_is_the_mean_of_the_probabilities():
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     seen = ensemble.together([Validation(a, torch.tensor([0])), Validation(b, torch.tensor([0]))])
     torch.testing.assert_close(seen.logits.softmax(1), (a.softmax(1) + b.softmax(1)) / 2)
+    sure = Validation(torch.tensor([[500.0, 0.0]]), torch.tensor([1]))
+    assert ensemble.together([sure, sure]).loss == pytest.approx(500), "finite where a probability is not a float32"
 
 
 def test_cycle_ends_taken_together_choose_nothing(run, capsys):
@@ -78,8 +81,8 @@ def test_refreshed_statistics_are_those_of_the_batches(compose, tmp_path):
     handle = first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     ensemble.refresh(job, job.plan.phases[-1])
     handle.remove()
-    torch.testing.assert_close(first.running_mean, seen[0].mean((0, 2, 3)), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(first.running_var, seen[0].var((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(first.running_mean, seen[0].mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(first.running_var, seen[0].var((0, 2, 3)), atol=1e-4, rtol=1e-3)
     assert first.momentum == 0.1
     before = first.running_mean.clone()
     ensemble.refresh(job, job.plan.phases[-1].__class__(**{**vars(job.plan.phases[-1]), "train": "head"}))
@@ -102,8 +105,6 @@ def test_stored_views_are_taken_in_turn_and_drawn_from_content(compose, tmp_path
     assert not torch.equal(first, plain)
     assert torch.equal(valid, job.stored(job.valid_rows)[0])
     few = np.array([job.train_rows[5], job.train_rows[2]])
-    from thaw.features import Drawn
-
     alone, _ = job.stored(few, Drawn(settings.augment, (0, "views", 1)))
     assert torch.equal(alone, second[[5, 2]]), "from the store, whatever they are asked for with"
 
@@ -119,7 +120,10 @@ def test_a_head_trains_on_stored_views_to_the_same_bits(run):
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["+checklist.head_augmented.views=2"], "checklist.head_augmented: views=2 contradicts features=live"),
+        (
+            ["+checklist.head_augmented.views=2"],
+            "checklist.head_augmented: views=2 are stored ones; set checklist.head",
+        ),
         (["+checklist.head_precomputed.views=0"], "checklist.head_precomputed.views=0: must be a whole number >= 1"),
     ],
 )

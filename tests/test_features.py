@@ -61,7 +61,7 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     more = activations(net, pixels, [6, 2, 5, 0], store)
     assert passed == [[0, 1, 2, 3], [6, 5]]
     assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
-    alone = whole(net, pixels, [6], SIZE, 1.0, bar, "")
+    alone = whole(net, pixels, [6], SIZE, bar, "", view(SIZE, 1.0), [None])
     assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
 
 

@@ -48,18 +48,15 @@ def figures(job: Job, kept: Kept) -> dict:
 
 def together(members: Sequence[Validation]) -> Validation:
     """The mean of the members' probabilities, as logits."""
-    p = torch.stack([member.logits.softmax(1) for member in members]).mean(0)
-    return Validation(p.log(), members[0].labels)
+    logs = torch.stack([member.logits.log_softmax(1) for member in members])
+    return Validation(logs.logsumexp(0), members[0].labels)
 
 
 def mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of every floating parameter and buffer, in its dtype; counters are those of the last."""
-    return {
-        name: torch.stack([own[name].double() for own in weights]).mean(0).to(value.dtype)
-        if value.is_floating_point()
-        else value
-        for name, value in weights[-1].items()
-    }
+    last = weights[-1]
+    moving = {name: [own[name].double() for own in weights] for name in last if last[name].is_floating_point()}
+    return last | {name: torch.stack(values).mean(0).to(last[name].dtype) for name, values in moving.items()}
 
 
 @torch.no_grad()

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from thaw import keys, signals
-from thaw.data.augment import view
+from thaw.data.augment import View, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
 from thaw.model import Network, frozen_weights
@@ -77,9 +76,9 @@ def activations(
         text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
 
         def build(folder: Path, part=part, text=text) -> None:
+            seeds = [mix("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
             see = view(size, crop_pct, drawn and drawn.augment)
-            pictures = (see(pixels[row], drawn and mix("augment", *drawn.seed, hashes[row])) for row in part)
-            computed = compute(network, pictures, len(part), size, bar, text)
+            computed = compute(network, pixels, part, size, bar, text, see, seeds)
             (folder / "features.safetensors").write_bytes(save({"features": computed}))
             (folder / "rows.json").write_text(json.dumps([hashes[row] for row in part]))
 
@@ -89,19 +88,29 @@ def activations(
 
 @torch.inference_mode()
 def compute(
-    network: Network, pictures: Iterator[np.ndarray], count: int, size: int, bar: Callable, text: str
+    network: Network,
+    pixels: Pixels,
+    rows: list[int],
+    size: int,
+    bar: Callable,
+    text: str,
+    see: View,
+    seeds: Sequence[int | None],
 ) -> torch.Tensor:
-    """Activations of so many pictures, on the CPU, in padded batches of a fixed size. Errors: a signal that asks to
-    stop."""
+    """Activations of the rows as `see` shows them, each with its seed, on the CPU, in padded batches of a fixed size.
+
+    Errors: a signal that asks to stop.
+    """
     network.eval()
     out = []
-    for _ in bar(range(0, count, BUILD_BATCH), -(-count // BUILD_BATCH), text):
+    for start in bar(range(0, len(rows), BUILD_BATCH), -(-len(rows) // BUILD_BATCH), text):
         if number := signals.pending():
             signals.leave(number, "while activations were computed")
-        part = list(islice(pictures, BUILD_BATCH))
+        part = slice(start, start + BUILD_BATCH)
         batch = np.zeros((BUILD_BATCH, size, size, 3), np.uint8)
-        batch[: len(part)] = part
-        out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(part)].cpu())
+        seen = [see(pixels[row], seed) for row, seed in zip(rows[part], seeds[part], strict=True)]
+        batch[: len(seen)] = seen
+        out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
     return torch.cat(out)
 
 

@@ -97,7 +97,7 @@ def recipe(file: Path) -> list[str]:
     if not file.is_file():
         return []
     text = read(file)
-    bases = re.findall(r"^ *- (\w+) *(?:#.*)?$", text, re.M)
+    bases = [base for base in re.findall(r"^ *- (\w+) *(?:#.*)?$", text, re.M) if base != file.stem]
     return [before for base in bases for before in recipe(file.with_name(f"{base}.yaml"))] + [text]
 
 

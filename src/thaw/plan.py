@@ -111,10 +111,8 @@ def plan(settings: Settings, facts: Facts) -> Plan:
                 f"checklist.{name}: features=precomputed contradicts train=all (stored ones are of a frozen body)",
             )
         if "views" in given and features == "live":
-            raise UserError(
-                2,
-                f"checklist.{name}: views={given['views']} contradicts features=live (every epoch of it is a new view)",
-            )
+            where, views = f"checklist.{name}", given["views"]
+            raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
         own = given.get("lr")
         rate = settings_.rate(own, f"checklist.{name}.lr") if own is not None else lr
         if given["do"] == "find":
