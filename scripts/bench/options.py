@@ -19,7 +19,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 SETS = {
     "digits": (("data=digits", "data.limit=600"), "test"),
-    "shapes": (("data=shapes", "data.limit=1000", "data.valid=0.5", "data.detail=2"), "best"),
+    "shapes": (("data=shapes", "data.limit=1000", "data.valid=0.5"), "best"),
 }
 EVERY = ("size=32", "find.steps=60", "scheduler.max_cycles=3", "wandb=disabled", "threads=1")
 TOGETHER = ("evaluate.ensemble=3", "evaluate.tta=4")
