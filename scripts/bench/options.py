@@ -1,6 +1,6 @@
 """What each option beyond the checklist brings: accuracy against the defaults, seed by seed, on digits and shapes.
 
-python scripts/bench/options.py [--folder DIR] [--only smoothing]     about ten minutes on one core
+python scripts/bench/options.py [--folder DIR] [--only smoothing]     about a quarter of an hour on one core
 
 Digits: 480 to train, scikit-learn's own test half (899) to judge. Shapes: 500 drawn pictures to train, 500 to validate,
 from which the defaults and every option choose alike. At 32 px, 7 epochs of the full network, no cycle beyond the plan.
