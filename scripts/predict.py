@@ -114,16 +114,16 @@ def files_of(paths: list[Path]) -> list[Path]:
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tuple[Path, str]]]:
     """The classes of the run, the probabilities of each picture, and what could not be read, with the reason."""
     import numpy as np
-    import timm
     import torch
 
     from thaw.data.augment import view
     from thaw.data.decode import BadPicture, decode
     from thaw.data.pixels import fit_side
+    from thaw.model import opened
 
     config = json.loads((run / "config.json").read_text())
     classes, shown = config["label_names"], config["pretrained_cfg"]
-    model = timm.create_model(f"local-dir:{run.resolve()}", pretrained=True).eval()
+    model = opened(run)
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see = view(size, crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))

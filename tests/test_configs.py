@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -21,9 +22,10 @@ from sklearn.datasets import load_digits
 from timm.models import group_parameters
 
 import train
-from thaw import model, plan, table
+from thaw import model, plan, shell, table
 from thaw import settings as settings_
 from thaw.data import source
+from thaw.data.augment import view
 from thaw.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +45,7 @@ def conf() -> TemporaryDirectory:
 @cache
 def composed(*overrides: str):
     """The configuration as train.py composes it."""
-    train.register()
+    train.register(shell.tidy(list(overrides), Path(conf().name)).backbones)
     with initialize_config_dir(conf().name, version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
@@ -66,9 +68,8 @@ def planned(settings: Settings) -> plan.Plan:
 def chosen(file: Path) -> list[str]:
     """The overrides that choose a yaml; pictures of one's own need a place."""
     group = file.parent.as_posix()
-    own = file.stem in ("folder", "csv") or (
-        group == "experiment" and "/data: folder" in (ROOT / "conf" / file).read_text()
-    )
+    kinds = ("folder", "csv")
+    own = file.stem in kinds or (group == "experiment" and composed(f"experiment={file.stem}").data.kind in kinds)
     return [f"{group}={file.stem}", *(["data.root=pictures"] if own else [])]
 
 
@@ -143,10 +144,12 @@ CHANGES = {
     "scheduler=cosine": "scheduler.shape",
     "scheduler=constant": "scheduler.shape scheduler.warmup",
     "scheduler=one_cycle": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
+    "scheduler=one_cycle_linear": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
+    "head=fastai": "head.kind head.hidden head.drop",
     "scheduler=flat_cos": "scheduler.shape scheduler.warmup scheduler.pct",
-    "scheduler=triangular": "scheduler.shape scheduler.warmup scheduler.div",
-    "scheduler=triangular2": "scheduler.shape scheduler.warmup scheduler.div",
-    "scheduler=exp_range": "scheduler.shape scheduler.warmup scheduler.div scheduler.gamma",
+    "scheduler=triangular": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct",
+    "scheduler=triangular2": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct",
+    "scheduler=exp_range": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct scheduler.gamma",
     "rates=uniform": "rates.ratios",
     "rates=tenths": "rates.ratios",
     "rates=layer_decay": "rates.split rates.ratios rates.decay",
@@ -393,3 +396,38 @@ def test_choices_of_data_state_nothing_as_they_share_it():
         own = yaml.safe_load(file.read_text())
         assert own.pop("defaults") == ["_pictures"], file.name
         assert {key for key in own.keys() & shared.keys() if own[key] == shared[key]} == set(), file.name
+
+
+# published figures ----------------------------------------------------------------------------------------------------
+
+PUBLISHED = {  # the phases of each preset: epochs of each cycle, the size, the rates of the groups
+    "lesson1": [((2,), 224, [0.01]), ((1, 1, 1), 224, [0.01]), ((1, 2, 4), 224, [1e-4, 1e-3, 1e-2])],
+    "lesson1_resnext50": [((1,), 299, [0.01]), ((1, 1), 299, [0.01]), ((1, 1, 1), 299, [1e-4, 1e-3, 1e-2])],
+    "dog_breeds": [((5,), 299, [0.01]), ((1, 2, 4), 299, [0.01])],
+    "cifar10_sgdr": [((10, 20, 40, 80), 128, [0.05])],
+    "cifar10_super_convergence": [((30,), 128, [1.5])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_of_a_published_figure_plans_what_was_published(name):
+    chosen_ = chosen(Path(f"experiment/{name}.yaml"))
+    settings = settings_of(*chosen_)
+    settings.backbone.facts.multiple = settings.backbone.facts.multiple or 1  # of those that have no yaml
+    fits = [phase for phase in planned(settings).phases if phase.do == "fit"]
+    found = [(phase.cycles, phase.epochs[-1].size, [phase.lr * ratio for ratio in phase.ratios]) for phase in fits]
+    assert [(cycles, size) for cycles, size, _ in found] == [(cycles, size) for cycles, size, _ in PUBLISHED[name]]
+    for (_, _, rates), (_, _, expected) in zip(found, PUBLISHED[name], strict=True):
+        assert rates == pytest.approx(expected)
+    text = (ROOT / "conf/experiment" / f"{name}.yaml").read_text()
+    assert f"experiment={name}" in text and "not yet run" in text
+    model.known_name(settings.backbone.name)
+
+
+def test_the_padding_and_the_crop_of_cifar10_are_those_of_the_papers():
+    """Four of 32 pixels on each side: a picture moves by up to an eighth of it."""
+    see = view(128, 1.0, settings_of("experiment=cifar10_sgdr").augment)
+    picture = np.zeros((128, 128, 3), np.uint8)
+    picture[60:68, 60:68] = 255
+    at = [np.argwhere(see(picture, seed)[..., 0]).mean(0) for seed in range(200)]
+    assert np.ptp(at, axis=0) == pytest.approx([32, 32], abs=2)

@@ -11,6 +11,7 @@ import torch
 import train
 from thaw.data.source import load
 from thaw.errors import UserError
+from thaw.model import opened
 from thaw.track import Tracker
 
 SMALL = {"test_resnet": 64, "test_vit": 64}  # the final size; half and three quarters of it come before
@@ -55,24 +56,51 @@ def run(compose, tmp_path, monkeypatch):
     return ran
 
 
-def sizes_are_trained_and_timm_says_the_same(run, name, size):
-    folder, settings, _ = run(f"backbone={name}", "backbone.weights=none", f"size={size}", *ONE_STEP)
+def timms(folder):
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+
+def sizes_are_trained_and_timm_says_the_same(run, name, size, *more, opened=timms):
+    folder, settings, _ = run(f"backbone={name}", "backbone.weights=none", f"size={size}", *ONE_STEP, *more)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["image_size"] for row in rows if "valid/loss" in row] == [size // 2, size * 3 // 4, size]
     with (folder / "valid_predictions.csv").open() as file:
         said = [[float(x) for x in row[3:]] for row in list(csv.reader(file))[1:]]
     source = load(settings.data, size)
     pictures = np.stack([source.picture(row) for row in source.rows(1)])
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    model = opened(folder)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         p = model((torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - mean) / std).softmax(1)
     torch.testing.assert_close(p, torch.tensor(said), atol=2e-5, rtol=1e-3)
+    return folder
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_two_families(run, name):
     sizes_are_trained_and_timm_says_the_same(run, name, SMALL[name])
+
+
+def test_fastais_head_is_opened_by_thaw_and_refused_by_timm(run):
+    folder = sizes_are_trained_and_timm_says_the_same(run, "test_resnet", 64, "head=fastai", opened=opened)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["head"] == {"kind": "fastai", "hidden": 512, "drop": [0.25, 0.5]}
+    with pytest.raises(RuntimeError, match=r"fc\.0\.weight"):
+        timms(folder)
+
+
+HEADS = ("resnet18", "densenet121", "efficientnet_b0", "mobilenetv4_conv_small_035", "regnetx_002")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HEADS)
+def test_fastais_head_on_families(run, name):
+    sizes_are_trained_and_timm_says_the_same(run, name, 128, "head=fastai", opened=opened)
+
+
+@pytest.mark.parametrize("name", ["test_convnext", "test_vit"])
+def test_families_that_fastais_head_is_not_for(run, name):
+    assert "take head=linear" in refused(run, name, "head=fastai")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from thaw.data import batches
 from thaw.data.augment import view
 from thaw.data.pixels import Pixels, of_arrays
 from thaw.device import Device
+from thaw.groups import of_head
 from thaw.settings import Backbone, BackboneFacts
 from thaw.store import Store
 
@@ -60,7 +61,7 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     more = activations(net, pixels, [6, 2, 5, 0], store)
     assert passed == [[0, 1, 2, 3], [6, 5]]
     assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
-    alone = whole(net, pixels, [6], SIZE, 1.0, bar, "")
+    alone = whole(net, pixels, [6], SIZE, bar, "", view(SIZE, 1.0), [None])
     assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
 
 
@@ -120,9 +121,7 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     model.thaw(net, "head", "train")
     from thaw.settings import Optimizer
 
-    optimizer = loop.make_optimizer(
-        net, model.head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False)
-    )
+    optimizer = loop.make_optimizer(net, of_head(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False))
     order = batches.cut(np.arange(8), 4)
     steps = loop.train(net, batches.stored(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0)
     assert len(list(steps)) == 2

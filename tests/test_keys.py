@@ -29,12 +29,13 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("loss.smoothing=0.1", True), ("loss.balance=weights", True), ("augment=none", True), ("augment.mixup=0.2", True),
     ("scheduler=one_cycle", True), ("scheduler.warmup=0", True), ("scheduler.cycle_len=2", True),
     ("resize=double", True),
-    ("backbone.drop=0.1", True), ("data.crop_pct=0.9", True),
+    ("backbone.drop=0.1", True), ("head=fastai", True), ("data.crop_pct=0.9", True),
     ("scheduler.cycles=4", False), ("scheduler.max_cycles=3", False), ("scheduler.cycle_mult=3", False),
     ("wandb=disabled", False), ("wandb.project=x", False), ("name=x", False), ("tags=[a]", False), ("notes=x", False),
     ("log_every=3", False), ("monitor=valid/loss", False), ("data.workers=2", False), ("store.wait_s=1", False),
     ("store.snapshot_s=1", False), ("store.dir=elsewhere", False), ("plan_only=true", False), ("fresh=true", False),
     ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
+    ("evaluate.ensemble=2", False),
 ]  # fmt: skip
 
 
@@ -75,7 +76,9 @@ LEAVES = {
     "backbone.facts.native_size": ("backbone.facts.native_size=48", True),
     "backbone.facts.multiple": ("backbone.facts.multiple=2", False),
     "backbone.facts.layers": ("backbone.facts.layers=5", False),
-    "head.kind": ("head.kind=linear", False),  # the only one there is
+    "head.kind": ("head=fastai", True),
+    "head.hidden": ("head.hidden=64", False),  # a linear head has neither
+    "head.drop": ("head.drop=[0,0]", False),
     "data.kind": ("data=shapes data.limit=64", True),
     "data.root": ("data.root=elsewhere data=digits", False),
     "data.valid": ("data.valid=0.3", True),
@@ -134,6 +137,7 @@ LEAVES = {
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
     "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
     "checklist.full.until": ("~checklist.full.until", True),
+    "evaluate.ensemble": ("evaluate.ensemble=2", True),
     "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),
     "find.min_lr": ("find.min_lr=1e-4", True),

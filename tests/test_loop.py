@@ -11,6 +11,7 @@ from thaw.data.batches import cut, order, stored
 from thaw.device import Device, mix
 from thaw.errors import UserError
 from thaw.find import range_test
+from thaw.groups import split
 from thaw.settings import Backbone, BackboneFacts, Find, Optimizer
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
@@ -31,7 +32,7 @@ def pictures(n=24, batch=8):
 
 
 def fit(net, optimizer=SGD, batches=None, **kwargs):
-    groups = model.groups(net.model, "equal", (0.1, 1.0))
+    groups = split(net.model, "equal", (0.1, 1.0))
     made = loop.make_optimizer(net, groups, optimizer)
     model.thaw(net, "all", "train")
     options = {"lr": 0.01, "rate": lambda step: 1.0, "seed": (0, "full", "fit")} | kwargs
@@ -58,7 +59,7 @@ def test_sgd_step_is_torchs_own():
     net, reference = network(), network()
     _, steps = fit(net, batches=pictures()[:1])
     list(steps)
-    groups = model.groups(reference.model, "equal", (0.1, 1.0))
+    groups = split(reference.model, "equal", (0.1, 1.0))
     named = dict(reference.model.named_parameters())
     model.thaw(reference, "all", "train")
     x, y = pictures()[0]
@@ -185,7 +186,7 @@ def test_infinite_gradient_of_a_finite_loss_is_seen():
 def test_finder_leaves_no_trace_also_after_an_exception():
     net = network()
     model.thaw(net, "head", "train")
-    groups = model.groups(net.model, "equal", (0.1, 1.0))
+    groups = split(net.model, "equal", (0.1, 1.0))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     modes, drawn = [m.training for m in net.modules()], torch.get_rng_state()
     needs = [p.requires_grad for p in net.parameters()]

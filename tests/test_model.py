@@ -5,9 +5,10 @@ import timm
 import torch
 from torch import nn
 
-from thaw import model
+from thaw import heads, model
 from thaw.device import Device
 from thaw.errors import UserError
+from thaw.groups import layers, split
 from thaw.settings import Backbone, BackboneFacts
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
@@ -41,48 +42,48 @@ def network(name="test_resnet", **kwargs) -> model.Network:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_split_covers_every_parameter_once_for_every_number_of_groups(built, name):
     net = built[name]
-    ids = model.layers(net)
+    ids = layers(net)
     everything = sorted(n for n, _ in net.named_parameters())
-    head = model.head_names(net) & set(everything)
+    head = heads.names(net) & set(everything)
     assert head and head <= set(ids[-1])
     for n in range(1, len(ids) + 1):
         ratios = tuple(10.0 ** (i - n + 1) for i in range(n))
-        for split in ("equal", "head"):
-            if split == "head" and n > len([i for i in ids if set(i) - head]) + 1:
+        for how in ("equal", "head"):
+            if how == "head" and n > len([i for i in ids if set(i) - head]) + 1:
                 continue
-            groups = model.groups(net, split, ratios)
+            groups = split(net, how, ratios)
             assert len(groups) == n
             assert all(group.names and group.parameters for group in groups)
             assert sorted(name for group in groups for name in group.names) == everything
             assert head <= set(groups[-1].names)
             assert [group.ratio for group in groups] == list(ratios)
-        sizes = [len([i for i in ids if set(i) <= set(g.names)]) for g in model.groups(net, "equal", ratios)]
+        sizes = [len([i for i in ids if set(i) <= set(g.names)]) for g in split(net, "equal", ratios)]
         assert max(sizes) - min(sizes) <= 1 and sizes == sorted(sizes, reverse=True)
     with pytest.raises(UserError, match=f"at most {len(ids)}"):
-        model.groups(net, "equal", tuple([1.0] * (len(ids) + 1)))
+        split(net, "equal", tuple([1.0] * (len(ids) + 1)))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_fastai_split_is_early_body_late_body_head(built, name):
     net = built[name]
-    early, late, head = model.groups(net, "fastai", (1 / 9, 1 / 3, 1.0))
-    assert set(head.names) == model.head_names(net)
+    early, late, head = split(net, "fastai", (1 / 9, 1 / 3, 1.0))
+    assert set(head.names) == heads.names(net)
     assert early.names and late.names and not set(early.names) & set(late.names)
     with pytest.raises(UserError, match="three"):
-        model.groups(net, "fastai", (0.1, 1.0))
+        split(net, "fastai", (0.1, 1.0))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_layer_decay_is_one_group_a_layer_id(built, name):
     net = built[name]
-    groups = model.groups(net, "layer_decay", None, 0.5)
+    groups = split(net, "layer_decay", None, 0.5)
     assert len(groups) == FAMILIES[name]
     assert [g.ratio for g in groups] == [0.5 ** (len(groups) - 1 - i) for i in range(len(groups))]
 
 
 def test_groups_follow_the_depth_that_timm_gives():
     net = timm.create_model("resnet18", num_classes=5)
-    first, second, last = model.groups(net, "equal", (1 / 9, 1 / 3, 1.0))
+    first, second, last = split(net, "equal", (1 / 9, 1 / 3, 1.0))
     assert first.names[0] == "conv1.weight" and "layer1.1.bn2.bias" in first.names
     assert second.names[0] == "layer2.1.conv1.weight"
     assert last.names[-1] == "fc.bias"

@@ -66,6 +66,13 @@ def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_p
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
 
+def test_killed_with_fastais_head_on_stored_views(settings, tmp_path):
+    more = ("head=fastai", "+checklist.head.views=2")
+    assert in_child(lambda: carry_out(settings("whole", *more), tmp_path / "runs/whole")) == 0
+    points = [(features, "compute", 2), (torch.optim.SGD, "step", 13)]
+    assert bits(killed_and_resumed(settings, tmp_path, "killed", points, *more)) == bits(tmp_path / "runs/whole")
+
+
 # Of every call in a run, and of every so many of it, is the process killed before it or after it.
 POINTS = {
     "in the finder or a fit, before an optimizer step": (torch.optim.SGD, "step", 10),

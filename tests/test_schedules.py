@@ -47,6 +47,8 @@ COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
         (schedules.triangular(4), [4], [0.25, 0.625, 1.0, 0.625]),
         (schedules.triangular(4), [4, 8], [0.25, 0.625, 1.0, 0.625] * 2),
         (schedules.triangular(1), [4], [1.0, 1.0, 1.0, 1.0]),
+        (schedules.triangular(4, pct=0.25), [4], [0.25, 1.0, 0.75, 0.5]),
+        (schedules.lines((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
         (schedules.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
         (schedules.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
         (schedules.exponential(1e-4), [4], [1e-4, 1e-3, 1e-2, 1e-1]),
@@ -125,7 +127,7 @@ def test_every_shape_is_a_share_of_the_peak(shape):
     values = drawn(rate, [40, 120, 280])
     assert min(values) >= 0 and max(values) <= 1
     assert max(values) > 0.8  # exp_range shrinks by gamma on its way up
-    assert (momentum is not None) == (shape == "one_cycle")
+    assert (momentum is not None) == shape.startswith("one_cycle")
 
 
 def test_no_such_shape():

@@ -111,6 +111,7 @@ def test_every_choice_is_allowed(key, choice):
     overrides = [f"scheduler={choice}"] if key == "scheduler.shape" else []
     overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
     overrides += ["data=torchvision"] if choice == "torchvision" else []
+    overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
     changed = with_value(key, choice, *overrides)
     settings.check(changed)
     assert settings.look_up(changed, key) == choice
@@ -127,6 +128,11 @@ def test_the_nearest_choice_is_named():
         (["scheduler=one_cycle"], "scheduler.pct", None, "scheduler.pct=null: one_cycle needs a number"),
         (["scheduler=exp_range"], "scheduler.gamma", None, "scheduler.gamma=null: exp_range needs a number"),
         ([], "scheduler.warmup", None, "scheduler.warmup=null: sgdr needs a number"),
+        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: one_cycle_linear falls as long as"),
+        (["head=fastai"], "head.hidden", None, "head.hidden=null: head=fastai needs a whole number"),
+        (["head=fastai"], "head.drop", [0.5], "head.drop=[0.5]: head=fastai needs two numbers from 0 to below 1"),
+        (["head=fastai"], "head.drop", [0.5, 1.0], "head.drop=[0.5, 1.0]: head=fastai needs two"),
+        (["head=fastai"], "batch_size", 1, "batch_size=1: the batch norm of head=fastai needs at least 2"),
         ([], "find.min_lr", 10.0, "find.min_lr=10.0: must be below find.max_lr=10.0"),
         ([], "scheduler.max_cycles", 2, "scheduler.max_cycles=2: must be >= scheduler.cycles=3"),
         ([], "resize.sizes", [], "resize.sizes is empty"),

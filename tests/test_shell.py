@@ -19,6 +19,7 @@ from thaw.settings import Settings
 from thaw.shell import explain, folder_name, help_text, no_effect, share_unread, tidy, words
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ", ".join(sorted(file.stem for file in (REPOSITORY / "conf/experiment").glob("*.yaml")))
 WHEN = datetime(2027, 3, 1, 9, 5, 7)
 
 
@@ -223,6 +224,13 @@ def test_an_experiment_may_name_any_backbone(conf, tmp_path):
     assert tidy(["experiment=mine", "--config-dir", str(mine)], conf).backbones == ("resnet26",)
 
 
+def test_an_experiment_on_top_of_another_has_what_that_one_chooses(conf):
+    """data.root implies no network and no augmentation then, and what it names itself comes last."""
+    assert tidy(["experiment=lesson1", "data.root=/p"], conf).argv == ["experiment=lesson1", "data.root=/p"]
+    assert tidy(["experiment=lesson1_resnext50"], conf).backbones == ("resnext50_32x4d.tv_in1k",)
+    assert typed(conf, "experiment=lesson1", "data.root=/p").head.kind == "fastai"
+
+
 def test_what_is_implied_is_told(conf):
     assert tidy(["data.root=/p"], conf).notes == (f"data.root implies {OWN}",)
     assert tidy(["data=folder"], conf).notes == (f"data=folder implies {OWN.removeprefix('data=folder ')}",)
@@ -268,9 +276,9 @@ def test_what_is_no_setting(conf, args, line):
         # A choice that there is not.
         ("scheduler=sgd", "scheduler=sgd: no such choice; did you mean sgdr?"),
         ("loss=focal", "loss=focal: no such choice; known: cross_entropy"),
-        ("experiment=nope", "experiment=nope: no such choice; known: ablation, audition, lesson1, schedulers"),
+        ("experiment=nope", f"experiment=nope: no such choice; known: {EXPERIMENTS}"),
         ("wandb=false", "wandb=false: no such choice; did you mean offline?"),
-        ("head=null", "head=null: no such choice; known: linear"),
+        ("head=null", "head=null: no such choice; known: fastai, linear"),
         ("scheduler=[a,b]", "scheduler=[a,b]: one choice a run; for a sweep add -m and leave out the brackets"),
         ("hydra/launcher=joblb", "hydra/launcher=joblb: no such choice; did you mean joblib?"),
         # A key that there is not.
@@ -308,7 +316,7 @@ def test_what_is_no_setting(conf, args, line):
         ("lr=1e-4,1e-3", "lr=1e-4,1e-3 is a sweep: add -m, or give a list: 'lr=[1e-4,1e-3]'"),
         # What is missing.
         ("data=folder", "data.root is not set; give data.root=FOLDER"),
-        ("~head", "head cannot be left out; give head=linear"),
+        ("~head", "head cannot be left out; give head=fastai|linear"),
         ("seed=${nope}", "seed=${nope}: Interpolation key 'nope' not found"),
         ("lr=${oc.env:NOPE}", "lr=${oc.env:NOPE}: \"Environment variable 'NOPE' not found\""),
     ],

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from thaw import loop, model, progress, schedules, signals, snapshot
+from thaw.groups import Group
 from thaw.job import Job, Validation, train_batches, validate
-from thaw.model import Group, thaw
+from thaw.model import thaw
 from thaw.plan import Phase
 
 STATE = "optimizer."  # before the names of an optimizer's tensors

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,23 @@ import torch
 from safetensors.torch import load_file, save
 
 from thaw import keys, signals
-from thaw.data.augment import view
+from thaw.data.augment import View, view
 from thaw.data.pixels import Pixels
+from thaw.device import mix
 from thaw.model import Network, frozen_weights
+from thaw.settings import Augment
 from thaw.store import Store
 
 SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
 BUILD_BATCH = 64  # always full: what is missing is padded, so that a picture's row does not depend on its neighbours
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A view of every picture drawn by `augment` from `seed` and its content."""
+
+    augment: Augment
+    seed: tuple
 
 
 def body_hash(network: Network, head: bool = False) -> str:
@@ -37,21 +48,25 @@ def activations(
     crop_pct: float,
     store: Store,
     bar: Callable[[Iterable, int, str], Iterable],
+    drawn: Drawn | None = None,
 ) -> torch.Tensor:
     """Pooled activations [len(rows), d] of the middle view of the pictures, on the device, in the dtype the body gives.
 
-    Kept in immutable shards that list the content hashes of their rows; only pictures that no shard has pass through
-    the body. Labels and names are in no key.
+    With `drawn` of an augmented view, which is a function of its seed and the picture's content. Kept in immutable
+    shards that list the content hashes of their rows; only pictures that no shard has pass through the body. Labels and
+    names are in no key.
     """
     parts = {
         "body": body_hash(network),
         "backbone": network.model.pretrained_cfg.get("architecture"),
+        "pooling": network.pooling,
         "size": size,
         "crop_pct": crop_pct,
         "build_batch": BUILD_BATCH,
         "dtype": str(network.device.dtype),
         "device": network.device.device.type,
         "threads": network.device.threads,
+        "drawn": drawn and {"augment": keys.read_by(drawn.augment, keys.CROPS[drawn.augment.crop]), "seed": drawn.seed},
         "versions": keys.versions(),
     }
     kept = shards(store, parts)
@@ -61,7 +76,9 @@ def activations(
         text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
 
         def build(folder: Path, part=part, text=text) -> None:
-            computed = compute(network, pixels, part, size, crop_pct, bar, text)
+            seeds = [mix("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
+            see = view(size, crop_pct, drawn and drawn.augment)
+            computed = compute(network, pixels, part, size, bar, text, see, seeds)
             (folder / "features.safetensors").write_bytes(save({"features": computed}))
             (folder / "rows.json").write_text(json.dumps([hashes[row] for row in part]))
 
@@ -71,19 +88,29 @@ def activations(
 
 @torch.inference_mode()
 def compute(
-    network: Network, pixels: Pixels, rows: list[int], size: int, crop_pct: float, bar: Callable, text: str
+    network: Network,
+    pixels: Pixels,
+    rows: list[int],
+    size: int,
+    bar: Callable,
+    text: str,
+    see: View,
+    seeds: Sequence[int | None],
 ) -> torch.Tensor:
-    """Activations of the rows, on the CPU, in padded batches of a fixed size. Errors: a signal that asks to stop."""
+    """Activations of the rows as `see` shows them, each with its seed, on the CPU, in padded batches of a fixed size.
+
+    Errors: a signal that asks to stop.
+    """
     network.eval()
-    see = view(size, crop_pct)
     out = []
     for start in bar(range(0, len(rows), BUILD_BATCH), -(-len(rows) // BUILD_BATCH), text):
         if number := signals.pending():
             signals.leave(number, "while activations were computed")
-        part = rows[start : start + BUILD_BATCH]
+        part = slice(start, start + BUILD_BATCH)
         batch = np.zeros((BUILD_BATCH, size, size, 3), np.uint8)
-        batch[: len(part)] = [see(pixels[row]) for row in part]
-        out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(part)].cpu())
+        seen = [see(pixels[row], seed) for row, seed in zip(rows[part], seeds[part], strict=True)]
+        batch[: len(seen)] = seen
+        out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
     return torch.cat(out)
 
 

@@ -10,8 +10,9 @@ import torch
 
 from thaw.data.batches import Batch
 from thaw.errors import UserError
+from thaw.groups import Group
 from thaw.loop import make_optimizer, train
-from thaw.model import Group, Network
+from thaw.model import Network
 from thaw.schedules import curve, exponential
 from thaw.settings import Find, Optimizer
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import torch
 
 from thaw import cycles, find, keys, model, plan, progress, signals, stop
+from thaw import groups as groups_
 from thaw.cycles import Ended
+from thaw.groups import Group
 from thaw.job import Job, layer_groups, train_batches
 from thaw.model import thaw
 from thaw.plan import Phase
@@ -24,6 +26,7 @@ class Kept:
     end: Ended
     phase: str
     epoch: int  # of the run
+    ends: tuple[Ended, ...]  # it and the cycle ends before it in its phase
 
 
 def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict, float]:
@@ -90,7 +93,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     The next cycle starts from the last weights; what is handed on is the cycle end of most worth.
     """
     groups = layer_groups(job, phase)
-    for line in model.group_table(groups, lr) if phase.train == "all" else []:
+    for line in groups_.table(groups, lr) if phase.train == "all" else []:
         progress.say(f"  {line}")
     nothing = stop.CycleEnd(math.inf, [math.inf] * len(job.valid_rows), 0.0, True)
     before = recorded(kept.end, math.inf, True) if kept else nothing
@@ -122,7 +125,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             if not go_on:
                 break
     best = stop.best(records)
-    own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]))
+    own = Kept(ended[best], phase.name, job.counters.epoch + sum(phase.cycles[: best + 1]), tuple(ended[: best + 1]))
     rows.close(len(ended))
     better = kept is None or records[best].worth > before.worth
     report = {
@@ -152,7 +155,7 @@ def recorded(end: Ended, train_loss: float, final_size: bool) -> stop.CycleEnd:
 class Rows:
     """The rows that a phase logs, from its steps and epochs in order, and its moving line."""
 
-    def __init__(self, job: Job, phase: Phase, index: int, groups: list[model.Group], lr: float, line: progress.Phase):
+    def __init__(self, job: Job, phase: Phase, index: int, groups: list[Group], lr: float, line: progress.Phase):
         self.job, self.phase, self.groups, self.lr, self.line = job, phase, groups, lr, line
         self.rate = None
         self.edges = list(accumulate(epoch.steps for epoch in phase.epochs))
@@ -220,7 +223,7 @@ class Rows:
         self.job.counters.epoch += sum(self.phase.cycles[:cycles_trained])
 
 
-def group_rates(groups: list[model.Group], lr: float) -> dict[str, float]:
+def group_rates(groups: list[Group], lr: float) -> dict[str, float]:
     """The rate of the first and last group by name, and of every group by number."""
     rates = {f"lr/group_{i}": lr * group.ratio for i, group in enumerate(groups)}
     return {"lr/head": lr * groups[-1].ratio, "lr/first": lr * groups[0].ratio, **rates}

@@ -93,10 +93,18 @@ def read(file: Path) -> str:
 
 
 def experiments(typed, *confs: Path) -> list[str]:
-    """The text of each experiment that was typed and that there is."""
+    """The text of each experiment that was typed and that there is, after the text of those that it builds on."""
     names = [name for _, key, value in typed if key == "experiment" and value for name in choices(value)]
-    files = [conf / "experiment" / f"{name}.yaml" for conf in confs for name in names]
-    return [read(file) for file in files if file.is_file()]
+    return [text for name in names for conf in confs for text in recipe(conf / "experiment" / f"{name}.yaml")]
+
+
+def recipe(file: Path) -> list[str]:
+    """The text of a yaml after those of its own folder that its defaults name."""
+    if not file.is_file():
+        return []
+    text = read(file)
+    bases = [base for base in re.findall(r"^ *- (\w+) *(?:#.*)?$", text, re.M) if base != file.stem]
+    return [before for base in bases for before in recipe(file.with_name(f"{base}.yaml"))] + [text]
 
 
 def chosen(typed, recipes: list[str]) -> dict[str, list[str]]:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from thaw import again, forecast, keys, loop, model, plan, progress
+from thaw import again, forecast, groups, heads, keys, loop, model, plan, progress
 from thaw import device as device_
 from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.errors import UserError
-from thaw.features import activations, body_hash
+from thaw.features import Drawn, activations, body_hash
 from thaw.files import write_bad_files
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
@@ -91,21 +91,30 @@ class Job:
     def valid_rows(self) -> np.ndarray:
         return self.source.rows(source.VALID)
 
-    def stored(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations and labels of the rows, on the device."""
+    def stored(self, rows: np.ndarray, drawn: Drawn | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Activations and labels of the rows, on the device: of the plain view, or of one that is drawn."""
         crop_pct = self.settings.data.crop_pct
         table = self.source.table
         features = activations(
-            self.network, self.pixels, table.hashes, rows, self.plan.size, crop_pct, self.store, progress.bar
+            self.network, self.pixels, table.hashes, rows, self.plan.size, crop_pct, self.store, progress.bar, drawn
         )
         return features, torch.from_numpy(table.labels[rows]).to(features.device)
 
     def stored_of(self, phase: Phase) -> tuple[Batch, Batch]:
-        """Activations and labels of the training and of the validation pictures, the body as it is in this phase."""
+        """Activations and labels of the training and of the validation pictures, the body as it is in this phase.
+
+        With `views` the training pictures are there as often, view after view, the validation pictures plainly.
+        """
         if phase.name not in self.activations:
-            n = len(self.train_rows)
-            features, labels = self.stored(np.concatenate([self.train_rows, self.valid_rows]))
-            self.activations = {phase.name: ((features[:n], labels[:n]), (features[n:], labels[n:]))}
+            if phase.views:
+                seeds = [(self.settings.seed, "views", number) for number in range(phase.views)]
+                views = [self.stored(self.train_rows, Drawn(self.settings.augment, seed)) for seed in seeds]
+                train, valid = tuple(map(torch.cat, zip(*views, strict=True))), self.stored(self.valid_rows)
+            else:
+                n = len(self.train_rows)
+                features, labels = self.stored(np.concatenate([self.train_rows, self.valid_rows]))
+                train, valid = (features[:n], labels[:n]), (features[n:], labels[n:])
+            self.activations = {phase.name: (train, valid)}
         return self.activations[phase.name]
 
     @cached_property
@@ -189,7 +198,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
     table = pictures.table
     progress.notes(table.notes)
     write_bad_files(folder, table.bad)
-    network = model.create(settings.backbone, len(table.classes), settings.seed, device)
+    network = model.create(settings.backbone, len(table.classes), settings.seed, device, settings.head)
     looked = {**model.looked_at(network.model)} | {
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
     }
@@ -240,7 +249,7 @@ def start_from(network: Network, folder: Path) -> None:
         raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
     weights = model.read_safetensors(path)
     own = network.model.state_dict()
-    head = all(n in weights and weights[n].shape == own[n].shape for n in model.head_names(network.model))
+    head = all(n in weights and weights[n].shape == own[n].shape for n in heads.names(network.model))
     model.load(network.model, weights, f"init={folder}", head=head)
 
 
@@ -288,11 +297,11 @@ def sheets(job: Job) -> None:
 # what a phase trains and sees
 
 
-def layer_groups(job: Job, phase: Phase) -> list[model.Group]:
+def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
     """The groups a phase trains, with their ratios."""
     if phase.train == "head":
-        return model.head_group(job.network.model)
-    return model.groups(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
+        return groups.of_head(job.network.model)
+    return groups.split(job.network.model, phase.split, phase.ratios, job.settings.rates.decay)
 
 
 def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None, skip: int = 0):
@@ -308,7 +317,8 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
         cut += [(epoch, e.size, part) for part in batches.cut(positions, e.batch)]
     cut = cut[skip:steps]
     if phase.features == "precomputed":
-        return batches.stored(*job.stored_of(phase)[0], [part for _, _, part in cut])
+        n, views = len(labels), phase.views or 1
+        return batches.stored(*job.stored_of(phase)[0], [part + epoch % views * n for epoch, _, part in cut])
     views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed)
     return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
 

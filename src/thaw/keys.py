@@ -19,12 +19,13 @@ LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless
 
 # The modules whose code an artifact is made by. Tracking, reports, progress and what people type are in none.
 DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py", "device.py")
-FEATURES = (*DATA, "model.py", "features.py")
-CYCLE = (*FEATURES, "data/batches.py", "schedules.py", "loop.py", "cycles.py")
+FEATURES = (*DATA, "heads.py", "model.py", "features.py")
+CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 FINDS = (*CYCLE, "find.py")
-RESULTS = (*FINDS, "stop.py", "tta.py", "twins.py")  # what is computed of cycles and never kept but in a run's result
+RESULTS = (*FINDS, "stop.py", "tta.py", "ensemble.py", "twins.py")  # computed of cycles, kept in a run's result only
 CODE = {"pixels": DATA, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
+HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")
 CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 AT_ONCE = "THAW_JOBS_AT_ONCE"
@@ -76,20 +77,22 @@ def machine(device: str, dtype: str, threads: int) -> dict:
 
 def training(settings: Settings, phase: Phase) -> dict:
     """The settings that a phase's steps read."""
-    live = phase.features == "live"
+    augmented = phase.features == "live" or phase.views
     return {
         "seed": settings.seed,
         "phase": phase.name,
         "train": phase.train,
         "features": phase.features,
+        "views": phase.views,
         "split": phase.split,
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
         "optimizer": read_by(settings.optimizer, OPTIMIZERS[settings.optimizer.name]),
         "loss": asdict(settings.loss),
-        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if live else None,
+        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if augmented else None,
         "bn": settings.bn,
         "crop_pct": settings.data.crop_pct,
+        "head": read_by(settings.head, HEADS[settings.head.kind]),
         "drop": [settings.backbone.drop, settings.backbone.drop_path],
     }
 

@@ -13,7 +13,8 @@ from thaw.data import batches as batches_
 from thaw.data.batches import Batch
 from thaw.device import mix
 from thaw.errors import UserError
-from thaw.model import Group, Network
+from thaw.groups import Group
+from thaw.model import Network
 from thaw.settings import Optimizer
 
 

@@ -1,9 +1,7 @@
-"""A timm backbone with a fresh head: layer groups, freezing, what it takes. The only importer of timm's models."""
+"""A timm backbone with a fresh head: weights, freezing, what it takes. The only importer of timm's models."""
 
-import re
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import timm
@@ -11,13 +9,14 @@ import torch
 from huggingface_hub import constants as hub
 from safetensors.torch import load_file as read_safetensors
 from timm.data import resolve_input_data_config
-from timm.models import get_pretrained_cfg, group_parameters
+from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from thaw import groups, heads
 from thaw.device import Device, mix
 from thaw.errors import UserError, nearest
 from thaw.network import answers
-from thaw.settings import Backbone
+from thaw.settings import Backbone, Head
 
 ROOT = Path(__file__).resolve().parents[2]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -29,8 +28,9 @@ class Network(nn.Module):
     The head computes in float32 whatever the body does: it costs nothing, and a bfloat16 logit has three digits.
     """
 
-    def __init__(self, model: nn.Module, device: Device):
+    def __init__(self, model: nn.Module, device: Device, pooling: str | None = None):
         super().__init__()
+        self.pooling = pooling  # None: what the model pools by itself
         self.model = model.to(device.device, memory_format=torch.channels_last)
         self.device = device
         mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
@@ -57,7 +57,7 @@ class Network(nn.Module):
         return self.classify(self.features(x) if x.dtype == torch.uint8 else x)
 
 
-def create(backbone: Backbone, classes: int, seed: int, device: Device) -> Network:
+def create(backbone: Backbone, classes: int, seed: int, device: Device, head: Head = heads.LINEAR) -> Network:
     """The backbone with its weights and a new head of `classes` outputs, drawn from (seed, "head").
 
     Errors: an unknown name or no such file, exit 2; weights that cannot be fetched, exit 5; that do not fit, exit 6.
@@ -65,6 +65,8 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device) -> Netwo
     torch.manual_seed(mix(seed, "head"))
     known_name(backbone.name)
     args = {"num_classes": classes}
+    if pooling := heads.POOLINGS[head.kind]:
+        args["global_pool"] = pooling
     for key, value in (("drop_rate", backbone.drop), ("drop_path_rate", backbone.drop_path)):
         if value:
             args[key] = value
@@ -78,13 +80,16 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device) -> Netwo
             f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set "
             "HF_HOME to a cache that has them, or train from scratch with checklist=from_scratch",
         ) from None
+    except AssertionError as error:  # so do timm's networks refuse a pooling
+        raise UserError(
+            2, f"head={head.kind}: not with backbone={backbone.name} ({first_line(error)}); take head=linear"
+        ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None
+    heads.put(model, head, classes)
     if backbone.weights not in ("pretrained", "none"):
         load_file(model, backbone)
-    if not isinstance(model.get_classifier(), nn.Module) or isinstance(model.get_classifier(), nn.Identity):
-        raise UserError(2, f"backbone={backbone.name}: it has no single classifier layer to replace")
-    return Network(model, device)
+    return Network(model, device, heads.POOLINGS[head.kind])
 
 
 def known_name(name: str) -> None:
@@ -141,7 +146,7 @@ def load_file(model: nn.Module, backbone: Backbone) -> None:
 def load(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) -> None:
     """Load weights by name; without `head` the classifier keeps its own. Errors: not the same network, exit 6."""
     own = model.state_dict()
-    skip = set() if head else head_names(model)
+    skip = set() if head else heads.names(model)
     for name, value in own.items():
         if name in skip:
             continue
@@ -158,120 +163,25 @@ def load(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) 
     )
 
 
-def head_names(model: nn.Module) -> set[str]:
-    """The names of the classifier's parameters and buffers."""
-    head = model.get_classifier()
-    prefix = next(name for name, module in model.named_modules() if module is head)
-    return {f"{prefix}.{name}" for name in head.state_dict()}
-
-
 def can_be_saved(model: nn.Module, size: int) -> None:
     """Errors: timm will not save it for pictures of that size (it calls the model's size fixed), ValueError."""
     resolve_input_data_config(model, args={"input_size": (3, size, size)})
 
 
+def opened(folder: Path) -> nn.Module:
+    """The classifier that a run left in its folder, in eval mode; what `timm.create_model("local-dir:FOLDER")` gives,
+    and also with a head that timm does not know."""
+    config = json.loads((folder / "config.json").read_text())
+    if "head" not in config:
+        return timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True).eval()
+    model = timm.create_model(f"local-dir:{folder.resolve()}")
+    heads.put(model, Head(**config["head"]), config["num_classes"])
+    load(model, read_safetensors(folder / "model.safetensors"), str(folder), head=True)
+    return model.eval()
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# layer groups
-
-
-@dataclass(frozen=True)
-class Group:
-    """A layer group: parameter names in order, and its rate as a share of the last group's."""
-
-    names: tuple[str, ...]
-    ratio: float
-    parameters: int
-
-
-def layers(model: nn.Module) -> list[list[str]]:
-    """Parameter names by layer id, earliest first, as timm's own `group_matcher` orders any model.
-
-    The classifier is always in the last layer (timm puts mobilenetv3's conv_head or vgg's pre_logits behind it).
-    Errors: a model that timm does not order, exit 2.
-    """
-    if not hasattr(model, "group_matcher"):
-        name = model.pretrained_cfg.get("architecture")
-        raise UserError(2, f"backbone={name}: timm does not say how its layers are ordered; take another")
-    ids = group_parameters(model, model.group_matcher(coarse=False))
-    out = [list(ids[i]) for i in sorted(ids)]
-    head = head_names(model)
-    for names in out[:-1]:
-        moved = [name for name in names if name in head]
-        names[:] = [name for name in names if name not in moved]
-        out[-1].extend(moved)
-    return [names for names in out if names]
-
-
-def equal_parts(items: list, n: int) -> list[list]:
-    """n consecutive parts of equal number, plus or minus one, the extra ones first."""
-    size, extra = divmod(len(items), n)
-    edges = [i * size + min(i, extra) for i in range(n + 1)]
-    return [items[a:b] for a, b in pairwise(edges)]
-
-
-def groups(model: nn.Module, split: str, ratios: tuple[float, ...] | None, decay: float | None = None) -> list[Group]:
-    """Cut the network into layer groups, every parameter in exactly one, none empty, earliest layers first.
-
-    equal: the layer ids in parts of equal number. head: the classifier alone, the rest in equal parts. fastai: early
-    body, late body, head, the body cut in the middle of its layer ids. layer_decay: a group a layer id, ratios
-    decay^(layers after it). Errors: more groups than layer ids, exit 2, naming the number.
-    """
-    ids = layers(model)
-    if split == "layer_decay":
-        parts = [[names] for names in ids]
-        ratios = tuple(decay ** (len(parts) - 1 - i) for i in range(len(parts)))
-    elif split == "equal":
-        enough(len(ratios), len(ids))
-        parts = equal_parts(ids, len(ratios))
-    else:
-        of_head = head_names(model)
-        body = [[name for name in names if name not in of_head] for names in ids]
-        body = [names for names in body if names]
-        head = [name for name, _ in model.named_parameters() if name in of_head]
-        if split == "fastai" and len(ratios) != 3:
-            raise UserError(2, f"rates.split=fastai: needs three rates.ratios, not {len(ratios)}")
-        if len(ratios) == 1:
-            parts = [[*body, head]]
-        else:
-            enough(len(ratios), len(body) + 1)
-            parts = [*equal_parts(body, len(ratios) - 1), [head]]
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    out = []
-    for part, ratio in zip(parts, ratios, strict=True):
-        names = tuple(name for layer in part for name in layer)
-        out.append(Group(names, ratio, sum(sizes[name] for name in names)))
-    covered = [name for group in out for name in group.names]
-    if sorted(covered) != sorted(sizes):
-        raise AssertionError(f"layer groups cover {len(covered)} of {len(sizes)} parameters")
-    return out
-
-
-def enough(wanted: int, layers: int) -> None:
-    if wanted > layers:
-        raise UserError(
-            2, f"rates.ratios has {wanted} items, the backbone has {layers} layers: at most {layers} groups"
-        )
-
-
-def head_group(model: nn.Module) -> list[Group]:
-    """The classifier as the one group."""
-    names = head_names(model)
-    head = {name: p.numel() for name, p in model.named_parameters() if name in names}
-    return [Group(tuple(head), 1.0, sum(head.values()))]
-
-
-def group_table(groups: list[Group], lr: float | None) -> list[str]:
-    """First and last layer, parameters and rate of every group, a line each."""
-    out = []
-    for i, group in enumerate(groups):
-        rate = f"{group.ratio:.3g} × found" if lr is None else f"{lr * group.ratio:.3g}"
-        first, last = (re.sub(r"\.(weight|bias)$", "", name) for name in (group.names[0], group.names[-1]))
-        out.append(f"group {i}: {first} … {last}, {group.parameters:,} parameters, rate {rate}")
-    return out
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -282,22 +192,23 @@ def thaw(network: Network, train: str, bn: str) -> None:
     """Make the head or all of the network trainable, and freeze the rest: no gradients *and* eval mode.
 
     Eval mode keeps batch-norm statistics, dropout and drop-path of frozen layers still, as fast.ai 0.7 did and v2 does
-    not. It is what makes stored activations equal to live ones. `bn=eval` keeps batch-norm statistics of trainable
-    layers still as well.
+    not. It is what makes stored activations equal to live ones. `bn=eval` keeps the statistics of a trainable body
+    still as well; those of a head are nobody's yet and always move.
     """
     everything = train == "all"
     network.requires_grad_(everything)
     network.train(everything)
     network.head.requires_grad_(True).train()
     if bn == "eval":
+        of_head = set(network.head.modules())
         for module in network.modules():
-            if isinstance(module, NORMS):
+            if isinstance(module, NORMS) and module not in of_head:
                 module.eval()
 
 
 def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and buffer but the head's, by name."""
-    head = head_names(network.model)
+    head = heads.names(network.model)
     for name, value in sorted(network.model.state_dict().items()):
         if name not in head:
             yield name, value
@@ -308,4 +219,4 @@ def looked_at(model: nn.Module) -> dict[str, int]:
     size = model.pretrained_cfg["input_size"][1]
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     multiple = max(patch) if isinstance(patch, (tuple, list)) else int(patch)
-    return {"native_size": size, "multiple": multiple, "layers": len(layers(model))}
+    return {"native_size": size, "multiple": multiple, "layers": len(groups.layers(model))}

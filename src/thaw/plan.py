@@ -14,7 +14,7 @@ from thaw import settings as settings_
 from thaw.errors import UserError, nearest
 from thaw.settings import Scheduler, Settings
 
-KEYS = ("do", "train", "features", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
+KEYS = ("do", "train", "features", "views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
 SMOKE_STEPS = 2
 
 
@@ -48,6 +48,7 @@ class Phase:
     do: str  # find | fit
     train: str  # head | all
     features: str  # precomputed | live
+    views: int | None  # precomputed: augmented passes that are stored and taken in turn; None: the plain view
     lr: float | None  # of the last group; None: what `rate_from` found, times lr_factor
     rate_from: str | None  # the find phase it waits for
     ratios: tuple[float, ...] | None  # of every group, earliest layers first; None: layer_decay on unknown layers
@@ -111,6 +112,9 @@ def plan(settings: Settings, facts: Facts) -> Plan:
                 2,
                 f"checklist.{name}: features=precomputed contradicts train=all (stored ones are of a frozen body)",
             )
+        if "views" in given and features == "live":
+            where, views = f"checklist.{name}", given["views"]
+            raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
         own = given.get("lr")
         rate = settings_.rate(own, f"checklist.{name}.lr") if own is not None else lr
         if given["do"] == "find":
@@ -121,6 +125,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
                 do=given["do"],
                 train=train,
                 features=features,
+                views=given.get("views"),
                 lr=rate if given["do"] == "fit" else None,
                 rate_from=None if given["do"] == "find" or rate is not None else finder,
                 ratios=ratios_of_all if train == "all" else (1.0,),
@@ -157,7 +162,7 @@ def checked(name: str, given) -> dict:
             raise UserError(2, f"{where}.do is missing: must be find or fit")
         if key in given and given[key] not in choices:
             raise UserError(2, f"{where}.{key}={given[key]}: must be {' or '.join(choices)}")
-    for key in ("epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles"):
+    for key in ("views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles"):
         value = given.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import find, model, plan, table, tta, twins
+from thaw import ensemble, find, heads, model, plan, table, tta, twins
 from thaw.data import source
 from thaw.disk import sync
 from thaw.fit import Kept, fit, search
@@ -46,6 +46,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
         "best/phase": kept.phase,
         **tta.figures(job, "best", job.valid_rows, best),
         **test(job),
+        **ensemble.figures(job, kept),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(job.source.table.bad),
         **twins_found,
@@ -100,7 +101,7 @@ def export(job: Job, kept: Kept) -> None:
             job.network.model.to(memory_format=torch.contiguous_format),
             str(job.folder),
             safe_serialization=True,
-            model_config={"label_names": classes},
+            model_config={"label_names": classes, **heads.options(job.settings.head)},
             data_config={"input_size": (3, size, size), "crop_pct": job.settings.data.crop_pct},
         )
     except SafetensorError as error:

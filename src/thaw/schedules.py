@@ -7,7 +7,7 @@ on its step however many cycles came before it.
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import cos, pi, sqrt
 
 Shape = Callable[[float, int, int], float]
@@ -19,9 +19,10 @@ OPTIONS = {
     "cosine": ("warmup",),
     "one_cycle": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
     "flat_cos": ("pct", "warmup"),
-    "triangular": ("div",),
-    "triangular2": ("div",),
-    "exp_range": ("div", "gamma"),
+    "one_cycle_linear": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
+    "triangular": ("div", "pct"),
+    "triangular2": ("div", "pct"),
+    "exp_range": ("div", "pct", "gamma"),
     "constant": ("warmup",),
 }
 
@@ -77,14 +78,26 @@ def flat_cos(pct: float) -> Shape:
     return shape
 
 
-def triangular(div: float, decay: float = 1.0, gamma: float = 1.0) -> Shape:
-    """Up and down in a straight line between 1/div and 1 once a cycle (arXiv:1506.01186).
-
-    The height shrinks by `decay` each cycle (triangular2: 1/2) and by `gamma` each step (exp_range).
-    """
+def lines(*points: tuple[float, float]) -> Shape:
+    """Straight lines through (position, value) points, the first at position 0, the last at 1."""
 
     def shape(position: float, cycle: int, step: int) -> float:
-        height = (1 - abs(2 * position - 1)) * decay**cycle * gamma**step
+        (a, start), (b, end) = next(pair for pair in pairwise(points) if position < pair[1][0])
+        return start + (end - start) * (position - a) / (b - a)
+
+    return shape
+
+
+def triangular(div: float, pct: float = 0.5, decay: float = 1.0, gamma: float = 1.0) -> Shape:
+    """Up and down in a straight line between 1/div and 1 once a cycle, up for the first `pct` of it (arXiv:1506.01186).
+
+    The height shrinks by `decay` each cycle (triangular2: 1/2) and by `gamma` each step (exp_range). With pct = 1/8 it
+    is fast.ai 0.7's use_clr=(div, 8), with 1/10 and div = 32 ULMFiT's slanted triangle (arXiv:1801.06146).
+    """
+    tent = lines((0, 0), (pct, 1), (1, 0))
+
+    def shape(position: float, cycle: int, step: int) -> float:
+        height = tent(position, cycle, step) * decay**cycle * gamma**step
         return 1 / div + (1 - 1 / div) * height
 
     return shape
@@ -117,12 +130,16 @@ def shapes(scheduler) -> tuple[Shape, Shape | None]:
             return one_cycle(s.pct, 1 / s.div, 1 / s.final_div), momentum(s.pct, s.momentum_high, s.momentum_low)
         case "flat_cos":
             return warm_up(flat_cos(s.pct), s.warmup), None
+        case "one_cycle_linear":  # fast.ai 0.7's use_clr_beta: up, down as long, then a tail to almost 0
+            rate = lines((0, 1 / s.div), (s.pct, 1), (2 * s.pct, 1 / s.div), (1, 1 / s.final_div))
+            high, low = s.momentum_high, s.momentum_low
+            return rate, lines((0, high), (s.pct, low), (2 * s.pct, high), (1, high))
         case "triangular":
-            return triangular(s.div), None
+            return triangular(s.div, s.pct), None
         case "triangular2":
-            return triangular(s.div, decay=0.5), None
+            return triangular(s.div, s.pct, decay=0.5), None
         case "exp_range":
-            return triangular(s.div, gamma=s.gamma), None
+            return triangular(s.div, s.pct, gamma=s.gamma), None
         case "constant":
             return warm_up(constant, s.warmup), None
     raise ValueError(f"no shape is called {s.shape!r}")

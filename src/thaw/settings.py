@@ -24,9 +24,9 @@ class Scheduler:
     cycle_mult: int  # each cycle is that many times as long as the one before
     max_cycles: Optional[int]  # how far `until: overfit` may go on; null: cycles + 2
     warmup: Optional[float] = None  # share of the first cycle
-    pct: Optional[float] = None  # one_cycle: share that rises; flat_cos: share that is flat
-    div: Optional[float] = None  # one_cycle, triangular*: the lowest rate is peak / div
-    final_div: Optional[float] = None  # one_cycle: the last rate is peak / final_div
+    pct: Optional[float] = None  # share that rises; flat_cos: that is flat
+    div: Optional[float] = None  # one_cycle*, triangular*: the first rate is peak / div
+    final_div: Optional[float] = None  # one_cycle*: the last rate is peak / final_div
     momentum_low: Optional[float] = None
     momentum_high: Optional[float] = None
     gamma: Optional[float] = None  # exp_range: factor a step
@@ -63,6 +63,8 @@ class Backbone:
 @dataclass
 class Head:
     kind: str
+    hidden: Optional[int] = None  # fastai: outputs of its first linear layer
+    drop: Optional[list[float]] = None  # fastai: dropout before each of its two linear layers
 
 
 @dataclass
@@ -128,6 +130,7 @@ class Loss:
 @dataclass
 class Evaluate:
     tta: int  # augmented views besides the plain one; 0: off
+    ensemble: int  # cycle ends taken together; 0: off
 
 
 @dataclass
@@ -198,7 +201,7 @@ class Settings:
 CHOICES = {
     "scheduler.shape": tuple(OPTIONS),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
-    "head.kind": ("linear",),
+    "head.kind": ("linear", "fastai"),
     "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
     "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random", "zoom"),
@@ -232,6 +235,7 @@ RANGES = {
     "rates.decay": (0, 1, False),
     "backbone.drop": (0, 0.99, True),
     "backbone.drop_path": (0, 0.99, True),
+    "head.hidden": (1, 65_536, True),
     "data.valid": (0, 0.9, False),
     "data.fold": (0, 4, True),
     "data.limit": (2, math.inf, True),
@@ -246,6 +250,7 @@ RANGES = {
     "optimizer.momentum": (0, 0.9999, True),
     "loss.smoothing": (0, 0.9, True),
     "evaluate.tta": (0, 1000, True),
+    "evaluate.ensemble": (0, 64, True),
     "find.min_lr": (0, 1e3, False),
     "find.max_lr": (0, 1e3, False),
     "find.steps": (10, 100_000, True),
@@ -327,6 +332,8 @@ def check(settings: Settings) -> None:
     for option in OPTIONS[shape]:
         if getattr(settings.scheduler, option) is None:
             raise UserError(2, f"scheduler.{option}=null: {shape} needs a number")
+    if shape == "one_cycle_linear" and settings.scheduler.pct > 0.5:
+        raise UserError(2, f"scheduler.pct={settings.scheduler.pct}: {shape} falls as long as it rises, at most 0.5")
     if settings.find.min_lr >= settings.find.max_lr:
         raise UserError(2, f"find.min_lr={settings.find.min_lr}: must be below find.max_lr={settings.find.max_lr}")
     if settings.scheduler.max_cycles is not None and settings.scheduler.max_cycles < settings.scheduler.cycles:
@@ -343,6 +350,8 @@ def check(settings: Settings) -> None:
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
     if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
+    if settings.head.kind == "fastai":
+        check_fastai(settings.head, settings.batch_size)
     crop_scale(settings.augment)
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
@@ -350,6 +359,16 @@ def check(settings: Settings) -> None:
     if settings.store.max_size is not None:
         size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
+
+
+def check_fastai(head: Head, batch_size: int) -> None:
+    """Errors: options that fast.ai's head cannot have, exit 2."""
+    if head.hidden is None:
+        raise UserError(2, "head.hidden=null: head=fastai needs a whole number")
+    if head.drop is None or len(head.drop) != 2 or not all(0 <= drop < 1 for drop in head.drop):
+        raise UserError(2, f"head.drop={head.drop}: head=fastai needs two numbers from 0 to below 1")
+    if batch_size == 1:
+        raise UserError(2, "batch_size=1: the batch norm of head=fastai needs at least 2 pictures a step")
 
 
 def crop_scale(augment: Augment) -> tuple[float, float] | None:

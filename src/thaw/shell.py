@@ -228,6 +228,8 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
         why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
     if settings.optimizer.name == "sgd":
         why["optimizer.betas"] = "optimizer=sgd"
+    if settings.head.kind == "linear":
+        why |= dict.fromkeys(("head.hidden", "head.drop"), "head=linear")
     if split_ == "layer_decay":
         why["rates.ratios"] = "rates.split=layer_decay"
     else:

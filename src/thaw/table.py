@@ -91,7 +91,7 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
                 f"{i + 1} {phase.name}",
                 phase.do,
                 phase.train,
-                phase.features,
+                phase.features + (f" × {phase.views}" if phase.views else ""),
                 runs(epoch.size for epoch in planned),
                 runs(epoch.batch for epoch in planned),
                 rates_text(phase, found),

@@ -67,7 +67,7 @@ def look(job: Job) -> dict:
 def near_pairs(job: Job) -> list[Pair] | None:
     """Near twins of train in valid, and of both in test; None where the plan does not begin with stored activations."""
     before = next((phase for phase in job.plan.phases if phase.train == "all" or phase.features == "precomputed"), None)
-    if before is None or before.features != "precomputed":
+    if before is None or before.features != "precomputed" or before.views:
         return None
     (train, _), (valid, _) = job.stored_of(before)
     sides = [(train, job.train_rows, valid, job.valid_rows)]

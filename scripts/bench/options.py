@@ -1,0 +1,118 @@
+"""What each option beyond the checklist brings: accuracy against the defaults, seed by seed, on digits and shapes.
+
+python scripts/bench/options.py [--folder DIR] [--only smoothing]     about a quarter of an hour on one core
+
+Digits: 480 to train, scikit-learn's own test half (899) to judge. Shapes: 500 drawn pictures to train, 500 to validate,
+from which the defaults and every option choose alike. At 32 px, 7 epochs of the full network, no cycle beyond the plan.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+SETS = {
+    "digits": (("data=digits", "data.limit=600"), "test"),
+    "shapes": (("data=shapes", "data.limit=1000", "data.valid=0.5"), "best"),
+}
+EVERY = ("size=32", "find.steps=60", "scheduler.max_cycles=3", "wandb=disabled", "threads=1")
+TOGETHER = ("evaluate.ensemble=3", "evaluate.tta=4")
+STORED = ("checklist.head_augmented.features=precomputed", "++checklist.head_augmented.views=3")
+LONGER = "checklist.head_augmented.cycles=15"
+FIXRES = "+checklist.fixres={do: fit, train: head, features: precomputed, epochs: 2, lr: 3e-3}"
+HEAD = "phase/head_augmented/accuracy"
+SUPER = "checklist=super_convergence"
+FROM_SCRATCH = ("checklist=from_scratch", "~checklist.full.until", "rates=uniform")
+
+
+class Option(NamedTuple):
+    name: str
+    overrides: tuple = ()
+    key: str = "{split}/accuracy"
+    against: str = "defaults"
+
+
+LIVE = "head: 3 epochs live"
+SCRATCH = "from scratch: 7 epochs, sgdr"
+OPTIONS = [
+    Option("defaults", TOGETHER),
+    Option("evaluate.ensemble=3: together", TOGETHER, key="{split}/accuracy_ensemble"),
+    Option("evaluate.ensemble=3: mean weights", TOGETHER, key="{split}/accuracy_average"),
+    Option("evaluate.tta=4", TOGETHER, key="{split}/accuracy_tta"),
+    Option("loss.smoothing=0.1", ("loss.smoothing=0.1",)),
+    Option("bn=eval", ("bn=eval",)),
+    Option("head=fastai", ("head=fastai",)),
+    Option("fixres: the last layer at the end", (FIXRES,)),
+    Option("head from 3 stored views, 3 epochs", STORED),
+    Option(LIVE, TOGETHER, key=HEAD, against=LIVE),
+    Option("head: 3 epochs of 3 stored views", STORED, HEAD, LIVE),
+    Option("head: 15 epochs of 3 stored views", (*STORED, LONGER), HEAD, LIVE),
+    Option("head: 15 epochs live", (LONGER,), HEAD, LIVE),
+    Option(SCRATCH, FROM_SCRATCH, against=SCRATCH),
+    Option("from scratch: 21 epochs, sgdr", (*FROM_SCRATCH, "epochs=21"), against=SCRATCH),
+    Option("super_convergence: 7 epochs", (SUPER,), against=SCRATCH),
+    Option("super_convergence: 7 epochs, twice the rate", (SUPER, "lr_factor=2"), against=SCRATCH),
+]  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="where the runs lie; what is done there is not done again")
+    parser.add_argument("--only", default="", help="options whose name has it, and what they are compared with")
+    args = parser.parse_args()
+    options = [o for o in OPTIONS if args.only in o.name]
+    needed = {o.against for o in options}
+    options = [o for o in OPTIONS if o in options or o.name in needed]
+    for name, (overrides, split) in SETS.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (args.folder or Path(temporary)) / name
+            sweeps = {o.overrides: [] for o in options}
+            for own in sweeps:
+                sweeps[own] = sweep(folder, (*overrides, *EVERY, *own), args.seeds)
+        print(f"\n{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        for o in options:
+            found = values(sweeps[o.overrides], o, split)
+            base = next(other for other in OPTIONS if other.name == o.against)
+            differences = [a - b for a, b in zip(found, values(sweeps[base.overrides], base, split), strict=True)]
+            error = statistics.stdev(differences) / len(differences) ** 0.5
+            against = f"{statistics.mean(differences):+.2f} ± {error:.2f}" if o is not base else ""
+            phase = o.key.split("/")[1] if o.key.startswith("phase/") else ""
+            seconds = statistics.mean(cost(result, phase) for result in sweeps[o.overrides])
+            accuracy = f"{statistics.mean(found):6.2f} ± {statistics.stdev(found):.2f} %"
+            print(f"{o.name:46} {accuracy}  {against:16} {seconds:6.1f} s", flush=True)
+
+
+def sweep(folder: Path, overrides: tuple, seeds: int) -> list[dict]:
+    """The results of the runs over the seeds, which share what begins alike through one store."""
+    place = folder / sha256(" ".join(overrides).encode()).hexdigest()[:8]
+    places = [f"hydra.sweep.dir={place}", f"store.dir={folder}/store"]
+    command = [sys.executable, ROOT / "src/train.py", "-m", *places, *overrides, f"seed=range({seeds})"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [json.loads((place / str(seed) / "result.json").read_text()) for seed in range(seeds)]
+
+
+def values(results: list[dict], option: Option, split: str) -> list[float]:
+    """Per cent, a seed each; where one cycle end was the best and the first, there is none to take it together with."""
+    plain = f"{split}/accuracy"
+    return [100 * result.get(option.key.format(split=split), result[plain]) for result in results]
+
+
+def cost(result: dict, phase: str) -> float:
+    """Seconds of a phase, or of all phases, as if nothing had been reused."""
+    of = (
+        [f"phase/{phase}/seconds"]
+        if phase
+        else [key for key in result if key.endswith("/seconds") and key != "cost/seconds"]
+    )
+    return sum(result[key] for key in of)
+
+
+if __name__ == "__main__":
+    main()

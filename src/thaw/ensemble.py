@@ -1,0 +1,78 @@
+"""The last cycle ends of a run taken together: snapshot ensemble, and one network of their mean weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from thaw import model, progress
+from thaw.data import source
+from thaw.device import mix
+from thaw.fit import Kept
+from thaw.job import Job, Validation, look, train_batches
+from thaw.model import NORMS, thaw
+from thaw.plan import Phase
+
+
+def figures(job: Job, kept: Kept) -> dict:
+    """Accuracy and loss, `best/...` on the validation and `test/...` on the test pictures, of what N cycle ends say
+    together: `..._ensemble` of the mean of their softmax (arXiv:1704.00109), `..._average` of one network of their mean
+    weights (arXiv:1803.05407).
+
+    They are the best cycle end and the N - 1 before it in its phase, which lie in the store. Nothing where that phase
+    has one. The network is afterwards what it was.
+    """
+    ends = kept.ends[-job.settings.evaluate.ensemble :]
+    if not job.settings.evaluate.ensemble or len(ends) < 2:
+        return {}
+    weights, test = [end.weights() for end in ends], job.source.rows(source.TEST)
+    rows = {"best": job.valid_rows} | ({"test": test} if len(test) else {})
+    members = {"best": [end.validation for end in ends], "test": []}
+    for own in weights if len(test) else []:
+        model.load(job.network.model, own, "the store", head=True)
+        members["test"].append(look(job, test))
+    model.load(job.network.model, mean(weights), "the store", head=True)
+    refresh(job, next(phase for phase in job.plan.phases if phase.name == kept.phase))
+    out = {}
+    for name in rows:
+        ensemble, average = together(members[name]), look(job, rows[name])
+        for kind, seen in (("ensemble", ensemble), ("average", average)):
+            out |= {f"{name}/accuracy_{kind}": seen.accuracy, f"{name}/loss_{kind}": seen.loss}
+        progress.say(
+            f"{name}: accuracy {ensemble.accuracy:.2%} by {len(ends)} cycle ends together, {average.accuracy:.2%} with "
+            f"their mean weights, {members[name][-1].accuracy:.2%} alone"
+        )
+    model.load(job.network.model, weights[-1], "the store", head=True)
+    return out
+
+
+def together(members: Sequence[Validation]) -> Validation:
+    """The mean of the members' probabilities, as logits."""
+    logs = torch.stack([member.logits.log_softmax(1) for member in members])
+    return Validation(logs.logsumexp(0), members[0].labels)
+
+
+def mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every floating parameter and buffer, in its dtype; counters are those of the last."""
+    last = weights[-1]
+    moving = {name: [own[name].double() for own in weights] for name in last if last[name].is_floating_point()}
+    return last | {name: torch.stack(values).mean(0).to(last[name].dtype) for name, values in moving.items()}
+
+
+@torch.no_grad()
+def refresh(job: Job, phase: Phase) -> None:
+    """Give the batch norms that the phase trains the statistics of an epoch of its batches: no mean of statistics is
+    that of mean weights (arXiv:1803.05407, section 3)."""
+    network = job.network
+    thaw(network, phase.train, job.settings.bn)
+    moving = {norm: norm.momentum for norm in network.modules() if isinstance(norm, NORMS) and norm.training}
+    if not moving:
+        return
+    for norm in moving:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    network.device.seed(mix("refresh", job.settings.seed))
+    for x, _ in train_batches(job, phase, range(1), "refresh"):
+        network(network.device.put(x))
+    for norm, momentum in moving.items():
+        norm.momentum = momentum

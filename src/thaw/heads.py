@@ -1,0 +1,55 @@
+"""What is put on a body: timm's linear layer, or fast.ai 0.7's head on two poolings."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import nn
+
+from thaw.errors import UserError
+from thaw.settings import Head
+
+LINEAR = Head("linear")
+POOLINGS = {"linear": None, "fastai": "catavgmax"}  # timm's names; None: what the model pools by itself
+
+
+def put(model: nn.Module, head: Head, classes: int) -> None:
+    """Put the head in the place of a timm model's classifier; a linear one is there already.
+
+    Errors: the model has no single classifier layer, exit 2.
+    """
+    classifier = model.get_classifier()
+    if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity):
+        name = model.pretrained_cfg.get("architecture")
+        raise UserError(2, f"backbone={name}: it has no single classifier layer to replace")
+    if head.kind == "fastai":
+        model.set_submodule(prefix(model), fastai(classifier.in_features, head.hidden, classes, head.drop))
+
+
+def fastai(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:
+    """fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
+
+    `drop` are the two dropouts. Weights are drawn by kaiming_normal_, biases are 0 (ConvnetBuilder of fastai 0.7.0).
+    """
+    layers = [nn.BatchNorm1d(inputs), nn.Dropout(drop[0]), nn.Linear(inputs, hidden), nn.ReLU()]
+    layers += [nn.BatchNorm1d(hidden), nn.Dropout(drop[1]), nn.Linear(hidden, classes)]
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers)
+
+
+def prefix(model: nn.Module) -> str:
+    """The dotted name of the classifier in a timm model."""
+    head = model.get_classifier()
+    return next(name for name, module in model.named_modules() if module is head)
+
+
+def names(model: nn.Module) -> set[str]:
+    """The names of the classifier's parameters and buffers."""
+    before = prefix(model)
+    return {f"{before}.{name}" for name in model.get_classifier().state_dict()}
+
+
+def options(head: Head) -> Mapping:
+    """What config.json says of a head that timm does not know, for `thaw.model.opened`."""
+    return {} if head.kind == "linear" else {"head": vars(head)}
