@@ -178,7 +178,10 @@ def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
     command = [sys.executable, __file__, "--one", recipe, task, folder, seed, *rest]
     began, env = time.perf_counter(), os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, env=env)
-    return json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - began}
+    figures = json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - began}
+    shown = {key: value for key, value in figures.items() if key != "moments"}
+    print(task, recipe, f"seed {seed}", shown, file=sys.stderr, flush=True)
+    return figures
 
 
 def show(values: list[float], digits: int = 1) -> str:
