@@ -177,7 +177,7 @@ def first(root: Path) -> None:
 
 def step(root: Path) -> None:
     """An epoch of the full network through thaw's loader, and the same steps on batches that lie in memory."""
-    print("\nAn epoch of the full network, 320 pictures at 128 px, seconds (seconds of the processor)")
+    print("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
     heading("from the loader", "in memory", "more")
     for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
@@ -199,7 +199,7 @@ def step(root: Path) -> None:
         loader, memory = least(costs["loader"]), least(costs["memory"])
         more = [a / b - 1 for a, b in zip(loader, memory, strict=True)]
         cells = ["{:.2f} ({:.2f})".format(*pair) for pair in (loader, memory)]
-        row(f"{name}, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
+        row(f"{name}, {numbered(0)[0]} pictures, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
 
 
 def heading(*columns: str) -> None:
