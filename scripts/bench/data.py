@@ -44,9 +44,9 @@ QUICK = "--quick" in sys.argv
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How one library reads a folder: `batches(epoch)` yields float [n, 3, size, size], `pictures` an epoch."""
+    """How one library reads a folder: `batches(epochs)` yields float [n, 3, size, size], `pictures` an epoch."""
 
-    batches: Callable[[int], Iterator[Tensor]]
+    batches: Callable[[range], Iterator[Tensor]]
     pictures: int
 
 
@@ -63,15 +63,17 @@ def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
     std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
     scale, shift = 1 / (255 * std), -mean / std
 
-    def epoch(number: int) -> Iterator[Tensor]:
-        for x, _ in numbered(number)[1]:
+    def read(epochs: range) -> Iterator[Tensor]:
+        for x, _ in numbered(epochs)[1]:
             yield x.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
 
-    return Pipeline(epoch, numbered(0)[0])
+    return Pipeline(read, numbered(range(1))[0])
 
 
-def thaw_batches(settings: Settings, store: Path, workers: int) -> Callable[[int], tuple[int, Iterator[batches.Batch]]]:
-    """`epoch(number)`: how many pictures, and the uint8 batches of them, as a phase of a run reads them."""
+def thaw_batches(
+    settings: Settings, store: Path, workers: int
+) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
+    """`read(epochs)`: how many pictures an epoch has, and their uint8 batches, as a cycle of a run reads them."""
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
     found = source.load(settings.data, side, store / "scan")
     budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
@@ -79,12 +81,15 @@ def thaw_batches(settings: Settings, store: Path, workers: int) -> Callable[[int
     rows, labels = found.rows(source.TRAIN), found.table.labels
     views = Views(kept, labels, settings.data.crop_pct, settings.size, settings.augment, (0, "full"))
 
-    def epoch(number: int) -> tuple[int, Iterator[batches.Batch]]:
-        order = batches.order(labels[rows], (0, "full", number))
-        cut = [Key(number, settings.size, rows[part]) for part in batches.cut(order, BATCH)]
+    def read(epochs: range) -> tuple[int, Iterator[batches.Batch]]:
+        cut = [
+            Key(number, settings.size, rows[part])
+            for number in epochs
+            for part in batches.cut(batches.order(labels[rows], (0, "full", number)), BATCH)
+        ]
         return len(rows), batches.loader(views, cut, workers)
 
-    return epoch
+    return read
 
 
 def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
@@ -92,7 +97,7 @@ def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
     see = [transforms.RandomResizedCrop(size, scale=CROP), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     data = datasets.ImageFolder(root / "train", transforms.Compose([*see, transforms.Normalize(MEAN, STD)]))
     made = DataLoader(data, BATCH, shuffle=True, num_workers=workers)
-    return Pipeline(lambda number: (x for x, _ in made), len(data))
+    return Pipeline(lambda epochs: (x for _ in epochs for x, _ in made), len(data))
 
 
 def of_fastai(root: Path, size: int, workers: int, _: Path) -> Pipeline:
@@ -109,7 +114,7 @@ def of_fastai(root: Path, size: int, workers: int, _: Path) -> Pipeline:
         batch_tfms=[*fastai.aug_transforms(), fastai.Normalize.from_stats(MEAN, STD)],
     )
     data.train.drop_last = False
-    return Pipeline(lambda number: (x for x, _ in data.train), len(data.train_ds))
+    return Pipeline(lambda epochs: (x for _ in epochs for x, _ in data.train), len(data.train_ds))
 
 
 LIBRARIES = {"thaw": of_thaw, "torchvision": of_torchvision, "fastai 2.8": of_fastai}
@@ -143,26 +148,26 @@ def pipeline(root: Path) -> None:
     for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
         made, first, later = {}, {}, {name: [] for name in LIBRARIES}
 
-        def start(name: str, of: Callable, store: str, made=made, size=size, workers=workers) -> None:
+        def begin(name: str, of: Callable, store: str, made=made, size=size, workers=workers) -> None:
             made[name] = of(root, size, workers, Path(store))
-            run_through(made[name].batches(0))
+            run_through(made[name].batches(range(1)))
 
         with tempfile.TemporaryDirectory() as store:
             for name, of in LIBRARIES.items():
-                first[name] = cost(start, name, of, store)
-            for number in range(1, 2 if QUICK else 3):
+                first[name] = cost(begin, name, of, store)
+            for start in (1,) if QUICK else (1, 3):
                 for name, one in made.items():
-                    later[name].append(cost(run_through, one.batches(number)))
+                    later[name].append(cost(run_through, one.batches(range(start, start + 2))))
         later = {name: least(costs) for name, costs in later.items()}
-        for what, costs in (("first epoch, set-up included", first), ("from the second epoch", later)):
-            speeds = {name: [made[name].pictures / seconds for seconds in costs[name]] for name in LIBRARIES}
+        for what, epochs, costs in (("first epoch, set-up included", 1, first), ("two later epochs", 2, later)):
+            speeds = {name: [epochs * made[name].pictures / took for took in costs[name]] for name in LIBRARIES}
             ratios = [a / b for a, b in zip(speeds["thaw"], speeds["fastai 2.8"], strict=True)]
             cells = [f"{wall:,.0f} ({cpu:,.0f})" for wall, cpu in speeds.values()]
             row(f"{size} px, {workers} workers, {what}", *cells, "{:.1f}x ({:.1f}x)".format(*ratios))
 
 
 def one_batch(of: Callable, root: Path, store: Path) -> None:
-    next(of(root, 128, 0, store).batches(0))
+    next(of(root, 128, 0, store).batches(range(1)))
 
 
 def first(root: Path) -> None:
@@ -193,13 +198,13 @@ def step(root: Path) -> None:
         with tempfile.TemporaryDirectory() as store:
             numbered = thaw_batches(settings, Path(store), workers)
             for number in range(2 if QUICK else 3):
-                held = list(numbered(number)[1])
+                held = list(numbered(range(number, number + 1))[1])
                 costs["memory"].append(cost(steps, held))
-                costs["loader"].append(cost(steps, numbered(number)[1]))
+                costs["loader"].append(cost(steps, numbered(range(number, number + 1))[1]))
         loader, memory = least(costs["loader"]), least(costs["memory"])
         more = [a / b - 1 for a, b in zip(loader, memory, strict=True)]
         cells = ["{:.2f} ({:.2f})".format(*pair) for pair in (loader, memory)]
-        row(f"{name}, {numbered(0)[0]} pictures, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
+        row(f"{name}, {numbered(range(1))[0]} pictures, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
 
 
 def heading(*columns: str) -> None:

@@ -37,10 +37,10 @@ def around(corners: int) -> np.ndarray:
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
-def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A ground of any colour, rough at every scale, float32 [height, width, 3]."""
-    ground = np.full((height, width, 3), rng.uniform(50, 205, 3), np.float32)
-    for cells, contrast in ((3, 28), (12, 16), (50, 10), (200, 6)):
+def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A ground of a colour, rough at every scale, float32 [height, width, 3]."""
+    ground = np.full((height, width, 3), colour, np.float32)
+    for cells, contrast in ((3, 12), (12, 10), (50, 10), (200, 8)):
         noise = rng.normal(0, contrast, (cells, cells, 3)).astype(np.float32)
         ground += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
     return ground
@@ -50,7 +50,7 @@ def picture(number: int) -> tuple[np.ndarray, int]:
     """The picture of a number, uint8 RGB of about 400 pixels, and its class."""
     rng, label = np.random.default_rng((7, number)), number % len(CLASSES)
     height, width = [(400, 300), (300, 400), (400, 400)][rng.integers(3)]
-    radius = min(height, width) * rng.uniform(0.2, 0.45)
+    radius = min(height, width) * rng.uniform(0.25, 0.45)
     centre = rng.uniform(0.8 * radius, (width - 0.8 * radius, height - 0.8 * radius))
     turn, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0)
     turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * [[1], [squeeze]]
@@ -58,7 +58,9 @@ def picture(number: int) -> tuple[np.ndarray, int]:
     mask = np.zeros((height, width), np.uint8)
     cv2.fillPoly(mask, [np.round(o * 2**SHARP).astype(np.int32) for o in drawn], 255, cv2.LINE_AA, SHARP)
     share = mask[..., None] / np.float32(255)
-    whole = texture(rng, height, width) * (1 - share) + texture(rng, height, width) * share
+    dark, light = rng.uniform(30, 110, 3), rng.uniform(145, 225, 3)
+    ground, ink = (dark, light) if rng.random() < 0.5 else (light, dark)
+    whole = texture(rng, ground, height, width) * (1 - share) + texture(rng, ink, height, width) * share
     return np.clip(whole + rng.normal(0, 4, whole.shape), 0, 255).astype(np.uint8), label
 
 
