@@ -119,6 +119,7 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
         "seconds": took,
         "head": sum(epochs[:-1]),
         "full": epochs[-1],
+        "lr": result["phase/full/lr"],
         "moments": moments,
     }
 
