@@ -11,6 +11,7 @@ import torch
 
 import train
 from thaw import loop, tend, tta
+from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
 from thaw.errors import UserError
@@ -71,6 +72,19 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
     right = sum(row[1] == row[2] for row in table[1:])
     assert right / (len(table) - 1) == pytest.approx(result["best/accuracy"])
     assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
+
+
+def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):
+    own, training = batches.loader, []
+
+    def loader(views, keys, workers):
+        training.extend([len(keys)] if views.augment else [])
+        return own(views, keys, workers)
+
+    monkeypatch.setattr(batches, "loader", loader)
+    short = ("data.limit=60", "size=16", "batch_size=16", "checklist=from_scratch", "lr=0.01", "wandb=disabled")
+    run(*short, "~checklist.full.until", "scheduler.cycles=2", "scheduler.cycle_mult=3")
+    assert training == [3, 9]  # 48 pictures, 1 and 3 epochs
 
 
 def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from thaw import loop, model, progress, schedules, signals, snapshot
+from thaw.data.batches import Batch
 from thaw.groups import Group
 from thaw.job import Job, Validation, train_batches, validate
 from thaw.model import thaw
@@ -121,9 +123,14 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
     first = sum(phase.cycles[:cycle])
     before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
     saved, interval, validation = time.monotonic(), job.settings.store.snapshot_s, None
-    for epoch in range(first + len(epochs), first + phase.cycles[cycle]):
+    left = range(first + len(epochs), first + phase.cycles[cycle])
+    done = len(losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
+    # One loader for all of them: its processes start once, and read ahead while the network validates.
+    batches = iter(train_batches(job, phase, left, phase.name, skip=done))
+    for epoch in left:
         began, fresh, shown = time.perf_counter(), [], time.monotonic()
-        for step in steps_of(fit, epoch, before_cycle + len(losses)):
+        of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
+        for step in steps_of(fit, of_epoch, before_cycle + len(losses)):
             fresh.append((step.loss, step.step, step.images))
             figures["wait"] += step.wait
             stop = signals.pending()
@@ -169,14 +176,13 @@ def settle(fit: Fit, fresh: list, losses: list[float], figures: dict, seconds: f
     fresh.clear()
 
 
-def steps_of(fit: Fit, epoch: int, at: int):
-    """The optimizer steps of an epoch from step `at` of the phase on."""
+def steps_of(fit: Fit, batches: Iterable[Batch], at: int):
+    """The optimizer steps of these batches, the first of them step `at` of the phase."""
     job, phase = fit.job, fit.phase
-    done = at - sum(earlier.steps for earlier in phase.epochs[:epoch])
     thaw(job.network, phase.train, job.settings.bn)
     return loop.train(
         job.network,
-        train_batches(job, phase, range(epoch, epoch + 1), phase.name, phase.epochs[epoch].steps, done),
+        batches,
         fit.optimizer,
         lr=fit.lr,
         rate=fit.rate,

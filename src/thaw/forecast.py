@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from thaw import again, keys
+from thaw.lock import DONE
 from thaw.plan import SMOKE_STEPS, Phase, Plan
 from thaw.settings import Settings
-from thaw.store import DONE, Store, key_of
+from thaw.store import Store, key_of
 
 UNREAD = ("facts", "workers", "pixels_budget")  # options of data that are in no key
 PICTURES = "pictures"  # the name of what comes before the phases

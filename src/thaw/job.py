@@ -307,14 +307,14 @@ def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
 def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int | None = None, skip: int = 0):
     """The training batches of some epochs of a phase, in the order drawn from (seed, `name`, epoch).
 
-    `steps` cuts them off; the first `skip` are left out.
+    `steps` cuts all of them off; the first `skip` are left out.
     """
     settings, labels = job.settings, job.source.table.labels[job.train_rows]
     seed, cut = (settings.seed, name), []
     for epoch in epochs:
         e = phase.epochs[min(epoch, len(phase.epochs) - 1)]
         positions = batches.order(labels, (*seed, epoch), settings.loss.balance == "sampler")
-        cut += [(epoch, e.size, part) for part in batches.cut(positions, e.batch)]
+        cut += [(epoch, e.size, part) for part in batches.cut(positions, e.batch)[: e.steps]]
     cut = cut[skip:steps]
     if phase.features == "precomputed":
         n, views = len(labels), phase.views or 1

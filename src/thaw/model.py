@@ -44,7 +44,7 @@ class Network(nn.Module):
     def features(self, pictures: Tensor) -> Tensor:
         """Pooled activations [n, d] of uint8 pictures [n, h, w, 3], in the dtype the body gives."""
         # A [n, h, w, 3] tensor seen as [n, 3, h, w] is channels_last already: no copy.
-        x = pictures.permute(0, 3, 1, 2).float() * self.scale + self.shift
+        x = pictures.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
         with self.device.autocast(pictures.shape[1]):
             return self.model.forward_head(self.model.forward_features(x), pre_logits=True)
 

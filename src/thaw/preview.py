@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from thaw import again, forecast, plan, shell, table, tend
+from thaw import again, forecast, plan, shell, table
 from thaw.errors import UserError
-from thaw.files import duration
+from thaw.files import duration, show_bytes
 from thaw.forecast import PICTURES, Known, Link
 from thaw.help import split
 from thaw.plan import Plan
@@ -199,7 +199,7 @@ def time(cost: Cost) -> str:
 
 
 def room(cost: Cost) -> str:
-    return "?" if math.isnan(cost.bytes) else tend.show_bytes(cost.bytes)
+    return "?" if math.isnan(cost.bytes) else show_bytes(cost.bytes)
 
 
 def write(lines: Sequence[str], folder: Path) -> Path:

@@ -1,0 +1,229 @@
+"""The way of a picture from its file into the network: thaw, fastai 2.8, torchvision's ImageFolder, side by side.
+
+pip install fastai==2.8.12 (beside thaw's own requirements)
+python scripts/bench/data.py [pipeline first step] [--quick]     all: ten minutes on two cores
+
+On 3,000 drawn JPEGs of about 400 px (photos.py), 1,800 of them to train on, batches of 64, all files in the page
+cache, every process with one thread. All three end in a normalised float batch. Beside the time on the clock is that of
+the processor, over all processes: what a machine that also does other things can be asked for. Where a time is taken
+several times, the least is shown.
+"""
+
+import importlib
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import photos
+import torch
+from hydra import compose, initialize_config_dir
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+
+import train
+from thaw import device, loop, model, shell
+from thaw.data import batches, pixels, source
+from thaw.data.batches import Key, Views
+from thaw.settings import Settings, size_in_bytes
+from thaw.store import Store
+
+BATCH = 64
+CROP = (0.35, 1.0)  # shares of the area that augment=standard draws
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+QUICK = "--quick" in sys.argv
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How one library reads a folder: `batches(epochs)` yields float [n, 3, size, size], `pictures` an epoch."""
+
+    batches: Callable[[range], Iterator[Tensor]]
+    pictures: int
+
+
+def settings_of(root: Path, size: int, *overrides: str) -> Settings:
+    typed = shell.tidy([f"data.root={root}", f"size={size}", "wandb=disabled", "threads=1", *overrides], train.CONF)
+    train.register(typed.backbones)
+    with initialize_config_dir(str(train.CONF), version_base="1.3"):
+        return train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+
+
+def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
+    """thaw's own, `augment=standard`, normalised as its network does."""
+    numbered = thaw_batches(settings_of(root, size), store, workers)
+    std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
+    scale, shift = 1 / (255 * std), -mean / std
+
+    def read(epochs: range) -> Iterator[Tensor]:
+        for x, _ in numbered(epochs)[1]:
+            yield x.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
+
+    return Pipeline(read, numbered(range(1))[0])
+
+
+def thaw_batches(
+    settings: Settings, store: Path, workers: int
+) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
+    """`read(epochs)`: how many pictures an epoch has, and their uint8 batches, as a cycle of a run reads them."""
+    held, side = Store(store), round(settings.size / settings.data.crop_pct)
+    found = source.load(settings.data, side, store / "scan")
+    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    kept = pixels.pixels(found, side, budget, held, lambda items, n, text: items)
+    rows, labels = found.rows(source.TRAIN), found.table.labels
+    views = Views(kept, labels, settings.data.crop_pct, settings.size, settings.augment, (0, "full"))
+
+    def read(epochs: range) -> tuple[int, Iterator[batches.Batch]]:
+        cut = [
+            Key(number, settings.size, rows[part])
+            for number in epochs
+            for part in batches.cut(batches.order(labels[rows], (0, "full", number)), BATCH)
+        ]
+        return len(rows), batches.loader(views, cut, workers)
+
+    return read
+
+
+def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
+    """A plain ImageFolder and DataLoader: a random crop, mirrored or not."""
+    see = [transforms.RandomResizedCrop(size, scale=CROP), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+    data = datasets.ImageFolder(root / "train", transforms.Compose([*see, transforms.Normalize(MEAN, STD)]))
+    made = DataLoader(data, BATCH, shuffle=True, num_workers=workers)
+    return Pipeline(lambda epochs: (x for _ in epochs for x, _ in made), len(data))
+
+
+def of_fastai(root: Path, size: int, workers: int, _: Path) -> Pipeline:
+    """fastai's usual: Resize for every picture, aug_transforms and Normalize for the batch."""
+    from fastai.vision import all as fastai
+
+    data = fastai.ImageDataLoaders.from_folder(
+        root,
+        train="train",
+        valid="valid",
+        bs=BATCH,
+        num_workers=workers,
+        item_tfms=fastai.Resize(size),
+        batch_tfms=[*fastai.aug_transforms(), fastai.Normalize.from_stats(MEAN, STD)],
+    )
+    data.train.drop_last = False
+    return Pipeline(lambda epochs: (x for _ in epochs for x, _ in data.train), len(data.train_ds))
+
+
+LIBRARIES = {"thaw": of_thaw, "torchvision": of_torchvision, "fastai 2.8": of_fastai}
+
+
+def cost(work: Callable, *args) -> tuple[float, float]:
+    """Seconds on the clock and of the processor that it takes, in this process and in those it waited for."""
+    wall, cpu = time.perf_counter(), processor()
+    work(*args)
+    return time.perf_counter() - wall, processor() - cpu
+
+
+def processor() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def run_through(items: Iterable) -> None:
+    for _ in items:
+        pass
+
+
+def least(costs: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    return tuple(min(values) for values in zip(*costs, strict=True))
+
+
+def pipeline(root: Path) -> None:
+    """Pictures a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
+    print("\nPipeline alone, images a second (images a second of the processor)")
+    heading(*LIBRARIES, "thaw : fastai")
+    for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
+        made, first, later = {}, {}, {name: [] for name in LIBRARIES}
+
+        def begin(name: str, of: Callable, store: str, made=made, size=size, workers=workers) -> None:
+            made[name] = of(root, size, workers, Path(store))
+            run_through(made[name].batches(range(1)))
+
+        with tempfile.TemporaryDirectory() as store:
+            for name, of in LIBRARIES.items():
+                first[name] = cost(begin, name, of, store)
+            for start in (1,) if QUICK else (1, 3):
+                for name, one in made.items():
+                    later[name].append(cost(run_through, one.batches(range(start, start + 2))))
+        later = {name: least(costs) for name, costs in later.items()}
+        for what, epochs, costs in (("first epoch, set-up included", 1, first), ("two later epochs", 2, later)):
+            speeds = {name: [epochs * made[name].pictures / took for took in costs[name]] for name in LIBRARIES}
+            ratios = [a / b for a, b in zip(speeds["thaw"], speeds["fastai 2.8"], strict=True)]
+            cells = [f"{wall:,.0f} ({cpu:,.0f})" for wall, cpu in speeds.values()]
+            row(f"{size} px, {workers} workers, {what}", *cells, "{:.1f}x ({:.1f}x)".format(*ratios))
+
+
+def one_batch(of: Callable, root: Path, store: Path) -> None:
+    next(of(root, 128, 0, store).batches(range(1)))
+
+
+def first(root: Path) -> None:
+    """Seconds from a folder to the first batch: nothing known of it, and a second start."""
+    print("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
+    heading(*LIBRARIES)
+    with tempfile.TemporaryDirectory() as store:
+        for what in ("cold", "again"):
+            costs = [cost(one_batch, of, root, Path(store)) for of in LIBRARIES.values()]
+            row(what, *(f"{wall:.2f} ({cpu:.2f})" for wall, cpu in costs))
+
+
+def step(root: Path) -> None:
+    """An epoch of the full network through thaw's loader, and the same steps on batches that lie in memory."""
+    print("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
+    heading("from the loader", "in memory", "more")
+    for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
+        settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
+        network = model.create(settings.backbone, len(photos.CLASSES), 0, device.choose(settings))
+        model.thaw(network, "all", "train")
+        groups = groups.split(network.model, "equal", (1.0,))
+
+        def steps(given: Iterable, network=network, groups=groups, settings=settings) -> None:
+            optimizer = loop.make_optimizer(network, groups, settings.optimizer)
+            run_through(loop.train(network, given, optimizer, lr=1e-3, rate=lambda step: 1.0))
+
+        costs = {"loader": [], "memory": []}
+        with tempfile.TemporaryDirectory() as store:
+            numbered = thaw_batches(settings, Path(store), workers)
+            for number in range(2 if QUICK else 3):
+                held = list(numbered(range(number, number + 1))[1])
+                costs["memory"].append(cost(steps, held))
+                costs["loader"].append(cost(steps, numbered(range(number, number + 1))[1]))
+        loader, memory = least(costs["loader"]), least(costs["memory"])
+        more = [a / b - 1 for a, b in zip(loader, memory, strict=True)]
+        cells = ["{:.2f} ({:.2f})".format(*pair) for pair in (loader, memory)]
+        row(f"{name}, {numbered(range(1))[0]} pictures, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
+
+
+def heading(*columns: str) -> None:
+    print(f"|  | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}", flush=True)
+
+
+def row(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    parts = {"pipeline": pipeline, "first": first, "step": step}
+    importlib.import_module("fastai.vision.all")  # which takes seconds
+    root = photos.draw(Path(tempfile.gettempdir()) / "thaw_photos", 600 if QUICK else photos.COUNT)
+    for name in [arg for arg in sys.argv[1:] if arg in parts] or parts:
+        parts[name](root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The whole recipe beside fastai 2.8: the same weights, pictures, size, batch, epochs and machine, one thread each.
+
+pip install fastai==2.8.12 (beside thaw's own requirements)
+python scripts/bench/peers.py [digits shapes photos] [--quick] [key=value ...]     thaw with these settings too
+
+thaw as it is started with its defaults; fastai as its documentation has it, from a folder, with vision_learner's own
+head and Adam: `fine_tune`, one epoch of the head and then all, and the checklist by hand: freeze, lr_find,
+fit_one_cycle, unfreeze, lr_find, fit_sgdr with rates by slice. thaw stops by its own rule, and fastai is given as many
+epochs as thaw took with that seed. Each run is a process of its own, its imports not counted: seconds on the clock
+(which count what else the machine does) and of the processor, set-up, decoding, reports and the test set included.
+"""
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+
+WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
+BATCH = 64
+QUICK = "--quick" in sys.argv
+SEEDS = 1 if QUICK else 3
+RECIPES = ("thaw", "fine_tune", "by hand")
+# thaw's settings, fastai's aug_transforms beside it, the size
+TASKS = {
+    "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
+    "shapes": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 64),
+    "photos": (["augment=standard"], {}, 64),
+}
+PICTURES = 500 if QUICK else 1500  # that are drawn for a task
+
+
+def folder_of(task: str, root: Path) -> Path:
+    """The task's pictures as files in train/, valid/ and test/, a folder a class."""
+    import cv2
+    import photos
+
+    from thaw.data import source
+
+    folder = root / task
+    if task == "photos":
+        return photos.draw(folder, PICTURES)
+    if task == "digits":
+        table, picture = digits()
+    else:
+        labels = [row % 8 for row in range(PICTURES)]
+        table = [(label, photos.SPLITS[row // 8 % len(photos.SPLITS)]) for row, label in enumerate(labels)]
+        picture = lambda row: source.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
+    for row, (label, split) in enumerate(table):
+        path = folder / split / str(label) / f"{row:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), picture(row)[..., ::-1])
+    return folder
+
+
+def digits():
+    """Label and split of scikit-learn's digits as data=digits has them, and the picture of a row."""
+    from hydra import compose, initialize_config_dir
+
+    import train
+    from thaw.data import source
+    from thaw.data.table import SPLITS
+
+    train.register()
+    with initialize_config_dir(str(train.CONF), version_base="1.3"):
+        found = source.digits(train.as_settings(compose("config"), []).data)
+    table = found.table
+    return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], found.picture
+
+
+def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
+    """One run as a user starts it; also its test accuracy after every epoch and when that was, such looks not timed."""
+    for name in ("cycles", "dashboard", "fit", "job", "report.page", "report.sweep_page", "run", "track"):
+        importlib.import_module(f"thaw.{name}")
+    import hydra  # noqa: F401
+
+    import train
+    from thaw import fit
+    from thaw.data.table import TEST
+    from thaw.job import look
+
+    overrides, _, size = TASKS[task]
+    sys.argv = [
+        "train.py", f"data.root={folder}", f"size={size}", f"batch_size={BATCH}", f"seed={seed}", "threads=1",
+        "data.workers=0", "backbone=tiny", f"backbone.weights={WEIGHTS}", "wandb=disabled", f"store.dir={out}/store",
+        f"hydra.run.dir={out}/run", *overrides, *given,
+    ]  # fmt: skip
+    own, moments, looking = fit.Rows.epoch, [], [0.0, 0.0]
+
+    def epoch(self, number: int, figures: dict, now: bool) -> None:
+        own(self, number, figures, now)
+        wall, cpu = clock()
+        accuracy = look(self.job, self.job.source.rows(TEST)).accuracy
+        moments.append((accuracy, wall - looking[0], cpu - looking[1]))
+        looking[:] = [
+            spent + after - before for spent, after, before in zip(looking, clock(), (wall, cpu), strict=True)
+        ]
+
+    fit.Rows.epoch = epoch
+    clock = watch()
+    if code := train.main():
+        raise SystemExit(code)
+    took = [total - aside for total, aside in zip(clock(), looking, strict=True)]
+    result = json.loads((out / "run" / "result.json").read_text())
+    epochs = [result[key] for key in result if key.startswith("phase/") and key.endswith("/epochs")]
+    return {
+        "valid": result["best/accuracy"],
+        "test": result["test/accuracy"],
+        "seconds": took,
+        "head": sum(epochs[:-1]),
+        "full": epochs[-1],
+        "lr": result["phase/full/lr"],
+        "moments": moments,
+    }
+
+
+def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full: int) -> dict:
+    """One run by fastai's own functions, with its defaults."""
+    import timm
+    import torch
+    from fastai.vision import all as fastai
+    from safetensors.torch import load_file
+
+    torch.set_num_threads(1)
+    _, args, size = TASKS[task]
+    clock = watch()
+    fastai.set_seed(seed, reproducible=True)
+    about = timm.get_pretrained_cfg("test_resnet")
+    dls = fastai.ImageDataLoaders.from_folder(
+        folder,
+        train="train",
+        valid="valid",
+        bs=BATCH,
+        num_workers=0,
+        seed=seed,
+        item_tfms=fastai.Resize(size),
+        batch_tfms=[*fastai.aug_transforms(**args), fastai.Normalize.from_stats(about.mean, about.std)],
+    )
+    learn = fastai.vision_learner(dls, "test_resnet", pretrained=False, metrics=fastai.accuracy, path=folder)
+    body = learn.model[0].model
+    own, weights = body.state_dict(), load_file(WEIGHTS)
+    body.load_state_dict({name: weights[name] for name in own})
+    with learn.no_bar(), learn.no_logging():
+        if recipe == "fine_tune":
+            learn.fine_tune(head + full - 1)
+        else:
+            learn.freeze()
+            learn.fit_one_cycle(head, learn.lr_find(show_plot=False).valley)
+            learn.unfreeze()
+            rate = learn.lr_find(show_plot=False).valley
+            learn.fit_sgdr((full + 1).bit_length() - 1, 1, slice(rate / 10, rate))
+        valid = float(learn.validate()[1])
+        test = dls.test_dl(fastai.get_image_files(folder / "test"), with_labels=True)
+        return {"valid": valid, "test": float(learn.validate(dl=test)[1]), "seconds": clock()}
+
+
+def watch():
+    """A clock that says how many seconds have passed since, on the wall and of this process."""
+    began, used = time.perf_counter(), time.process_time()
+    return lambda: (time.perf_counter() - began, time.process_time() - used)
+
+
+def child(recipe: str, task: str, folder: str, seed: str, rest: list[str]) -> None:
+    """One run in this process; its figures are the last line."""
+    warnings.filterwarnings("ignore")
+    with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
+        if recipe == "thaw":
+            figures = with_thaw(task, Path(folder), Path(out), int(seed), rest)
+        else:
+            figures = with_fastai(task, Path(folder), recipe, int(seed), *map(int, rest))
+    print(json.dumps(figures))
+
+
+def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
+    """One run in a process of its own, and how long that lived."""
+    command = [sys.executable, __file__, "--one", recipe, task, folder, seed, *rest]
+    began, env = time.perf_counter(), os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, env=env)
+    figures = json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - began}
+    shown = {key: value for key, value in figures.items() if key != "moments"}
+    print(task, recipe, f"seed {seed}", shown, file=sys.stderr, flush=True)
+    return figures
+
+
+def show(values: list[float], digits: int = 1) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def reached(run: dict, accuracy: float, which: int) -> float:
+    """When the test accuracy of a run was first that high, in seconds; infinity: it never was."""
+    return next((m[1 + which] for m in run["moments"] if m[0] >= accuracy - 1e-9), float("inf"))
+
+
+def compare(task: str, folder: Path, given: list[str]) -> None:
+    """The runs of a task, and a row of the table for each recipe."""
+    ran = {recipe: [] for recipe in RECIPES}
+    for seed in range(SEEDS):
+        own = once("thaw", task, folder, seed, *given)
+        ran["thaw"].append(own)
+        for recipe in RECIPES[1:]:
+            ran[recipe].append(once(recipe, task, folder, seed, own["head"], own["full"]))
+    epochs = "/".join(str(run["head"] + run["full"]) for run in ran["thaw"])
+    for recipe, runs in ran.items():
+        valid, test = (show([100 * run[key] for run in runs], 2) for key in ("valid", "test"))
+        wall, cpu = (show([run["seconds"][i] for run in runs]) for i in (0, 1))
+        row = [task, recipe, epochs, valid, test, wall, cpu, show([run["process"] for run in runs])]
+        if recipe != "thaw":
+            pairs = list(zip(ran["thaw"], runs, strict=True))
+            times = [reached(own, run["test"], 1) for own, run in pairs]
+            shares = [time / run["seconds"][1] for time, (_, run) in zip(times, pairs, strict=True)]
+            row += [", ".join(f"{time:.1f} ({share:.0%})" for time, share in zip(times, shares, strict=True))]
+        else:
+            row += [""]
+        print(f"| {' | '.join(row)} |", flush=True)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--one"]:
+        return child(*sys.argv[2:6], sys.argv[6:])
+    chosen = [arg for arg in sys.argv[1:] if arg in TASKS] or list(TASKS)
+    given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
+    print(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
+    columns = ("task", "recipe", "epochs", "valid, %", "test, %", "seconds", "CPU s", "process s",
+               "CPU s after which thaw had its test accuracy")  # fmt: skip
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    with tempfile.TemporaryDirectory() as root:
+        for task in chosen:
+            compare(task, folder_of(task, Path(root)), given)
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""Drawn photographs for the benchmarks: JPEGs of about 400 pixels, ten shapes on textured ground, the same every time.
+
+python scripts/bench/photos.py FOLDER [COUNT]     COUNT pictures (3,000) in train/, valid/ and test/, a folder a class
+"""
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+COUNT = 3000
+SPLITS = ("train", "train", "train", "valid", "test")  # pictures of a class in turn
+CLASSES = ("triangle", "square", "pentagon", "hexagon", "star4", "star5", "star6", "disc", "ring", "cross")
+SHARP = 3  # bits of a fraction of a pixel in which outlines are drawn
+
+
+def outlines(name: str) -> list[np.ndarray]:
+    """The outlines of a class within the unit circle, [n, 2] each; a second one is a hole."""
+    corners = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "disc": 64}
+    if name in corners:
+        return [around(corners[name])]
+    if name == "ring":
+        return [around(64), 0.55 * around(64)]
+    if name == "cross":
+        a, b = 0.95, 0.3
+        return [np.array([(-b, a), (b, a), (b, b), (a, b), (a, -b), (b, -b), (b, -a), (-b, -a), (-b, -b), (-a, -b),
+                          (-a, b), (-b, b)])]  # fmt: skip
+    points = int(name[-1])
+    return [around(2 * points) * np.where(np.arange(2 * points) % 2, 0.5, 1.0)[:, None]]
+
+
+def around(corners: int) -> np.ndarray:
+    angle = 2 * np.pi * np.arange(corners) / corners
+    return np.stack([np.cos(angle), np.sin(angle)], 1)
+
+
+def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A ground of a colour, rough at every scale, float32 [height, width, 3]."""
+    ground = np.full((height, width, 3), colour, np.float32)
+    for cells, contrast in ((3, 12), (12, 10), (50, 10), (200, 8)):
+        noise = rng.normal(0, contrast, (cells, cells, 3)).astype(np.float32)
+        ground += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return ground
+
+
+def picture(number: int) -> tuple[np.ndarray, int]:
+    """The picture of a number, uint8 RGB of about 400 pixels, and its class."""
+    rng, label = np.random.default_rng((7, number)), number % len(CLASSES)
+    height, width = [(400, 300), (300, 400), (400, 400)][rng.integers(3)]
+    radius = min(height, width) * rng.uniform(0.25, 0.45)
+    centre = rng.uniform(0.8 * radius, (width - 0.8 * radius, height - 0.8 * radius))
+    turn, squeeze = rng.uniform(0, 2 * np.pi), rng.uniform(0.8, 1.0)
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * [[1], [squeeze]]
+    drawn = [centre + radius * outline @ turned.T for outline in outlines(CLASSES[label])]
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.round(o * 2**SHARP).astype(np.int32) for o in drawn], 255, cv2.LINE_AA, SHARP)
+    share = mask[..., None] / np.float32(255)
+    dark, light = rng.uniform(30, 110, 3), rng.uniform(145, 225, 3)
+    ground, ink = (dark, light) if rng.random() < 0.5 else (light, dark)
+    whole = texture(rng, ground, height, width) * (1 - share) + texture(rng, ink, height, width) * share
+    return np.clip(whole + rng.normal(0, 4, whole.shape), 0, 255).astype(np.uint8), label
+
+
+def write(folder: Path, number: int) -> None:
+    image, label = picture(number)
+    split = SPLITS[number // len(CLASSES) % len(SPLITS)]
+    path = folder / split / CLASSES[label] / f"{number:05d}.jpg"
+    cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
+
+
+def draw(folder: Path, count: int = COUNT) -> Path:
+    """The folder with `count` pictures; one that is there already is left as it is."""
+    done = folder / f".drawn_{count}"
+    if not done.exists():
+        for split in set(SPLITS):
+            for name in CLASSES:
+                (folder / split / name).mkdir(parents=True, exist_ok=True)
+        with ProcessPoolExecutor() as pool:
+            list(pool.map(partial(write, folder), range(count), chunksize=50))
+        done.touch()
+    return folder
+
+
+if __name__ == "__main__":
+    draw(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else COUNT)
