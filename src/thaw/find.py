@@ -1,8 +1,12 @@
-"""The rate finder: an exponential range test, and the pure rules that read its curve."""
+"""The rate finder: short trials at every rate of a ladder, or a range test; and the pure rules that read their curves.
+
+Trials start from the same network and see the same batches with the same draws, so that what differs is the rate alone.
+A range test raises the rate while it trains, as fast.ai's lr_find.
+"""
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -12,11 +16,12 @@ from thaw.data.batches import Batch
 from thaw.errors import UserError
 from thaw.loop import make_optimizer, train
 from thaw.model import Group, Network
-from thaw.schedules import curve, exponential
+from thaw.schedules import curve, exponential, ladder
 from thaw.settings import Find, Optimizer
 
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
+TRIAL_CLEAR = 0.005  # the share of the loss at the start that a fall or a rise of trials, on equal batches, must exceed
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
@@ -33,6 +38,13 @@ class Found:
     rates: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
     smoothed: list[float] = field(repr=False)
+    low: list[float] = field(repr=False, default_factory=list)  # the band: of the orders of trials the lowest loss
+    high: list[float] = field(repr=False, default_factory=list)  # and the highest
+
+    def rows(self) -> list[dict[str, float]]:
+        """The curve as rows for metrics.jsonl."""
+        columns = ("rate", "loss", "smoothed")
+        return [dict(zip(columns, at, strict=True)) for at in zip(self.rates, self.losses, self.smoothed, strict=True)]
 
     def as_json(self) -> dict:
         return asdict(self)
@@ -88,6 +100,42 @@ def range_test(
     return rates, losses
 
 
+def trials(
+    network: Network,
+    batches: Sequence[Batch],
+    groups: Sequence[Group],
+    optimizer: Optimizer,
+    find: Find,
+    prepare: Callable[[Network], None],
+    **options,
+) -> Iterator[tuple[float, float]]:
+    """Rates (of the last group), rising, and of each the mean training loss over one step on each of the batches.
+
+    Every trial starts anew from the network, with a new optimizer; no trace is left, as by `range_test`. Ends after the
+    first rate whose mean loss is not finite or above `diverge` times the lowest; that loss is given as just so much.
+    """
+    start = copy.deepcopy(network.state_dict())
+    trial = copy.deepcopy(network)
+    most = math.inf
+    devices = [trial.device.device] if trial.device.device.type == "cuda" else []
+    for rate in ladder(find.min_lr, find.max_lr):
+        trial.load_state_dict(start)
+        prepare(trial)
+        fresh, loss = make_optimizer(trial, groups, optimizer), 0.0
+        with torch.random.fork_rng(devices=devices):
+            for step in train(
+                trial, batches, fresh, lr=rate, rate=lambda step: 1.0, check_every=len(batches) + 1, **options
+            ):
+                loss += float(step.loss) / len(batches)
+                if step.step + 1 == len(batches) or not loss <= most:
+                    break
+        if not loss <= most:
+            yield rate, most
+            return
+        yield rate, loss
+        most = min(most, find.diverge * loss)
+
+
 def smooth(losses: Sequence[float], beta: float) -> list[float]:
     """Exponential average to both sides, without lag: s_k = sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
 
@@ -137,7 +185,59 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
     return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
-def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
+def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """The rate of the lowest loss: the vertex of the parabola through the lowest and its neighbours, over log rate.
+
+    Of several valleys the first: what comes after a rise by more than a quarter of the fall is not looked at, for
+    there the network has forgotten what it knew. At the ends of the ladder the rate itself.
+    """
+    k = 0
+    for i, loss in enumerate(losses):
+        if loss < losses[k]:
+            k = i
+        elif loss - losses[k] > 0.25 * (losses[0] - losses[k]) > 0:
+            break
+    if not 0 < k < len(rates) - 1:
+        return rates[k]
+    before, after = losses[k - 1] - losses[k], losses[k + 1] - losses[k]
+    shift = 0.5 * (before - after) / (before + after) if before + after else 0.0
+    return rates[k] * (rates[k + 1] / rates[k]) ** shift
+
+
+def read_trials(rates: Sequence[float], orders: Sequence[Sequence[float]], find: Find) -> Found:
+    """The rate whose trials cost least, on average over the orders, and why. Always ends in a rate.
+
+    The first rate stands for the network as it is. Never falls (by more than half a percent of it): a tenth of the
+    first rate that is as much above it. Never stops falling: the highest rate tried. Errors: no two rates with a finite
+    loss, exit 4.
+    """
+    n = min(len(order) for order in orders)
+    tried, each = list(rates[:n]), list(zip(*(order[:n] for order in orders), strict=True))
+    losses = [math.fsum(at) / len(at) for at in each]
+    if n < 2 or not math.isfinite(losses[-1]):
+        raise not_finite(find)
+    start, clear = losses[0], TRIAL_CLEAR * losses[0]
+    taken, doubtful = lowest(tried, losses), False
+    if start - min(losses) <= clear:
+        risen = next((k for k, loss in enumerate(losses) if loss > start + clear), n - 1)
+        taken, doubtful = tried[risen] / 10, True
+        reason = f"the loss never clearly falls: a tenth of {tried[risen]:.2g}, from where on it is above {start:.3g}"
+    elif taken == tried[-1]:
+        reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
+    else:
+        reason = f"trials: the lowest mean loss of the first steps, {min(losses):.3g} down from {start:.3g}"
+    suggestions = {"trials": None if doubtful else taken}
+    low, high = ([limit(at) for at in each] for limit in (min, max))
+    return Found("trials", taken, reason, doubtful, suggestions, tried, losses, losses, low, high)
+
+
+def not_finite(find: Find) -> UserError:
+    return UserError(
+        4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
+    )
+
+
+def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     """What each rule suggests, the rate taken, and why. Always ends in a rate.
 
     Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate from which on
@@ -145,9 +245,7 @@ def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     of the sweep): the highest rate tried. Errors: fewer than two finite losses, exit 4.
     """
     if len(losses) < 2:
-        raise UserError(
-            4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
-        )
+        raise not_finite(find)
     smoothed = smooth(losses, find.smooth)
     head = max(1, round(HEAD_START * len(losses)))
     start = math.fsum(losses[:head]) / head

@@ -323,6 +323,24 @@ def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
     return served
 
 
+def find_length(settings: Settings, phase: Phase) -> tuple[int, int]:
+    """Steps of a trial and the number of orders; of a range test the steps in all, in one order."""
+    find, stored = settings.find, phase.features == "precomputed"
+    if find.rule != "trials":
+        return (SMOKE_STEPS if settings.smoke else find.steps), 1
+    if settings.smoke:
+        return 1, 1
+    return (find.stored_steps, find.stored_orders) if stored else (find.trial_steps, find.trial_orders)
+
+
+def find_steps(settings: Settings, phase: Phase) -> int:
+    """The steps of a find in all, at most: trials end before the highest rates where these diverge."""
+    steps, orders = find_length(settings, phase)
+    if settings.find.rule != "trials" or settings.smoke:
+        return SMOKE_STEPS if settings.smoke else steps
+    return steps * orders * len(schedules.ladder(settings.find.min_lr, settings.find.max_lr))
+
+
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:
     """Note a resize schedule that the planned cycles do not finish."""
     if phase.do == "fit" and phase.epochs[: phase.epochs_budget][-1].size != size:

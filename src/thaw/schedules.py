@@ -8,7 +8,7 @@ on its step however many cycles came before it.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from math import cos, pi, sqrt
+from math import ceil, cos, log10, pi, sqrt
 
 Shape = Callable[[float, int, int], float]
 
@@ -93,6 +93,12 @@ def triangular(div: float, decay: float = 1.0, gamma: float = 1.0) -> Shape:
 def exponential(start: float) -> Shape:
     """From `start` towards 1 in equal ratios: start^(1 - p). The rate finder's sweep."""
     return lambda position, cycle, step: start ** (1 - position)
+
+
+def ladder(low: float, high: float) -> list[float]:
+    """Rates from `low` to `high` in equal ratios, three a decade or a little more."""
+    rungs = ceil(3 * log10(high / low) - 1e-9)
+    return [low * (high / low) ** (k / rungs) for k in range(rungs + 1)]
 
 
 def warm_up(shape: Shape, share: float) -> Shape:

@@ -11,7 +11,8 @@ from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, look, p
 def find_png(found: dict, path) -> None:
     """Draw a finder's curve.
 
-    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason.
+    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; of
+    trials also low and high, the band.
     """
     with look():
         find_figure(found).savefig(path, dpi=120)
@@ -27,13 +28,21 @@ def find_figure(found: dict, width: float = 8.0):
     height = 0.4 * width + 0.9 + 0.15 * lines
     fig = figure(width, height)
     axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
-    axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
-    axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
+    low, high = numbers(found.get("low") or []), numbers(found.get("high") or [])
+    trials = len(low) == len(high) == len(rates) > 0
+    if trials:
+        axes.fill_between(
+            rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest of the orders"
+        )
+        axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="trials at that rate")
+    else:
+        axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
+        axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain(axes.xaxis)
     make_room(axes, losses, smoothed)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("training loss")
+    axes.set_ylabel("mean loss of the first steps" if trials else "training loss")
     axes.grid()
     mark_rates(axes, found)
     axes.legend(loc="lower left", fontsize=8)
