@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +27,10 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 import train
-from thaw import cycles, fit, job, progress, shell, tend
+from thaw import cycles, fit, job, plan, shell, tend
 from thaw.data import source
 from thaw.errors import UserError
+from thaw.find import read_trials
 from thaw.plan import Phase
 from thaw.settings import Settings
 
@@ -38,6 +39,7 @@ GRID = {  # three rates a decade from 1e-4, and two from 1e-3, to 10; for AdamW 
     "all": [10 ** (k / 2) for k in range(-6, 3)],
 }
 GRID_SEEDS, SEEDS = 3, 20
+ORDERS = (1, 2)  # in how many orders of the data trials are made
 
 HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
 AFTER = [
@@ -49,7 +51,15 @@ SCRATCH = ["checklist=from_scratch", "~checklist.full.until"]
 DIGITS = ["size=32"]
 COARSE = ["data=shapes", "data.limit=2400", "data.valid=0.5", "data.workers=0", "size=32", "data.detail=0.25"]
 FINE = [*COARSE[:-1], "data.detail=0.4"]
-PHOTOS = ["data=folder", "backbone=tiny", "data.root=PHOTOS", "data.valid=0.4", "data.workers=0", "size=40", "augment=side_on"]
+PHOTOS = [
+    "data=folder",
+    "backbone=tiny",
+    "data.root=PHOTOS",
+    "data.valid=0.4",
+    "data.workers=0",
+    "size=40",
+    "augment=side_on",
+]
 TINY = ["backbone.weights=conf/backbone/tiny.safetensors"]
 ADAM = ["optimizer=adamw"]
 TASKS = {
@@ -95,18 +105,26 @@ def rates(settings: Settings, trained: str) -> list[float]:
     return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
 
 
-def lengths(trained: str, seed: int) -> dict[int, int]:
-    """Steps of the range tests of a seed, and in how many orders."""
-    if trained == "head":
-        return {100: 5, 50: 5, 25: 5}
-    return {100: 1, 50: 2, 25: 3} if seed < 4 else {100: 1}
+def tried(made: job.Job, find: Phase, orders: int) -> dict:
+    """What the package's trials suggest, and what they cost."""
+    steps = plan.find_length(made.settings, find)[0]
+    before = time.process_time()
+    rates, losses = fit.tried(made, find, steps, orders)
+    seconds = time.process_time() - before
+    return {
+        "taken": read_trials(rates, losses, made.settings.find).taken,
+        "rates": rates,
+        "losses": losses,
+        "seconds": seconds,
+    }
 
 
-def swept(made: job.Job, find: Phase, steps: int, order: int) -> dict:
+def swept(made: job.Job, find: Phase) -> dict:
     """A range test that is never stopped."""
-    made.settings.find = replace(made.settings.find, steps=steps, diverge=1e30)
-    with progress.Phase(find.name, steps) as line:
-        return asdict(fit.sweep(made, find, steps, order, line))
+    made.settings.find = replace(made.settings.find, rule="edge", diverge=1e30)
+    steps = made.settings.find.steps
+    rates, losses = fit.swept(made, find, steps, 1)
+    return {"rates": rates, "losses": losses}
 
 
 def judged(made: job.Job, fits: list[Phase], rate: float) -> tuple[float, float]:
@@ -124,21 +142,27 @@ def record(name: str, cache: Path, folder: Path) -> None:
     """What is missing of a task's curves and grid, into a file of its own."""
     file = cache / f"{name.replace(', ', '_').replace(' ', '-')}.json"
     known = json.loads(file.read_text()) if file.exists() else {"curves": {}, "grid": {}}
+    known.setdefault("trials", {})
     trained = "head" if HEAD[0] in TASKS[name] else "all"
-    for seed in range(SEEDS):
-        curves, grid = known["curves"].setdefault(str(seed), {}), known["grid"].get(str(seed), [])
-        tests = [(n, i) for n, orders in lengths(trained, seed).items() for i in range(len(curves.get(str(n), [])), orders)]
-        if not tests and (seed >= GRID_SEEDS or grid and len(grid) == len(known["rates"])):
+    for seed in map(str, range(SEEDS)):
+        known["curves"].setdefault(seed, {})
+        curves, trials, grid = known["curves"][seed], known["trials"].setdefault(seed, {}), known["grid"].get(seed, [])
+        orders = [n for n in ORDERS if str(n) not in trials]
+        gridded = int(seed) >= GRID_SEEDS or grid and len(grid) == len(known["rates"])
+        if "100" in curves and not orders and gridded:
             continue
         began = time.perf_counter()
         with redirect_stdout(io.StringIO()):
             made, find, fits = prepared([*TASKS[name], f"seed={seed}"], folder / name)
-            for steps, order in tests:
-                curves.setdefault(str(steps), []).append(swept(made, find, steps, order))
+            for n in orders:
+                trials[str(n)] = tried(made, find, n)
                 file.write_text(json.dumps(known))
-            if seed < GRID_SEEDS:
+            if "100" not in curves:
+                curves["100"] = [swept(made, find)]
+                file.write_text(json.dumps(known))
+            if not gridded:
                 known.setdefault("rates", rates(made.settings, trained))
-                known["grid"][str(seed)] = grid
+                known["grid"][seed] = grid
                 start = copy.deepcopy(made.network.state_dict())
                 for rate in known["rates"][len(grid) :]:
                     made.network.load_state_dict(start)
@@ -168,7 +192,11 @@ def draw_photographs(folder: Path) -> None:
             sky, ground, ink, other = np.array(scene + own) + rng.normal(0, 40, (4, 3))
             picture[:horizon] = sky * np.linspace(1, 0.7, horizon)[:, None, None]
             picture[horizon:] = ground
-            unit, x, y = high * rng.uniform(0.16, 0.28), wide * rng.uniform(0.3, 0.7), horizon + high * rng.uniform(0, 0.1)
+            unit, x, y = (
+                high * rng.uniform(0.16, 0.28),
+                wide * rng.uniform(0.3, 0.7),
+                horizon + high * rng.uniform(0, 0.1),
+            )
             turn = rng.normal(0, 0.12)
             turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
 
@@ -191,7 +219,19 @@ def draw_photographs(folder: Path) -> None:
                     shape([(-1.3, -0.5), (1.3, -0.5), (0.8, 0), (-0.8, 0)], ink)
                     shape([(0, -0.5), (0, -2.2), (1, -0.7)], other)
                 case "car":
-                    shape([(-1.4, 0), (1.4, 0), (1.4, -0.6), (0.7, -0.6), (0.4, -1.1), (-0.6, -1.1), (-0.9, -0.6), (-1.4, -0.6)], ink)
+                    shape(
+                        [
+                            (-1.4, 0),
+                            (1.4, 0),
+                            (1.4, -0.6),
+                            (0.7, -0.6),
+                            (0.4, -1.1),
+                            (-0.6, -1.1),
+                            (-0.9, -0.6),
+                            (-1.4, -0.6),
+                        ],
+                        ink,
+                    )
                     for wheel in (-0.8, 0.8):
                         disc((wheel, 0), 0.35, other)
                 case "flower":
@@ -202,8 +242,14 @@ def draw_photographs(folder: Path) -> None:
                     shape([(0, -2.4), (0.7, -1.6), (0, -0.4), (-0.7, -1.6)], ink)
                     shape([(-0.03, -0.4), (0.03, -0.4), (0.3, 0.3)], other)
             light = rng.uniform(0.6, 1.2)
-            picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0)) * light + rng.normal(0, 14, picture.shape)
-            jpeg = (folder / kind / f"{number:03d}.jpg", np.clip(picture, 0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
+            picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0)) * light + rng.normal(
+                0, 14, picture.shape
+            )
+            jpeg = (
+                folder / kind / f"{number:03d}.jpg",
+                np.clip(picture, 0, 255).astype(np.uint8),
+                [cv2.IMWRITE_JPEG_QUALITY, 85],
+            )
             cv2.imwrite(str(jpeg[0]), *jpeg[1:])
 
 

@@ -102,23 +102,23 @@ def range_test(
 
 def trials(
     network: Network,
-    batches: Sequence[Batch],
+    orders: Sequence[Sequence[Batch]],
     groups: Sequence[Group],
     optimizer: Optimizer,
     find: Find,
     prepare: Callable[[Network], None],
     **options,
-) -> Iterator[tuple[float, float]]:
-    """Rates (of the last group), rising, and of each the mean training loss over one step on each of the batches.
+) -> Iterator[tuple[float, list[float]]]:
+    """Rates (of the last group), and of each, for every order of the data, the mean training loss of a step a batch.
 
-    Every trial starts anew from the network, with a new optimizer; no trace is left, as by `range_test`. Ends after the
-    first rate whose mean loss is not finite or above `diverge` times the lowest; that loss is given as just so much.
+    One rate a decade, rising, until a loss is not finite or `diverge` times the lowest (then it is given as just that
+    much); then two more to either side of the best. Every trial starts anew from the network, with a new optimizer; no
+    trace is left, as by `range_test`.
     """
-    start = copy.deepcopy(network.state_dict())
-    trial = copy.deepcopy(network)
-    most = math.inf
+    start, trial = copy.deepcopy(network.state_dict()), copy.deepcopy(network)
     devices = [trial.device.device] if trial.device.device.type == "cuda" else []
-    for rate in ladder(find.min_lr, find.max_lr):
+
+    def of(batches: Sequence[Batch], rate: float, most: float) -> float:
         trial.load_state_dict(start)
         prepare(trial)
         fresh, loss = make_optimizer(trial, groups, optimizer), 0.0
@@ -129,11 +129,23 @@ def trials(
                 loss += float(step.loss) / len(batches)
                 if step.step + 1 == len(batches) or not loss <= most:
                     break
-        if not loss <= most:
-            yield rate, most
-            return
-        yield rate, loss
-        most = min(most, find.diverge * loss)
+        return loss if loss <= most else most
+
+    seen, most = {}, math.inf
+    for a_decade in (1, 3):
+        rates = ladder(find.min_lr, find.max_lr, a_decade)
+        if seen:
+            tried = sorted(seen)
+            best = bottom([seen[rate] for rate in tried])
+            low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
+            rates = [rate for rate in rates if low < rate < high and rate not in seen]
+        for rate in rates:
+            losses = [of(batches, rate, most) for batches in orders]
+            yield rate, losses
+            seen[rate] = math.fsum(losses) / len(losses)
+            if max(losses) >= most:
+                break
+            most = min(most, find.diverge * seen[rate])
 
 
 def smooth(losses: Sequence[float], beta: float) -> list[float]:
@@ -185,11 +197,11 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
     return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
-def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """The rate of the lowest loss: the vertex of the parabola through the lowest and its neighbours, over log rate.
+def bottom(losses: Sequence[float]) -> int:
+    """Where the loss is lowest; of several valleys in the first.
 
-    Of several valleys the first: what comes after a rise by more than a quarter of the fall is not looked at, for
-    there the network has forgotten what it knew. At the ends of the ladder the rate itself.
+    What comes after a rise by more than a quarter of the fall is not looked at: there the network has forgotten what
+    it knew.
     """
     k = 0
     for i, loss in enumerate(losses):
@@ -197,6 +209,15 @@ def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
             k = i
         elif loss - losses[k] > 0.25 * (losses[0] - losses[k]) > 0:
             break
+    return k
+
+
+def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """The rate at the vertex of the parabola, over log rate, through the lowest loss and its neighbours.
+
+    Rates in equal ratios there. At the ends the rate itself.
+    """
+    k = bottom(losses)
     if not 0 < k < len(rates) - 1:
         return rates[k]
     before, after = losses[k - 1] - losses[k], losses[k + 1] - losses[k]
@@ -204,31 +225,30 @@ def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
     return rates[k] * (rates[k + 1] / rates[k]) ** shift
 
 
-def read_trials(rates: Sequence[float], orders: Sequence[Sequence[float]], find: Find) -> Found:
+def read_trials(rates: Sequence[float], losses: Sequence[Sequence[float]], find: Find) -> Found:
     """The rate whose trials cost least, on average over the orders, and why. Always ends in a rate.
 
-    The first rate stands for the network as it is. Never falls (by more than half a percent of it): a tenth of the
-    first rate that is as much above it. Never stops falling: the highest rate tried. Errors: no two rates with a finite
-    loss, exit 4.
+    `losses` has for every rate those of the orders. The first rate stands for the network as it is. Never falls (by
+    more than half a percent of it): a tenth of the first rate that is as much above it. Never stops falling: the
+    highest rate tried. Errors: no two rates with a finite loss, exit 4.
     """
-    n = min(len(order) for order in orders)
-    tried, each = list(rates[:n]), list(zip(*(order[:n] for order in orders), strict=True))
-    losses = [math.fsum(at) / len(at) for at in each]
-    if n < 2 or not math.isfinite(losses[-1]):
+    means = [math.fsum(at) / len(at) for at in losses]
+    if len(rates) < 2 or not math.isfinite(means[0]):
         raise not_finite(find)
-    start, clear = losses[0], TRIAL_CLEAR * losses[0]
-    taken, doubtful = lowest(tried, losses), False
-    if start - min(losses) <= clear:
-        risen = next((k for k, loss in enumerate(losses) if loss > start + clear), n - 1)
-        taken, doubtful = tried[risen] / 10, True
-        reason = f"the loss never clearly falls: a tenth of {tried[risen]:.2g}, from where on it is above {start:.3g}"
-    elif taken == tried[-1]:
+    start, clear = means[0], TRIAL_CLEAR * means[0]
+    k, doubtful = bottom(means), False
+    taken = lowest(rates, means)
+    if start - means[k] <= clear:
+        risen = next((i for i, loss in enumerate(means) if loss > start + clear), len(rates) - 1)
+        taken, doubtful = rates[risen] / 10, True
+        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from where on it is above {start:.3g}"
+    elif k == len(rates) - 1:
         reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
-        reason = f"trials: the lowest mean loss of the first steps, {min(losses):.3g} down from {start:.3g}"
+        reason = f"trials: the lowest mean loss of the first steps, {means[k]:.3g} down from {start:.3g}"
     suggestions = {"trials": None if doubtful else taken}
-    low, high = ([limit(at) for at in each] for limit in (min, max))
-    return Found("trials", taken, reason, doubtful, suggestions, tried, losses, losses, low, high)
+    low, high = ([limit(at) for at in losses] for limit in (min, max))
+    return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
 
 
 def not_finite(find: Find) -> UserError:

@@ -14,7 +14,6 @@ from thaw.cycles import Ended
 from thaw.job import Job, layer_groups, train_batches
 from thaw.model import thaw
 from thaw.plan import Phase
-from thaw.schedules import ladder
 
 
 @dataclass(frozen=True)
@@ -63,22 +62,24 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
 
 
 def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[list[float]]]:
-    """Trials of so many steps at every rate, in several orders of the data: the rates, and the losses of each order."""
-    find_ = replace(job.settings.find, max_lr=2 * job.settings.find.min_lr) if job.settings.smoke else job.settings.find
-    rates, losses = ladder(find_.min_lr, find_.max_lr), []
-    with progress.Phase(phase.name, orders * len(rates)) as line:
-        for order in range(orders):
-            cut = list(train_batches(job, phase, epochs_of(phase, steps, order), phase.name, steps))
-            ran = find.trials(job.network, cut, find=find_, **as_in_fit(job, phase, order))
-            losses.append([loss for _, loss in watched(ran, line, phase.name)])
-    return rates, losses
+    """Trials of so many steps in so many orders of the data: rates, rising, and of each the loss in every order."""
+    find_ = job.settings.find
+    if job.settings.smoke:
+        find_ = replace(find_, max_lr=2 * find_.min_lr)
+    cut = [
+        list(train_batches(job, phase, epochs_of(phase, steps, order), phase.name, steps)) for order in range(orders)
+    ]
+    with progress.Phase(phase.name, plan.most_trials(find_)) as line:
+        ran = find.trials(job.network, cut, find=find_, **as_in_fit(job, phase))
+        rates, losses = zip(*sorted(watched(ran, line, phase.name)), strict=True)
+    return list(rates), list(losses)
 
 
 def swept(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[float]]:
     """A range test of so many steps: rates and losses."""
     with progress.Phase(phase.name, steps) as line:
         cut = watched(train_batches(job, phase, epochs_of(phase, steps, 0), phase.name, steps), line, phase.name)
-        return find.range_test(job.network, cut, find=job.settings.find, steps=steps, **as_in_fit(job, phase, 0))
+        return find.range_test(job.network, cut, find=job.settings.find, steps=steps, **as_in_fit(job, phase))
 
 
 def epochs_of(phase: Phase, steps: int, order: int) -> range:
@@ -87,7 +88,7 @@ def epochs_of(phase: Phase, steps: int, order: int) -> range:
     return range(order * n, (order + 1) * n)
 
 
-def as_in_fit(job: Job, phase: Phase, order: int) -> dict:
+def as_in_fit(job: Job, phase: Phase) -> dict:
     """What a find trains with: as the fit that it serves."""
     settings, live = job.settings, phase.features == "live"
     return {
@@ -97,7 +98,7 @@ def as_in_fit(job: Job, phase: Phase, order: int) -> dict:
         "loss": job.loss,
         "mixup": settings.augment.mixup if live else 0.0,
         "cutmix": settings.augment.cutmix if live else 0.0,
-        "seed": (settings.seed, order, phase.name, "find"),
+        "seed": (settings.seed, phase.name, "find"),
     }
 
 

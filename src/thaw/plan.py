@@ -12,7 +12,7 @@ from math import ceil
 from thaw import resize, schedules
 from thaw import settings as settings_
 from thaw.errors import UserError, nearest
-from thaw.settings import Scheduler, Settings
+from thaw.settings import Find, Scheduler, Settings
 
 KEYS = ("do", "train", "features", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
 SMOKE_STEPS = 2
@@ -333,12 +333,17 @@ def find_length(settings: Settings, phase: Phase) -> tuple[int, int]:
     return (find.stored_steps, find.stored_orders) if stored else (find.trial_steps, find.trial_orders)
 
 
+def most_trials(find: Find) -> int:
+    """How many rates are tried, at most: one a decade, and two more to either side of the best."""
+    return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
+
+
 def find_steps(settings: Settings, phase: Phase) -> int:
-    """The steps of a find in all, at most: trials end before the highest rates where these diverge."""
+    """The steps of a find in all, at most: trials end where the loss explodes."""
     steps, orders = find_length(settings, phase)
     if settings.find.rule != "trials" or settings.smoke:
         return SMOKE_STEPS if settings.smoke else steps
-    return steps * orders * len(schedules.ladder(settings.find.min_lr, settings.find.max_lr))
+    return steps * orders * most_trials(settings.find)
 
 
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:

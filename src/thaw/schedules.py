@@ -95,10 +95,13 @@ def exponential(start: float) -> Shape:
     return lambda position, cycle, step: start ** (1 - position)
 
 
-def ladder(low: float, high: float) -> list[float]:
-    """Rates from `low` to `high` in equal ratios, three a decade or a little more."""
-    rungs = ceil(3 * log10(high / low) - 1e-9)
-    return [low * (high / low) ** (k / rungs) for k in range(rungs + 1)]
+def ladder(low: float, high: float, a_decade: int) -> list[float]:
+    """Rates from `low` to `high` in equal ratios, so many a decade; `high` where no whole number of decades fits too.
+
+    Every rate of one a decade is also one of three a decade, bit for bit.
+    """
+    n = ceil(log10(high / low) - 1e-9)
+    return [low * (high / low) ** (k / (n * 3)) for k in range(0, 3 * n + 1, 3 // a_decade)]
 
 
 def warm_up(shape: Shape, share: float) -> Shape:

@@ -42,7 +42,7 @@ def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def found_by(settings: Settings, phase: Phase) -> str:
-    """How a find goes about it: trials 19 × 8 × 2 (rates, steps of each, orders of the data), or a range test."""
+    """How a find goes about it: trials 11 × 8 × 2 (rates, steps of each, orders of the data), or a range test."""
     if settings.find.rule != "trials":
         return "range test"
     steps, orders = find_length(settings, phase)
