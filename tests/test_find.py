@@ -12,7 +12,7 @@ from thaw.errors import UserError
 from thaw.schedules import ladder
 from thaw.settings import Find
 
-TRIALS = {"trial_steps": 8, "trial_orders": 2, "stored_steps": 40, "stored_orders": 3}
+TRIALS = {"trial_steps": 6, "trial_orders": 2, "stored_steps": 40, "stored_orders": 3}
 FIND = Find(rule="edge", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0, **TRIALS)
 RATES = [10.0 * 1e-6 ** (1 - k / 100) for k in range(100)]
 VALLEY = replace(FIND, rule="valley")
@@ -124,7 +124,7 @@ def test_valley(smoothed, index):
     assert find.valley(rates, smoothed) == rates[index]
 
 
-# read_range -----------------------------------------------------------------------------------------------------------------
+# read_range -----------------------------------------------------------------------------------------------------------
 
 
 def test_falls_then_explodes():
@@ -260,34 +260,75 @@ def test_lowest(losses, rate):
     assert find.lowest([10.0**k for k in range(5)], losses) == pytest.approx(rate)
 
 
+@pytest.mark.parametrize(
+    ("peaks", "rate"),
+    [
+        ([1.0, 1.0, 1.3**2, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 1.3^2 in the logarithm
+        ([1.0, 1.0, 1.3, 5.0, 9.0], 10.0**2),  # reached, not passed
+        ([1.0, 1.1, 1.2, 1.2, 1.2], 1e4),
+        ([2.0, 3.0, 4.0, 5.0, 6.0], 1.0),
+        ([1.0, 2.6, 1.0, 1.0, 9.0], 10.0 ** (math.log(1.3) / math.log(2.6))),  # the first time counts
+    ],
+)
+def test_breaking(peaks, rate):
+    assert find.breaking([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
+
+
+def steady(means, n=6):
+    """Trials whose loss is the same at every step, in one order."""
+    return [[[loss] * n] for loss in means]
+
+
 def test_trials_are_averaged_over_their_orders():
     """Two orders whose lowest losses are a decade apart: between them; the band is from one to the other."""
     first, second = bowl(0.01), bowl(0.1)
-    found = find.read_trials(LADDER, list(zip(first, second, strict=True)), FIND)
+    pairs = list(zip(first, second, strict=True))
+    found = find.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND, annealed=False)
     assert not found.doubtful and found.reason.startswith("trials: ")
-    assert found.taken == found.suggestions["trials"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
-    assert found.low == [min(pair) for pair in zip(first, second, strict=True)]
-    assert found.high == [max(pair) for pair in zip(first, second, strict=True)]
+    assert found.taken == found.suggestions["cheapest"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
+    assert found.low == pytest.approx([min(pair) for pair in pairs])
+    assert found.high == pytest.approx([max(pair) for pair in pairs])
+
+
+def test_annealed_fits_take_the_middle_between_cheapest_and_breaking():
+    """The loss peaks in the middle of the trials from rate 1 on: that is where they break."""
+    losses = [
+        [[2.3, 2.3 * (1.0 if rate < 0.9 else 1.3**2), 2.3 - 6 * (2.3 - m)]]
+        for rate, m in zip(LADDER, bowl(0.01), strict=True)
+    ]
+    means = find.read_trials(LADDER, losses, FIND, annealed=False)
+    found = find.read_trials(LADDER, losses, FIND, annealed=True)
+    assert found.suggestions == means.suggestions
+    breaks = math.sqrt(LADDER[14] * LADDER[15])  # the peak goes from 1 to 1.3^2 between them
+    assert found.suggestions["breaking"] == pytest.approx(breaks)
+    assert found.taken == pytest.approx(math.sqrt(found.suggestions["cheapest"] * breaks))
+    assert means.taken == means.suggestions["cheapest"]
+
+
+def test_a_trial_that_was_cut_short_breaks():
+    losses = steady(bowl(0.01)[:12]) + [[[2.3]]]
+    found = find.read_trials(LADDER[:13], losses, FIND, annealed=True)
+    assert LADDER[11] < found.suggestions["breaking"] < LADDER[12]
+    assert found.losses[-1] == pytest.approx(4 * min(found.losses))
 
 
 def test_trials_that_never_fall():
     flat = [0.05 if rate < 0.2 else 1.0 for rate in LADDER]
-    found = find.read_trials(LADDER, [[loss] for loss in flat], FIND)
+    found = find.read_trials(LADDER, steady(flat), FIND, annealed=True)
     assert found.doubtful and "never clearly falls" in found.reason
-    assert found.taken == next(rate for rate in LADDER if rate >= 0.2) / 10
-    assert found.suggestions == {"trials": None}
+    assert 0.1 / 3 < found.taken < 0.3 / 3
 
 
 def test_trials_that_never_stop_falling():
-    found = find.read_trials(LADDER, [[3.0 - 0.1 * k] for k in range(len(LADDER))], FIND)
+    found = find.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND, annealed=True)
     assert not found.doubtful and "find.max_lr=10" in found.reason
     assert found.taken == LADDER[-1]
 
 
-@pytest.mark.parametrize("losses", [[], [[math.inf]], [[2.3]]])
+@pytest.mark.parametrize("losses", [[], [[[]]], [[[2.3]]]])
 def test_trials_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
-        find.read_trials(LADDER[: len(losses)], losses, FIND)
+        find.read_trials(LADDER[: len(losses)], losses, FIND, annealed=True)
     assert raised.value.code == 4
 
 
@@ -295,7 +336,8 @@ def test_trials_always_end_in_a_rate():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(2, len(LADDER) + 1))
-        losses = np.abs(np.cumsum(rng.standard_normal((n, 2)), 0)) + 0.01
-        found = find.read_trials(LADDER[:n], losses.tolist(), FIND)
-        assert LADDER[0] / 10 <= found.taken <= LADDER[n - 1]
+        losses = (np.abs(np.cumsum(rng.standard_normal((n, 2, 6)), 0)) + 0.01).tolist()
+        losses[-1][0] = losses[-1][0][: int(rng.integers(0, 7))] if n > 2 else losses[-1][0]
+        found = find.read_trials(LADDER[:n], losses, FIND, annealed=bool(seed % 2))
+        assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
         assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 from contextlib import redirect_stdout
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,19 +28,21 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 import train
+from finder_rules import RULES, Rule, averaged
 from thaw import cycles, fit, job, plan, shell, tend
 from thaw.data import source
 from thaw.errors import UserError
-from thaw.find import read_trials
+from thaw.find import read_range, read_trials
 from thaw.plan import Phase
-from thaw.settings import Settings
+from thaw.settings import Find, Settings
 
 GRID = {  # three rates a decade from 1e-4, and two from 1e-3, to 10; for AdamW a tenth of it
     "head": [10 ** (k / 3) for k in range(-12, 4)],
     "all": [10 ** (k / 2) for k in range(-6, 3)],
 }
 GRID_SEEDS, SEEDS = 3, 20
-ORDERS = (1, 2)  # in how many orders of the data trials are made
+DEFAULT = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 100, 0.8, 4.0)
+TUNED = ("digits, head", "photographs, head", "digits, full after head", "photographs, full after head")
 
 HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
 AFTER = [
@@ -105,18 +108,10 @@ def rates(settings: Settings, trained: str) -> list[float]:
     return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
 
 
-def tried(made: job.Job, find: Phase, orders: int) -> dict:
-    """What the package's trials suggest, and what they cost."""
-    steps = plan.find_length(made.settings, find)[0]
-    before = time.process_time()
-    rates, losses = fit.tried(made, find, steps, orders)
-    seconds = time.process_time() - before
-    return {
-        "taken": read_trials(rates, losses, made.settings.find).taken,
-        "rates": rates,
-        "losses": losses,
-        "seconds": seconds,
-    }
+def tried(made: job.Job, find: Phase) -> dict:
+    """The package's trials."""
+    rates, losses = fit.tried(made, find, *plan.find_length(made.settings, find))
+    return {"rates": rates, "losses": losses}
 
 
 def swept(made: job.Job, find: Phase) -> dict:
@@ -138,30 +133,36 @@ def judged(made: job.Job, fits: list[Phase], rate: float) -> tuple[float, float]
     return seen.accuracy, seen.loss
 
 
+def file_of(cache: Path, name: str) -> Path:
+    return cache / f"{name.replace(', ', '_').replace(' ', '-')}.json"
+
+
+def trained_by(name: str) -> str:
+    return "head" if HEAD[0] in TASKS[name] else "all"
+
+
 def record(name: str, cache: Path, folder: Path) -> None:
     """What is missing of a task's curves and grid, into a file of its own."""
-    file = cache / f"{name.replace(', ', '_').replace(' ', '-')}.json"
+    file = file_of(cache, name)
     known = json.loads(file.read_text()) if file.exists() else {"curves": {}, "grid": {}}
     known.setdefault("trials", {})
-    trained = "head" if HEAD[0] in TASKS[name] else "all"
     for seed in map(str, range(SEEDS)):
         known["curves"].setdefault(seed, {})
-        curves, trials, grid = known["curves"][seed], known["trials"].setdefault(seed, {}), known["grid"].get(seed, [])
-        orders = [n for n in ORDERS if str(n) not in trials]
+        curves, trials, grid = known["curves"][seed], known["trials"], known["grid"].get(seed, [])
         gridded = int(seed) >= GRID_SEEDS or grid and len(grid) == len(known["rates"])
-        if "100" in curves and not orders and gridded:
+        if "100" in curves and seed in trials and gridded:
             continue
         began = time.perf_counter()
         with redirect_stdout(io.StringIO()):
             made, find, fits = prepared([*TASKS[name], f"seed={seed}"], folder / name)
-            for n in orders:
-                trials[str(n)] = tried(made, find, n)
+            if seed not in trials:
+                trials[seed] = tried(made, find)
                 file.write_text(json.dumps(known))
             if "100" not in curves:
                 curves["100"] = [swept(made, find)]
                 file.write_text(json.dumps(known))
             if not gridded:
-                known.setdefault("rates", rates(made.settings, trained))
+                known.setdefault("rates", rates(made.settings, trained_by(name)))
                 known["grid"][seed] = grid
                 start = copy.deepcopy(made.network.state_dict())
                 for rate in known["rates"][len(grid) :]:
@@ -253,6 +254,117 @@ def draw_photographs(folder: Path) -> None:
             cv2.imwrite(str(jpeg[0]), *jpeg[1:])
 
 
+def suggested(known: dict, seeds: Iterable[str]) -> dict[str, list[float | None]]:
+    """What every rule suggests for every seed: trials for their own figures, all others for the same range test."""
+    out = {
+        "thaw trials": [
+            read_trials(**known["trials"][seed], find=DEFAULT, annealed=known["trained"] == "all").taken
+            for seed in seeds
+        ]
+    }
+    for rule in ("edge", "valley"):
+        out[f"thaw {rule}"] = [read_as(rule, **known["curves"][seed]["100"][0]) for seed in seeds]
+    for name, rule in RULES.items():
+        out[name] = [or_none(rule, **known["curves"][seed]["100"][0]) for seed in seeds]
+    return out
+
+
+def or_none(rule: Rule, rates: list[float], losses: list[float], **_) -> float | None:
+    try:
+        return rule(rates, losses)
+    except ValueError:
+        return None
+
+
+def read_as(rule: str, rates: list[float], losses: list[float], **_) -> float:
+    """thaw's own rules for range tests, stopped where its range test would have stopped."""
+    find = replace(DEFAULT, rule=rule)
+    n, average, lowest = 0, averaged(losses, find.smooth), math.inf
+    for n, seen in enumerate(average, 1):
+        lowest = min(lowest, seen)
+        if n > 10 and seen > find.diverge * lowest and seen > 2 * np.mean(losses[:10]):
+            break
+    return read_range(rates[:n], losses[:n], find).taken
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good the suggestions of a rule are on a task."""
+
+    near: float  # share within a factor of three of a best rate
+    regret: float  # median, in accuracy
+    worst: float  # the 90th percentile of the regret
+    spread: float  # standard deviation in decades
+    median: float  # of the rates
+    none: int  # seeds without a suggestion
+
+
+def score(known: dict, rates: list[float | None]) -> Score:
+    """Against the grid: accuracy between its rates on a straight line over log rate, beyond its ends that of the end.
+
+    Every rate whose mean accuracy is within a standard error of the highest is a best one. No suggestion counts as
+    none within the factor and is left out of the rest.
+    """
+    accuracy = np.array([[at[0] for at in known["grid"][seed]] for seed in known["grid"]])
+    mean, n = accuracy.mean(0), len(accuracy)
+    noise = (accuracy - mean - accuracy.mean(1, keepdims=True) + accuracy.mean()).std() * math.sqrt(2 / (n - 1))
+    given = np.log10([rate for rate in rates if rate is not None])
+    grid = np.log10(known["rates"])
+    best = grid[mean >= mean.max() - noise]
+    near = np.abs(given[:, None] - best).min(1) <= math.log10(3) + 1e-9
+    regret = mean.max() - np.interp(given, grid, mean)
+    return Score(
+        near.sum() / len(rates),
+        float(np.median(regret)),
+        float(np.quantile(regret, 0.9)),
+        float(given.std(ddof=1)),
+        float(10 ** np.median(given)),
+        len(rates) - len(given),
+    )
+
+
+def report(cache: Path) -> None:
+    """A table for each task and one over all, as markdown."""
+    scores = {}
+    for name in TASKS:
+        file = file_of(cache, name)
+        known = json.loads(file.read_text()) if file.exists() else {}
+        full = {seed: grid for seed, grid in known.get("grid", {}).items() if len(grid) == len(known["rates"])}
+        known["trained"] = trained_by(name)
+        seeds = [seed for seed in known.get("trials", {}) if "100" in known["curves"].get(seed, {})]
+        if len(full) < GRID_SEEDS or len(seeds) < 3:
+            print(f"{name}: not recorded yet", file=sys.stderr)
+            continue
+        known["grid"] = full
+        mean = np.mean([[at[0] for at in grid] for grid in full.values()], 0)
+        scores[name] = {rule: score(known, rates) for rule, rates in suggested(known, seeds).items()}
+        print(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={len(seeds)}\n")
+        print(
+            "| rule | median rate | within 3x | regret, median | 90th percentile | spread, decades |\n|---|---|---|---|---|---|"
+        )
+        for rule, s in scores[name].items():
+            print(
+                f"| {rule} | {s.median:.2g} | {s.near:.0%} | {100 * s.regret:.1f} | {100 * s.worst:.1f} | {s.spread:.2f}"
+                f" |{f' {s.none} without a suggestion' if s.none else ''}"
+            )
+    for title, names in (
+        ("all tasks", list(scores)),
+        ("tuned on", [name for name in scores if name in TUNED]),
+        ("held out", [name for name in scores if name not in TUNED]),
+    ):
+        print(f"\n{title}: means over {len(names)} tasks\n")
+        print(
+            "| rule | within 3x | regret | its worst task | 90th percentile | spread, decades |\n|---|---|---|---|---|---|"
+        )
+        for rule in next(iter(scores.values())) if names else ():
+            rows = [scores[name][rule] for name in names]
+            near, regret, worst, spread = (
+                np.mean([getattr(s, key) for s in rows]) for key in ("near", "regret", "worst", "spread")
+            )
+            most = max(s.regret for s in rows)
+            print(f"| {rule} | {near:.0%} | {100 * regret:.1f} | {100 * most:.1f} | {100 * worst:.1f} | {spread:.2f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=ROOT / "outputs/bench/finder")
@@ -263,6 +375,7 @@ def main() -> None:
         draw_photographs(Path(folder) / "photos")
         for name in args.only:
             record(name, args.cache, Path(folder))
+    report(args.cache)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from thaw.settings import Find, Optimizer
 
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
-TRIAL_CLEAR = 0.005  # the share of the loss at the start that a fall or a rise of trials, on equal batches, must exceed
+CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
+BREAKS = 1.3  # a trial breaks where its loss rises to so many times that at the start
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
@@ -108,44 +109,52 @@ def trials(
     find: Find,
     prepare: Callable[[Network], None],
     **options,
-) -> Iterator[tuple[float, list[float]]]:
-    """Rates (of the last group), and of each, for every order of the data, the mean training loss of a step a batch.
+) -> Iterator[tuple[float, list[list[float]]]]:
+    """Rates (of the last group), and of each, for every order of the data, the training losses of a step a batch.
 
-    One rate a decade, rising, until a loss is not finite or `diverge` times the lowest (then it is given as just that
-    much); then two more to either side of the best. Every trial starts anew from the network, with a new optimizer; no
-    trace is left, as by `range_test`.
+    One rate a decade, rising, until a trial is cut short: at a loss that is not finite, or where its mean is sure to be
+    above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
+    network, with a new optimizer; no trace is left, as by `range_test`.
     """
     start, trial = copy.deepcopy(network.state_dict()), copy.deepcopy(network)
     devices = [trial.device.device] if trial.device.device.type == "cuda" else []
 
-    def of(batches: Sequence[Batch], rate: float, most: float) -> float:
+    def of(batches: Sequence[Batch], rate: float, most: float) -> list[float]:
         trial.load_state_dict(start)
         prepare(trial)
-        fresh, loss = make_optimizer(trial, groups, optimizer), 0.0
+        fresh, losses = make_optimizer(trial, groups, optimizer), []
         with torch.random.fork_rng(devices=devices):
             for step in train(
                 trial, batches, fresh, lr=rate, rate=lambda step: 1.0, check_every=len(batches) + 1, **options
             ):
-                loss += float(step.loss) / len(batches)
-                if step.step + 1 == len(batches) or not loss <= most:
+                loss = float(step.loss)
+                if not math.fsum([*losses, loss]) <= most * len(batches) or not math.isfinite(loss):
                     break
-        return loss if loss <= most else most
+                losses.append(loss)
+                if len(losses) == len(batches):
+                    break
+        return losses
 
-    seen, most = {}, math.inf
+    costs, most = {}, math.inf
     for a_decade in (1, 3):
         rates = ladder(find.min_lr, find.max_lr, a_decade)
-        if seen:
-            tried = sorted(seen)
-            best = bottom([seen[rate] for rate in tried])
+        if costs:
+            tried = sorted(costs)
+            best = bottom([costs[rate] for rate in tried])
             low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
-            rates = [rate for rate in rates if low < rate < high and rate not in seen]
+            rates = [rate for rate in rates if low < rate < high and rate not in costs]
         for rate in rates:
             losses = [of(batches, rate, most) for batches in orders]
             yield rate, losses
-            seen[rate] = math.fsum(losses) / len(losses)
-            if max(losses) >= most:
+            whole = all(len(of_order) == len(batches) for of_order, batches in zip(losses, orders, strict=True))
+            costs[rate] = mean([mean(of_order) for of_order in losses]) if whole else most
+            if not whole:
                 break
-            most = min(most, find.diverge * seen[rate])
+            most = min(most, find.diverge * costs[rate])
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def smooth(losses: Sequence[float], beta: float) -> list[float]:
@@ -225,29 +234,57 @@ def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
     return rates[k] * (rates[k + 1] / rates[k]) ** shift
 
 
-def read_trials(rates: Sequence[float], losses: Sequence[Sequence[float]], find: Find) -> Found:
-    """The rate whose trials cost least, on average over the orders, and why. Always ends in a rate.
+def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
+    """The rate at which the highest loss of a trial reaches `BREAKS` times that at the start of the same batch.
 
-    `losses` has for every rate those of the orders. The first rate stands for the network as it is. Never falls (by
-    more than half a percent of it): a tenth of the first rate that is as much above it. Never stops falling: the
-    highest rate tried. Errors: no two rates with a finite loss, exit 4.
+    Between two rates on a straight line in both logarithms; the highest rate where none does.
     """
-    means = [math.fsum(at) / len(at) for at in losses]
-    if len(rates) < 2 or not math.isfinite(means[0]):
+    k = next((k for k, peak in enumerate(peaks) if peak > BREAKS), None)
+    if not k:
+        return rates[-1] if k is None else rates[0]
+    share = math.log(BREAKS / peaks[k - 1]) / math.log(peaks[k] / peaks[k - 1])
+    return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
+
+
+def read_trials(
+    rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find, annealed: bool
+) -> Found:
+    """The rate to take from trials, and why. Always ends in a rate.
+
+    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: the
+    rate whose steps cost least on average, where the fit is `annealed` half way (over log rate) from there to the rate
+    at which trials break: few steps favour low rates, annealing forgives high ones. Never falls: a third of the
+    breaking rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
+    """
+    if len(rates) < 2:
         raise not_finite(find)
-    start, clear = means[0], TRIAL_CLEAR * means[0]
-    k, doubtful = bottom(means), False
-    taken = lowest(rates, means)
-    if start - means[k] <= clear:
-        risen = next((i for i, loss in enumerate(means) if loss > start + clear), len(rates) - 1)
-        taken, doubtful = rates[risen] / 10, True
-        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from where on it is above {start:.3g}"
+    starts, n = losses[0], len(losses[0][0])
+    whole = [[mean(order) for order in orders if len(order) == n] for orders in losses]
+    most = find.diverge * min(mean(means) for means in whole if means)
+    costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
+    means = [mean(cost) for cost in costs]
+    peaks = [
+        mean([
+            max([loss / first for loss, first in zip(order, start, strict=False)] + [find.diverge] * (len(order) < n))
+            for order, start in zip(orders, starts, strict=True)
+        ])
+        for orders in losses
+    ]  # fmt: skip
+    k, breaks = bottom(means), breaking(rates, peaks)
+    cheapest, doubtful = lowest(rates, means), False
+    cost = f"{means[k]:.3g} a step where it was {means[0]:.3g}"
+    if means[0] - means[k] <= CLEAR * means[0]:
+        taken, doubtful = breaks / 3, True
+        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where trials break"
     elif k == len(rates) - 1:
-        reason = f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
+        taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
+    elif annealed:
+        taken = math.sqrt(cheapest * breaks)
+        reason = f"trials: between {cheapest:.2g}, which costs least ({cost}), and {breaks:.2g}, where they break"
     else:
-        reason = f"trials: the lowest mean loss of the first steps, {means[k]:.3g} down from {start:.3g}"
-    suggestions = {"trials": None if doubtful else taken}
-    low, high = ([limit(at) for at in losses] for limit in (min, max))
+        taken, reason = cheapest, f"trials: costs least ({cost}); they break at {breaks:.2g}"
+    suggestions = {"cheapest": cheapest, "breaking": breaks}
+    low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
 
 

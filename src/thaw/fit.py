@@ -48,8 +48,10 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
         "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
-    read = find.read_trials if settings.find.rule == "trials" else find.read_range
-    found = read(curve["rates"], curve["losses"], settings.find)
+    if settings.find.rule == "trials":
+        found = find.read_trials(curve["rates"], curve["losses"], settings.find, annealed=phase.train == "all")
+    else:
+        found = find.read_range(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
         job.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
@@ -61,8 +63,8 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
     return found, report, 0.0 if made else curve["seconds"]
 
 
-def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[list[float]]]:
-    """Trials of so many steps in so many orders of the data: rates, rising, and of each the loss in every order."""
+def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[list[list[float]]]]:
+    """Trials of so many steps in so many orders of the data: rates, rising, and of each the losses in every order."""
     find_ = job.settings.find
     if job.settings.smoke:
         find_ = replace(find_, max_lr=2 * find_.min_lr)
