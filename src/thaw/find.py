@@ -116,7 +116,7 @@ def trials(
     above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
     network, with a new optimizer; no trace is left, as by `range_test`.
     """
-    start, trial = copy.deepcopy(network.state_dict()), copy.deepcopy(network)
+    start, trial = network.state_dict(), copy.deepcopy(network)
     devices = [trial.device.device] if trial.device.device.type == "cuda" else []
 
     def of(batches: Sequence[Batch], rate: float, most: float) -> list[float]:
@@ -280,9 +280,9 @@ def read_trials(
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     elif annealed:
         taken = math.sqrt(cheapest * breaks)
-        reason = f"trials: between {cheapest:.2g}, which costs least ({cost}), and {breaks:.2g}, where they break"
+        reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
     else:
-        taken, reason = cheapest, f"trials: costs least ({cost}); they break at {breaks:.2g}"
+        taken, reason = cheapest, f"trials: the cheapest ({cost}); they break at {breaks:.2g}"
     suggestions = {"cheapest": cheapest, "breaking": breaks}
     low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)

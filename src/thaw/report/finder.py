@@ -40,7 +40,7 @@ def find_figure(found: dict, width: float = 8.0):
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain(axes.xaxis)
-    make_room(axes, losses, smoothed)
+    make_room(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("mean loss of the first steps" if trials else "training loss")
     axes.grid()
@@ -53,14 +53,21 @@ def find_figure(found: dict, width: float = 8.0):
     return fig
 
 
-def make_room(axes, losses, smoothed) -> None:
-    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room."""
+def make_room(axes, losses, smoothed, tight: bool) -> None:
+    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room.
+
+    `tight`: the curve has no noise that must be seen, and ends beyond the first rate that is worse than the start.
+    """
     import numpy as np
 
     seen, raw = smoothed[np.isfinite(smoothed)], losses[np.isfinite(losses)]
     if not (len(seen) and len(raw)):
         return
     lowest, start = seen.min(), seen[0]
+    if tight:
+        span = max(start - lowest, 0.02 * abs(start), 1e-6)
+        axes.set_ylim(min(lowest, raw.min()) - 0.25 * span, start + 0.6 * span)
+        return
     span = max(start - lowest, 0.4 * abs(lowest), 1e-6)
     low, high = np.quantile(raw[: math.ceil(0.8 * len(raw))], (0.02, 0.95))
     top = max(min(seen.max(), lowest + 1.6 * span), start, min(high, lowest + 3 * span))
@@ -83,7 +90,7 @@ def mark_rates(axes, found: dict) -> None:
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
         # Away from the strong line, but not out of the picture.
-        late = place > 0.7 or (place > 0.25 and rate < number(found.get("taken")))
+        late = place > 0.85 or (place > 0.25 and rate <= number(found.get("taken")))
         axes.annotate(
             label,
             (rate, 0.97 - 0.075 * i),
