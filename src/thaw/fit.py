@@ -3,7 +3,7 @@
 import json
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -65,13 +65,11 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
 
 def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[list[list[float]]]]:
     """Trials of so many steps in so many orders of the data: rates, rising, and of each the losses in every order."""
-    find_ = job.settings.find
-    if job.settings.smoke:
-        find_ = replace(find_, max_lr=2 * find_.min_lr)
+    find_ = plan.find_range(job.settings)
     cut = [
         list(train_batches(job, phase, epochs_of(phase, steps, order), phase.name, steps)) for order in range(orders)
     ]
-    with progress.Phase(phase.name, plan.most_trials(find_)) as line:
+    with progress.Phase(phase.name, plan.most_trials(job.settings)) as line:
         ran = find.trials(job.network, cut, find=find_, **as_in_fit(job, phase))
         rates, losses = zip(*sorted(watched(ran, line, phase.name)), strict=True)
     return list(rates), list(losses)

@@ -329,21 +329,25 @@ def find_length(settings: Settings, phase: Phase) -> tuple[int, int]:
     if find.rule != "trials":
         return (SMOKE_STEPS if settings.smoke else find.steps), 1
     if settings.smoke:
-        return 1, 1
+        return SMOKE_STEPS, 1
     return (find.stored_steps, find.stored_orders) if stored else (find.trial_steps, find.trial_orders)
 
 
-def most_trials(find: Find) -> int:
+def most_trials(settings: Settings) -> int:
     """How many rates are tried, at most: one a decade, and two more to either side of the best."""
+    find = find_range(settings)
     return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
+
+
+def find_range(settings: Settings) -> Find:
+    """The finder's settings; to try things out, of the rates only the lowest."""
+    return replace(settings.find, max_lr=2 * settings.find.min_lr) if settings.smoke else settings.find
 
 
 def find_steps(settings: Settings, phase: Phase) -> int:
     """The steps of a find in all, at most: trials end where the loss explodes."""
     steps, orders = find_length(settings, phase)
-    if settings.find.rule != "trials" or settings.smoke:
-        return SMOKE_STEPS if settings.smoke else steps
-    return steps * orders * most_trials(settings.find)
+    return steps * orders * (most_trials(settings) if settings.find.rule == "trials" else 1)
 
 
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:
