@@ -174,12 +174,7 @@ def record(name: str, cache: Path, folder: Path) -> None:
 
 def suggested(known: dict, seeds: Iterable[str]) -> dict[str, list[float | None]]:
     """What every rule suggests for every seed: trials for their own figures, all others for the same range test."""
-    out = {
-        "thaw trials": [
-            read_trials(**known["trials"][seed], find=DEFAULT, annealed=known["trained"] == "all").taken
-            for seed in seeds
-        ]
-    }
+    out = {"thaw trials": [read_trials(**known["trials"][seed], find=DEFAULT).taken for seed in seeds]}
     for rule in ("edge", "valley"):
         out[f"thaw {rule}"] = [read_as(rule, **known["curves"][seed]["100"][0]) for seed in seeds]
     for name, rule in RULES.items():
@@ -248,7 +243,6 @@ def report(cache: Path) -> None:
         file = file_of(cache, name)
         known = json.loads(file.read_text()) if file.exists() else {}
         full = {seed: grid for seed, grid in known.get("grid", {}).items() if len(grid) == len(known["rates"])}
-        known["trained"] = trained_by(name)
         seeds = [seed for seed in known.get("trials", {}) if "100" in known["curves"].get(seed, {})]
         if len(full) < GRID_SEEDS or len(seeds) < 3:
             print(f"{name}: not recorded yet", file=sys.stderr)

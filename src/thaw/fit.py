@@ -48,10 +48,8 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
         "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
-    if settings.find.rule == "trials":
-        found = find.read_trials(curve["rates"], curve["losses"], settings.find, annealed=phase.train == "all")
-    else:
-        found = find.read_range(curve["rates"], curve["losses"], settings.find)
+    read = find.read_trials if settings.find.rule == "trials" else find.read_range
+    found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
         job.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
