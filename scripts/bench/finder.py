@@ -236,14 +236,16 @@ def score(known: dict, rates: list[float | None]) -> Score:
     )
 
 
-def report(cache: Path) -> None:
-    """A table for each task and one over all, as markdown."""
+def report(cache: Path, first: int = 0) -> None:
+    """A table for each task and one over all, as markdown, of the seeds from `first` on."""
     scores = {}
     for name in TASKS:
         file = file_of(cache, name)
         known = json.loads(file.read_text()) if file.exists() else {}
         full = {seed: grid for seed, grid in known.get("grid", {}).items() if len(grid) == len(known["rates"])}
-        seeds = [seed for seed in known.get("trials", {}) if "100" in known["curves"].get(seed, {})]
+        seeds = [
+            seed for seed in known.get("trials", {}) if int(seed) >= first and "100" in known["curves"].get(seed, {})
+        ]
         if len(full) < GRID_SEEDS or len(seeds) < 3:
             print(f"{name}: not recorded yet", file=sys.stderr)
             continue
@@ -280,13 +282,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=train.OUTPUTS / "bench/finder")
     parser.add_argument("--only", nargs="*", default=list(TASKS))
+    parser.add_argument("--first", type=int, default=0, help="read seeds from here on; 4: none the rule was chosen by")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         photographs.draw(Path(folder) / "photos")
         for name in args.only:
             record(name, args.cache, Path(folder))
-    report(args.cache)
+    report(args.cache, args.first)
 
 
 if __name__ == "__main__":
