@@ -59,5 +59,6 @@ def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
         else:
             x, y = turn @ part[:2] + place
             cv2.circle(picture, (round(x), round(y)), max(1, round(part[2] * unit)), inks[ink].tolist(), -1)
-    blurred = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0)) * rng.uniform(0.6, 1.2)
+    light, blur = rng.uniform(0.6, 1.2), rng.uniform(0.5, 2.0)
+    blurred = cv2.GaussianBlur(picture, (0, 0), blur) * light
     return np.clip(blurred + rng.normal(0, 14, picture.shape), 0, 255).astype(np.uint8)
