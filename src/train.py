@@ -307,7 +307,7 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     (folder / "plan.txt").write_text(text)
     from thaw import report
 
-    report.plan_png(table.timeline(planned, settings.find.steps), folder / "plan.png")
+    report.plan_png(table.timeline(planned, settings), folder / "plan.png")
     return planned
 
 

@@ -1,18 +1,21 @@
-"""The pure rules that read the finder's curve, on curves whose answer is known."""
+"""The pure rules that read the finder's curves, on curves whose answer is known."""
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from thaw import find
 from thaw.errors import UserError
+from thaw.schedules import ladder
 from thaw.settings import Find
 
-FIND = Find(rule="edge", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0)
+TRIALS = {"trial_steps": 6, "trial_orders": 2, "stored_steps": 40, "stored_orders": 3}
+FIND = Find(rule="edge", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0, **TRIALS)
 RATES = [10.0 * 1e-6 ** (1 - k / 100) for k in range(100)]
-VALLEY = Find(rule="valley", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0)
+VALLEY = replace(FIND, rule="valley")
 
 
 def double_sum(losses, beta):
@@ -121,12 +124,12 @@ def test_valley(smoothed, index):
     assert find.valley(rates, smoothed) == rates[index]
 
 
-# read -----------------------------------------------------------------------------------------------------------------
+# read_range -----------------------------------------------------------------------------------------------------------
 
 
 def test_falls_then_explodes():
     losses = falls()
-    found = find.read(RATES[:78], losses, FIND)
+    found = find.read_range(RATES[:78], losses, FIND)
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken == found.suggestions["edge"] == edge_by_hand(RATES[:78], found.smoothed, 2.3)
@@ -137,7 +140,7 @@ def test_falls_then_explodes():
 
 
 def test_falls_then_explodes_read_by_the_valley():
-    found = find.read(RATES[:78], falls(), VALLEY)
+    found = find.read_range(RATES[:78], falls(), VALLEY)
     assert not found.doubtful
     assert found.reason.startswith("valley: ")
     assert found.taken == found.suggestions["valley"] == find.valley(RATES[:78], found.smoothed)
@@ -146,7 +149,7 @@ def test_falls_then_explodes_read_by_the_valley():
 
 def test_falls_until_it_is_cut_off_is_read_by_the_rule():
     """Not finite after step 60, on its way down: the highest rate tried is no rate to take."""
-    found = find.read(RATES[:61], falls(61), FIND)
+    found = find.read_range(RATES[:61], falls(61), FIND)
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken < RATES[60]
@@ -159,7 +162,7 @@ def test_flat_then_explodes(growth, n):
     However steep the rise, it begins at step 61: what comes after must not be seen steps before.
     """
     losses = [0.05 * growth ** max(0, k - 60) for k in range(n)]
-    found = find.read(RATES[:n], losses, FIND)
+    found = find.read_range(RATES[:n], losses, FIND)
     assert found.doubtful
     assert "never clearly falls" in found.reason
     assert found.suggestions == {"edge": None, "valley": None}
@@ -168,20 +171,20 @@ def test_flat_then_explodes(growth, n):
 
 def test_rising_only():
     losses = [1.0 + 0.01 * k for k in range(100)]
-    found = find.read(RATES, losses, FIND)
+    found = find.read_range(RATES, losses, FIND)
     assert found.doubtful
     assert RATES[9] / 10 < found.taken < RATES[15] / 10
 
 
 def test_flat_throughout():
-    found = find.read(RATES, [0.7] * 100, FIND)
+    found = find.read_range(RATES, [0.7] * 100, FIND)
     assert found.doubtful
     assert found.taken == RATES[-1] / 10
 
 
 @pytest.mark.parametrize("rule", ["edge", "valley"])
 def test_never_stops_falling(rule):
-    found = find.read(RATES, [3.0 - 0.02 * k for k in range(100)], Find(rule, 1e-5, 10.0, 100, 0.8, 4.0))
+    found = find.read_range(RATES, [3.0 - 0.02 * k for k in range(100)], replace(FIND, rule=rule))
     assert not found.doubtful
     assert found.taken == RATES[-1]
     assert "find.max_lr=10" in found.reason
@@ -190,27 +193,27 @@ def test_never_stops_falling(rule):
 @pytest.mark.parametrize("losses", [[], [2.3]])
 def test_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
-        find.read(RATES[: len(losses)], losses, FIND)
+        find.read_range(RATES[: len(losses)], losses, FIND)
     assert raised.value.code == 4
     assert "not finite at lr 1e-05" in raised.value.line
 
 
 def test_two_points_are_enough():
-    assert find.read(RATES[:2], [2.3, 2.2], FIND).taken > 0
+    assert find.read_range(RATES[:2], [2.3, 2.2], FIND).taken > 0
 
 
 def test_noise_does_not_move_the_answer_far():
-    clean = find.read(RATES[:78], falls(), FIND).taken
+    clean = find.read_range(RATES[:78], falls(), FIND).taken
     for seed in range(50):
         losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.1, 0.0), strict=True)]
-        found = find.read(RATES[:78], losses, FIND)
+        found = find.read_range(RATES[:78], losses, FIND)
         assert not found.doubtful
         assert 0.4 < found.taken / clean < 2.5
 
 
 def test_noise_alone_is_no_fall():
     """Flat but for its noise: falls are clear ones, so at most one curve in twenty may seem to fall."""
-    mistaken = [seed for seed in range(300) if not find.read(RATES, noise_of(seed), FIND).doubtful]
+    mistaken = [seed for seed in range(300) if not find.read_range(RATES, noise_of(seed), FIND).doubtful]
     assert len(mistaken) <= 15
 
 
@@ -219,7 +222,120 @@ def test_always_ends_in_a_rate_that_was_tried():
         rng = np.random.default_rng(seed)
         n = int(rng.integers(3, 101))
         losses = list(np.abs(np.cumsum(rng.standard_normal(n))) + 0.01)
-        found = find.read(RATES[:n], losses, FIND)
+        found = find.read_range(RATES[:n], losses, FIND)
         assert found.taken in RATES[:n] or found.taken in [rate / 10 for rate in RATES[:n]]
         assert found.reason and "\n" not in found.reason
         assert math.isfinite(json.loads(json.dumps(found.as_json()))["taken"])
+
+
+# trials ---------------------------------------------------------------------------------------------------------------
+
+LADDER = ladder(1e-5, 10.0, 3)
+
+
+def bowl(best, start=2.3, fall=1.0):
+    """A parabola over log rate whose vertex is at `best`, cut off at the start's loss on the way down."""
+    return [min(start, start - fall + 0.5 * math.log10(rate / best) ** 2) for rate in LADDER]
+
+
+@pytest.mark.parametrize("best", [1e-3, 0.02, 0.035, 0.31])
+def test_lowest_is_the_vertex_of_a_parabola(best):
+    assert find.lowest(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "rate"),
+    [
+        ([3.0, 2.0, 1.0, 2.0, 3.0], 100.0),  # the neighbours are alike: the rate itself
+        ([3.0, 2.0, 1.0, 1.0, 3.0], 100.0 * math.sqrt(10)),  # two alike: between them
+        ([3.0, 2.0, 1.0, 1e9, 1e9], 100.0 / math.sqrt(10)),  # at most half a step away from an explosion
+        ([3.0, 2.0, 1.0, 0.5, 0.4], 1e4),  # still falling at the end: the end
+        ([1.0, 2.0, 3.0, 4.0, 5.0], 1.0),
+        ([3.0, 2.5, 4.0, 1.0, 2.0], 10.0 ** (1 + 0.5 * (0.5 - 1.5) / (0.5 + 1.5))),  # the first valley
+        ([3.0, 2.0, 2.2, 1.0, 2.0], 10.0 ** (3 + 0.5 * (1.2 - 1.0) / (1.2 + 1.0))),  # a ripple is no valley
+        ([1.0, 1.0, 1.0, 1.0, 1.0], 1.0),
+    ],
+)
+def test_lowest(losses, rate):
+    assert find.lowest([10.0**k for k in range(5)], losses) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("peaks", "rate"),
+    [
+        ([1.0, 1.0, 1.3**2, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 1.3^2 in the logarithm
+        ([1.0, 1.0, 1.3, 5.0, 9.0], 10.0**2),  # reached, not passed
+        ([1.0, 1.1, 1.2, 1.2, 1.2], 1e4),
+        ([2.0, 3.0, 4.0, 5.0, 6.0], 1.0),
+        ([1.0, 2.6, 1.0, 1.0, 9.0], 10.0 ** (math.log(1.3) / math.log(2.6))),  # the first time counts
+    ],
+)
+def test_breaking(peaks, rate):
+    assert find.breaking([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
+
+
+def steady(means, n=6):
+    """Trials whose loss is the same at every step, in one order."""
+    return [[[loss] * n] for loss in means]
+
+
+def test_trials_are_averaged_over_their_orders():
+    """Two orders whose lowest losses are a decade apart: between them; the band is from one to the other."""
+    first, second = bowl(0.01), bowl(0.1)
+    pairs = list(zip(first, second, strict=True))
+    found = find.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
+    assert not found.doubtful and found.reason.startswith("trials: ")
+    assert found.suggestions["cheapest"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
+    assert found.low == pytest.approx([min(pair) for pair in pairs])
+    assert found.high == pytest.approx([max(pair) for pair in pairs])
+
+
+def test_the_middle_between_cheapest_and_breaking_is_taken():
+    """The loss peaks in the middle of the trials from rate 1 on: that is where they break."""
+    losses = [
+        [[2.3, 2.3 * (1.0 if rate < 0.9 else 1.3**2), 2.3 - 6 * (2.3 - m)]]
+        for rate, m in zip(LADDER, bowl(0.01), strict=True)
+    ]
+    found = find.read_trials(LADDER, losses, FIND)
+    assert found.suggestions["cheapest"] == pytest.approx(0.01)
+    breaks = math.sqrt(LADDER[14] * LADDER[15])  # the peak goes from 1 to 1.3^2 between them
+    assert found.suggestions["breaking"] == pytest.approx(breaks)
+    assert found.taken == pytest.approx(math.sqrt(found.suggestions["cheapest"] * breaks))
+
+
+def test_a_trial_that_was_cut_short_breaks():
+    losses = steady(bowl(0.01)[:12]) + [[[2.3]]]
+    found = find.read_trials(LADDER[:13], losses, FIND)
+    assert LADDER[11] < found.suggestions["breaking"] < LADDER[12]
+    assert found.losses[-1] == pytest.approx(4 * min(found.losses))
+
+
+def test_trials_that_never_fall():
+    flat = [0.05 if rate < 0.2 else 1.0 for rate in LADDER]
+    found = find.read_trials(LADDER, steady(flat), FIND)
+    assert found.doubtful and "never clearly falls" in found.reason
+    assert 0.1 / 3 < found.taken < 0.3 / 3
+
+
+def test_trials_that_never_stop_falling():
+    found = find.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND)
+    assert not found.doubtful and "find.max_lr=10" in found.reason
+    assert found.taken == LADDER[-1]
+
+
+@pytest.mark.parametrize("losses", [[], [[[]]], [[[2.3]]]])
+def test_trials_not_finite_at_once(losses):
+    with pytest.raises(UserError) as raised:
+        find.read_trials(LADDER[: len(losses)], losses, FIND)
+    assert raised.value.code == 4
+
+
+def test_trials_always_end_in_a_rate():
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(2, len(LADDER) + 1))
+        losses = (np.abs(np.cumsum(rng.standard_normal((n, 2, 6)), 0)) + 0.01).tolist()
+        losses[-1][0] = losses[-1][0][: int(rng.integers(0, 7))] if n > 2 else losses[-1][0]
+        found = find.read_trials(LADDER[:n], losses, FIND)
+        assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
+        assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken

@@ -23,7 +23,7 @@ STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
 
 SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0", "checklist=fine_tune")
-SLOW += ("epochs=20", "find.steps=10")
+SLOW += ("epochs=20", "find.trial_steps=2", "find.trial_orders=1")
 
 
 def test_equal_jobs_are_run_once():

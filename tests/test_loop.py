@@ -10,14 +10,14 @@ from thaw import loop, model
 from thaw.data.batches import cut, order, stored
 from thaw.device import Device, mix
 from thaw.errors import UserError
-from thaw.find import range_test
+from thaw.find import range_test, trials
 from thaw.groups import split
 from thaw.settings import Backbone, BackboneFacts, Find, Optimizer
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 SGD = Optimizer("sgd", 1e-4, momentum=0.9, nesterov=False)
 ADAMW = Optimizer("adamw", 0.01, betas=[0.9, 0.99])
-FIND = Find("edge", 1e-5, 10.0, 20, 0.8, 4.0)
+FIND = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 20, 0.8, 4.0)
 
 
 def network() -> model.Network:
@@ -195,13 +195,33 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         yield from pictures()[:2]
         raise RuntimeError("in the middle")
 
-    for batches in (pictures() * 7, breaks()):
+    class Breaks(list):
+        def __iter__(self):
+            return breaks()
+
+    given = {
+        "groups": groups,
+        "optimizer": SGD,
+        "find": FIND,
+        "prepare": lambda n: model.thaw(n, "all", "train"),
+        "seed": (0, "find", "find"),
+    }
+
+    def sweeps(batches):
+        rates, losses = range_test(net, batches, steps=20, **given)
+        assert len(rates) == len(losses) <= 20
+        assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
+
+    def tries(batches):
+        ran = list(trials(net, [batches, batches[::-1]], **given))
+        rates, losses = zip(*ran, strict=True)
+        assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
+        assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
+        assert list(trials(net, [batches, batches[::-1]], **given)) == ran  # each starts anew
+
+    for test, batches in ((sweeps, pictures() * 7), (sweeps, breaks()), (tries, pictures()), (tries, Breaks([0] * 4))):
         try:
-            rates, losses = range_test(
-                net, batches, groups, SGD, FIND, lambda n: model.thaw(n, "all", "train"), 20, seed=(0, "find", "find")
-            )
-            assert len(rates) == len(losses) <= 20
-            assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
+            test(batches)
         except RuntimeError as error:
             assert str(error) == "in the middle"
         assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())

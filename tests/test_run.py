@@ -59,7 +59,7 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
     last = validations[-1]
     assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
     assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])
-    assert len(rows_of(folder, "find_head/loss")) > 10 and len(rows_of(folder, "find_full/loss")) > 10
+    assert len(rows_of(folder, "find_head/loss")) > 5 and len(rows_of(folder, "find_full/loss")) > 5
     left = "plan.txt plan.png find_head.json find_head.png find_full.png report.html report.png result.json config.json"
     for name in (*left.split(), "batch_32px.png"):
         assert (folder / name).stat().st_size > 100, name

@@ -492,7 +492,7 @@ def test_help(conf):
         "lr=[1e-4,1e-3,1e-2]",
     ):
         assert f"'{quoted}'" in text
-    assert "* sgdr" in text and "find.rule=edge" in text
+    assert "* sgdr" in text and "find.rule=trials" in text
     assert " _budget" not in text and "@package" not in text and "hydra:" not in text
     for key in page.schema():
         if "." not in key and key not in page.group_names(conf):

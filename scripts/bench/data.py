@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 import train
-from thaw import device, loop, model, shell
+from thaw import device, groups, loop, model, shell
 from thaw.data import batches, pixels, source
 from thaw.data.batches import Key, Views
 from thaw.settings import Settings, size_in_bytes
@@ -188,10 +188,10 @@ def step(root: Path) -> None:
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
         network = model.create(settings.backbone, len(photos.CLASSES), 0, device.choose(settings))
         model.thaw(network, "all", "train")
-        groups = groups.split(network.model, "equal", (1.0,))
+        parts = groups.split(network.model, "equal", (1.0,))
 
-        def steps(given: Iterable, network=network, groups=groups, settings=settings) -> None:
-            optimizer = loop.make_optimizer(network, groups, settings.optimizer)
+        def steps(given: Iterable, network=network, parts=parts, settings=settings) -> None:
+            optimizer = loop.make_optimizer(network, parts, settings.optimizer)
             run_through(loop.train(network, given, optimizer, lr=1e-3, rate=lambda step: 1.0))
 
         costs = {"loader": [], "memory": []}

@@ -64,7 +64,7 @@ def leave_report(job, result: dict, tracker) -> None:
     for name, curve in found.items():
         report.find_png(curve, folder / f"{name}.png")
     rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
-    report.plan_png(table.timeline(job.plan, settings.find.steps, rates), folder / "plan.png")
+    report.plan_png(table.timeline(job.plan, settings, rates), folder / "plan.png")
     report.run_report(folder, job.picture)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     show(tracker, folder, job.picture)

@@ -1,8 +1,12 @@
-"""The rate finder: an exponential range test, and the pure rules that read its curve."""
+"""The rate finder: short trials at every rate of a ladder, or a range test; and the pure rules that read their curves.
+
+Trials start from the same network and see the same batches with the same draws, so that what differs is the rate alone.
+A range test raises the rate while it trains, as fast.ai's lr_find.
+"""
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -13,11 +17,13 @@ from thaw.errors import UserError
 from thaw.groups import Group
 from thaw.loop import make_optimizer, train
 from thaw.model import Network
-from thaw.schedules import curve, exponential
+from thaw.schedules import curve, exponential, ladder
 from thaw.settings import Find, Optimizer
 
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
+CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
+BREAKS = 1.3  # a trial breaks where its loss rises to so many times that at the start
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
@@ -34,6 +40,13 @@ class Found:
     rates: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
     smoothed: list[float] = field(repr=False)
+    low: list[float] = field(repr=False, default_factory=list)  # the band: of the orders of trials the lowest loss
+    high: list[float] = field(repr=False, default_factory=list)  # and the highest
+
+    def rows(self) -> list[dict[str, float]]:
+        """The curve as rows for metrics.jsonl."""
+        columns = ("rate", "loss", "smoothed")
+        return [dict(zip(columns, at, strict=True)) for at in zip(self.rates, self.losses, self.smoothed, strict=True)]
 
     def as_json(self) -> dict:
         return asdict(self)
@@ -89,6 +102,62 @@ def range_test(
     return rates, losses
 
 
+def trials(
+    network: Network,
+    orders: Sequence[Sequence[Batch]],
+    groups: Sequence[Group],
+    optimizer: Optimizer,
+    find: Find,
+    prepare: Callable[[Network], None],
+    **options,
+) -> Iterator[tuple[float, list[list[float]]]]:
+    """Rates (of the last group), and of each, for every order of the data, the training losses of a step a batch.
+
+    One rate a decade, rising, until a trial is cut short: at a loss that is not finite, or where its mean is sure to be
+    above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
+    network, with a new optimizer; no trace is left, as by `range_test`.
+    """
+    start, trial = network.state_dict(), copy.deepcopy(network)
+    devices = [trial.device.device] if trial.device.device.type == "cuda" else []
+
+    def of(batches: Sequence[Batch], rate: float, most: float) -> list[float]:
+        trial.load_state_dict(start)
+        prepare(trial)
+        fresh, losses = make_optimizer(trial, groups, optimizer), []
+        with torch.random.fork_rng(devices=devices):
+            for step in train(
+                trial, batches, fresh, lr=rate, rate=lambda step: 1.0, check_every=len(batches) + 1, **options
+            ):
+                loss = float(step.loss)
+                if not math.fsum([*losses, loss]) <= most * len(batches) or not math.isfinite(loss):
+                    break
+                losses.append(loss)
+                if len(losses) == len(batches):
+                    break
+        return losses
+
+    costs, most = {}, math.inf
+    for a_decade in (1, 3):
+        rates = ladder(find.min_lr, find.max_lr, a_decade)
+        if costs:
+            tried = sorted(costs)
+            best = bottom([costs[rate] for rate in tried])
+            low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
+            rates = [rate for rate in rates if low < rate < high and rate not in costs]
+        for rate in rates:
+            losses = [of(batches, rate, most) for batches in orders]
+            yield rate, losses
+            whole = all(len(of_order) == len(batches) for of_order, batches in zip(losses, orders, strict=True))
+            costs[rate] = mean([mean(of_order) for of_order in losses]) if whole else most
+            if not whole:
+                break
+            most = min(most, find.diverge * costs[rate])
+
+
+def mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
 def smooth(losses: Sequence[float], beta: float) -> list[float]:
     """Exponential average to both sides, without lag: s_k = sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
 
@@ -138,7 +207,91 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
     return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
-def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
+def bottom(losses: Sequence[float]) -> int:
+    """Where the loss is lowest; of several valleys in the first.
+
+    What comes after a rise by more than a quarter of the fall is not looked at: there the network has forgotten what
+    it knew.
+    """
+    k = 0
+    for i, loss in enumerate(losses):
+        if loss < losses[k]:
+            k = i
+        elif loss - losses[k] > 0.25 * (losses[0] - losses[k]) > 0:
+            break
+    return k
+
+
+def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
+    """The rate at the vertex of the parabola, over log rate, through the lowest loss and its neighbours.
+
+    Rates in equal ratios there. At the ends the rate itself.
+    """
+    k = bottom(losses)
+    if not 0 < k < len(rates) - 1:
+        return rates[k]
+    before, after = losses[k - 1] - losses[k], losses[k + 1] - losses[k]
+    shift = 0.5 * (before - after) / (before + after) if before + after else 0.0
+    return rates[k] * (rates[k + 1] / rates[k]) ** shift
+
+
+def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
+    """The rate at which the highest loss of a trial reaches `BREAKS` times that at the start of the same batch.
+
+    Between two rates on a straight line in both logarithms; the highest rate where none does.
+    """
+    k = next((k for k, peak in enumerate(peaks) if peak > BREAKS), None)
+    if not k:
+        return rates[-1] if k is None else rates[0]
+    share = math.log(BREAKS / peaks[k - 1]) / math.log(peaks[k] / peaks[k - 1])
+    return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
+
+
+def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> Found:
+    """The rate to take from trials, and why. Always ends in a rate.
+
+    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls:
+    half way (over log rate) between the rate whose steps cost least on average and the one at which trials break: few
+    steps favour low rates, annealing forgives high ones (scripts/bench/finder.py). Never falls: a third of the breaking
+    rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
+    """
+    if len(rates) < 2:
+        raise not_finite(find)
+    starts, n = losses[0], len(losses[0][0])
+    whole = [[mean(order) for order in orders if len(order) == n] for orders in losses]
+    most = find.diverge * min(mean(means) for means in whole if means)
+    costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
+    means = [mean(cost) for cost in costs]
+    peaks = [
+        mean([
+            max([loss / first for loss, first in zip(order, start, strict=False)] + [find.diverge] * (len(order) < n))
+            for order, start in zip(orders, starts, strict=True)
+        ])
+        for orders in losses
+    ]  # fmt: skip
+    k, breaks = bottom(means), breaking(rates, peaks)
+    cheapest, doubtful = lowest(rates, means), False
+    cost = f"{means[k]:.3g} a step where it was {means[0]:.3g}"
+    if means[0] - means[k] <= CLEAR * means[0]:
+        taken, doubtful = breaks / 3, True
+        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where trials break"
+    elif k == len(rates) - 1:
+        taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
+    else:
+        taken = math.sqrt(cheapest * breaks)
+        reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
+    suggestions = {"cheapest": cheapest, "breaking": breaks}
+    low, high = ([limit(cost) for cost in costs] for limit in (min, max))
+    return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
+
+
+def not_finite(find: Find) -> UserError:
+    return UserError(
+        4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
+    )
+
+
+def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     """What each rule suggests, the rate taken, and why. Always ends in a rate.
 
     Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate from which on
@@ -146,9 +299,7 @@ def read(rates: Sequence[float], losses: Sequence[float], find: Find) -> Found:
     of the sweep): the highest rate tried. Errors: fewer than two finite losses, exit 4.
     """
     if len(losses) < 2:
-        raise UserError(
-            4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
-        )
+        raise not_finite(find)
     smoothed = smooth(losses, find.smooth)
     head = max(1, round(HEAD_START * len(losses)))
     start = math.fsum(losses[:head]) / head

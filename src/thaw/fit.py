@@ -36,39 +36,27 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
     """
     settings = job.settings
     began, made = time.perf_counter(), []
-    steps = plan.SMOKE_STEPS if settings.smoke else settings.find.steps
+    steps, orders = plan.find_length(settings, phase)
 
     def build(folder: Path) -> None:
         if kept is not None and job.holds != kept.end.key:
             model.load(job.network.model, kept.end.weights(), "the store", head=True)
             job.holds = kept.end.key
-        epochs = range(-(-steps // phase.epochs[0].steps))
-        with progress.Phase(phase.name, steps) as line:
-            rates, losses = find.range_test(
-                job.network,
-                watched(train_batches(job, phase, epochs, phase.name, steps), line, phase.name),
-                layer_groups(job, phase),
-                settings.optimizer,
-                settings.find,
-                lambda network: thaw(network, phase.train, settings.bn),
-                steps,
-                loss=job.loss,
-                mixup=settings.augment.mixup if phase.features == "live" else 0.0,
-                cutmix=settings.augment.cutmix if phase.features == "live" else 0.0,
-                seed=(settings.seed, phase.name, "find"),
-            )
+        record = tried if settings.find.rule == "trials" else swept
+        rates, losses = record(job, phase, steps, orders)
         made.append({"rates": rates, "losses": losses, "seconds": time.perf_counter() - began})
         (folder / "curve.json").write_text(json.dumps(made[0]))
 
     before = kept.end.key if kept else job.made
     path, _ = job.store.make(
-        "finds", keys.find_parts(settings, phase, steps, before, job.data_key, job.computed), build
+        "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
     job.note(phase, 0, path, curve["seconds"], bool(made))
-    found = find.read(curve["rates"], curve["losses"], settings.find)
-    for lr, loss, smoothed in zip(found.rates, found.losses, found.smoothed, strict=True):
-        job.log({f"{phase.name}/rate": lr, f"{phase.name}/loss": loss, f"{phase.name}/smoothed": smoothed})
+    read = find.read_trials if settings.find.rule == "trials" else find.read_range
+    found = read(curve["rates"], curve["losses"], settings.find)
+    for row in found.rows():
+        job.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
         json.dumps({"phase": phase.name, **found.as_json()}, indent=1)
     )
@@ -76,6 +64,45 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
     progress.say(f"{phase.name}: {mark}lr {found.taken:.3g} taken; {found.reason}{'' if made else ' (from the store)'}")
     report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
     return found, report, 0.0 if made else curve["seconds"]
+
+
+def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[list[list[float]]]]:
+    """Trials of so many steps in so many orders of the data: rates, rising, and of each the losses in every order."""
+    find_ = plan.find_range(job.settings)
+    cut = [
+        list(train_batches(job, phase, epochs_of(phase, steps, order), phase.name, steps)) for order in range(orders)
+    ]
+    with progress.Phase(phase.name, plan.most_trials(job.settings)) as line:
+        ran = find.trials(job.network, cut, find=find_, **as_in_fit(job, phase))
+        rates, losses = zip(*sorted(watched(ran, line, phase.name)), strict=True)
+    return list(rates), list(losses)
+
+
+def swept(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[float]]:
+    """A range test of so many steps: rates and losses."""
+    with progress.Phase(phase.name, steps) as line:
+        cut = watched(train_batches(job, phase, epochs_of(phase, steps, 0), phase.name, steps), line, phase.name)
+        return find.range_test(job.network, cut, find=job.settings.find, steps=steps, **as_in_fit(job, phase))
+
+
+def epochs_of(phase: Phase, steps: int, order: int) -> range:
+    """The epochs from which a find takes so many steps; every order takes others."""
+    n = -(-steps // phase.epochs[0].steps)
+    return range(order * n, (order + 1) * n)
+
+
+def as_in_fit(job: Job, phase: Phase) -> dict:
+    """What a find trains with: as the fit that it serves."""
+    settings, live = job.settings, phase.features == "live"
+    return {
+        "groups": layer_groups(job, phase),
+        "optimizer": settings.optimizer,
+        "prepare": lambda network: thaw(network, phase.train, settings.bn),
+        "loss": job.loss,
+        "mixup": settings.augment.mixup if live else 0.0,
+        "cutmix": settings.augment.cutmix if live else 0.0,
+        "seed": (settings.seed, phase.name, "find"),
+    }
 
 
 def watched(items, line: progress.Phase, name: str):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from thaw import again, keys
 from thaw.lock import DONE
-from thaw.plan import SMOKE_STEPS, Phase, Plan
+from thaw.plan import Phase, Plan, find_length, find_steps
 from thaw.settings import Settings
 from thaw.store import Store, key_of
 
@@ -58,8 +58,8 @@ def links(settings: Settings, plan: Plan, files: Sequence) -> list[Link]:
     found = {}
     for phase in plan.phases:
         if phase.do == "find":
-            steps = SMOKE_STEPS if settings.smoke else settings.find.steps
-            name = key_of(keys.find_parts(settings, phase, steps, before, "", {}))
+            name = key_of(keys.find_parts(settings, phase, *find_length(settings, phase), before, "", {}))
+            steps = find_steps(settings, phase)
             found[phase.name] = f"{name} {settings.find.rule}"
             out.append(Link(phase.name, name, like(phase, phase.epochs[:1], settings, likeness), steps, True))
             continue

@@ -102,8 +102,10 @@ def read_by(choice, names: Sequence[str]) -> dict:
     return {name: getattr(choice, name) for name in names}
 
 
-def find_parts(settings: Settings, phase: Phase, steps: int, before: str, data: str, computed: dict) -> dict:
-    """The key of a finder's curve; the rule that reads it is not in it."""
+def find_parts(
+    settings: Settings, phase: Phase, steps: int, orders: int, before: str, data: str, computed: dict
+) -> dict:
+    """The key of a finder's curve; of a range test the rule that reads it is not in it."""
     f = settings.find
     return {
         "kind": "find",
@@ -112,7 +114,7 @@ def find_parts(settings: Settings, phase: Phase, steps: int, before: str, data: 
         "computed": computed,
         "training": training(settings, phase),
         "epoch": asdict(phase.epochs[0]),
-        "test": [f.min_lr, f.max_lr, steps, f.smooth, f.diverge],
+        "test": [f.min_lr, f.max_lr, f.diverge, steps, *(["trials", orders] if f.rule == "trials" else [f.smooth])],
     }
 
 

@@ -12,7 +12,7 @@ from math import ceil
 from thaw import resize, schedules
 from thaw import settings as settings_
 from thaw.errors import UserError, nearest
-from thaw.settings import Scheduler, Settings
+from thaw.settings import Find, Scheduler, Settings
 
 KEYS = ("do", "train", "features", "views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
 SMOKE_STEPS = 2
@@ -328,6 +328,33 @@ def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
     if not any(phase.do == "fit" for phase in served):
         raise UserError(2, "checklist: it has no phase that fits anything (do: fit)")
     return served
+
+
+def find_length(settings: Settings, phase: Phase) -> tuple[int, int]:
+    """Steps of a trial and the number of orders; of a range test the steps in all, in one order."""
+    find, stored = settings.find, phase.features == "precomputed"
+    if find.rule != "trials":
+        return (SMOKE_STEPS if settings.smoke else find.steps), 1
+    if settings.smoke:
+        return SMOKE_STEPS, 1
+    return (find.stored_steps, find.stored_orders) if stored else (find.trial_steps, find.trial_orders)
+
+
+def most_trials(settings: Settings) -> int:
+    """How many rates are tried, at most: one a decade, and two more to either side of the best."""
+    find = find_range(settings)
+    return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
+
+
+def find_range(settings: Settings) -> Find:
+    """The finder's settings; to try things out, of the rates only the lowest."""
+    return replace(settings.find, max_lr=2 * settings.find.min_lr) if settings.smoke else settings.find
+
+
+def find_steps(settings: Settings, phase: Phase) -> int:
+    """The steps of a find in all, at most: trials end where the loss explodes."""
+    steps, orders = find_length(settings, phase)
+    return steps * orders * (most_trials(settings) if settings.find.rule == "trials" else 1)
 
 
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:

@@ -8,7 +8,7 @@ on its step however many cycles came before it.
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from math import cos, pi, sqrt
+from math import ceil, cos, log10, pi, sqrt
 
 Shape = Callable[[float, int, int], float]
 
@@ -106,6 +106,15 @@ def triangular(div: float, pct: float = 0.5, decay: float = 1.0, gamma: float = 
 def exponential(start: float) -> Shape:
     """From `start` towards 1 in equal ratios: start^(1 - p). The rate finder's sweep."""
     return lambda position, cycle, step: start ** (1 - position)
+
+
+def ladder(low: float, high: float, a_decade: int) -> list[float]:
+    """Rates from `low` to `high` in equal ratios, so many a decade; `high` where no whole number of decades fits too.
+
+    Every rate of one a decade is also one of three a decade, bit for bit.
+    """
+    n = ceil(log10(high / low) - 1e-9)
+    return [low * (high / low) ** (k / (n * 3)) for k in range(0, 3 * n + 1, 3 // a_decade)]
 
 
 def warm_up(shape: Shape, share: float) -> Shape:

@@ -138,6 +138,10 @@ class Find:
     rule: str
     min_lr: float
     max_lr: float
+    trial_steps: int
+    trial_orders: int
+    stored_steps: int
+    stored_orders: int
     steps: int
     smooth: float
     diverge: float
@@ -207,7 +211,7 @@ CHOICES = {
     "augment.crop": ("whole", "random", "zoom"),
     "optimizer.name": ("sgd", "adamw"),
     "loss.balance": ("none", "weights", "sampler"),
-    "find.rule": ("edge", "valley"),
+    "find.rule": ("trials", "edge", "valley"),
     "store.code": ("check", "ignore"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
     "bn": ("train", "eval"),
@@ -253,6 +257,10 @@ RANGES = {
     "evaluate.ensemble": (0, 64, True),
     "find.min_lr": (0, 1e3, False),
     "find.max_lr": (0, 1e3, False),
+    "find.trial_steps": (2, 100_000, True),
+    "find.trial_orders": (1, 100, True),
+    "find.stored_steps": (2, 100_000, True),
+    "find.stored_orders": (1, 100, True),
     "find.steps": (10, 100_000, True),
     "find.smooth": (0, 0.999, True),
     "find.diverge": (1, math.inf, False),

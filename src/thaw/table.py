@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import PurePath
 
 from thaw import schedules
-from thaw.plan import SMOKE_STEPS, Phase, Plan
+from thaw.plan import Phase, Plan, find_length, find_steps
 from thaw.settings import Backbone, Settings
 
 
@@ -42,10 +42,16 @@ def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
     return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
 
 
+def found_by(settings: Settings, phase: Phase) -> str:
+    """How a find goes about it: trials 11 × 8 × 2 (rates, steps of each, orders of the data), or a range test."""
+    if settings.find.rule != "trials":
+        return "range test"
+    steps, orders = find_length(settings, phase)
+    return f"trials {find_steps(settings, phase) // (steps * orders)} × {steps} × {orders}"
+
+
 def cycles_text(phase: Phase) -> str:
     """The schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
-    if phase.do == "find":
-        return "range test"
     planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
     beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
     return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
@@ -80,7 +86,7 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
     for i, phase in enumerate(plan.phases):
         planned = phase.epochs[: phase.epochs_budget]
         if phase.do == "find":
-            epochs, steps = "", str(SMOKE_STEPS if settings.smoke else settings.find.steps)
+            epochs, steps = "", str(find_steps(settings, phase))
         else:
             epochs, steps = str(phase.epochs_budget), show(phase.steps_budget)
             if len(phase.cycles) > phase.budget:
@@ -95,7 +101,7 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
                 runs(epoch.size for epoch in planned),
                 runs(epoch.batch for epoch in planned),
                 rates_text(phase, found),
-                cycles_text(phase),
+                found_by(settings, phase) if phase.do == "find" else cycles_text(phase),
                 epochs,
                 steps,
             )
@@ -126,7 +132,7 @@ def wide(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
 
 
-def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = None) -> list[dict]:
+def timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:
     """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
 
     Where the number of pictures is not known an epoch counts as ten steps. Only planned cycles are drawn.
@@ -134,7 +140,7 @@ def timeline(plan: Plan, find_steps: int, found: Mapping[str, float] | None = No
     out, start = [], 0
     for phase in plan.phases:
         if phase.do == "find":
-            steps, size, lr = find_steps, [phase.epochs[0].size], None
+            steps, size, lr = find_steps(settings, phase), [phase.epochs[0].size], None
             points, rates = [0, steps], []
         else:
             planned = phase.epochs[: phase.epochs_budget]

@@ -11,7 +11,8 @@ from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, look, p
 def find_png(found: dict, path) -> None:
     """Draw a finder's curve.
 
-    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason.
+    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; of
+    trials also low and high, the band.
     """
     with look():
         find_figure(found).savefig(path, dpi=120)
@@ -27,13 +28,21 @@ def find_figure(found: dict, width: float = 8.0):
     height = 0.4 * width + 0.9 + 0.15 * lines
     fig = figure(width, height)
     axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
-    axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
-    axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
+    low, high = numbers(found.get("low") or []), numbers(found.get("high") or [])
+    trials = len(low) == len(high) == len(rates) > 0
+    if trials:
+        axes.fill_between(
+            rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest of the orders"
+        )
+        axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="trials at that rate")
+    else:
+        axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
+        axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain(axes.xaxis)
-    make_room(axes, losses, smoothed)
+    make_room(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("training loss")
+    axes.set_ylabel("mean loss of the first steps" if trials else "training loss")
     axes.grid()
     mark_rates(axes, found)
     axes.legend(loc="lower left", fontsize=8)
@@ -44,14 +53,21 @@ def find_figure(found: dict, width: float = 8.0):
     return fig
 
 
-def make_room(axes, losses, smoothed) -> None:
-    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room."""
+def make_room(axes, losses, smoothed, tight: bool) -> None:
+    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room.
+
+    `tight`: the curve has no noise that must be seen, and ends beyond the first rate that is worse than the start.
+    """
     import numpy as np
 
     seen, raw = smoothed[np.isfinite(smoothed)], losses[np.isfinite(losses)]
     if not (len(seen) and len(raw)):
         return
     lowest, start = seen.min(), seen[0]
+    if tight:
+        span = max(start - lowest, 0.02 * abs(start), 1e-6)
+        axes.set_ylim(min(lowest, raw.min()) - 0.25 * span, start + 0.6 * span)
+        return
     span = max(start - lowest, 0.4 * abs(lowest), 1e-6)
     low, high = np.quantile(raw[: math.ceil(0.8 * len(raw))], (0.02, 0.95))
     top = max(min(seen.max(), lowest + 1.6 * span), start, min(high, lowest + 3 * span))
@@ -74,7 +90,7 @@ def mark_rates(axes, found: dict) -> None:
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
         # Away from the strong line, but not out of the picture.
-        late = place > 0.7 or (place > 0.25 and rate < number(found.get("taken")))
+        late = place > 0.85 or (place > 0.25 and rate <= number(found.get("taken")))
         axes.annotate(
             label,
             (rate, 0.97 - 0.075 * i),

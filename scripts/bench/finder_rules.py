@@ -1,0 +1,109 @@
+"""The rules of other rate finders, from their sources: each reads raw losses [n] as its own range test would.
+
+Each smooths, stops and skips as its library does. A rule is a function (rates, losses of the batches) -> rate; it
+raises ValueError where the library has no suggestion.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Rule = Callable[[Sequence[float], Sequence[float]], float]
+
+
+def averaged(losses: Sequence[float], beta: float, ahead: int = 0) -> np.ndarray:
+    """Debiased exponential average; `ahead` steps too many in the debiasing is Lightning's."""
+    average, out = 0.0, []
+    for k, loss in enumerate(losses, 1):
+        average = beta * average + (1 - beta) * loss
+        out.append(average / (1 - beta ** (k + ahead)))
+    return np.array(out)
+
+
+def stopped(losses: np.ndarray, times: float) -> np.ndarray:
+    """The losses up to the first that is above `times` the lowest before it, that one included."""
+    over = np.flatnonzero(losses > times * np.minimum.accumulate(losses))
+    return losses[: over[0] + 1] if len(over) else losses
+
+
+def fastai(rule: Rule) -> Rule:
+    """fastai 2.8 (callback/schedule.py): average 0.98, stop at 4 times the best, skip a tenth and the last five."""
+
+    def read(rates, losses):
+        seen = stopped(averaged(losses, 0.98), 4)
+        skip = len(rates) // 10
+        rates, seen = np.array(rates[: len(seen)])[skip:-5], seen[skip:-5]
+        if len(seen) < 2:
+            raise ValueError("too few losses")
+        return float(rule(rates, seen))
+
+    return read
+
+
+def valley(rates, losses):
+    """Half way into the longest decreasing subsequence, taken as if it were contiguous."""
+    n, length, start, end = len(losses), [1] * len(losses), 0, 0
+    for i in range(1, n):
+        for j in range(i):
+            if losses[i] < losses[j] and length[i] < length[j] + 1:
+                length[i] = length[j] + 1
+            if length[end] < length[i]:
+                end = i
+                start = end - length[end]
+    third = (end - start) / 3
+    return rates[start + int(third) + int(third / 2)]
+
+
+def steep(rates, losses):
+    """Where the loss falls fastest over the logarithm of the rate."""
+    return rates[np.argmin(np.diff(losses) / np.diff(np.log(rates)))]
+
+
+def minimum(rates, losses):
+    """A tenth of the rate of the lowest loss."""
+    return rates[np.argmin(losses)] / 10
+
+
+def slide(rates, losses, across=15, threshold=0.005):
+    """From the end, a window of `across` slides down while the slopes at its two sides differ."""
+    slopes = np.gradient(losses)
+    right, left = -1, -1 - across
+    if len(losses) <= across:
+        raise ValueError("too few losses")
+    taken = rates[left]
+    while left >= -len(losses) and abs(slopes[right] - slopes[left]) > threshold:
+        taken, right, left = rates[left], right - 1, left - 1
+    return taken
+
+
+def lightning(rates, losses):
+    """Lightning 2.6 (tuner/lr_finder.py): average 0.98, stop at 4 times the best, skip 10 and 1, the steepest fall over
+    the rate itself."""
+    seen = stopped(averaged(losses, 0.98, ahead=1), 4)
+    rates, seen = np.array(rates[: len(seen)])[10:-1], seen[10:-1]
+    if len(seen) < 2:
+        raise ValueError("too few losses")
+    return float(rates[np.argmin(np.gradient(seen, rates))])
+
+
+def torch_lr_finder(rates, losses):
+    """torch-lr-finder 0.2.2: average 0.95 from the first loss on, stop at 5 times the best, skip 10 and 5, the steepest
+    fall from step to step."""
+    seen = [losses[0]]
+    for loss in losses[1:]:
+        seen.append(0.05 * loss + 0.95 * seen[-1])
+    seen = stopped(np.array(seen), 5)
+    rates, seen = np.array(rates[: len(seen)])[10:-5], seen[10:-5]
+    if len(seen) < 2:
+        raise ValueError("too few losses")
+    return float(rates[np.argmin(np.gradient(seen))])
+
+
+RULES = {
+    "fastai valley": fastai(valley),
+    "fastai slide": fastai(slide),
+    "fastai minimum": fastai(minimum),
+    "fastai steep": fastai(steep),
+    "Lightning": lightning,
+    "torch-lr-finder": torch_lr_finder,
+}

@@ -1,0 +1,64 @@
+"""A folder of drawn photographs, a class each: a thing between sky and ground, no two alike, as jpegs."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+SCENE = [(225, 200, 170), (80, 130, 100)]  # sky and ground, blue first
+INKS = {  # of the thing and of its other part
+    "house": [(150, 170, 190), (60, 60, 160)],
+    "tree": [(60, 110, 50), (50, 70, 100)],
+    "boat": [(140, 70, 40), (210, 220, 230)],
+    "car": [(60, 60, 170), (40, 40, 40)],
+    "flower": [(90, 70, 200), (60, 120, 60)],
+    "kite": [(60, 150, 220), (80, 60, 120)],
+}
+PETALS = [(0.5 * np.cos(k * np.pi / 3), -1.7 + 0.5 * np.sin(k * np.pi / 3), 0.3) for k in range(6)]
+# Polygons (x, y) and discs (x, y, radius) in the order they are drawn, y up is negative; 0 the ink, 1 the other one.
+PARTS = {
+    "house": [(0, [(-1, 0), (1, 0), (1, -1.2), (-1, -1.2)]), (1, [(-1.2, -1.2), (1.2, -1.2), (0, -2.2)])],
+    "tree": [(1, [(-0.2, 0), (0.2, 0), (0.2, -1.2), (-0.2, -1.2)]), (0, (0, -1.8, 0.9))],
+    "boat": [(0, [(-1.3, -0.5), (1.3, -0.5), (0.8, 0), (-0.8, 0)]), (1, [(0, -0.5), (0, -2.2), (1, -0.7)])],
+    "car": [
+        (0, [(-1.4, 0), (1.4, 0), (1.4, -0.6), (0.7, -0.6), (0.4, -1.1), (-0.6, -1.1), (-0.9, -0.6), (-1.4, -0.6)]),
+        (1, (-0.8, 0, 0.35)),
+        (1, (0.8, 0, 0.35)),
+    ],
+    "flower": [(1, [(-0.08, 0), (0.08, 0), (0.08, -1.5), (-0.08, -1.5)]), *((0, petal) for petal in PETALS)],
+    "kite": [(0, [(0, -2.4), (0.7, -1.6), (0, -0.4), (-0.7, -1.6)]), (1, [(-0.03, -0.4), (0.03, -0.4), (0.3, 0.3)])],
+}
+
+
+def draw(folder: Path, each: int = 200) -> None:
+    """So many pictures of every class, always the same."""
+    rng = np.random.default_rng(0)
+    for kind in PARTS:
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for number in range(each):
+            jpeg = [cv2.IMWRITE_JPEG_QUALITY, 85]
+            cv2.imwrite(str(folder / kind / f"{number:03d}.jpg"), photograph(kind, rng), jpeg)
+
+
+def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
+    """One picture, uint8 [90 to 129, 110 to 159, 3]: colours, place, size, slant, blur, light and noise are drawn."""
+    high, wide = int(rng.integers(90, 130)), int(rng.integers(110, 160))
+    picture = np.empty((high, wide, 3), np.float32)
+    horizon = int(high * rng.uniform(0.45, 0.7))
+    sky, ground, *inks = np.array(SCENE + INKS[kind]) + rng.normal(0, 40, (4, 3))
+    picture[:horizon] = sky * np.linspace(1, 0.7, horizon)[:, None, None]
+    picture[horizon:] = ground
+    unit = high * rng.uniform(0.16, 0.28)
+    place = wide * rng.uniform(0.3, 0.7), horizon + high * rng.uniform(0, 0.1)
+    slant = rng.normal(0, 0.12)
+    turn = unit * np.array([[np.cos(slant), -np.sin(slant)], [np.sin(slant), np.cos(slant)]])
+    for ink, part in PARTS[kind]:
+        if isinstance(part, list):
+            at = np.array(part) @ turn.T + place
+            cv2.fillPoly(picture, [at.round().astype(np.int32)], inks[ink].tolist())
+        else:
+            x, y = turn @ part[:2] + place
+            cv2.circle(picture, (round(x), round(y)), max(1, round(part[2] * unit)), inks[ink].tolist(), -1)
+    light, blur = rng.uniform(0.6, 1.2), rng.uniform(0.5, 2.0)
+    blurred = cv2.GaussianBlur(picture, (0, 0), blur) * light
+    return np.clip(blurred + rng.normal(0, 14, picture.shape), 0, 255).astype(np.uint8)
