@@ -57,24 +57,40 @@ def paired(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
 def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
     """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
 
-    The last cycle is compared with the one of the lowest validation loss (or with `before`). Over-fitting is: the mean
-    of the paired per-picture difference in loss exceeds two standard errors, accuracy is no higher, and the training
-    loss fell. It is judged from the second cycle on, and not before one was trained at the final size. Without it
-    `budget` cycles are trained, and more, up to `most`, while the last one has a lower loss or a higher accuracy: each
-    costs `cycle_mult` times the one before. None follows a loss that is not finite.
+    Within `budget` cycles over-fitting has to be seen at two cycle ends running: one alone is often a setback that more
+    training makes good. Then, up to `most`, a cycle follows while the last one has a lower loss than any before, or a
+    higher accuracy than that of the lowest loss: each costs `cycle_mult` times the one before. None follows a loss that
+    is not finite.
     """
     kept, last, n = best(cycles), cycles[-1], len(cycles)
     if math.isinf(last.valid_loss):
         return Verdict(False, kept, "the validation loss is not finite")
-    lowest = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
-    mean, error = paired(last.valid_losses, lowest.valid_losses)
+    lowest, mean, error = compared(before, cycles)
     change = f"validation loss {mean:+.4f} ± {error:.4f} against the lowest before"
-    gained = last.accuracy > lowest.accuracy
-    fell = n > 1 and last.train_loss < cycles[-2].train_loss
-    if mean > CLEARLY * error and fell and not gained and any(cycle.final_size for cycle in cycles):
+    if over_fits(before, cycles) and (n >= budget or over_fits(before, cycles[:-1])):
         return Verdict(False, kept, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
         return Verdict(False, kept, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
-    if n >= budget and mean >= 0 and not gained:
+    if n >= budget and mean >= 0 and last.accuracy <= lowest.accuracy:
         return Verdict(False, kept, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
-    return Verdict(True, kept, f"no over-fitting: {change}")
+    return Verdict(True, kept, f"going on: {change}")
+
+
+def over_fits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:
+    """Whether the last cycle only learned its training pictures by heart.
+
+    Its validation loss is above the lowest before by more than two standard errors of the paired per-picture
+    difference, its accuracy is no higher than there, and its training loss fell. Never the first cycle, and none before
+    one was trained at the final size.
+    """
+    if len(cycles) < 2 or not any(cycle.final_size for cycle in cycles):
+        return False
+    lowest, mean, error = compared(before, cycles)
+    fell = cycles[-1].train_loss < cycles[-2].train_loss
+    return mean > CLEARLY * error and cycles[-1].accuracy <= lowest.accuracy and fell
+
+
+def compared(before: CycleEnd, cycles: Sequence[CycleEnd]) -> tuple[CycleEnd, float, float]:
+    """The cycle end of the lowest validation loss before the last, and how far the last is above it, with its error."""
+    lowest = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
+    return lowest, *paired(cycles[-1].valid_losses, lowest.valid_losses)
