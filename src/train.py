@@ -39,6 +39,7 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(shell.help_text(CONF))
         return 0
+    refusals.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
         typed = shell.tidy(sys.argv[1:], CONF)

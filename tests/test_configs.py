@@ -101,7 +101,7 @@ def test_composes_and_plans(file):
     assert any(phase.do == "fit" for phase in result.phases)
     text = table.table(result, settings)
     assert all(phase.name in text for phase in result.phases)
-    timeline = table.timeline(result, settings.find.steps)
+    timeline = table.timeline(result, settings)
     assert [entry["name"] for entry in timeline] == [phase.name for phase in result.phases]
 
 

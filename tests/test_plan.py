@@ -96,7 +96,8 @@ def test_found_rates_are_filled_in():
 
 
 def test_the_timeline_of_the_default_plan():
-    drawn = table.timeline(plan.plan(given(), DIGITS), 100)
+    settings = given("find.rule=edge")
+    drawn = table.timeline(plan.plan(settings, DIGITS), settings)
     assert [(entry["name"], entry["start"], entry["steps"], entry["known"]) for entry in drawn] == [
         ("find_head", 0, 100, True),
         ("head_precomputed", 100, 24, False),
@@ -312,7 +313,7 @@ def test_layer_decay_on_unknown_layers():
     found = plan.plan(settings, replace(DIGITS, layers=None))
     assert found.phases[-1].ratios is None
     assert "found × decay a layer" in table.table(found, settings)
-    assert len(table.timeline(found, 100)) == 5
+    assert len(table.timeline(found, settings)) == 5
 
 
 # sizes and batches ----------------------------------------------------------------------------------------------------
@@ -467,7 +468,7 @@ def test_nothing_known_yet(choice):
     full = next(line for line in text.splitlines() if line.startswith("5 full"))
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")
-    assert [entry["steps"] for entry in table.timeline(found, 100)] == [100, 20, 30, 100, 70]
+    assert [entry["steps"] for entry in table.timeline(found, given("find.rule=edge"))] == [100, 20, 30, 100, 70]
 
 
 def test_pictures_known_and_the_model_not():

@@ -31,8 +31,8 @@ def shared(a, b) -> int:
         (("lr_factor=2",), 2),
         (("checklist.full.lr=0.1",), 6),
         (("checklist.head_precomputed.epochs=3",), 2),
-        (("find.rule=valley",), 2),
-        (("find.steps=50",), 1),
+        (("find.rule=valley",), 1),
+        (("find.stored_steps=50",), 1),
         (("augment=none",), 3),
         (("backbone.drop=0.1",), 0),
         (("data.valid=0.3",), 0),
@@ -93,12 +93,12 @@ def test_a_row_a_setting_and_what_they_add_up_to(compose, tmp_path):
 
 def test_costs_are_those_of_what_is_alike(compose, tmp_path):
     """Twice the steps take twice the time; a phase that two jobs share is paid once, the start by each."""
-    store, settings = Store(tmp_path), compose("data.limit=200")
+    store, settings = Store(tmp_path), compose("data.limit=200", "find.rule=edge")
     for link in links_of(settings):
         seconds = 7.0 if link.phase == forecast.PICTURES else 0.5 * link.steps
         (tmp_path / link.name).mkdir()
         forecast.remember(store, link, [tmp_path / link.name], seconds, made=True)
-    longer = compose("data.limit=200", "checklist.head_precomputed.epochs=4")
+    longer = compose("data.limit=200", "find.rule=edge", "checklist.head_precomputed.epochs=4")
     links = links_of(longer)
     knows = {link.name: forecast.known(store, link, False) for link in links}
     assert [knows[link.name].seconds for link in links][:3] == [7.0, 50.0, 0.5 * 4 * 3], (

@@ -156,7 +156,7 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, ref
     """Where both generations are damaged the cycle starts anew."""
 
     def work():
-        at_call(torch.optim.SGD, "step", 27, kill)
+        at_call(snapshot, "write", 4, kill)
         carry_out(settings("damaged"), tmp_path / "runs/damaged")
 
     assert in_child(work) == -signal.SIGKILL
@@ -174,7 +174,7 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, ref
 def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(settings, tmp_path, reference, number):
     def work():
         signals.listen()
-        at_call(torch.optim.SGD, "step", 26, lambda *_: os.kill(os.getpid(), number))
+        at_call(snapshot, "write", 4, lambda *_: os.kill(os.getpid(), number))
         carry_out(settings("stopped"), tmp_path / "runs/stopped")
 
     assert in_child(work) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]

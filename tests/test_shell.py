@@ -287,7 +287,7 @@ def test_what_is_no_setting(conf, args, line):
         ("model=resnet50", "model=resnet50: no such key; did you mean backbone=resnet50?"),
         ("learning_rate=0.1", "learning_rate=0.1: no such key; did you mean lr=0.1?"),
         ("cycles=3", "cycles=3: no such key; did you mean scheduler.cycles=3?"),
-        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.smooth?"),
+        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.trial_steps, find.smooth?"),
         ("hydra.rundir=x", "hydra.rundir=x: no such setting of Hydra; --cfg hydra lists them"),
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
         # A phase that there is not.
