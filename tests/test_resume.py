@@ -156,7 +156,7 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, ref
     """Where both generations are damaged the cycle starts anew."""
 
     def work():
-        at_call(snapshot, "write", 5, kill)
+        at_call(snapshot, "write", 6, kill)
         carry_out(settings("damaged"), tmp_path / "runs/damaged")
 
     assert in_child(work) == -signal.SIGKILL
