@@ -118,7 +118,7 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tu
 
     from thaw.data.augment import view
     from thaw.data.decode import BadPicture, decode
-    from thaw.data.pixels import fit_side
+    from thaw.data.sides import fit_side
     from thaw.model import opened
 
     config = json.loads((run / "config.json").read_text())

@@ -24,7 +24,7 @@ from thaw.endings import as_refusal, chain, internal, refusals, refused, said, s
 from thaw.errors import UserError
 from thaw.files import show_bytes, write_bad_files
 from thaw.progress import notes, say, shown
-from thaw.settings import Settings
+from thaw.settings import Settings, size_in_bytes
 from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import by_number, counted, for_search, swept_in
 
@@ -251,11 +251,11 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     known = f"stamp_{again.stamp(settings)}"
     if look and finished(store, store.recall(known).get("identity"), folder):
         return None
-    found = None
+    found, spool = None, None if settings.plan_only else spool_of(settings, store)
     if settings.data.kind in ("folder", "csv"):
         from thaw.data.count import count
 
-        found = count(settings, store, say)
+        found = count(settings, store, say, spool and spool.keep)
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         if found is not None:  # else the run itself says it
@@ -270,7 +270,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     from thaw.run import columns, run
 
     try:
-        job = set_up(settings, folder, store)
+        job = set_up(settings, folder, store, spool)
     except BaseException:
         opened(settings, folder.name)
         raise
@@ -298,6 +298,17 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     dashboard.summary(result, folder, sweep is None)
     say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result
+
+
+def spool_of(settings: Settings, store: Store):
+    """Where the scan leaves what it decodes for the store; None where there is no file, or no size is known yet."""
+    size = plan.final_size(settings, plan.known_facts(settings, store.recall))
+    if size is None or settings.data.kind in ("digits", "shapes"):
+        return None
+    from thaw.data.spool import Spool
+
+    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    return Spool(store.root, round(size / settings.data.crop_pct), budget)
 
 
 def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:

@@ -8,7 +8,8 @@ import pytest
 from thaw.data import batches
 from thaw.data.augment import at_size, view
 from thaw.data.batches import Key, Views, loader
-from thaw.data.pixels import fit_side, of_arrays
+from thaw.data.pixels import of_arrays
+from thaw.data.sides import fit_side
 from thaw.errors import UserError
 from thaw.settings import Augment
 

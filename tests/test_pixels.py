@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import tracemalloc
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,7 +15,9 @@ from pictures import data, picture, put
 from thaw.data import batches, source
 from thaw.data.augment import view
 from thaw.data.batches import Key, Views
-from thaw.data.pixels import beyond, fit_side, of_arrays, on_the_fly, pixels, shrink
+from thaw.data.pixels import beyond, of_arrays, on_the_fly, pixels
+from thaw.data.sides import fit_side, shrink
+from thaw.data.spool import Spool
 from thaw.errors import UserError
 from thaw.settings import Augment
 from thaw.store import Store
@@ -62,6 +65,26 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
         Views(held, labels, 1.0, SIDE, AUGMENT, (0, "full"))[Key(1, SIDE, np.arange(6))] for held in (made, plain)
     )
     assert torch.equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(
+    ("side", "budget", "decodes_again"), [(SIDE, 1e9, "none"), (SIDE, 5_000, "some"), (30, 1e9, "all")]
+)
+def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, side, budget, decodes_again):
+    store, spool, again = Store(tmp_path / "store"), Spool(tmp_path, side, budget), []
+    source.load(data(folder), SIDE, keep=spool.keep)
+    counted = replace(photos, picture=lambda row: again.append(row) or photos.picture(row))
+    made = pixels(counted, SIDE, 1e9, store, bar, spool)
+    n = len(set(photos.table.hashes))
+    assert {"none": not again, "some": 0 < len(again) < n, "all": len(again) == n}[decodes_again]
+    for row in range(len(photos.table)):
+        assert np.array_equal(made[row], fit_side(photos.picture(row), SIDE))
+
+
+def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
+    spool = Spool(tmp_path / "not there", SIDE, 1e9)
+    source.load(data(folder), SIDE, keep=spool.keep)
+    assert not spool.at
 
 
 def test_the_test_pictures_are_the_first_that_a_small_budget_leaves_out(photos, tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def test_timm_loads_the_run_and_predicts_what_it_said(run):
     assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
     from sklearn.datasets import load_digits
 
-    from thaw.data.pixels import fit_side
+    from thaw.data.sides import fit_side
 
     with (folder / "valid_predictions.csv").open() as file:
         row = next(csv.DictReader(file))

@@ -33,6 +33,7 @@ import train
 from thaw import device, groups, loop, model, shell
 from thaw.data import batches, pixels, source
 from thaw.data.batches import Key, Views
+from thaw.data.spool import Spool
 from thaw.settings import Settings, size_in_bytes
 from thaw.store import Store
 
@@ -75,9 +76,10 @@ def thaw_batches(
 ) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
     """`read(epochs)`: how many pictures an epoch has, and their uint8 batches, as a cycle of a run reads them."""
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
-    found = source.load(settings.data, side, store / "scan")
     budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
-    kept = pixels.pixels(found, side, budget, held, lambda items, n, text: items)
+    spool = Spool(store, side, budget)
+    found = source.load(settings.data, side, store / "scan", keep=spool.keep)
+    kept = pixels.pixels(found, side, budget, held, lambda items, n, text: items, spool)
     rows, labels = found.rows(source.TRAIN), found.table.labels
     views = Views(kept, labels, settings.data.crop_pct, settings.size, settings.augment, (0, "full"))
 

@@ -97,10 +97,9 @@ def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[P
 def fully(made: job.Job, phase: Phase, lr: float) -> None:
     """Train the planned cycles of a phase from the weights that are there."""
     fit_ = cycles.begin(made, phase, job.layer_groups(made, phase), lr, None, None)
-    at = 0
-    for epoch in range(phase.epochs_budget):
-        for _ in cycles.steps_of(fit_, epoch, at):
-            at += 1
+    batches = job.train_batches(made, phase, range(phase.epochs_budget), phase.name)
+    for _ in cycles.steps_of(fit_, batches, 0):
+        pass
 
 
 def rates(settings: Settings, trained: str) -> list[float]:

@@ -16,6 +16,7 @@ from thaw import device as device_
 from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
+from thaw.data.spool import Spool
 from thaw.errors import UserError
 from thaw.features import Drawn, activations, body_hash
 from thaw.files import write_bad_files
@@ -188,13 +189,12 @@ class Job:
         return batches.workers_for(self.device.threads, self.plan.size, self.settings.batch_size)
 
 
-def set_up(settings: Settings, folder: Path, store: Store) -> Job:
-    """Device, pictures and network, and the plan with all its facts known."""
+def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None = None) -> Job:
+    """Device, pictures and network, and the plan with all its facts known; `spool` has what was decoded just now."""
     device = device_.choose(settings)
     side_known = settings.size or settings.backbone.facts.native_size
-    pictures = source.load(
-        settings.data, round((side_known or 224) / settings.data.crop_pct), store.root / "scan", True
-    )
+    drawn = round((side_known or 224) / settings.data.crop_pct)
+    pictures = source.load(settings.data, drawn, store.root / "scan", True, spool and spool.keep)
     table = pictures.table
     progress.notes(table.notes)
     write_bad_files(folder, table.bad)
@@ -224,7 +224,7 @@ def set_up(settings: Settings, folder: Path, store: Store) -> Job:
         device=device,
         store=store,
         source=pictures,
-        pixels=pixels.pixels(pictures, side, budget, store, progress.bar),
+        pixels=pixels.pixels(pictures, side, budget, store, progress.bar, spool),
         network=network,
         log=lambda row: None,
         counters=Counters(),

@@ -18,12 +18,13 @@ HERE = Path(__file__).parent
 LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow")
 
 # The modules whose code an artifact is made by. Tracking, reports, progress and what people type are in none.
-DATA = ("data/decode.py", "data/pixels.py", "data/source.py", "data/augment.py", "device.py")
+PIXELS = ("data/decode.py", "data/sides.py", "data/spool.py", "data/pixels.py", "data/source.py")
+DATA = (*PIXELS, "data/augment.py", "device.py")
 FEATURES = (*DATA, "heads.py", "model.py", "features.py")
 CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "cycles.py")
 FINDS = (*CYCLE, "find.py")
 RESULTS = (*FINDS, "stop.py", "tta.py", "ensemble.py", "twins.py")  # computed of cycles, kept in a run's result only
-CODE = {"pixels": DATA, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
+CODE = {"pixels": PIXELS, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
 OPTIMIZERS = {"sgd": ("name", "weight_decay", "momentum", "nesterov"), "adamw": ("name", "weight_decay", "betas")}
 HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")

@@ -12,7 +12,7 @@ import albumentations
 import cv2
 import numpy as np
 
-from thaw.data.pixels import middle_part
+from thaw.data.sides import middle_part
 from thaw.errors import UserError, nearest
 from thaw.settings import Augment, crop_scale
 

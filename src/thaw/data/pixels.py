@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from thaw import keys, signals
+from thaw.data.sides import LONGEST, fit_side, shrink
 from thaw.data.source import Source
+from thaw.data.spool import Spool
 from thaw.data.table import TEST, Table
 from thaw.files import show_bytes
 from thaw.store import Store
 
-LONGEST = 4  # a picture is cut to at most this many times its shorter side
 SHARD_BYTES = 1 << 28
 
 
@@ -57,37 +57,6 @@ def on_the_fly(source: Source, side: int) -> Pixels:
     return Pixels(source.table.hashes, {}, side, source.picture)
 
 
-def middle_part(picture: np.ndarray, times: float = LONGEST) -> np.ndarray:
-    """The picture without the ends of a longer side that is more than so many times the shorter."""
-    height, width = picture.shape[:2]
-    longest = round(times * min(height, width))
-    top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
-    return picture[top : top + min(height, longest), left : left + min(width, longest)]
-
-
-def fit_side(picture: np.ndarray, side: int) -> np.ndarray:
-    """The picture with a shorter side of `side` pixels: area averaging when it shrinks, cubic when it grows."""
-    picture = middle_part(picture)
-    height, width = picture.shape[:2]
-    scale = side / min(height, width)
-    if scale == 1:
-        return np.ascontiguousarray(picture)
-    return cv2.resize(
-        picture, resized(height, width, side)[::-1], interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-
-
-def resized(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width with a shorter side of `side` pixels."""
-    scale = side / min(height, width)
-    return max(side, round(height * scale)), max(side, round(width * scale))
-
-
-def shrink(picture: np.ndarray, side: int) -> np.ndarray:
-    """What is kept of a picture: a larger one shrunk, else its middle part; `fit_side` makes the same of both."""
-    return fit_side(picture, min(side, *picture.shape[:2]))
-
-
 def bytes_kept(table: Table, side: int) -> np.ndarray:
     """The bytes of every picture as it is kept; where its size is not known, those of a square."""
     height, width = (np.where(length > 0, length, side).astype(np.float64) for length in (table.heights, table.widths))
@@ -117,12 +86,18 @@ def beyond(table: Table, side: int, budget: float) -> str | None:
 
 
 def pixels(
-    source: Source, side: int, budget: float, store: Store, bar: Callable[[Iterable, int, str], Iterable]
+    source: Source,
+    side: int,
+    budget: float,
+    store: Store,
+    bar: Callable[[Iterable, int, str], Iterable],
+    spool: Spool | None = None,
 ) -> Pixels:
     """Every picture of the source with a shorter side of `side`, in the table's order.
 
     Of files, those within `budget` bytes are decoded once: shards in the store list the content hashes of their rows,
-    so that only new pictures are decoded, whatever happened to labels and names. Drawn pictures are held in memory.
+    so that only new pictures are decoded, whatever happened to labels and names; those that lie in the spool of the
+    scan were just now. Drawn pictures are held in memory.
     """
     table = source.table
     chosen, hashes = within(table, side, budget).tolist(), table.hashes
@@ -139,15 +114,21 @@ def pixels(
         text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
 
         def build(folder: Path, part=part, text=text) -> None:
-            write(folder, [hashes[row] for row in part], bar(decoded(source, part, side), len(part), text))
+            write(folder, [hashes[row] for row in part], bar(decoded(source, part, side, spool), len(part), text))
 
         kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
     return Pixels(hashes, kept, side, source.picture)
 
 
-def decoded(source: Source, rows: list[int], side: int) -> Iterable[np.ndarray]:
+def decoded(source: Source, rows: list[int], side: int, spool: Spool | None) -> Iterable[np.ndarray]:
+    """The pictures of the rows, shrunk: from the spool, else from their files, in threads."""
+
+    def picture(row: int) -> np.ndarray:
+        spooled = spool and spool.get(source.table.hashes[row], side)
+        return shrink(source.picture(row), side) if spooled is None else spooled
+
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(lambda row: shrink(source.picture(row), side), rows)
+        yield from pool.map(picture, rows)
 
 
 def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:

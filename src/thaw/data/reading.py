@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from thaw.data.decode import BadPicture, decode, has_frames
 from thaw.data.listing import File, many, show
 from thaw.data.table import Table
 from thaw.errors import UserError
+
+Keep = Callable[[str, np.ndarray], None]
 
 FORMAT = 1  # of the kept table; raise it when a verdict on the same bytes can change
 
@@ -45,8 +47,11 @@ def read(table: Table, i: int) -> bytes:
             time.sleep(pause)
 
 
-def judge_all(root, files, max_pixels, cache, progress, notes) -> dict[str, Verdict]:
-    """A verdict on every file: from the kept table where the file is unchanged, else by reading it, in threads."""
+def judge_all(root, files, max_pixels, cache, progress, notes, keep=None) -> dict[str, Verdict]:
+    """A verdict on every file: from the kept table where the file is unchanged, else by reading it, in threads.
+
+    `keep(content, picture)` is handed every picture that was decoded for it.
+    """
     what = [FORMAT, root, max_pixels, PIL.__version__, cv2.__version__]
     table = cache and os.path.join(cache, f"scan-{sha256(json.dumps(what).encode())[:16]}.json")
     known = load(table) if table else {}
@@ -61,7 +66,8 @@ def judge_all(root, files, max_pixels, cache, progress, notes) -> dict[str, Verd
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoders release the lock; each may hold a big picture
     try:
         with tqdm(total=len(todo), desc="reading pictures", unit="", disable=None if progress else True) as bar:
-            for chunk in pool.map(lambda chunk: [(file, judge(root, file, max_pixels)) for file in chunk], chunks):
+            judged = pool.map(lambda chunk: [(file, judge(root, file, max_pixels, keep)) for file in chunk], chunks)
+            for chunk in judged:
                 for file, verdict in chunk:
                     rows[file.path] = verdict
                     if verdict.hash:  # what could not be read may be readable next time
@@ -78,7 +84,7 @@ def judge_all(root, files, max_pixels, cache, progress, notes) -> dict[str, Verd
     return rows
 
 
-def judge(root: str, file: File, max_pixels: int) -> Verdict:
+def judge(root: str, file: File, max_pixels: int, keep: Keep | None = None) -> Verdict:
     """A verdict on one file, by decoding it."""
     if file.bad:
         return Verdict("", 0, 0, False, file.bad)
@@ -92,10 +98,13 @@ def judge(root: str, file: File, max_pixels: int) -> Verdict:
     if len(data) != file.size:
         return Verdict("", 0, 0, False, "changed while it was read")
     try:
-        height, width = decode(data, max_pixels=max_pixels).shape[:2]
+        picture = decode(data, max_pixels=max_pixels)
     except BadPicture as error:
         return Verdict(sha256(data), 0, 0, False, error.reason)
-    return Verdict(sha256(data), height, width, has_frames(data), "")
+    content = sha256(data)
+    if keep:
+        keep(content, picture)
+    return Verdict(content, *picture.shape[:2], has_frames(data), "")
 
 
 def judge_held(pictures: Mapping[str, np.ndarray]) -> dict[str, Verdict]:

@@ -13,7 +13,7 @@ import numpy as np
 from thaw.data import csv_source, downloads, folder
 from thaw.data.decode import BadPicture, decode
 from thaw.data.listing import show
-from thaw.data.reading import read
+from thaw.data.reading import Keep, read
 from thaw.data.scan import scan
 from thaw.data.split import folds, unit_name
 from thaw.data.table import TEST, TRAIN, VALID, Table
@@ -37,8 +37,8 @@ class Source:
         return np.flatnonzero(self.table.splits == split)
 
 
-def load(data: Data, side: int, cache: Path | None = None, progress: bool = False) -> Source:
-    """The pictures the settings ask for; drawn ones are drawn with a side of `side` pixels."""
+def load(data: Data, side: int, cache: Path | None = None, progress: bool = False, keep: Keep | None = None) -> Source:
+    """The pictures the settings ask for; drawn ones are drawn with a side of `side` pixels. The rest as `scan`."""
     match data.kind:
         case "digits":
             return digits(data)
@@ -52,7 +52,7 @@ def load(data: Data, side: int, cache: Path | None = None, progress: bool = Fals
             found = downloads.listing(data)
         case _:
             raise ValueError(f"no data is called {data.kind!r}")
-    table, held = scan(found, data, cache, progress), found.pictures
+    table, held = scan(found, data, cache, progress, keep), found.pictures
     if held is not None:
         return Source(table, lambda row: held[table.paths[row]])
     return Source(table, partial(picture_of, table, int(data.max_pixels)))
