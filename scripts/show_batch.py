@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import train
-from thaw import plan, shell, tend
+from thaw import composed, plan, shell, tend
 from thaw.errors import UserError
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
@@ -45,30 +45,30 @@ def folder_of(words: list[str]) -> tuple[list[str], Path]:
         given, rest = parser.parse_known_args(words)
     except argparse.ArgumentError:
         raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
-    new = train.OUTPUTS / "show_batch" / shell.folder_name(shell.tidy(rest, train.CONF).argv, datetime.now(), False)
-    return rest, given.out.expanduser() if given.out else train.unused(new)
+    name = shell.folder_name(shell.tidy(rest, composed.CONF).argv, datetime.now(), False)
+    return rest, given.out.expanduser() if given.out else train.unused(composed.OUTPUTS / "show_batch" / name)
 
 
 def settings_of(words: list[str]) -> Settings:
     """What was typed, composed as train.py composes it. Errors: exit 2."""
     from hydra import compose, initialize_config_dir
 
-    typed = shell.tidy(words, train.CONF)
+    typed = shell.tidy(words, composed.CONF)
     if typed.multirun:
         raise UserError(2, "-m: one setting at a time; give show_batch.py one value of each")
     for note in typed.notes:
         say(f"note: {note}")
-    train.register(typed.backbones)
+    composed.register(typed.backbones)
     overrides = [word for word in typed.argv if not word.startswith("hydra")]
     try:
-        with initialize_config_dir(str(train.CONF), version_base="1.3"):
-            return train.as_settings(compose("config", overrides=overrides), overrides)
+        with initialize_config_dir(str(composed.CONF), version_base="1.3"):
+            return composed.as_settings(compose("config", overrides=overrides), overrides)
     except UserError:
         raise
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        raise shell.explain(error, typed.argv, train.CONF) from None
+        raise shell.explain(error, typed.argv, composed.CONF) from None
 
 
 def show(settings: Settings, folder: Path) -> list[Path]:

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from tqdm import tqdm
 
 from thaw import tend
+from thaw.checks import size_in_bytes
 from thaw.errors import UserError
 from thaw.files import show_bytes
 from thaw.keys import changed
-from thaw.settings import size_in_bytes
 from thaw.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]

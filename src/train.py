@@ -4,34 +4,21 @@ python src/train.py --help lists what can be typed. Heavy imports (torch, timm, 
 printed, so that a wrong word or a plan costs a second.
 """
 
-import json
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import again, forecast, keys, plan, preview, shell, signals, table, tend
-from thaw.composed import CONF, ROOT, anchored, as_settings, plain, structured
-from thaw.disk import is_machine, machine_error, write_whole
-from thaw.endings import as_refusal, chain, internal, refusals, refused, said, status, status_of
+from thaw import composed, preview, shell, signals
+from thaw.attempt import carry_out
+from thaw.composed import CONF
+from thaw.disk import is_machine, machine_error
+from thaw.endings import chain, internal, refusals, refused, status_of
 from thaw.errors import UserError
-from thaw.files import show_bytes, write_bad_files
-from thaw.progress import notes, say, shown
-from thaw.settings import Settings, size_in_bytes
-from thaw.store import Store, sha256_of
-from thaw.sweep.jobs import by_number, counted, for_search, swept_in
+from thaw.progress import say, shown
+from thaw.sweep.jobs import by_number, counted, for_search
 
-OUTPUTS = ROOT / "outputs"
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
-UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
-GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
 def main() -> int:
@@ -68,7 +55,7 @@ def compose_and_run(typed: shell.Typed) -> int:
     """
     import hydra
 
-    register(typed.backbones)
+    composed.register(typed.backbones)
     folder = folder_of(typed)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
@@ -99,24 +86,6 @@ def compose_and_run(typed: shell.Typed) -> int:
     return next((end.get("code", 5) for end in ends if end.get("state") != "done"), refusals[0] if refusals else 0)
 
 
-def register(backbones: tuple[str, ...] = ()) -> None:
-    """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.plugins import Plugins
-
-    Plugins.instance()  # has them register what ours take the place of
-    store = ConfigStore.instance().store
-    store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
-    for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
-        ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
-    store("schema", Settings)
-    store("local", {})  # stands in where there is no conf/local.yaml
-    for name in backbones:
-        path, _, last = name.rpartition("/")
-        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
-        store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
-
-
 def folder_of(typed: shell.Typed) -> Path:
     """Where a run or a sweep is to lie: where its user says, a new dated folder, or that of the same sweep before."""
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
@@ -124,13 +93,13 @@ def folder_of(typed: shell.Typed) -> Path:
     if given:
         return Path(given[-1])
     if typed.multirun:
-        before = sorted((OUTPUTS / "multirun").glob(f"*_{shell.sweep_hash(typed.argv)}"))
+        before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{shell.sweep_hash(typed.argv)}"))
         if before:
             if any(before[-1].glob("*/status.json")):  # else it was only planned
                 say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
             return before[-1]
     name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
-    return unused(OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+    return unused(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
 
 
 def unused(folder: Path) -> Path:
@@ -147,249 +116,6 @@ def job(cfg) -> float | None:
     folder = Path(hydra_.runtime.output_dir)
     carry_out(cfg, hydra_, folder)
     return for_search(folder, cfg.monitor)
-
-
-def carry_out(cfg, hydra_, folder: Path) -> None:
-    """The composed configuration made into a plan and carried out; whatever happens is said in status.json.
-
-    Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
-    """
-    about = about_of(hydra_)
-    overrides, before = about["overrides"], status_of(folder)
-    sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
-    if sweep is None and (taken := taken_by(folder, before, overrides)):
-        refused(taken)  # and nothing is written there
-        return
-    trackers: list = []  # one, once there is a W&B run
-
-    def opened(settings: Settings, key: str, **columns):
-        from thaw import dashboard, track
-
-        swept = swept_in(folder.parent) if sweep else ()
-        choices = {group: choice for group, choice in hydra_.runtime.choices.items() if group in GROUPS}
-        identity = dashboard.identity_of(settings, folder, about, sweep, swept, choices, plain(cfg), key)
-        identity["config"] |= columns
-        trackers.append(track.open_tracker(folder, settings.wandb, track.Identity(**identity), say))
-        return trackers[-1]
-
-    def told(code: int, line: str) -> dict:
-        for tracker in trackers:
-            tracker.summary({"error": line})
-            tracker.finish(code)
-        return {"wandb_offline": trackers[0].unsent} if trackers else {}
-
-    try:
-        signals.listen()
-        settings = as_settings(cfg, overrides)
-        mark = again.stamp(settings)
-        same = sweep and before.get("stamp") == mark and before["overrides"] == overrides
-        if same and (result := whole(folder)):
-            say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
-            return
-        status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
-        for line in shell.no_effect(overrides, settings):
-            say(f"warning: {line}")
-        result = train(settings, folder, about, sweep, opened)
-        if result is None and folder.parent == OUTPUTS / "runs" and not settings.plan_only:
-            shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
-            return
-        status(folder, state="done", stamp=mark if result and not settings.fresh else None, **about)
-    except KeyboardInterrupt as error:
-        stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
-        with suppress(OSError):
-            state = "waiting" if stopped.requeued else "failed"
-            words = told(stopped.code, stopped.line)
-            status(folder, state=state, code=stopped.code, line=stopped.line, **about, **words)
-        raise stopped from None
-    except (Exception, SystemExit) as error:
-        error = as_refusal(error, folder)
-        code = refused(error)
-        if sweep and not trackers and not cfg.plan_only:  # refused before it had a W&B run: there it is a failed one
-            with suppress(Exception):
-                opened(anchored(structured(cfg)), folder.name)
-        with suppress(OSError):  # on a full disk the line on the terminal has to do
-            status(folder, state="failed", code=code, line=error.line, **about, **told(code, error.line))
-
-
-def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
-    """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
-    if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
-        return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
-    if before and before["overrides"] != overrides and (folder / "run.json").exists():
-        other = shell.words(before["overrides"]) or "default"
-        return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
-    return None
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return pid != os.getpid()
-
-
-def about_of(hydra_) -> dict:
-    """What was asked for, as every file of a job says it."""
-    overrides = list(hydra_.overrides.task)
-    recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
-    alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
-    return {"overrides": overrides, "command": command(overrides + alone), "commit": commit()}
-
-
-def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:
-    """Plan, and unless that is all that is wanted, train, export and report.
-
-    The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
-    key, **columns)` opens the tracker; whoever gave it ends it where this raises.
-    """
-    began = time.perf_counter()
-    keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
-    store = tend.open_store(settings, say)
-    store.waits = lambda name: said(folder, waits_for=name)
-    look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
-    known = f"stamp_{again.stamp(settings)}"
-    if look and finished(store, store.recall(known).get("identity"), folder):
-        return None
-    found, spool = None, None if settings.plan_only else spool_of(settings, store)
-    if settings.data.kind in ("folder", "csv"):
-        from thaw.data.count import count
-
-        found = count(settings, store, say, spool and spool.keep)
-    planned = show_plan(settings, folder, store)
-    if settings.plan_only:
-        if found is not None:  # else the run itself says it
-            notes([*found.notes, *shell.share_unread(about["overrides"], found.valid_from)])
-            write_bad_files(folder, found.bad)
-        say(preview.alone(settings, planned, store))
-        say(f"plan only: {shown(folder)}/plan.txt, plan.png")
-        return None
-
-    from thaw import dashboard
-    from thaw.job import set_up
-    from thaw.run import columns, run
-
-    try:
-        job = set_up(settings, folder, store, spool)
-    except BaseException:
-        opened(settings, folder.name)
-        raise
-    notes(shell.share_unread(about["overrides"], job.source.table.valid_from))
-    if job.plan.facts != planned.facts:  # what was '?' is known now
-        say(table.table(job.plan, settings))
-    store.remember(known, {"identity": job.identity})
-    if look and finished(store, job.identity, folder):
-        return None
-    begin_work(job, about)
-    link("latest", folder if sweep is None else folder.parent)
-    tracker = opened(settings, job.identity, **columns(job))
-    result = run(job, tracker.log)
-    result |= {"identity": job.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
-    result |= about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
-    write_whole(folder / "result.json", json.dumps(result, indent=1))
-    dashboard.leave_report(job, result, tracker)
-    if result["wandb_offline"] != tracker.unsent:  # the server was lost on the way
-        result["wandb_offline"] = tracker.unsent
-        write_whole(folder / "result.json", json.dumps(result, indent=1))
-    if settings.stop_after is None:
-        store.remember(f"finished_{job.identity}", {"folder": str(folder), "accuracy": result["best/accuracy"]})
-    looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
-    forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
-    dashboard.summary(result, folder, sweep is None)
-    say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
-    return result
-
-
-def spool_of(settings: Settings, store: Store):
-    """Where the scan leaves what it decodes for the store; None where there is no file, or no size is known yet."""
-    size = plan.final_size(settings, plan.known_facts(settings, store.recall))
-    if size is None or settings.data.kind in ("digits", "shapes"):
-        return None
-    from thaw.data.spool import Spool
-
-    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
-    return Spool(store.root, round(size / settings.data.crop_pct), budget)
-
-
-def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
-    """Plan with what is known before anything is loaded; print it, write it, draw it."""
-    planned = plan.plan(settings, plan.known_facts(settings, store.recall))
-    text = table.table(planned, settings)
-    say(text)
-    (folder / "plan.txt").write_text(text)
-    from thaw import report
-
-    report.plan_png(table.timeline(planned, settings), folder / "plan.png")
-    return planned
-
-
-def finished(store: Store, identity: str | None, folder: Path) -> bool:
-    """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
-
-    A folder that was asked for by name gets its own copy, from the store.
-    """
-    done = store.recall(f"finished_{identity}")
-    where = Path(done.get("folder", "."))
-    if not (result := whole(where)) or result.get("identity") != identity:
-        return False
-    if folder != where and folder.parent != OUTPUTS / "runs":
-        return False
-    for line in result.get("warnings", ()):
-        say(line)
-    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
-    return True
-
-
-def whole(folder: Path) -> dict:
-    """The result of a finished run whose model is the one that it left, else nothing."""
-    try:
-        result = json.loads((folder / "result.json").read_text())
-        return result if result["model_sha256"] == sha256_of(folder / "model.safetensors") else {}
-    except (OSError, ValueError, LookupError):
-        return {}
-
-
-def begin_work(job, about: dict) -> None:
-    """Write what the run depends on into run.json; say what parts it from the work that lies there for its command."""
-    typed = sorted(o for o in about["overrides"] if not o.startswith(UNRELATED))
-    name = f"work_{plan.digest(typed)}"
-    before = job.store.recall(name)
-    if before and (why := keys.changed(before, job.parts)):
-        say(f"not resuming: {why}; what does not depend on it comes from the store")
-    job.store.remember(name, job.parts)
-    (job.folder / "run.json").write_text(json.dumps(about | {"parts": job.parts}, indent=1))
-
-
-def versions() -> dict:
-    from importlib.metadata import version
-
-    return {
-        name: version(name)
-        for name in ("torch", "timm", "albumentations", "opencv-python-headless", "hydra-core", "wandb")
-    }
-
-
-def link(name: str, target: Path) -> None:
-    """outputs/NAME points at the newest run or sweep."""
-    OUTPUTS.mkdir(parents=True, exist_ok=True)  # hydra.run.dir and store.dir may lie elsewhere
-    path = OUTPUTS / name
-    temporary = OUTPUTS / f".{name}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.relative_to(OUTPUTS) if target.is_relative_to(OUTPUTS) else target)
-    temporary.replace(path)
-
-
-def command(overrides: list[str]) -> str:
-    import shlex
-
-    return shlex.join(["python", "src/train.py", *overrides])
-
-
-def commit() -> str | None:
-    done = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
-    )
-    return done.stdout.strip() or None
 
 
 if __name__ == "__main__":

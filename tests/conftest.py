@@ -16,17 +16,6 @@ torch.set_num_threads(1)  # two threads on a busy core wait for one another
 @pytest.fixture
 def compose(tmp_path):
     """compose("lr=0.1", ...) -> Settings with a store of its own and one thread."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    from thaw.composed import settings_of
 
-    import train
-    from thaw import shell
-    from thaw.settings import Settings
-
-    def composed(*overrides: str) -> Settings:
-        typed = shell.tidy(["threads=1", f"store.dir={tmp_path}/store", *overrides], train.CONF)
-        train.register(typed.backbones)
-        with initialize_config_dir(str(train.CONF), version_base="1.3"):
-            return train.as_settings(hydra_compose("config", overrides=typed.argv), typed.argv)
-
-    return composed
+    return lambda *overrides: settings_of(["threads=1", f"store.dir={tmp_path}/store", *overrides])

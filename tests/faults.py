@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import train
-from thaw import run, signals, tend
+from thaw import composed, run, signals, tend
 from thaw.job import set_up
 
 SMALL = (
@@ -71,7 +71,7 @@ def in_child(work, says: Path | None = None) -> int:
 
 def type_in(*args: str, outputs: Path) -> int:
     """What `python src/train.py ARGS` exits with, done in this process."""
-    train.OUTPUTS = outputs
+    composed.OUTPUTS = outputs
     sys.argv = ["train.py", "threads=1", *args]
     return train.main()
 

@@ -21,9 +21,7 @@ from safetensors import safe_open
 from sklearn.datasets import load_digits
 from timm.models import group_parameters
 
-import train
-from thaw import model, plan, shell, table
-from thaw import settings as settings_
+from thaw import attempt, composed, model, plan, schedules, shell, table
 from thaw.data import source
 from thaw.data.augment import view
 from thaw.settings import Settings
@@ -43,9 +41,9 @@ def conf() -> TemporaryDirectory:
 
 
 @cache
-def composed(*overrides: str):
+def composition(*overrides: str):
     """The configuration as train.py composes it."""
-    train.register(shell.tidy(list(overrides), Path(conf().name)).backbones)
+    composed.register(shell.tidy(list(overrides), Path(conf().name)).backbones)
     with initialize_config_dir(conf().name, version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
@@ -53,7 +51,7 @@ def composed(*overrides: str):
 @cache
 def plain(*overrides: str) -> Settings:
     """The dataclasses that train.py makes of it, values checked."""
-    return train.as_settings(composed(*overrides), list(overrides))
+    return composed.as_settings(composition(*overrides), list(overrides))
 
 
 def settings_of(*overrides: str) -> Settings:
@@ -69,7 +67,7 @@ def chosen(file: Path) -> list[str]:
     """The overrides that choose a yaml; pictures of one's own need a place."""
     group = file.parent.as_posix()
     kinds = ("folder", "csv")
-    own = file.stem in kinds or (group == "experiment" and composed(f"experiment={file.stem}").data.kind in kinds)
+    own = file.stem in kinds or (group == "experiment" and composition(f"experiment={file.stem}").data.kind in kinds)
     return [f"{group}={file.stem}", *(["data.root=pictures"] if own else [])]
 
 
@@ -81,7 +79,7 @@ def leaves(node, prefix="") -> dict[str, Any]:
 
 
 def leaves_of(*overrides: str) -> dict[str, Any]:
-    return leaves(OmegaConf.to_container(composed(*overrides), resolve=False))
+    return leaves(OmegaConf.to_container(composition(*overrides), resolve=False))
 
 
 # every yaml -----------------------------------------------------------------------------------------------------------
@@ -91,7 +89,7 @@ def test_there_are_yamls():
     groups = {file.parent.as_posix() for file in CHOICES}
     assert groups >= {"data", "backbone", "head", "augment", "checklist", "scheduler", "rates", "resize", "optimizer"}
     assert groups >= {"loss", "wandb", "experiment"}
-    assert set(train.GROUPS) <= groups
+    assert set(attempt.GROUPS) <= groups
 
 
 @pytest.mark.parametrize("file", CHOICES, ids=str)
@@ -270,7 +268,7 @@ def test_the_schema_has_no_default_but_none():
 def test_nothing_of_a_group_is_set_in_the_table_of_contents():
     contents = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     groups = {next(iter(entry)).removeprefix("override ") for entry in contents["defaults"] if isinstance(entry, dict)}
-    assert groups >= set(train.GROUPS)
+    assert groups >= set(attempt.GROUPS)
     assert not groups & contents.keys()
 
 
@@ -290,10 +288,10 @@ def test_every_field_of_the_schema_has_a_value_in_conf():
 
 
 def test_scheduler_presets_set_the_options_their_shape_reads():
-    for shape, options in settings_.OPTIONS.items():
+    for shape, options in schedules.OPTIONS.items():
         scheduler = settings_of(f"scheduler={shape}").scheduler
         assert scheduler.shape == shape
-        of_shapes = {name for names in settings_.OPTIONS.values() for name in names}
+        of_shapes = {name for names in schedules.OPTIONS.values() for name in names}
         assert {name for name in of_shapes if getattr(scheduler, name) is not None} == set(options)
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, start_child, type_in
 
-import train
-from thaw import dashboard, lock, run, signals, snapshot
+from thaw import attempt, dashboard, lock, run, signals, snapshot
 from thaw.errors import UserError
 from thaw.lock import DONE
 from thaw.store import Store
@@ -253,13 +252,13 @@ def test_a_clock_that_jumps_changes_nothing(typed, tmp_path, reference):
 
 @pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)], ids=["running", "done"])
 def test_a_status_that_cannot_be_written_is_exit_5(typed, number):
-    assert_refused(typed("a", lambda: from_call(train, "status", number, FULL, True), more=("plan_only=true",)))
+    assert_refused(typed("a", lambda: from_call(attempt, "status", number, FULL, True), more=("plan_only=true",)))
 
 
 @pytest.mark.slow
 def test_a_failure_that_cannot_be_written_is_exit_5(typed):
     def prepare():
-        from_call(train, "status", 1, FULL, True)
+        from_call(attempt, "status", 1, FULL, True)
         from_call(Path, "write_bytes", 3, FULL, True)
 
     assert_refused(typed("a", prepare), "disk full")
@@ -268,7 +267,7 @@ def test_a_failure_that_cannot_be_written_is_exit_5(typed):
 @pytest.mark.slow
 def test_a_stop_that_cannot_be_written_is_still_one(typed):
     def prepare():
-        from_call(train, "status", 1, FULL, True)
+        from_call(attempt, "status", 1, FULL, True)
         at_call(torch.optim.SGD, "step", 3, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     code, said = typed("a", prepare)
@@ -276,7 +275,7 @@ def test_a_stop_that_cannot_be_written_is_still_one(typed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [(dashboard, "leave_report", 0), (run, "export", 0), (train, "status", 1)])
+@pytest.mark.parametrize("at", [(dashboard, "leave_report", 0), (run, "export", 0), (attempt, "status", 1)])
 def test_what_a_run_leaves_half_written_is_not_taken_for_a_result(typed, tmp_path, reference, at):
     """Killed between the store's word that it is finished and its result; the same command finishes it."""
 

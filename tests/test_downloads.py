@@ -117,7 +117,7 @@ def test_limits_folds_and_classes_hold_here_too(root, tmp_path):
 
 
 def test_every_name_is_a_set():
-    from thaw.settings import SETS
+    from thaw.checks import SETS
 
     assert set(SETS) == downloads.SETS.keys()
     assert all(hasattr(datasets, public.kind) for public in downloads.SETS.values())

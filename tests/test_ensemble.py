@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-import train
-from thaw import ensemble, tend
+from thaw import attempt, composed, ensemble, tend
 from thaw.errors import UserError
 from thaw.features import Drawn
 from thaw.job import Validation, set_up
@@ -23,14 +22,14 @@ VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checkl
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch):
     """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
-    monkeypatch.setattr(train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
 
     def ran(*overrides, name="a"):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": "", "commit": None}
         settings = compose(*overrides)
-        return folder, train.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
+        return folder, attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
 
     return ran
 

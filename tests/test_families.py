@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-import train
+from thaw import attempt, composed
 from thaw.data.source import load
 from thaw.errors import UserError
 from thaw.model import opened
@@ -44,14 +44,14 @@ ONE_STEP += ("lr=1e-3", "scheduler=one_cycle", "epochs=3", "resize=staircase", "
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch):
     """run("backbone=...", ...) -> (folder, settings, result)."""
-    monkeypatch.setattr(train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
 
     def ran(*overrides):
         settings, folder = compose(*overrides), tmp_path / "run"
         folder.mkdir()
         about = {"overrides": list(overrides), "command": "", "commit": None}
         tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-        return folder, settings, train.train(settings, folder, about, None, tracked)
+        return folder, settings, attempt.train(settings, folder, about, None, tracked)
 
     return ran
 

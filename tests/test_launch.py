@@ -15,7 +15,7 @@ from faults import ended, in_child, start_child, type_in
 import thaw.run
 import train
 from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share, visible_gpus
-from thaw import isolate, keys, signals
+from thaw import attempt, isolate, keys, signals
 from thaw.errors import UserError
 from thaw.store import sha256_of
 
@@ -136,7 +136,7 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
             (folder / "result.json").write_text(json.dumps(left))
             return left
 
-        monkeypatch.setattr(train, "train", faulty)
+        monkeypatch.setattr(attempt, "train", faulty)
         return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
 
     assert again(what_happens) == 1, "the code of the first that failed"

@@ -6,8 +6,7 @@ from itertools import product
 import pytest
 from test_configs import settings_of
 
-from thaw import plan, resize, schedules, table
-from thaw import settings as settings_
+from thaw import checks, plan, resize, schedules, table
 from thaw.errors import UserError
 from thaw.plan import Epoch, Facts
 from thaw.settings import Settings
@@ -22,7 +21,7 @@ def given(*choices: str, checklist: dict | None = None, **values) -> Settings:
     out = settings_of(*choices)
     for key, value in values.items():
         *path, last = key.split("__")
-        setattr(settings_.look_up(out, ".".join(path)) if path else out, last, value)
+        setattr(checks.look_up(out, ".".join(path)) if path else out, last, value)
     if checklist is not None:
         out.checklist = checklist
     return out

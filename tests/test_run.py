@@ -9,8 +9,7 @@ import pytest
 import timm
 import torch
 
-import train
-from thaw import loop, tend, tta
+from thaw import attempt, composed, loop, tend, tta
 from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
@@ -24,14 +23,14 @@ SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycle
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch, capsys):
     """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
-    monkeypatch.setattr(train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
 
     def ran(*overrides, name="a"):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
-        about = {"overrides": list(overrides), "command": train.command(list(overrides)), "commit": None}
+        about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
-        return folder, train.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
+        return folder, attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
 
     return ran
 

@@ -6,9 +6,8 @@ import math
 import pytest
 from faults import in_child, type_in
 
-import train
 from hydra_plugins.search_sweeper import SearchSweeper
-from thaw import shell
+from thaw import attempt, composed, shell
 from thaw.errors import UserError
 from thaw.sweep import jobs
 
@@ -27,7 +26,7 @@ QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=
 def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    whole = shell.tidy(["-m", typed], train.CONF).argv
+    whole = shell.tidy(["-m", typed], composed.CONF).argv
     (parsed,) = OverridesParser.create().parse_overrides([arg for arg in whole if arg != "-m"])
     assert parsed.is_sweep_override() and parsed.input_line == typed
 
@@ -65,14 +64,14 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
         if settings.lr_factor > 2.5:
             raise RuntimeError("boom")
         loss = math.nan if settings.lr_factor < 0.5 else abs(settings.lr_factor - 2)
-        result = {"best/loss": loss, "best/accuracy": 1 - loss, "model_sha256": train.sha256_of(ran)}
+        result = {"best/loss": loss, "best/accuracy": 1 - loss, "model_sha256": attempt.sha256_of(ran)}
         (folder / "result.json").write_text(json.dumps(result))
         return result
 
     def again(trials):
         ran.write_text("")
-        monkeypatch.setattr(train, "train", trial)
-        monkeypatch.setattr(train, "whole", lambda folder: json.loads((folder / "result.json").read_text()))
+        monkeypatch.setattr(attempt, "train", trial)
+        monkeypatch.setattr(attempt, "whole", lambda folder: json.loads((folder / "result.json").read_text()))
         typed = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "lr_factor=interval(0.1,3)")
         places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
         code = in_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")

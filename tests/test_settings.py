@@ -9,16 +9,17 @@ from typing import Union, get_args, get_origin, get_type_hints
 import pytest
 from test_configs import settings_of
 
-from thaw import settings
+from thaw import checks, settings
+from thaw.checks import CHOICES, RANGES
 from thaw.errors import UserError
-from thaw.settings import CHOICES, RANGES, Settings
+from thaw.settings import Settings
 
 
 def with_value(key: str, value, *overrides: str) -> Settings:
     """The default settings with one of them changed behind the schema's back."""
     changed = settings_of(*overrides)
     *path, last = key.split(".")
-    node = settings.look_up(changed, ".".join(path)) if path else changed
+    node = checks.look_up(changed, ".".join(path)) if path else changed
     assert hasattr(node, last)
     setattr(node, last, value)
     return changed
@@ -26,7 +27,7 @@ def with_value(key: str, value, *overrides: str) -> Settings:
 
 def refused(changed: Settings) -> str:
     with pytest.raises(UserError) as raised:
-        settings.check(changed)
+        checks.check(changed)
     assert raised.value.code == 2
     assert "\n" not in raised.value.line
     return raised.value.line
@@ -69,7 +70,7 @@ CROSSED = ("scheduler.max_cycles", "scheduler.cycles", "find.min_lr", "find.max_
 def test_the_shipped_settings_pass():
     default = settings_of()
     before = deepcopy(default)
-    settings.check(default)
+    checks.check(default)
     assert default == before
 
 
@@ -87,8 +88,8 @@ def test_a_value_out_of_range(key, value):
 @pytest.mark.parametrize(("key", "value"), [case for case in BOUNDS if case[0] not in CROSSED])
 def test_the_bounds_are_allowed(key, value):
     changed = with_value(key, value)
-    settings.check(changed)
-    assert settings.look_up(changed, key) == value
+    checks.check(changed)
+    assert checks.look_up(changed, key) == value
 
 
 def test_every_number_has_a_range():
@@ -113,8 +114,8 @@ def test_every_choice_is_allowed(key, choice):
     overrides += ["data=torchvision"] if choice == "torchvision" else []
     overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
     changed = with_value(key, choice, *overrides)
-    settings.check(changed)
-    assert settings.look_up(changed, key) == choice
+    checks.check(changed)
+    assert checks.look_up(changed, key) == choice
 
 
 def test_the_nearest_choice_is_named():
@@ -183,20 +184,20 @@ def test_what_cannot_be_meant(overrides, key, value, said):
     [(1, 1.0), (0.5, 0.5), ("1/9", 1 / 9), ("1e-3", 1e-3), (" 1 / 4 ", 0.25), ("-1/2", -0.5), ("0.5", 0.5)],
 )
 def test_a_number_or_a_fraction(value, expected):
-    assert settings.number(value, "key") == expected
+    assert checks.number(value, "key") == expected
 
 
 @pytest.mark.parametrize("value", ["", "1/", "/2", "1/2/3", "1/0", "a/b", None, True, [1], "0x10"])
 def test_neither_a_number_nor_a_fraction(value):
     with pytest.raises(UserError) as raised:
-        settings.number(value, "some.key")
+        checks.number(value, "some.key")
     assert raised.value.code == 2
     assert raised.value.line == f"some.key={value}: must be a number or a fraction such as 1/9"
 
 
 @pytest.mark.parametrize(("value", "expected"), [("auto", None), (1, 1), (8, 8)])
 def test_whole_or_auto(value, expected):
-    assert settings.whole_or_auto(value, "threads", 1) == expected
+    assert checks.whole_or_auto(value, "threads", 1) == expected
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_whole_or_auto(value, expected):
 def test_rates(lr, rates, rate, ratios):
     changed = with_value("lr", lr)
     changed.rates = settings.Rates(*rates)
-    assert settings.rates_of(changed) == (rate, ratios if ratios is None else pytest.approx(ratios))
+    assert checks.rates_of(changed) == (rate, ratios if ratios is None else pytest.approx(ratios))
 
 
 def test_an_error_survives_being_sent_from_process_to_process():

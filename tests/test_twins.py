@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-import train
-from thaw import twins
+from thaw import attempt, composed, twins
 from thaw.track import Tracker
 
 SHORT = ("checklist=head_only", "epochs=1", "find.steps=20", "threads=1", "wandb=disabled")
@@ -66,12 +65,12 @@ def test_too_few_pictures_have_no_neighbourhood():
 
 
 def trained(compose, tmp_path, monkeypatch, *overrides):
-    monkeypatch.setattr(train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
     about = {"overrides": list(overrides), "command": "", "commit": None}
     tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-    return folder, train.train(compose(*SHORT, *overrides), folder, about, None, tracked)
+    return folder, attempt.train(compose(*SHORT, *overrides), folder, about, None, tracked)
 
 
 def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, tmp_path, monkeypatch, capsys):
@@ -108,7 +107,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, 
     assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near twins") == 1
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
-    again = train.train(compose(*SHORT, *data), folder, {"overrides": []}, None, None)
+    again = attempt.train(compose(*SHORT, *data), folder, {"overrides": []}, None, None)
     said = capsys.readouterr().out.splitlines()
     assert again is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 

@@ -24,17 +24,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import photos
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-import train
-from thaw import device, groups, loop, model, shell
+from thaw import composed, device, groups, loop, model
+from thaw.checks import size_in_bytes
 from thaw.data import batches, pixels, source
 from thaw.data.batches import Key, Views
 from thaw.data.spool import Spool
-from thaw.settings import Settings, size_in_bytes
+from thaw.settings import Settings
 from thaw.store import Store
 
 BATCH = 64
@@ -52,10 +51,7 @@ class Pipeline:
 
 
 def settings_of(root: Path, size: int, *overrides: str) -> Settings:
-    typed = shell.tidy([f"data.root={root}", f"size={size}", "wandb=disabled", "threads=1", *overrides], train.CONF)
-    train.register(typed.backbones)
-    with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        return train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+    return composed.settings_of([f"data.root={root}", f"size={size}", "wandb=disabled", "threads=1", *overrides])
 
 
 def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
@@ -221,7 +217,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     parts = {"pipeline": pipeline, "first": first, "step": step}
-    importlib.import_module("fastai.vision.all")  # which takes seconds
+    for name in ("fastai.vision.all", "albumentations"):  # which takes seconds
+        importlib.import_module(name)
     root = photos.draw(Path(tempfile.gettempdir()) / "thaw_photos", 600 if QUICK else photos.COUNT)
     for name in [arg for arg in sys.argv[1:] if arg in parts] or parts:
         parts[name](root)

@@ -14,9 +14,9 @@ from statistics import fmean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
+from thaw.composed import ROOT
 from thaw.sweep.board import Board, leaderboard, seconds_of_all, shown
 from thaw.table import grid
-from train import ROOT
 
 SETTINGS = ("lr_factor=0.1,0.3,1,3", "rates=uniform,tenths", "augment=none,light")
 SEEDS = ((0, 1), (2, 3), (4, 5))

@@ -72,10 +72,7 @@ def record(file: Path) -> None:
 
 def train(case: Case) -> list[dict]:
     """Every cycle end of the run, those of the head phases included."""
-    from hydra import compose, initialize_config_dir
-
-    import train
-    from thaw import cycles, shell
+    from thaw import composed, cycles
     from thaw.data import source
     from thaw.job import look, set_up
     from thaw.run import run
@@ -108,10 +105,7 @@ def train(case: Case) -> list[dict]:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0]]
             chosen += [f"seed={case.seed}", f"store.dir={folder}/store"]
-            typed = shell.tidy(chosen, train.CONF)
-            train.register(typed.backbones)
-            with initialize_config_dir(str(train.CONF), version_base="1.3"):
-                settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+            settings = composed.settings_of(chosen)
             run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
     finally:
         source.load, cycles.run_cycle = load, run_cycle

@@ -65,15 +65,11 @@ def folder_of(task: str, root: Path) -> Path:
 
 def digits():
     """Label and split of scikit-learn's digits as data=digits has them, and the picture of a row."""
-    from hydra import compose, initialize_config_dir
-
-    import train
+    from thaw import composed
     from thaw.data import source
     from thaw.data.table import SPLITS
 
-    train.register()
-    with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        found = source.digits(train.as_settings(compose("config"), []).data)
+    found = source.digits(composed.settings_of([]).data)
     table = found.table
     return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], found.picture
 

@@ -62,10 +62,7 @@ def main() -> None:
 
 def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
     """Best validation accuracy and the CPU seconds from set-up to export."""
-    from hydra import compose, initialize_config_dir
-
-    import train
-    from thaw import cycles, resize, shell
+    from thaw import composed, cycles, resize
     from thaw.data import batches
     from thaw.job import set_up
     from thaw.run import run
@@ -93,10 +90,7 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
     resize.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            typed = shell.tidy([*overrides, f"store.dir={folder}/store"], train.CONF)
-            train.register(typed.backbones)
-            with initialize_config_dir(str(train.CONF), version_base="1.3"):
-                settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+            settings = composed.settings_of([*overrides, f"store.dir={folder}/store"])
             started = time.process_time()
             result = run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
             return result["best/accuracy"], time.process_time() - started

@@ -15,10 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
-from hydra import compose, initialize_config_dir
 
-import train
-from thaw import cycles, features, job, keys, run, shell, snapshot, store, tend
+from thaw import composed, cycles, features, job, keys, run, snapshot, store, tend
 
 PHOTOS = ("data=shapes", "data.limit=300", "backbone=resnet18", "backbone.weights=none", "size=96", "batch_size=32")
 LAST_PHASE = list(
@@ -39,10 +37,7 @@ HEAD = list(
 def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
     given = [arg for arg in sys.argv[1:] if "=" in arg]
-    typed = shell.tidy(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given], train.CONF)
-    train.register(typed.backbones)
-    with initialize_config_dir(str(train.CONF), version_base="1.3"):
-        settings = train.as_settings(compose("config", overrides=typed.argv), typed.argv)
+    settings = composed.settings_of(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
         made = job.set_up(settings, Path(out), tend.open_store(settings, print))

@@ -15,12 +15,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from thaw.checks import check
 from thaw.errors import UserError
 from thaw.files import number
 from thaw.plan import Facts, Phase, plan
 from thaw.progress import say
 from thaw.schedules import RESTARTING
-from thaw.settings import check
 from thaw.sweep.jobs import SEEDS, read_job
 
 

@@ -3,10 +3,40 @@
 from pathlib import Path
 
 from thaw import shell
-from thaw.settings import Settings, check
+from thaw.checks import check
+from thaw.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
+OUTPUTS = ROOT / "outputs"
+
+
+def register(backbones: tuple[str, ...] = ()) -> None:
+    """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # has them register what ours take the place of
+    store = ConfigStore.instance().store
+    store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
+    for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
+        ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
+    store("schema", Settings)
+    store("local", {})  # stands in where there is no conf/local.yaml
+    for name in backbones:
+        path, _, last = name.rpartition("/")
+        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
+        store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
+
+
+def settings_of(words: list[str]) -> Settings:
+    """The settings that these words on the command line lead to, checked; nothing is run. Errors: exit 2."""
+    from hydra import compose, initialize_config_dir
+
+    typed = shell.tidy(words, CONF)
+    register(typed.backbones)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return as_settings(compose("config", overrides=typed.argv), typed.argv)
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:

@@ -7,9 +7,10 @@ from hashlib import blake2b
 
 import torch
 
+from thaw.checks import whole_or_auto
 from thaw.errors import UserError
 from thaw.keys import cores
-from thaw.settings import Settings, whole_or_auto
+from thaw.settings import Settings
 
 ONE_PIXEL_LEFT = 16
 

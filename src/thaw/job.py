@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from thaw import again, forecast, groups, heads, keys, loop, model, plan, progress
 from thaw import device as device_
+from thaw.checks import size_in_bytes, whole_or_auto
 from thaw.data import batches, contact, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
@@ -22,7 +23,7 @@ from thaw.features import Drawn, activations, body_hash
 from thaw.files import write_bad_files
 from thaw.model import Network, thaw
 from thaw.plan import Facts, Phase, Plan
-from thaw.settings import Settings, size_in_bytes, whole_or_auto
+from thaw.settings import Settings
 from thaw.store import Store, key_of
 
 Row = dict[str, float | int | str]

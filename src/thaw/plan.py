@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from math import ceil
 
-from thaw import resize, schedules
-from thaw import settings as settings_
+from thaw import checks, resize, schedules
 from thaw.errors import UserError, nearest
 from thaw.settings import Find, Scheduler, Settings
 
@@ -95,7 +94,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
         raise UserError(2, "data.limit=null: data=shapes needs to know how many pictures to draw")
     notes = []
     size = final_size(settings, facts)
-    lr, ratios = settings_.rates_of(settings)
+    lr, ratios = checks.rates_of(settings)
     ratios_of_all = group_ratios(settings, ratios, facts)
     # lr=[a, b, c] says how many groups there are, which rates=layer_decay leaves to the model
     split = "equal" if ratios is not None and settings.rates.split == "layer_decay" else settings.rates.split
@@ -116,7 +115,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
             where, views = f"checklist.{name}", given["views"]
             raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
         own = given.get("lr")
-        rate = settings_.rate(own, f"checklist.{name}.lr") if own is not None else lr
+        rate = checks.rate(own, f"checklist.{name}.lr") if own is not None else lr
         if given["do"] == "find":
             finder = name
         phases.append(
@@ -279,7 +278,7 @@ def epochs_of(
     if size is None or train == "head":
         sizes = [size] * sum(lengths)
     else:
-        steps = [settings_.number(s, "resize.sizes") for s in settings.resize.sizes]
+        steps = [checks.number(s, "resize.sizes") for s in settings.resize.sizes]
         pixels = resize.sizes(steps, size, facts.multiple or 1)
         if pixels[-1] != size or pixels != sorted(pixels):
             raise UserError(

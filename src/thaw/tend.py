@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw import keys
+from thaw.checks import size_in_bytes
 from thaw.disk import discard
 from thaw.files import show_bytes
 from thaw.lock import DONE, dead, me
-from thaw.settings import Settings, size_in_bytes
+from thaw.settings import Settings
 from thaw.store import Store
 
 UNDER_WAY = "underway"
