@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import train
 from thaw import composed, plan, shell, tend
 from thaw.errors import UserError
+from thaw.facts import Facts, known_facts
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 
@@ -74,7 +75,7 @@ def settings_of(words: list[str]) -> Settings:
 def show(settings: Settings, folder: Path) -> list[Path]:
     """Draw the sheets into the folder; their files."""
     store = tend.open_store(settings, say)
-    facts = asdict(plan.known_facts(settings, store.recall))
+    facts = asdict(known_facts(settings, store.recall))
     if facts["native_size"] is None or facts["multiple"] is None:
         facts |= look(settings)
     from thaw.data import contact, pixels, source
@@ -86,7 +87,7 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     notes(pictures.table.notes)
     splits = zip(("train", "valid", "test"), (source.TRAIN, source.VALID, source.TEST), strict=True)
     facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
-    planned = plan.plan(settings, plan.Facts(**facts))
+    planned = plan.plan(settings, Facts(**facts))
     looked_at = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
     return contact.sheets(folder, planned, settings, pictures.table, looked_at)

@@ -24,6 +24,7 @@ from timm.models import group_parameters
 from thaw import attempt, composed, model, plan, schedules, shell, table
 from thaw.data import source
 from thaw.data.augment import view
+from thaw.facts import fact_names, known_facts
 from thaw.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,7 +61,7 @@ def settings_of(*overrides: str) -> Settings:
 
 
 def planned(settings: Settings) -> plan.Plan:
-    return plan.plan(settings, plan.known_facts(settings, lambda name: {}))
+    return plan.plan(settings, known_facts(settings, lambda name: {}))
 
 
 def chosen(file: Path) -> list[str]:
@@ -353,7 +354,7 @@ def test_facts_of_the_digits():
 @pytest.mark.parametrize("overrides", [[], ["data.limit=500"], ["data.limit=100000"], ["data.valid=0.35"]])
 def test_the_plan_counts_the_digits_as_the_source_does(overrides):
     settings = settings_of(*overrides)
-    known = plan.known_facts(settings, lambda name: {})
+    known = known_facts(settings, lambda name: {})
     splits = source.digits(settings.data).table.splits
     counts = [int((splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
     assert counts == [known.train, known.valid, known.test]
@@ -363,7 +364,7 @@ def test_the_plan_counts_the_digits_as_the_source_does(overrides):
 def test_a_fold_of_the_digits(fold):
     """How large it is depends on its classes, so the plan does not know it before."""
     settings = settings_of(f"data.fold={fold}")
-    known = plan.known_facts(settings, lambda name: {})
+    known = known_facts(settings, lambda name: {})
     assert (known.train, known.valid, known.test, known.classes) == (None, None, 899, 10)
     opened, third = source.digits(settings.data), source.digits(settings_of("data.fold=3").data)
     assert 175 <= len(opened.rows(source.VALID)) <= 184 and len(opened.rows(source.TEST)) == 899
@@ -379,13 +380,13 @@ def test_a_fold_of_the_shapes_is_the_same_at_any_size():
 @pytest.mark.parametrize("key", ["valid=0.3", "fold=1", "group=x", "classes=x.csv", "labels=x.csv", "max_pixels=1e6"])
 def test_facts_are_kept_for_the_data_they_are_of(key):
     before, after = settings_of(), settings_of(f"data.{key}")
-    assert plan.fact_names(before)[0] != plan.fact_names(after)[0]
-    assert plan.fact_names(before) == plan.fact_names(settings_of("data.workers=3", "data.crop_pct=0.5", "seed=3"))
+    assert fact_names(before)[0] != fact_names(after)[0]
+    assert fact_names(before) == fact_names(settings_of("data.workers=3", "data.crop_pct=0.5", "seed=3"))
 
 
 def test_the_plan_counts_the_shapes_as_the_source_does():
     settings = settings_of("data=shapes", "data.limit=104")
-    known = plan.known_facts(settings, lambda name: {})
+    known = known_facts(settings, lambda name: {})
     table = source.shapes(settings.data, 16).table
     counts = [int((table.splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
     assert counts == [known.train, known.valid, known.test]

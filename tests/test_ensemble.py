@@ -9,9 +9,10 @@ from torch import nn
 
 from thaw import attempt, composed, ensemble, tend
 from thaw.errors import UserError
+from thaw.facts import Facts
 from thaw.features import Drawn
 from thaw.job import Validation, set_up
-from thaw.plan import Facts, plan
+from thaw.plan import plan
 from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "find.steps=20", "wandb=disabled")

@@ -8,7 +8,8 @@ from sweeps import make_job, status
 
 from hydra_plugins.halving_sweeper import cycles_of, ranked
 from thaw.errors import UserError
-from thaw.plan import Facts, plan
+from thaw.facts import Facts
+from thaw.plan import plan
 from thaw.sweep import leaderboard, terminal
 
 

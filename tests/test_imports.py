@@ -73,6 +73,8 @@ PURE = [
     "table",
     "settings",
     "checks",
+    "facts",
+    "lengths",
     "disk",
     "lock",
     "store",
@@ -95,7 +97,9 @@ PURE = [f"thaw.{name}" for name in PURE if f"thaw.{name}" in NAMES]
 def test_the_modules_are_found():
     assert {"train", "thaw.run", "thaw.data.scan", "thaw.model"} <= NAMES.keys()
     assert len(PURE) >= 8
-    assert own("thaw.plan") == {"thaw.checks", "thaw.resize", "thaw.schedules", "thaw.settings", "thaw.errors"}
+    assert own("thaw.plan") == {
+        f"thaw.{name}" for name in ("checks", "errors", "facts", "lengths", "resize", "schedules", "settings")
+    }
     assert Import("torch", True) in imports("thaw.loop")
 
 
@@ -142,6 +146,8 @@ LAYERS = [
         "resize",
         "settings",
         "checks",
+        "facts",
+        "lengths",
         "plan",
         "table",
         "device",

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from thaw import device, keys, model, plan, tend
 from thaw.data import source
+from thaw.facts import Facts
 from thaw.job import set_up
-from thaw.plan import Facts
 
 FACTS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
 COMPUTED = keys.machine("cpu", "torch.float32", 1)

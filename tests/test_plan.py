@@ -8,7 +8,8 @@ from test_configs import settings_of
 
 from thaw import checks, plan, resize, schedules, table
 from thaw.errors import UserError
-from thaw.plan import Epoch, Facts
+from thaw.facts import Facts, fact_names, known_facts
+from thaw.lengths import Epoch
 from thaw.settings import Settings
 
 DIGITS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
@@ -503,27 +504,25 @@ def test_smoke_of_unknown_or_few_pictures():
     ],
 )
 def test_facts_of_shipped_data(values, train, valid):
-    assert plan.known_facts(given(**values), lambda name: {}) == replace(
-        DIGITS, train=train, valid=valid, native_size=40
-    )
+    assert known_facts(given(**values), lambda name: {}) == replace(DIGITS, train=train, valid=valid, native_size=40)
 
 
 def test_facts_of_the_last_look():
     settings = given("data=folder", "data.root=pictures")
-    data, backbone = plan.fact_names(settings)
+    data, backbone = fact_names(settings)
     stored = {data: {"train": 80, "valid": 20, "test": 5, "classes": 3}, backbone: {"native_size": 999, "layers": 99}}
     # The yaml of a shipped backbone is believed before what was seen of it.
-    assert plan.known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 40, 1, 6)
-    assert plan.known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 40, 1, 6)
+    assert known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 40, 1, 6)
+    assert known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 40, 1, 6)
 
 
 def test_facts_are_kept_apart():
     first = given("data=folder", "data.root=pictures")
-    names = {plan.fact_names(first)}
+    names = {fact_names(first)}
     for values in ({"data__root": "other"}, {"data__limit": 10}, {"data__valid": 0.5}, {"backbone__name": "resnet18"}):
-        names.add(plan.fact_names(given("data=folder", "data.root=pictures", **values)))
+        names.add(fact_names(given("data=folder", "data.root=pictures", **values)))
     assert len(names) == 5
-    assert plan.fact_names(given("data=folder", "data.root=pictures", seed=1)) == plan.fact_names(first)
+    assert fact_names(given("data=folder", "data.root=pictures", seed=1)) == fact_names(first)
 
 
 def test_digest():

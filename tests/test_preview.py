@@ -6,11 +6,12 @@ import pytest
 from faults import SMALL, carry_out
 
 from thaw import forecast, plan, preview, shell
+from thaw.facts import Facts, known_facts
 from thaw.store import Store
 
 
 def links_of(settings, facts=None) -> list[forecast.Link]:
-    facts = facts or plan.known_facts(settings, lambda name: {})
+    facts = facts or known_facts(settings, lambda name: {})
     return forecast.links(settings, plan.plan(settings, facts), [])
 
 
@@ -54,7 +55,7 @@ def test_what_it_says_lies_in_the_store_is_what_a_run_finds_there(compose, done,
     for number, typed in enumerate([("rates=uniform",), ("augment=none",), ("find.rule=valley",)]):
         settings = compose(*SMALL, *typed)
         store = Store(done)
-        planned = plan.plan(settings, plan.known_facts(settings, store.recall))
+        planned = plan.plan(settings, known_facts(settings, store.recall))
         text = preview.alone(settings, planned, store)
         result = carry_out(settings, tmp_path / f"again-{number}")
         found = [name for name in (p.name for p in planned.phases) if result[f"phase/{name}/reused"]]
@@ -64,7 +65,7 @@ def test_what_it_says_lies_in_the_store_is_what_a_run_finds_there(compose, done,
 
 def test_what_is_gone_or_to_be_made_anew_is_not_in_the_store(compose, done):
     settings = compose(*SMALL)
-    planned = plan.plan(settings, plan.known_facts(settings, Store(done).recall))
+    planned = plan.plan(settings, known_facts(settings, Store(done).recall))
     assert "in the store: 4 of 4" in preview.alone(settings, planned, Store(done))
     assert "in the store: 0 of 4" in preview.alone(compose(*SMALL, "fresh=true"), planned, Store(done))
     for marker in (done / "cycles").glob("*/DONE.json"):
@@ -108,7 +109,7 @@ def test_costs_are_those_of_what_is_alike(compose, tmp_path):
     first, second = (preview.cost(links, knows, made) for _ in range(2))
     assert second.seconds == 7.0 and first.seconds == 7.0 + 0.5 * sum(k.steps for k in links[1:] if k.planned)
     assert first.at_most > first.seconds
-    other = links_of(compose("data.limit=200", "backbone=test_vit"), plan.Facts(160, 40, 0, 10, 160, 1, 4))
+    other = links_of(compose("data.limit=200", "backbone=test_vit"), Facts(160, 40, 0, 10, 160, 1, 4))
     assert math.isnan(preview.cost(other, {k.name: forecast.known(store, k, False) for k in other}, set()).seconds)
 
 

@@ -17,8 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.checks import check
 from thaw.errors import UserError
+from thaw.facts import Facts
 from thaw.files import number
-from thaw.plan import Facts, Phase, plan
+from thaw.plan import Phase, plan
 from thaw.progress import say
 from thaw.schedules import RESTARTING
 from thaw.sweep.jobs import SEEDS, read_job

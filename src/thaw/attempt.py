@@ -22,6 +22,7 @@ from thaw.composed import ROOT, anchored, as_settings, plain, structured
 from thaw.disk import write_whole
 from thaw.endings import as_refusal, refused, said, status, status_of
 from thaw.errors import UserError
+from thaw.facts import known_facts
 from thaw.files import show_bytes, write_bad_files
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
@@ -185,7 +186,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
 
 def spool_of(settings: Settings, store: Store):
     """Where the scan leaves what it decodes for the store; None where there is no file, or no size is known yet."""
-    size = plan.final_size(settings, plan.known_facts(settings, store.recall))
+    size = plan.final_size(settings, known_facts(settings, store.recall))
     if size is None or settings.data.kind in ("digits", "shapes"):
         return None
     from thaw.data.spool import Spool
@@ -196,7 +197,7 @@ def spool_of(settings: Settings, store: Store):
 
 def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     """Plan with what is known before anything is loaded; print it, write it, draw it."""
-    planned = plan.plan(settings, plan.known_facts(settings, store.recall))
+    planned = plan.plan(settings, known_facts(settings, store.recall))
     text = table.table(planned, settings)
     say(text)
     (folder / "plan.txt").write_text(text)

@@ -19,10 +19,11 @@ from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.data.spool import Spool
 from thaw.errors import UserError
+from thaw.facts import Facts, fact_names
 from thaw.features import Drawn, activations, body_hash
 from thaw.files import write_bad_files
 from thaw.model import Network, thaw
-from thaw.plan import Facts, Phase, Plan
+from thaw.plan import Phase, Plan
 from thaw.settings import Settings
 from thaw.store import Store, key_of
 
@@ -237,7 +238,7 @@ def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None =
 
 def remember(store: Store, settings: Settings, facts: Facts) -> None:
     """Keep the facts, so that the next plan of this data and backbone is complete before anything is loaded."""
-    data, backbone = plan.fact_names(settings)
+    data, backbone = fact_names(settings)
     counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
     store.remember(data, counts)
     store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})

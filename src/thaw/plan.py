@@ -4,39 +4,18 @@
 be read in a second on a machine that has nothing else installed.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from math import ceil
 
 from thaw import checks, resize, schedules
 from thaw.errors import UserError, nearest
+from thaw.facts import Facts
+from thaw.lengths import Epoch, durations
 from thaw.settings import Find, Scheduler, Settings
 
 KEYS = ("do", "train", "features", "views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
 SMOKE_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a plan has to know of the data and the model; None is not known yet and is shown as '?'."""
-
-    train: int | None = None
-    valid: int | None = None
-    test: int | None = None
-    classes: int | None = None
-    native_size: int | None = None
-    multiple: int | None = None
-    layers: int | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One pass over the training pictures: pixels, pictures a batch, optimizer steps."""
-
-    size: int | None
-    batch: int
-    steps: int | None
 
 
 @dataclass(frozen=True)
@@ -216,86 +195,6 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
     return tuple(ratios)
 
 
-def durations(
-    name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None, lr: float | None
-) -> dict:
-    """Schedule, cycles and epochs of a phase.
-
-    `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
-    4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
-    """
-    group = settings.scheduler
-    own_cycles = "cycles" in given or "cycle_len" in given or "cycle_mult" in given
-    until = given.get("until")
-    if given["do"] == "find" or "epochs" in given:
-        schedule = Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
-    elif train == "head" and own_cycles:
-        schedule = Scheduler(
-            "sgdr",
-            given.get("cycles", 1),
-            given.get("cycle_len", 1),
-            given.get("cycle_mult", 1),
-            given.get("max_cycles"),
-            0.0,
-        )
-    else:
-        schedule = replace(
-            group, **{key: given[key] for key in ("cycles", "cycle_len", "cycle_mult", "max_cycles") if key in given}
-        )
-        if "max_cycles" not in given and own_cycles:
-            schedule = replace(schedule, max_cycles=None)
-    restarts = schedule.shape in schedules.RESTARTING
-    filled = bool(settings.epochs) and "epochs" not in given and not own_cycles and given["do"] == "fit"
-    if filled:
-        lengths = schedules.fill(settings.epochs, schedule.cycle_len, schedule.cycle_mult)
-    else:
-        lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
-    budget = len(lengths)
-    if not restarts:
-        lengths, budget = [sum(lengths)], 1
-    elif until == "overfit":
-        # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
-        beyond = 0 if filled else 2
-        most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
-        if most < budget:
-            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
-        while len(lengths) < most:
-            lengths.append(lengths[-1] * schedule.cycle_mult)
-    return {
-        "schedule": schedule,
-        "cycles": tuple(lengths),
-        "budget": budget,
-        "until": until,
-        "epochs": (epochs := epochs_of(lengths, restarts, train, settings, facts, size)),
-        "rate_batch": min(settings.batch_size, epochs[0].batch) if lr is not None else epochs[0].batch,
-    }
-
-
-def epochs_of(
-    lengths, restarts: bool, train: str, settings: Settings, facts: Facts, size: int | None
-) -> tuple[Epoch, ...]:
-    """Size, batch and steps of every epoch; only the full network is resized."""
-    if size is None or train == "head":
-        sizes = [size] * sum(lengths)
-    else:
-        steps = [checks.number(s, "resize.sizes") for s in settings.resize.sizes]
-        pixels = resize.sizes(steps, size, facts.multiple or 1)
-        if pixels[-1] != size or pixels != sorted(pixels):
-            raise UserError(
-                2, f"resize.sizes={settings.resize.sizes}: must grow and end at the final size (1.0, or {size})"
-            )
-        sizes = resize.size_of_epochs(pixels, lengths, restarts)
-    epochs = []
-    for pixels in sizes:
-        batch = (
-            settings.batch_size if pixels is None else resize.batch_at(pixels, size, settings.batch_size, facts.train)
-        )
-        if facts.train is not None:
-            batch = min(batch, facts.train)
-        epochs.append(Epoch(pixels, batch, None if facts.train is None else resize.steps_of(facts.train, batch)))
-    return tuple(epochs)
-
-
 def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
     """Give every find the batches of the first fit that uses its rate; strike the finds that nobody uses.
 
@@ -370,28 +269,6 @@ def smoke(phase: Phase) -> Phase:
     first = phase.epochs[0]
     steps = None if first.steps is None else min(SMOKE_STEPS, first.steps)
     return replace(phase, cycles=(1,), budget=1, epochs=(replace(first, steps=steps),))
-
-
-def fact_names(settings: Settings) -> tuple[str, str]:
-    """The names under which the store keeps what the last scan and the last look at the model found."""
-    which = {key: value for key, value in vars(settings.data).items() if key not in ("facts", "workers", "crop_pct")}
-    data = sha256(repr(which).encode()).hexdigest()[:16]
-    return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"
-
-
-def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
-    """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
-    data, backbone = fact_names(settings)
-    known = recall(data) | recall(backbone)
-    shipped = settings.data.facts
-    if shipped.pictures is not None:
-        known |= {"test": shipped.test, "classes": shipped.classes}
-        if settings.data.fold is None:  # how large a fold is depends on every class
-            pictures = min(shipped.pictures, settings.data.limit or shipped.pictures)
-            valid = ceil(settings.data.valid * pictures)
-            known |= {"train": pictures - valid, "valid": valid}
-    known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
-    return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
 
 
 def digest(parts) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw import again, forecast, plan, shell, table
 from thaw.errors import UserError
+from thaw.facts import known_facts
 from thaw.files import duration, show_bytes
 from thaw.forecast import PICTURES, Known, Link
 from thaw.help import split
@@ -103,7 +104,7 @@ def sweep(
     planned, made, notes = [], set(), {}
     for i, (overrides, settings) in enumerate(jobs):
         try:
-            own = stopped(plan.plan(settings, plan.known_facts(settings, store.recall)), settings.stop_after)
+            own = stopped(plan.plan(settings, known_facts(settings, store.recall)), settings.stop_after)
         except UserError as error:
             refuse(i, error)
             continue

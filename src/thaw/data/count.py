@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import plan
 from thaw.data import csv_source, folder, scan
 from thaw.data.reading import Keep
 from thaw.data.table import Table
 from thaw.errors import UserError
+from thaw.facts import fact_names
 from thaw.settings import Settings
 from thaw.store import Store
 
@@ -33,5 +33,5 @@ def count(settings: Settings, store: Store, say: Callable[[str], None], keep: Ke
     say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
     splits = np.bincount(found.splits, minlength=3)
     counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
-    store.remember(plan.fact_names(settings)[0], counts | {"classes": len(found.classes)})
+    store.remember(fact_names(settings)[0], counts | {"classes": len(found.classes)})
     return found
