@@ -25,22 +25,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 import photographs
+import photos
 from finder_rules import RULES, Rule, averaged
 
 from thaw import composed, cycles, fit, job, plan, tend
 from thaw.data import source
 from thaw.errors import UserError
-from thaw.find import read_range, read_trials
 from thaw.plan import Phase
 from thaw.settings import Find, Settings
+from thaw.suggest import read_range, read_trials
 
 GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network from 1e-3; for AdamW a tenth of it
     "head": [10 ** (k / 3) for k in range(-12, 4)],
     "all": [10 ** (k / 3) for k in range(-9, 4)],
 }
 GRID_SEEDS, SEEDS = 5, 20
-DEFAULT = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 100, 0.8, 4.0)
-HELD_OUT = ("digits, full after head, AdamW", "digits, scratch, AdamW")  # not looked at while the rule was chosen
+DEFAULT = Find("trials", 1e-5, 10.0, 3, 2, 40, 3, 100, 0.8, 4.0)
 
 HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
 AFTER = [
@@ -61,6 +61,7 @@ PHOTOS = [
     "size=40",
     "augment=side_on",
 ]
+DRAWN = ["data=folder", "backbone=tiny", "data.root=DRAWN", "data.workers=0", "size=64", "augment=standard"]
 TINY = ["backbone.weights=conf/backbone/tiny.safetensors"]
 ADAM = ["optimizer=adamw"]
 TASKS = {
@@ -74,13 +75,24 @@ TASKS = {
     "fine shapes, full": [*FINE, *SCRATCH, *TINY],
     "photographs, head": [*PHOTOS, *HEAD],
     "photographs, full after head": [*PHOTOS, *AFTER],
+    # Recorded after the rule was chosen, by looking at those above.
+    "drawn shapes, full after head": [*DRAWN, *AFTER],
+    "drawn shapes, full after head, AdamW": [*DRAWN, *AFTER_ADAM],
+    "drawn shapes, head": [*DRAWN, *HEAD],
+    "coarse shapes, full after head": [*COARSE, *AFTER],
+    "digits, scratch": [*DIGITS, *SCRATCH],
+    "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
+    "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
 }
+HELD_OUT = list(TASKS)[10:]
 
 
 def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[Phase]]:
     """The job with everything before its find trained, the find, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = [o.replace("PHOTOS", str(folder.parent / "photos")) for o in overrides]
+    given = [
+        o.replace("=PHOTOS", f"={folder.parent}/photos").replace("=DRAWN", f"={folder.parent}/drawn") for o in overrides
+    ]
     settings = composed.settings_of([*given, "threads=1", f"store.dir={folder.parent}/store"])
     made = job.set_up(settings, folder, tend.open_store(settings, print))
     phases = list(made.plan.phases)
@@ -281,6 +293,7 @@ def main() -> None:
     args.cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         photographs.draw(Path(folder) / "photos")
+        photos.draw(Path(folder) / "drawn", 1500)
         for name in args.only:
             record(name, args.cache, Path(folder))
     report(args.cache, args.first)

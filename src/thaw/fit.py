@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from thaw import cycles, find, keys, model, plan, progress, signals, stop
+from thaw import cycles, find, keys, model, plan, progress, signals, stop, suggest
 from thaw import groups as groups_
 from thaw.cycles import Ended
 from thaw.groups import Group
@@ -29,7 +29,7 @@ class Kept:
     ends: tuple[Ended, ...]  # it and the cycle ends before it in its phase
 
 
-def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict, float]:
+def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, dict, float]:
     """Find the rate for the fits that use it, write its curve, say what was taken and why.
 
     Also the report of the phase, and the seconds that the store saved.
@@ -53,7 +53,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[find.Found, dict,
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
     job.note(phase, 0, path, curve["seconds"], bool(made))
-    read = find.read_trials if settings.find.rule == "trials" else find.read_range
+    read = suggest.read_trials if settings.find.rule == "trials" else suggest.read_range
     found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
         job.log({f"{phase.name}/{column}": value for column, value in row.items()})

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import ensemble, find, heads, model, plan, table, tta, twins
+from thaw import ensemble, heads, model, plan, suggest, table, tta, twins
 from thaw.data import source
 from thaw.disk import sync
 from thaw.fit import Kept, fit, search
@@ -76,7 +76,7 @@ def columns(job: Job) -> dict:
     }
 
 
-def rates_found(settings: Settings, found: dict[str, find.Found]) -> dict[str, float]:
+def rates_found(settings: Settings, found: dict[str, suggest.Found]) -> dict[str, float]:
     """The rates the finders took, times lr_factor."""
     return {name: f.taken * settings.lr_factor for name, f in found.items()}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from thaw import find
+from thaw import suggest
 from thaw.errors import UserError
 from thaw.schedules import ladder
 from thaw.settings import Find
@@ -51,13 +51,13 @@ def noise_of(seed, n=100, sigma=0.1, mean=1.0):
 @pytest.mark.parametrize("n", [1, 2, 3, 50])
 def test_smooth_is_its_definition(beta, n):
     losses = noise_of(n, n)
-    assert find.smooth(losses, beta) == pytest.approx(double_sum(losses, beta), rel=1e-12)
+    assert suggest.smooth(losses, beta) == pytest.approx(double_sum(losses, beta), rel=1e-12)
 
 
 def test_smooth_keeps_a_constant_and_does_not_lag():
-    assert find.smooth([2.0] * 9, 0.8) == pytest.approx([2.0] * 9)
+    assert suggest.smooth([2.0] * 9, 0.8) == pytest.approx([2.0] * 9)
     peak = [0.0] * 20 + [1.0] + [0.0] * 20
-    smoothed = find.smooth(peak, 0.8)
+    smoothed = suggest.smooth(peak, 0.8)
     assert smoothed == pytest.approx(smoothed[::-1])
     assert int(np.argmax(smoothed)) == 20
 
@@ -67,18 +67,18 @@ def test_noise_is_the_deviation_of_smoothed_white_noise(beta):
     claimed, middles = [], []
     for seed in range(600):
         losses = noise_of(seed)
-        claimed.append(find.noise(losses, beta))
-        middles.append(find.smooth(losses, beta)[50])
+        claimed.append(suggest.noise(losses, beta))
+        middles.append(suggest.smooth(losses, beta)[50])
     assert np.mean(claimed) == pytest.approx(np.std(middles), rel=0.1)
 
 
 def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
     losses = noise_of(1)
-    level = find.noise(losses, 0.8)
-    assert find.noise([loss + 0.01 * k for k, loss in enumerate(losses)], 0.8) == pytest.approx(level, rel=0.1)
-    assert find.noise([*losses[:50], 100.0, *losses[51:]], 0.8) == pytest.approx(level, rel=0.2)
-    assert find.noise([1.0], 0.8) == 0.0
-    assert find.noise([1.0] * 20, 0.8) == 0.0
+    level = suggest.noise(losses, 0.8)
+    assert suggest.noise([loss + 0.01 * k for k, loss in enumerate(losses)], 0.8) == pytest.approx(level, rel=0.1)
+    assert suggest.noise([*losses[:50], 100.0, *losses[51:]], 0.8) == pytest.approx(level, rel=0.2)
+    assert suggest.noise([1.0], 0.8) == 0.0
+    assert suggest.noise([1.0] * 20, 0.8) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
 )
 def test_edge(smoothed, start, index):
     rates = [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4]
-    assert find.edge(rates, smoothed, start) == rates[index]
+    assert suggest.edge(rates, smoothed, start) == rates[index]
 
 
 def test_edge_is_its_docstring_on_noisy_curves():
     for seed in range(100):
         losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.05, 0.0), strict=True)]
-        smoothed, start = find.smooth(losses, 0.8), float(np.mean(losses[:8]))
+        smoothed, start = suggest.smooth(losses, 0.8), float(np.mean(losses[:8]))
         by_hand = edge_by_hand(RATES[:78], smoothed, start)
-        assert find.edge(RATES[:78], smoothed, start) == by_hand
+        assert suggest.edge(RATES[:78], smoothed, start) == by_hand
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_edge_is_its_docstring_on_noisy_curves():
 )
 def test_valley(smoothed, index):
     rates = [10.0**k for k in range(len(smoothed))]
-    assert find.valley(rates, smoothed) == rates[index]
+    assert suggest.valley(rates, smoothed) == rates[index]
 
 
 # read_range -----------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_valley(smoothed, index):
 
 def test_falls_then_explodes():
     losses = falls()
-    found = find.read_range(RATES[:78], losses, FIND)
+    found = suggest.read_range(RATES[:78], losses, FIND)
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken == found.suggestions["edge"] == edge_by_hand(RATES[:78], found.smoothed, 2.3)
@@ -140,16 +140,16 @@ def test_falls_then_explodes():
 
 
 def test_falls_then_explodes_read_by_the_valley():
-    found = find.read_range(RATES[:78], falls(), VALLEY)
+    found = suggest.read_range(RATES[:78], falls(), VALLEY)
     assert not found.doubtful
     assert found.reason.startswith("valley: ")
-    assert found.taken == found.suggestions["valley"] == find.valley(RATES[:78], found.smoothed)
+    assert found.taken == found.suggestions["valley"] == suggest.valley(RATES[:78], found.smoothed)
     assert RATES[10] < found.taken < RATES[60]
 
 
 def test_falls_until_it_is_cut_off_is_read_by_the_rule():
     """Not finite after step 60, on its way down: the highest rate tried is no rate to take."""
-    found = find.read_range(RATES[:61], falls(61), FIND)
+    found = suggest.read_range(RATES[:61], falls(61), FIND)
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken < RATES[60]
@@ -162,7 +162,7 @@ def test_flat_then_explodes(growth, n):
     However steep the rise, it begins at step 61: what comes after must not be seen steps before.
     """
     losses = [0.05 * growth ** max(0, k - 60) for k in range(n)]
-    found = find.read_range(RATES[:n], losses, FIND)
+    found = suggest.read_range(RATES[:n], losses, FIND)
     assert found.doubtful
     assert "never clearly falls" in found.reason
     assert found.suggestions == {"edge": None, "valley": None}
@@ -171,20 +171,20 @@ def test_flat_then_explodes(growth, n):
 
 def test_rising_only():
     losses = [1.0 + 0.01 * k for k in range(100)]
-    found = find.read_range(RATES, losses, FIND)
+    found = suggest.read_range(RATES, losses, FIND)
     assert found.doubtful
     assert RATES[9] / 10 < found.taken < RATES[15] / 10
 
 
 def test_flat_throughout():
-    found = find.read_range(RATES, [0.7] * 100, FIND)
+    found = suggest.read_range(RATES, [0.7] * 100, FIND)
     assert found.doubtful
     assert found.taken == RATES[-1] / 10
 
 
 @pytest.mark.parametrize("rule", ["edge", "valley"])
 def test_never_stops_falling(rule):
-    found = find.read_range(RATES, [3.0 - 0.02 * k for k in range(100)], replace(FIND, rule=rule))
+    found = suggest.read_range(RATES, [3.0 - 0.02 * k for k in range(100)], replace(FIND, rule=rule))
     assert not found.doubtful
     assert found.taken == RATES[-1]
     assert "find.max_lr=10" in found.reason
@@ -193,27 +193,27 @@ def test_never_stops_falling(rule):
 @pytest.mark.parametrize("losses", [[], [2.3]])
 def test_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
-        find.read_range(RATES[: len(losses)], losses, FIND)
+        suggest.read_range(RATES[: len(losses)], losses, FIND)
     assert raised.value.code == 4
     assert "not finite at lr 1e-05" in raised.value.line
 
 
 def test_two_points_are_enough():
-    assert find.read_range(RATES[:2], [2.3, 2.2], FIND).taken > 0
+    assert suggest.read_range(RATES[:2], [2.3, 2.2], FIND).taken > 0
 
 
 def test_noise_does_not_move_the_answer_far():
-    clean = find.read_range(RATES[:78], falls(), FIND).taken
+    clean = suggest.read_range(RATES[:78], falls(), FIND).taken
     for seed in range(50):
         losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.1, 0.0), strict=True)]
-        found = find.read_range(RATES[:78], losses, FIND)
+        found = suggest.read_range(RATES[:78], losses, FIND)
         assert not found.doubtful
         assert 0.4 < found.taken / clean < 2.5
 
 
 def test_noise_alone_is_no_fall():
     """Flat but for its noise: falls are clear ones, so at most one curve in twenty may seem to fall."""
-    mistaken = [seed for seed in range(300) if not find.read_range(RATES, noise_of(seed), FIND).doubtful]
+    mistaken = [seed for seed in range(300) if not suggest.read_range(RATES, noise_of(seed), FIND).doubtful]
     assert len(mistaken) <= 15
 
 
@@ -222,7 +222,7 @@ def test_always_ends_in_a_rate_that_was_tried():
         rng = np.random.default_rng(seed)
         n = int(rng.integers(3, 101))
         losses = list(np.abs(np.cumsum(rng.standard_normal(n))) + 0.01)
-        found = find.read_range(RATES[:n], losses, FIND)
+        found = suggest.read_range(RATES[:n], losses, FIND)
         assert found.taken in RATES[:n] or found.taken in [rate / 10 for rate in RATES[:n]]
         assert found.reason and "\n" not in found.reason
         assert math.isfinite(json.loads(json.dumps(found.as_json()))["taken"])
@@ -240,7 +240,7 @@ def bowl(best, start=2.3, fall=1.0):
 
 @pytest.mark.parametrize("best", [1e-3, 0.02, 0.035, 0.31])
 def test_lowest_is_the_vertex_of_a_parabola(best):
-    assert find.lowest(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
+    assert suggest.lowest(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_lowest_is_the_vertex_of_a_parabola(best):
     ],
 )
 def test_lowest(losses, rate):
-    assert find.lowest([10.0**k for k in range(5)], losses) == pytest.approx(rate)
+    assert suggest.lowest([10.0**k for k in range(5)], losses) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_lowest(losses, rate):
     ],
 )
 def test_breaking(peaks, rate):
-    assert find.breaking([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
+    assert suggest.breaking([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
 
 
 def steady(means, n=6):
@@ -283,42 +283,42 @@ def test_trials_are_averaged_over_their_orders():
     """Two orders whose lowest losses are a decade apart: between them; the band is from one to the other."""
     first, second = bowl(0.01), bowl(0.1)
     pairs = list(zip(first, second, strict=True))
-    found = find.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
+    found = suggest.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
     assert not found.doubtful and found.reason.startswith("trials: ")
     assert found.suggestions["cheapest"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
     assert found.low == pytest.approx([min(pair) for pair in pairs])
     assert found.high == pytest.approx([max(pair) for pair in pairs])
 
 
-def test_the_middle_between_cheapest_and_breaking_is_taken():
+def test_a_third_of_the_way_from_the_cheapest_to_the_breaking_rate_is_taken():
     """The loss peaks in the middle of the trials from rate 1 on: that is where they break."""
     losses = [
         [[2.3, 2.3 * (1.0 if rate < 0.9 else 1.3**2), 2.3 - 6 * (2.3 - m)]]
         for rate, m in zip(LADDER, bowl(0.01), strict=True)
     ]
-    found = find.read_trials(LADDER, losses, FIND)
+    found = suggest.read_trials(LADDER, losses, FIND)
     assert found.suggestions["cheapest"] == pytest.approx(0.01)
     breaks = math.sqrt(LADDER[14] * LADDER[15])  # the peak goes from 1 to 1.3^2 between them
     assert found.suggestions["breaking"] == pytest.approx(breaks)
-    assert found.taken == pytest.approx(math.sqrt(found.suggestions["cheapest"] * breaks))
+    assert found.taken == pytest.approx(0.01 * (breaks / 0.01) ** (1 / 3))
 
 
 def test_a_trial_that_was_cut_short_breaks():
     losses = steady(bowl(0.01)[:12]) + [[[2.3]]]
-    found = find.read_trials(LADDER[:13], losses, FIND)
+    found = suggest.read_trials(LADDER[:13], losses, FIND)
     assert LADDER[11] < found.suggestions["breaking"] < LADDER[12]
     assert found.losses[-1] == pytest.approx(4 * min(found.losses))
 
 
 def test_trials_that_never_fall():
     flat = [0.05 if rate < 0.2 else 1.0 for rate in LADDER]
-    found = find.read_trials(LADDER, steady(flat), FIND)
+    found = suggest.read_trials(LADDER, steady(flat), FIND)
     assert found.doubtful and "never clearly falls" in found.reason
     assert 0.1 / 3 < found.taken < 0.3 / 3
 
 
 def test_trials_that_never_stop_falling():
-    found = find.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND)
+    found = suggest.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND)
     assert not found.doubtful and "find.max_lr=10" in found.reason
     assert found.taken == LADDER[-1]
 
@@ -326,7 +326,7 @@ def test_trials_that_never_stop_falling():
 @pytest.mark.parametrize("losses", [[], [[[]]], [[[2.3]]]])
 def test_trials_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
-        find.read_trials(LADDER[: len(losses)], losses, FIND)
+        suggest.read_trials(LADDER[: len(losses)], losses, FIND)
     assert raised.value.code == 4
 
 
@@ -336,6 +336,6 @@ def test_trials_always_end_in_a_rate():
         n = int(rng.integers(2, len(LADDER) + 1))
         losses = (np.abs(np.cumsum(rng.standard_normal((n, 2, 6)), 0)) + 0.01).tolist()
         losses[-1][0] = losses[-1][0][: int(rng.integers(0, 7))] if n > 2 else losses[-1][0]
-        found = find.read_trials(LADDER[:n], losses, FIND)
+        found = suggest.read_trials(LADDER[:n], losses, FIND)
         assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
         assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken
