@@ -125,14 +125,14 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tu
     classes, shown = config["label_names"], config["pretrained_cfg"]
     model = opened(run)
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
-    see = view(size, crop_pct)
+    see, side = view(size, crop_pct), round(size / crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
     rows, bad = [], []
 
     def views(part: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
         for file in part:
             try:
-                yield file, see(fit_side(decode(file.read_bytes()), round(size / crop_pct)), None)
+                yield file, see(fit_side(decode(file.read_bytes(), side=side), side), None)
             except (BadPicture, OSError) as error:
                 bad.append((file, getattr(error, "strerror", None) or str(error)))
 

@@ -157,7 +157,7 @@ def test_bad_files_are_left_out_as_in_a_folder(folder):
 def test_it_is_a_source(folder):
     chosen = data(write(folder, "path,label", *ROWS), kind="csv")
     opened = source.load(chosen, 8)
-    assert opened.picture(3).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
+    assert opened.picture(3, 6).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
 
 
 # ---- what is refused

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data.decode import BadPicture, decode, has_frames
+from thaw.data.decode import BadPicture, decode, has_frames, size_of
 
 COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
@@ -84,6 +84,34 @@ def test_every_orientation_is_upright(format, orientation):
     exact = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
     pixels = decode(encode(turned, format, exif=exif, **exact.get(format, {})))
     assert difference(pixels, PIXELS) < 3 and pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("side", "height"), [(None, 120), (61, 120), (60, 60), (31, 60), (30, 30), (15, 15), (1, 15)])
+def test_a_jpeg_is_decoded_no_larger_than_it_has_to_be(side, height, orientation):
+    """The largest of 1/2, 1/4 and 1/8 whose shorter side is long enough; like the whole one shrunk."""
+    large = Image.fromarray(cv2.resize(COARSE, (160, 120), interpolation=cv2.INTER_CUBIC))
+    turned = large.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else large
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(turned, "JPEG", exif=exif, quality=95, subsampling=0)
+    pixels = decode(data, side=side)
+    shrunk = cv2.resize(np.asarray(large), (height * 4 // 3, height), interpolation=cv2.INTER_AREA)
+    assert difference(pixels, shrunk) < 4 and pixels.flags.c_contiguous
+    assert size_of(data) == (120, 160)
+    assert decode(encode(large, "PNG"), side=side).shape == (120, 160, 3)
+
+
+def test_an_odd_jpeg_is_decoded_to_whole_pixels():
+    data = encode(PICTURE.resize((163, 121)), "JPEG")
+    assert [decode(data, side=side).shape for side in (60, 30, 15)] == [(61, 82, 3), (31, 41, 3), (16, 21, 3)]
+    assert decode(data, side=61).shape == (121, 163, 3)  # half of it would be 60 and a bit
+
+
+def test_what_is_broken_is_refused_at_any_size():
+    data = encode(Image.fromarray(PIXELS.repeat(8, 0).repeat(8, 1)), "JPEG")
+    for cut in (20, len(data) // 2, len(data) - 200):
+        assert refused(data[:-cut], side=8) == refused(data[:-cut])
 
 
 def test_broken_exif_does_not_matter():

@@ -67,7 +67,7 @@ def sizes_are_trained_and_timm_says_the_same(run, name, size, *more, opened=timm
     with (folder / "valid_predictions.csv").open() as file:
         said = [[float(x) for x in row[3:]] for row in list(csv.reader(file))[1:]]
     source = load(settings.data, size)
-    pictures = np.stack([source.picture(row) for row in source.rows(1)])
+    pictures = np.stack([source.picture(row, 1) for row in source.rows(1)])
     model = opened(folder)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():

@@ -58,7 +58,7 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
     made, plain = pixels(photos, SIDE, budget, store, bar), on_the_fly(photos, SIDE)
     assert kept_files(store) <= budget
     for row in range(len(photos.table)):
-        assert np.array_equal(made[row], fit_side(photos.picture(row), SIDE))
+        assert np.array_equal(made[row], fit_side(photos.picture(row, SIDE), SIDE))
         assert np.array_equal(made[row], plain[row])
     labels = photos.table.labels
     one, other = (
@@ -72,26 +72,26 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
 )
 def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, side, budget, decodes_again):
     store, spool, again = Store(tmp_path / "store"), Spool(tmp_path, side, budget), []
-    source.load(data(folder), SIDE, keep=spool.keep)
-    counted = replace(photos, picture=lambda row: again.append(row) or photos.picture(row))
+    source.load(data(folder), SIDE, spool=spool)
+    counted = replace(photos, picture=lambda row, side: again.append(row) or photos.picture(row, SIDE))
     made = pixels(counted, SIDE, 1e9, store, bar, spool)
     n = len(set(photos.table.hashes))
     assert {"none": not again, "some": 0 < len(again) < n, "all": len(again) == n}[decodes_again]
     for row in range(len(photos.table)):
-        assert np.array_equal(made[row], fit_side(photos.picture(row), SIDE))
+        assert np.array_equal(made[row], fit_side(photos.picture(row, SIDE), SIDE))
 
 
 def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
     spool = Spool(tmp_path / "not there", SIDE, 1e9)
-    source.load(data(folder), SIDE, keep=spool.keep)
+    source.load(data(folder), SIDE, spool=spool)
     assert not spool.at
 
 
 def test_the_test_pictures_are_the_first_that_a_small_budget_leaves_out(photos, tmp_path, monkeypatch):
-    needed = sum(shrink(photos.picture(row), SIDE).nbytes for row in photos.rows(0)) + 5_000
+    needed = sum(shrink(photos.picture(row, SIDE), SIDE).nbytes for row in photos.rows(0)) + 5_000
     made = pixels(photos, SIDE, needed, Store(tmp_path / "b"), bar)
     asked = []
-    monkeypatch.setattr(made, "decode", lambda row: asked.append(row) or photos.picture(row))
+    monkeypatch.setattr(made, "decode", lambda row, side: asked.append(row) or photos.picture(row, SIDE))
     for row in range(len(photos.table)):
         made[row]
     assert asked and set(asked) & set(photos.rows(2).tolist())

@@ -391,7 +391,7 @@ def test_limits_hold_for_the_pixels_too(tmp_path):
     chosen = data(root, max_pixels=40.0)
     assert "8 of 8 files in train cannot be used" in refused(root, max_pixels=40.0)  # all of them are 8 x 6
     opened = source.load(data(root), 8)
-    assert opened.picture(0).shape == (6, 8, 3) and opened.rows(VALID).tolist() == [8, 9, 10, 11]
+    assert opened.picture(0, 6).shape == (6, 8, 3) and opened.rows(VALID).tolist() == [8, 9, 10, 11]
     with pytest.raises(BadPicture):
         decode(read(opened.table, 0), max_pixels=int(chosen.max_pixels))
 

@@ -74,7 +74,7 @@ def thaw_batches(
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
     budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
     spool = Spool(store, side, budget)
-    found = source.load(settings.data, side, store / "scan", keep=spool.keep)
+    found = source.load(settings.data, side, store / "scan", spool=spool)
     kept = pixels.pixels(found, side, budget, held, lambda items, n, text: items, spool)
     rows, labels = found.rows(source.TRAIN), found.table.labels
     views = Views(kept, labels, settings.data.crop_pct, settings.size, settings.augment, (0, "full"))

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +72,9 @@ def digits():
 
     found = source.digits(composed.settings_of([]).data)
     table = found.table
-    return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], found.picture
+    return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], partial(
+        found.picture, side=8
+    )
 
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:

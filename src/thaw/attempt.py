@@ -139,7 +139,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     if settings.data.kind in ("folder", "csv"):
         from thaw.data.count import count
 
-        found = count(settings, store, say, spool and spool.keep)
+        found = count(settings, store, say, spool)
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         if found is not None:  # else the run itself says it

@@ -196,7 +196,7 @@ def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None =
     device = device_.choose(settings)
     side_known = settings.size or settings.backbone.facts.native_size
     drawn = round((side_known or 224) / settings.data.crop_pct)
-    pictures = source.load(settings.data, drawn, store.root / "scan", True, spool and spool.keep)
+    pictures = source.load(settings.data, drawn, store.root / "scan", True, spool)
     table = pictures.table
     progress.notes(table.notes)
     write_bad_files(folder, table.bad)

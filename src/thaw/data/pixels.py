@@ -33,14 +33,14 @@ class Pixels:
         names: Sequence,
         kept: Mapping,
         side: int | None = None,
-        decode: Callable[[int], np.ndarray] | None = None,
+        decode: Callable[[int, int], np.ndarray] | None = None,
     ):
         self.names, self.kept, self.side, self.decode = names, kept, side, decode
 
     def __getitem__(self, row: int) -> np.ndarray:
         picture = self.kept.get(self.names[row])
         if picture is None:
-            picture = shrink(self.decode(int(row)), self.side)
+            picture = shrink(self.decode(int(row), self.side), self.side)
         return picture if self.side is None else fit_side(picture, self.side)
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ def pixels(
     chosen, hashes = within(table, side, budget).tolist(), table.hashes
     if hashes and not table.sizes.any():
         return Pixels(
-            hashes, {hashes[row]: fit_side(source.picture(row), side) for row in chosen}, side, source.picture
+            hashes, {hashes[row]: fit_side(source.picture(row, side), side) for row in chosen}, side, source.picture
         )
     parts = {"side": side, "versions": keys.versions()}
     kept = shards(store, parts)
@@ -125,7 +125,7 @@ def decoded(source: Source, rows: list[int], side: int, spool: Spool | None) -> 
 
     def picture(row: int) -> np.ndarray:
         spooled = spool and spool.get(source.table.hashes[row], side)
-        return shrink(source.picture(row), side) if spooled is None else spooled
+        return shrink(source.picture(row, side), side) if spooled is None else spooled
 
     with ThreadPoolExecutor() as pool:
         yield from pool.map(picture, rows)

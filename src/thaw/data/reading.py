@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -15,14 +15,13 @@ import PIL
 from tqdm import tqdm
 
 from thaw import signals
-from thaw.data.decode import BadPicture, decode, has_frames
+from thaw.data.decode import BadPicture, decode, has_frames, size_of
 from thaw.data.listing import File, many, show
+from thaw.data.spool import Spool
 from thaw.data.table import Table
 from thaw.errors import UserError
 
-Keep = Callable[[str, np.ndarray], None]
-
-FORMAT = 1  # of the kept table; raise it when a verdict on the same bytes can change
+FORMAT = 2  # of the kept table; raise it when a verdict on the same bytes can change
 
 
 class Verdict(NamedTuple):
@@ -47,10 +46,10 @@ def read(table: Table, i: int) -> bytes:
             time.sleep(pause)
 
 
-def judge_all(root, files, max_pixels, cache, progress, notes, keep=None) -> dict[str, Verdict]:
+def judge_all(root, files, max_pixels, cache, progress, notes, spool=None) -> dict[str, Verdict]:
     """A verdict on every file: from the kept table where the file is unchanged, else by reading it, in threads.
 
-    `keep(content, picture)` is handed every picture that was decoded for it.
+    Every picture that is decoded for it is left in the `spool`.
     """
     what = [FORMAT, root, max_pixels, PIL.__version__, cv2.__version__]
     table = cache and os.path.join(cache, f"scan-{sha256(json.dumps(what).encode())[:16]}.json")
@@ -66,7 +65,7 @@ def judge_all(root, files, max_pixels, cache, progress, notes, keep=None) -> dic
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoders release the lock; each may hold a big picture
     try:
         with tqdm(total=len(todo), desc="reading pictures", unit="", disable=None if progress else True) as bar:
-            judged = pool.map(lambda chunk: [(file, judge(root, file, max_pixels, keep)) for file in chunk], chunks)
+            judged = pool.map(lambda chunk: [(file, judge(root, file, max_pixels, spool)) for file in chunk], chunks)
             for chunk in judged:
                 for file, verdict in chunk:
                     rows[file.path] = verdict
@@ -84,7 +83,7 @@ def judge_all(root, files, max_pixels, cache, progress, notes, keep=None) -> dic
     return rows
 
 
-def judge(root: str, file: File, max_pixels: int, keep: Keep | None = None) -> Verdict:
+def judge(root: str, file: File, max_pixels: int, spool: Spool | None = None) -> Verdict:
     """A verdict on one file, by decoding it."""
     if file.bad:
         return Verdict("", 0, 0, False, file.bad)
@@ -98,13 +97,13 @@ def judge(root: str, file: File, max_pixels: int, keep: Keep | None = None) -> V
     if len(data) != file.size:
         return Verdict("", 0, 0, False, "changed while it was read")
     try:
-        picture = decode(data, max_pixels=max_pixels)
+        picture = decode(data, max_pixels=max_pixels, side=spool.side if spool else 1)
     except BadPicture as error:
         return Verdict(sha256(data), 0, 0, False, error.reason)
     content = sha256(data)
-    if keep:
-        keep(content, picture)
-    return Verdict(content, *picture.shape[:2], has_frames(data), "")
+    if spool:
+        spool.keep(content, picture)
+    return Verdict(content, *size_of(data), has_frames(data), "")
 
 
 def judge_held(pictures: Mapping[str, np.ndarray]) -> dict[str, Verdict]:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from thaw.data.listing import File, Listing, agree, many, show, some, take
-from thaw.data.reading import Keep, judge_all, judge_held
+from thaw.data.reading import judge_all, judge_held
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, joined
+from thaw.data.spool import Spool
 from thaw.data.table import SPLITS, TRAIN, VALID, Table
 from thaw.errors import BadFiles, UserError
 from thaw.settings import Data
@@ -20,7 +21,7 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # that data.max_bad is advised
 
 
 def scan(
-    found: Listing, data: Data, cache: Path | None = None, progress: bool = False, keep: Keep | None = None
+    found: Listing, data: Data, cache: Path | None = None, progress: bool = False, spool: Spool | None = None
 ) -> Table:
     """Every picture that is listed, judged by decoding it, with its class and split.
 
@@ -29,7 +30,7 @@ def scan(
     `tolerated` of train, none of a given valid or test. Where the source names no validation pictures,
     `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth; `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
-    `keep(content, picture)` is handed every picture that is decoded.
+    What is decoded is left in the `spool`.
     Errors: 3 about the data, 2 about a setting.
     """
     if data.fold is not None and VALID in found.given:
@@ -42,7 +43,7 @@ def scan(
     if data.limit is not None:
         files = take(files, where, data.limit, 1 if VALID in found.given else 2)
     if found.pictures is None:
-        verdicts = judge_all(found.root, files, int(data.max_pixels), cache, progress, notes, keep)
+        verdicts = judge_all(found.root, files, int(data.max_pixels), cache, progress, notes, spool)
     else:
         verdicts = judge_held({file.path: found.pictures[file.path] for file in files})
 

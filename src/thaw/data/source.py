@@ -13,9 +13,10 @@ import numpy as np
 from thaw.data import csv_source, downloads, folder
 from thaw.data.decode import BadPicture, decode
 from thaw.data.listing import show
-from thaw.data.reading import Keep, read
+from thaw.data.reading import read
 from thaw.data.scan import scan
 from thaw.data.split import folds, unit_name
+from thaw.data.spool import Spool
 from thaw.data.table import TEST, TRAIN, VALID, Table
 from thaw.device import mix
 from thaw.errors import UserError
@@ -27,18 +28,20 @@ STRIPES = 4  # orientations of the stripes that tell two equal outlines apart
 
 @dataclass(frozen=True)
 class Source:
-    """The table of all pictures and `picture(row)`, uint8 RGB [h, w, 3]."""
+    """The table of all pictures, and `picture(row, side)`, uint8 RGB [h, w, 3], its shorter side `side` or longer."""
 
     table: Table
-    picture: Callable[[int], np.ndarray]
+    picture: Callable[[int, int], np.ndarray]
 
     def rows(self, split: int) -> np.ndarray:
         """The rows of a split, in the table's order."""
         return np.flatnonzero(self.table.splits == split)
 
 
-def load(data: Data, side: int, cache: Path | None = None, progress: bool = False, keep: Keep | None = None) -> Source:
-    """The pictures the settings ask for; drawn ones are drawn with a side of `side` pixels. The rest as `scan`."""
+def load(
+    data: Data, side: int, cache: Path | None = None, progress: bool = False, spool: Spool | None = None
+) -> Source:
+    """The pictures the settings ask for, drawn ones with a side of `side` pixels. The rest as `scan`."""
     match data.kind:
         case "digits":
             return digits(data)
@@ -52,16 +55,16 @@ def load(data: Data, side: int, cache: Path | None = None, progress: bool = Fals
             found = downloads.listing(data)
         case _:
             raise ValueError(f"no data is called {data.kind!r}")
-    table, held = scan(found, data, cache, progress, keep), found.pictures
+    table, held = scan(found, data, cache, progress, spool), found.pictures
     if held is not None:
-        return Source(table, lambda row: held[table.paths[row]])
+        return Source(table, lambda row, side: held[table.paths[row]])
     return Source(table, partial(picture_of, table, int(data.max_pixels)))
 
 
-def picture_of(table: Table, max_pixels: int, row: int) -> np.ndarray:
+def picture_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
     """The picture of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
     try:
-        return decode(read(table, row), max_pixels=max_pixels)
+        return decode(read(table, row), max_pixels=max_pixels, side=side)
     except BadPicture as error:
         raise UserError(3, f"{show(table.paths[row])}: {error}, but the scan could read it; was it changed?") from None
 
@@ -119,7 +122,7 @@ def digits(data: Data) -> Source:
         splits,
         [sha256(image.tobytes()).hexdigest() for image in images],
     )
-    return Source(table, lambda row: images[row])
+    return Source(table, lambda row, side: images[row])
 
 
 def shapes(data: Data, side: int) -> Source:
@@ -134,7 +137,7 @@ def shapes(data: Data, side: int) -> Source:
         held_out(labels, data),
         [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(data.limit)],
     )
-    return Source(table, lambda row: draw(int(labels[row]), int(row), side, data.detail))
+    return Source(table, lambda row, _: draw(int(labels[row]), int(row), side, data.detail))
 
 
 def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
