@@ -38,7 +38,7 @@ CYCLES = {  # epochs of each cycle
 }
 NOISE = (0.0, 0.2, 0.4)
 VALID = (60, 300)
-SEEDS = 3
+SEEDS = (3, 4, 5)  # the rule was chosen on 0, 1 and 2, recorded with the finder before this one
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Case:
 
 def cases() -> list[Case]:
     """All of them, seed by seed."""
-    every = itertools.product(range(SEEDS), TASKS, NOISE, VALID, CYCLES)
+    every = itertools.product(SEEDS, TASKS, NOISE, VALID, CYCLES)
     return [Case(task, noise, valid, mult, seed) for seed, task, noise, valid, mult in every]
 
 

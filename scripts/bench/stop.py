@@ -5,6 +5,7 @@ python scripts/bench/stop.py          replay the rules over them, in seconds
 """
 
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -103,8 +104,23 @@ def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
     return max((i for i in range(len(ends)) if not worse[i]), key=lambda i: (ends[i].worth, -i))
 
 
+def most_probable(ends: Sequence[CycleEnd]) -> int:
+    """The highest mean probability of the right class: bounded, unlike the loss, and smoother than the accuracy."""
+    return max(range(len(ends)), key=lambda i: statistics.fmean(math.exp(-loss) for loss in ends[i].valid_losses))
+
+
+def within_noise(ends: Sequence[CycleEnd]) -> int:
+    """Of the ends whose accuracy is within a standard error of the highest, the one of lowest loss."""
+    top = max(end.accuracy for end in ends)
+    error = math.sqrt(top * (1 - top) / len(ends[0].valid_losses))
+    near = [i for i, end in enumerate(ends) if end.accuracy >= top - error]
+    return min(near, key=lambda i: ends[i].valid_loss)
+
+
 EXPORTS = {
     "highest accuracy": best,
+    "highest mean probability of the truth": most_probable,
+    "lowest loss within a standard error": within_noise,
     "lowest loss": lowest_loss,
     "accuracy, loss not clearly worse": not_clearly_worse,
     "the last": lambda ends: len(ends) - 1,

@@ -24,10 +24,10 @@ def plan_png(timeline: list[dict], path) -> None:
     """Draw what `plan.timeline` returns: rates of every group, image size and what is frozen, over all steps.
 
     Short phases are widened until their names fit, so that two epochs of the head are seen beside ninety of the body;
-    the axis says how many steps there are.
+    the axis says how many steps there are. Finders are as wide as their names: their steps leave no trace.
     """
     width, left, right, height = max(10.5, 0.3 * len(timeline)), 0.8, 1.8, 6.2  # inches; `width` is that of the axes
-    steps = [phase["steps"] for phase in timeline]
+    steps = [0 if phase["do"] == "find" else phase["steps"] for phase in timeline]
     floors = [wide(phase["name"]) for phase in timeline]
     if sum(floors) > 0.9 * width:
         floors = [0.26] * len(timeline)  # angled names
@@ -78,11 +78,11 @@ def at(phase: dict, start: float, end: float, steps: list[int]) -> list[float]:
 
 
 def count_steps(axes, steps: list[int], edges: list[float]) -> None:
-    """Ticks at the edges of the phases, with the steps done by then, as far as there is room."""
+    """Ticks at the edges of the phases, with the steps done by then, as far as there is room; none twice."""
     ticks, labels, last = [], [], -math.inf
     for edge, done in zip(edges, accumulate(steps, initial=0), strict=True):
         label = f"{done:,}"
-        if edge - last >= 0.1 + 0.08 * len(label):
+        if edge - last >= 0.1 + 0.08 * len(label) and label not in labels[-1:]:
             ticks.append(edge)
             labels.append(label)
             last = edge

@@ -1,0 +1,102 @@
+"""Would an exponential average of the weights pay? Test accuracy of it beside the weights that a run exports.
+
+python scripts/bench/ema.py [--seeds 5] [key=value ...]     under ten minutes on one thread
+
+The average (parameters and batch-norm statistics) is kept over the steps of the whole network's phase and looked at
+where the exported cycle ends; nothing is chosen by it. 480 digits to train on and scikit-learn's test half; 500 drawn
+shapes, 500 to validate, both choosing and judging as in options.py.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+from thaw import composed, cycles, model
+from thaw.data import source
+from thaw.job import look, set_up
+from thaw.run import run
+from thaw.store import Store
+
+DECAYS = (0.8, 0.9, 0.95, 0.98, 0.99)
+EVERY = ("size=32", "threads=1", "wandb=disabled")
+TASKS = {
+    "digits": ("data=digits", "data.limit=600"),
+    "shapes": ("data=shapes", "data.limit=1000", "data.valid=0.5"),
+    "digits, one_cycle": ("data=digits", "data.limit=600", "scheduler=one_cycle"),
+}
+
+
+def averaged(overrides: list[str]) -> dict[str, float]:
+    """Accuracy of a run's export and, at the same cycle end, of every average."""
+    averages, ends, steps_of, run_cycle = {}, [], cycles.steps_of, cycles.run_cycle
+
+    def watch(fit, *args):
+        for step in steps_of(fit, *args):
+            if fit.phase.train == "all":
+                follow(averages, fit.job.network.model.state_dict())
+            yield step
+
+    def end(fit, *args):
+        ended = run_cycle(fit, *args)
+        if averages:
+            ends.append(
+                (ended[0].key, {decay: {n: v.clone() for n, v in kept.items()} for decay, kept in averages.items()})
+            )
+        return ended
+
+    cycles.steps_of, cycles.run_cycle = watch, end
+    try:
+        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+            settings = composed.settings_of([*overrides, f"store.dir={folder}/store"])
+            job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
+            key = run(job, lambda row: None)["key"]
+            rows = job.source.rows(source.TEST)
+            rows = rows if len(rows) else job.valid_rows
+            out = {"export": look(job, rows).accuracy}
+            there = dict(ends).get(key, {})  # none where a phase of the head was best
+            for decay in DECAYS:
+                if there:
+                    model.load(job.network.model, there[decay], "the average", head=True)
+                out[str(decay)] = look(job, rows).accuracy
+            return out
+    finally:
+        cycles.steps_of, cycles.run_cycle = steps_of, run_cycle
+
+
+@torch.no_grad()
+def follow(averages: dict[float, dict], weights: dict[str, torch.Tensor]) -> None:
+    """Move every average towards the weights; they begin as the weights of the first step."""
+    for decay in DECAYS:
+        kept = averages.setdefault(decay, {name: value.clone() for name, value in weights.items()})
+        for name, value in weights.items():
+            if value.is_floating_point():
+                kept[name].lerp_(value, 1 - decay)
+            else:
+                kept[name].copy_(value)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    args, given = parser.parse_known_args()
+    for name, overrides in TASKS.items():
+        found = [averaged([*EVERY, *overrides, *given, f"seed={seed}"]) for seed in range(args.seeds)]
+        print(f"\n{name}, n={args.seeds}: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        for key in found[0]:
+            values = [100 * one[key] for one in found]
+            differences = [value - 100 * one["export"] for value, one in zip(values, found, strict=True)]
+            error = statistics.stdev(differences) / len(differences) ** 0.5
+            against = f"{statistics.mean(differences):+.2f} ± {error:.2f}" if key != "export" else ""
+            print(f"{key:8} {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %  {against}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
