@@ -283,43 +283,42 @@ def test_trials_are_averaged_over_their_orders():
     """Two orders whose lowest losses are a decade apart: between them; the band is from one to the other."""
     first, second = bowl(0.01), bowl(0.1)
     pairs = list(zip(first, second, strict=True))
-    found = suggest.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND, fitted=False)
+    found = suggest.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
     assert not found.doubtful and found.reason.startswith("trials: ")
     assert found.suggestions["cheapest"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
     assert found.low == pytest.approx([min(pair) for pair in pairs])
     assert found.high == pytest.approx([max(pair) for pair in pairs])
 
 
-@pytest.mark.parametrize("fitted", [False, True])
-def test_the_middle_between_cheapest_and_breaking_is_taken_of_a_fitted_network_the_cheapest(fitted):
+def test_the_middle_between_cheapest_and_breaking_is_taken():
     """The loss peaks in the middle of the trials from rate 1 on: that is where they break."""
     losses = [
         [[2.3, 2.3 * (1.0 if rate < 0.9 else 1.3**2), 2.3 - 6 * (2.3 - m)]]
         for rate, m in zip(LADDER, bowl(0.01), strict=True)
     ]
-    found = suggest.read_trials(LADDER, losses, FIND, fitted)
+    found = suggest.read_trials(LADDER, losses, FIND)
     assert found.suggestions["cheapest"] == pytest.approx(0.01)
     breaks = math.sqrt(LADDER[14] * LADDER[15])  # the peak goes from 1 to 1.3^2 between them
     assert found.suggestions["breaking"] == pytest.approx(breaks)
-    assert found.taken == pytest.approx(0.01 if fitted else math.sqrt(0.01 * breaks))
+    assert found.taken == pytest.approx(math.sqrt(0.01 * breaks))
 
 
 def test_a_trial_that_was_cut_short_breaks():
     losses = steady(bowl(0.01)[:12]) + [[[2.3]]]
-    found = suggest.read_trials(LADDER[:13], losses, FIND, fitted=False)
+    found = suggest.read_trials(LADDER[:13], losses, FIND)
     assert LADDER[11] < found.suggestions["breaking"] < LADDER[12]
     assert found.losses[-1] == pytest.approx(4 * min(found.losses))
 
 
 def test_trials_that_never_fall():
     flat = [0.05 if rate < 0.2 else 1.0 for rate in LADDER]
-    found = suggest.read_trials(LADDER, steady(flat), FIND, fitted=False)
+    found = suggest.read_trials(LADDER, steady(flat), FIND)
     assert found.doubtful and "never clearly falls" in found.reason
     assert 0.1 / 3 < found.taken < 0.3 / 3
 
 
 def test_trials_that_never_stop_falling():
-    found = suggest.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND, fitted=False)
+    found = suggest.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND)
     assert not found.doubtful and "find.max_lr=10" in found.reason
     assert found.taken == LADDER[-1]
 
@@ -327,7 +326,7 @@ def test_trials_that_never_stop_falling():
 @pytest.mark.parametrize("losses", [[], [[[]]], [[[2.3]]]])
 def test_trials_not_finite_at_once(losses):
     with pytest.raises(UserError) as raised:
-        suggest.read_trials(LADDER[: len(losses)], losses, FIND, fitted=False)
+        suggest.read_trials(LADDER[: len(losses)], losses, FIND)
     assert raised.value.code == 4
 
 
@@ -337,6 +336,6 @@ def test_trials_always_end_in_a_rate():
         n = int(rng.integers(2, len(LADDER) + 1))
         losses = (np.abs(np.cumsum(rng.standard_normal((n, 2, 6)), 0)) + 0.01).tolist()
         losses[-1][0] = losses[-1][0][: int(rng.integers(0, 7))] if n > 2 else losses[-1][0]
-        found = suggest.read_trials(LADDER[:n], losses, FIND, fitted=False)
+        found = suggest.read_trials(LADDER[:n], losses, FIND)
         assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
         assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken

@@ -53,10 +53,8 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, di
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
     job.note(phase, 0, path, curve["seconds"], bool(made))
-    if settings.find.rule == "trials":
-        found = suggest.read_trials(curve["rates"], curve["losses"], settings.find, fitted=kept is not None)
-    else:
-        found = suggest.read_range(curve["rates"], curve["losses"], settings.find)
+    read = suggest.read_trials if settings.find.rule == "trials" else suggest.read_range
+    found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
         job.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(

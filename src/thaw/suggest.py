@@ -131,14 +131,13 @@ def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
     return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
 
 
-def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find, fitted: bool) -> Found:
+def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> Found:
     """The rate to take from trials, and why. Always ends in a rate.
 
-    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: of
-    a network that a phase has `fitted`, the rate whose steps cost least on average; else the middle (over log rate)
-    between that and the one at which trials break: new weights have far to go, of which few steps see little, while
-    what a fitted network knows is soon lost (scripts/bench/finder.py). Never falls: a third of the breaking rate. Never
-    stops falling: the highest rate tried. Errors: no two rates, exit 4.
+    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: the
+    middle (over log rate) between the rate whose steps cost least on average and the one at which trials break: few
+    steps favour low rates, annealing forgives high ones (scripts/bench/finder.py). Never falls: a third of the breaking
+    rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
     """
     if len(rates) < 2:
         raise not_finite(find)
@@ -163,11 +162,8 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     elif k == len(rates) - 1:
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
-        if fitted:
-            taken, reason = cheapest, f"trials: the cheapest ({cost}); they break at {breaks:.2g}"
-        else:
-            taken = math.sqrt(cheapest * breaks)
-            reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
+        taken = math.sqrt(cheapest * breaks)
+        reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
     suggestions = {"cheapest": cheapest, "breaking": breaks}
     low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
