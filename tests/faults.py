@@ -15,7 +15,8 @@ from thaw.job import set_up
 
 SMALL = (
     "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3",
-    "find.trial_steps=2", "find.trial_orders=1", "store.snapshot_s=0", "wandb=disabled", "optimizer.momentum=0.8",
+    "find.trial_steps=2", "find.trial_orders=1", "store.snapshot_s=0", "wandb=disabled",
+    "optimizer.betas=[0.8,0.99]",
 )  # fmt: skip
 TIMES = ("speed/", "train_seconds")
 

@@ -41,7 +41,7 @@ def test_show_batch_draws_each_size_of_the_plan(tmp_path, monkeypatch, capsys):
 
 def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
     words = ["data.limit=100", "size=32", "augment=none", "augment.cutmix=1", f"store.dir={tmp_path}/store"]
-    monkeypatch.setattr(show_batch.train, "OUTPUTS", tmp_path)
+    monkeypatch.setattr(show_batch.composed, "OUTPUTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["show_batch.py", *words])
     texts, real = [], contact.sheet
     monkeypatch.setattr(contact, "sheet", lambda pictures, of, *rest: texts.append(of) or real(pictures, of, *rest))

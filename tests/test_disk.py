@@ -173,7 +173,7 @@ def test_a_read_only_disk_is_seen_before_anything_is_trained(typed, tmp_path, di
     disk("ro")
 
     def prepare():
-        torch.optim.SGD.step = kill
+        torch.optim.AdamW.step = kill
 
     where = {"folder": "disk/a"} if part == "run" else {"folder": "a", "store": "disk/store"}
     assert_refused(typed(where.pop("folder"), prepare, **where), "Read-only file system")
@@ -213,7 +213,7 @@ def test_a_store_of_others_gives_and_takes_nothing(others):
 @pytest.mark.slow
 def test_a_lock_of_a_host_that_is_gone_is_waited_for_no_longer_than_it_is_stale(typed, tmp_path, reference):
     """A killed run's locks, as if of another machine."""
-    assert typed("a", lambda: at_call(torch.optim.SGD, "step", 14, kill))[0] == -signal.SIGKILL
+    assert typed("a", lambda: at_call(torch.optim.AdamW, "step", 14, kill))[0] == -signal.SIGKILL
     (held,) = (tmp_path / "store").rglob("*.lock")
     held.write_text("elsewhere 1")
 
@@ -268,7 +268,7 @@ def test_a_failure_that_cannot_be_written_is_exit_5(typed):
 def test_a_stop_that_cannot_be_written_is_still_one(typed):
     def prepare():
         from_call(attempt, "status", 1, FULL, True)
-        at_call(torch.optim.SGD, "step", 3, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        at_call(torch.optim.AdamW, "step", 3, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     code, said = typed("a", prepare)
     assert code == 143 and said.startswith("stopped in ") and said.count("\n") == 1, said

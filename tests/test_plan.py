@@ -78,7 +78,7 @@ phase               does  trains  features     size  batch  rate of each group  
 1 find_head         find  head    precomputed  32    64     to be found              trials 11 × 40 × 3                1320
 2 head_precomputed  fit   head    precomputed  32    64     find_head × 1            constant 2                2       24
 3 head_augmented    fit   head    live         32    64     find_head × 1            sgdr 1+1+1                3       36
-4 find_full         find  all     live         32    64     to be found              trials 11 × 6 × 2                 132
+4 find_full         find  all     live         32    64     to be found              trials 11 × 6 × 1                 66
 5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)  7–31    84–372
 """  # noqa: E501
 

@@ -50,7 +50,7 @@ def killed_and_resumed(settings, tmp_path, name, points, *more):
 
 # before the n-th of: optimizer steps, renames of artifacts, renames of snapshots, syncs
 SAMPLE = [
-    [(torch.optim.SGD, "step", 4), (torch.optim.SGD, "step", 15)],  # inside the finder, inside a fit
+    [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 15)],  # inside the finder, inside a fit
     [(os, "rename", 1), (os, "fsync", 9), (os, "replace", 8)],
 ]
 
@@ -62,12 +62,12 @@ def test_killed_at_sampled_points(settings, tmp_path, reference, points):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_path, reference, workers):
-    points = [(torch.optim.SGD, "step", 23)]
+    points = [(torch.optim.AdamW, "step", 23)]
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
 
-def test_killed_with_fastais_head_on_stored_views(settings, tmp_path):
-    more = ("head=fastai", "+checklist.head.views=2")
+def test_killed_with_fastais_head_on_stored_views_and_sgd(settings, tmp_path):
+    more = ("head=fastai", "+checklist.head.views=2", "optimizer=sgd")
     assert in_child(lambda: carry_out(settings("whole", *more), tmp_path / "runs/whole")) == 0
     points = [(features, "compute", 2), (torch.optim.SGD, "step", 13)]
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, *more)) == bits(tmp_path / "runs/whole")
@@ -75,9 +75,9 @@ def test_killed_with_fastais_head_on_stored_views(settings, tmp_path):
 
 # Of every call in a run, and of every so many of it, is the process killed before it or after it.
 POINTS = {
-    "in the finder or a fit, before an optimizer step": (torch.optim.SGD, "step", 10),
+    "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 10),
     "after a backward pass": (torch.nn.utils, "get_total_norm", 14),
-    "after an optimizer step": (torch.optim.SGD, "zero_grad", 14),
+    "after an optimizer step": (torch.optim.AdamW, "zero_grad", 14),
     "before validation": (loop, "evaluate", 2),
     "inside validation, or before a step": (Network, "classify", 14),
     "inside the activations, or before a step": (Network, "features", 14),
@@ -125,16 +125,16 @@ def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys)
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
     """The points count from the start of each attempt, so that some lie where it finds what the last one left."""
-    calls = [(torch.optim.SGD, "step", 9), (os, "fsync", 30), (os, "replace", 9), (os, "rename", 4), (os, "open", 20)]
+    calls = [(torch.optim.AdamW, "step", 9), (os, "fsync", 30), (os, "replace", 9), (os, "rename", 4), (os, "open", 20)]
     rng = random.Random(seed)
     points = [(holder, name, rng.randrange(most)) for holder, name, most in rng.choices(calls, k=5)]
     assert bits(killed_and_resumed(settings, tmp_path, "chain", points)) == reference
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("then", [(snapshot, "read", 1), (torch.optim.SGD, "step", 0)])
+@pytest.mark.parametrize("then", [(snapshot, "read", 1), (torch.optim.AdamW, "step", 0)])
 def test_killed_while_it_resumes(settings, tmp_path, reference, then):
-    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.SGD, "step", 25), then])) == reference
+    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.AdamW, "step", 25), then])) == reference
 
 
 DAMAGE = {
@@ -222,8 +222,8 @@ def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, mon
     assert in_child(lambda: carry_out(settings("whole", *of_three), tmp_path / "runs/whole")) == 0
     carry_out(settings("grown", *of_two), tmp_path / "runs/two")
     steps = []
-    whole = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
+    whole = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
     result = carry_out(settings("grown", *of_three), tmp_path / "runs/three")
     assert len(steps) == 4, "four epochs of one step each: the third cycle"
     assert bits(tmp_path / "runs/three") == bits(tmp_path / "runs/whole")
@@ -234,7 +234,7 @@ def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, mon
 
 def test_a_finished_run_again_trains_nothing_and_shows_everything(settings, tmp_path, reference, monkeypatch):
     carry_out(settings("done"), tmp_path / "runs/again-0")
-    monkeypatch.setattr(torch.optim.SGD, "step", None)
+    monkeypatch.setattr(torch.optim.AdamW, "step", None)
     carry_out(settings("done"), tmp_path / "runs/again-1")
     assert bits(tmp_path / "runs/again-1") == reference
 
@@ -242,8 +242,8 @@ def test_a_finished_run_again_trains_nothing_and_shows_everything(settings, tmp_
 def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, reference, monkeypatch):
     assert in_child(lambda: carry_out(settings("done"), tmp_path / "runs/done")) == 0
     steps = []
-    whole = torch.optim.SGD.step
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
+    whole = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
     carry_out(settings("done", "fresh=true"), tmp_path / "runs/fresh")
     assert len(steps) > 20 and bits(tmp_path / "runs/fresh") == reference
 

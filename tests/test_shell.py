@@ -398,11 +398,11 @@ def test_fractions_lists_and_phases(conf):
     ("args", "idle"),
     [
         (
-            "scheduler.cycles=4 scheduler.warmup=0.1 scheduler.pct=0.3 scheduler.gamma=null optimizer.betas=[0,1]"
+            "scheduler.cycles=4 scheduler.warmup=0.1 scheduler.pct=0.3 scheduler.gamma=null optimizer.momentum=0"
             " rates.decay=0.5 data=digits data.root=/p data.detail=2 augment.scale=[0.5,1] lr_factor=2 ~checklist.full",
             {
                 "scheduler.pct=0.3": "scheduler=sgdr",
-                "optimizer.betas=[0,1]": "optimizer=sgd",
+                "optimizer.momentum=0": "optimizer=adamw",
                 "rates.decay=0.5": "rates.split=equal",
                 "data.root=/p": "data=digits",
                 "data.detail=2": "data=digits",
@@ -410,11 +410,11 @@ def test_fractions_lists_and_phases(conf):
             },
         ),
         (
-            "scheduler=one_cycle scheduler.pct=0.3 scheduler.warmup=0.1 optimizer=adamw optimizer.momentum=0"
+            "scheduler=one_cycle scheduler.pct=0.3 scheduler.warmup=0.1 optimizer=sgd optimizer.betas=[0,1]"
             " rates=layer_decay rates.decay=0.5 rates.ratios=[1] augment=strong augment.scale=[0,1] lr=0.1 lr_factor=2",
             {
                 "scheduler.warmup=0.1": "scheduler=one_cycle",
-                "optimizer.momentum=0": "optimizer=adamw",
+                "optimizer.betas=[0,1]": "optimizer=sgd",
                 "rates.ratios=[1]": "rates.split=layer_decay",
                 "lr_factor=2": "lr=0.1",
             },
