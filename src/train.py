@@ -6,10 +6,11 @@ printed, so that a wrong word or a plan costs a second.
 
 import os
 import sys
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
-from thaw import composed, preview, shell, signals
+from thaw import composed, lock, preview, shell, signals
 from thaw.attempt import carry_out
 from thaw.composed import CONF
 from thaw.disk import is_machine, machine_error
@@ -61,12 +62,19 @@ def compose_and_run(typed: shell.Typed) -> int:
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     try:
-        start()
+        with lock.alone(folder) if typed.multirun and "plan_only=true" not in typed.argv else nullcontext(True) as free:
+            if not free:
+                raise UserError(5, f"{shown(folder)}: this sweep is at work already; scripts/status.py shows how far")
+            start()
     except preview.Planned:
         return refusals[0] if refusals else 0
     except signals.Stopped:
-        if typed.multirun:
+        if any(folder.glob("*/result.json")):
+            close(folder)
+        elif typed.multirun:
             say(counted(folder))
+        raise
+    except UserError:
         raise
     except Exception as error:  # a job does not raise: this came of composing
         if TRACES:
@@ -77,13 +85,18 @@ def compose_and_run(typed: shell.Typed) -> int:
     jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
     ends = [status_of(job_folder) for job_folder in jobs]
     if ends:
-        from thaw import report
-
-        report.close_sweep(folder, say)
+        close(folder)
     elif alone := status_of(folder):
         ends = [alone]
     # A job that still says it is running was killed, or could not write how it ended.
     return next((end.get("code", 5) for end in ends if end.get("state") != "done"), refusals[0] if refusals else 0)
+
+
+def close(folder: Path) -> None:
+    """What a sweep comes to, as far as it came."""
+    from thaw import report
+
+    report.close_sweep(folder, say)
 
 
 def folder_of(typed: shell.Typed) -> Path:

@@ -6,7 +6,7 @@ import pytest
 from faults import in_child, type_in
 from sweeps import make_job, status
 
-from hydra_plugins.halving_sweeper import cycles_of, ranked
+from hydra_plugins.halving_sweeper import cycles_of, lying_in, place, ranked
 from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.plan import plan
@@ -45,6 +45,22 @@ def test_what_has_no_restarts_is_refused(compose):
         with pytest.raises(UserError) as refused:
             cycles_of(plan(compose(*overrides), Facts()).phases[-1])
         assert refused.value.code == 2 and "sgdr" in refused.value.line
+
+
+@pytest.mark.parametrize(
+    ("batch", "first", "number"),
+    [
+        ([["lr=1"], ["lr=2"]], 2, 2),  # nothing lies there yet
+        ([["lr=3"], ["lr=4"]], 4, 4),  # the same jobs lie there
+        ([["lr=3"], ["lr=9"]], 4, 7),  # a rung decided otherwise takes no other's folder
+        ([["lr=4"], ["lr=5"]], 4, 5),  # and is found again where it was put
+        ([["lr=5"], ["lr=6"]], 4, 6),  # the second of them has not started yet
+    ],
+)
+def test_a_rung_takes_no_others_folder(tmp_path, batch, first, number):
+    for n, lr in ((0, 1), (1, 2), (4, 3), (5, 4), (6, 5)):
+        status(tmp_path / str(n), state="done", overrides=[f"lr={lr}"])
+    assert place(lying_in(tmp_path), batch, first) == number
 
 
 def test_settings_that_went_further_come_first(tmp_path):

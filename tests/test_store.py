@@ -25,6 +25,16 @@ def build(folder):
     (folder / "b.json").write_text("{}")
 
 
+def test_a_folder_is_at_work_for_one_process_at_a_time(tmp_path):
+    with lock_.alone(tmp_path / "new") as first, lock_.alone(tmp_path / "new") as second:
+        assert (first, second) == (True, False)
+    assert not (tmp_path / "new").exists(), "nothing was made there"
+    (tmp_path / "kept").mkdir()
+    with lock_.alone(tmp_path / "kept") as free:
+        (tmp_path / "kept/0").mkdir()
+    assert free and [path.name for path in (tmp_path / "kept").iterdir()] == ["0"]
+
+
 def test_made_once_found_after(tmp_path):
     store, calls = Store(tmp_path), []
     path, was_there = store.make("kind", PARTS, lambda f: calls.append(f) or build(f))

@@ -48,6 +48,17 @@ def test_one_seed_of_nan_is_not_outvoted(tmp_path):
     assert words.difference_of(board, 1) == ""
 
 
+def test_a_setting_that_lacks_a_job_comes_after_those_that_have_all(tmp_path):
+    for seed, accuracy in ((0, 0.9), (1, 0.8)):
+        sweeps.make_job(tmp_path / str(seed), "lr=1", f"seed={seed}", accuracy=accuracy)
+    sweeps.make_job(tmp_path / "2", "lr=2", "seed=0", accuracy=0.9)
+    sweeps.status(tmp_path / "3", state="failed", code=5, line="killed", overrides=["lr=2", "seed=1"])
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=1",), ("lr=2",)]
+    assert "ranked after those that have all their jobs: lr 2" in words.notes(board)
+    assert [board.settings[i].choices for i in board.front] == [("lr=1",)]
+
+
 def test_a_difference_is_paired_by_picture_and_seed(tmp_path):
     """Four pictures of forty that only one has right, all in its favour: 4/40, with the error of 36 zeros, 4 ones."""
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0)
@@ -144,6 +155,16 @@ def test_of_one_swept_key_the_seeds_are_blocks(tmp_path):
     found = effects_of(tmp_path)
     assert found["scheduler", "b"].mean == pytest.approx(0.8)
     assert found["scheduler", "b"].error == pytest.approx(0), "in both seeds it is 0.1 better"
+
+
+def test_the_error_of_an_effect_is_the_larger_of_that_over_blocks_and_that_over_seeds(tmp_path):
+    """Alike in both blocks, but seeds disagree: b is better by 0 with one and by 0.1 with the other."""
+    cells = [(p, q, s, 0.8 + 0.1 * (p == "b" and s)) for p in "ab" for q in "cd" for s in (0, 1)]
+    for number, (p, q, seed, accuracy) in enumerate(cells):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", f"seed={seed}", accuracy=accuracy)
+    errors = {(e.key, e.value): e.error for e in leaderboard(tmp_path).effects}
+    assert errors["scheduler", "b"] == pytest.approx(0.025)  # deviations 0 and 0.05: sd 0.035, over the root of 2
+    assert errors["rates", "c"] == 0
 
 
 def test_without_a_whole_block_means_are_plain_and_a_search_has_no_effects(tmp_path):

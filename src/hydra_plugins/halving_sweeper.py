@@ -18,10 +18,11 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw.checks import check
 from thaw.errors import UserError
 from thaw.facts import Facts
-from thaw.files import number
+from thaw.files import json_of, number
 from thaw.plan import Phase, plan
 from thaw.progress import say
 from thaw.schedules import RESTARTING
+from thaw.shell import words
 from thaw.sweep.jobs import SEEDS, read_job
 
 
@@ -50,6 +51,7 @@ class HalvingSweeper(BasicSweeper):
             where = "last rung" if last else f"rung {rung} of {rungs}"
             say(f"{where}: {count}, to the end of {'their plan' if last else f'cycle {rung}'}")
             batch = jobs if last else [[*job, f"stop_after={rung}"] for job in jobs]
+            first = place(lying_in(folder), batch, first)
             returned.append(self.launcher.launch(batch, initial_job_idx=first))
             if last:
                 break
@@ -59,6 +61,14 @@ class HalvingSweeper(BasicSweeper):
             if not better:
                 break  # every job failed, and says why
             chosen = better[: math.ceil(self.keep * settings)]
+            for setting in dict.fromkeys(map(setting_of, jobs)):
+                if setting not in chosen:
+                    why = (
+                        "not among the better"
+                        if setting in better
+                        else "it has no result; the same command tries again"
+                    )
+                    say(f"given up after rung {rung}: {words(list(setting)) or 'default'} ({why})")
             jobs = [job for job in jobs if setting_of(job) in chosen]
         return returned
 
@@ -74,6 +84,26 @@ class HalvingSweeper(BasicSweeper):
         except (UserError, OmegaConfBaseException):
             return 1  # the job itself says what is wrong with it, and the others go on
         return cycles_of(last)
+
+
+def lying_in(folder: Path) -> dict[int, list[str]]:
+    """What the jobs that lie in a sweep's folder were told, by number."""
+    found = {
+        int(path.parent.name): json_of(path) for path in folder.glob("*/status.json") if path.parent.name.isdigit()
+    }
+    return {job: sorted(status.get("overrides", [])) for job, status in found.items()}
+
+
+def place(lying: Mapping[int, list[str]], batch: Sequence[Sequence[str]], first: int) -> int:
+    """The number of a rung's first job: `first`, or where the same jobs lie, or after all.
+
+    A rung that is decided otherwise than an attempt before it decided, as a job had failed, takes no other's folder.
+    """
+    told = [sorted(word for word in job if not word.startswith("hydra")) for job in batch]
+    for start in (first, *sorted(job for job in lying if job > first)):
+        if all(lying.get(start + i, own) == own for i, own in enumerate(told)):
+            return start
+    return max(lying, default=first - 1) + 1
 
 
 def cycles_of(last: Phase) -> int:

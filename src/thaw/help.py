@@ -56,7 +56,7 @@ outputs/wandb                       W&B's files: wandb leet outputs/wandb, witho
 
 CODES = """
 0  done                    3  the data           6        a checkpoint or the store was refused
-1  our mistake             4  the numbers        130/143  stopped, the same command goes on
+1  our mistake             4  the numbers        129/130/143  stopped, the same command goes on
 2  the settings            5  the machine
 """
 

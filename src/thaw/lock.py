@@ -4,6 +4,7 @@ Nothing correct depends on it: without a lock only work is done twice.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import socket
@@ -112,6 +113,30 @@ def marked(held: Sequence[Path | None], used: set[Path]):
         yield
     finally:
         stop.set()
+
+
+@contextlib.contextmanager
+def alone(folder: Path):
+    """Whether no other process is at work in a folder, for as long as this one is; nothing is left of it.
+
+    The system gives the lock back when a process dies. Where a file system has none, nobody is known of.
+    """
+    path, free = folder / ".at-work", True
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(path.open("a"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                free = False
+        try:
+            yield free
+        finally:
+            if free:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    folder.rmdir()  # of a sweep that was refused before it began
 
 
 def dead(holder: str) -> bool:

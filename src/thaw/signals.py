@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 
-EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 asked: list[int] = []  # the signals that ask this process to stop, in the order they came
 chained: dict[int, Callable] = {}  # handlers that were there before, called once the snapshot is written
 

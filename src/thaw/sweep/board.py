@@ -205,6 +205,8 @@ def notes(board: Board) -> list[str]:
         out.append("one job a setting: what another seed would change is in none of the errors")
     if any(math.isfinite(rung_of(job)) for job in board.jobs):
         out.append("halving: first the settings that went on to the end, then those given up at a rung, the last first")
+    if lacking := [s.name for s in board.settings if len(s.jobs) < s.asked]:
+        out.append(f"ranked after those that have all their jobs: {', '.join(lacking)}")
     if not is_share(board.monitor):
         out.append(f"the lowest {board.monitor} is the best")
     elif board.monitor.endswith("f1_macro"):

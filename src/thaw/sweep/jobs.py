@@ -15,7 +15,7 @@ from thaw.help import depth, split
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
-STOPPED = (130, 143)
+STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
 

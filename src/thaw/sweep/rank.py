@@ -1,7 +1,7 @@
 """Which settings are better, and how far that can be told: pure functions over finished jobs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -78,6 +78,7 @@ def higher_is_better(monitor: str) -> bool:
 def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
     """The settings with a finished job, best mean of `monitor` first, nan last; of equals the quicker first.
 
+    One that lacks a job comes after those that have all: without its hardest seed it would be flattered.
     Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles. A search
     may ask for the same job twice: it counts once.
     """
@@ -95,6 +96,7 @@ def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
         return (
             -max(map(rung_of, setting.jobs)),
             math.isnan(setting.mean),
+            len(setting.jobs) < setting.asked,
             sign * setting.mean,
             number_or_inf(setting.seconds),
         )
@@ -165,8 +167,9 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
     """The mean of the monitored value by value of a key, averaged over the other keys that were swept.
 
     Balanced where the sweep allows: only combinations of the other keys that have every value count (blocks), so that a
-    failed job tilts nothing; the standard error is that of a value's deviation from its block's mean, over blocks.
-    Where all blocks are one, the seeds are blocks. Without a whole block: plain means over settings.
+    failed job tilts nothing; the standard error is that of a value's deviation from its block's mean, over blocks or
+    over seeds, whichever is larger: each is blind to what the other varies. Without a whole block: plain means over
+    settings.
     """
     cells = []
     for setting in settings:
@@ -183,7 +186,7 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
     for found in grouped.values():
         seeds = set.intersection(*map(set, found.values()))
         if len(found) == len(values) and seeds:
-            blocks.append([[found[value][seed] for value in values] for seed in sorted(seeds)])
+            blocks.append({seed: [found[value][seed] for value in values] for seed in sorted(seeds)})
     if not blocks:
         plain = [
             [fmean(seeds.values()) for choices, seeds in cells if choices.get(key, "default") == v] for v in values
@@ -192,22 +195,36 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
             Effect(key, v, fmean(ms), standard_error(ms) if len(ms) > 1 else math.nan, len(ms), False)
             for v, ms in zip(values, plain, strict=True)
         ]
-    rows = (
-        blocks[0] if len(blocks) == 1 else [[fmean(column) for column in zip(*block, strict=True)] for block in blocks]
-    )
-    grand, n = fmean(map(fmean, rows)), len(rows)
-    out = []
+    by_block = [mean_row(block.values()) for block in blocks]
+    common = sorted(set.intersection(*map(set, blocks)))
+    by_seed = [mean_row(block[seed] for block in blocks) for seed in common]
+    n = len(blocks) if len(blocks) > 1 else len(by_seed)
+    grand, out = fmean(map(fmean, by_block)), []
     for i, value in enumerate(values):
-        deviations = [row[i] - fmean(row) for row in rows]
-        error = standard_error(deviations) if n > 1 else math.nan
-        out.append(Effect(key, value, grand + fmean(deviations), error, n, True))
+        of_blocks, of_seeds = ([row[i] - fmean(row) for row in rows] for rows in (by_block, by_seed))
+        error = max(standard_error(of_blocks), standard_error(of_seeds)) if n > 1 else math.nan
+        out.append(Effect(key, value, grand + fmean(of_blocks), error, n, True))
     return out
 
 
+def mean_row(rows: Iterable[Sequence[float]]) -> list[float]:
+    """The mean of every column."""
+    return [fmean(column) for column in zip(*rows, strict=True)]
+
+
 def pareto(settings: Sequence[Setting], monitor: str) -> list[int]:
-    """The settings that no other one beats in both `monitor` and seconds, by position, quickest first."""
+    """The settings that no other one beats in both `monitor` and seconds, by position, quickest first.
+
+    Not those that lack a job or were given up at a rung: fewer cycles are no speed.
+    """
     sign = 1 if higher_is_better(monitor) else -1
-    known = [i for i, s in enumerate(settings) if not math.isnan(s.mean) and not math.isnan(s.seconds)]
+    most = max((rung_of(job) for s in settings for job in s.jobs), default=math.inf)
+    known = [
+        i
+        for i, s in enumerate(settings)
+        if not math.isnan(s.mean) and not math.isnan(s.seconds) and len(s.jobs) == s.asked
+        if max(map(rung_of, s.jobs)) == most
+    ]
     front, best = [], -math.inf
     for i in sorted(known, key=lambda i: (settings[i].seconds, -sign * settings[i].mean)):
         if sign * settings[i].mean > best:
