@@ -12,6 +12,7 @@ from pathlib import Path
 
 from thaw import composed, lock, preview, shell, signals
 from thaw.attempt import carry_out
+from thaw.checks import check_swept
 from thaw.composed import CONF
 from thaw.disk import is_machine, machine_error
 from thaw.endings import chain, internal, refusals, refused, status_of
@@ -56,6 +57,8 @@ def compose_and_run(typed: shell.Typed) -> int:
     """
     import hydra
 
+    if typed.multirun:
+        check_swept(typed.argv)
     composed.register(typed.backbones)
     folder = folder_of(typed)
     os.environ["THAW_FOLDER"] = str(folder)

@@ -67,6 +67,14 @@ BOUNDS = [
 CROSSED = ("scheduler.max_cycles", "scheduler.cycles", "find.min_lr", "find.max_lr")  # that have a say on each other
 
 
+@pytest.mark.parametrize("words", ["lr_factor=-1,1", "seed=0,-1", "epochs=3,0", "loss.smoothing=0,0.1,1"])
+def test_a_sweep_is_refused_before_it_starts(words):
+    with pytest.raises(UserError) as refused:
+        checks.check_swept(["scheduler=sgdr,one_cycle", words])
+    assert refused.value.code == 2 and words.partition("=")[0] in refused.value.line
+    checks.check_swept(["lr_factor=0.5,2", "seed=0,1", "lr=[1,2],[3,4]", "lr_factor=interval(0.1,3)", "size=null,64"])
+
+
 def test_the_shipped_settings_pass():
     default = settings_of()
     before = deepcopy(default)

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 
 from thaw.errors import UserError, nearest
 from thaw.schedules import OPTIONS
@@ -134,13 +136,9 @@ def check(settings: Settings) -> None:
         value = look_up(settings, key)
         if value not in choices:
             raise UserError(2, f"{key}={value}: must be one of {', '.join(choices)}; {nearest(value, choices)}")
-    for key, (low, high, inclusive) in RANGES.items():
-        value = look_up(settings, key)
-        if value is None:
-            continue
-        if not ((low <= value if inclusive else low < value) and value <= high):
-            upper = "" if high == math.inf else f" and <= {high}"
-            raise UserError(2, f"{key}={value}: must be {'>=' if inclusive else '>'} {low}{upper}")
+    for key in RANGES:
+        if (value := look_up(settings, key)) is not None:
+            in_range(key, value)
     shape = settings.scheduler.shape
     for option in OPTIONS[shape]:
         if getattr(settings.scheduler, option) is None:
@@ -172,6 +170,23 @@ def check(settings: Settings) -> None:
     if settings.store.max_size is not None:
         size_in_bytes(settings.store.max_size, "store.max_size")
     rates_of(settings)
+
+
+def in_range(key: str, value: float) -> None:
+    """Errors: a value that `RANGES` does not have, exit 2."""
+    low, high, inclusive = RANGES[key]
+    if not ((low <= value if inclusive else low < value) and value <= high):
+        upper = "" if high == math.inf else f" and <= {high}"
+        raise UserError(2, f"{key}={value}: must be {'>=' if inclusive else '>'} {low}{upper}")
+
+
+def check_swept(words: Iterable[str]) -> None:
+    """Refuse a sweep for a value of it that its job would be refused for, hours later. Errors: exit 2."""
+    for word in words:
+        key, _, values = word.partition("=")
+        for value in values.split(",") if key in RANGES and "," in values else ():
+            with suppress(ValueError):  # no plain number: Hydra's to read
+                in_range(key, float(value))
 
 
 def check_fastai(head: Head, batch_size: int) -> None:

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Does progressive resizing pay? The whole recipe on drawn shapes that need their resolution, by its resize schedule.
+#   scripts/sweeps/resize.sh [seed=0,1,2,3,4 | data.detail=0.5 | ...]      about five minutes on one thread
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+exec .venv/bin/python src/train.py -m name=resize data=shapes data.limit=1500 data.workers=0 size=64 threads=1 \
+  wandb=disabled resize=none,double,staircase seed=0,1,2 "$@"
