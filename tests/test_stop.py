@@ -142,3 +142,7 @@ def test_never_more_than_most_and_the_best_is_the_lowest():
         verdict = judge(BEFORE, cycles[:trained], 3, 5)
         assert cycles[verdict.best].valid_loss == min(cycle.valid_loss for cycle in cycles[:trained])
         assert trained >= 3 or verdict.because.startswith("over-fitting: ")
+
+
+def test_the_first_cycle_of_all_is_compared_with_nothing():
+    assert judge(UNKNOWN, [end(1.0, -0.5)], 1, 1).because.endswith("(1 cycle): validation loss 0.1950")

@@ -21,7 +21,7 @@ python src/train.py 'data.root=~/photos' plan_only=true  the plan of it, nothing
 python src/train.py backbone=convnextv2_tiny             any name that timm knows
 python src/train.py scheduler=one_cycle epochs=7         another schedule, the same budget
 python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, first layers first
-python src/train.py 'lr=[1e-4,1e-3,1e-2]'                their rates: there is nothing to find
+python src/train.py 'lr=[1e-5,1e-4,1e-3]'                their rates: there is nothing to find
 python src/train.py checklist.full.lr=0.01               the rate of one phase
 python src/train.py '~checklist.head_augmented'               a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'

@@ -67,6 +67,8 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
         return Verdict(False, kept, "the validation loss is not finite")
     lowest, mean, error = compared(before, cycles)
     change = f"validation loss {mean:+.4f} ± {error:.4f} against the lowest before"
+    if math.isinf(mean):  # nothing was trained before
+        change = f"validation loss {last.valid_loss:.4f}"
     if over_fits(before, cycles) and (n >= budget or over_fits(before, cycles[:-1])):
         return Verdict(False, kept, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
