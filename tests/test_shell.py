@@ -489,7 +489,7 @@ def test_help(conf):
         "~checklist.head_augmented",
         "data.root=~/photos",
         "rates.ratios=[0.01,0.1,1]",
-        "lr=[1e-4,1e-3,1e-2]",
+        "lr=[1e-5,1e-4,1e-3]",
     ):
         assert f"'{quoted}'" in text
     assert "* sgdr" in text and "find.rule=trials" in text
