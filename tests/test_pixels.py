@@ -82,7 +82,8 @@ def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, si
 
 
 def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
-    spool = Spool(tmp_path / "not there", SIDE, 1e9)
+    (tmp_path / "file").write_text("no folder")
+    spool = Spool(tmp_path / "file", SIDE, 1e9)
     source.load(data(folder), SIDE, spool=spool)
     assert not spool.at
 

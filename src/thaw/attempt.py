@@ -154,7 +154,7 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     from thaw.run import columns, run
 
     try:
-        job = set_up(settings, folder, store, spool)
+        job, spool = set_up(settings, folder, store, spool), None  # whose disk is free again
     except BaseException:
         opened(settings, folder.name)
         raise

@@ -31,6 +31,7 @@ class Spool:
         with suppress(OSError):
             with self.lock:
                 if self.file is None:
+                    self.folder.mkdir(parents=True, exist_ok=True)
                     self.budget = min(self.budget, SHARE * shutil.disk_usage(self.folder).free)
                     self.file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115  (open until the process ends)
                 if content in self.at or self.end + small.nbytes > self.budget:
