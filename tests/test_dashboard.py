@@ -86,7 +86,7 @@ def runs_of(tmp_path, *typed):
 
 @pytest.mark.slow
 def test_the_files_of_a_sweep_tell_what_it_did(tmp_path):
-    done, runs = runs_of(tmp_path, "lr_factor=1,inf", "rates=thirds", "seed=0,1", "tags=[mine]")
+    done, runs = runs_of(tmp_path, "lr_factor=choice(1,inf)", "rates=thirds", "seed=0,1", "tags=[mine]")
     assert done.returncode == 2, done.stderr[-2000:]
     assert {run["name"]: run["exit"] for run in runs} == {
         "lr×1 · s0": 0,
