@@ -129,6 +129,7 @@ def test_every_scheduler_spends_the_same_seven_epochs(name):
 
 # one override changes one thing ---------------------------------------------------------------------------------------
 
+SGD = "name momentum nesterov betas weight_decay clip"
 ONE_CYCLE = "shape warmup pct div final_div momentum_low momentum_high"
 CHANGES = {
     "lr=0.01": "lr",
@@ -145,7 +146,7 @@ CHANGES = {
     "scheduler=one_cycle": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
     "scheduler=one_cycle_linear": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
     "head=fastai": "head.kind head.hidden head.drop",
-    "scheduler=flat_cos": "scheduler.shape scheduler.warmup scheduler.pct",
+    "scheduler=flat_cos": "scheduler.shape scheduler.pct",
     "scheduler=triangular": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct",
     "scheduler=triangular2": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct",
     "scheduler=exp_range": "scheduler.shape scheduler.warmup scheduler.div scheduler.pct scheduler.gamma",
@@ -155,7 +156,7 @@ CHANGES = {
     "resize=double": "resize.sizes",
     "resize=staircase": "resize.sizes",
     "backbone=resnet34": "backbone.name backbone.weights backbone.facts.native_size backbone.facts.layers",
-    "optimizer=sgd": "optimizer.name optimizer.momentum optimizer.nesterov optimizer.betas optimizer.weight_decay",
+    "optimizer=sgd": " ".join(f"optimizer.{name}" for name in SGD.split()),
     "wandb=disabled": "wandb.mode",
     "wandb=offline": "wandb.mode",
     "wandb=online": "wandb.mode",
@@ -219,6 +220,7 @@ ALONE = {
     "optimizer.weight_decay": "0",
     "optimizer.momentum": "0.8",
     "optimizer.nesterov": "true",
+    "optimizer.clip": "null",
     "loss.smoothing": "0.1",
     "loss.balance": "weights",
     "find.rule": "valley",

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from thaw import device, keys, model, plan, tend
 from thaw.data import source
 from thaw.facts import Facts
-from thaw.job import set_up
+from thaw.setup import set_up
 
 FACTS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
 COMPUTED = keys.machine("cpu", "torch.float32", 1)
@@ -118,6 +118,7 @@ LEAVES = {
     "optimizer.momentum": ("optimizer.momentum=0.8", False),
     "optimizer.nesterov": ("optimizer.nesterov=true", False),
     "optimizer.betas": ("optimizer.betas=[0.5,0.9]", True),
+    "optimizer.clip": ("optimizer.clip=0.5", True),
     "loss.smoothing": ("loss.smoothing=0.1", True),
     "loss.balance": ("loss.balance=weights", True),
     "checklist.find_head.do": ("checklist.find_head.do=fit checklist.find_head.lr=1 lr=1", True),
@@ -255,6 +256,7 @@ EDITS = [  # what is written into a module, and which kinds are made anew for it
     ("loop.py", "# a comment", set()),
     ("loop.py", '"""Reworded: ', set()),
     ("loop.py", "def more():\n    return 1", {"finds", "cycles", "results"}),
+    ("job.py", "MORE = 1", {"finds", "cycles", "results"}),
     ("find.py", "MORE = 1", {"finds", "results"}),
     ("schedules.py", "MORE = 1", {"finds", "cycles", "results"}),
     ("features.py", "MORE = 1", {"activations", "finds", "cycles", "results"}),

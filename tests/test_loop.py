@@ -74,6 +74,25 @@ def test_sgd_step_is_torchs_own():
         torch.testing.assert_close(a, b, msg=name, atol=1e-7, rtol=1e-6)
 
 
+def moved(clip):
+    """How far the first step of plain SGD at rate 1 goes, over all parameters, and the weights after it."""
+    net = network()
+    before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
+    plain = Optimizer("sgd", 0.0, momentum=0.0, nesterov=False)
+    _, steps = fit(net, plain, batches=pictures()[:1], lr=1.0, clip=clip)
+    list(steps)
+    ratios = {name: group.ratio for group in split(net.model, "equal", (0.1, 1.0)) for name in group.names}
+    parts = [(p.detach() - before[name]) / ratios[name] for name, p in net.model.named_parameters()]
+    return float(torch.cat([part.flatten() for part in parts]).norm()), net.state_dict()
+
+
+def test_a_gradient_above_the_clip_is_scaled_down_to_it_over_all_groups_and_one_below_is_left_alone():
+    whole, weights = moved(None)
+    assert moved(whole / 4)[0] == pytest.approx(whole / 4, rel=1e-4)
+    same = moved(2 * whole)[1]
+    assert all(torch.equal(value, same[name]) for name, value in weights.items())
+
+
 @pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
 def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
     a, b = network(), network()

@@ -52,9 +52,13 @@ COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
         (schedules.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
         (schedules.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
         (schedules.exponential(1e-4), [4], [1e-4, 1e-3, 1e-2, 1e-1]),
-        (schedules.warm_up(schedules.constant, 0.5), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
-        (schedules.warm_up(schedules.cosine, 0.5), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
-        (schedules.warm_up(schedules.cosine, 0.0), [4], COSINE_4),
+        (schedules.warm_up(schedules.constant, 0.5, 2), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
+        (schedules.warm_up(schedules.cosine, 0.5, 2), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
+        (schedules.warm_up(schedules.cosine, 0.0, 2), [4], COSINE_4),
+        (schedules.warm_up(schedules.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in steps
+        (schedules.warm_up(schedules.cosine, 2, 2), [4, 8], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:], *COSINE_4]),
+        (schedules.warm_up(schedules.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # cycles
+        (schedules.warm_up(schedules.constant, 100, 0.5), [8], [0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 1]),
     ],
 )
 def test_shape_at_every_step(shape, ends, expected):

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -126,42 +127,42 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
     left = range(first + len(epochs), first + phase.cycles[cycle])
     done = len(losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
     # One loader for all of them: its processes start once, and read ahead while the network validates.
-    batches = iter(train_batches(job, phase, left, phase.name, skip=done))
-    for epoch in left:
-        began, fresh, shown = time.perf_counter(), [], time.monotonic()
-        of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
-        for step in steps_of(fit, of_epoch, before_cycle + len(losses)):
-            fresh.append((step.loss, step.step, step.images))
-            figures["wait"] += step.wait
-            stop = signals.pending()
-            due = stop or time.monotonic() - saved >= interval
-            if due or (step.step + 1) % job.settings.log_every == 0 or time.monotonic() - shown > 0.5:
-                settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
-                shown = time.monotonic()
-            if due and int(step.first_bad) < 0:
-                figures["seconds"] += time.perf_counter() - began
-                began = time.perf_counter()
-                state = {"losses": losses, "epochs": epochs, "figures": figures}
-                snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
-                saved = time.monotonic()
-                # At most a fiftieth of the time goes into snapshots; an interval of 0 asks for one after every step.
-                interval = interval and max(interval, 50 * (time.perf_counter() - began))
-                if stop:
-                    signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
-        settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
-        figures["seconds"] += time.perf_counter() - began
-        validation = validate(job, phase)
-        epochs.append(
-            {
-                "train_loss": figures["sum"] / figures["images"],
-                "loss": validation.loss,
-                "accuracy": validation.accuracy,
-                "f1_macro": validation.f1_macro,
-                **{key: figures[key] for key in ("images", "seconds", "wait")},
-            }
-        )
-        fit.on_epoch(epoch, epochs[-1], True)
-        figures.update(NOTHING)
+    with closing(train_batches(job, phase, left, phase.name, skip=done)) as batches:
+        for epoch in left:
+            began, fresh, shown = time.perf_counter(), [], time.monotonic()
+            of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
+            for step in steps_of(fit, of_epoch, before_cycle + len(losses)):
+                fresh.append((step.loss, step.step, step.images))
+                figures["wait"] += step.wait
+                stop = signals.pending()
+                due = stop or time.monotonic() - saved >= interval
+                if due or (step.step + 1) % job.settings.log_every == 0 or time.monotonic() - shown > 0.5:
+                    settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+                    shown = time.monotonic()
+                if due and int(step.first_bad) < 0:
+                    figures["seconds"] += time.perf_counter() - began
+                    began = time.perf_counter()
+                    state = {"losses": losses, "epochs": epochs, "figures": figures}
+                    snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
+                    saved = time.monotonic()
+                    # At most a fiftieth of the time goes into snapshots; 0 asks for one after every step.
+                    interval = interval and max(interval, 50 * (time.perf_counter() - began))
+                    if stop:
+                        signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
+            settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+            figures["seconds"] += time.perf_counter() - began
+            validation = validate(job, phase)
+            epochs.append(
+                {
+                    "train_loss": figures["sum"] / figures["images"],
+                    "loss": validation.loss,
+                    "accuracy": validation.accuracy,
+                    "f1_macro": validation.f1_macro,
+                    **{key: figures[key] for key in ("images", "seconds", "wait")},
+                }
+            )
+            fit.on_epoch(epoch, epochs[-1], True)
+            figures.update(NOTHING)
     return losses, epochs, validation or validate(job, phase)
 
 
@@ -190,6 +191,7 @@ def steps_of(fit: Fit, batches: Iterable[Batch], at: int):
         loss=job.loss,
         mixup=job.settings.augment.mixup if phase.features == "live" else 0.0,
         cutmix=job.settings.augment.cutmix if phase.features == "live" else 0.0,
+        clip=job.settings.optimizer.clip,
         seed=(job.settings.seed, phase.name, "fit"),
         start=at,
         check_every=job.settings.log_every,

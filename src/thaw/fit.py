@@ -4,6 +4,7 @@ import json
 import math
 import time
 from bisect import bisect_right
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -60,8 +61,11 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, di
     (job.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
         json.dumps({"phase": phase.name, **found.as_json()}, indent=1)
     )
-    mark = "warning: " if found.doubtful else ""
-    progress.say(f"{phase.name}: {mark}lr {found.taken:.3g} taken; {found.reason}{'' if made else ' (from the store)'}")
+    mark = "warning: " if found.doubtful and not settings.smoke else ""
+    used = f"lr {found.taken:.3g} taken"
+    if settings.lr_factor != 1:
+        used += f", × lr_factor {settings.lr_factor:g} = {found.taken * settings.lr_factor:.3g}"
+    progress.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
     report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
     return found, report, 0.0 if made else curve["seconds"]
 
@@ -80,9 +84,10 @@ def tried(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float],
 
 def swept(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[float]]:
     """A range test of so many steps: rates and losses."""
-    with progress.Phase(phase.name, steps) as line:
-        cut = watched(train_batches(job, phase, epochs_of(phase, steps, 0), phase.name, steps), line, phase.name)
-        return find.range_test(job.network, cut, find=job.settings.find, steps=steps, **as_in_fit(job, phase))
+    cut = train_batches(job, phase, epochs_of(phase, steps, 0), phase.name, steps)
+    with progress.Phase(phase.name, steps) as line, closing(cut):
+        batches = watched(cut, line, phase.name)
+        return find.range_test(job.network, batches, find=job.settings.find, steps=steps, **as_in_fit(job, phase))
 
 
 def epochs_of(phase: Phase, steps: int, order: int) -> range:
@@ -101,6 +106,7 @@ def as_in_fit(job: Job, phase: Phase) -> dict:
         "loss": job.loss,
         "mixup": settings.augment.mixup if live else 0.0,
         "cutmix": settings.augment.cutmix if live else 0.0,
+        "clip": settings.optimizer.clip,
         "seed": (settings.seed, phase.name, "find"),
     }
 
@@ -171,6 +177,9 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
         f"{because}{handed}{stored}"
     )
+    if not better and phase.train == "all" and not job.settings.smoke:
+        smaller = "lr_factor=0.3" if phase.lr is None else f"lr={lr / 3:.2g}"
+        progress.say(f"warning: {phase.name} made nothing better; more epochs, {smaller} or bn=eval may")
     return own if better else kept, report, sum(end.seconds for end in reused)
 
 

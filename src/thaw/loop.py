@@ -67,13 +67,15 @@ def train(
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    clip: float | None = None,
     seed: tuple = (0,),
     start: int = 0,
     check_every: int = 10,
 ) -> Iterator[Step]:
     """Take one optimizer step for every batch, from step `start` of a phase on, and yield it.
 
-    The rate of a group is `lr * lr_scale * rate(step)`. Every draw inside a step (dropout, mixing) comes from
+    The rate of a group is `lr * lr_scale * rate(step)`. A gradient whose norm over all groups is above `clip` is scaled
+    down to it (arXiv:1211.5063). Every draw inside a step (dropout, mixing) comes from
     (seed, step). A step whose loss or gradient is not finite is not applied: the kernel skips it on the device, without
     a synchronisation. Errors: such a step, exit 4, at the latest `check_every` steps later.
     """
@@ -96,6 +98,8 @@ def train(
         )
         value.backward()
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if clip:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         bad = ~torch.isfinite(value.detach() + norm)
         first_bad = torch.where((first_bad < 0) & bad, step, first_bad)
         optimizer.found_inf = bad.float()

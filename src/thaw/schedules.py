@@ -117,14 +117,18 @@ def ladder(low: float, high: float, a_decade: int) -> list[float]:
     return [low * (high / low) ** (k / (n * 3)) for k in range(0, 3 * n + 1, 3 // a_decade)]
 
 
-def warm_up(shape: Shape, share: float) -> Shape:
-    """`shape` with a straight ramp from a hundredth over the first `share` of the first cycle, and of no other."""
-    if not share:
+def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
+    """`shape` under a straight ramp from a hundredth: over so many steps, or, below 1, that share of the first cycle.
+
+    A ramp in steps goes on over restarts, and is over after `most` cycles at the latest: few pictures have few steps.
+    """
+    if not warmup:
         return shape
 
     def warmed(position: float, cycle: int, step: int) -> float:
-        ramp = 0.01 + 0.99 * position / share if cycle == 0 and position < share else 1.0
-        return ramp * shape(position, cycle, step)
+        gone = cycle + position
+        risen = gone / warmup if warmup < 1 else max(step / warmup, gone / most)
+        return min(1.0, 0.01 + 0.99 * risen) * shape(position, cycle, step)
 
     return warmed
 
@@ -134,11 +138,11 @@ def shapes(scheduler) -> tuple[Shape, Shape | None]:
     s = scheduler
     match s.shape:
         case "sgdr" | "cosine":
-            return warm_up(cosine, s.warmup), None
+            return warm_up(cosine, s.warmup, 2 if s.shape == "sgdr" else 0.5), None
         case "one_cycle":
             return one_cycle(s.pct, 1 / s.div, 1 / s.final_div), momentum(s.pct, s.momentum_high, s.momentum_low)
         case "flat_cos":
-            return warm_up(flat_cos(s.pct), s.warmup), None
+            return warm_up(flat_cos(s.pct), s.warmup, 0.5), None
         case "one_cycle_linear":  # fast.ai 0.7's use_clr_beta: up, down as long, then a tail to almost 0
             rate = lines((0, 1 / s.div), (s.pct, 1), (2 * s.pct, 1 / s.div), (1, 1 / s.final_div))
             high, low = s.momentum_high, s.momentum_low
@@ -150,7 +154,7 @@ def shapes(scheduler) -> tuple[Shape, Shape | None]:
         case "exp_range":
             return triangular(s.div, s.pct, gamma=s.gamma), None
         case "constant":
-            return warm_up(constant, s.warmup), None
+            return warm_up(constant, s.warmup, 0.5), None
     raise ValueError(f"no shape is called {s.shape!r}")
 
 

@@ -18,7 +18,7 @@ class Scheduler:
     cycle_len: int  # epochs of the first cycle
     cycle_mult: int  # each cycle is that many times as long as the one before
     max_cycles: Optional[int]  # how far `until: overfit` may go on; null: cycles + 2
-    warmup: Optional[float] = None  # share of the first cycle
+    warmup: Optional[float] = None  # steps; below 1: share of the first cycle
     pct: Optional[float] = None  # share that rises; flat_cos: that is flat
     div: Optional[float] = None  # one_cycle*, triangular*: the first rate is peak / div
     final_div: Optional[float] = None  # one_cycle*: the last rate is peak / final_div
@@ -114,6 +114,7 @@ class Optimizer:
     momentum: Optional[float] = None
     nesterov: Optional[bool] = None
     betas: Optional[list[float]] = None
+    clip: Optional[float] = None  # the largest norm that the gradient of a step keeps
 
 
 @dataclass
