@@ -10,13 +10,15 @@ from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
-from thaw import composed, lock, preview, shell, signals
+from thaw import composed, lock, preview, shell, signals, titles
 from thaw.attempt import carry_out
 from thaw.checks import check_swept
 from thaw.composed import CONF
-from thaw.disk import is_machine, machine_error
+from thaw.disk import is_machine, machine_error, unused
 from thaw.endings import chain, internal, refusals, refused, status_of
 from thaw.errors import UserError
+from thaw.explain import explain
+from thaw.help import help_text
 from thaw.progress import say, shown
 from thaw.sweep.jobs import by_number, counted, for_search
 
@@ -26,7 +28,7 @@ TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 def main() -> int:
     """Run what was typed; the exit code."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(shell.help_text(CONF))
+        print(help_text(CONF))
         return 0
     refusals.clear()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
@@ -84,7 +86,7 @@ def compose_and_run(typed: shell.Typed) -> int:
             raise
         if disk := next((one for one in chain(error) if is_machine(one)), None):
             raise machine_error(disk, folder) from None
-        raise shell.explain(error, typed.argv, CONF) from None
+        raise explain(error, typed.argv, CONF) from None
     jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
     ends = [status_of(job_folder) for job_folder in jobs]
     if ends:
@@ -109,19 +111,13 @@ def folder_of(typed: shell.Typed) -> Path:
     if given:
         return Path(given[-1])
     if typed.multirun:
-        before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{shell.sweep_hash(typed.argv)}"))
+        before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{titles.sweep_hash(typed.argv)}"))
         if before:
             if any(before[-1].glob("*/status.json")):  # else it was only planned
                 say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
             return before[-1]
-    name = shell.folder_name(typed.argv, datetime.now(), typed.multirun)
+    name = titles.folder_name(typed.argv, datetime.now(), typed.multirun)
     return unused(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
-
-
-def unused(folder: Path) -> Path:
-    """The folder, or where it exists (two starts in one second) the first free name after it."""
-    names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))]
-    return next(name for name in names if not name.exists())
 
 
 def job(cfg) -> float | None:

@@ -15,8 +15,12 @@ from omegaconf import OmegaConf
 
 from thaw import help as page
 from thaw.errors import UserError
+from thaw.explain import explain
+from thaw.help import help_text
 from thaw.settings import Settings
-from thaw.shell import explain, folder_name, help_text, no_effect, share_unread, tidy, words
+from thaw.shell import tidy
+from thaw.titles import folder_name, words
+from thaw.unread import no_effect, share_unread
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ", ".join(sorted(file.stem for file in (REPOSITORY / "conf/experiment").glob("*.yaml")))

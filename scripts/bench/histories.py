@@ -74,8 +74,9 @@ def train(case: Case) -> list[dict]:
     """Every cycle end of the run, those of the head phases included."""
     from thaw import composed, cycles
     from thaw.data import source
-    from thaw.job import look, set_up
+    from thaw.job import look
     from thaw.run import run
+    from thaw.setup import set_up
     from thaw.store import Store
 
     ends, load, run_cycle = [], source.load, cycles.run_cycle

@@ -64,8 +64,8 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
     """Best validation accuracy and the CPU seconds from set-up to export."""
     from thaw import composed, cycles, resize
     from thaw.data import batches
-    from thaw.job import set_up
     from thaw.run import run
+    from thaw.setup import set_up
     from thaw.store import Store
 
     begin, at_size, most = cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH

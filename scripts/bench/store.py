@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 
 from thaw import composed, cycles, features, job, keys, run, snapshot, store, tend
+from thaw.setup import set_up
 
 PHOTOS = ("data=shapes", "data.limit=300", "backbone=resnet18", "backbone.weights=none", "size=96", "batch_size=32")
 LAST_PHASE = list(
@@ -40,7 +41,7 @@ def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     settings = composed.settings_of(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        made = job.set_up(settings, Path(out), tend.open_store(settings, print))
+        made = set_up(settings, Path(out), tend.open_store(settings, print))
         result = run.run(made, lambda row: None)
     return result, time.perf_counter() - began
 

@@ -16,14 +16,14 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from thaw import again, composed, forecast, keys, plan, preview, shell, signals, table, tend
+from thaw import again, composed, forecast, keys, plan, preview, signals, table, tend, titles, unread
 from thaw.checks import size_in_bytes
 from thaw.composed import ROOT, anchored, as_settings, plain, structured
 from thaw.disk import write_whole
 from thaw.endings import as_refusal, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.facts import known_facts
-from thaw.files import show_bytes, write_bad_files
+from thaw.files import show_bytes, write_lists
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
@@ -71,7 +71,7 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
             say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
-        for line in shell.no_effect(overrides, settings):
+        for line in unread.no_effect(overrides, settings):
             say(f"warning: {line}")
         result = train(settings, folder, about, sweep, opened)
         if result is None and folder.parent == composed.OUTPUTS / "runs" and not settings.plan_only:
@@ -100,7 +100,7 @@ def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | No
     if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
         return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
     if before and before["overrides"] != overrides and (folder / "run.json").exists():
-        other = shell.words(before["overrides"]) or "default"
+        other = titles.words(before["overrides"]) or "default"
         return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
     return None
 
@@ -143,22 +143,22 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     planned = show_plan(settings, folder, store)
     if settings.plan_only:
         if found is not None:  # else the run itself says it
-            notes([*found.notes, *shell.share_unread(about["overrides"], found.valid_from)])
-            write_bad_files(folder, found.bad)
+            notes([*found.notes, *unread.share_unread(about["overrides"], found.valid_from)])
+            write_lists(folder, found.bad, found.disputed)
         say(preview.alone(settings, planned, store))
         say(f"plan only: {shown(folder)}/plan.txt, plan.png")
         return None
 
     from thaw import dashboard
-    from thaw.job import set_up
     from thaw.run import columns, run
+    from thaw.setup import set_up
 
     try:
         job, spool = set_up(settings, folder, store, spool), None  # whose disk is free again
     except BaseException:
         opened(settings, folder.name)
         raise
-    notes(shell.share_unread(about["overrides"], job.source.table.valid_from))
+    notes(unread.share_unread(about["overrides"], job.source.table.valid_from))
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
     store.remember(known, {"identity": job.identity})
@@ -180,7 +180,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
-    say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
+    if store.added >= 1e5:
+        say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result
 
 

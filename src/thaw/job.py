@@ -1,9 +1,9 @@
-"""What every phase works with, set up before the first: device, pictures, network, the plan with all its facts."""
+"""What every phase works with, and what a phase trains and sees."""
 
-import copy
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -11,20 +11,16 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from thaw import again, forecast, groups, heads, keys, loop, model, plan, progress
+from thaw import again, forecast, groups, keys, loop, progress
 from thaw import device as device_
-from thaw.checks import size_in_bytes, whole_or_auto
-from thaw.data import batches, contact, pixels, source
+from thaw.checks import whole_or_auto
+from thaw.data import batches, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
-from thaw.data.spool import Spool
-from thaw.errors import UserError
-from thaw.facts import Facts, fact_names
-from thaw.features import Drawn, activations, body_hash
-from thaw.files import write_bad_files
-from thaw.model import Network, thaw
+from thaw.features import Drawn, activations
+from thaw.model import Network
 from thaw.plan import Phase, Plan
-from thaw.settings import Settings
+from thaw.settings import Augment, Settings
 from thaw.store import Store, key_of
 
 Row = dict[str, float | int | str]
@@ -191,114 +187,6 @@ class Job:
         return batches.workers_for(self.device.threads, self.plan.size, self.settings.batch_size)
 
 
-def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None = None) -> Job:
-    """Device, pictures and network, and the plan with all its facts known; `spool` has what was decoded just now."""
-    device = device_.choose(settings)
-    side_known = settings.size or settings.backbone.facts.native_size
-    drawn = round((side_known or 224) / settings.data.crop_pct)
-    pictures = source.load(settings.data, drawn, store.root / "scan", True, spool)
-    table = pictures.table
-    progress.notes(table.notes)
-    write_bad_files(folder, table.bad)
-    network = model.create(settings.backbone, len(table.classes), settings.seed, device, settings.head)
-    looked = {**model.looked_at(network.model)} | {
-        k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
-    }
-    if settings.init:
-        start_from(network, Path(settings.init).expanduser())
-    facts = Facts(
-        train=len(pictures.rows(source.TRAIN)),
-        valid=len(pictures.rows(source.VALID)),
-        test=len(pictures.rows(source.TEST)),
-        classes=len(table.classes),
-        **looked,
-    )
-    remember(store, settings, facts)
-    planned = plan.plan(settings, facts)
-    side = round(planned.size / settings.data.crop_pct)
-    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
-    if line := pixels.beyond(table, side, budget):
-        progress.say(f"note: {line}")
-    return Job(
-        settings=settings,
-        plan=planned,
-        folder=folder,
-        device=device,
-        store=store,
-        source=pictures,
-        pixels=pixels.pixels(pictures, side, budget, store, progress.bar, spool),
-        network=network,
-        log=lambda row: None,
-        counters=Counters(),
-        made=(made := body_hash(network, head=True)),
-        holds=made,
-        activations={},
-    )
-
-
-def remember(store: Store, settings: Settings, facts: Facts) -> None:
-    """Keep the facts, so that the next plan of this data and backbone is complete before anything is loaded."""
-    data, backbone = fact_names(settings)
-    counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
-    store.remember(data, counts)
-    store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
-
-
-def start_from(network: Network, folder: Path) -> None:
-    """Load the weights of another run; its head too where it has as many classes. Errors: no run there, exit 6."""
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
-    weights = model.read_safetensors(path)
-    own = network.model.state_dict()
-    head = all(n in weights and weights[n].shape == own[n].shape for n in heads.names(network.model))
-    model.load(network.model, weights, f"init={folder}", head=head)
-
-
-def probe(job: Job) -> None:
-    """Try one step of every size and trained part on a copy, so that what does not work fails before the first phase.
-
-    With the full batch where memory is scarce (a GPU), else with two pictures.
-    Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
-    """
-    tried = {(p.train, e.size, e.batch) for p in job.plan.phases if p.features == "live" for e in p.epochs}
-    gpu = job.device.device.type == "cuda"
-    trial = copy.deepcopy(job.network)
-    for train, size, batch in sorted(tried | {("head", job.plan.size, job.settings.batch_size)}):
-        n = batch if gpu else min(batch, 2)
-        thaw(trial, train, job.settings.bn)
-        try:
-            if size == job.plan.size:
-                model.can_be_saved(job.network.model, size)
-            pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)
-            trial(pictures).sum().backward()
-            trial.zero_grad(set_to_none=True)
-        except torch.OutOfMemoryError:
-            advice = f"try batch_size={max(1, batch // 2)}"
-            raise UserError(
-                5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
-            ) from None
-        except (RuntimeError, AssertionError, ValueError) as error:
-            asked = f"size={size}" if size == job.plan.size else f"resize.sizes={job.settings.resize.sizes}, {size} px"
-            raise UserError(
-                2,
-                f"{asked}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
-                f"its own size is {job.plan.facts.native_size}",
-            ) from None
-    del trial
-    if gpu:
-        torch.cuda.empty_cache()
-
-
-def sheets(job: Job) -> None:
-    """What the network sees of some pictures, in the run's folder."""
-    contact.sheets(job.folder, job.plan, job.settings, job.source.table, job.pixels)
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# what a phase trains and sees
-
-
 def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
     """The groups a phase trains, with their ratios."""
     if phase.train == "head":
@@ -332,8 +220,10 @@ def validate(job: Job, phase: Phase) -> Validation:
     return look(job, job.valid_rows)
 
 
-def look(job: Job, rows: np.ndarray) -> Validation:
-    """Logits of plain views of the rows at the final size, in their order."""
-    views = Views(job.pixels, job.source.table.labels, job.settings.data.crop_pct, job.plan.size)
-    keys = [Key(0, job.plan.size, part) for part in batches.cut(rows, max(job.settings.batch_size, 64))]
-    return Validation(*loop.evaluate(job.network, batches.loader(views, keys, job.workers)))
+def look(job: Job, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0) -> Validation:
+    """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
+    settings = job.settings
+    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, augment, seed)
+    keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, max(settings.batch_size, 64))]
+    with closing(batches.loader(views, keys, job.workers)) as seen:
+        return Validation(*loop.evaluate(job.network, seen))

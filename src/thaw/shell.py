@@ -1,37 +1,26 @@
-"""What people type, made into what Hydra takes, and what Hydra says, made into what people understand.
+"""What people type, made into what Hydra takes.
 
 Plain functions from words to words. Standard library only, so that a typing error is answered at once.
 """
 
 import re
-import unicodedata
-from dataclasses import dataclass, is_dataclass
-from datetime import datetime
-from hashlib import sha256
+from dataclasses import dataclass
 from itertools import pairwise
 from os.path import exists, expanduser
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.explain import explain
 from thaw.help import (
     QUOTED,
-    choices,
     choices_of,
     chosen,
     depth,
     experiments,
     group_names,
-    help_text,
-    overrides_of,
     phase_names,
-    schema,
     split,
 )
-from thaw.schedules import OPTIONS
-from thaw.settings import Settings
-
-__all__ = ["Typed", "explain", "folder_name", "help_text", "no_effect", "share_unread", "tidy", "words"]
+from thaw.names import check_backbone
 
 PATHS = ("data.root", "data.images", "data.classes", "data.labels")
 PATHS += ("backbone.weights", "store.dir", "wandb.dir", "init")
@@ -47,16 +36,8 @@ FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-
 FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
 FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 
-TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
 OWN = ("folder", "csv", "torchvision")  # photographs, that is
-OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
-ONLY = {  # options of data that not all choices read, and those that do
-    **dict.fromkeys(OF_FILES, OWN),
-    **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
-    "name": ("torchvision",),
-    "detail": ("shapes",),
-}
-
+TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
 PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 
 
@@ -91,6 +72,8 @@ def tidy(argv: list[str], conf: Path) -> Typed:
     wanted = chosen(typed, recipes).get("backbone", [])
     known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
+    for name in backbones:
+        check_backbone(name, known - {"null"})
     return Typed(flags + [join(*parts) for parts in typed], tuple(backbones), tuple(notes), multirun)
 
 
@@ -215,108 +198,3 @@ def implied(typed, recipes: list[str], conf: Path, notes: list[str]) -> list[tup
         why = "data.root" if root else f"data={groups['data'][0]}"
         notes.append(f"{why} implies {' '.join(f'{group}={choice}' for group, choice in out)}")
     return out
-
-
-def no_effect(overrides: list[str], settings: Settings) -> list[str]:
-    """A line for each setting that was typed and that the choices made do not read."""
-    shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
-    many = isinstance(lr, (list, tuple))
-    why = {f"scheduler.{name}": f"scheduler={shape}" for names in OPTIONS.values() for name in names}
-    for name in OPTIONS[shape]:
-        del why[f"scheduler.{name}"]
-    if settings.optimizer.name == "adamw":
-        why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
-    if settings.optimizer.name == "sgd":
-        why["optimizer.betas"] = "optimizer=sgd"
-    if settings.head.kind == "linear":
-        why |= dict.fromkeys(("head.hidden", "head.drop"), "head=linear")
-    if split_ == "layer_decay":
-        why["rates.ratios"] = "rates.split=layer_decay"
-    else:
-        why["rates.decay"] = f"rates.split={split_}"
-    if many:
-        why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
-    kind, fold = settings.data.kind, settings.data.fold
-    why |= {f"data.{option}": f"data={kind}" for option, kinds in ONLY.items() if kind not in kinds}
-    if fold is not None:
-        why["data.valid"] = f"data.fold={fold}"
-    if settings.augment.crop == "whole":
-        why["augment.scale"] = "augment.crop=whole"
-        if not settings.augment.transforms:
-            why["evaluate.tta"] = "augment=none"
-    if lr is not None:
-        why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
-    typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
-    return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
-
-
-def share_unread(overrides: list[str], valid_from: str) -> list[str]:
-    """A line where data.valid was typed and something else, such as val/, names the pictures that validate."""
-    typed = [value for _, key, value in overrides_of(overrides) if key == "data.valid"]
-    what = f"has no effect: {valid_from} has the pictures that validate"
-    return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []
-
-
-UNNAMED = (
-    "name",
-    "notes",
-    "tags",
-    "wandb",
-    "hydra/launcher",
-    "hydra.launcher",
-    "hydra.sweep",
-    "hydra.sweeper.n_trials",  # a search goes on to more of them
-    "plan_only",
-)  # say nothing of what is trained
-
-
-def within(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
-
-
-def words(overrides: list[str]) -> str:
-    """The settings that were typed as a short readable name, in their order."""
-    silent = (*UNNAMED, "store", "hydra", "fresh", "stop_after")
-    typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
-    rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
-    return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
-
-
-def word(sign: str, key: str, value: str | None) -> str:
-    name = ".".join(key.split(".")[1:]).replace(".", " ") if key.startswith("checklist.") else key.split(".")[-1]
-    if sign == "~":
-        return f"no {name}"
-    value = ",".join(choices(value.replace("[", "").replace("]", "")))
-    value = re.sub(r"\d+\.\d{6,}", lambda found: f"{float(found[0]):.4g}", value)  # what a search chose
-    if key in PATHS:
-        return ",".join(Path(part).name or part for part in value.split(","))
-    if value.lower() in ("true", "false"):
-        return name if value.lower() == "true" else f"no {name}"
-    if key in ("experiment", "hydra/sweeper") or is_group(key):
-        return value
-    return {"lr_factor": f"lr×{value}", "seed": f"s{value}"}.get(key, f"{name} {value}")
-
-
-def is_group(key: str) -> bool:
-    hint = schema().get(key)
-    return is_dataclass(hint) or key == "checklist"
-
-
-def folder_name(argv: list[str], when: datetime, multirun: bool) -> str:
-    """The folder of a run, `<date>_<time>_<name>`; that of a sweep ends in a hash that the same sweep always has."""
-    typed = overrides_of(argv)
-    given = [value for _, key, value in typed if key == "name" and value not in (None, "", "null")]
-    text = choices(given[-1])[0] if given else words(argv)
-    text = re.sub(r"[^\w.+-]+", "-", unicodedata.normalize("NFC", text.replace("×", "x")))
-    if len(text) > 60:  # not in the middle of a word, unless it is one
-        text = text[:60].rsplit("-", 1)[0] or text[:60]
-    name = f"{when:%Y-%m-%d_%H-%M-%S}_{text.strip('-.') or 'default'}"
-    if not multirun:
-        return name
-    return f"{name}_{sweep_hash(argv)}"
-
-
-def sweep_hash(argv: list[str]) -> str:
-    """Eight digits that the same sweep has again: of its overrides, whatever their order."""
-    same = sorted(join(*parts) for parts in overrides_of(argv) if not within(parts[1], UNNAMED))
-    return sha256("\n".join(same).encode()).hexdigest()[:8]

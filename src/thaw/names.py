@@ -1,0 +1,31 @@
+"""The names of networks, read from timm's source: importing timm takes seconds, a typing error should not."""
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from thaw.errors import UserError, nearest
+
+ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # networks that timm fetches or reads by these names
+NOW = re.compile(r"^@register_model\s+def (\w+)\(", re.M)
+BEFORE = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.M | re.S)  # still taken
+
+
+@cache
+def of_timm() -> frozenset[str]:
+    """Every name that `timm.is_model` takes."""
+    names = set()
+    for file in (Path(find_spec("timm").origin).parent / "models").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        names.update(NOW.findall(text))
+        for old in BEFORE.findall(text):
+            names.update(re.findall(r"'(\w+)'\s*:", old))
+    return frozenset(names)
+
+
+def check_backbone(name: str, own: Iterable[str] = ()) -> None:
+    """Errors: a name that is neither timm's nor of `own`, exit 2, with the nearest three."""
+    if not name.startswith(ELSEWHERE) and (base := name.partition(".")[0]) not in of_timm():
+        raise UserError(2, f"backbone={name}: no such network; {nearest(base, sorted({*own, *of_timm()}))}")

@@ -1,0 +1,54 @@
+"""Settings that were typed and that the choices made do not read. Standard library only."""
+
+from thaw.help import overrides_of
+from thaw.schedules import OPTIONS
+from thaw.settings import Settings
+from thaw.shell import OWN
+
+OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
+ONLY = {  # options of data that not all choices read, and those that do
+    **dict.fromkeys(OF_FILES, OWN),
+    **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
+    "name": ("torchvision",),
+    "detail": ("shapes",),
+}
+
+
+def no_effect(overrides: list[str], settings: Settings) -> list[str]:
+    """A line for each setting that was typed and that the choices made do not read."""
+    shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
+    many = isinstance(lr, (list, tuple))
+    why = {f"scheduler.{name}": f"scheduler={shape}" for names in OPTIONS.values() for name in names}
+    for name in OPTIONS[shape]:
+        del why[f"scheduler.{name}"]
+    if settings.optimizer.name == "adamw":
+        why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
+    if settings.optimizer.name == "sgd":
+        why["optimizer.betas"] = "optimizer=sgd"
+    if settings.head.kind == "linear":
+        why |= dict.fromkeys(("head.hidden", "head.drop"), "head=linear")
+    if split_ == "layer_decay":
+        why["rates.ratios"] = "rates.split=layer_decay"
+    else:
+        why["rates.decay"] = f"rates.split={split_}"
+    if many:
+        why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
+    kind, fold = settings.data.kind, settings.data.fold
+    why |= {f"data.{option}": f"data={kind}" for option, kinds in ONLY.items() if kind not in kinds}
+    if fold is not None:
+        why["data.valid"] = f"data.fold={fold}"
+    if settings.augment.crop == "whole":
+        why["augment.scale"] = "augment.crop=whole"
+        if not settings.augment.transforms:
+            why["evaluate.tta"] = "augment=none"
+    if lr is not None:
+        why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
+    typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
+    return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
+
+
+def share_unread(overrides: list[str], valid_from: str) -> list[str]:
+    """A line where data.valid was typed and something else, such as val/, names the pictures that validate."""
+    typed = [value for _, key, value in overrides_of(overrides) if key == "data.valid"]
+    what = f"has no effect: {valid_from} has the pictures that validate"
+    return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []
