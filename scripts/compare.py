@@ -4,8 +4,8 @@ python scripts/compare.py RUN_A RUN_B            settings that differ, phases si
 python scripts/compare.py RUN_A RUN_B --all      every picture won and lost, not the first 20
 python scripts/compare.py SWEEP                  its finished jobs, each against the best
 
-Every run is compared with the first, of a sweep with the best, on the validation pictures that both predicted; p is
-that of McNemar's exact test. Runs that were validated on other pictures are refused, exit 3.
+Every run is compared with the first, of a sweep with the best, on the validation pictures that both predicted and that
+are of one class in both; p is that of McNemar's exact test. Runs that share no such picture are refused, exit 3.
 """
 
 import argparse
@@ -64,6 +64,10 @@ def compared(runs: list, few: int) -> list[str]:
         counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
         rows.append([name, *map(str, counts), f"{duel.p:.2g}", verdict(duel)])
     out += ["", "pictures:", *grid(head, rows)]
+    for name, duel in zip(names[1:], duels, strict=True):
+        if any(duel.apart):
+            alone, beside, other = duel.apart
+            out.append(f"note: left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} of another class")
     if len(duels) > 1:
         return out
     for title, pictures in (("won: B is right, A is not", duels[0].won), ("lost: A is right, B is not", duels[0].lost)):

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from thaw.errors import UserError
 from thaw.progress import bar, say, shown
+from thaw.sweep.board import leaderboard
 from thaw.table import grid
 
 BATCH = 64
@@ -39,7 +40,9 @@ def main() -> int:
     try:
         args = parser.parse_intermixed_args()
         if args.run is None or not args.pictures:
-            parser.error("no run is given" if args.run is None else f"{args.run}: no pictures are given")
+            is_file = args.run is not None and args.run.is_file()
+            lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no pictures are given"
+            parser.error("no run is given" if args.run is None else lacking)
         if args.top < 1:
             parser.error(f"--top {args.top}: must be >= 1")
         classes, rows, bad = predict(folder_of(args.run), files_of(args.pictures))
@@ -88,11 +91,12 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
 
 
 def folder_of(run: Path) -> Path:
-    """The folder of a finished run. Errors: none is there, a sweep is, exit 6."""
+    """The folder of a finished run, of a sweep that of its best job. Errors: none is there, exit 6."""
     if (run / "config.json").is_file():
         return run
-    if jobs := sorted(run.glob("*/config.json")):
-        raise UserError(6, f"{run}: this is a sweep; give one of its jobs, e.g. {jobs[0].parent}")
+    if any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
+        say(f"note: {shown(run)} is a sweep; its best job is {best.name}")
+        return best.folder
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
 
 

@@ -7,7 +7,6 @@ Nothing is trained and no weights are fetched; only the pictures that are shown 
 """
 
 import argparse
-import os
 import sys
 from dataclasses import asdict
 from datetime import datetime
@@ -15,10 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-import train
-from thaw import composed, plan, shell, tend
+from thaw import composed, plan, shell, tend, titles
+from thaw.disk import unused
 from thaw.errors import UserError
 from thaw.facts import Facts, known_facts
+from thaw.files import write_lists
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 
@@ -30,7 +30,8 @@ def main() -> int:
         return 0
     try:
         words, folder = folder_of(words)
-        for file in show(settings_of(words), folder):
+        notes(shell.tidy(words, composed.CONF).notes)
+        for file in show(composed.settings_of(words), folder):
             print(shown(file))
         return 0
     except UserError as error:
@@ -46,30 +47,8 @@ def folder_of(words: list[str]) -> tuple[list[str], Path]:
         given, rest = parser.parse_known_args(words)
     except argparse.ArgumentError:
         raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
-    name = shell.folder_name(shell.tidy(rest, composed.CONF).argv, datetime.now(), False)
-    return rest, given.out.expanduser() if given.out else train.unused(composed.OUTPUTS / "show_batch" / name)
-
-
-def settings_of(words: list[str]) -> Settings:
-    """What was typed, composed as train.py composes it. Errors: exit 2."""
-    from hydra import compose, initialize_config_dir
-
-    typed = shell.tidy(words, composed.CONF)
-    if typed.multirun:
-        raise UserError(2, "-m: one setting at a time; give show_batch.py one value of each")
-    for note in typed.notes:
-        say(f"note: {note}")
-    composed.register(typed.backbones)
-    overrides = [word for word in typed.argv if not word.startswith("hydra")]
-    try:
-        with initialize_config_dir(str(composed.CONF), version_base="1.3"):
-            return composed.as_settings(compose("config", overrides=overrides), overrides)
-    except UserError:
-        raise
-    except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
-            raise
-        raise shell.explain(error, typed.argv, composed.CONF) from None
+    name = titles.folder_name(shell.tidy(rest, composed.CONF).argv, datetime.now(), False)
+    return rest, given.out.expanduser() if given.out else unused(composed.OUTPUTS / "show_batch" / name)
 
 
 def show(settings: Settings, folder: Path) -> list[Path]:
@@ -90,6 +69,7 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     planned = plan.plan(settings, Facts(**facts))
     looked_at = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
+    write_lists(folder, pictures.table.bad, pictures.table.disputed)
     return contact.sheets(folder, planned, settings, pictures.table, looked_at)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import train
 from thaw import composed, run, signals, tend
-from thaw.job import set_up
+from thaw.setup import set_up
 
 SMALL = (
     "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3",

@@ -140,6 +140,12 @@ def test_predict_refuses_in_a_line(tmp_path, monkeypatch, capsys, typed, code, w
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
 
 
+def test_a_python_without_the_environment_is_one_line():
+    done = subprocess.run([sys.executable, "-S", ROOT / "src/train.py"], capture_output=True, text=True)
+    assert done.returncode == 5 and "source .venv/bin/activate" in done.stderr
+    assert done.stdout == "" and done.stderr.count("\n") == 1
+
+
 def test_help_says_what_can_be_typed(thaw):
     done = thaw("src/train.py", "--help")
     assert done.returncode == 0

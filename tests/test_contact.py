@@ -7,6 +7,7 @@ import pytest
 import show_batch
 from PIL import Image
 
+from thaw import composed
 from thaw.data import contact
 from thaw.data.contact import GAP, LINE
 from thaw.errors import UserError
@@ -70,5 +71,5 @@ def test_show_batch_asks_the_structure_of_a_backbone_that_no_yaml_knows(compose)
 )
 def test_show_batch_refuses_as_train_does(words, line):
     with pytest.raises(UserError, match=line) as caught:
-        show_batch.settings_of(words)
+        composed.settings_of(words)
     assert caught.value.code == 2

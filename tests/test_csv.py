@@ -192,7 +192,7 @@ def test_it_is_a_source(folder):
         (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': several labels a picture"),
         (["path,cat,dog", *(f"{row[:-2]},1,0" for row in ROWS)], "2 columns of 0 and 1 ('cat', 'dog'...): several"),
         (["path,label", "pics/a0.png,caf\xe9", "pics/b0.png,cafe\u0301"], "one name in two Unicode spellings"),
-        (["path,label"], "has no rows"),
+        (["path,label"], "has no rows below line 1, which names the columns ('path, label')"),
         ([], "has no rows"),
     ],
 )  # fmt: skip

@@ -11,8 +11,9 @@ from thaw import attempt, composed, ensemble, tend
 from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.features import Drawn
-from thaw.job import Validation, set_up
+from thaw.job import Validation
 from thaw.plan import plan
+from thaw.setup import set_up
 from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "find.steps=20", "wandb=disabled")

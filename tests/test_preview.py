@@ -5,7 +5,7 @@ import math
 import pytest
 from faults import SMALL, carry_out
 
-from thaw import forecast, plan, preview, shell
+from thaw import forecast, plan, preview, titles
 from thaw.facts import Facts, known_facts
 from thaw.store import Store
 
@@ -126,6 +126,6 @@ def test_a_job_without_a_plan_is_named_and_the_others_are_shown(compose, tmp_pat
 
 def test_its_folder_is_that_of_the_sweep(tmp_path):
     typed = ["rates=uniform,thirds", "seed=0,1"]
-    assert shell.sweep_hash(typed) == shell.sweep_hash([*typed, "plan_only=true"])
+    assert titles.sweep_hash(typed) == titles.sweep_hash([*typed, "plan_only=true"])
     assert preview.write(["a", "Ä"], tmp_path / "new") == tmp_path / "new/plan.txt"
     assert (tmp_path / "new/plan.txt").read_text(encoding="utf-8") == "a\nÄ\n"

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
+import train
 from thaw import features, loop, run, signals, snapshot
 from thaw.data import batches
 from thaw.model import Network
@@ -184,6 +186,36 @@ def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(settings, tmp_path
     again = tmp_path / "runs/stopped-again"
     assert in_child(lambda: carry_out(settings("stopped"), again)) == 0
     assert bits(again) == reference
+
+
+@pytest.mark.parametrize(
+    ("number", "everyone", "code"),
+    [
+        (signal.SIGTERM, False, 143),
+        pytest.param(signal.SIGTERM, True, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, True, 130, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, True, 129, marks=pytest.mark.slow),
+    ],
+)
+def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, code, tmp_path):
+    """They leave signals to the run, multiprocessing's own SIGTERM at the exit too: who does not close them waits."""
+    typed = ["data=shapes", "data.limit=100", "size=64", "data.workers=2", "threads=1", "wandb=disabled", "lr=1e-3"]
+    typed += ["epochs=1000", "store.snapshot_s=0", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run"]
+    with subprocess.Popen(
+        [sys.executable, train.__file__, *typed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as run:  # fmt: skip
+        try:
+            while "full: epoch 1" not in run.stdout.readline():
+                assert run.poll() is None
+            (os.killpg if everyone else os.kill)(run.pid, number)
+            _, err = run.communicate(timeout=60)
+            assert run.returncode == code and "stopped in full" in err and "Traceback" not in err
+            with pytest.raises(ProcessLookupError):  # nobody of its group is left
+                os.killpg(run.pid, 0)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 def test_the_second_interrupt_leaves_at_once(settings, tmp_path):

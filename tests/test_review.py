@@ -142,12 +142,41 @@ def test_a_sweep_against_its_best(tmp_path):
     assert "worse than A" in done.stdout and "won:" not in done.stdout
 
 
-def test_other_pictures_are_refused_with_their_number(tmp_path):
-    a = sweeps.make_job(tmp_path / "a", "seed=0")
-    b = sweeps.make_job(tmp_path / "b", "seed=0", pictures=37)
+def test_how_soon_a_setting_is_as_good_as_another(tmp_path):
+    def rows(*accuracies):
+        return [{"train_seconds": 10.0 * (i + 1), "valid/accuracy": value} for i, value in enumerate(accuracies)]
+
+    for name, curves in (
+        ("none", [(0.5, 0.7, 0.75, 0.7), (0.5, 0.6, 0.7, 1.0)]),  # 0.875
+        ("double", [(0.6, 0.9), (0.6, 0.7, 0.9)]),
+        ("staircase", [(0.9, 0.9), (0.6, 0.8, 0.8, 0.8)]),
+    ):
+        for seed, curve in enumerate(curves):
+            job = tmp_path / f"{name}{seed}"
+            sweeps.make_job(job, f"resize={name}", f"seed={seed}", accuracy=max(curve), metrics=rows(*curve))
+    done = script("reached.py", tmp_path, "resize=none")
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()[2:]) == {
+        "| none | never, 40.0 |",
+        "| double | 20.0, 30.0 |",
+        "| staircase | 10.0, never |",
+    }
+    refused = script("reached.py", tmp_path, "resize=non")
+    assert refused.returncode == 2 and "did you mean resize=none" in refused.stderr
+
+
+def test_runs_are_compared_on_the_pictures_and_labels_they_share(tmp_path):
+    a = sweeps.make_job(tmp_path / "a", "seed=0", wrong={0, 38})
+    b = sweeps.make_job(tmp_path / "b", "seed=0", pictures=37, wrong={1})
+    table = b / "valid_predictions.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("b/2.jpg,cat", "b/2.jpg,dog"), encoding="utf-8")
     done = script("compare.py", a, b)
-    assert done.returncode == 3 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and "3 only in" in done.stderr and "0 only in" in done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "B 34 1 1 0 1 not to be told apart" in lines
+    assert "note: left out: 3 only in A, 0 only in B, 1 of another class" in lines
+    table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
+    done = script("compare.py", a, b)
+    assert done.returncode == 3 and done.stdout == "" and "there is nothing to compare" in done.stderr
     sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
     assert script("compare.py", a, tmp_path / "c").returncode == 6
     assert "one finished run" in script("compare.py", a, a).stderr

@@ -14,7 +14,8 @@ from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
 from thaw.errors import UserError
-from thaw.job import look, set_up
+from thaw.job import look
+from thaw.setup import set_up
 from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
@@ -153,7 +154,9 @@ def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, ca
     assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
     shared = [key for key in plain if key.startswith(("best/", "test/"))]
     assert {key: result[key] for key in shared} == {key: plain[key] for key in shared}
-    assert result["test/accuracy_tta"] != result["test/accuracy"] and result["best/accuracy_tta"] > 0.5
+    assert (
+        result["best/accuracy_tta"] > 0.5 and result["test/accuracy_tta"] > 0.5
+    )  # that it may equal the plain one is chance
     _, none = run(*short, "evaluate.tta=3", "augment=none", name="d")
     assert not [key for key in none if "tta" in key], "every view would be the same"
 

@@ -108,7 +108,7 @@ def test_what_lies_deeper_is_said(tmp_path):
     table = scan(tree(tmp_path, part1__cat=2, part1__dog=2, part2__cat=2))
     assert table.classes == ("part1", "part2")
     said = "6 pictures in folders within a class folder, taken as of that class: 'part1/cat/0.png' of 'part1'"
-    assert noted(table, said)
+    assert noted(table, f"warning: {said}; if the folders within are the classes, data.root is a level too high")
 
 
 def test_phone_formats_that_are_not_read(tmp_path):
@@ -161,6 +161,14 @@ def public():
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o755)
         yield Path(path)
+
+
+def test_a_root_that_is_not_there_has_near_names(tmp_path):
+    both(tmp_path / "photos")
+    assert (
+        refused(tmp_path / "photoz") == f"data.root={tmp_path}/photoz does not exist; did you mean {tmp_path}/photos?"
+    )
+    assert refused(tmp_path / "else") == f"data.root={tmp_path}/else does not exist"
 
 
 def test_four_roots_four_lines(public):  # 23

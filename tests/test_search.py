@@ -7,7 +7,7 @@ import pytest
 from faults import in_child, type_in
 
 from hydra_plugins.search_sweeper import SearchSweeper
-from thaw import attempt, composed, shell
+from thaw import attempt, composed, shell, titles
 from thaw.errors import UserError
 from thaw.sweep import jobs
 
@@ -32,15 +32,15 @@ def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
 
 
 def test_a_name_does_not_have_all_the_digits_of_what_was_chosen():
-    assert shell.words(["lr_factor=1.6915591613892418", "find.max_lr=0.00012345678"]) == "lr×1.692 · max_lr 0.0001235"
-    assert shell.words(["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2"]) == "optuna"
-    assert shell.words(["lr=0.00025", "data.valid=0.125"]) == "lr 0.00025 · valid 0.125"
+    assert titles.words(["lr_factor=1.6915591613892418", "find.max_lr=0.00012345678"]) == "lr×1.692 · max_lr 0.0001235"
+    assert titles.words(["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2"]) == "optuna"
+    assert titles.words(["lr=0.00025", "data.valid=0.125"]) == "lr 0.00025 · valid 0.125"
 
 
 def test_more_trials_are_the_same_search():
     typed = ["hydra/sweeper=optuna", "lr_factor=interval(0.1,3)"]
-    more = [shell.sweep_hash([*typed, f"hydra.sweeper.n_trials={n}"]) for n in (5, 9)]
-    assert more[0] == more[1] != shell.sweep_hash([*typed, "hydra.sweeper.n_jobs=2"])
+    more = [titles.sweep_hash([*typed, f"hydra.sweeper.n_trials={n}"]) for n in (5, 9)]
+    assert more[0] == more[1] != titles.sweep_hash([*typed, "hydra.sweeper.n_jobs=2"])
 
 
 @pytest.mark.parametrize("given", [{"n_trials": 0}, {"n_jobs": "many"}, {"n_jobs": True}])

@@ -10,6 +10,7 @@ from pictures import noted, put, refused, scan, sides, tree
 from thaw.data.split import folds, hold_out, unit_name
 from thaw.data.table import TRAIN, VALID
 from thaw.errors import UserError
+from thaw.files import write_lists
 
 
 def rows(*groups):
@@ -146,6 +147,21 @@ def test_equal_pictures_stay_together(tmp_path):
         assert noted(table, "6 pictures with a copy in another class") and noted(table, "6 pictures byte-equal")
         assert table.leaks == ()
     assert VALID in table.splits[table.labels == 1]
+
+
+def test_equal_pictures_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
+    root = tree(tmp_path / "in", a=6, b=6)
+    shutil.copy(root / "a/3.png", root / "b/copy.png")
+    table = scan(root)
+    same = table.hashes[table.paths.index("a/3.png")][:8]
+    assert table.disputed == [("a/3.png", "a", same), ("b/copy.png", "b", same)]
+    write_lists(tmp_path, (), table.disputed)
+    fixes = tmp_path / "disputed.csv"
+    fixes.write_text(fixes.read_text().replace("b/copy.png,b", "b/copy.png,a"))
+    mended = scan(root, labels=str(fixes))
+    assert mended.disputed == [] and not noted(mended, "another class")
+    write_lists(tmp_path, (), mended.disputed)
+    assert not fixes.exists()
 
 
 def test_a_class_with_one_picture_is_train(tmp_path):  # 47

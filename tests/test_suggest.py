@@ -263,11 +263,11 @@ def test_lowest(losses, rate):
 @pytest.mark.parametrize(
     ("peaks", "rate"),
     [
-        ([1.0, 1.0, 1.3**2, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 1.3^2 in the logarithm
-        ([1.0, 1.0, 1.3, 5.0, 9.0], 10.0**2),  # reached, not passed
+        ([1.0, 1.0, 4.0, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 4 in the logarithm
+        ([1.0, 1.0, 2.0, 5.0, 9.0], 10.0**2),  # reached, not passed
         ([1.0, 1.1, 1.2, 1.2, 1.2], 1e4),
-        ([2.0, 3.0, 4.0, 5.0, 6.0], 1.0),
-        ([1.0, 2.6, 1.0, 1.0, 9.0], 10.0 ** (math.log(1.3) / math.log(2.6))),  # the first time counts
+        ([3.0, 4.0, 5.0, 6.0, 7.0], 1.0),
+        ([1.0, 5.0, 1.0, 1.0, 9.0], 10.0 ** (math.log(2) / math.log(5))),  # the first time counts
     ],
 )
 def test_breaking(peaks, rate):
@@ -291,16 +291,33 @@ def test_trials_are_averaged_over_their_orders():
 
 
 def test_the_middle_between_cheapest_and_breaking_is_taken():
-    """The loss peaks in the middle of the trials from rate 1 on: that is where they break."""
+    """From one rate to the next the peak goes from 1 to 4 times the lowest of the step: half way it is twice."""
+    losses = [[[2.0, 2.0, 2.0]], [[2.0, 1.7, 1.7]], [[2.0, 1.5, 1.5]], [[2.0, 6.0, 1.5]]]
+    found = suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
+    assert found.suggestions["breaking"] == pytest.approx(math.sqrt(0.1 * 1.0))
+    assert found.suggestions["cheapest"] == pytest.approx(0.1, rel=0.7)
+    assert found.taken == pytest.approx(math.sqrt(found.suggestions["cheapest"] * math.sqrt(0.1)))
+
+
+def test_breaking_is_measured_against_the_best_trial_of_each_step_but_a_tenth_of_the_start():
+    assert suggest.lows([[2.0, 4.0, 9.0], [1.0, 5.0, 0.3], [0.6]]) == [0.6, 4.0, 0.5]
+
+
+def test_nothing_breaks_below_the_cheapest():
+    """One batch that the lowest rates alone do well on, by chance: the cheapest steps tell more."""
     losses = [
-        [[2.3, 2.3 * (1.0 if rate < 0.9 else 1.3**2), 2.3 - 6 * (2.3 - m)]]
-        for rate, m in zip(LADDER, bowl(0.01), strict=True)
+        [[2.3, 0.2 if rate < 0.001 else 0.5, 2.3 - 6 * (2.3 - m)]] for rate, m in zip(LADDER, bowl(0.01), strict=True)
     ]
     found = suggest.read_trials(LADDER, losses, FIND)
-    assert found.suggestions["cheapest"] == pytest.approx(0.01)
-    breaks = math.sqrt(LADDER[14] * LADDER[15])  # the peak goes from 1 to 1.3^2 between them
-    assert found.suggestions["breaking"] == pytest.approx(breaks)
-    assert found.taken == pytest.approx(math.sqrt(0.01 * breaks))
+    assert found.suggestions["breaking"] == found.suggestions["cheapest"] == found.taken
+    assert 0.005 < found.taken < 0.02
+
+
+def test_a_network_that_begins_worse_than_guessing_is_no_measure_of_breaking():
+    """Every rate improves on the start, the highest too, but that is 2.5 times what the best makes of it."""
+    losses = [[[14.0, 14.0, 14.0]], [[14.0, 9.0, 8.0]], [[14.0, 7.0, 4.0]], [[14.0, 11.0, 10.0]]]
+    found = suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
+    assert 0.1 < found.suggestions["breaking"] < 1.0
 
 
 def test_a_trial_that_was_cut_short_breaks():

@@ -105,6 +105,16 @@ def test_what_cannot_be_paired_says_why(tmp_path):
     sweep.markdown(board)
 
 
+def test_settings_that_keep_one_model_are_named(tmp_path):
+    for number, (shape, key, full) in enumerate([("a", "k", 0.65), ("b", "k", 0.775), ("c", "other", 0.7)]):
+        kept = {"key": key, "best/phase": "head", "phase/full/accuracy": full}
+        sweeps.make_job(tmp_path / str(number), f"scheduler={shape}", "seed=0", result=kept)
+    said = [note for note in words.notes(leaderboard(tmp_path)) if "the same model" in note]
+    assert said == [
+        "one and the same model is kept with a, b: that of head, which full did not better (65.00%, 77.50%)"
+    ]
+
+
 def test_folds_are_judged_together(tmp_path):
     for fold in (0, 1):
         sweeps.make_job(tmp_path / f"{fold}", "scheduler=a", f"data.fold={fold}", "seed=0")

@@ -22,8 +22,8 @@ from thaw.files import json_of, number
 from thaw.plan import Phase, plan
 from thaw.progress import say
 from thaw.schedules import RESTARTING
-from thaw.shell import words
 from thaw.sweep.jobs import SEEDS, read_job
+from thaw.titles import words
 
 
 class HalvingSweeper(BasicSweeper):

@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins import sweep_preview
-from thaw import isolate, keys, shell, signals
+from thaw import isolate, keys, signals, titles
 from thaw.endings import as_refusal, refusals, refused, said, status_of
 from thaw.errors import UserError
 from thaw.files import duration, number
@@ -187,7 +187,7 @@ def tell(folder: Path, code: int, log: Path | None) -> None:
 
 
 def words_of(overrides: Sequence[str]) -> str:
-    return shell.words([o for o in overrides if not o.startswith("hydra")]) or "default"
+    return titles.words([o for o in overrides if not o.startswith("hydra")]) or "default"
 
 
 def returned(folder: Path, monitor: str) -> JobReturn:

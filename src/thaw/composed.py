@@ -1,9 +1,12 @@
 """What Hydra composed, made into plain dataclasses; nothing behind this knows that there was a yaml."""
 
+import os
 from pathlib import Path
 
 from thaw import shell
 from thaw.checks import check
+from thaw.errors import UserError
+from thaw.explain import explain
 from thaw.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,13 +33,26 @@ def register(backbones: tuple[str, ...] = ()) -> None:
 
 
 def settings_of(words: list[str]) -> Settings:
-    """The settings that these words on the command line lead to, checked; nothing is run. Errors: exit 2."""
+    """The settings that these words on the command line lead to, checked; nothing is run.
+
+    Errors: what train.py would refuse, exit 2; a sweep.
+    """
     from hydra import compose, initialize_config_dir
 
     typed = shell.tidy(words, CONF)
+    if typed.multirun:
+        raise UserError(2, "-m: one setting at a time; give one value of each")
     register(typed.backbones)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return as_settings(compose("config", overrides=typed.argv), typed.argv)
+    overrides = [word for word in typed.argv if not word.startswith("hydra")]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return as_settings(compose("config", overrides=overrides), overrides)
+    except UserError:
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        raise explain(error, typed.argv, CONF) from None
 
 
 def as_settings(cfg, overrides: list[str]) -> Settings:
@@ -46,7 +62,7 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
     try:
         settings = structured(cfg)
     except OmegaConfBaseException as error:  # data.root=???
-        raise shell.explain(error, overrides, CONF) from None
+        raise explain(error, overrides, CONF) from None
     check(settings)
     return anchored(settings)
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
-from thaw import plan, report, shell, table
+from thaw import plan, report, table, titles
 from thaw.progress import say, shown
 from thaw.sweep.jobs import SEEDS, pair
 
@@ -31,7 +31,7 @@ def identity_of(
     own = [override for override in told if pair(override)[0] in swept]
     without_seed = [override for override in told if not override.startswith(SEEDS)]
     single = ["single", key, str(datetime.now()) if settings.fresh else ""]
-    name = shell.words(own) or shell.words(told) or "default"
+    name = titles.words(own) or titles.words(told) or "default"
     return {
         "id": plan.digest([str(folder.parent.resolve()), told] if sweep else single),
         "name": settings.name if settings.name and not sweep else name,
@@ -41,7 +41,7 @@ def identity_of(
         "config": {
             "cfg": {key: value for key, value in config.items() if key != "stop_after"},
             "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
-            "setting": shell.words(without_seed) or "default",
+            "setting": titles.words(without_seed) or "default",
             **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
             **numbered("lr", settings.lr),
             **numbered("ratios", settings.rates.ratios),
@@ -91,23 +91,19 @@ def show(tracker, folder: Path, picture) -> None:
 
 def summary(result: dict, folder: Path, single: bool) -> None:
     """The closing lines: what each phase bought, how good the result is, where it lies."""
-    names = [key.split("/")[1] for key in result if key.startswith("phase/") and key.endswith("/accuracy")]
-    rows = [
-        (
-            name,
-            f"{result[f'phase/{name}/accuracy']:.2%}",
-            f"{result[f'phase/{name}/loss']:.4f}",
-            f"{result[f'phase/{name}/lr']:.3g}",
-            str(result[f"phase/{name}/epochs"]),
-            f"{result[f'phase/{name}/seconds']:.1f}",
-        )
-        for name in names
-    ]
+    columns = {"accuracy": "{:.2%}", "loss": "{:.4f}", "lr": "{:.3g}", "epochs": "{}", "seconds": "{:.1f}"}
+    phases = dict.fromkeys(key.split("/")[1] for key in result if key.startswith("phase/"))
+    rows = []
+    for name in phases:  # a find has a rate and seconds only
+        said = {column: result.get(f"phase/{name}/{column}") for column in columns}
+        rows.append((name, *("" if said[c] is None else form.format(said[c]) for c, form in columns.items())))
+    rest = result["cost/seconds"] - sum(result[f"phase/{name}/seconds"] for name in phases)
+    rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
     say()
-    for line in table.grid(("phase", "accuracy", "loss", "lr", "epochs", "seconds"), rows):
+    for line in table.grid(("phase", *columns), rows):
         say(line)
     test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
-    took = f"{result['cost/seconds']:.1f} s"
+    took = f"trained in {result['cost/seconds']:.1f} s"
     if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
         took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
     where = f"({result['best/phase']}), {took}"

@@ -10,6 +10,7 @@ import torch
 from thaw.checks import whole_or_auto
 from thaw.errors import UserError
 from thaw.keys import cores
+from thaw.progress import notes
 from thaw.settings import Settings
 
 ONE_PIXEL_LEFT = 16
@@ -72,6 +73,8 @@ def choose(settings: Settings) -> Device:
     if settings.precision == "bfloat16" or (settings.precision == "auto" and multiplies_bfloat16(device)):
         dtype = torch.bfloat16
     threads = whole_or_auto(settings.threads, "threads", 1) or min(cores(), 16)
+    if threads > cores():
+        notes([f"warning: threads={threads} on {cores()} cores is slower than threads=auto"])
     torch.set_num_threads(threads)
     return Device(device, dtype, threads)
 

@@ -15,6 +15,12 @@ MACHINE = {
 }  # fmt: skip
 
 
+def unused(folder: Path) -> Path:
+    """The folder, or where it exists (two starts in one second) the first free name after it."""
+    names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
 def discard(path: Path) -> None:
     """Remove a directory so that nobody finds half of it."""
     gone = path.with_name(f"{path.name}.gone.{me('.')}")

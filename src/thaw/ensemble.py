@@ -1,6 +1,7 @@
 """The last cycle ends of a run taken together: snapshot ensemble, and one network of their mean weights."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 import torch
 from torch import Tensor
@@ -72,7 +73,8 @@ def refresh(job: Job, phase: Phase) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
     network.device.seed(mix("refresh", job.settings.seed))
-    for x, _ in train_batches(job, phase, range(1), "refresh"):
-        network(network.device.put(x))
+    with closing(train_batches(job, phase, range(1), "refresh")) as batches:
+        for x, _ in batches:
+            network(network.device.put(x))
     for norm, momentum in moving.items():
         norm.momentum = momentum

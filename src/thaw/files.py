@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 BAD_FILES = "bad_files.csv"
+DISPUTED = "disputed.csv"
 
 
 def text_of(file: Path) -> str:
@@ -65,6 +66,12 @@ def write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> 
 def write_bad_files(folder: Path, rows: Sequence[tuple[str, str]]) -> None:
     """bad_files.csv: path and reason of every file that is left out."""
     write_table(folder / BAD_FILES, ("path", "reason"), rows)
+
+
+def write_lists(folder: Path, bad: Sequence[tuple[str, str]], disputed: Sequence[tuple[str, str, str]]) -> None:
+    """What the notes of a scan say is listed: bad_files.csv, and disputed.csv, of the form of data.labels."""
+    write_bad_files(folder, bad)
+    write_table(folder / DISPUTED, ("path", "label", "content"), disputed)
 
 
 def number(value) -> float:

@@ -23,7 +23,7 @@ python src/train.py scheduler=one_cycle epochs=7         another schedule, the s
 python src/train.py 'rates.ratios=[0.01,0.1,1]'          three layer groups, first layers first
 python src/train.py 'lr=[1e-5,1e-4,1e-3]'                their rates: there is nothing to find
 python src/train.py checklist.full.lr=0.01               the rate of one phase
-python src/train.py '~checklist.head_augmented'               a phase left out
+python src/train.py '~checklist.head_augmented'          a phase left out
 python src/train.py experiment=lesson1 'data.root=~/photos'
 python src/train.py experiment=ablation 'data.root=~/photos'   what each step buys there
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
@@ -192,7 +192,7 @@ def columns(rows: list[tuple[str, str]], width: int) -> list[str]:
 def described(file: Path) -> str:
     """The first line of comment that describes a yaml."""
     lines = [line[1:].strip() for line in read(file).splitlines() if line.startswith("#")]
-    return next((line for line in lines if not line.startswith("@package")), "")
+    return next((line for line in lines if not line.startswith("@package")), "").rstrip(":")
 
 
 def group_lines(conf: Path) -> list[str]:

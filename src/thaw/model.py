@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thaw import groups, heads
 from thaw.device import Device, mix
 from thaw.errors import UserError, nearest
+from thaw.names import ELSEWHERE, check_backbone
 from thaw.network import answers
 from thaw.settings import Backbone, Head
 
@@ -78,7 +79,8 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
         raise UserError(
             5,
             f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set "
-            "HF_HOME to a cache that has them, or train from scratch with checklist=from_scratch",
+            "HF_HOME to a cache that has them, take backbone=tiny, whose weights are here, or train from scratch with "
+            "checklist=from_scratch",
         ) from None
     except AssertionError as error:  # so do timm's networks refuse a pooling
         raise UserError(
@@ -93,12 +95,11 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
 
 
 def known_name(name: str) -> None:
-    """Errors: a name timm does not know, exit 2, with the nearest three."""
-    if name.startswith(("hf-hub:", "local-dir:")):
+    """Errors: a name or weights that timm does not know, exit 2, with the nearest three."""
+    check_backbone(name)
+    if name.startswith(ELSEWHERE):
         return
     base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        raise UserError(2, f"backbone={name}: timm has no such model; {nearest(base, timm.list_models())}")
     tags = [entry.partition(".")[2] for entry in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
         raise UserError(2, f"backbone={name}: no such weights; {nearest(tag, tags)}")

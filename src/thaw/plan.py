@@ -118,6 +118,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
         warn_of_sizes(phase, settings, size, notes)
     if settings.smoke:
         phases = [smoke(phase) for phase in phases]
+        notes.append("smoke=true shows that every phase runs, two steps of each: its rates and accuracies mean nothing")
     return Plan(tuple(phases), tuple(notes), facts, size)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from thaw import again, forecast, plan, shell, table
+from thaw import again, forecast, plan, table, titles, unread
 from thaw.errors import UserError
 from thaw.facts import known_facts
 from thaw.files import duration, show_bytes
@@ -17,6 +17,7 @@ from thaw.settings import Settings
 from thaw.store import Store
 from thaw.sweep.jobs import SEEDS, names_of
 
+UNKNOWN = "nothing like it has run here before"
 MOST_SETTINGS = 40  # that have a line of their own
 HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "time", "store grows by")
 
@@ -57,7 +58,7 @@ class Job:
 
     @property
     def setting(self) -> tuple[str, ...]:
-        return tuple(o for o in self.overrides if shell.words([o]) and not o.startswith(SEEDS))
+        return tuple(o for o in self.overrides if titles.words([o]) and not o.startswith(SEEDS))
 
 
 def alone(settings: Settings, planned: Plan, store: Store) -> str:
@@ -67,7 +68,11 @@ def alone(settings: Settings, planned: Plan, store: Store) -> str:
     there = forecast.stored_phases(links, knows)
     named = f" ({', '.join(there)})" if there else ""
     rest = cost(links, knows, set())
-    return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; to do: {time(rest)}, {room(rest)}"
+    if math.isnan(rest.seconds + rest.bytes):
+        to_do = f"time and room for the rest are not known: {UNKNOWN}"
+    else:
+        to_do = f"the rest takes {time(rest)}, the store grows by {room(rest)}"
+    return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; {to_do}"
 
 
 def cost(links: Sequence[Link], knows: dict[str, Known], made: set[str]) -> Cost:
@@ -113,7 +118,7 @@ def sweep(
         there = forecast.stored_phases(links, knows)
         with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
         shared = len(forecast.stored_phases(links, with_made)) - len(there)
-        notes |= dict.fromkeys((*own.notes, *shell.no_effect(list(overrides), settings)))
+        notes |= dict.fromkeys((*own.notes, *unread.no_effect(list(overrides), settings)))
         typed = tuple(override for override in overrides if split(override)[1] != "plan_only")
         over = typed in done and not settings.fresh
         planned.append(Job(typed, own, len(there), shared, NOTHING if over else cost(links, knows, made), over))
@@ -187,7 +192,7 @@ def sums(planned: Sequence[Job], at_once: int, of: int) -> list[str]:
         f"store:  grows by {room(total)}",
     ]
     if math.isnan(total.seconds + total.bytes):
-        lines.append("?: nothing like it has run here before")
+        lines.append(f"?: {UNKNOWN}")
     return lines
 
 

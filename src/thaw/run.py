@@ -14,8 +14,9 @@ from thaw import ensemble, heads, model, plan, suggest, table, tta, twins
 from thaw.data import source
 from thaw.disk import sync
 from thaw.fit import Kept, fit, search
-from thaw.job import Job, Row, look, probe, sheets
+from thaw.job import Job, Row, look
 from thaw.settings import Settings
+from thaw.setup import probe, sheets
 
 
 def run(job: Job, log: Callable[[Row], None]) -> dict:

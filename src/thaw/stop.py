@@ -66,7 +66,8 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     if math.isinf(last.valid_loss):
         return Verdict(False, kept, "the validation loss is not finite")
     lowest, mean, error = compared(before, cycles)
-    change = f"validation loss {mean:+.4f} ± {error:.4f} against the lowest before"
+    side = "above" if mean > 0 else "below"
+    change = f"validation loss {abs(mean):.4f} ± {error:.4f} {side} the lowest at an end before"
     if math.isinf(mean):  # nothing was trained before
         change = f"validation loss {last.valid_loss:.4f}"
     if over_fits(before, cycles) and (n >= budget or over_fits(before, cycles[:-1])):

@@ -11,7 +11,8 @@ from thaw.settings import Find
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
 CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
-BREAKS = 1.3  # a trial breaks where its loss rises to so many times that at the start
+BREAKS = 2.0  # a trial breaks where its loss is so many times the lowest of any trial at that step
+LEAST = 0.1  # of the loss at the start: nothing lower is a measure of breaking
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
-    """The rate at which the highest loss of a trial reaches `BREAKS` times that at the start of the same batch.
+    """The rate at which the peak of a trial, its loss over the lowest of any at that step, reaches `BREAKS`.
 
     Between two rates on a straight line in both logarithms; the highest rate where none does.
     """
@@ -129,6 +130,16 @@ def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
         return rates[-1] if k is None else rates[0]
     share = math.log(BREAKS / peaks[k - 1]) / math.log(peaks[k] / peaks[k - 1])
     return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
+
+
+def lows(trials: Sequence[Sequence[float]]) -> list[float]:
+    """Of every step the lowest loss of any trial, but no less than `LEAST` of the mean of the first, the lowest rate's.
+
+    Not the loss at the start: a head that was fitted to a still body may do worse than guessing once the body's batch
+    norms move, and all but the lowest rates improve on that.
+    """
+    least = LEAST * mean(trials[0])
+    return [max(min(trial[step] for trial in trials if len(trial) > step), least) for step in range(len(trials[0]))]
 
 
 def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> Found:
@@ -141,20 +152,21 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     """
     if len(rates) < 2:
         raise not_finite(find)
-    starts, n = losses[0], len(losses[0][0])
+    n, lowest_of = len(losses[0][0]), [lows(trials) for trials in zip(*losses, strict=True)]
     whole = [[mean(order) for order in orders if len(order) == n] for orders in losses]
     most = find.diverge * min(mean(means) for means in whole if means)
     costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
     means = [mean(cost) for cost in costs]
     peaks = [
         mean([
-            max([loss / first for loss, first in zip(order, start, strict=False)] + [find.diverge] * (len(order) < n))
-            for order, start in zip(orders, starts, strict=True)
+            max([loss / low for loss, low in zip(order, lows_, strict=False)] + [find.diverge] * (len(order) < n))
+            for order, lows_ in zip(orders, lowest_of, strict=True)
         ])
         for orders in losses
     ]  # fmt: skip
-    k, breaks = bottom(means), breaking(rates, peaks)
-    cheapest, doubtful = lowest(rates, means), False
+    k, doubtful = bottom(means), False
+    cheapest = lowest(rates, means)
+    breaks = max(cheapest, breaking(rates[k:], peaks[k:]))  # lower rates are as far from the lowest loss, being slow
     cost = f"{means[k]:.3g} a step where it was {means[0]:.3g}"
     if means[0] - means[k] <= CLEAR * means[0]:
         taken, doubtful = breaks / 3, True

@@ -2,10 +2,8 @@
 
 import torch
 
-from thaw import loop, progress
-from thaw.data import batches
-from thaw.data.batches import Key, Views
-from thaw.job import Job, Validation
+from thaw import progress
+from thaw.job import Job, Validation, look
 
 
 def figures(job: Job, name: str, rows, plain: Validation) -> dict:
@@ -30,11 +28,8 @@ def probabilities(job: Job, rows, plain: Validation, views: int) -> torch.Tensor
     Each with the same weight, as fast.ai 0.7 averages one plain and four augmented views. What is drawn depends on
     (seed, "tta", view, row) alone.
     """
-    seed, settings = (job.settings.seed, "tta"), job.settings
-    pictures = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed)
     total = plain.logits.softmax(1)
     for number in range(views):
-        keys = [Key(number, job.plan.size, part) for part in batches.cut(rows, max(settings.batch_size, 64))]
-        logits, _ = loop.evaluate(job.network, batches.loader(pictures, keys, job.workers))
-        total = total + logits.softmax(1)
+        seen = look(job, rows, job.settings.augment, (job.settings.seed, "tta"), number)
+        total = total + seen.logits.softmax(1)
     return total / (views + 1)

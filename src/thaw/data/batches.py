@@ -105,8 +105,8 @@ def shared_memory() -> float:
 
 
 def quiet_worker(worker: int) -> None:
-    """A loader process computes with one thread and leaves signals to its parent."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    """A loader process computes with one thread and leaves signals to its parent, which ends it by closing `loader`."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -128,6 +128,7 @@ class Told(Dataset):
 def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
     """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit.
 
+    Whoever may leave before the last one closes it (`contextlib.closing`): the processes end then, and not otherwise.
     Errors: what a picture's reading raises; a process that died or made nothing for ten minutes, exit 5.
     """
     workers = min(workers, len(keys))

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
+from difflib import get_close_matches
 
 from thaw.data.listing import File, Listing, file_of, many, show, some
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
@@ -32,7 +33,7 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
             entries = sorted(os.scandir(os.path.join(root, at)), key=lambda entry: entry.name)
         except OSError as error:
             if not at and isinstance(error, FileNotFoundError):
-                raise UserError(3, f"data.root={root} does not exist") from error
+                raise UserError(3, f"data.root={root} does not exist{beside_it(root)}") from error
             what = f"the folder {show(at)} in data.root" if at else f"data.root={root}"
             raise UserError(3, f"{what} cannot be read: {error.strerror}") from error
         if not at and not entries:
@@ -59,6 +60,15 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
     if again:
         notes.append(f"ignored {many(again, 'link')} to folders read already")
     return sorted(files), folders
+
+
+def beside_it(root: str) -> str:
+    """'; did you mean ...?' with folders that are called nearly so."""
+    above, name = os.path.split(root)
+    if not os.path.isdir(above):
+        return ""
+    close = get_close_matches(name, [entry.name for entry in os.scandir(above) if entry.is_dir()], 3, 0.6)
+    return f"; did you mean {', '.join(os.path.join(above, other) for other in close)}?" if close else ""
 
 
 def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
@@ -119,7 +129,11 @@ def place(files, folders, tops, notes) -> tuple[list[File], dict[str, tuple[int,
         notes.append(f"ignored {many(len(loose), 'picture')} outside the class folders ({some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
         first = f"{show(deep[0])} of {show(where[deep[0]][1])}"
-        notes.append(f"{many(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}")
+        said = f"{many(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}"
+        if len(deep) > len(where) / 2:
+            meant = "/".join(deep[0].split("/")[: depth + 1])
+            said = f"warning: {said}; if the folders within are the classes, data.root is a level too high: .../{meant}"
+        notes.append(said)
     return [file for file in files if file.path in where], where
 
 

@@ -29,10 +29,11 @@ def relabel(found: Listing, data: Data) -> Listing:
 def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
     """The classes that a table with columns for path and label, called as in a table of pictures, gives some of them.
 
-    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root.
+    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
+    label is empty is left out.
     """
     fixes = {}
-    for text, (line, label) in answers(sheet, PATHS, LABELS, {name for _, name in where.values()}).items():
+    for text, (line, label) in answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}).items():
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
         if (path := next((path for path in spelt if path in where), None)) is None:
             raise sheet.error(line, f"no picture is called {show(text)}; {near_path(text, where)}")
@@ -40,8 +41,11 @@ def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
         if other != label:
             raise sheet.error(line, f"the label of {show(path)} is {show(label)}, but {show(other)} in line {before}")
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
-    notes.append(f"{sheet.name} changes {many(changed, 'label')} of the {len(fixes):,} it lists")
-    return {**where, **{path: (where[path][0], name) for path, (_, name) in fixes.items()}}
+    dropped = {path for path, (_, name) in fixes.items() if not name}
+    out = f" and leaves {many(len(dropped), 'picture')} out" if dropped else ""
+    notes.append(f"{sheet.name} changes {many(changed - len(dropped), 'label')} of the {len(fixes):,} it lists{out}")
+    new = {path: (where[path][0], name) for path, (_, name) in fixes.items()}
+    return {path: answer for path, answer in {**where, **new}.items() if path not in dropped}
 
 
 def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
@@ -71,7 +75,7 @@ def answers(
         if not name:
             raise sheet.error(line, f"{key} is empty")
         if known is not None and answer not in known:
-            raise sheet.error(line, f"no class is called {show(answer)}; {nearest(answer, sorted(known))}")
+            raise sheet.error(line, f"no class is called {show(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
             first, before = out[name]
             raise sheet.error(line, f"{value} of {show(name)} is {show(answer)}, but {show(before)} in line {first}")

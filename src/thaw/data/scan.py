@@ -13,6 +13,7 @@ from thaw.data.split import folds, groups_of, hold_out, joined
 from thaw.data.spool import Spool
 from thaw.data.table import SPLITS, TRAIN, VALID, Table
 from thaw.errors import BadFiles, UserError
+from thaw.files import DISPUTED
 from thaw.settings import Data
 
 HANDFUL = 5  # bad files that are tolerated, if they are no more than a tenth
@@ -160,7 +161,10 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
         again = many(sum(map(len, alike)) - len(alike), "picture")
         notes.append(f"{again} byte-equal to another")
     if two := sum(len(set(labels[group])) > 1 for group in alike):
-        notes.append(f"warning: {many(two, 'picture')} with a copy in another class")
+        notes.append(
+            f"warning: {many(two, 'picture')} with a copy in another class ({DISPUTED} lists them: "
+            "with right labels it can be data.labels)"
+        )
     leaks = {}
     for group in alike:
         first = {}  # row of each split

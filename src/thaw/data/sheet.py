@@ -80,7 +80,8 @@ def read_sheet(key: str, file: str) -> Sheet:
     columns, *rows = parse(name, text) or [(1, ())]
     sheet = Sheet(name, columns[1], tuple(rows))
     if not rows:
-        raise UserError(3, f"{name} has no rows")
+        line_1 = f" below line 1, which names the columns ({show(', '.join(sheet.columns))})" if sheet.columns else ""
+        raise UserError(3, f"{name} has no rows{line_1}")
     if doubled := [column for column in sheet.columns if sheet.columns.count(column) > 1]:
         raise sheet.error(1, f"two columns are called {show(doubled[0])}")
     for line, cells in rows:

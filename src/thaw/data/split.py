@@ -124,6 +124,9 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     elif alone:
         grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {many(len(names) - len(alone), 'group')}"
         found.notes.append(f"data.group: {grouped}, {many(len(alone), 'picture')} alone")
+    several = Counter(name for name, _ in {(groups[path], found.where[path][1]) for path in paths})
+    if across := sum(classes > 1 for classes in several.values()):
+        found.notes.append(f"data.group: {many(across, 'group')} with pictures of several classes")
     return groups
 
 

@@ -1,5 +1,6 @@
 """The table of pictures: what everything after the scan works with."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,3 +36,14 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def disputed(self) -> list[tuple[str, str, str]]:
+        """(path, class, content) of the pictures of which an equal copy is of another class, copies together."""
+        rows = defaultdict(list)
+        for row, content in enumerate(self.hashes):
+            rows[content].append(row)
+        two = [group for group in rows.values() if len(set(self.labels[group].tolist())) > 1]
+        return [
+            (self.paths[row], self.classes[self.labels[row]], self.hashes[row][:8]) for group in two for row in group
+        ]

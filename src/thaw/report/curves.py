@@ -69,6 +69,7 @@ def draw_curves(fig, run: dict, top: float) -> None:
     draw_sizes(panels[3], rows, steps)
     for axes, label in zip(panels, ("epoch", "epoch", "optimizer step", "optimizer step"), strict=True):
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(True, axis="y")
         if not any(len(line.get_xdata()) for line in axes.lines):
             axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", alpha=0.6)

@@ -23,7 +23,7 @@ def find_figure(found: dict, width: float = 8.0):
     rates = numbers(found.get("rates") or [])
     losses = numbers(found.get("losses") or [])
     smoothed = numbers(found.get("smoothed") or [])
-    reason = textwrap.fill(str(found.get("reason") or ""), int(12 * width))
+    reason = textwrap.fill(str(found.get("reason") or ""), int(13.5 * width))
     lines = 1 + reason.count("\n")
     height = 0.4 * width + 0.9 + 0.15 * lines
     fig = figure(width, height)
@@ -31,9 +31,10 @@ def find_figure(found: dict, width: float = 8.0):
     low, high = numbers(found.get("low") or []), numbers(found.get("high") or [])
     trials = len(low) == len(high) == len(rates) > 0
     if trials:
-        axes.fill_between(
-            rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest of the orders"
-        )
+        if (low != high).any():  # several orders
+            axes.fill_between(
+                rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest of the orders"
+            )
         axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="trials at that rate")
     else:
         axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")

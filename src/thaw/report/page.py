@@ -10,10 +10,9 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
-from thaw import shell
-from thaw.files import BAD_FILES, duration, number
+from thaw.files import BAD_FILES, DISPUTED, duration, number
 from thaw.report.mistakes import matrix_inches
-from thaw.report.rows import headline
+from thaw.report.rows import headline, title
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
@@ -89,18 +88,12 @@ def page(run: dict, drawn: dict) -> str:
         section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
         section("Plan", image(run["timeline"]) + preformatted(run["plan"])),
         section(f"Twins across the splits ({len(run['leaks']) - 1})", leaks(run)),
+        section(f"Equal pictures of different classes ({len(run['disputed']) - 1})", listed(run["disputed"], DISPUTED)),
         section(f"Files left out ({len(run['bad_files']) - 1})", listed(run["bad_files"], BAD_FILES)),
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
         section("Made with", versions(result)),
     ]
     return document(title(run), parts)
-
-
-def title(run: dict) -> str:
-    """The name of a run, that of a job of a sweep with what was chosen for it."""
-    if not run.get("sweep"):
-        return run["name"]
-    return f"{run['name']}: {shell.words(list(run['result'].get('overrides', []))) or 'default'}"
 
 
 def document(name: str, parts: list[str]) -> str:

@@ -4,7 +4,19 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from thaw.files import BAD_FILES, bytes_of, duration, json_objects, json_of, lines_of, number, read_table, text_of
+from thaw import titles
+from thaw.files import (
+    BAD_FILES,
+    DISPUTED,
+    bytes_of,
+    duration,
+    json_objects,
+    json_of,
+    lines_of,
+    number,
+    read_table,
+    text_of,
+)
 
 
 def confusion(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
@@ -74,6 +86,7 @@ def read_run(folder) -> dict:
         "per_class": per_class(truth, predicted, classes),
         "wrong": most_wrong(rows, 16),
         "bad_files": read_table(folder / BAD_FILES),
+        "disputed": read_table(folder / DISPUTED),
         "leaks": read_table(folder / "leaks.csv"),
         "leaks_sheet": bytes_of(folder / "leaks.png"),
     }
@@ -88,6 +101,13 @@ def finds_of(folder: Path, result: dict) -> list[dict | bytes]:
         drawn = found[0] if found else bytes_of(folder / f"{name}.png")
         finds.append((" ".join(result).find(f"phase/{phase}/"), drawn))
     return [found for _, found in sorted(finds, key=lambda find: find[0])]
+
+
+def title(run: dict) -> str:
+    """The name of a run, that of a job of a sweep with what was chosen for it."""
+    if not run.get("sweep"):
+        return run["name"]
+    return f"{run['name']}: {titles.words(list(run['result'].get('overrides', []))) or 'default'}"
 
 
 def headline(run: dict) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from thaw.report.curves import curves_figure, curves_inches, draw_curves
 from thaw.report.finder import find_figure
 from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong
 from thaw.report.page import page
-from thaw.report.rows import headline, read_run
+from thaw.report.rows import headline, read_run, title
 from thaw.report.style import figure, look, short, svg
 
 
@@ -34,7 +34,7 @@ def sheet(run: dict):
     fig = figure(14, 0.7 + curves + (6.9 if run["predictions"] else 0))
     known = "   ".join(f"{what} {value}" for what, value, _ in headline(run))
     top = fig.get_figheight()
-    fig.text(0.2 / 14, 1 - 0.32 / top, short(run["name"], 90), fontsize=14, fontweight="bold")
+    fig.text(0.2 / 14, 1 - 0.32 / top, short(title(run), 90), fontsize=14, fontweight="bold")
     fig.text(0.2 / 14, 1 - 0.62 / top, known, fontsize=12)
     draw_curves(fig, run, 0.7)
     if run["predictions"]:

@@ -145,6 +145,7 @@ def curves_figure(board: Board):
                 look = {"color": COLOURS[i], "alpha": 0.85} if i < len(chosen) else {"color": INK, "alpha": 0.15}
                 axes.plot([x for x, _ in rows], [y for _, y in rows], linewidth=1.3, **look)
         axes.set_xlabel("epoch")
+        axes.locator_params(axis="x", integer=True)
         axes.set_ylabel(key)
         axes.grid(True, axis="y")
         if not axes.lines:

@@ -112,7 +112,7 @@ def draw_rates(axes, placed) -> None:
     shown = range(most) if most <= 8 else sorted({round(i * (most - 1) / 4) for i in range(5)})
     lines = [Line2D([], [], color=colours[i], linewidth=2, label=names[i]) for i in reversed(shown)]
     if any(phase["do"] == "find" for phase in phases):
-        lines.append(Line2D([], [], color=INK, alpha=0.5, linestyle=":", label="finder's sweep"))
+        lines.append(Line2D([], [], color=INK, alpha=0.5, linestyle=":", label="the finder tries rates"))
     if not all(known):
         lines.append(Line2D([], [], color=INK, linestyle=(0, (4, 1.5)), label="relative:\nrate to be found"))
     axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.005, 1.02), fontsize=8)

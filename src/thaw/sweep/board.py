@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from thaw import shell
+from thaw import titles
 from thaw.files import json_of, number
 from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, rung_of, swept_keys
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
@@ -40,7 +40,7 @@ class Board:
     @property
     def common(self) -> str:
         """What all jobs have in common, in words."""
-        return shell.words(list(self.shared))
+        return titles.words(list(self.shared))
 
     @property
     def failures(self) -> list[Job]:
@@ -194,8 +194,8 @@ def short_words(board: Board, job: Job) -> str:
     if job.state == "waiting" and not job.overrides:
         return "?"
     names = {setting.choices: setting.name for setting in board.settings}
-    own = names.get(job.choices) or shell.words([o for o in job.choices if o not in board.shared])
-    return " · ".join(filter(None, (own, shell.words(list(job.seed))))) or "default"
+    own = names.get(job.choices) or titles.words([o for o in job.choices if o not in board.shared])
+    return " · ".join(filter(None, (own, titles.words(list(job.seed))))) or "default"
 
 
 def notes(board: Board) -> list[str]:
@@ -216,12 +216,35 @@ def notes(board: Board) -> list[str]:
     ignoring = [job.name for job in board.jobs if job.result.get("store/code") == "ignore"]
     if ignoring:
         out.append(f"store.code=ignore in job {', '.join(ignoring)}: work of other code may have been used there")
+    out += [same_model(board, alike) for alike in groups_of_one_model(board.settings)]
     tests = board.settings[0].average("test/accuracy") if board.settings else math.nan
     if not math.isnan(tests):
         out.append(f"test accuracy of the best setting, looked at once and used for nothing: {tests:.2%}")
     if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
         out.append(f"not every combination is there: plain means for {', '.join(unbalanced)}")
     return out
+
+
+def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
+    """The settings whose jobs kept the same cycle ends, seed by seed, where there is more than one."""
+    grouped: dict[tuple, list[Setting]] = {}
+    for setting in settings:
+        kept = sorted((job.seed, job.result.get("key", "")) for job in setting.jobs)
+        if all(key for _, key in kept):
+            grouped.setdefault(tuple(kept), []).append(setting)
+    return [alike for alike in grouped.values() if len(alike) > 1]
+
+
+def same_model(board: Board, alike: list[Setting]) -> str:
+    """That what was swept changed nothing that is kept, and how the last phase did with each."""
+    job = alike[0].jobs[0]
+    phases = [name for name, phase in phases_of(job).items() if "accuracy" in phase]
+    names = ", ".join(setting.name for setting in alike)
+    line = f"one and the same model is kept with {names}: that of {job.result.get('best/phase')}"
+    if not phases or phases[-1] == job.result.get("best/phase"):
+        return line
+    ends = ", ".join(f"{setting.average(f'phase/{phases[-1]}/accuracy'):.2%}" for setting in alike)
+    return f"{line}, which {phases[-1]} did not better ({ends})"
 
 
 def after_audition(board: Board) -> str:

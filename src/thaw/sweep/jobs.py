@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw import shell
+from thaw import titles
 from thaw.errors import UserError
 from thaw.files import json_of, number, text_of
 from thaw.help import depth, split
@@ -39,7 +39,7 @@ class Job:
     @property
     def choices(self) -> tuple[str, ...]:
         """The overrides that say what is trained, without what a setting is judged over."""
-        return tuple(o for o in self.overrides if shell.words([o]) and not o.startswith(SEEDS))
+        return tuple(o for o in self.overrides if titles.words([o]) and not o.startswith(SEEDS))
 
     @property
     def seed(self) -> tuple[str, ...]:
@@ -242,7 +242,7 @@ def names_of(settings: Sequence[tuple[str, ...]]) -> list[str]:
     told = [set(setting) for setting in settings if setting]  # of a job that never started nothing may be known
     shared = set.intersection(*told) if len(told) > 1 else set()
     differing = [[o for o in setting if o not in shared] for setting in settings]
-    names = [shell.words(one) or "default" for one in differing]
+    names = [titles.words(one) or "default" for one in differing]
     # Two files of one name in two folders are called alike.
     return [
         name if names.count(name) == 1 else " ".join(one) or name for name, one in zip(names, differing, strict=True)

@@ -18,12 +18,13 @@ NAMES = {"made": "weights to start from", "data.key": "pictures and labels", "da
 
 @dataclass(frozen=True)
 class Duel:
-    """Two runs on the same pictures. Rows are (path, truth, prediction of a, prediction of b)."""
+    """Two runs on the pictures that both validated, of one class in both. Rows: (path, truth, answer of a, of b)."""
 
     both: int  # right
     neither: int
     won: list[tuple]  # by b: a is wrong
     lost: list[tuple]
+    apart: tuple[int, int, int] = (0, 0, 0)  # left out: only in a, only in b, of another class there
 
     @property
     def p(self) -> float:
@@ -129,19 +130,18 @@ def shown(fields: Mapping, key: str, form: str) -> str:
 
 
 def duel(a: Job, b: Job) -> Duel:
-    """b against a, picture by picture. Errors: they did not predict the same pictures, exit 3."""
+    """b against a, picture by picture. Errors: no picture that both validated, exit 3; no predictions, exit 6."""
     first, second = (predicted(run.folder) for run in (a, b))
-    only = [len(first.keys() - second.keys()), len(second.keys() - first.keys())]
-    other = sum(first[path][0] != second[path][0] for path in first.keys() & second.keys())
-    if any((*only, other)):
-        counts = (
-            f"{only[0]:,} only in {near(a.folder)}, {only[1]:,} only in {near(b.folder)}, {other:,} of another class"
-        )
-        raise UserError(3, f"the runs were not validated on the same pictures: {counts}; nothing is compared")
-    if not first:
-        raise UserError(6, f"{near(a.folder)}: no predictions are there (valid_predictions.csv)")
-    rows = [(path, truth, taken, second[path][1]) for path, (truth, taken) in first.items()]
+    for run, found in ((a, first), (b, second)):
+        if not found:
+            raise UserError(6, f"{near(run.folder)}: no predictions are there (valid_predictions.csv)")
+    both = [path for path in first if path in second]
+    rows = [(path, *first[path], second[path][1]) for path in both if first[path][0] == second[path][0]]
+    if not rows:
+        runs = f"{near(a.folder)} and {near(b.folder)}"
+        raise UserError(3, f"{runs} were validated on other pictures: there is nothing to compare")
     return Duel(
+        apart=(len(first) - len(both), len(second) - len(both), len(both) - len(rows)),
         both=sum(truth == x == y for _, truth, x, y in rows),
         neither=sum(truth not in (x, y) for _, truth, x, y in rows),
         won=[row for row in rows if row[2] != row[1] == row[3]],

@@ -1,0 +1,68 @@
+"""How soon is each setting of a sweep as good as one of them is on average? Seconds of training, seed by seed.
+
+python scripts/reached.py SWEEP resize=none     a table in markdown
+
+A job is there at the first epoch whose validation accuracy is the mean, over the jobs with `resize=none`, of the
+highest that each has in any. Seconds are those spent on training steps, as if nothing had been reused.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from statistics import fmean
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from thaw.errors import UserError, nearest
+from thaw.files import lines_of
+from thaw.sweep.board import leaderboard
+from thaw.sweep.jobs import Job
+from thaw.sweep.rank import Setting
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep")
+    parser.add_argument("choice", metavar="KEY=VALUE", help="what the setting that sets the accuracy was told")
+    args = parser.parse_args()
+    try:
+        settings = leaderboard(args.sweep, "valid/accuracy", paired=False).settings
+        print("\n".join(markdown(settings, chosen(settings, args.choice))))
+    except UserError as error:
+        print(f"error: {error.line}", file=sys.stderr)
+        return error.code
+    return 0
+
+
+def chosen(settings: list[Setting], choice: str) -> Setting:
+    """The one setting that was told so. Errors: none or several, exit 2."""
+    found = [setting for setting in settings if choice in setting.choices]
+    if len(found) != 1:
+        known = sorted({choice for setting in settings for choice in setting.choices})
+        raise UserError(
+            2, f"{choice}: {len(found) or 'no'} settings of this sweep were told so; {nearest(choice, known)}"
+        )
+    return found[0]
+
+
+def markdown(settings: list[Setting], measure: Setting) -> list[str]:
+    """A row a setting, the seconds of each of its jobs."""
+    goal = fmean(max(accuracy for _, accuracy in epochs(job)) for job in measure.jobs)
+    out = [f"| setting | seconds to {goal:.2%}, which {measure.name} reaches on average, a seed each |", "|---|---|"]
+    for setting in settings:
+        out.append(f"| {setting.name} | {', '.join(when(job, goal) for job in setting.jobs)} |")
+    return out
+
+
+def epochs(job: Job) -> list[tuple[float, float]]:
+    """Seconds of training and the validation accuracy at the end of each epoch."""
+    rows = lines_of(job.folder / "metrics.jsonl")
+    return [(row["train_seconds"], row["valid/accuracy"]) for row in rows if "valid/accuracy" in row]
+
+
+def when(job: Job, goal: float) -> str:
+    return next((f"{seconds:.1f}" for seconds, accuracy in epochs(job) if accuracy >= goal), "never")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
