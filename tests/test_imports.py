@@ -168,7 +168,7 @@ LAYERS = [
     {"job", "snapshot", "tend", "again", "forecast", "endings", "isolate"},
     {"tta", "twins"},
     {"cycles", "setup"},
-    {"fit", "ensemble"},
+    {"fit", "search", "ensemble"},
     {"run"},
     {"attempt"},
     {"train"},

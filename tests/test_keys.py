@@ -317,7 +317,7 @@ def test_what_parts_a_run_from_earlier_work_is_said(before, now, words):
 @pytest.mark.parametrize("kind", keys.CODE)
 def test_the_code_of_a_kind_is_that_of_modules_that_are_there(kind):
     assert all((keys.HERE / name).is_file() for name in keys.CODE[kind])
-    assert not {"track.py", "report", "progress.py", "shell.py", "run.py"} & set(keys.CODE[kind])
+    assert not {"track.py", "report", "progress.py", "shell.py"} & set(keys.CODE[kind])
 
 
 def test_the_first_difference_is_named_by_its_path():

@@ -28,7 +28,7 @@ import photographs
 import photos
 from finder_rules import RULES, Rule, averaged
 
-from thaw import composed, cycles, fit, job, plan, tend
+from thaw import composed, cycles, job, plan, search, tend
 from thaw.data import source
 from thaw.errors import UserError
 from thaw.plan import Phase
@@ -123,7 +123,7 @@ def rates(settings: Settings, trained: str) -> list[float]:
 
 def tried(made: job.Job, find: Phase) -> dict:
     """The package's trials."""
-    rates, losses = fit.tried(made, find, *plan.find_length(made.settings, find))
+    rates, losses = search.tried(made, find, *plan.find_length(made.settings, find))
     return {"rates": rates, "losses": losses}
 
 
@@ -131,7 +131,7 @@ def swept(made: job.Job, find: Phase) -> dict:
     """A range test that is never stopped."""
     made.settings.find = replace(made.settings.find, rule="edge", diverge=1e30)
     steps = made.settings.find.steps
-    rates, losses = fit.swept(made, find, steps, 1)
+    rates, losses = search.swept(made, find, steps, 1)
     return {"rates": rates, "losses": losses}
 
 

@@ -7,11 +7,14 @@ what a stamp stands for, so that a finished run is recognised in the time it tak
 
 import os
 from dataclasses import asdict
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from thaw import keys
+from thaw.errors import UserError
 from thaw.lock import machine
-from thaw.settings import Settings
+from thaw.settings import Data, Settings
 from thaw.store import key_of
 
 ROOT = keys.HERE.parents[1]
@@ -25,18 +28,36 @@ def stamp(settings: Settings) -> str:
     return key_of(
         {
             "settings": related,
-            "files": files(named(settings)),
-            "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),
+            "files": [*files(named(settings)), *listed(settings.data)],
+            "code": code() if settings.store.code == "check" else None,
             "versions": keys.versions(),
             "machine": [machine(), keys.cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
         }
     )
 
 
+@cache
+def code() -> str:
+    """A hash of every module here, to the byte: which of them a run depends on is asked once it is set up."""
+    return sha256(b"".join(file.read_bytes() for file in sorted(keys.HERE.rglob("*.py")))).hexdigest()
+
+
 def named(settings: Settings) -> tuple[str, ...]:
     """The settings that may name files."""
     values = [*vars(settings.data).values(), settings.backbone.weights, settings.init]
     return tuple(value for value in values if isinstance(value, str))
+
+
+def listed(data: Data) -> list:
+    """The pictures that a table names, by size and time."""
+    if data.kind != "csv":
+        return []
+    from thaw.data import csv_source
+
+    try:
+        return [[os.fsencode(file.path).hex(), file.size, file.mtime] for file in csv_source.listing(data).files]
+    except UserError:
+        return []  # said when the pictures are looked at
 
 
 def files(names: tuple[str, ...]) -> list:
@@ -56,7 +77,14 @@ def places(value: str) -> tuple[Path, Path]:
 
 
 def content(path: Path) -> list:
-    """Name, bytes and time of every file below a folder, or of the one file."""
-    below = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    """Name, bytes and time of every file below a folder, or of the one file; links are followed once."""
+    below, seen = [], set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (at := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(at)
+        below += [Path(folder) / name for name in names]
     stats = [(os.fsencode(file).hex(), file.stat()) for file in sorted(below or [path]) if file.exists()]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

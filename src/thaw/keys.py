@@ -22,8 +22,8 @@ PIXELS = ("data/decode.py", "data/sides.py", "data/spool.py", "data/pixels.py", 
 DATA = (*PIXELS, "data/augment.py", "device.py")
 FEATURES = (*DATA, "heads.py", "model.py", "features.py")
 CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "job.py", "cycles.py")
-FINDS = (*CYCLE, "suggest.py", "find.py")
-RESULTS = (*FINDS, "stop.py", "tta.py", "ensemble.py", "twins.py")  # computed of cycles, kept in a run's result only
+FINDS = (*CYCLE, "suggest.py", "find.py", "search.py")
+RESULTS = (*FINDS, "stop.py", "fit.py", "tta.py", "ensemble.py", "twins.py", "run.py")  # kept in a run's result only
 CODE = {"pixels": PIXELS, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
 OF_ALL = ("name", "weight_decay", "clip")
 OPTIMIZERS = {"sgd": (*OF_ALL, "momentum", "nesterov"), "adamw": (*OF_ALL, "betas")}
@@ -40,7 +40,8 @@ def code_of(kind: str) -> dict[str, str]:
 
     Read once in a process: what runs is what was there when it started.
     """
-    return {name: hashlib.sha256(meaning((HERE / name).read_text()).encode()).hexdigest()[:16] for name in CODE[kind]}
+    texts = {name: (HERE / name).read_text(encoding="utf-8") for name in CODE[kind]}
+    return {name: hashlib.sha256(meaning(text).encode()).hexdigest()[:16] for name, text in texts.items()}
 
 
 def code_checked(check: str) -> Callable[[str], Mapping[str, str]]:

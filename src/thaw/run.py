@@ -13,8 +13,9 @@ from timm.models import save_for_hf
 from thaw import ensemble, heads, model, plan, suggest, table, tta, twins
 from thaw.data import source
 from thaw.disk import sync
-from thaw.fit import Kept, fit, search
+from thaw.fit import Kept, fit
 from thaw.job import Job, Row, look
+from thaw.search import search
 from thaw.settings import Settings
 from thaw.setup import probe, sheets
 
@@ -35,7 +36,8 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
             kept, report, seconds = fit(job, phase, index, lr, kept)
         phases[phase.name] = report
         saved += seconds
-    (folder / "plan.txt").write_text(table.table(job.plan, settings, rates_found(settings, found)))
+    planned = table.table(job.plan, settings, rates_found(settings, found))
+    (folder / "plan.txt").write_text(planned, encoding="utf-8", errors="backslashreplace")
     if job.holds != kept.end.key:
         model.load(job.network.model, kept.end.weights(), "the store", head=True)
     best = kept.end.validation

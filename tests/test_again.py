@@ -1,0 +1,45 @@
+"""The stamp of a command: what it names on disk, and the code, may not change unseen."""
+
+import os
+
+import pytest
+
+from thaw import again, keys
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two class folders, one of them a link to elsewhere, and a table of their pictures beside them."""
+    for place in ("photos/cats", "disk/dogs"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / place / f"{i}.png").write_bytes(b"x")
+    (tmp_path / "photos/dogs").symlink_to(tmp_path / "disk/dogs")
+    names = [f"photos/{label}/{i}.png" for label in ("cats", "dogs") for i in range(3)]
+    (tmp_path / "table.csv").write_text("path,label\n" + "".join(f"{name},{name[7:11]}\n" for name in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize("data", ["photos", "table.csv"])
+@pytest.mark.parametrize("changed", ["photos/cats/1.png", "disk/dogs/2.png"])
+def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
+    settings = compose(f"data={'csv' if data.endswith('csv') else 'folder'}", f"data.root={photos / data}")
+    before = again.stamp(settings)
+    assert again.stamp(settings) == before
+    (photos / changed).write_bytes(b"xy")
+    assert again.stamp(settings) != before
+
+
+def test_links_that_go_round_end(compose, photos):
+    os.symlink(photos / "photos", photos / "photos/cats/round")
+    assert len(again.content(photos / "photos")) == 6
+
+
+def test_changed_code_changes_the_stamp_but_where_it_is_in_no_key(compose, monkeypatch, tmp_path):
+    settings, ignoring = compose(), compose("store.code=ignore")
+    before, ignored = again.stamp(settings), again.stamp(ignoring)
+    (tmp_path / "split.py").write_text("share = 0.3")
+    monkeypatch.setattr(keys, "HERE", tmp_path)
+    again.code.cache_clear()
+    assert again.stamp(settings) != before and again.stamp(ignoring) == ignored
+    again.code.cache_clear()
