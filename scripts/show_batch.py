@@ -8,6 +8,7 @@ Nothing is trained and no weights are fetched; only the pictures that are shown 
 
 import argparse
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from thaw import composed, plan, shell, tend, titles
-from thaw.disk import unused
-from thaw.errors import UserError
+from thaw.disk import new_folder
+from thaw.endings import as_refusal, refused
+from thaw.errors import BadFiles, UserError
 from thaw.facts import Facts, known_facts
 from thaw.files import write_lists
 from thaw.progress import notes, say, shown
@@ -31,12 +33,17 @@ def main() -> int:
     try:
         words, folder = folder_of(words)
         notes(shell.tidy(words, composed.CONF).notes)
-        for file in show(composed.settings_of(words), folder):
-            print(shown(file))
+        try:
+            for file in show(composed.settings_of(words), folder):
+                print(shown(file))
+        except BadFiles as error:
+            raise as_refusal(error, folder) from None
+        finally:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
         return 0
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
 
 
 def folder_of(words: list[str]) -> tuple[list[str], Path]:
@@ -48,7 +55,7 @@ def folder_of(words: list[str]) -> tuple[list[str], Path]:
     except argparse.ArgumentError:
         raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
     name = titles.folder_name(shell.tidy(rest, composed.CONF).argv, datetime.now(), False)
-    return rest, given.out.expanduser() if given.out else unused(composed.OUTPUTS / "show_batch" / name)
+    return rest, given.out.expanduser() if given.out else new_folder(composed.OUTPUTS / "show_batch" / name)
 
 
 def show(settings: Settings, folder: Path) -> list[Path]:

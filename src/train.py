@@ -6,7 +6,7 @@ printed, so that a wrong word or a plan costs a second.
 
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from thaw import composed, lock, preview, shell, signals, titles
 from thaw.attempt import carry_out
 from thaw.checks import check_swept
 from thaw.composed import CONF
-from thaw.disk import is_machine, machine_error, unused
+from thaw.disk import is_machine, machine_error, new_folder
 from thaw.endings import chain, internal, refusals, refused, status_of
 from thaw.errors import UserError
 from thaw.explain import explain
@@ -87,6 +87,9 @@ def compose_and_run(typed: shell.Typed) -> int:
         if disk := next((one for one in chain(error) if is_machine(one)), None):
             raise machine_error(disk, folder) from None
         raise explain(error, typed.argv, CONF) from None
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
     jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
     ends = [status_of(job_folder) for job_folder in jobs]
     if ends:
@@ -117,7 +120,7 @@ def folder_of(typed: shell.Typed) -> Path:
                 say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
             return before[-1]
     name = titles.folder_name(typed.argv, datetime.now(), typed.multirun)
-    return unused(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+    return new_folder(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
 
 
 def job(cfg) -> float | None:

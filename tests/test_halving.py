@@ -21,6 +21,12 @@ def test_seeds_are_judged_together_and_a_nan_is_worst():
     assert ranked(jobs, results, "valid/loss") == [("lr=1",), ("lr=2",), ("lr=3",)]
 
 
+def test_a_setting_that_lost_seeds_comes_after_those_that_have_theirs():
+    jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 3) for seed in (0, 1, 2)]
+    results = [{"best/accuracy": value, "best/loss": 1 - value} for value in (0.90, 0.91, 0.89, 0.95)] + [{}, {}]
+    assert ranked(jobs, results, "valid/accuracy") == [("lr=1",), ("lr=3",)]
+
+
 def test_of_equal_settings_the_one_with_the_lower_loss_goes_on():
     results = [{"best/accuracy": 0.9, "best/loss": loss} for loss in (0.3, 0.1, 0.2)]
     assert ranked([["lr=1"], ["lr=2"], ["lr=3"]], results, "valid/accuracy") == [("lr=2",), ("lr=3",), ("lr=1",)]

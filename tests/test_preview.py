@@ -75,6 +75,7 @@ def test_what_is_gone_or_to_be_made_anew_is_not_in_the_store(compose, done):
 
 def table_of(jobs, root, done=(), at_once=1, of=0):
     refused = []
+    jobs = [(number, *job) for number, job in enumerate(jobs)]
     lines = preview.sweep(jobs, Store(root), lambda i, error: refused.append((i, error.line)), done, at_once, of)
     return lines, refused
 

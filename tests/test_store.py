@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -252,6 +253,21 @@ def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", refuses)
     assert Store(tmp_path, wait_s=60).make("kind", PARTS, build)[0].is_dir()
+
+
+def test_a_lock_that_may_not_be_read_is_no_reason_to_wait_for_ever(tmp_path, monkeypatch):
+    store, whole = Store(tmp_path, wait_s=60), Path.read_text
+    path = store.place("kind", PARTS)
+    path.parent.mkdir(parents=True)
+    path.with_name(f"{path.name}.lock").write_text("another user's")
+
+    def refuses(file, *args, **kwargs):
+        if file.name.endswith(".lock"):
+            raise PermissionError(errno.EACCES, "not yours")
+        return whole(file, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", refuses)
+    assert store.make("kind", PARTS, build)[0].is_dir()
 
 
 def test_what_another_job_makes_is_named_while_it_is_waited_for(tmp_path):

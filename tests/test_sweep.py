@@ -349,6 +349,16 @@ def test_where_a_running_job_is(tmp_path):
     assert "waits for finds/12345678, which another job is making" in text
 
 
+def test_jobs_of_before_that_hydra_wrote_again_tell_no_time(tmp_path):
+    sweeps.make_job(tmp_path / "0", "seed=0")
+    (tmp_path / "0/.hydra").mkdir(exist_ok=True)
+    (tmp_path / "0/.hydra/overrides.yaml").write_text("- seed=0")
+    later = (tmp_path / "0/status.json").stat().st_mtime + 100
+    os.utime(tmp_path / "0/.hydra/overrides.yaml", (later, later))
+    one = watch.Progress("full", 0.5, 50.0, 0.9)
+    assert watch.seconds_left(leaderboard(tmp_path), [one], 0) == pytest.approx(50)
+
+
 def test_when_a_sweep_ends():
     board = leaderboard_of([])
     one = watch.Progress("full", 0.5, 50.0, 0.9)

@@ -128,6 +128,10 @@ def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch,
     assert track.decide("auto")[0] == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     assert track.decide("auto")[0] == "offline" and "does not answer" in track.decide("auto")[1]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:2")
+    monkeypatch.setenv("no_proxy", "")
+    assert track.decide("auto")[0] == "online", "only the proxy can tell"
+    monkeypatch.delenv("http_proxy")
     monkeypatch.delenv("WANDB_API_KEY")
     (tmp_path / "netrc").write_text("machine 127.0.0.1\n  login user\n  password key\n")
     (tmp_path / "netrc").chmod(0o600)

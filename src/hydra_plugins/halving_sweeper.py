@@ -6,6 +6,7 @@ goes on pays for its new cycle alone. The seeds (and folds) of a setting are jud
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -128,7 +129,8 @@ def setting_of(job: Sequence[str]) -> tuple[str, ...]:
 def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: str) -> list[tuple[str, ...]]:
     """The settings that have a result, the best first: by the mean of `monitor` over their jobs, a nan being worst.
 
-    Of equals, which a share of few pictures often is, the one with the lower loss.
+    Of equals, which a share of few pictures often is, the one with the lower loss. A setting that lacks a seed comes
+    after all that have theirs: without its hardest it would be flattered.
     """
     key, sign = "best/" + monitor.removeprefix("valid/"), 1 if monitor.endswith("loss") else -1
     values: dict[tuple, list[tuple[float, float]]] = {}
@@ -138,8 +140,11 @@ def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: s
                 (sign * number(result.get(key)), number(result.get("best/loss")))
             )
 
+    asked = Counter(map(setting_of, jobs))
+
     def order(setting: tuple[str, ...]) -> list[float]:
         means = [fmean(column) for column in zip(*values[setting], strict=True)]
-        return [math.inf if math.isnan(mean) else mean for mean in means]
+        lacking = asked[setting] - len(values[setting])
+        return [lacking, *(math.inf if math.isnan(mean) else mean for mean in means)]
 
     return sorted(values, key=order)

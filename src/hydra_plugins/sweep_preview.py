@@ -9,6 +9,7 @@ from thaw import preview, tend
 from thaw.composed import as_settings
 from thaw.endings import refused, status_of
 from thaw.errors import UserError
+from thaw.facts import fact_names
 from thaw.progress import say, shown
 
 
@@ -42,11 +43,11 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         try:
             with read_write(config), open_dict(config):
                 del config["hydra"]  # as for a job
-            jobs.append((overrides, as_settings(config, list(overrides))))
+            jobs.append((number, overrides, as_settings(config, list(overrides))))
         except UserError as error:
             refuse(number, error)
     if jobs:
-        store = tend.open_store(jobs[0][1], say)
+        store = tend.open_store(jobs[0][2], say)
         count(jobs, store)
         ends = [status_of(file.parent) for file in folder.glob("*/status.json")]
         done = [tuple(end["overrides"]) for end in ends if end.get("state") == "done"]
@@ -58,8 +59,8 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
 
 
 def count(jobs: Sequence, store) -> None:
-    """Look at the user's own pictures, each set of them once. Errors: they are not there, exit 3."""
-    own = {(s.data.root, s.data.fold): s for _, s in jobs if s.data.kind in ("folder", "csv")}
+    """Look at the user's own pictures, once for each way to take them. Errors: they are not there, exit 3."""
+    own = {fact_names(s)[0]: s for _, _, s in jobs if s.data.kind in ("folder", "csv")}
     if own:
         from thaw.data.count import count
 

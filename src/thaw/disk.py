@@ -15,10 +15,17 @@ MACHINE = {
 }  # fmt: skip
 
 
-def unused(folder: Path) -> Path:
-    """The folder, or where it exists (two starts in one second) the first free name after it."""
-    names = [folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))]
-    return next(name for name in names if not name.exists())
+def new_folder(folder: Path) -> Path:
+    """Make the folder, or where it exists (two starts in one second) the first free name after it. Errors: exit 5."""
+    for name in (folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))):
+        try:
+            name.mkdir(parents=True)
+            return name
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise machine_error(error, name, "make") from None
+    raise UserError(5, f"{folder}: so many of this name are there; give another")
 
 
 def discard(path: Path) -> None:

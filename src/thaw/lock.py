@@ -56,9 +56,9 @@ def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None], wait
     while not (path / DONE).exists():
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            os.write(descriptor, me(" ").encode())
-            os.close(descriptor)
             held = True
+            with os.fdopen(descriptor, "w") as file:
+                file.write(me(" "))
             break
         except FileExistsError:
             pass
@@ -67,8 +67,10 @@ def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None], wait
         now = time.monotonic()
         try:
             touched, holder = lock.stat().st_mtime_ns, lock.read_text()
-        except OSError:
+        except FileNotFoundError:
             continue  # it was just given back
+        except OSError:
+            break
         if touched != seen:
             seen, seen_at = touched, now
         if now - seen_at > STALE_SECONDS or dead(holder):

@@ -1,7 +1,7 @@
 """plan_only=true: what a run or a whole sweep would do, what of it lies in the store, what it would cost."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -93,7 +93,7 @@ def cost(links: Sequence[Link], knows: dict[str, Known], made: set[str]) -> Cost
 
 
 def sweep(
-    jobs: Sequence[tuple[Sequence[str], Settings]],
+    jobs: Iterable[tuple[int, Sequence[str], Settings]],
     store: Store,
     refuse: Callable,
     done: Collection[tuple[str, ...]],
@@ -102,16 +102,17 @@ def sweep(
 ) -> list[str]:
     """The preview of a sweep in lines: a table with a row a setting, then what all of it adds up to.
 
-    `refuse(i, error)` is told of the jobs that have no plan. `done` are the overrides of those that are done already.
+    Of each job its number, overrides and settings. `refuse(number, error)` is told of those that have no plan; `done`
+    are the overrides of those that are done already.
     The sweep has `of` jobs where a search has not named them all.
     """
     files = cache(again.files)
     planned, made, notes = [], set(), {}
-    for i, (overrides, settings) in enumerate(jobs):
+    for number, overrides, settings in jobs:
         try:
             own = stopped(plan.plan(settings, known_facts(settings, store.recall)), settings.stop_after)
         except UserError as error:
-            refuse(i, error)
+            refuse(number, error)
             continue
         links = forecast.links(settings, own, files(again.named(settings)))
         knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}

@@ -93,8 +93,7 @@ def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarr
 def fetch(name: str, public: Public, root: Path) -> None:
     """Have torchvision fetch a set: its folder appears whole or not at all. Errors: it cannot be had, exit 5."""
     there = f"data.name={name}: {root / public.folder} is not there"
-    proxied = any(os.environ.get(key) for key in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"))
-    if not (proxied or answers(public.host)):
+    if not answers(public.host):
         advice = f"run once where there is a network and copy the folder, or set data.root to where {public.folder} is"
         raise UserError(5, f"{there} and {public.host} does not answer; {advice}")
     try:

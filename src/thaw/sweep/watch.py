@@ -61,6 +61,7 @@ def seconds_left(board: Board, running: list[Progress], waiting: int) -> float:
     """
     done = [j.folder for j in board.jobs if j.state == "done" and j.result]
     took = [(folder / "status.json").stat().st_mtime - started(folder) for folder in done]
+    took = [seconds for seconds in took if seconds > 0]  # where a sweep goes on, Hydra writes all overrides again
     took += [] if took else [one.seconds / one.share for one in running if one.share > ENOUGH]
     if not took or not running:
         return math.nan
