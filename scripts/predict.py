@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.disk import machine_error
+from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.progress import bar, say, shown
 from thaw.sweep.board import leaderboard
@@ -45,14 +47,15 @@ def main() -> int:
             parser.error("no run is given" if args.run is None else lacking)
         if args.top < 1:
             parser.error(f"--top {args.top}: must be >= 1")
+        if args.csv and not args.csv.absolute().parent.is_dir():
+            parser.error(f"--csv {args.csv}: no such folder")
         classes, rows, bad = predict(folder_of(args.run), files_of(args.pictures))
+        if args.csv:
+            write(args.csv, classes, rows)
+        else:
+            show(classes, rows, args.top)
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
-    if args.csv:
-        write(args.csv, classes, rows)
-    else:
-        show(classes, rows, args.top)
+        return refused(error)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
@@ -83,10 +86,13 @@ def show(classes: list[str], rows: list[Row], top: int) -> None:
 
 def write(file: Path, classes: list[str], rows: list[Row]) -> None:
     """The table with all probabilities, its columns as in valid_predictions.csv."""
-    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
-        lines = csv.writer(opened)
-        lines.writerow(["path", "prediction", *classes])
-        lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
+    try:
+        with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
+            lines = csv.writer(opened)
+            lines.writerow(["path", "prediction", *classes])
+            lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
+    except OSError as error:
+        raise machine_error(error, file) from None
     say(f"{shown(file)}: {len(rows):,} pictures")
 
 
@@ -101,18 +107,27 @@ def folder_of(run: Path) -> Path:
 
 
 def files_of(paths: list[Path]) -> list[Path]:
-    """The files, and those below folders that look like pictures. Errors: one is not there, none at all, exit 3."""
-    from thaw.data.folder import SUFFIXES
+    """The files, and the pictures below folders as training finds them. Errors: one is not there, none, exit 3."""
+    from thaw.data.folder import walk
 
     if gone := [path for path in paths if not path.exists()]:
         raise UserError(3, f"{gone[0]}: no such file or folder")
     files = []
     for path in paths:
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        files.extend(found)
+        files += [path / file.path for file in walk(str(path), [])[0]] if path.is_dir() else [path]
     if not files:
         raise UserError(3, f"no pictures in {', '.join(map(str, paths))}")
     return files
+
+
+def max_pixels(run: Path) -> int:
+    """How large a picture the run read, where its configuration lies beside it."""
+    from omegaconf import OmegaConf
+
+    from thaw.data.decode import MAX_PIXELS
+
+    file = next(iter((run / ".hydra").glob("config.yaml")), None)
+    return int(OmegaConf.load(file).data.max_pixels) if file else MAX_PIXELS
 
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tuple[Path, str]]]:
@@ -131,12 +146,12 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tu
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see, side = view(size, crop_pct), round(size / crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
-    rows, bad = [], []
+    rows, bad, most = [], [], max_pixels(run)
 
     def views(part: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
         for file in part:
             try:
-                yield file, see(fit_side(decode(file.read_bytes(), side=side), side), None)
+                yield file, see(fit_side(decode(file.read_bytes(), max_pixels=most, side=side), side), None)
             except (BadPicture, OSError) as error:
                 bad.append((file, getattr(error, "strerror", None) or str(error)))
 

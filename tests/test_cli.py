@@ -99,7 +99,7 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
     (photos / "wren" / "broken.jpg").write_text("<html>not found</html>")
     done = thaw(
         "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "backbone.weights=none", "size=32",
-        "smoke=true", "threads=1", "wandb=disabled", "data.workers=1", f"hydra.run.dir={out}", *places,
+        "smoke=true", "threads=1", "wandb=disabled", f"hydra.run.dir={out}", *places,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "test_efficientnet (no weights) on folder" in done.stdout

@@ -24,6 +24,7 @@ from timm.models import group_parameters
 from thaw import attempt, composed, model, plan, schedules, shell, table
 from thaw.data import source
 from thaw.data.augment import view
+from thaw.errors import UserError
 from thaw.facts import fact_names, known_facts
 from thaw.settings import Settings
 
@@ -360,6 +361,16 @@ def test_the_plan_counts_the_digits_as_the_source_does(overrides):
     splits = source.digits(settings.data).table.splits
     counts = [int((splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
     assert counts == [known.train, known.valid, known.test]
+
+
+@pytest.mark.parametrize(
+    "few", [("data.limit=40",), ("data.limit=12",), ("data.valid=0.005",), ("data=shapes", "data.limit=30")]
+)
+def test_too_few_pictures_to_validate_on_are_refused_in_a_line(few):
+    data = settings_of(*few).data
+    with pytest.raises(UserError, match=r"data\.valid=.* pictures for \d+ classes") as refused:
+        source.load(data, 32)
+    assert refused.value.code == 2
 
 
 @pytest.mark.parametrize("fold", range(5))

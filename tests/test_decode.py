@@ -252,3 +252,10 @@ def test_what_is_no_picture():
 def test_thin_pictures_are_pictures(size):
     for format in ("PNG", "JPEG"):
         assert decode(encode(Image.new("RGB", size), format)).shape == (size[1], size[0], 3)
+
+
+def test_a_pgm_of_16_bits_is_scaled_to_8():
+    for most in (65535, 4095):
+        values = (np.arange(16).reshape(4, 4) * (most // 15)).astype(">u2")
+        found = decode(b"P5\n4 4\n%d\n" % most + values.tobytes())
+        assert found[..., 0].ravel().tolist() == [17 * i for i in range(16)]

@@ -109,7 +109,9 @@ def test_arrays_keep_their_pixels(root):
 
 
 def test_limits_folds_and_classes_hold_here_too(root, tmp_path):
-    assert len(load(root, "cifar10", limit=8).table) == 8
+    few, everything = load(root, "cifar10", limit=8), load(root, "cifar10")
+    assert len(few.table) == 8 + len(few.rows(TEST)), "of test none is left out"
+    assert len(few.rows(TEST)) == len(everything.rows(TEST)) > 0
     assert len(load(root, "cifar10", fold=2).rows(VALID)) == 2
     changes = put(tmp_path / "classes.csv", b"from,to\ncat,animal\n")
     assert load(root, "cifar10", classes=str(changes)).table.classes == ("airplane", "animal")

@@ -68,6 +68,7 @@ def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_p
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
 
+@pytest.mark.slow
 def test_killed_with_fastais_head_on_stored_views_and_sgd(settings, tmp_path):
     more = ("head=fastai", "+checklist.head.views=2", "optimizer=sgd")
     assert in_child(lambda: carry_out(settings("whole", *more), tmp_path / "runs/whole")) == 0

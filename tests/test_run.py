@@ -89,13 +89,12 @@ def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):
 
 def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
     short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", "find.steps=20", "wandb=disabled")
-    first, _ = run(*short, name="a")
-    for workers in (0, 1, 2):
-        again, _ = run(*short, "fresh=true", f"data.workers={workers}", name=f"w{workers}")
-        assert sha(again) == sha(first)
-        assert [row["valid/loss"] for row in rows_of(again, "valid/loss")] == [
-            row["valid/loss"] for row in rows_of(first, "valid/loss")
-        ]
+    first, _ = run(*short, "data.workers=0", name="a")
+    again, _ = run(*short, "fresh=true", "data.workers=2", name="b")
+    assert sha(again) == sha(first)
+    assert [row["valid/loss"] for row in rows_of(again, "valid/loss")] == [
+        row["valid/loss"] for row in rows_of(first, "valid/loss")
+    ]
     other, _ = run(*short, "seed=1", name="other")
     assert sha(other) != sha(first)
 

@@ -201,7 +201,7 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     planned = plan.plan(settings, known_facts(settings, store.recall))
     text = table.table(planned, settings)
     say(text)
-    (folder / "plan.txt").write_text(text)
+    (folder / "plan.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
     from thaw import report
 
     report.plan_png(table.timeline(planned, settings), folder / "plan.png")

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from thaw import progress
 from thaw.data import contact
 from thaw.data.augment import view
+from thaw.data.listing import show
 from thaw.data.table import SPLITS, TEST, VALID, Table
 from thaw.files import write_table
 from thaw.job import Job
@@ -90,7 +91,7 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     names = {VALID: "validation", TEST: "test"}
     counts = {code: sum(table.splits[row] == code for row in twins) for code in names}
     many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
-    first = " and ".join(table.paths[row] for row in reversed(pairs[0][:2]))
+    first = " and ".join(show(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
         f"{' and '.join(many)} pictures look like near twins of others (leaks.csv, leaks.png), most of all {first}; "
         "if they are, results are too good"

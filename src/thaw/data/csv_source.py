@@ -33,7 +33,7 @@ def listing(data: Data) -> Listing:
         raise UserError(3, f"data.images={data.images}: no such folder")
     labels = labels_of(sheet, label)
     splits = splits_of(sheet, split) if split else [SPLITS[TRAIN]] * len(sheet.rows)
-    groups = filled(sheet, group) if group else [""] * len(sheet.rows)
+    groups = sheet.cells(group) if group else [""] * len(sheet.rows)
     files = files_of(sheet, root, filled(sheet, path))
     first: dict[str, tuple[int, tuple]] = {}
     for (line, _), file, answer in zip(sheet.rows, files, zip(splits, labels, groups, strict=True), strict=True):

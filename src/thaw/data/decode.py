@@ -37,6 +37,7 @@ MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # not stuffing, re
 
 # Pillow's own limit is one number for the whole process, and its error hides the size; ours is checked before decoding.
 Image.MAX_IMAGE_PIXELS = None
+MAX_PIXELS = 64_000_000
 # Odd metadata is common in the wild and does not touch the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
@@ -49,7 +50,7 @@ class BadPicture(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, *, max_pixels: int = 64_000_000, side: int | None = None) -> np.ndarray:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> np.ndarray:
     """The picture in these bytes, upright and opaque: uint8 RGB, (H, W, 3), contiguous and writable.
 
     With `side` it may come smaller, the shorter side no shorter than `side` pixels: a JPEG then has the largest of a
@@ -129,7 +130,7 @@ def _other(data: bytes, image: Image.Image) -> np.ndarray:
         _open(data).verify()  # loading skips the checksums
     elif _is_jpeg(data) and not _ends(data):
         raise BadPicture("truncated: JPEG without end marker")
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I"):  # scaled to 65535 as it is read
         return _grey16(image)
     if image.mode not in EIGHT_BIT:
         raise BadPicture(f"pixels of mode {image.mode}: only 8-bit, and 16-bit grey, can be scaled to 8 bits")

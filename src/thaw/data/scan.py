@@ -11,7 +11,7 @@ from thaw.data.reading import judge_all, judge_held
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, joined
 from thaw.data.spool import Spool
-from thaw.data.table import SPLITS, TRAIN, VALID, Table
+from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
 from thaw.errors import BadFiles, UserError
 from thaw.files import DISPUTED
 from thaw.settings import Data
@@ -26,10 +26,11 @@ def scan(
 ) -> Table:
     """Every picture that is listed, judged by decoding it, with its class and split.
 
-    Classes are named as `data.labels` and `data.classes` say. At most `data.limit` pictures, chosen by a hash of their
-    path before anything is read, in proportion to the classes. Files that cannot be used are left out, as many as are
-    `tolerated` of train, none of a given valid or test. Where the source names no validation pictures,
-    `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth; `data.group` keeps groups together.
+    Classes are named as `data.labels` and `data.classes` say. At most `data.limit` pictures train and validate, chosen
+    by a hash of their path before anything is read, in proportion to the classes; of test none is left out. Files that
+    cannot be used are left out, as many as are `tolerated` of train, none of a given valid or test. Where the source
+    names no validation pictures, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
+    `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
     What is decoded is left in the `spool`.
     Errors: 3 about the data, 2 about a setting.
@@ -42,7 +43,9 @@ def scan(
     groups = groups_of(found, data.group) if data.group else None
     files, where = found.files, found.where
     if data.limit is not None:
-        files = take(files, where, data.limit, 1 if VALID in found.given else 2)
+        tested = [file for file in files if where[file.path][0] == TEST]
+        others = [file for file in files if where[file.path][0] != TEST]
+        files = sorted(tested + take(others, where, data.limit, 1 if VALID in found.given else 2))
     if found.pictures is None:
         verdicts = judge_all(found.root, files, int(data.max_pixels), cache, progress, notes, spool)
     else:

@@ -92,9 +92,11 @@ def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
         return np.where(folds(labels, names) == data.fold, VALID, TRAIN)
     from sklearn.model_selection import train_test_split
 
-    _, valid = train_test_split(
-        np.arange(len(labels)), test_size=math.ceil(data.valid * len(labels)), stratify=labels, random_state=0
-    )
+    held, classes = math.ceil(data.valid * len(labels)), len(np.unique(labels))
+    if not classes <= held <= len(labels) - classes:
+        limit = "" if data.limit is None else f"data.limit={data.limit}, "
+        raise UserError(2, f"{limit}data.valid={data.valid}: {held} of {len(labels)} pictures for {classes} classes")
+    _, valid = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=0)
     splits = np.full(len(labels), TRAIN)
     splits[valid] = VALID
     return splits

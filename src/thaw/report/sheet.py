@@ -25,7 +25,7 @@ def run_report(folder, picture) -> None:
             "finds": [svg(find_figure(find, 5.6)) if isinstance(find, dict) else find for find in run["finds"]],
             "confusion": svg(confusion_figure(run)) if run["predictions"] else "",
         }
-    (folder / "report.html").write_text(page(run, drawn), encoding="utf-8")
+    (folder / "report.html").write_text(page(run, drawn), encoding="utf-8", errors="backslashreplace")
 
 
 def sheet(run: dict):
