@@ -1,7 +1,8 @@
 """The whole recipe beside fastai 2.8: the same weights, pictures, size, batch, epochs and machine, one thread each.
 
 pip install fastai==2.8.12 (beside thaw's own requirements)
-python scripts/bench/peers.py [digits shapes photos] [--quick] [key=value ...]     thaw with these settings too
+python scripts/bench/peers.py [digits shapes photos] [--quick] [--alone] [key=value ...]
+--alone: thaw alone; key=value: settings of thaw
 
 thaw as it is started with its defaults; fastai as its documentation has it, from a folder, with vision_learner's own
 head and Adam: `fine_tune`, one epoch of the head and then all, and the checklist by hand: freeze, lr_find,
@@ -31,7 +32,7 @@ WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
 QUICK = "--quick" in sys.argv
 SEEDS = 1 if QUICK else 3
-RECIPES = ("thaw", "fine_tune", "by hand")
+RECIPES = ("thaw",) if "--alone" in sys.argv else ("thaw", "fine_tune", "by hand")
 # thaw's settings, fastai's aug_transforms beside it, the size
 TASKS = {
     "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
@@ -79,7 +80,7 @@ def digits():
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
     """One run as a user starts it; also its test accuracy after every epoch and when that was, such looks not timed."""
-    for name in ("cycles", "dashboard", "fit", "job", "report.page", "report.sweep_page", "run", "track"):
+    for name in ("cycles", "dashboard", "fit", "job", "report.page", "report.sweep_page", "run", "search", "track"):
         importlib.import_module(f"thaw.{name}")
     import hydra  # noqa: F401
 
