@@ -33,7 +33,7 @@ from thaw.settings import Head, Scheduler
 def drawn(scheduler: Scheduler, epochs, steps: int) -> tuple[list[float], list[float] | None]:
     """thaw's multiplier and momentum at every step of cycles of `epochs`, `steps` steps each."""
     ends = schedules.cycle_ends([steps] * sum(epochs), epochs)
-    curves = [shape and schedules.curve(shape, ends) for shape in schedules.shapes(scheduler)]
+    curves = [shape and schedules.curve(shape, ends) for shape in schedules.shapes(scheduler, 3)]
     return tuple(at and [at(step) for step in range(ends[-1])] for at in curves)
 
 

@@ -99,6 +99,8 @@ def test_training_the_head_changes_no_key(tmp_path):
     with torch.no_grad():
         net.head.weight.add_(1)
     assert features.body_hash(net) == before
+    net.model.pretrained_cfg = {**net.model.pretrained_cfg, "mean": (0.4, 0.4, 0.4)}
+    assert features.body_hash(net) != before, "the same weights see other numbers"
 
 
 def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):

@@ -100,7 +100,7 @@ def combined_cos(pct, start, middle, end, pos):
 
 def test_one_cycle_is_fastais_numbers():
     rate, momentum = schedules.shapes(
-        scheduler("one_cycle", pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95)
+        scheduler("one_cycle", pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95), 1
     )
     assert drawn(rate, [8]) == pytest.approx(ONE_CYCLE, abs=1e-12)
     assert drawn(momentum, [8]) == pytest.approx(MOMENTUM, abs=1e-12)
@@ -127,16 +127,25 @@ def test_every_shape_is_a_share_of_the_peak(shape):
         "momentum_high": 0.95,
         "gamma": 0.99,
     }
-    rate, momentum = schedules.shapes(scheduler(shape, **{name: options[name] for name in schedules.OPTIONS[shape]}))
+    rate, momentum = schedules.shapes(scheduler(shape, **{name: options[name] for name in schedules.OPTIONS[shape]}), 3)
     values = drawn(rate, [40, 120, 280])
     assert min(values) >= 0 and max(values) <= 1
     assert max(values) > 0.8  # exp_range shrinks by gamma on its way up
     assert (momentum is not None) == shape.startswith("one_cycle")
 
 
+@pytest.mark.parametrize(("cycles", "risen_at"), [(1, 12), (2, 24), (3, 100), (5, 100)])
+def test_a_warm_up_leaves_most_of_a_short_plan_its_rate(cycles, risen_at):
+    ramped, _ = schedules.shapes(scheduler("sgdr", warmup=100), cycles)
+    plain, _ = schedules.shapes(scheduler("sgdr", warmup=0), cycles)
+    ends = [60 * (n + 1) for n in range(cycles)]
+    pairs = list(zip(drawn(ramped, ends), drawn(plain, ends), strict=True))
+    assert all(a < b for a, b in pairs[: risen_at - 1]) and all(a == b for a, b in pairs[risen_at:])
+
+
 def test_no_such_shape():
     with pytest.raises(ValueError, match="zigzag"):
-        schedules.shapes(scheduler("zigzag"))
+        schedules.shapes(scheduler("zigzag"), 3)
 
 
 # against other libraries ----------------------------------------------------------------------------------------------
@@ -149,7 +158,7 @@ def optimizer():
 @pytest.mark.parametrize("cycle_mult", [1, 2, 3, 4])
 @pytest.mark.parametrize("steps", [1, 7, 10])
 def test_a_restart_is_exactly_the_peak(cycle_mult, steps):
-    shape, _ = schedules.shapes(scheduler("sgdr", warmup=0.0))
+    shape, _ = schedules.shapes(scheduler("sgdr", warmup=0.0), 3)
     ends = restarts(cycle_mult, 8, steps)
     at = schedules.curve(shape, ends)
     assert len(ends) == 8

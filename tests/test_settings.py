@@ -121,6 +121,7 @@ def test_every_choice_is_allowed(key, choice):
     overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
     overrides += ["data=torchvision"] if choice == "torchvision" else []
     overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
+    overrides += [f"optimizer={choice}"] if key == "optimizer.name" else []
     changed = with_value(key, choice, *overrides)
     checks.check(changed)
     assert checks.look_up(changed, key) == choice
@@ -236,3 +237,19 @@ def test_an_error_survives_being_sent_from_process_to_process():
 
     sent = pickle.loads(pickle.dumps(UserError(3, "data.root=x: no such folder")))
     assert (sent.code, sent.line, str(sent)) == (3, "data.root=x: no such folder", "data.root=x: no such folder")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"),
+        ("optimizer=sgd", "optimizer.momentum=null"),
+        ("optimizer.betas=[1.0,0.99]",),
+        ("optimizer.betas=[0.9]",),
+        ("optimizer.betas=null",),
+    ],
+)
+def test_what_an_optimizer_cannot_have_is_refused_before_it_is_made(typed):
+    with pytest.raises(UserError, match=r"^optimizer\.") as refused:
+        checks.check(settings_of(*typed))
+    assert refused.value.code == 2

@@ -356,3 +356,8 @@ def test_trials_always_end_in_a_rate():
         found = suggest.read_trials(LADDER[:n], losses, FIND)
         assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
         assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken
+
+
+def test_a_network_that_loses_nothing_still_gets_a_rate():
+    found = suggest.read_trials([0.001, 0.01, 0.1], [[[0.0] * 6]] * 3, FIND)
+    assert found.taken > 0 and found.doubtful

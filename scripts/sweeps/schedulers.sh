@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Backs the README's line on schedulers: does it matter on the digits which one spends the same seven epochs?
+# Does it matter on the digits which scheduler spends the same seven epochs? (On so easy a task: hardly.)
 #   scripts/sweeps/schedulers.sh [plan_only=true | hydra/launcher=slurm | seed=0,1,2,3,4 | ...]
 # A sweep that backs a claim is a file like this: the whole command, so that the same line again finds what is done.
 set -euo pipefail

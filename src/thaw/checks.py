@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from thaw.errors import UserError, nearest
 from thaw.schedules import OPTIONS
-from thaw.settings import Augment, Head, Settings
+from thaw.settings import Augment, Head, Optimizer, Settings
 
 CHOICES = {
     "scheduler.shape": tuple(OPTIONS),
@@ -164,6 +164,7 @@ def check(settings: Settings) -> None:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
     if settings.head.kind == "fastai":
         check_fastai(settings.head, settings.batch_size)
+    check_optimizer(settings.optimizer)
     crop_scale(settings.augment)
     whole_or_auto(settings.threads, "threads", 1)
     whole_or_auto(settings.data.workers, "data.workers", 0)
@@ -188,6 +189,17 @@ def check_swept(words: Iterable[str]) -> None:
         for value in values.split(",") if key in RANGES and "," in values else ():
             with suppress(ValueError):  # no plain number: Hydra's to read
                 in_range(key, float(value))
+
+
+def check_optimizer(optimizer: Optimizer) -> None:
+    """Errors: options that the optimizer cannot have, exit 2."""
+    if optimizer.name == "sgd":
+        if optimizer.momentum is None:
+            raise UserError(2, "optimizer.momentum=null: optimizer=sgd needs a number, 0 for none")
+        if optimizer.nesterov and not optimizer.momentum:
+            raise UserError(2, f"optimizer.nesterov=true: needs optimizer.momentum above 0, not {optimizer.momentum}")
+    elif optimizer.betas is None or len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
+        raise UserError(2, f"optimizer.betas={optimizer.betas}: optimizer=adamw needs two numbers from 0 to below 1")
 
 
 def check_fastai(head: Head, batch_size: int) -> None:

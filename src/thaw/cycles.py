@@ -18,6 +18,7 @@ from thaw.groups import Group
 from thaw.job import Job, Validation, train_batches, validate
 from thaw.model import thaw
 from thaw.plan import Phase
+from thaw.tend import UNDER_WAY
 
 STATE = "optimizer."  # before the names of an optimizer's tensors
 NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
@@ -65,7 +66,8 @@ class Fit:
 
 def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Callable, on_epoch: Callable) -> Fit:
     """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
-    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in schedules.shapes(phase.schedule))
+    shapes = schedules.shapes(phase.schedule, phase.budget)
+    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
     rate = schedules.following(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(job.network, groups, job.settings.optimizer)
@@ -79,9 +81,11 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     before this one (None: it is the first).
     """
     job, trained = fit.job, []
-    underway = job.store.root / "underway" / job.store.key("cycles", parts)
+    underway = job.store.root / UNDER_WAY / job.store.key("cycles", parts)
 
     def build(folder: Path) -> None:
+        if job.settings.fresh:
+            snapshot.remove(underway)
         if before is not None and job.holds != before.key:
             restore(fit, before.weights() | load_file(before.path / "momentum.safetensors"))
         elif before is None and start is not None and job.holds != start.key:

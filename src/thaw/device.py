@@ -34,7 +34,7 @@ class Device:
 
     def put(self, tensor: torch.Tensor) -> torch.Tensor:
         """The tensor on the device; the copy to a GPU does not wait."""
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
@@ -69,6 +69,8 @@ def choose(settings: Settings) -> Device:
         raise UserError(5, f"device={settings.device}: there are {torch.cuda.device_count()} CUDA devices here")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(5, f"device={settings.device}: no Apple GPU here; device=cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose generator `seed` then seeds
     dtype = torch.float32
     if settings.precision == "bfloat16" or (settings.precision == "auto" and multiplies_bfloat16(device)):
         dtype = torch.bfloat16

@@ -73,7 +73,8 @@ def refresh(job: Job, phase: Phase) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches
     network.device.seed(mix("refresh", job.settings.seed))
-    with closing(train_batches(job, phase, range(1), "refresh")) as batches:
+    last = len(phase.epochs) - 1  # whose size is that of the evaluation
+    with closing(train_batches(job, phase, range(last, last + 1), "refresh")) as batches:
         for x, _ in batches:
             network(network.device.put(x))
     for norm, momentum in moving.items():

@@ -31,8 +31,9 @@ class Drawn:
 
 
 def body_hash(network: Network, head: bool = False) -> str:
-    """SHA-256 of every weight and buffer but the head's, or with `head` of all."""
-    digest = hashlib.sha256()
+    """SHA-256 of architecture, normalisation and every weight and buffer but the head's, or with `head` of all."""
+    about = network.model.pretrained_cfg
+    digest = hashlib.sha256(json.dumps([about.get(key) for key in ("architecture", "mean", "std")]).encode())
     for name, value in sorted(network.model.state_dict().items()) if head else frozen_weights(network):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -58,7 +59,6 @@ def activations(
     """
     parts = {
         "body": body_hash(network),
-        "backbone": network.model.pretrained_cfg.get("architecture"),
         "pooling": network.pooling,
         "size": size,
         "crop_pct": crop_pct,

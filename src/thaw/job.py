@@ -38,6 +38,14 @@ class Validation:
         """Cross-entropy of every picture."""
         return cross_entropy(self.logits, self.labels, reduction="none").tolist()
 
+    def valid_of(self, phase: Phase) -> Batch:
+        """Activations and labels of the validation pictures, the body as it is in this phase."""
+        if phase.features == "precomputed":
+            return self.stored_of(phase)[1]
+        if phase.name not in self.activations:
+            self.activations = {phase.name: (None, self.stored(self.valid_rows))}
+        return self.activations[phase.name][1]
+
     @cached_property
     def loss(self) -> float:
         return float(np.mean(self.losses))
@@ -90,6 +98,14 @@ class Job:
     def valid_rows(self) -> np.ndarray:
         return self.source.rows(source.VALID)
 
+    @cached_property
+    def places(self) -> np.ndarray:
+        """Of every row its place in its split: what seeds its augmentation, so that other splits do not change it."""
+        splits, places = self.source.table.splits, np.zeros(len(self.source.table), np.int64)
+        for split in np.unique(splits):
+            places[splits == split] = np.arange((splits == split).sum())
+        return places
+
     def stored(self, rows: np.ndarray, drawn: Drawn | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Activations and labels of the rows, on the device: of the plain view, or of one that is drawn."""
         crop_pct = self.settings.data.crop_pct
@@ -115,6 +131,14 @@ class Job:
                 train, valid = (features[:n], labels[:n]), (features[n:], labels[n:])
             self.activations = {phase.name: (train, valid)}
         return self.activations[phase.name]
+
+    def valid_of(self, phase: Phase) -> Batch:
+        """Activations and labels of the validation pictures, the body as it is in this phase."""
+        if phase.features == "precomputed":
+            return self.stored_of(phase)[1]
+        if phase.name not in self.activations:
+            self.activations = {phase.name: (None, self.stored(self.valid_rows))}
+        return self.activations[phase.name][1]
 
     @cached_property
     def loss(self) -> Callable:
@@ -209,21 +233,24 @@ def train_batches(job: Job, phase: Phase, epochs: range, name: str, steps: int |
     if phase.features == "precomputed":
         n, views = len(labels), phase.views or 1
         return batches.stored(*job.stored_of(phase)[0], [part + epoch % views * n for epoch, _, part in cut])
-    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed)
+    views = Views(
+        job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, settings.augment, seed, job.places
+    )
     return batches.loader(views, [Key(epoch, size, job.train_rows[part]) for epoch, size, part in cut], job.workers)
 
 
 def validate(job: Job, phase: Phase) -> Validation:
     """Validate as the network is; while the body is frozen its stored activations do."""
     if phase.train == "head":
-        return Validation(*loop.evaluate(job.network, [job.stored_of(phase)[1]]))
+        return Validation(*loop.evaluate(job.network, [job.valid_of(phase)]))
     return look(job, job.valid_rows)
 
 
 def look(job: Job, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0) -> Validation:
     """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
     settings = job.settings
-    views = Views(job.pixels, job.source.table.labels, settings.data.crop_pct, job.plan.size, augment, seed)
+    table = job.source.table
+    views = Views(job.pixels, table.labels, settings.data.crop_pct, job.plan.size, augment, seed, job.places)
     keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, max(settings.batch_size, 64))]
     with closing(batches.loader(views, keys, job.workers)) as seen:
         return Validation(*loop.evaluate(job.network, seen))

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from thaw.plan import Phase, Plan
-from thaw.schedules import OPTIONS
+from thaw.schedules import OPTIONS, longest_ramp
 from thaw.settings import Settings
 
 HERE = Path(__file__).parent
@@ -135,6 +135,7 @@ def cycle_parts(
         "lr": lr,
         "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
+        "longest_ramp": longest_ramp(phase.budget) if phase.schedule.warmup else None,
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,

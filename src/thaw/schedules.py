@@ -133,16 +133,24 @@ def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
     return warmed
 
 
-def shapes(scheduler) -> tuple[Shape, Shape | None]:
-    """The shape of the rate and, where the schedule has one, of the momentum, for one `settings.Scheduler`."""
-    s = scheduler
+def longest_ramp(cycles: int) -> float:
+    """The cycles over which the rate rises at most, of so many planned: two, or a fifth of a plan of one or two."""
+    return 2.0 if cycles > 2 else cycles / 5
+
+
+def shapes(scheduler, cycles: int) -> tuple[Shape, Shape | None]:
+    """The shape of the rate and, where the schedule has one, of the momentum, for one `settings.Scheduler`.
+
+    `cycles` are those planned, not those that may come beyond.
+    """
+    s, most = scheduler, longest_ramp(cycles)
     match s.shape:
         case "sgdr" | "cosine":
-            return warm_up(cosine, s.warmup, 2 if s.shape == "sgdr" else 0.5), None
+            return warm_up(cosine, s.warmup, most), None
         case "one_cycle":
             return one_cycle(s.pct, 1 / s.div, 1 / s.final_div), momentum(s.pct, s.momentum_high, s.momentum_low)
         case "flat_cos":
-            return warm_up(flat_cos(s.pct), s.warmup, 0.5), None
+            return warm_up(flat_cos(s.pct), s.warmup, most), None
         case "one_cycle_linear":  # fast.ai 0.7's use_clr_beta: up, down as long, then a tail to almost 0
             rate = lines((0, 1 / s.div), (s.pct, 1), (2 * s.pct, 1 / s.div), (1, 1 / s.final_div))
             high, low = s.momentum_high, s.momentum_low
@@ -154,7 +162,7 @@ def shapes(scheduler) -> tuple[Shape, Shape | None]:
         case "exp_range":
             return triangular(s.div, s.pct, gamma=s.gamma), None
         case "constant":
-            return warm_up(constant, s.warmup, 0.5), None
+            return warm_up(constant, s.warmup, most), None
     raise ValueError(f"no shape is called {s.shape!r}")
 
 

@@ -12,6 +12,7 @@ LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
 CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
 BREAKS = 2.0  # a trial breaks where its loss is so many times the lowest of any trial at that step
+TINY = 1e-12
 LEAST = 0.1  # of the loss at the start: nothing lower is a measure of breaking
 
 
@@ -138,7 +139,7 @@ def lows(trials: Sequence[Sequence[float]]) -> list[float]:
     Not the loss at the start: a head that was fitted to a still body may do worse than guessing once the body's batch
     norms move, and all but the lowest rates improve on that.
     """
-    least = LEAST * mean(trials[0])
+    least = LEAST * mean(trials[0]) or TINY  # a loss of exactly 0 is one too
     return [max(min(trial[step] for trial in trials if len(trial) > step), least) for step in range(len(trials[0]))]
 
 
@@ -157,13 +158,12 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     most = find.diverge * min(mean(means) for means in whole if means)
     costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
     means = [mean(cost) for cost in costs]
-    peaks = [
-        mean([
-            max([loss / low for loss, low in zip(order, lows_, strict=False)] + [find.diverge] * (len(order) < n))
-            for order, lows_ in zip(orders, lowest_of, strict=True)
-        ])
-        for orders in losses
-    ]  # fmt: skip
+
+    def peak(order: Sequence[float], lowest_: Sequence[float]) -> float:
+        above = [loss / low for loss, low in zip(order, lowest_, strict=False)]
+        return max(TINY, *above, find.diverge if len(order) < n else TINY)
+
+    peaks = [mean(list(map(peak, orders, lowest_of))) for orders in losses]
     k, doubtful = bottom(means), False
     cheapest = lowest(rates, means)
     breaks = max(cheapest, breaking(rates[k:], peaks[k:]))  # lower rates are as far from the lowest loss, being slow

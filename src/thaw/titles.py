@@ -20,6 +20,8 @@ UNNAMED = (
     "hydra.sweep",
     "hydra.sweeper.n_trials",  # a search goes on to more of them
     "plan_only",
+    "monitor",
+    "log_every",
 )  # say nothing of what is trained
 
 

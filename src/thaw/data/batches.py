@@ -68,9 +68,11 @@ class Views(Dataset):
         final: int,
         augment: Augment | None = None,
         seed: tuple = (),
+        places: np.ndarray | None = None,
     ):
         self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
         self.final, self.augment, self.seed = final, augment, seed
+        self.places = np.arange(len(labels)) if places is None else places  # what seeds a row's augmentation
         self.see = {}
 
     def __getitem__(self, key: Key) -> Batch:
@@ -78,10 +80,9 @@ class Views(Dataset):
             augment = self.augment and at_size(self.augment, key.size / self.final)
             self.see[key.size] = view(key.size, self.crop_pct, augment)
         see = self.see[key.size]
-        pictures = [
-            see(self.pixels[row], None if self.augment is None else mix("augment", *self.seed, key.epoch, int(row)))
-            for row in key.rows
-        ]
+        places = self.places[key.rows].tolist()
+        seeds = [mix("augment", *self.seed, key.epoch, place) if self.augment else None for place in places]
+        pictures = [see(self.pixels[row], seed) for row, seed in zip(key.rows, seeds, strict=True)]
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
 
 
@@ -170,7 +171,7 @@ def mixed(
     cut = bool(cutmix) and not (mixup and rng.random() < 0.5)
     share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
     if not cut:
-        return (share * x + (1 - share) * x[other]).to(x.dtype), share
+        return (share * x + (1 - share) * x[other]).round().to(x.dtype), share
     top, bottom, left, right = box(*x.shape[1:3], share, rng)
     x = x.clone()
     x[:, top:bottom, left:right] = x[other, top:bottom, left:right]
