@@ -35,6 +35,16 @@ def reference(settings, tmp_path):
     return UNDISTURBED[0]
 
 
+def killed_at(holder, function, number, work):
+    """Whether a child was killed in that call of its work."""
+
+    def doomed():
+        at_call(holder, function, number, kill)
+        work()
+
+    return in_child(doomed) == -signal.SIGKILL
+
+
 def killed_and_resumed(settings, tmp_path, name, points, *more):
     """A run killed at each of the points, (holder, function, call), then let through; its folder."""
     for attempt, (holder, function, number) in enumerate(points):
@@ -249,18 +259,18 @@ def test_a_handler_from_before_is_called_after_the_snapshot():
 
 
 def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, monkeypatch):
-    """scheduler.cycles=3 after 2 trains the third alone, and ends in the bits of three at once."""
-    of_three = ("checklist=eight", "epochs=null", "scheduler.cycles=3", "scheduler.max_cycles=3", "batch_size=64")
-    of_two = (*of_three[:2], "scheduler.cycles=2", "scheduler.max_cycles=2", "batch_size=64")
-    assert in_child(lambda: carry_out(settings("whole", *of_three), tmp_path / "runs/whole")) == 0
-    carry_out(settings("grown", *of_two), tmp_path / "runs/two")
+    """scheduler.cycles=4 after 3 trains the fourth alone, and ends in the bits of four at once."""
+    common = ("checklist=eight", "epochs=null", "scheduler.cycle_mult=1", "batch_size=64")
+    of_three, of_four = ((*common, f"scheduler.cycles={n}", f"scheduler.max_cycles={n}") for n in (3, 4))
+    assert in_child(lambda: carry_out(settings("whole", *of_four), tmp_path / "runs/whole")) == 0
+    carry_out(settings("grown", *of_three), tmp_path / "runs/three")
     steps = []
     whole = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
-    result = carry_out(settings("grown", *of_three), tmp_path / "runs/three")
-    assert len(steps) == 4, "four epochs of one step each: the third cycle"
-    assert bits(tmp_path / "runs/three") == bits(tmp_path / "runs/whole")
-    assert result["phase/full/reused"] == 2 and result["phase/head_precomputed/reused"] == 1
+    result = carry_out(settings("grown", *of_four), tmp_path / "runs/four")
+    assert len(steps) == 1, "one epoch of one step: the fourth cycle"
+    assert bits(tmp_path / "runs/four") == bits(tmp_path / "runs/whole")
+    assert result["phase/full/reused"] == 3 and result["phase/head_precomputed/reused"] == 1
     assert result["phase/find_full/reused"] is True
     assert result["cost/seconds"] > result["cost/seconds_paid"]
 
@@ -278,7 +288,14 @@ def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, referen
     whole = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
     carry_out(settings("done", "fresh=true"), tmp_path / "runs/fresh")
-    assert len(steps) > 20 and bits(tmp_path / "runs/fresh") == reference
+    everything = len(steps)
+    assert everything > 20 and bits(tmp_path / "runs/fresh") == reference
+    assert killed_at(
+        torch.optim.AdamW, "step", everything - 1, lambda: carry_out(settings("half"), tmp_path / "runs/half")
+    )
+    steps.clear()
+    carry_out(settings("half", "fresh=true"), tmp_path / "runs/anew")
+    assert len(steps) == everything, "from no snapshot"
 
 
 # A process that does what src/train.py does, killed before the n-th call of a function.

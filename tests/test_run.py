@@ -168,7 +168,9 @@ def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
     p = tta.probabilities(job, rows, plain, 2)
     seen = job.settings.augment
     views = [view(32, 1.0, seen) for _ in range(2)]
-    drawn = [[views[n](job.pixels[row], mix("augment", 0, "tta", n, int(row))) for row in rows] for n in range(2)]
+    drawn = [
+        [views[n](job.pixels[row], mix("augment", 0, "tta", n, int(job.places[row]))) for row in rows] for n in range(2)
+    ]
     logits = [loop.evaluate(job.network, [(torch.from_numpy(np.stack(d)), plain.labels)])[0] for d in drawn]
     torch.testing.assert_close(p, (plain.logits.softmax(1) + logits[0].softmax(1) + logits[1].softmax(1)) / 3)
     torch.testing.assert_close(tta.probabilities(job, few, look(job, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
