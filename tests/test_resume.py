@@ -88,11 +88,11 @@ def test_killed_with_fastais_head_on_stored_views_and_sgd(settings, tmp_path):
 
 # Of every call in a run, and of every so many of it, is the process killed before it or after it.
 POINTS = {
-    "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 10),
-    "after a backward pass": (torch.nn.utils, "get_total_norm", 14),
-    "after an optimizer step": (torch.optim.AdamW, "zero_grad", 14),
+    "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 20),
+    "after a backward pass": (torch.nn.utils, "get_total_norm", 28),
+    "after an optimizer step": (torch.optim.AdamW, "zero_grad", 28),
     "before validation": (loop, "evaluate", 2),
-    "inside validation, or before a step": (Network, "classify", 14),
+    "inside validation, or before a step": (Network, "classify", 28),
     "inside the activations, or before a step": (Network, "features", 14),
     "between phases, before a fit": (run, "fit", 1),
     "between phases, before a finder": (run, "search", 1),
