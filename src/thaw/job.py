@@ -38,14 +38,6 @@ class Validation:
         """Cross-entropy of every picture."""
         return cross_entropy(self.logits, self.labels, reduction="none").tolist()
 
-    def valid_of(self, phase: Phase) -> Batch:
-        """Activations and labels of the validation pictures, the body as it is in this phase."""
-        if phase.features == "precomputed":
-            return self.stored_of(phase)[1]
-        if phase.name not in self.activations:
-            self.activations = {phase.name: (None, self.stored(self.valid_rows))}
-        return self.activations[phase.name][1]
-
     @cached_property
     def loss(self) -> float:
         return float(np.mean(self.losses))
