@@ -15,7 +15,7 @@ from thaw.setup import set_up
 
 SMALL = (
     "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3",
-    "find.trial_steps=2", "find.trial_orders=1", "store.snapshot_s=0", "wandb=disabled",
+    "find.trial_steps=2", "find.stored_steps=2", "find.stored_orders=1", "store.snapshot_s=0", "wandb=disabled",
     "optimizer.betas=[0.8,0.99]",
 )  # fmt: skip
 TIMES = ("speed/", "train_seconds")

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from brief import FIND
 from torch import nn
 
 from thaw import attempt, composed, ensemble, tend
@@ -16,7 +17,7 @@ from thaw.plan import plan
 from thaw.setup import set_up
 from thaw.track import Tracker
 
-SHORT = ("data.limit=300", "size=32", "find.steps=20", "wandb=disabled")
+SHORT = ("data.limit=300", "size=32", *FIND, "wandb=disabled")
 FULL = ("checklist=fine_tune", "scheduler.cycles=3", "scheduler.cycle_mult=1", "checklist.head.epochs=1")
 VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checklist.head.views=3", "epochs=3")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief import FIND
 from faults import ended, in_child, start_child, type_in
 
 import thaw.run
@@ -23,7 +24,7 @@ STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
 
 SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0", "checklist=fine_tune")
-SLOW += ("epochs=20", "find.trial_steps=2", "find.trial_orders=1")
+SLOW += ("epochs=20", *FIND)
 
 
 def test_equal_jobs_are_run_once():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from brief import FIND
 
 from thaw import attempt, composed, loop, tend, tta
 from thaw.data import batches
@@ -18,7 +19,7 @@ from thaw.job import look
 from thaw.setup import set_up
 from thaw.track import Tracker
 
-SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", "find.steps=40", "wandb=disabled")
+SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):
 
 
 def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
-    short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", "find.steps=20", "wandb=disabled")
+    short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", *FIND, "wandb=disabled")
     first, _ = run(*short, "data.workers=0", name="a")
     again, _ = run(*short, "fresh=true", "data.workers=2", name="b")
     assert sha(again) == sha(first)
@@ -100,7 +101,7 @@ def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
 
 
 def test_timm_loads_the_run_and_predicts_what_it_said(run):
-    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], "find.steps=20", "wandb=disabled")
+    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], *FIND, "wandb=disabled")
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == list("0123456789")
@@ -196,7 +197,7 @@ def test_the_rate_that_is_set_is_that_of_batch_size_at_the_final_size(run):
 
 
 def test_a_harmful_phase_cannot_spoil_the_result(run):
-    _, result = run(*SHORT, "checklist.full.lr=5", "find.steps=20")
+    _, result = run(*SHORT, "checklist.full.lr=5", *FIND)
     assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"
     assert result["best/loss"] < result["phase/full/loss"]
     assert result["test/accuracy"] > 0.85

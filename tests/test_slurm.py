@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from brief import FIND
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0")
-LONG = ("checklist=fine_tune", "epochs=30", "find.steps=10")
+LONG = ("checklist=fine_tune", "epochs=30", *FIND)
 
 
 def answers() -> bool:
@@ -131,7 +132,7 @@ def test_a_killed_job_is_a_failed_one_and_only_it_is_trained_by_the_same_command
 
 
 def test_halving_on_slurm(tmp_path):
-    typed = ("hydra/sweeper=halving", "lr_factor=0.1,1", "checklist=fine_tune", "find.steps=10", "hydra/launcher=slurm")
+    typed = ("hydra/sweeper=halving", "lr_factor=0.1,1", "checklist=fine_tune", *FIND, "hydra/launcher=slurm")
     sweep = start(tmp_path, "halved", *typed)
     out, err = sweep.communicate(timeout=200)
     assert sweep.returncode == 0 and "2/2 jobs done" in out, err
@@ -142,7 +143,7 @@ def test_halving_on_slurm(tmp_path):
 
 def test_a_cancelled_job_is_a_failed_one_and_the_others_are_done(tmp_path):
     sweep = start(
-        tmp_path, "cancelled", "epochs=2,400", "checklist=fine_tune", "find.steps=10", "hydra/launcher=slurm",
+        tmp_path, "cancelled", "epochs=2,400", "checklist=fine_tune", *FIND, "hydra/launcher=slurm",
         "hydra.launcher.name=cancelled",
     )  # fmt: skip
     array = until(lambda: queued("cancelled"), "in the queue").partition("_")[0]

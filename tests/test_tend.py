@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from brief import FIND
 from faults import ended, start_child, type_in
 
 from thaw import lock, tend
@@ -195,7 +196,7 @@ def test_a_run_opens_the_store_within_its_size(compose, tmp_path):
     assert not path.exists() and len(said) == 1 and said[0].startswith("store: 1 artifacts (2.0 MB) removed")
 
 
-RUN = ("data.limit=80", "size=32", "checklist=head_only", "epochs=2", "find.steps=10", "wandb=disabled")
+RUN = ("data.limit=80", "size=32", "checklist=head_only", "epochs=2", *FIND, "wandb=disabled")
 
 
 @pytest.mark.slow

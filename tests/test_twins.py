@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from brief import FIND
 from PIL import Image
 
 from thaw import attempt, composed, twins
 from thaw.track import Tracker
 
-SHORT = ("checklist=head_only", "epochs=1", "find.steps=20", "threads=1", "wandb=disabled")
+SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled")
 
 
 def scene(number):
