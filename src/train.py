@@ -67,7 +67,8 @@ def compose_and_run(typed: shell.Typed) -> int:
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     try:
-        with lock.alone(folder) if typed.multirun and "plan_only=true" not in typed.argv else nullcontext(True) as free:
+        planned = any(word.lower() == "plan_only=true" for word in typed.argv)
+        with lock.alone(folder) if typed.multirun and not planned else nullcontext(True) as free:
             if not free:
                 raise UserError(5, f"{shown(folder)}: this sweep is at work already; scripts/status.py shows how far")
             start()
@@ -112,6 +113,8 @@ def folder_of(typed: shell.Typed) -> Path:
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
     given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
     if given:
+        if "${" in given[-1]:
+            raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
         return Path(given[-1])
     if typed.multirun:
         before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{titles.sweep_hash(typed.argv)}"))

@@ -30,6 +30,16 @@ def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
     assert again.stamp(settings) != before
 
 
+def test_changed_weights_of_a_body_of_one_s_own_change_the_stamp(compose, tmp_path):
+    (tmp_path / "body").mkdir()
+    (tmp_path / "body/model.safetensors").write_bytes(b"x")
+    settings = compose("backbone=resnet18")
+    settings.backbone.name = f"local-dir:{tmp_path}/body"
+    before = again.stamp(settings)
+    (tmp_path / "body/model.safetensors").write_bytes(b"xy")
+    assert again.stamp(settings) != before
+
+
 def test_links_that_go_round_end(compose, photos):
     os.symlink(photos / "photos", photos / "photos/cats/round")
     assert len(again.content(photos / "photos")) == 6

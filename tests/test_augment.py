@@ -8,7 +8,7 @@ import pytest
 from thaw.data import batches
 from thaw.data.augment import at_size, view
 from thaw.data.batches import Key, Views, loader
-from thaw.data.pixels import of_arrays
+from thaw.data.pixels import Pixels
 from thaw.data.sides import fit_side
 from thaw.errors import UserError
 from thaw.settings import Augment
@@ -43,7 +43,7 @@ def test_two_transforms_draw_independently():
 @pytest.mark.parametrize("workers", [0, 1, 4])
 def test_workers_do_not_matter_and_epochs_differ(workers):
     labels = np.arange(12) % 3
-    views = Views(of_arrays([ramp() + i for i in range(12)]), labels, 1.0, 24, LIGHT, (0, "full"))
+    views = Views(Pixels(range(12), {i: ramp() + i for i in range(12)}, 40), labels, 1.0, 24, LIGHT, (0, "full"))
     keys = [Key(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
     batches = list(loader(views, keys, workers))
     reference = [views[key] for key in keys]
@@ -131,7 +131,7 @@ def test_a_random_crop_keeps_more_of_a_picture_at_a_smaller_size():
     assert at_size(CROPS, 0.5).scale == pytest.approx([0.6, 1.0])
     assert at_size(CROPS, 0.75).scale == pytest.approx([0.4, 1.0])
     assert at_size(Augment("random", [0.2, 0.5], {}, 0.0, 0.0), 0.5).scale == [0.5, 0.5]
-    views = Views(of_arrays([ramp(80, 80)]), np.zeros(1, np.int64), 1.0, 40, CROPS, ())
+    views = Views(Pixels([0], {0: ramp(80, 80)}, 80), np.zeros(1, np.int64), 1.0, 40, CROPS, ())
     spans = {
         size: [int(np.ptp(views[Key(epoch, size, np.zeros(1, int))][0][..., 0])) for epoch in range(60)]
         for size in (20, 40)

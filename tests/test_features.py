@@ -7,7 +7,7 @@ import torch
 from thaw import features, loop, model
 from thaw.data import batches
 from thaw.data.augment import view
-from thaw.data.pixels import Pixels, of_arrays
+from thaw.data.pixels import Pixels
 from thaw.device import Device
 from thaw.groups import of_head
 from thaw.settings import Backbone, BackboneFacts
@@ -23,7 +23,8 @@ def network(name, dtype=torch.float32) -> model.Network:
 
 def pictures(n) -> Pixels:
     rng = np.random.default_rng(0)
-    return of_arrays([rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)])
+    drawn = [rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)]
+    return Pixels(range(n), dict(enumerate(drawn)), SIZE)
 
 
 def bar(items, total, label):

@@ -66,7 +66,7 @@ def own(name: str) -> set[str]:
 
 PURE = [
     "errors",
-    "network",
+    "online",
     "names",
     "schedules",
     "resize",
@@ -156,7 +156,7 @@ LAYERS = [
         "plan",
         "table",
         "device",
-        "network",
+        "online",
         "names",
         "signals",
         "keys",

@@ -238,6 +238,23 @@ def test_a_run_is_another_one_when_it_should(identity, tmp_path, leaf):
     assert (identity(*typed) != PLAIN[0]) == changes
 
 
+def test_smoke_that_changes_no_fit_is_another_run_too(identity):
+    """Two steps an epoch are what there is: only the finder differs."""
+    short = ("data.limit=80", "checklist=fine_tune", "epochs=1", "size=32")
+    assert identity(*short) != identity(*short, "smoke=true")
+
+
+@pytest.mark.parametrize(("warmup", "same"), [(0.05, True), (100, False)])
+def test_the_longest_ramp_is_in_the_key_where_it_is_read(compose, warmup, same):
+    """So that a third cycle costs one where nothing before it changes."""
+    keys_of = []
+    for cycles in (2, 3):
+        settings = compose(f"scheduler.cycles={cycles}", f"scheduler.warmup={warmup}")
+        full = plan.plan(settings, FACTS).phases[-1]
+        keys_of.append(keys.cycle_parts(settings, full, 0, 0.01, 32, "before", "data", COMPUTED))
+    assert (keys_of[0] == keys_of[1]) == same
+
+
 def test_a_cycle_has_the_key_before_it_in_its_own(compose):
     settings = compose()
     full = plan.plan(settings, FACTS).phases[-1]

@@ -15,7 +15,7 @@ from pictures import data, picture, put
 from thaw.data import batches, source
 from thaw.data.augment import view
 from thaw.data.batches import Key, Views
-from thaw.data.pixels import beyond, of_arrays, on_the_fly, pixels
+from thaw.data.pixels import beyond, on_the_fly, pixels
 from thaw.data.sides import fit_side, shrink
 from thaw.data.spool import Spool
 from thaw.errors import UserError
@@ -176,8 +176,3 @@ def test_memory_is_flat_over_many_epochs(photos, tmp_path, held):
     finally:
         tracemalloc.stop()
     assert late - early < 20_000, "bytes; one epoch of these pictures is 60,000"
-
-
-def test_arrays_are_pixels_as_they_are():
-    held = of_arrays([np.zeros((4, 9, 3), np.uint8)])
-    assert len(held) == 1 and held[0].shape == (4, 9, 3)

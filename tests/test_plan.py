@@ -300,6 +300,20 @@ def test_a_find_takes_its_batches_from_the_fit_it_serves():
     assert found["find_head"].epochs == found["head_precomputed"].epochs[:1] == (Epoch(224, 64, 157),)
 
 
+def test_a_found_rate_belongs_to_the_finds_batch_in_every_fit_that_uses_it():
+    polish = {"do": "fit", "train": "all", "epochs": 1}
+    settings = given("resize=double")
+    settings.checklist = {**settings.checklist, "polish": polish, "own": {**polish, "lr": 0.1}}
+    found = {phase.name: phase for phase in plan.plan(settings, PHOTOS).phases}
+    assert found["find_full"].epochs[0].batch == found["full"].rate_batch == found["polish"].rate_batch == 256
+    assert found["own"].rate_batch == settings.batch_size == 64
+
+
+def test_lr_factor_is_in_the_rates_that_are_shown():
+    text = table.table(plan.plan(given(lr_factor=0.1), DIGITS), given(lr_factor=0.1))
+    assert "find_full × 0.011 0.033 0.1" in text and "find_head × 0.1" in text
+
+
 def test_layer_decay_is_a_group_a_layer():
     full = phases("rates=layer_decay")["full"]
     assert full.split == "layer_decay"
@@ -406,6 +420,8 @@ def of_full(**stated) -> dict:
         (of_full(cycle_len=True), ["checklist.full.cycle_len=True", "whole number"]),
         (of_full(cycle_mult="two"), ["checklist.full.cycle_mult=two", "whole number"]),
         (of_full(lr=0), ["checklist.full.lr=0", "> 0"]),
+        (of_full(epochs=20_000), ["checklist.full", "20,000 epochs"]),
+        (of_full(cycles=30, cycle_mult=2), ["checklist.full", "cycles=30", "cycle_mult=2", "1,073,741,823 epochs"]),
         (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
         (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),
         ({"full": {"train": "all"}}, ["checklist.full.do", "find or fit"]),

@@ -14,7 +14,7 @@ import torch
 from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
 import train
-from thaw import features, loop, run, signals, snapshot
+from thaw import features, isolate, loop, run, signals, snapshot
 from thaw.data import batches
 from thaw.model import Network
 
@@ -138,7 +138,13 @@ def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys)
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
     """The points count from the start of each attempt, so that some lie where it finds what the last one left."""
-    calls = [(torch.optim.AdamW, "step", 46), (os, "fsync", 30), (os, "replace", 9), (os, "rename", 4), (os, "open", 20)]
+    calls = [
+        (torch.optim.AdamW, "step", 46),
+        (os, "fsync", 30),
+        (os, "replace", 9),
+        (os, "rename", 4),
+        (os, "open", 20),
+    ]
     rng = random.Random(seed)
     points = [(holder, name, rng.randrange(most)) for holder, name, most in rng.choices(calls, k=5)]
     assert bits(killed_and_resumed(settings, tmp_path, "chain", points)) == reference
@@ -256,6 +262,24 @@ def test_a_handler_from_before_is_called_after_the_snapshot():
         for name in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
             signal.signal(name, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_nohup_has_a_run_and_a_sweep_outlive_their_terminal():
+    def work():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.listen()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        def job(place):
+            os.kill(os.getppid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            return 7 if signals.pending() else 0
+
+        codes = []
+        assert isolate.run_all([job, job], 1, lambda i, code: codes.append(code)) is None
+        return 0 if codes == [0, 0] and signals.pending() is None else 1
+
+    assert in_child(work) == 0
 
 
 def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, monkeypatch):

@@ -27,12 +27,14 @@ def run(compose, tmp_path, monkeypatch, capsys):
     """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
     monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
 
-    def ran(*overrides, name="a"):
+    def ran(*overrides, name="a", dated=True):
         folder = tmp_path / "runs" / name
         folder.mkdir(parents=True)
         about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
         settings = compose(*overrides)
-        return folder, attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
+        return folder, attempt.train(
+            settings, folder, about, None, lambda *key, **columns: Tracker(folder, print), dated
+        )
 
     return ran
 
@@ -233,6 +235,7 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
     again, nothing = run(*short, "log_every=5", "name=other", name="b")
     assert "already done: accuracy" in capsys.readouterr().out and nothing is None
     assert not (again / "metrics.jsonl").exists() and (folder / "result.json").exists()
+    assert run(*short, name="named", dated=False)[1], "a folder that was asked for gets its own copy"
     _, other = run(*short, "seed=3", name="c")
     assert other["identity"] != first["identity"]
     (folder / "model.safetensors").write_bytes(b"")

@@ -438,6 +438,11 @@ def test_fractions_lists_and_phases(conf):
             },
         ),
         ("data=csv data.root=/l.csv data.name=pets data.images=/p data.leak=error", {"data.name=pets": "data=csv"}),
+        (
+            "find.steps=50 find.trial_steps=9 evaluate.ensemble=1",
+            {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "one cycle end: it takes two"},
+        ),
+        ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
     ],
 )
 def test_no_effect(conf, args, idle):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from thaw import stop
 from thaw.stop import CycleEnd, judge, paired
 
 # 100 pictures whose losses differ from one another, and a change a picture of +-0.05 around what a cycle is given.
@@ -114,7 +115,7 @@ def test_paired_is_sharper_than_the_spread_of_the_pictures():
 )
 def test_judge(cycles, budget, most, go_on, best, because):
     verdict = judge(BEFORE, cycles, budget, most)
-    assert (verdict.go_on, verdict.best) == (go_on, best)
+    assert (verdict.go_on, stop.best(cycles)) == (go_on, best)
     assert because in verdict.because
     assert "\n" not in verdict.because
 
@@ -140,7 +141,7 @@ def test_never_more_than_most_and_the_best_is_the_lowest():
         trained = next((n for n in range(1, 6) if not judge(BEFORE, cycles[:n], 3, 5).go_on), None)
         assert trained is not None
         verdict = judge(BEFORE, cycles[:trained], 3, 5)
-        assert cycles[verdict.best].valid_loss == min(cycle.valid_loss for cycle in cycles[:trained])
+        assert cycles[stop.best(cycles[:trained])].valid_loss == min(cycle.valid_loss for cycle in cycles[:trained])
         assert trained >= 3 or verdict.because.startswith("over-fitting: ")
 
 

@@ -152,11 +152,24 @@ def test_shards_are_those_of_one_key(tmp_path):
     a, _ = store.make("kind", {"size": 1}, build, rows=[1])
     b, _ = store.make("kind", {"size": 1}, build, rows=[2])
     store.make("kind", {"size": 2}, build, rows=[1])
-    assert store.shards("kind", {"size": 1}) == sorted([a, b])
-    assert store.shards("nothing", {"size": 1}) == []
+    assert store.shards("kind", {"size": 1}, [1, 2]) == sorted([a, b])
+    assert store.shards("nothing", {"size": 1}, [1, 2]) == []
     assert json.loads((a / "DONE.json").read_text())["parts"] == {"size": 1, "code": {}, "rows": [1]}
     (b / "a.bin").write_bytes(b"")
-    assert Store(tmp_path).shards("kind", {"size": 1}) == [a]
+    assert Store(tmp_path).shards("kind", {"size": 1}, [1, 2]) == [a]
+
+
+def test_shards_of_other_pictures_are_neither_read_nor_marked_as_used(tmp_path):
+    store = Store(tmp_path)
+    a, b = (store.make("kind", {}, build, rows=rows)[0] for rows in ([1, 2], [3]))
+    os.utime(b / "DONE.json", (0, 0))
+    (b / "a.bin").write_bytes(b"")  # damaged, which a reader would see
+    warned = []
+    other = Store(tmp_path, warned.append)
+    assert other.shards("kind", {}, [2, 7]) == [a] and other.used == {a} and not warned
+    assert (b / "DONE.json").stat().st_mtime == 0 and (b / "a.bin").exists()
+    (a / "DONE.json").write_text("{")
+    assert Store(tmp_path, warned.append).shards("kind", {}, [2]) == [] and len(warned) == 1
 
 
 def test_the_code_is_in_the_key_of_its_kind(tmp_path):
@@ -172,6 +185,14 @@ def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
     assert again == path and not was_there
     assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "new"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_made_anew_can_be_read_until_all_of_the_new_is_on_disk(tmp_path, monkeypatch):
+    path, _ = Store(tmp_path).make("kind", PARTS, build)
+    seen, whole = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append((path / "DONE.json").exists()) or whole(file))
+    Store(tmp_path, anew=("kind",)).make("kind", PARTS, build)
+    assert len(seen) > 2 and all(seen)
 
 
 def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):

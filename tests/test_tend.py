@@ -80,7 +80,7 @@ def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
         aged(folder, 2 * DAY)
         while time.time() - min((used / DONE).stat().st_mtime, folder.stat().st_mtime) > HOUR:
             time.sleep(0.02)
-        tend.sweep(tmp_path, time.time())
+        tend.clear(tmp_path, time.time())
         assert folder.is_dir()
 
     store.make("kind", {"n": 1}, build)
@@ -90,7 +90,7 @@ def test_a_shard_goes_alone(tmp_path):
     one, other = made(tmp_path, 0, 2 * HOUR, rows=[1]), made(tmp_path, 0, 3 * HOUR, rows=[2])
     assert one.parent == other.parent
     assert [entry.path for entry in tend.prune(tmp_path, left(tmp_path) - 1)[0]] == [other]
-    assert Store(tmp_path).shards("kind", {"n": 0}) == [one]
+    assert Store(tmp_path).shards("kind", {"n": 0}, [1, 2]) == [one]
 
 
 @pytest.mark.parametrize("names", [("snapshot", "previous"), ("previous",), ("snapshot",)], ids=" ".join)

@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 
-from thaw import composed, cycles, features, job, keys, run, snapshot, store, tend
+from thaw import composed, cycles, features, job, keys, run, setup, snapshot, store, tend
 from thaw.setup import set_up
 
 PHOTOS = ("data=shapes", "data.limit=300", "backbone=resnet18", "backbone.weights=none", "size=96", "batch_size=32")
@@ -109,7 +109,7 @@ def snapshots(folder: Path, writing: Clock) -> None:
 
 
 def main() -> None:
-    hashed = ((store, "sha256_of"), (store, "key_of"), (job, "key_of"), (job, "body_hash"), (features, "body_hash"))
+    hashed = ((store, "sha256_of"), (store, "key_of"), (job, "key_of"), (setup, "body_hash"), (features, "body_hash"))
     hashing, writing = Clock((*hashed, (keys, "code_of"))), Clock([(snapshot, "write"), (cycles, "weights_of")])
     parts = {
         "head": head_epoch,

@@ -44,7 +44,8 @@ def code() -> str:
 
 def named(settings: Settings) -> tuple[str, ...]:
     """The settings that may name files."""
-    values = [*vars(settings.data).values(), settings.backbone.weights, settings.init]
+    body = settings.backbone.name.removeprefix("local-dir:")
+    values = [*vars(settings.data).values(), body, settings.backbone.weights, settings.init]
     return tuple(value for value in values if isinstance(value, str))
 
 

@@ -27,7 +27,7 @@ from thaw.files import show_bytes, write_lists
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
-from thaw.sweep.jobs import swept_in
+from thaw.sweep.jobs import gone, swept_in
 
 UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
@@ -65,16 +65,17 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
-        mark = again.stamp(settings)
-        same = sweep and before.get("stamp") == mark and before["overrides"] == overrides
+        mark = again.stamp(settings) if sweep and not settings.plan_only else None
+        same = mark and before.get("stamp") == mark and before["overrides"] == overrides
         if same and (result := whole(folder)):
             say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         for line in unread.no_effect(overrides, settings):
             say(f"warning: {line}")
-        result = train(settings, folder, about, sweep, opened)
-        if result is None and folder.parent == composed.OUTPUTS / "runs" and not settings.plan_only:
+        dated = not before and not named(hydra_) and folder.parent == composed.OUTPUTS / "runs"
+        result = train(settings, folder, about, sweep, opened, dated)
+        if result is None and dated and not settings.plan_only:
             shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
             return
         status(folder, state="done", stamp=mark if result and not settings.fresh else None, **about)
@@ -97,7 +98,8 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
 def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
     """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
-    if before.get("state") == "running" and before.get("host") == socket.gethostname() and alive(before["pid"]):
+    here = before.get("state") == "running" and before.get("host") == socket.gethostname()
+    if here and not gone(before, (folder / "status.json").stat().st_mtime):
         return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
     if before and before["overrides"] != overrides and (folder / "run.json").exists():
         other = titles.words(before["overrides"]) or "default"
@@ -105,12 +107,9 @@ def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | No
     return None
 
 
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return pid != os.getpid()
+def named(hydra_) -> bool:
+    """Whether the user said where the run is to lie."""
+    return any(o.lstrip("+").startswith("hydra.run.dir=") for o in hydra_.overrides.hydra)
 
 
 def about_of(hydra_) -> dict:
@@ -121,9 +120,12 @@ def about_of(hydra_) -> dict:
     return {"overrides": overrides, "command": command(overrides + alone), "commit": commit()}
 
 
-def train(settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable) -> dict | None:
+def train(
+    settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable, dated: bool = False
+) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report.
 
+    `dated`: the folder is a new one of outputs/runs that nobody named; only then may a finished run stand for this one.
     The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
     key, **columns)` opens the tracker; whoever gave it ends it where this raises.
     """
@@ -132,8 +134,8 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
     store = tend.open_store(settings, say)
     store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
-    known = f"stamp_{again.stamp(settings)}"
-    if look and finished(store, store.recall(known).get("identity"), folder):
+    known = None if settings.plan_only else f"stamp_{again.stamp(settings)}"
+    if look and finished(store, store.recall(known).get("identity"), folder, dated):
         return None
     found, spool = None, None if settings.plan_only else spool_of(settings, store)
     if settings.data.kind in ("folder", "csv"):
@@ -155,14 +157,14 @@ def train(settings: Settings, folder: Path, about: dict, sweep: str | None, open
 
     try:
         job, spool = set_up(settings, folder, store, spool), None  # whose disk is free again
-    except BaseException:
+    except Exception:  # what was refused can be seen there; what was stopped is gone on with
         opened(settings, folder.name)
         raise
     notes(unread.share_unread(about["overrides"], job.source.table.valid_from))
     if job.plan.facts != planned.facts:  # what was '?' is known now
         say(table.table(job.plan, settings))
     store.remember(known, {"identity": job.identity})
-    if look and finished(store, job.identity, folder):
+    if look and finished(store, job.identity, folder, dated):
         return None
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
@@ -208,7 +210,7 @@ def show_plan(settings: Settings, folder: Path, store: Store) -> plan.Plan:
     return planned
 
 
-def finished(store: Store, identity: str | None, folder: Path) -> bool:
+def finished(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
     """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
 
     A folder that was asked for by name gets its own copy, from the store.
@@ -217,7 +219,7 @@ def finished(store: Store, identity: str | None, folder: Path) -> bool:
     where = Path(done.get("folder", "."))
     if not (result := whole(where)) or result.get("identity") != identity:
         return False
-    if folder != where and folder.parent != composed.OUTPUTS / "runs":
+    if folder != where and not dated:
         return False
     for line in result.get("warnings", ()):
         say(line)
@@ -253,13 +255,13 @@ def versions() -> dict:
 
 
 def link(name: str, target: Path) -> None:
-    """outputs/NAME points at the newest run or sweep."""
-    composed.OUTPUTS.mkdir(parents=True, exist_ok=True)  # hydra.run.dir and store.dir may lie elsewhere
-    path = composed.OUTPUTS / name
+    """outputs/NAME points at the newest run or sweep there; one that was put elsewhere is found by who put it there."""
+    if not target.is_relative_to(composed.OUTPUTS):
+        return
     temporary = composed.OUTPUTS / f".{name}.{os.getpid()}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target.relative_to(composed.OUTPUTS) if target.is_relative_to(composed.OUTPUTS) else target)
-    temporary.replace(path)
+    temporary.symlink_to(target.relative_to(composed.OUTPUTS))
+    temporary.replace(composed.OUTPUTS / name)
 
 
 def command(overrides: list[str]) -> str:

@@ -160,6 +160,8 @@ def check(settings: Settings) -> None:
     steps = [number(size, "resize.sizes") for size in settings.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
+    if settings.data.kind in ("folder", "csv", "torchvision") and not settings.data.root:
+        raise UserError(2, f"data.root={settings.data.root}: data={settings.data.kind} needs to know where they lie")
     if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")
     if settings.head.kind == "fastai":

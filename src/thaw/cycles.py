@@ -167,7 +167,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
             )
             fit.on_epoch(epoch, epochs[-1], True)
             figures.update(NOTHING)
-    return losses, epochs, validation or validate(job, phase)
+    return losses, epochs, validation
 
 
 def settle(fit: Fit, fresh: list, losses: list[float], figures: dict, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def activations(
         "drawn": drawn and {"augment": keys.read_by(drawn.augment, keys.CROPS[drawn.augment.crop]), "seed": drawn.seed},
         "versions": keys.versions(),
     }
-    kept = shards(store, parts)
+    kept = shards(store, parts, {hashes[row] for row in rows})
     missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())
     parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
     for number, part in enumerate(parts_of, 1):
@@ -114,10 +114,10 @@ def compute(
     return torch.cat(out)
 
 
-def shards(store: Store, parts: dict) -> dict[str, torch.Tensor]:
-    """The rows of all shards made as `parts` say, by content hash."""
+def shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, torch.Tensor]:
+    """The rows of the shards made as `parts` say that hold any of the content hashes `wanted`, by content hash."""
     out = {}
-    for path in store.shards("activations", parts):
+    for path in store.shards("activations", parts, wanted):
         out |= rows_of(path)
     return out
 

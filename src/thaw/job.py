@@ -144,10 +144,14 @@ class Job:
 
     def picture(self, path: str) -> np.ndarray | None:
         """The picture of a path in its plain view, uint8 [size, size, 3]."""
-        rows = {path: row for row, path in enumerate(self.source.table.paths)}
-        if path not in rows:
+        if path not in self.row_of:
             return None
-        return view(self.plan.size, self.settings.data.crop_pct)(self.pixels[rows[path]], None)
+        return view(self.plan.size, self.settings.data.crop_pct)(self.pixels[self.row_of[path]], None)
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """The row of every path."""
+        return {path: row for row, path in enumerate(self.source.table.paths)}
 
     @cached_property
     def data_key(self) -> str:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
 
-from thaw.plan import Phase, Plan
+from thaw.plan import Phase, Plan, find_length, find_range
 from thaw.schedules import OPTIONS, longest_ramp
 from thaw.settings import Settings
 
@@ -109,7 +109,7 @@ def find_parts(
     settings: Settings, phase: Phase, steps: int, orders: int, before: str, data: str, computed: dict
 ) -> dict:
     """The key of a finder's curve; of a range test the rule that reads it is not in it."""
-    f = settings.find
+    f = find_range(settings)
     return {
         "kind": "find",
         "before": before,
@@ -135,7 +135,7 @@ def cycle_parts(
         "lr": lr,
         "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
-        "longest_ramp": longest_ramp(phase.budget) if phase.schedule.warmup else None,
+        "longest_ramp": longest_ramp(phase.budget) if phase.schedule.warmup >= 1 else None,
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
@@ -154,6 +154,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         phase.name: training(settings, phase)
         | {
             "do": phase.do,
+            "find": find_length(settings, phase) if phase.do == "find" else None,
             "lr": phase.lr,
             "rate_from": phase.rate_from,
             "until": phase.until,
@@ -168,7 +169,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         "data": data,
         "order": list(phases),
         "phases": phases,
-        "find": asdict(settings.find),
+        "find": asdict(find_range(settings)),
         "evaluate": asdict(settings.evaluate) | {"augment": views},
         "lr_factor": settings.lr_factor,
         "made": made,

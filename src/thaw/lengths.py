@@ -7,6 +7,8 @@ from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.settings import Scheduler, Settings
 
+MOST_EPOCHS = 10_000
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -62,6 +64,9 @@ def durations(
             raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
         while len(lengths) < most:
             lengths.append(lengths[-1] * schedule.cycle_mult)
+    if sum(lengths) > MOST_EPOCHS:
+        what = f"cycles={schedule.cycles} with cycle_mult={schedule.cycle_mult}"
+        raise UserError(2, f"checklist.{name}: {what} takes {sum(lengths):,} epochs, more than {MOST_EPOCHS:,}")
     return {
         "schedule": schedule,
         "cycles": tuple(lengths),

@@ -37,12 +37,12 @@ def make_optimizer(network: Network, groups: Sequence[Group], optimizer: Optimiz
     """
     parameters = dict(network.model.named_parameters())
     param_groups = []
-    for index, group in enumerate(groups):
+    for group in groups:
         for decayed in (True, False):
             chosen = [parameters[name] for name in group.names if (parameters[name].ndim > 1) == decayed]
             if chosen:
                 decay = optimizer.weight_decay if decayed else 0.0
-                param_groups.append({"params": chosen, "lr_scale": group.ratio, "weight_decay": decay, "index": index})
+                param_groups.append({"params": chosen, "lr_scale": group.ratio, "weight_decay": decay})
     if optimizer.name == "sgd":
         nesterov = bool(optimizer.nesterov)
         return torch.optim.SGD(param_groups, lr=1.0, momentum=optimizer.momentum, nesterov=nesterov, fused=True)

@@ -16,7 +16,7 @@ from thaw import groups, heads
 from thaw.device import Device, mix
 from thaw.errors import UserError, nearest
 from thaw.names import ELSEWHERE, check_backbone
-from thaw.network import answers
+from thaw.online import answers
 from thaw.settings import Backbone, Head
 
 ROOT = Path(__file__).resolve().parents[2]

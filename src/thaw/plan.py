@@ -197,12 +197,13 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
 
 
 def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
-    """Give every find the batches of the first fit that uses its rate; strike the finds that nobody uses.
+    """Give every find the batches of the first fit that uses its rate, which then belongs to these in all of its fits;
+    strike the finds that nobody uses.
 
     Errors: a fit with no rate and no find before it, exit 2.
     """
     used = {phase.rate_from for phase in phases if phase.do == "fit"}
-    served = []
+    served, batches = [], {}
     for i, phase in enumerate(phases):
         if phase.do == "fit":
             if phase.lr is None and phase.rate_from is None:
@@ -210,7 +211,7 @@ def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
                     2,
                     f"checklist.{phase.name}: no find before it and lr=null; set lr=0.01 or checklist.{phase.name}.lr",
                 )
-            served.append(phase)
+            served.append(replace(phase, rate_batch=batches.get(phase.rate_from, phase.rate_batch)))
         elif phase.name in used:
             fits = [p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name]
             for fit in fits:
@@ -220,8 +221,8 @@ def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
                         f"checklist.{phase.name}: it trains {phase.train}, but {fit.name}, which uses its rate, trains "
                         f"{fit.train}; set checklist.{fit.name}.lr, or put a find with train={fit.train} before it",
                     )
-            fit = fits[0]
-            served.append(replace(phase, epochs=fit.epochs[:1]))
+            served.append(replace(phase, epochs=fits[0].epochs[:1]))
+            batches[phase.name] = fits[0].epochs[0].batch
         else:
             notes.append(f"{phase.name} is struck from the plan: no phase uses the rate it would find")
     if not any(phase.do == "fit" for phase in served):

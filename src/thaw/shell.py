@@ -68,7 +68,7 @@ def tidy(argv: list[str], conf: Path) -> Typed:
     multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
     notes, phases = [], phase_names(rest, conf)
     typed = [tidy_one(*parts, phases, multirun, notes) for parts in typed]
-    typed += [("", group, choice) for group, choice in implied(typed, recipes, conf, notes)]
+    typed += [("", group, choice) for group, choice in implied(typed, recipes, notes)]
     wanted = chosen(typed, recipes).get("backbone", [])
     known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
@@ -185,7 +185,7 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
     return quote(whole)
 
 
-def implied(typed, recipes: list[str], conf: Path, notes: list[str]) -> list[tuple[str, str]]:
+def implied(typed, recipes: list[str], notes: list[str]) -> list[tuple[str, str]]:
     """The groups that follow from `data.root` or from data of one's own."""
     groups, out = chosen(typed, recipes), []
     root = [value for _, key, value in typed if key == "data.root" and value != "null"]

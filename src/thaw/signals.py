@@ -24,10 +24,12 @@ def listen() -> None:
     """Take a signal as a request to stop after the step, a second SIGINT as one to leave at once.
 
     SIGUSR2 is Slurm's warning, for which submitit has a handler that puts the job back into the queue: it is called
-    after the snapshot.
+    after the snapshot. A SIGHUP that is ignored stays so: nohup has the run outlive its terminal.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         before = signal.getsignal(number)
+        if number == signal.SIGHUP and before == signal.SIG_IGN:
+            continue
         if number == signal.SIGUSR2 and before is not note:
             if not callable(before):
                 continue

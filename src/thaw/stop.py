@@ -34,7 +34,6 @@ class CycleEnd:
 @dataclass(frozen=True)
 class Verdict:
     go_on: bool
-    best: int  # index of the cycle end of most worth, the earliest of equals
     because: str  # one line
 
 
@@ -62,21 +61,21 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     higher accuracy than that of the lowest loss: each costs `cycle_mult` times the one before. None follows a loss that
     is not finite.
     """
-    kept, last, n = best(cycles), cycles[-1], len(cycles)
+    last, n = cycles[-1], len(cycles)
     if math.isinf(last.valid_loss):
-        return Verdict(False, kept, "the validation loss is not finite")
+        return Verdict(False, "the validation loss is not finite")
     lowest, mean, error = compared(before, cycles)
     side = "above" if mean > 0 else "below"
     change = f"validation loss {abs(mean):.4f} ± {error:.4f} {side} the lowest at an end before"
     if math.isinf(mean):  # nothing was trained before
         change = f"validation loss {last.valid_loss:.4f}"
     if over_fits(before, cycles) and (n >= budget or over_fits(before, cycles[:-1])):
-        return Verdict(False, kept, f"over-fitting: {change}, while the training loss fell")
+        return Verdict(False, f"over-fitting: {change}, while the training loss fell")
     if n >= most:
-        return Verdict(False, kept, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
+        return Verdict(False, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
     if n >= budget and mean >= 0 and last.accuracy <= lowest.accuracy:
-        return Verdict(False, kept, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
-    return Verdict(True, kept, f"going on: {change}")
+        return Verdict(False, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
+    return Verdict(True, f"going on: {change}")
 
 
 def over_fits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:

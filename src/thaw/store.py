@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from thaw.disk import discard, is_machine, machine_error, sync, write_whole
@@ -137,9 +137,7 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             build(temporary)
-            if replace:
-                discard(path)
-            self.added += publish(temporary, path, parts)
+            self.added += publish(temporary, path, parts, replace)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -148,9 +146,10 @@ class Store:
         self.used.add(path)
         mark(path)
 
-    def shards(self, kind: str, parts: Mapping) -> list[Path]:
-        """The shards of the artifact made from `parts` that are there and whole."""
-        found = [self.find(done.parent) for done in sorted(self.place(kind, parts).glob(f"*/{DONE}")) if whole(done)]
+    def shards(self, kind: str, parts: Mapping, rows: Collection) -> list[Path]:
+        """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are there and whole."""
+        wanted, there = frozenset(rows), sorted(self.place(kind, parts).glob(f"*/{DONE}"))
+        found = [self.find(done.parent) for done in there if whole(done) and holds(done, wanted)]
         paths = [path for path in found if path is not None]
         for path in paths:
             self.use(path)
@@ -178,8 +177,19 @@ def whole(done: Path) -> bool:
     return "." not in done.parent.name
 
 
-def publish(temporary: Path, path: Path, parts: Mapping) -> int:
-    """Make a filled temporary directory the artifact at `path`, durably; the bytes added. Another may have won: 0."""
+def holds(done: Path, wanted: frozenset) -> bool:
+    """Whether a shard has any of the rows; also where its DONE.json cannot be read, of which `find` then warns."""
+    try:
+        return not wanted.isdisjoint(json.loads(done.read_text())["parts"]["rows"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+
+
+def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
+    """Make a filled temporary directory the artifact at `path`, durably, in the place of one that is there if asked.
+
+    The bytes added: none where another has won.
+    """
     files = {}
     for file in sorted(temporary.iterdir()):
         with file.open("rb") as opened:
@@ -191,6 +201,8 @@ def publish(temporary: Path, path: Path, parts: Mapping) -> int:
         opened.flush()
         os.fsync(opened.fileno())
     sync(temporary)
+    if replace:  # only now, for others may be reading it
+        discard(path)
     try:
         temporary.rename(path)
     except OSError as error:

@@ -24,17 +24,18 @@ def runs(values) -> str:
     return " → ".join(out)
 
 
-def rates_text(phase: Phase, found: Mapping[str, float] | None = None) -> str:
+def rates_text(phase: Phase, lr_factor: float, found: Mapping[str, float] | None = None) -> str:
     """The rate of every group, or how it will come about."""
     lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
     if phase.do == "find":
         return "to be found"
     ratios = phase.ratios
     if ratios is None:
-        return f"{'found' if lr is None else f'{lr:.3g}'} × decay a layer"
+        factor = "" if lr_factor == 1 else f" × {lr_factor:g}"
+        return f"{f'found{factor}' if lr is None else f'{lr:.3g}'} × decay a layer"
     if lr is not None:
         return " ".join(f"{lr * ratio:.2g}" for ratio in shorten(ratios))
-    return f"{phase.rate_from} × " + " ".join(f"{ratio:.2g}" for ratio in shorten(ratios))
+    return f"{phase.rate_from} × " + " ".join(f"{lr_factor * ratio:.2g}" for ratio in shorten(ratios))
 
 
 def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
@@ -100,7 +101,7 @@ def table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = No
                 phase.features + (f" × {phase.views}" if phase.views else ""),
                 runs(epoch.size for epoch in planned),
                 runs(epoch.batch for epoch in planned),
-                rates_text(phase, found),
+                rates_text(phase, settings.lr_factor, found),
                 found_by(settings, phase) if phase.do == "find" else cycles_text(phase),
                 epochs,
                 steps,

@@ -84,7 +84,7 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
     Never what was used in the last hour. What dead processes left half made, and what was damaged, goes in any case.
     """
     now = now_of(root)
-    sweep(root, now)
+    clear(root, now)
     there = entries(root)
     left, removed = sum(entry.bytes for entry in there), []
     for entry in there:
@@ -99,7 +99,7 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
     return removed, left
 
 
-def sweep(root: Path, now: float) -> None:
+def clear(root: Path, now: float) -> None:
     """Remove what nobody can use: damaged, half removed, left behind by dead processes."""
     for path in [*inside(root), *places(root)]:
         with contextlib.suppress(OSError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from thaw.files import lines_of
-from thaw.network import answers
+from thaw.online import answers
 from thaw.settings import Wandb
 
 INIT_SECONDS = 8

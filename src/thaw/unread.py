@@ -41,6 +41,11 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
         why["augment.scale"] = "augment.crop=whole"
         if not settings.augment.transforms:
             why["evaluate.tta"] = "augment=none"
+    trials, sweep = ("trial_steps", "trial_orders", "stored_steps", "stored_orders"), ("steps", "smooth")
+    unread = sweep if settings.find.rule == "trials" else trials
+    why |= dict.fromkeys((f"find.{name}" for name in unread), f"find.rule={settings.find.rule}")
+    if settings.evaluate.ensemble == 1:
+        why["evaluate.ensemble"] = "one cycle end: it takes two"
     if lr is not None:
         why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
     typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]

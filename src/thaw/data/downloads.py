@@ -12,7 +12,7 @@ import numpy as np
 from thaw.data.listing import File, Listing, file_of
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.errors import UserError
-from thaw.network import answers
+from thaw.online import answers
 from thaw.settings import Data
 
 

@@ -117,7 +117,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
         raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
 
 
-def place(files, folders, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
+def place(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
     """The files that lie in a class folder, and (split, class) of each path."""
     depth, where = 0 if "" in tops else 1, {}
     for file in files:
@@ -165,7 +165,7 @@ def listing(data: Data) -> Listing:
     root, notes = os.path.abspath(os.path.expanduser(data.root)), []
     files, folders = walk(root, notes)
     tops = layout(root, folders, files)
-    files, where = place(files, folders, tops, notes)
+    files, where = place(files, tops, notes)
     if tops == {"": TRAIN}:
         beside(root, notes)
     filled(where, folders, tops, data.allow_missing)

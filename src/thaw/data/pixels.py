@@ -5,7 +5,7 @@ No picture is kept larger than its file has it: a small one is enlarged whenever
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,7 +23,7 @@ SHARD_BYTES = 1 << 28
 
 
 class Pixels:
-    """uint8 pictures [h, w, 3] by row of a table, the shorter side `side` long (None: as they are).
+    """uint8 pictures [h, w, 3] by row of a table, the shorter side `side` long.
 
     `kept` holds pictures by the names of the rows; one that it has not is asked of `decode`.
     """
@@ -32,7 +32,7 @@ class Pixels:
         self,
         names: Sequence,
         kept: Mapping,
-        side: int | None = None,
+        side: int,
         decode: Callable[[int, int], np.ndarray] | None = None,
     ):
         self.names, self.kept, self.side, self.decode = names, kept, side, decode
@@ -41,15 +41,10 @@ class Pixels:
         picture = self.kept.get(self.names[row])
         if picture is None:
             picture = shrink(self.decode(int(row), self.side), self.side)
-        return picture if self.side is None else fit_side(picture, self.side)
+        return fit_side(picture, self.side)
 
     def __len__(self) -> int:
         return len(self.names)
-
-
-def of_arrays(pictures: Sequence[np.ndarray]) -> Pixels:
-    """Pictures that are there already, as they are."""
-    return Pixels(range(len(pictures)), dict(enumerate(pictures)))
 
 
 def on_the_fly(source: Source, side: int) -> Pixels:
@@ -106,7 +101,7 @@ def pixels(
             hashes, {hashes[row]: fit_side(source.picture(row, side), side) for row in chosen}, side, source.picture
         )
     parts = {"side": side, "versions": keys.versions()}
-    kept = shards(store, parts)
+    kept = shards(store, parts, {hashes[row] for row in chosen})
     rows = [row for row in chosen if hashes[row] not in kept]
     per_shard = max(1, SHARD_BYTES // (side * side * 4))
     parts_of = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
@@ -147,10 +142,10 @@ def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> No
     (folder / "index.json").write_text(json.dumps(index))
 
 
-def shards(store: Store, parts: dict) -> dict[str, np.ndarray]:
-    """Memory-mapped pictures of all shards that were made as `parts` say, by content hash."""
+def shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """Memory-mapped pictures of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
     out = {}
-    for path in store.shards("pixels", parts):
+    for path in store.shards("pixels", parts, wanted):
         out |= pictures_of(path)
     return out
 

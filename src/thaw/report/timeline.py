@@ -21,7 +21,7 @@ STATES = {"stored activations": "#c9d3df", "frozen": "#a9daf0", "training": "#f6
 
 
 def plan_png(timeline: list[dict], path) -> None:
-    """Draw what `plan.timeline` returns: rates of every group, image size and what is frozen, over all steps.
+    """Draw what `table.timeline` returns: rates of every group, image size and what is frozen, over all steps.
 
     Short phases are widened until their names fit, so that two epochs of the head are seen beside ninety of the body;
     the axis says how many steps there are. Finders are as wide as their names: their steps leave no trace.

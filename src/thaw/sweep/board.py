@@ -216,7 +216,7 @@ def notes(board: Board) -> list[str]:
     ignoring = [job.name for job in board.jobs if job.result.get("store/code") == "ignore"]
     if ignoring:
         out.append(f"store.code=ignore in job {', '.join(ignoring)}: work of other code may have been used there")
-    out += [same_model(board, alike) for alike in groups_of_one_model(board.settings)]
+    out += [same_model(alike) for alike in groups_of_one_model(board.settings)]
     tests = board.settings[0].average("test/accuracy") if board.settings else math.nan
     if not math.isnan(tests):
         out.append(f"test accuracy of the best setting, looked at once and used for nothing: {tests:.2%}")
@@ -235,7 +235,7 @@ def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
     return [alike for alike in grouped.values() if len(alike) > 1]
 
 
-def same_model(board: Board, alike: list[Setting]) -> str:
+def same_model(alike: list[Setting]) -> str:
     """That what was swept changed nothing that is kept, and how the last phase did with each."""
     job = alike[0].jobs[0]
     phases = [name for name, phase in phases_of(job).items() if "accuracy" in phase]
