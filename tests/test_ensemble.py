@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from brief import FIND
+from brief import FIND, undrawn
 from torch import nn
 
 from thaw import attempt, composed, ensemble, tend
@@ -26,6 +26,7 @@ VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checkl
 def run(compose, tmp_path, monkeypatch):
     """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
     monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
+    undrawn(monkeypatch)
 
     def ran(*overrides, name="a"):
         folder = tmp_path / "runs" / name

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from brief import undrawn
 
 from thaw import attempt, composed
 from thaw.data.source import load
@@ -45,6 +46,7 @@ ONE_STEP += ("lr=1e-3", "scheduler=one_cycle", "epochs=3", "resize=staircase", "
 def run(compose, tmp_path, monkeypatch):
     """run("backbone=...", ...) -> (folder, settings, result)."""
     monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
+    undrawn(monkeypatch)
 
     def ran(*overrides):
         settings, folder = compose(*overrides), tmp_path / "run"

@@ -120,11 +120,17 @@ def test_every_choice_is_allowed(key, choice):
     overrides = [f"scheduler={choice}"] if key == "scheduler.shape" else []
     overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
     overrides += ["data=torchvision"] if choice == "torchvision" else []
+    overrides += ["data=folder", "data.root=photos"] if choice in ("folder", "csv") else []
     overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
     overrides += [f"optimizer={choice}"] if key == "optimizer.name" else []
     changed = with_value(key, choice, *overrides)
     checks.check(changed)
     assert checks.look_up(changed, key) == choice
+
+
+def test_photographs_lie_somewhere():
+    line = refused(with_value("data.root", None, "data=folder", "data.root=photos"))
+    assert line.startswith("data.root=None: data=folder needs to know")
 
 
 def test_the_nearest_choice_is_named():

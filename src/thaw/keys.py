@@ -135,7 +135,7 @@ def cycle_parts(
         "lr": lr,
         "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
-        "longest_ramp": longest_ramp(phase.budget) if phase.schedule.warmup >= 1 else None,
+        "longest_ramp": longest_ramp(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
