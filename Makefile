@@ -15,7 +15,7 @@ test: .venv/dev  ## the tests, in under five minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: .venv/dev  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --dist loadgroup
 
 lint: .venv/dev  ## ruff
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
 
 SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0", "checklist=fine_tune")
-SLOW += ("epochs=20", *FIND)
+SLOW += ("epochs=10", *FIND)
 
 
 def test_equal_jobs_are_run_once():

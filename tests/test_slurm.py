@@ -14,7 +14,7 @@ from brief import FIND
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0")
-LONG = ("checklist=fine_tune", "epochs=30", *FIND)
+LONG = ("checklist=fine_tune", "epochs=15", *FIND)
 
 
 def answers() -> bool:
@@ -24,6 +24,7 @@ def answers() -> bool:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.slurm,
+    pytest.mark.xdist_group("slurm"),  # one at a time: they share a queue
     pytest.mark.skipif(
         os.environ.get("THAW_SLURM") != "required" and not answers(),
         reason="no Slurm answers here; tests/slurm.sh sets one up",

@@ -34,14 +34,16 @@ AT_ONCE = "THAW_JOBS_AT_ONCE"
 ALL_CODE = "results"  # the kind that runs every module which any kind runs
 
 
-@cache
 def code_of(kind: str) -> dict[str, str]:
-    """Of each module that makes a kind, the hash of its syntax tree without comments and docstrings.
+    """Of each module that makes a kind, the hash of its syntax tree without comments and docstrings."""
+    return {name: hash_of(name) for name in CODE[kind]}
 
-    Read once in a process: what runs is what was there when it started.
-    """
-    texts = {name: (HERE / name).read_text(encoding="utf-8") for name in CODE[kind]}
-    return {name: hashlib.sha256(meaning(text).encode()).hexdigest()[:16] for name, text in texts.items()}
+
+@cache
+def hash_of(module: str) -> str:
+    """Read once in a process: what runs is what was there when it started."""
+    text = (HERE / module).read_text(encoding="utf-8")
+    return hashlib.sha256(meaning(text).encode()).hexdigest()[:16]
 
 
 def code_checked(check: str) -> Callable[[str], Mapping[str, str]]:
