@@ -16,6 +16,7 @@ from statistics import fmean, stdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.files import number
 from thaw.sweep.board import leaderboard
@@ -51,8 +52,7 @@ def main() -> int:
     try:
         tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
     print("\n".join(markdown(tables)))
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from statistics import fmean
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.endings import refused
 from thaw.errors import UserError, nearest
 from thaw.files import lines_of
 from thaw.sweep.board import leaderboard
@@ -30,8 +31,7 @@ def main() -> int:
         settings = leaderboard(args.sweep, "valid/accuracy", paired=False).settings
         print("\n".join(markdown(settings, chosen(settings, args.choice), args.within / 100)))
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
     return 0
 
 

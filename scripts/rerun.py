@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.help import split
 from thaw.progress import printable
@@ -32,8 +33,7 @@ def main() -> int:
     try:
         overrides = again(overrides_of(Path(args[0])), args[1:])
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
     print(printable(shlex.join(["python", "src/train.py", *overrides])), flush=True)
     os.execv(sys.executable, [sys.executable, str(TRAIN), *overrides])  # its exit code and signals are those of the run
 

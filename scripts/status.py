@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.progress import printable
 from thaw.sweep.board import leaderboard, near
@@ -38,8 +39,7 @@ def main() -> int:
             write(board)
         return 0
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
     except BrokenPipeError:  # whoever read along has left (| head)
         return 0
 

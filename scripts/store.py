@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from thaw import tend
 from thaw.checks import size_in_bytes
+from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.files import show_bytes
 from thaw.keys import changed
@@ -50,8 +51,7 @@ def main() -> int:
             case "explain":
                 return explain_runs(*args.runs)
     except UserError as error:
-        print(f"error: {error.line}", file=sys.stderr)
-        return error.code
+        return refused(error)
 
 
 def ls(store: Path) -> int:

@@ -24,12 +24,12 @@ from thaw.endings import as_refusal, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.facts import known_facts
 from thaw.files import show_bytes, write_lists
+from thaw.help import overrides_of
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import gone, swept_in
 
-UNRELATED = ("store.", "wandb", "name=", "tags=", "notes=", "fresh=", "log_every=", "monitor=", "hydra")  # to the work
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
 
@@ -238,8 +238,8 @@ def whole(folder: Path) -> dict:
 
 def begin_work(job, about: dict) -> None:
     """Write what the run depends on into run.json; say what parts it from the work that lies there for its command."""
-    typed = sorted(o for o in about["overrides"] if not o.startswith(UNRELATED))
-    name = f"work_{plan.digest(typed)}"
+    typed = [parts for parts in overrides_of(about["overrides"]) if not titles.within(parts[1], again.UNRELATED)]
+    name = f"work_{plan.digest(sorted(map(str, typed)))}"
     before = job.store.recall(name)
     if before and (why := keys.changed(before, job.parts)):
         say(f"not resuming: {why}; what does not depend on it comes from the store")
