@@ -458,6 +458,7 @@ def test_a_checklist_that_cannot_be(checklist, said):
         ([], PHOTOS, {"resize__sizes": [0.5]}, ["resize.sizes=[0.5]", "end at the final size", "224"]),
         ([], PHOTOS, {"resize__sizes": [1.0, 0.5]}, ["resize.sizes=[1.0, 0.5]", "must grow"]),
         ([], PHOTOS, {"resize__sizes": [0.5, 256]}, ["resize.sizes=[0.5, 256]", "224"]),
+        (["resize=double"], DIGITS, {"size": 12}, ["resize.sizes=[0.5, 1.0]", "begins at 6 px, below 8"]),
     ],
 )
 def test_settings_that_the_facts_forbid(choices, facts, values, said):

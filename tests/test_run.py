@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
 from thaw.errors import UserError
-from thaw.job import look
+from thaw.job import Validation, look
+from thaw.run import no_better
 from thaw.setup import set_up
 from thaw.track import Tracker
 
@@ -231,7 +233,7 @@ def test_sizes_a_model_does_not_take_are_refused_before_training(run):
     assert caught.value.code == 2 and "its own size is 224" in caught.value.line
 
 
-def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
+def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path):
     short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
     folder, first = run(*short)
     capsys.readouterr()
@@ -245,3 +247,14 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys):
     assert "already done" not in capsys.readouterr().out, "what was done is gone"
     assert second["model_sha256"] == first["model_sha256"] == sha(restored)
     assert run(*short, name="named", dated=False)[1], "a folder that was asked for gets its own copy"
+    (tmp_path / "latest").unlink()
+    run(*short, name="e")
+    assert (tmp_path / "latest").resolve().name == "named", "the run that the command stands for"
+
+
+@pytest.mark.parametrize(("answers", "warned"), [([0, 0, 0], True), ([0, 0, 1], False), ([1, 1, 1], True)])
+def test_no_better_than_the_most_frequent_class_is_warned_of(answers, warned, capsys):
+    seen = Validation(torch.nn.functional.one_hot(torch.tensor(answers)).float(), torch.tensor([0, 0, 1]))
+    lines = no_better(SimpleNamespace(settings=SimpleNamespace(smoke=False)), seen)
+    assert bool(lines) == warned and capsys.readouterr().out.splitlines() == lines
+    assert not lines or "always answering the most frequent class, 66.67%" in lines[0]

@@ -41,6 +41,8 @@ class HalvingSweeper(BasicSweeper):
         self.validate_batch_is_legal(jobs)
         monitor = str(self.config.monitor)
         rungs = 1 if self.config.plan_only else max(map(self.cycles, jobs))
+        if self.config.plan_only:
+            say(f"note: at each restart the best {self.keep:.0%} of the settings go on: this is the most it can take")
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")

@@ -224,6 +224,7 @@ def finished(store: Store, identity: str | None, folder: Path, dated: bool) -> b
     for line in result.get("warnings", ()):
         say(line)
     say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
+    link("latest", where)
     return True
 
 

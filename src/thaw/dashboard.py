@@ -107,7 +107,8 @@ def summary(result: dict, folder: Path, single: bool) -> None:
     if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
         took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
     where = f"({result['best/phase']}), {took}"
-    say(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{test} {where}")
+    of = f" of {result['n_valid']:,} pictures"
+    say(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
     say(f"look:  {shown(folder)}/report.html")
     say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")
     if single and result["wandb_offline"]:

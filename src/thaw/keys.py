@@ -168,6 +168,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         for phase in plan.phases
     }
     return {
+        "size": plan.size,  # first: the key of the data differs with it
         "data": data,
         "order": list(phases),
         "phases": phases,

@@ -8,6 +8,7 @@ from thaw.facts import Facts
 from thaw.settings import Scheduler, Settings
 
 MOST_EPOCHS = 10_000
+SMALLEST = 8  # pixels, as `size`
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def epochs_of(
             raise UserError(
                 2, f"resize.sizes={settings.resize.sizes}: must grow and end at the final size (1.0, or {size})"
             )
+        if pixels[0] < SMALLEST:
+            raise UserError(2, f"resize.sizes={settings.resize.sizes}: begins at {pixels[0]} px, below {SMALLEST}")
         sizes = resize.size_of_epochs(pixels, lengths, restarts)
     epochs = []
     for pixels in sizes:

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
 
-from thaw import ensemble, heads, model, plan, suggest, table, tta, twins
+from thaw import ensemble, heads, model, plan, progress, suggest, table, tta, twins
 from thaw.data import source
 from thaw.disk import sync
 from thaw.fit import Kept, fit
-from thaw.job import Job, Row, look
+from thaw.job import Job, Row, Validation, look
 from thaw.search import search
 from thaw.settings import Settings
 from thaw.setup import probe, sheets
@@ -41,6 +41,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     if job.holds != kept.end.key:
         model.load(job.network.model, kept.end.weights(), "the store", head=True)
     best = kept.end.validation
+    twins_found["warnings"] += no_better(job, best)
     result = {
         "best/accuracy": best.accuracy,
         "best/loss": best.loss,
@@ -63,6 +64,17 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
     return result
+
+
+def no_better(job: Job, best: Validation) -> list[str]:
+    """A warning, said and returned, where always answering the most frequent class does as well."""
+    right, most = int((best.logits.argmax(1) == best.labels).sum()), int(best.labels.bincount().max())
+    if right > most or job.settings.smoke:
+        return []
+    what = f"always answering the most frequent class, {most / len(best.labels):.2%}"
+    line = f"warning: accuracy {best.accuracy:.2%} is no better than {what}"
+    progress.say(line)
+    return [line]
 
 
 def columns(job: Job) -> dict:

@@ -176,6 +176,8 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     else:
         taken = math.sqrt(cheapest * breaks)
         reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
+        if breaks == cheapest:
+            reason = f"trials: {cheapest:.2g}, the cheapest ({cost}), where a step breaks already"
     suggestions = {"cheapest": cheapest, "breaking": breaks}
     low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return Found("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)

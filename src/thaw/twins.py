@@ -93,8 +93,8 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
     first = " and ".join(show(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
-        f"{' and '.join(many)} pictures look like near twins of others (leaks.csv, leaks.png), most of all {first}; "
-        "if they are, results are too good"
+        f"near twins of others by their looks: {' and '.join(many)} pictures (leaks.csv, leaks.png), "
+        f"most of all {first}; if they are, results are too good"
     )
 
 
