@@ -7,7 +7,7 @@ import pytest
 import show_batch
 from PIL import Image
 
-from thaw import composed
+from thaw import composed, fonts
 from thaw.data import contact
 from thaw.data.contact import GAP, LINE
 from thaw.errors import UserError
@@ -28,7 +28,13 @@ def test_a_sheet_holds_every_picture_exactly_and_its_text():
 
 def test_texts_of_any_script_and_bytes_that_are_none():
     for text in ("äöü", "a\u0308", "жук", "猫", "\udcff.jpg"):
-        assert contact.font().getlength(contact.short(text, 96)) <= 96
+        assert contact.font(text).getlength(contact.short(text, 96)) <= 96
+
+
+def test_a_text_gets_the_first_font_that_has_all_its_letters():
+    assert fonts.families()[0] == "DejaVu Sans"
+    for text in ("cat", "étoile", "жук", "\U000f0000 in none"):
+        assert fonts.file_for(text).endswith("DejaVuSans.ttf")
 
 
 def test_show_batch_draws_each_size_of_the_plan(tmp_path, monkeypatch, capsys):

@@ -4,7 +4,6 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from thaw.data.batches import Key, Views
 from thaw.data.pixels import Pixels
 from thaw.data.table import TRAIN, VALID, Table
 from thaw.device import mix
+from thaw.fonts import file_for
 from thaw.plan import Plan
 from thaw.settings import Settings
 
@@ -27,9 +27,9 @@ GAP = 6
 
 
 @cache
-def font():
-    """DejaVu Sans, which has Latin, Greek and Cyrillic letters; Pillow's own has no accents."""
-    return ImageFont.truetype(Path(find_spec("matplotlib").origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", 12)
+def font(text: str):
+    """A font that has the letters of the text, where one is here; Pillow's own has no accents."""
+    return ImageFont.truetype(file_for(text), 12)
 
 
 def sheet(
@@ -48,7 +48,7 @@ def sheet(
         x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + below + GAP)
         image.paste(Image.fromarray(picture), (x, y))
         for number, line in enumerate(lines):
-            draw.text((x, y + picture.shape[0] + 2 + number * LINE), short(line, wide), "black", font())
+            draw.text((x, y + picture.shape[0] + 2 + number * LINE), short(line, wide), "black", font(line))
     return image
 
 
@@ -56,10 +56,10 @@ def short(text: str, wide: int) -> str:
     """The text, or as much of its beginning and its end as `wide` pixels hold."""
     # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
-    if font().getlength(text) <= wide:
+    if font(text).getlength(text) <= wide:
         return text
     kept = len(text)
-    while kept and font().getlength(ends(text, kept)) > wide:
+    while kept and font(text).getlength(ends(text, kept)) > wide:
         kept -= 1
     return ends(text, kept)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from io import StringIO
 
 from thaw.files import number
+from thaw.fonts import families
 
 INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
@@ -20,7 +21,7 @@ def look():
 
     style = {
         "font.size": 9,
-        "font.family": "DejaVu Sans",
+        "font.family": families(),
         "text.parse_math": False,
         "axes.titlesize": 10,
         "axes.titleweight": "bold",
@@ -40,7 +41,7 @@ def look():
     }
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context(style | dict.fromkeys(inked, INK)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks: a box
+        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that no font here has: a box
         yield
 
 
