@@ -93,9 +93,7 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert any("pictures/batch_32px._type" in row for row in history)
 
 
-def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(
-    thaw, places, photos, tmp_path, monkeypatch, capsys
-):
+def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):
     out = tmp_path / "run"
     (photos / "wren" / "broken.jpg").write_text("<html>not found</html>")
     done = thaw(
@@ -117,8 +115,8 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(
     assert head.split() == ["picture", "prediction", "probability", "next"] and total.startswith("13 pictures: ")
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
-    monkeypatch.setattr(sys, "argv", ["predict.py", str(out), str(photos / "wren"), "--csv", str(table)])
-    assert predict.main() == 3 and "broken.jpg" in capsys.readouterr().err
+    seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
+    assert seen.returncode == 3 and "broken.jpg" in seen.stderr
     rows = [line.split(",") for line in table.read_text().splitlines()]
     assert rows[0] == ["path", "prediction", "great tit", "wren"] and len(rows) == 13
     assert all(float(row[-1]) + float(row[-2]) == pytest.approx(1, abs=2e-6) for row in rows[1:])
