@@ -58,6 +58,7 @@ def photos(tmp_path):
         ("scheduler=sgd", 2, "did you mean sgdr"),
         ("data.root=/nowhere/at all", 3, "/nowhere/at all"),
         ("backbone=resnet19", 2, "resnet18"),
+        ("device=cuda", 5, "device=cpu"),
     ],
 )
 def test_what_is_wrong_is_one_line(thaw, places, tmp_path, typed, code, words):

@@ -143,8 +143,9 @@ def test_timm_loads_the_run_and_predicts_what_it_said(run):
 def test_two_steps_of_everything(run, overrides):
     """smoke=true: every phase, saving and reporting, whatever was chosen."""
     typed = ("smoke=true", "data.limit=200", "size=32", "wandb=disabled", *overrides)
-    folder, result = run(*typed, drawn="rates=layer_decay" in overrides)
-    assert (folder / "model.safetensors").exists()
+    drawn = "rates=layer_decay" in overrides
+    folder, result = run(*typed, drawn=drawn)
+    assert (folder / "model.safetensors").exists() and (folder / "report.html").exists() == drawn
     fits = [key for key in result if key.endswith("/stopped_because")]
     assert fits and 0 <= result["best/accuracy"] <= 1
 

@@ -35,12 +35,12 @@ def train(tmp_path, *args, **more):
 
 
 def test_the_default_run_is_as_good_as_the_readme_says(tmp_path):
-    """99.0 ± 0.6 % over five seeds; a picture of the test half is 0.11 %. Three deviations of one and of a mean."""
+    """99.0 ± 0.6 % over five seeds; a picture of the test half is 0.11 %."""
     done = train(tmp_path, "-m", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / f"sweep/{n}/result.json").read_text()) for n in range(3)]
-    assert min(result["test/accuracy"] for result in results) > 0.97
-    assert sum(result["test/accuracy"] for result in results) / 3 > 0.98
+    assert min(result["test/accuracy"] for result in results) > 0.975
+    assert sum(result["test/accuracy"] for result in results) / 3 > 0.982
 
 
 def test_every_step_can_be_left_out(tmp_path):

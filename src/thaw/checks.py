@@ -26,6 +26,7 @@ CHOICES = {
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
 
+OWN = ("folder", "csv", "torchvision")  # kinds of data that are photographs
 SETS = ("pets", "flowers", "cifar10", "imagenette")  # of data=torchvision
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -160,7 +161,7 @@ def check(settings: Settings) -> None:
     steps = [number(size, "resize.sizes") for size in settings.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
-    if settings.data.kind in ("folder", "csv", "torchvision") and not settings.data.root:
+    if settings.data.kind in OWN and not settings.data.root:
         raise UserError(2, f"data.root={settings.data.root}: data={settings.data.kind} needs to know where they lie")
     if settings.data.kind == "torchvision" and (name := settings.data.name) not in SETS:
         raise UserError(2, f"data.name={name}: must be one of {', '.join(SETS)}; {nearest(name, SETS)}")

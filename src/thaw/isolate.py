@@ -15,7 +15,6 @@ from pathlib import Path
 from thaw import signals
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NOHUP = (signal.SIGHUP, signal.SIG_IGN)
 PR_SET_PDEATHSIG = 1
 
 
@@ -40,8 +39,7 @@ def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable
             with suppress(ProcessLookupError):
                 os.kill(child, number if len(asked) < 3 else signal.SIGKILL)
 
-    taken = [number for number in FORWARDED if (number, signal.getsignal(number)) != NOHUP]
-    before = {number: signal.signal(number, pass_on) for number in taken}
+    before = {number: signal.signal(number, pass_on) for number in FORWARDED if not signals.by_nohup(number)}
     todo = list(enumerate(works))
     try:
         while running or (todo and not asked):

@@ -7,9 +7,6 @@ from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.settings import Scheduler, Settings
 
-MOST_EPOCHS = 10_000
-SMALLEST = 8  # pixels, as `size`
-
 
 @dataclass(frozen=True)
 class Epoch:
@@ -65,9 +62,10 @@ def durations(
             raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
         while len(lengths) < most:
             lengths.append(lengths[-1] * schedule.cycle_mult)
-    if sum(lengths) > MOST_EPOCHS:
+    most_epochs = checks.RANGES["epochs"][1]
+    if sum(lengths) > most_epochs:
         what = f"cycles={schedule.cycles} with cycle_mult={schedule.cycle_mult}"
-        raise UserError(2, f"checklist.{name}: {what} takes {sum(lengths):,} epochs, more than {MOST_EPOCHS:,}")
+        raise UserError(2, f"checklist.{name}: {what} takes {sum(lengths):,} epochs, more than {most_epochs:,}")
     return {
         "schedule": schedule,
         "cycles": tuple(lengths),
@@ -91,8 +89,9 @@ def epochs_of(
             raise UserError(
                 2, f"resize.sizes={settings.resize.sizes}: must grow and end at the final size (1.0, or {size})"
             )
-        if pixels[0] < SMALLEST:
-            raise UserError(2, f"resize.sizes={settings.resize.sizes}: begins at {pixels[0]} px, below {SMALLEST}")
+        smallest = checks.RANGES["size"][0]
+        if pixels[0] < smallest:
+            raise UserError(2, f"resize.sizes={settings.resize.sizes}: begins at {pixels[0]} px, below {smallest}")
         sizes = resize.size_of_epochs(pixels, lengths, restarts)
     epochs = []
     for pixels in sizes:

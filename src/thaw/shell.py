@@ -9,6 +9,7 @@ from itertools import pairwise
 from os.path import exists, expanduser
 from pathlib import Path
 
+from thaw.checks import OWN
 from thaw.errors import UserError
 from thaw.help import (
     QUOTED,
@@ -36,7 +37,6 @@ FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-
 FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
 FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
 
-OWN = ("folder", "csv", "torchvision")  # photographs, that is
 TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
 PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 

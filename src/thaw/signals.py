@@ -28,13 +28,18 @@ def listen() -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         before = signal.getsignal(number)
-        if number == signal.SIGHUP and before == signal.SIG_IGN:
+        if by_nohup(number):
             continue
         if number == signal.SIGUSR2 and before is not note:
             if not callable(before):
                 continue
             chained[number] = before
         signal.signal(number, note)
+
+
+def by_nohup(number: int) -> bool:
+    """Whether this is a hangup that nohup has the process ignore."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 def note(number: int, frame) -> None:

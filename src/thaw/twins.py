@@ -52,8 +52,7 @@ def near(train: Tensor, valid: Tensor) -> list[Pair]:
 def look(job: Job) -> dict:
     """List the twins (leaks.csv), draw the near ones (leaks.png) and warn of them; their numbers, as in result.json."""
     table, pairs = job.source.table, near_pairs(job)
-    row_of = job.row_of if table.leaks else {}
-    rows = [(a, b, splits_of(table, row_of[a], row_of[b]), "equal") for a, b in table.leaks]
+    rows = [(a, b, splits_of(table, job.row_of[a], job.row_of[b]), "equal") for a, b in table.leaks]
     rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
     write_table(job.folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
     warnings = [note for note in table.notes if note.startswith("warning: ")]

@@ -1,9 +1,9 @@
 """Settings that were typed and that the choices made do not read. Standard library only."""
 
+from thaw.checks import OWN
 from thaw.help import overrides_of
 from thaw.schedules import OPTIONS
 from thaw.settings import Settings
-from thaw.shell import OWN
 
 OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
 ONLY = {  # options of data that not all choices read, and those that do

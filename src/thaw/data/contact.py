@@ -26,10 +26,14 @@ LINE = 18  # pixels of a line of text
 GAP = 6
 
 
-@cache
 def font(text: str):
     """A font that has the letters of the text, where one is here; Pillow's own has no accents."""
-    return ImageFont.truetype(file_for(text), 12)
+    return opened(file_for(text))
+
+
+@cache
+def opened(file: str):
+    return ImageFont.truetype(file, 12)
 
 
 def sheet(
@@ -56,10 +60,11 @@ def short(text: str, wide: int) -> str:
     """The text, or as much of its beginning and its end as `wide` pixels hold."""
     # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
-    if font(text).getlength(text) <= wide:
+    face = font(text)
+    if face.getlength(text) <= wide:
         return text
     kept = len(text)
-    while kept and font(text).getlength(ends(text, kept)) > wide:
+    while kept and face.getlength(ends(text, kept)) > wide:
         kept -= 1
     return ends(text, kept)
 
