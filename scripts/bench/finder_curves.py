@@ -1,0 +1,184 @@
+"""Curves and grids for scripts/bench/finder.py: what finders saw, and which rate was best, a file a task.
+
+python scripts/bench/finder_curves.py [TASK ...]     goes on where it was; one to thirty minutes a task on one thread
+
+A task is a find phase, with the fits that use its rate cut to a fixed budget. Its best rate comes from a grid, three
+rates a decade, three seeds: accuracy on all pictures that were not trained on. Twenty seeds each record a range test,
+never stopped, and thaw's trials.
+"""
+
+import copy
+import io
+import json
+import sys
+import tempfile
+import time
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+
+import numpy as np
+import photographs
+import photos
+
+from thaw import composed, cycles, job, plan, search, tend
+from thaw.data import source
+from thaw.errors import UserError
+from thaw.plan import Phase
+from thaw.settings import Settings
+from thaw.setup import set_up
+
+GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network from 1e-3; for AdamW a tenth of it
+    "head": [10 ** (k / 3) for k in range(-12, 4)],
+    "all": [10 ** (k / 3) for k in range(-9, 4)],
+}
+GRID_SEEDS, SEEDS = 3, 20
+FOLDER = composed.OUTPUTS / "bench/finder"
+
+HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
+AFTER = [
+    "~checklist.find_head", "~checklist.head_augmented", "~checklist.full.until", "+checklist.find_full.features=live",
+    "checklist.head_precomputed={do: fit, train: head, features: precomputed, epochs: 3, lr: 0.1}",
+]  # fmt: skip
+AFTER_ADAM = ["optimizer=adamw", *AFTER, "checklist.head_precomputed.lr=0.01"]
+SCRATCH = ["checklist=from_scratch", "~checklist.full.until"]
+DIGITS = ["size=32"]
+COARSE = ["data=shapes", "data.limit=2400", "data.valid=0.5", "data.workers=0", "size=32", "data.detail=0.25"]
+FINE = [*COARSE[:-1], "data.detail=0.4"]
+PHOTOS = [
+    "data=folder",
+    "backbone=tiny",
+    "data.root=PHOTOS",
+    "data.valid=0.4",
+    "data.workers=0",
+    "size=40",
+    "augment=side_on",
+]
+DRAWN = ["data=folder", "backbone=tiny", "data.root=DRAWN", "data.workers=0", "size=64", "augment=standard"]
+TINY = ["backbone.weights=conf/backbone/tiny.safetensors"]
+ADAM = ["optimizer=adamw"]
+TASKS = {
+    "digits, head": [*DIGITS, *HEAD],
+    "digits, head, AdamW": [*DIGITS, *ADAM, *HEAD],
+    "digits, full after head": [*DIGITS, *AFTER],
+    "digits, full after head, AdamW": [*DIGITS, *AFTER_ADAM],
+    "digits, scratch, AdamW": [*DIGITS, *ADAM, *SCRATCH],
+    "coarse shapes, scratch": [*COARSE, *SCRATCH],
+    "coarse shapes, head": [*COARSE, *HEAD],
+    "fine shapes, full": [*FINE, *SCRATCH, *TINY],
+    "photographs, head": [*PHOTOS, *HEAD],
+    "photographs, full after head": [*PHOTOS, *AFTER],
+    "drawn shapes, full after head": [*DRAWN, *AFTER],
+    "drawn shapes, full after head, AdamW": [*DRAWN, *AFTER_ADAM],
+    "drawn shapes, head": [*DRAWN, *HEAD],
+    "coarse shapes, full after head": [*COARSE, *AFTER],
+    **(
+        HELD_OUT := {  # not looked at when the rule for trials was chosen
+            "digits, scratch": [*DIGITS, *SCRATCH],
+            "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
+            "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
+            "photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
+            "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
+        }
+    ),
+}
+
+
+def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[Phase]]:
+    """The job with everything before its find trained, the find, and the fits that use its rate."""
+    folder.mkdir(parents=True, exist_ok=True)
+    given = [
+        o.replace("=PHOTOS", f"={folder.parent}/photos").replace("=DRAWN", f"={folder.parent}/drawn") for o in overrides
+    ]
+    if ADAM[0] not in given:
+        given.append("optimizer=sgd")
+    settings = composed.settings_of([*given, "threads=1", f"store.dir={folder.parent}/store"])
+    made = set_up(settings, folder, tend.open_store(settings, print))
+    phases = list(made.plan.phases)
+    while phases[0].do == "fit":
+        fully(made, phase := phases.pop(0), phase.lr)
+    return made, phases[0], phases[1:]
+
+
+def fully(made: job.Job, phase: Phase, lr: float) -> None:
+    """Train the planned cycles of a phase from the weights that are there."""
+    fit_ = cycles.begin(made, phase, job.layer_groups(made, phase), lr, None, None)
+    batches = job.train_batches(made, phase, range(phase.epochs_budget), phase.name)
+    for _ in cycles.steps_of(fit_, batches, 0):
+        pass
+
+
+def rates(settings: Settings, trained: str) -> list[float]:
+    """The grid of a task."""
+    return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
+
+
+def tried(made: job.Job, find: Phase) -> dict:
+    """The package's trials."""
+    rates, losses = search.tried(made, find, *plan.find_length(made.settings, find))
+    return {"rates": rates, "losses": losses}
+
+
+def swept(made: job.Job, find: Phase) -> dict:
+    """A range test that is never stopped."""
+    made.settings.find = replace(made.settings.find, rule="edge", diverge=1e30)
+    steps = made.settings.find.steps
+    rates, losses = search.swept(made, find, steps, 1)
+    return {"rates": rates, "losses": losses}
+
+
+def judged(made: job.Job, fits: list[Phase], rate: float) -> float:
+    """Accuracy after the fits at a rate, on all pictures that were not trained on."""
+    try:
+        for phase in fits:
+            fully(made, phase, rate)
+    except UserError:  # not finite
+        return 0.0
+    return job.look(made, np.concatenate([made.source.rows(source.VALID), made.source.rows(source.TEST)])).accuracy
+
+
+def file_of(name: str) -> Path:
+    return FOLDER / f"{name.replace(', ', '_').replace(' ', '-')}.json"
+
+
+def trained_by(name: str) -> str:
+    return "head" if HEAD[0] in TASKS[name] else "all"
+
+
+def record(name: str, folder: Path) -> None:
+    """What is missing of a task's trials, curves and grid, into a file of its own."""
+    file = file_of(name)
+    known = json.loads(file.read_text()) if file.exists() else {"trials": {}, "curves": {}, "grid": {}}
+    for seed in map(str, range(SEEDS)):
+        gridded = int(seed) >= GRID_SEEDS or seed in known["grid"]
+        if seed in known["trials"] and seed in known["curves"] and gridded:
+            continue
+        began = time.perf_counter()
+        with redirect_stdout(io.StringIO()):
+            made, find, fits = prepared([*TASKS[name], f"seed={seed}"], folder / name)
+            known["trials"][seed] = tried(made, find)
+            known["curves"][seed] = swept(made, find)
+            if not gridded:
+                known["rates"] = rates(made.settings, trained_by(name))
+                start = copy.deepcopy(made.network.state_dict())
+                known["grid"][seed] = []
+                for rate in known["rates"]:
+                    made.network.load_state_dict(start)
+                    known["grid"][seed].append(judged(made, fits, rate))
+        file.write_text(json.dumps(known))
+        print(f"{name}, seed {seed}: {time.perf_counter() - began:.1f} s", flush=True)
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        photographs.draw(Path(folder) / "photos")
+        photos.draw(Path(folder) / "drawn", 1500)
+        for name in sys.argv[1:] or TASKS:
+            record(name, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
