@@ -387,6 +387,22 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
     assert "resize.sizes" in note
 
 
+@pytest.mark.parametrize(
+    "pictures, batch, said",
+    [
+        (48, 64, ("full takes 1 step an epoch; batch_size=16 takes 3",)),
+        (100, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),
+        (129, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),  # the one left over joins the batch before
+        (130, 64, ()),
+        (11, 64, ()),  # no batch worth the name takes more
+        (48, 16, ()),
+        (None, 64, ()),
+    ],
+)
+def test_a_batch_that_holds_much_of_a_small_set_is_noted(pictures, batch, said):
+    assert plan.plan(given(batch_size=batch), replace(DIGITS, train=pictures)).notes == said
+
+
 # refusals -------------------------------------------------------------------------------------------------------------
 
 

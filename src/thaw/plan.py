@@ -4,6 +4,7 @@
 be read in a second on a machine that has nothing else installed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -16,6 +17,7 @@ from thaw.settings import Find, Scheduler, Settings
 
 KEYS = ("do", "train", "features", "views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
 SMOKE_STEPS = 2
+FEW_STEPS = 3  # in an epoch
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def plan(settings: Settings, facts: Facts) -> Plan:
         notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
     for phase in phases:
         warn_of_sizes(phase, settings, size, notes)
+    warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
     if settings.smoke:
         phases = [smoke(phase) for phase in phases]
         notes.append("smoke=true shows that every phase runs, two steps of each: its rates and accuracies mean nothing")
@@ -264,6 +267,14 @@ def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: lis
             f"{phase.name} ends its {phase.budget} planned cycles before the final size {size}: "
             f"resize.sizes has {len(settings.resize.sizes)} entries, one a cycle"
         )
+
+
+def warn_of_steps(last: Phase, facts: Facts, notes: list[str]) -> None:
+    """Note a batch that holds so much of a small set that an epoch is hardly a step."""
+    steps, smaller = last.epochs[-1].steps, 2 ** int(math.log2((facts.train or 1) / FEW_STEPS))
+    if steps is not None and steps < FEW_STEPS and smaller >= 4:
+        takes = resize.steps_of(facts.train, smaller)
+        notes.append(f"{last.name} takes {steps} step{'s' * (steps > 1)} an epoch; batch_size={smaller} takes {takes}")
 
 
 def smoke(phase: Phase) -> Phase:
