@@ -30,6 +30,12 @@ def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
     assert again.stamp(settings) != before
 
 
+def test_the_folder_of_a_table_s_pictures_is_not_walked(compose, photos, monkeypatch):
+    settings = compose("data=csv", f"data.root={photos}/table.csv", f"data.images={photos}")
+    monkeypatch.setattr(again.os, "walk", lambda path, **_: [(str(path), [], [])] if path.is_file() else 1 / 0)
+    assert len(again.files(settings)) == 1 + 6
+
+
 def test_changed_weights_of_a_body_of_one_s_own_change_the_stamp(compose, tmp_path):
     (tmp_path / "body").mkdir()
     (tmp_path / "body/model.safetensors").write_bytes(b"x")

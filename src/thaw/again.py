@@ -5,6 +5,7 @@ something changes on disk, in the code, the libraries or the machine, the same s
 what a stamp stands for, so that a finished run is recognised in the time it takes to read a folder.
 """
 
+import json
 import os
 from dataclasses import asdict
 from functools import cache
@@ -12,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from thaw import keys
+from thaw.disk import state_of
 from thaw.errors import UserError
 from thaw.lock import machine
 from thaw.settings import Data, Settings
@@ -19,6 +21,7 @@ from thaw.store import key_of
 
 ROOT = keys.HERE.parents[1]
 UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")
+LOCAL = "local-dir:"  # before a backbone that is a folder
 ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
 
 
@@ -27,8 +30,8 @@ def stamp(settings: Settings) -> str:
     related = {name: value for name, value in asdict(settings).items() if name not in UNRELATED}
     return key_of(
         {
-            "settings": related,
-            "files": [*files(named(settings)), *listed(settings.data)],
+            "settings": json.dumps(related),  # in the order of the phases and of the transforms
+            "files": files(settings),
             "code": code() if settings.store.code == "check" else None,
             "versions": keys.versions(),
             "machine": [machine(), keys.cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
@@ -43,27 +46,29 @@ def code() -> str:
 
 
 def named(settings: Settings) -> tuple[str, ...]:
-    """The settings that may name files."""
-    body = settings.backbone.name.removeprefix("local-dir:")
-    values = [*vars(settings.data).values(), body, settings.backbone.weights, settings.init]
-    return tuple(value for value in values if isinstance(value, str))
+    """The settings that may name files; not the folder that a table's paths are relative to, which may hold a disk."""
+    data, backbone = settings.data, settings.backbone
+    body = backbone.name.removeprefix(LOCAL) if backbone.name.startswith(LOCAL) else None
+    paths = (data.root, data.classes, data.labels, body, backbone.weights, settings.init)
+    return tuple(path for path in paths if path is not None)
+
+
+def files(settings: Settings) -> list:
+    """The files that the settings name, and those that a table of theirs names, by size and state."""
+    there = sorted({path for name in named(settings) for path in places(name) if os.path.exists(path)})
+    return [*map(content, there), *listed(settings.data)]
 
 
 def listed(data: Data) -> list:
-    """The pictures that a table names, by size and time."""
+    """The pictures that a table names."""
     if data.kind != "csv":
         return []
     from thaw.data import csv_source
 
     try:
-        return [[os.fsencode(file.path).hex(), file.size, file.mtime] for file in csv_source.listing(data).files]
+        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data).files]
     except UserError:
         return []  # said when the pictures are looked at
-
-
-def files(names: tuple[str, ...]) -> list:
-    """The files that these settings name, by size and time."""
-    return [content(path) for path in sorted({path for name in names for path in places(name) if path.exists()})]
 
 
 def gpus() -> int | None:
@@ -74,11 +79,11 @@ def gpus() -> int | None:
 
 def places(value: str) -> tuple[Path, Path]:
     """Where a setting that is a path can lie: as typed, or in the repository."""
-    return Path(value).expanduser().absolute(), ROOT / value
+    return Path(os.path.expanduser(value)).absolute(), ROOT / value
 
 
 def content(path: Path) -> list:
-    """Name, bytes and time of every file below a folder, or of the one file; links are followed once."""
+    """Name, bytes and state of every file below a folder, or of the one file; links are followed once."""
     below, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):
         status = os.stat(folder)
@@ -88,4 +93,4 @@ def content(path: Path) -> list:
         seen.add(at)
         below += [Path(folder) / name for name in names]
     stats = [(os.fsencode(file).hex(), file.stat()) for file in sorted(below or [path]) if file.exists()]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[name, stat.st_size, state_of(stat)] for name, stat in stats]

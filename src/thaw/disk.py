@@ -74,3 +74,9 @@ def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError
             "same command goes on",
         )
     return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")
+
+
+def state_of(found: os.stat_result) -> str:
+    """What differs once a file was written, or another took its place: a folder that is renamed keeps the times of its
+    files, and an archive gives all of them one."""
+    return f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"

@@ -190,13 +190,14 @@ class Job:
     @cached_property
     def links(self) -> list[forecast.Link]:
         """What the run makes, as it was named before it was made."""
-        return forecast.links(self.settings, self.plan, again.files(again.named(self.settings)))
+        return forecast.links(self.settings, self.plan, again.files(self.settings))
 
-    def note(self, phase: Phase, number: int, path: Path, seconds: float, made: bool) -> None:
-        """Keep for the plans of later runs where the `number`th artifact of a phase lies, and what it took."""
-        self.counters.paid += seconds if made else 0.0
+    def note(self, phase: Phase, number: int, path: Path, seconds: float, paid: float | None) -> None:
+        """Keep for the plans of later runs where the `number`th artifact of a phase lies, and what it takes to make it;
+        `paid` are the seconds of this process that went into it, None where it was there."""
+        self.counters.paid += paid or 0.0
         link = [link for link in self.links if link.phase == phase.name][number]
-        forecast.remember(self.store, link, [path], seconds, made)
+        forecast.remember(self.store, link, [path], seconds, paid is not None)
 
     @property
     def workers(self) -> int:

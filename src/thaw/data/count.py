@@ -1,7 +1,7 @@
 """How many pictures of which classes a user's own are, read before anything is planned."""
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def count(settings: Settings, store: Store, say: Callable[[str], None], spool: S
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time. `spool` as
     for `scan`. Errors: they are not there, exit 3.
     """
-    if not Path(settings.data.root).expanduser().exists():
+    if not os.path.exists(os.path.expanduser(settings.data.root)):
         what = "folder" if settings.data.kind == "folder" else "file"
         raise UserError(3, f"data.root={settings.data.root}: no such {what}")
     listing = {"folder": folder.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)

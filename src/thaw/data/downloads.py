@@ -55,7 +55,7 @@ def listing(data: Data) -> Listing:
                     files.append(file_of(path, (root / public.folder / path).stat))
                 else:
                     pictures[path] = picture
-                    files.append(File(path, picture.nbytes, 0, ""))
+                    files.append(File(path, picture.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
         what = f"{root / public.folder} is there, but not whole ({short(error)})"
         raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None

@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.data.table import SPLITS, TRAIN, VALID
+from thaw.disk import state_of
 from thaw.errors import UserError
 
 NOWHERE = "link to nothing"
+NOT_REGULAR = "not a regular file"
 
 
 class File(NamedTuple):
@@ -22,7 +24,7 @@ class File(NamedTuple):
 
     path: str  # relative to the root, '/' between parts
     size: int  # bytes
-    mtime: int  # ns
+    state: str  # its times and inode: of another file in its place they are others
     bad: str  # why it cannot even be opened, or nothing
 
 
@@ -49,10 +51,10 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
     try:
         found = status()
     except (FileNotFoundError, NotADirectoryError):
-        return File(path, 0, 0, NOWHERE)
+        return File(path, 0, "", NOWHERE)
     except OSError as error:
-        return File(path, 0, 0, error.strerror)
-    return File(path, found.st_size, found.st_mtime_ns, "" if stat.S_ISREG(found.st_mode) else "not a regular file")
+        return File(path, 0, "", error.strerror)
+    return File(path, found.st_size, state_of(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
 
 
 def agree(found: Listing, allow_missing: bool) -> tuple[str, ...]:
@@ -91,6 +93,11 @@ def take(files: list[File], where: Mapping, limit: int, least: int) -> list[File
         group.sort(key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
         ranked += [((rank + 0.5) / len(group) if rank >= least else 0.0, file) for rank, file in enumerate(group)]
     return sorted(file for _, file in sorted(ranked)[:limit])
+
+
+def spelt_alike(names: Iterable[str]) -> dict[str, str]:
+    """Each name by its composed spelling: a Mac writes accents as letters of their own, people type them composed."""
+    return {unicodedata.normalize("NFC", name): name for name in names}
 
 
 def some(names: Iterable[str]) -> str:

@@ -21,7 +21,8 @@ from thaw.data.spool import Spool
 from thaw.data.table import Table
 from thaw.errors import UserError
 
-FORMAT = 2  # of the kept table; raise it when a verdict on the same bytes can change
+FORMAT = 3  # of the kept table; raise it when a verdict on the same bytes can change
+KEEP_EVERY_S = 60  # for a process that is killed
 
 
 class Verdict(NamedTuple):
@@ -57,11 +58,11 @@ def judge_all(root, files, max_pixels, cache, progress, notes, spool=None) -> di
     rows, todo = {}, []
     for file in files:
         row = known.get(file.path)
-        if row and row[:2] == [file.size, file.mtime]:
+        if row and row[:2] == [file.size, file.state]:
             rows[file.path] = Verdict(*row[2:])
         else:
             todo.append(file)
-    fresh, chunks = {}, [todo[i : i + 8] for i in range(0, len(todo), 8)]
+    fresh, kept_at, chunks = {}, time.monotonic(), [todo[i : i + 8] for i in range(0, len(todo), 8)]
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1))  # decoders release the lock; each may hold a big picture
     try:
         with tqdm(total=len(todo), desc="reading pictures", unit="", disable=None if progress else True) as bar:
@@ -70,8 +71,11 @@ def judge_all(root, files, max_pixels, cache, progress, notes, spool=None) -> di
                 for file, verdict in chunk:
                     rows[file.path] = verdict
                     if verdict.hash:  # what could not be read may be readable next time
-                        fresh[file.path] = [file.size, file.mtime, *verdict]
+                        fresh[file.path] = [file.size, file.state, *verdict]
                 bar.update(len(chunk))
+                if table and time.monotonic() - kept_at > KEEP_EVERY_S:
+                    publish(table, known | fresh, notes)
+                    kept_at = time.monotonic()
                 if number := signals.pending():
                     signals.leave(number, "while pictures were read")
     finally:  # what was read before an interruption is kept too

@@ -63,7 +63,7 @@ def read_sheet(key: str, file: str) -> Sheet:
     The first line names the columns; cells are stripped, empty lines passed over. Errors: no such file, no text, lines
     of unequal length, exit 3 with the line.
     """
-    name, path = f"{key}={file}", Path(file).expanduser()
+    name, path = f"{key}={file}", Path(os.path.expanduser(file))
     try:
         data = path.read_bytes()
     except FileNotFoundError:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from thaw.data import csv_source, downloads, folder
-from thaw.data.decode import BadPicture, decode
+from thaw.data.decode import decode
 from thaw.data.listing import show
 from thaw.data.reading import read
 from thaw.data.scan import scan
@@ -63,10 +63,10 @@ def load(
 
 def picture_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
     """The picture of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
-    try:
-        return decode(read(table, row), max_pixels=max_pixels, side=side)
-    except BadPicture as error:
-        raise UserError(3, f"{show(table.paths[row])}: {error}, but the scan could read it; was it changed?") from None
+    data = read(table, row)
+    if sha256(data).hexdigest() != table.hashes[row]:
+        raise UserError(3, f"{show(table.paths[row])} changed after it was scanned; the same command reads it again")
+    return decode(data, max_pixels=max_pixels, side=side)
 
 
 def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
