@@ -49,7 +49,8 @@ def main() -> int:
             parser.error(f"--top {args.top}: must be >= 1")
         if args.csv and not args.csv.absolute().parent.is_dir():
             parser.error(f"--csv {args.csv}: no such folder")
-        classes, rows, bad = predict(folder_of(args.run), files_of(args.pictures))
+        files, bad = files_of(args.pictures)
+        classes, rows, broken = predict(folder_of(args.run), files)
         if args.csv:
             write(args.csv, classes, rows)
         else:
@@ -59,12 +60,13 @@ def main() -> int:
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
-    for file, reason in bad:
+    for file, reason in (*bad, *broken):
         print(f"left out: {file}: {reason}", file=sys.stderr)
-    return 3 if bad else 0
+    return 3 if bad or broken else 0
 
 
 Row = tuple[Path, list[float]]  # a picture and the probability of each class
+Bad = tuple[Path, str]  # what is left out, and why
 
 
 def best(classes: list[str], row: list[float]) -> list[tuple[str, float]]:
@@ -106,18 +108,29 @@ def folder_of(run: Path) -> Path:
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
 
 
-def files_of(paths: list[Path]) -> list[Path]:
-    """The files, and the pictures below folders as training finds them. Errors: one is not there, none, exit 3."""
+def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
+    """The files, each once, and the pictures below folders as training finds them; what of it cannot be opened.
+
+    Errors: one is not there, none, exit 3.
+    """
     from thaw.data.folder import walk
+    from thaw.data.listing import file_of
 
     if gone := [path for path in paths if not path.exists()]:
         raise UserError(3, f"{gone[0]}: no such file or folder")
-    files = []
+    files, bad = {}, []
     for path in paths:
-        files += [path / file.path for file in walk(str(path), [])[0]] if path.is_dir() else [path]
-    if not files:
+        notes, at = [], path if path.is_dir() else path.parent
+        try:
+            found = walk(str(path), notes)[0] if path.is_dir() else [file_of(path.name, path.stat)]
+        except UserError as error:
+            raise UserError(3, error.line.replace("data.root=", "")) from None
+        bad += [(path, note.removeprefix("warning: ")) for note in notes if note.startswith("warning: ")]
+        bad += [(at / file.path, file.bad) for file in found if file.bad]
+        files |= {at / file.path: None for file in found if not file.bad}
+    if not files and not bad:
         raise UserError(3, f"no pictures in {', '.join(map(str, paths))}")
-    return files
+    return list(files), bad
 
 
 def max_pixels(run: Path) -> int:
@@ -130,7 +143,7 @@ def max_pixels(run: Path) -> int:
     return int(OmegaConf.load(file).data.max_pixels) if file else MAX_PIXELS
 
 
-def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[tuple[Path, str]]]:
+def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
     """The classes of the run, the probabilities of each picture, and what could not be read, with the reason."""
     import numpy as np
     import torch

@@ -12,6 +12,8 @@ import offline
 import predict
 import pytest
 
+from thaw.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ("smoke=true", "size=32", "threads=1", "data.limit=100", "wandb=offline")
 
@@ -122,6 +124,20 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
     assert rows[0] == ["path", "prediction", "great tit", "wren"] and len(rows) == 13
     assert all(float(row[-1]) + float(row[-2]) == pytest.approx(1, abs=2e-6) for row in rows[1:])
     assert all(row[-3] == ("great tit" if float(row[-2]) > 0.5 else "wren") for row in rows[1:])
+
+
+def test_predict_says_what_it_leaves_out(tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "empty").mkdir()
+    for name in ("a.png", "b.HEIC"):
+        (tmp_path / "p" / name).write_bytes(b"x")
+    os.mkfifo(tmp_path / "p/c.jpg")
+    files, bad = predict.files_of([tmp_path / "p", tmp_path / "p/a.png"])
+    assert files == [tmp_path / "p/a.png"], "once"
+    words = {path.name: why for path, why in bad}
+    assert words["c.jpg"] == "not a regular file" and "1 HEIC picture ignored" in words["p"]
+    with pytest.raises(UserError, match=r"^\S+empty is empty$"):
+        predict.files_of([tmp_path / "empty"])
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_it_is_a_source(folder):
         (["path,label", *ROWS, "pics/a0.png"], "line 12: 1 cells, but line 1 names 2 columns"),
         (["path,label", *ROWS, "pics/a0.png,a,b"], "line 12: 3 cells, but line 1 names 2 columns"),
         (["path,label", *ROWS, 'pics/a0.png,"a'], "line 12: unexpected end of data"),
-        (["path,label,split", *(f"{row},dev" for row in ROWS)], "line 2: split is 'dev'; splits are train,"),
+        (["path,label,split", *(f"{row},later" for row in ROWS)], "line 2: split is 'later'; splits are train,"),
         (["path,label,split", *(f"{row},test" for row in ROWS)], "no line has train in the column split"),
         (["path,label,split", *(f"{row},train" for row in ROWS), f"{ROWS[0]},test"], "line 12: the split of"),
         (["path,label", *ROWS[:5]], "only one class ('a')"),
@@ -232,3 +232,12 @@ def test_rows_know_the_line_they_begin_on(tmp_path):
     with pytest.raises(UserError) as caught:
         raise sheet.error(5, "so; ")
     assert (caught.value.code, caught.value.line) == (3, f"key={file} line 5: so")
+
+
+def test_accents_in_another_spelling_and_a_folder_called_as_a_picture_is(folder):
+    put(folder / "pics/cafe\u0301.png")
+    put(folder / "pics/001.png")
+    put(folder / "pics/001/other.png")
+    table = scan(write(folder, "path,label", *ROWS, "pics/caf\xe9.png,a", "pics/001,b"))
+    assert {"pics/cafe\u0301.png", "pics/001.png"} < set(table.paths)
+    assert "is not in" in refused(write(folder, "path,label", *ROWS, "pics/\0.png,a"))

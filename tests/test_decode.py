@@ -259,3 +259,19 @@ def test_a_pgm_of_16_bits_is_scaled_to_8():
         values = (np.arange(16).reshape(4, 4) * (most // 15)).astype(">u2")
         found = decode(b"P5\n4 4\n%d\n" % most + values.tobytes())
         assert found[..., 0].ravel().tolist() == [17 * i for i in range(16)]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_a_transparent_grey_of_few_bits_is_refused(depth):
+    rows = b"".join(b"\0" + bytes(range(depth)) for _ in range(8))  # 8 pixels of so many bits a row
+    transparent = struct.pack(">I", 2) + b"tRNS" + b"\0\1" + struct.pack(">I", zlib.crc32(b"tRNS\0\1"))
+    assert decode(png(8, 8, depth=depth, data=rows)).shape == (8, 8, 3)
+    assert f"{depth}-bit grey" in refused(png(8, 8, depth=depth, data=rows, extra=transparent))
+
+
+def test_a_turned_tiff_has_the_size_of_its_pixels():
+    exif = Image.Exif()
+    exif[274] = 6
+    for format in ("TIFF", "JPEG", "PNG"):
+        data = encode(PICTURE, format, exif=exif)
+        assert size_of(data) == decode(data).shape[:2] == (80, 60)

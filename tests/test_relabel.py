@@ -99,3 +99,11 @@ def test_too_few_classes_are_left(root):
     assert refused(root, classes="none.csv") == "data.classes=none.csv does not exist"
     lines = (f"cat/{i}.png,dog" for i in range(4))
     assert len(scan(root, labels=write(root, "path,label", *lines)).classes) == 3
+
+
+def test_accents_in_another_spelling(tmp_path):
+    root = tree(tmp_path / "root", **{"ko\u0308ter": 4, "cat": 4})  # as a Mac writes it
+    table = scan(root, classes=write(root, "from,to", "k\xf6ter,dog"))
+    assert table.classes == ("cat", "dog")
+    table = scan(root, labels=write(root, "path,label", "k\xf6ter/0.png,cat", "cat/0.png,k\xf6ter"))
+    assert names(table) == {"cat": 4, "ko\u0308ter": 4} and noted(table, "changes 2 labels")

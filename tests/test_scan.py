@@ -111,6 +111,15 @@ def test_what_lies_deeper_is_said(tmp_path):
     assert noted(table, f"warning: {said}; if the folders within are the classes, data.root is a level too high")
 
 
+def test_splits_by_another_name_are_no_classes(tmp_path):
+    said = "train/ and 'holdout' hold the same folders ('a', 'b'), as splits do; call them train/, valid/ and test/"
+    assert said in refused(tree(tmp_path / "one", train__a=2, train__b=2, holdout__a=2, holdout__b=2))
+    table = scan(tree(tmp_path / "two", training_set__a=4, training_set__b=4, test_set__a=2, test_set__b=2))
+    assert table.classes == ("a", "b") and np.bincount(table.splits)[TEST] == 4
+    table = scan(tree(tmp_path / "three", cats__in=2, cats__out=2, dogs__in=2, dogs__out=2))
+    assert table.classes == ("cats", "dogs"), "what is alike within need not be a split"
+
+
 def test_phone_formats_that_are_not_read(tmp_path):
     both(tmp_path)
     for name in ("a.HEIC", "b.heic", "c.dng"):
@@ -220,7 +229,8 @@ def test_empty_class_folder(tmp_path, name):  # 26
 
 def test_what_is_ignored_is_counted(tmp_path):  # 27
     root = both(tmp_path)
-    for name in (".ipynb_checkpoints/a.png", "train/.DS_Store", "train/a/Thumbs.db", "__MACOSX/a/x.png", ".git/x"):
+    hidden = (".ipynb_checkpoints/a.png", "train/.DS_Store", "train/a/Thumbs.db", "__MACOSX/a/x.png", ".git/x")
+    for name in (*hidden, "@eaDir/a.png", "train/a/@eaDir/0.png/SYNO.png"):
         put(root / name)
     for name in ("labels.csv", "train/a/x.txt", "train/a/README"):
         put(root / name)
@@ -228,7 +238,7 @@ def test_what_is_ignored_is_counted(tmp_path):  # 27
     put(root / "more/a/x.png")
     table = scan(root)
     assert len(table) == 12 and table.classes == ("a", "b")
-    assert noted(table, "ignored 5 hidden or system") and noted(table, "ignored 3 files of other kinds")
+    assert noted(table, "ignored 7 hidden or system") and noted(table, "ignored 3 files of other kinds")
     assert noted(table, "ignored 2 pictures outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
@@ -446,6 +456,44 @@ def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
     table = scan(root, cache=kept)
     assert judged == ["train/a/0.png"] and table.hashes[0] != first.hashes[0]
     assert noted(table, "1 file changed since the last scan")
+
+
+def test_folders_that_change_names_are_read_again(tmp_path, judged):  # 33
+    root, kept = tree(tmp_path / "root", a=4, b=4), tmp_path / "kept"
+    for path in sorted(root.glob("*/*")):  # as an archive leaves them: of one size and one time
+        path.write_bytes(path.read_bytes().ljust(4000, b"\0"))
+        os.utime(path, ns=(10**18, 10**18))
+    first = scan(root, cache=kept)
+    judged.clear()
+    (root / "a").rename(root / "x"), (root / "b").rename(root / "a"), (root / "x").rename(root / "b")
+    table = scan(root, cache=kept)
+    assert len(judged) == 8 and table.hashes == first.hashes[4:] + first.hashes[:4]
+
+
+def test_a_picture_that_changes_after_the_scan_is_refused(tmp_path):  # and never kept as the one that was there
+    loaded = source.load(data(tree(tmp_path, a=5, b=5)), 8)
+    put(tmp_path / "a/0.png")
+    assert loaded.picture(1, 8).shape == (6, 8, 3)
+    with pytest.raises(UserError, match=r"'a/0.png' changed after it was scanned") as caught:
+        loaded.picture(0, 8)
+    assert caught.value.code == 3
+
+
+def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path, monkeypatch):
+    root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", reading.judge
+    monkeypatch.setattr(reading, "KEEP_EVERY_S", 0)
+
+    def killed(root, file, *rest):
+        if file.path == "valid/b/1.png":
+            os._exit(9)  # as a power cut: nothing is tidied up
+        return real(root, file, *rest)
+
+    if not (child := os.fork()):
+        reading.judge = killed
+        scan(root, cache=kept)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    rows = reading.load(str(next(kept.glob("scan-*"))))
+    assert 1 <= len(rows) < 44
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 80 + b"\n{}", "half", "flip"])

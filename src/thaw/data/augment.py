@@ -21,6 +21,8 @@ from thaw.settings import Augment
 # the middle half of the picture is in every square.
 ROAMED = 4 / 3
 
+TRIED = 67  # pixels, a square, of what transforms are tried on: a size that nobody asks for
+
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
@@ -81,7 +83,10 @@ def drawn(size: int, crop_pct: float, augment: Augment) -> list:
 
 
 def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
-    """One albumentations transform by its name and arguments; lists are taken as tuples."""
+    """One albumentations transform by its name and arguments; lists are taken as tuples.
+
+    Errors: none of that name, other arguments, one that gives no picture of the size it was given, exit 2.
+    """
     kind = getattr(albumentations, name, None)
     if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
         known = [
@@ -94,7 +99,17 @@ def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores what it does not know
         try:
-            return kind(**args)
+            made, always = kind(**args), kind(**{**args, "p": 1.0})
         except (UserWarning, TypeError, ValueError) as error:
             line = " ".join(str(error).split())
             raise UserError(2, f"augment.transforms.{name}: {line[:160]}") from None
+    before = np.random.default_rng(0).integers(0, 256, (TRIED, TRIED, 3), np.uint8)
+    try:
+        after = albumentations.Compose([always])(image=before)["image"]
+    except Exception as error:  # what it needs besides a picture, or of one
+        line = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(2, f"augment.transforms.{name}: cannot be drawn on a picture alone ({line[:120]})") from None
+    if not isinstance(after, np.ndarray) or (after.shape, after.dtype) != (before.shape, before.dtype):
+        what = f"{list(after.shape)} {str(after.dtype).removeprefix('torch.')}"
+        raise UserError(2, f"augment.transforms.{name}: makes {what} of a uint8 {list(before.shape)}; it must stay one")
+    return made

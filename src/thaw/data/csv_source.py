@@ -5,9 +5,10 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
+from unicodedata import normalize
 
 from thaw.data.folder import NAMES, SUFFIXES
-from thaw.data.listing import NOWHERE, File, Listing, file_of, many, show
+from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, file_of, many, show
 from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
 from thaw.data.table import SPLITS, TRAIN, VALID
 from thaw.errors import UserError
@@ -143,10 +144,14 @@ def files_of(sheet: Sheet, root: str, cells: Sequence[str]) -> list[File]:
 
 
 def file_in(root: str, cell: str) -> File | None:
-    """The file that a cell means: as it is written, with / for \\, or with a picture's suffix added; or none."""
-    for text in dict.fromkeys((cell, cell.replace("\\", "/"))):
+    """The file that a cell means: as written, with / for \\, its accents spelt otherwise, a picture's suffix added; a
+    folder or the like only where no file is called so; or none."""
+    spelt = dict.fromkeys((cell, cell.replace("\\", "/"), *(normalize(form, cell) for form in ("NFC", "NFD"))))
+    other = None
+    for text in spelt if "\0" not in cell else ():
         for path in filter(None, (inside(root, text + suffix) for suffix in ("", *SUFFIXES))):
             file = file_of(path, partial(os.stat, os.path.join(root, path)))
-            if file.bad != NOWHERE:
+            if file.bad not in (NOWHERE, NOT_REGULAR):
                 return file
-    return None
+            other = other or (file if file.bad == NOT_REGULAR else None)
+    return other

@@ -74,7 +74,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None
 def size_of(data: bytes) -> tuple[int, int]:
     """Height and width, upright, of a picture that decodes, whatever size it was decoded at."""
     image = _open(data)
-    turned = _orientation(image) in (5, 6, 7, 8)
+    turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"  # which Pillow has turned already
     return image.size if turned else image.size[::-1]
 
 
@@ -136,6 +136,8 @@ def _other(data: bytes, image: Image.Image) -> np.ndarray:
         raise BadPicture(f"pixels of mode {image.mode}: only 8-bit, and 16-bit grey, can be scaled to 8 bits")
     if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24] == 16:
         raise BadPicture("16-bit colour with one transparent colour")  # Pillow compares it with 8 bits
+    if image.format == "PNG" and image.mode in ("1", "L") and "transparency" in image.info and data[24] < 8:
+        raise BadPicture(f"{data[24]}-bit grey with one transparent grey")  # Pillow scales the pixels alone
     image.load()
     if image.has_transparency_data:
         image = image.convert("RGBA")

@@ -9,11 +9,15 @@ from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.errors import UserError
 from thaw.settings import Data
 
-NAMES = {"train": TRAIN, "training": TRAIN, "valid": VALID, "val": VALID, "validation": VALID,
-         "test": TEST, "testing": TEST}  # fmt: skip
+NAMES = {
+    **dict.fromkeys(("train", "training", "train_set", "training_set"), TRAIN),
+    **dict.fromkeys(("valid", "val", "validation", "valid_set", "val_set", "validation_set", "dev", "eval"), VALID),
+    **dict.fromkeys(("test", "testing", "test_set"), TEST),
+}
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif",
             ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
-JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX"}
+JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found",
+        "@eaDir", "@Recycle", "#recycle"}  # fmt: skip
 UNREAD = {".heic": "HEIC", ".heif": "HEIC", ".dng": "raw", ".cr2": "raw", ".nef": "raw", ".arw": "raw"}
 
 
@@ -109,6 +113,12 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
                 raise UserError(3, f"data.root={root} is a level too high: it has {both}; give data.root={root}/{name}")
             wanted = " and ".join(f"{path.rpartition('/')[2]}/{name}/" for path in inside[name][:2])
             raise UserError(3, f"data.root={root} has {both}; splits lie above the classes: {wanted}")
+    trains = [name for name in inside[""] if NAMES.get(name.lower()) == TRAIN]
+    within = {name: {path.rpartition("/")[2] for path in inside[name]} for name in inside[""]}
+    for name in trains:
+        if alike := [other for other in within if other != name and within[name] and within[other] == within[name]]:
+            what = f"{name}/ and {some(alike)} hold the same folders ({some(within[name])}), as splits do"
+            raise UserError(3, f"data.root={root}: {what}; call them train/, valid/ and test/")
     at = ""
     while len(inside[at]) == 1:
         at = inside[at][0]

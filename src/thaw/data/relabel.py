@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from unicodedata import normalize
 
-from thaw.data.listing import Listing, many, show
+from thaw.data.listing import Listing, many, show, spelt_alike
 from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
 from thaw.errors import nearest
 from thaw.settings import Data
@@ -32,9 +33,10 @@ def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
     A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
     label is empty is left out.
     """
-    fixes = {}
+    fixes, alike = {}, spelt_alike(where)
     for text, (line, label) in answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}).items():
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
+        spelt += [alike.get(normalize("NFC", path), "") for path in spelt]
         if (path := next((path for path in spelt if path in where), None)) is None:
             raise sheet.error(line, f"no picture is called {show(text)}; {near_path(text, where)}")
         before, other = fixes.setdefault(path, (line, label))
@@ -51,7 +53,8 @@ def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
 def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
     """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
-    to = answers(sheet, ["from"], ["to"], None)
+    to, alike = answers(sheet, ["from"], ["to"], None), spelt_alike(names)
+    to = {name if name in names else alike.get(normalize("NFC", name), name): answer for name, answer in to.items()}
     for name, (line, _) in to.items():
         if name not in names:
             raise sheet.error(line, f"no class is called {show(name)}; {nearest(name, sorted(names))}")
@@ -70,10 +73,12 @@ def answers(
     Errors: two for one, or none of the `known`, exit 3 with the line.
     """
     out: dict[str, tuple[int, str]] = {}
-    key, value = sheet.need(keys), sheet.need(values)
+    key, value, alike = sheet.need(keys), sheet.need(values), spelt_alike(known or ())
     for (line, _), name, answer in zip(sheet.rows, sheet.cells(key), sheet.cells(value), strict=True):
         if not name:
             raise sheet.error(line, f"{key} is empty")
+        if known is not None and answer not in known:
+            answer = alike.get(normalize("NFC", answer), answer)
         if known is not None and answer not in known:
             raise sheet.error(line, f"no class is called {show(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
