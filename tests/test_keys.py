@@ -10,7 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from thaw import device, keys, model, plan, tend
+from thaw import again, device, keys, model, plan, tend
 from thaw.data import source
 from thaw.facts import Facts
 from thaw.setup import set_up
@@ -345,3 +345,32 @@ def test_the_first_difference_is_named_by_its_path():
     a, b = {"t": {"o": {"m": 0.9, "n": 1}}}, {"t": {"o": {"m": 0.95, "n": 1}}}
     assert keys.first_difference(a, b) == ("t.o.m", 0.9, 0.95)
     assert keys.first_difference({}, {"x": 1}) == ("x", None, 1)
+
+
+def test_the_order_of_transforms_is_part_of_a_key(compose):
+    a, b = (compose("augment=none") for _ in range(2))
+    a.augment.transforms = {"HorizontalFlip": {"p": 0.5}, "Affine": {"rotate": [-40, 40]}}
+    b.augment.transforms = dict(reversed(a.augment.transforms.items()))
+    assert parts(a) != parts(b) and again.stamp(a) != again.stamp(b)
+
+
+def test_default_crops_are_in_a_key_by_their_numbers(compose):
+    """They are no lines of the code that a key covers."""
+    assert parts(compose("augment=standard"))["training"]["augment"]["scale"] == (0.35, 1.0)
+    assert parts(compose("augment=standard")) == parts(compose("augment=standard", "augment.scale=[0.35,1.0]"))
+
+
+@pytest.mark.parametrize("override", ["bn=eval", "backbone.drop=0.1", "backbone.drop_path=0.1"])
+def test_what_stands_still_in_a_frozen_body_is_in_no_key_of_its_head(compose, override):
+    def of_heads(*typed):
+        settings = compose(*typed)
+        phases = [phase for phase in plan.plan(settings, FACTS).phases if phase.train == "head"]
+        return [keys.training(settings, phase) for phase in phases]
+
+    assert len(of_heads()) == 3 and of_heads() == of_heads(override)
+
+
+def test_a_rate_belongs_to_its_batch(identity):
+    """The plan below the final size has one batch, the rate that was given is that of another."""
+    short = ("data.limit=800", "checklist=from_scratch", "lr=0.01", "scheduler.cycles=1", "scheduler.max_cycles=1")
+    assert identity(*short, "resize=double", "batch_size=16") != identity(*short, "resize=double", "batch_size=20")

@@ -66,7 +66,7 @@ def activations(
         "dtype": str(network.device.dtype),
         "device": network.device.device.type,
         "threads": network.device.threads,
-        "drawn": drawn and {"augment": keys.read_by(drawn.augment, keys.CROPS[drawn.augment.crop]), "seed": drawn.seed},
+        "drawn": drawn and {"augment": keys.drawn_by(drawn.augment), "seed": drawn.seed},
         "versions": keys.versions(),
     }
     kept = shards(store, parts, {hashes[row] for row in rows})

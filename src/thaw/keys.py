@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from textwrap import shorten
 
+from thaw.checks import crop_scale
 from thaw.plan import Phase, Plan, find_length, find_range
 from thaw.schedules import OPTIONS, longest_ramp
-from thaw.settings import Settings
+from thaw.settings import Augment, Settings
 
 HERE = Path(__file__).parent
 LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow")
@@ -29,7 +30,6 @@ OF_ALL = ("name", "weight_decay", "clip")
 OPTIMIZERS = {"sgd": (*OF_ALL, "momentum", "nesterov"), "adamw": (*OF_ALL, "betas")}
 HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")
-CROPS = {"whole": MIXED, "random": (*MIXED, "scale"), "zoom": (*MIXED, "scale")}
 AT_ONCE = "THAW_JOBS_AT_ONCE"
 ALL_CODE = "results"  # the kind that runs every module which any kind runs
 
@@ -83,6 +83,7 @@ def machine(device: str, dtype: str, threads: int) -> dict:
 def training(settings: Settings, phase: Phase) -> dict:
     """The settings that a phase's steps read."""
     augmented = phase.features == "live" or phase.views
+    body = {"bn": settings.bn, "drop": settings.backbone.drop, "drop_path": settings.backbone.drop_path}
     return {
         "seed": settings.seed,
         "phase": phase.name,
@@ -94,12 +95,18 @@ def training(settings: Settings, phase: Phase) -> dict:
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
         "optimizer": read_by(settings.optimizer, OPTIMIZERS[settings.optimizer.name]),
         "loss": asdict(settings.loss),
-        "augment": read_by(settings.augment, CROPS[settings.augment.crop]) if augmented else None,
-        "bn": settings.bn,
+        "augment": drawn_by(settings.augment) if augmented else None,
         "crop_pct": settings.data.crop_pct,
         "head": read_by(settings.head, HEADS[settings.head.kind]),
-        "drop": [settings.backbone.drop, settings.backbone.drop_path],
+        # of a frozen body the batch norm and the dropout stand still whatever they are set to
+        "body": body if phase.train == "all" else None,
     }
+
+
+def drawn_by(augment: Augment) -> dict:
+    """What a view is drawn by: the scale in numbers, the transforms in order, which a mapping loses in a key."""
+    read = read_by(augment, MIXED)
+    return read | {"transforms": list(read["transforms"].items()), "scale": crop_scale(augment)}
 
 
 def read_by(choice, names: Sequence[str]) -> dict:
@@ -151,7 +158,7 @@ def epochs_text(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
-    views = read_by(settings.augment, CROPS[settings.augment.crop]) if settings.evaluate.tta else None
+    views = drawn_by(settings.augment) if settings.evaluate.tta else None
     phases = {
         phase.name: training(settings, phase)
         | {
@@ -161,6 +168,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
             "rate_from": phase.rate_from,
             "until": phase.until,
             "schedule": read_by(phase.schedule, ("shape", *OPTIONS[phase.schedule.shape])),
+            "rate_batch": phase.rate_batch,
             "budget": phase.budget,
             "cycles": phase.cycles,
             "epochs": epochs_text(phase.epochs),
