@@ -9,7 +9,7 @@ from thaw import heads, model
 from thaw.device import Device
 from thaw.errors import UserError
 from thaw.groups import layers, split
-from thaw.settings import Backbone, BackboneFacts
+from thaw.settings import Backbone, BackboneFacts, Head
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 FAMILIES = {  # name: layer ids by timm's group_matcher(coarse=False), as ours counts them
@@ -114,6 +114,27 @@ def test_head_on_features_is_what_timm_computes(name):
     with torch.inference_mode():
         torch.testing.assert_close(net(x), net.model(pictures), atol=1e-4, rtol=1e-4)
         assert torch.equal(net(net.features(x)), net(x))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "dla46_c"])
+def test_a_model_that_is_body_and_head_is_taken(name):
+    net = network(name)
+    model.must_be_whole(net, 64 if name == "dla46_c" else 160)
+    if name == "dla46_c":  # whose classifier is a convolution
+        pictures = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+        assert torch.allclose(net(pictures), net.model(net.normalised(pictures)), atol=1e-5)
+        dla = Backbone("dla46_c", "none", 0.0, 0.0, BackboneFacts())
+        with pytest.raises(UserError, match="head=fastai: not in the place of the Conv2d"):
+            model.create(dla, 5, 0, CPU, Head("fastai", 8, [0.1, 0.2]))
+
+
+def test_a_model_with_more_than_a_body_and_a_head_is_refused(monkeypatch):
+    net, whole = network(), timm.models.ResNet.forward
+    monkeypatch.setattr(timm.models.ResNet, "forward", lambda self, x: whole(self, x) + 0.1)  # VOLO adds a second head
+    with pytest.raises(UserError, match="more than body and head"):
+        model.must_be_whole(net, 160)
+    with pytest.raises(UserError, match="no single classifier"):
+        network("crossvit_tiny_240")
 
 
 def test_same_seed_same_head_and_other_seed_another():

@@ -33,10 +33,12 @@ class Device:
         return torch.autocast(self.device.type, self.dtype)
 
     def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor on the device; the copy to a GPU does not wait."""
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
+        """The tensor on the device; the copy to a CUDA GPU does not wait."""
+        cuda = self.device.type == "cuda"
+        if cuda and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+        # Elsewhere the source may be gone before the copy is done (MPS: pytorch/pytorch#139550).
+        return tensor.to(self.device, non_blocking=cuda)
 
     def seed(self, seed: int) -> None:
         """Seed the draws of the CPU and of the device.

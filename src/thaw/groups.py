@@ -30,7 +30,11 @@ def layers(model: nn.Module, coarse: bool = False) -> list[list[str]]:
     if not hasattr(model, "group_matcher"):
         name = model.pretrained_cfg.get("architecture")
         raise UserError(2, f"backbone={name}: timm does not say how its layers are ordered; take another")
-    ids = group_parameters(model, model.group_matcher(coarse=coarse))
+    try:
+        ids = group_parameters(model, model.group_matcher(coarse=coarse))
+    except AssertionError:  # so some families refuse it
+        name = model.pretrained_cfg.get("architecture")
+        raise UserError(2, f"backbone={name}: timm does not know its stages; take rates.split=equal") from None
     out = [list(ids[i]) for i in sorted(ids)]
     head = heads.names(model)
     for names in out[:-1]:

@@ -17,9 +17,13 @@ def put(model: nn.Module, head: Head, classes: int) -> None:
     Errors: the model has no single classifier layer, exit 2.
     """
     classifier = model.get_classifier()
-    if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity):
+    several = isinstance(classifier, nn.ModuleList) or hasattr(classifier, "fc")  # a pooling in front of it
+    if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity) or several:
         name = model.pretrained_cfg.get("architecture")
         raise UserError(2, f"backbone={name}: it has no single classifier layer to replace")
+    if head.kind == "fastai" and not isinstance(classifier, nn.Linear):
+        name, what = model.pretrained_cfg.get("architecture"), type(classifier).__name__
+        raise UserError(2, f"head=fastai: not in the place of the {what} of backbone={name}; take head=linear")
     if head.kind == "fastai":
         model.set_submodule(prefix(model), fastai(classifier.in_features, head.hidden, classes, head.drop))
 

@@ -44,13 +44,22 @@ class Network(nn.Module):
 
     def features(self, pictures: Tensor) -> Tensor:
         """Pooled activations [n, d] of uint8 pictures [n, h, w, 3], in the dtype the body gives."""
-        # A [n, h, w, 3] tensor seen as [n, 3, h, w] is channels_last already: no copy.
-        x = pictures.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
         with self.device.autocast(pictures.shape[1]):
-            return self.model.forward_head(self.model.forward_features(x), pre_logits=True)
+            return self.body(self.normalised(pictures))
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """What timm's model takes, float32 [n, 3, h, w]."""
+        # A [n, h, w, 3] tensor seen as [n, 3, h, w] is channels_last already: no copy.
+        return pictures.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+
+    def body(self, x: Tensor) -> Tensor:
+        """Pooled activations [n, d] of what timm's model takes."""
+        return self.model.forward_head(self.model.forward_features(x), pre_logits=True)
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits [n, classes], float32, of pooled activations."""
+        if isinstance(self.head, nn.Conv2d):  # which some families have in the place of a linear layer
+            return self.head(features.float()[..., None, None]).flatten(1)
         return self.head(features.float())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -167,6 +176,25 @@ def load(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) 
 def can_be_saved(model: nn.Module, size: int) -> None:
     """Errors: timm will not save it for pictures of that size (it calls the model's size fixed), ValueError."""
     resolve_input_data_config(model, args={"input_size": (3, size, size)})
+
+
+@torch.no_grad()
+def must_be_whole(trial: Network, size: int) -> None:
+    """Refuse a model whose own forward pass is more than body and head: what is saved would not be what was trained.
+
+    Its head is drawn anew. Errors: exit 2.
+    """
+    trial.eval()
+    draw = torch.Generator(trial.device.device).manual_seed(0)
+    for parameter in trial.head.parameters():  # which may be zeros, that hide what is different
+        nn.init.normal_(parameter, std=0.02, generator=draw)
+    x = trial.normalised(torch.full((1, size, size, 3), 128, dtype=torch.uint8, device=trial.device.device))
+    own, ours = trial.model(x).float(), trial.classify(trial.body(x))
+    if not torch.allclose(own, ours, rtol=0, atol=1e-3 * float(ours.abs().max()), equal_nan=True):
+        name = trial.model.pretrained_cfg.get("architecture")
+        raise UserError(
+            2, f"backbone={name}: its forward pass is more than body and head, which is all that is trained"
+        )
 
 
 def opened(folder: Path) -> nn.Module:

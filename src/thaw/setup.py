@@ -92,7 +92,7 @@ def probe(job: Job) -> None:
     Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
     """
     tried = {(p.train, e.size, e.batch) for p in job.plan.phases if p.features == "live" for e in p.epochs}
-    gpu = job.device.device.type == "cuda"
+    gpu, kept = job.device.device.type == "cuda", {"sgd": 1, "adamw": 2}[job.settings.optimizer.name]
     trial = copy.deepcopy(job.network)
     for train, size, batch in sorted(tried | {("head", job.plan.size, job.settings.batch_size)}):
         n = batch if gpu else min(batch, 2)
@@ -100,9 +100,12 @@ def probe(job: Job) -> None:
         try:
             if size == job.plan.size:
                 model.can_be_saved(job.network.model, size)
+                model.must_be_whole(copy.deepcopy(trial), size)
+            moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
             pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)
             trial(pictures).sum().backward()
             trial.zero_grad(set_to_none=True)
+            moments.clear()
         except torch.OutOfMemoryError:
             advice = f"try batch_size={max(1, batch // 2)}"
             raise UserError(
