@@ -14,9 +14,11 @@ import torch
 from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
 import train
-from thaw import features, isolate, loop, run, signals, snapshot
+from thaw import composed, features, isolate, loop, run, signals, snapshot
+from thaw.attempt import train as carried_out
 from thaw.data import batches
 from thaw.model import Network
+from thaw.track import Tracker
 
 
 @pytest.fixture
@@ -320,6 +322,27 @@ def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, referen
     steps.clear()
     carry_out(settings("half", "fresh=true"), tmp_path / "runs/anew")
     assert len(steps) == everything, "from no snapshot"
+
+
+def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_path, reference, monkeypatch):
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
+
+    def fresh(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        about = {"overrides": ["fresh=true"], "command": "", "commit": None}
+        tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
+        return carried_out(settings("stopped", "fresh=true"), folder, about, None, tracked)
+
+    assert killed_at(torch.optim.AdamW, "step", 21, lambda: fresh("killed"))
+    steps = []
+    whole = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
+    result, left = fresh("gone-on"), len(steps)
+    assert bits(tmp_path / "gone-on")[0] == reference[0]
+    assert result["cost/seconds"] > result["cost/seconds_paid"]
+    fresh("anew")
+    assert len(steps) - left > left > 0
 
 
 # A process that does what src/train.py does, killed before the n-th call of a function.

@@ -71,8 +71,6 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
             say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
-        for line in unread.no_effect(overrides, settings):
-            say(f"warning: {line}")
         dated = not before and not named(hydra_) and folder.parent == composed.OUTPUTS / "runs"
         result = train(settings, folder, about, sweep, opened, dated)
         if result is None and dated and not settings.plan_only:
@@ -135,6 +133,8 @@ def train(
     store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = None if settings.plan_only else f"stamp_{again.stamp(settings)}"
+    if settings.fresh and known:
+        tend.begin_anew(store, f"fresh_{known}")
     if look and finished(store, store.recall(known).get("identity"), folder, dated):
         return None
     found, spool = None, None if settings.plan_only else spool_of(settings, store)
@@ -143,6 +143,8 @@ def train(
 
         found = count(settings, store, say, spool)
     planned = show_plan(settings, folder, store)
+    for line in unread.no_effect(about["overrides"], settings, planned.phases):
+        say(f"warning: {line}")
     if settings.plan_only:
         if found is not None:  # else the run itself says it
             notes([*found.notes, *unread.share_unread(about["overrides"], found.valid_from)])
@@ -182,6 +184,8 @@ def train(
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
+    if settings.fresh:
+        tend.end_anew(store, f"fresh_{known}")
     if store.added >= 1e5:
         say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result

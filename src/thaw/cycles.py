@@ -33,6 +33,7 @@ class Ended:
     losses: list[float]
     epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait
     validation: Validation  # at the end of the cycle
+    resumed: float = 0.0  # seconds that attempts before this one spent on it
 
     @property
     def train_loss(self) -> float:
@@ -44,9 +45,19 @@ class Ended:
         """What its steps took when they were made."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
+    @property
+    def cost(self) -> float:
+        """What its steps and validations took."""
+        return cost(self.epochs)
+
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, in timm's names."""
         return load_file(self.path / "weights.safetensors")
+
+
+def cost(epochs: list[dict]) -> float:
+    """Seconds of their steps and validations."""
+    return sum(epoch["seconds"] + epoch["validation"] for epoch in epochs)
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,7 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     underway = job.store.root / UNDER_WAY / job.store.key("cycles", parts)
 
     def build(folder: Path) -> None:
-        if job.settings.fresh:
+        if job.store.stale("cycles", underway):
             snapshot.remove(underway)
         if before is not None and job.holds != before.key:
             restore(fit, before.weights() | load_file(before.path / "momentum.safetensors"))
@@ -92,7 +103,7 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
             model.load(job.network.model, start.weights(), "the store", head=True)
         job.holds = ""  # until the cycle ends it holds what has no name
         trained.append(train_cycle(fit, cycle, underway))
-        losses, epochs, validation = trained[0]
+        losses, epochs, validation, _ = trained[0]
         (folder / "weights.safetensors").write_bytes(save(weights_of(fit)))
         (folder / "momentum.safetensors").write_bytes(save(momentum_of(fit)))
         (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
@@ -112,17 +123,19 @@ def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: En
     return ended, True
 
 
-def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list[dict], Validation]:
-    """Train a cycle from where its snapshot is, or from its start: step losses, epoch figures, the last validation.
+def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list[dict], Validation, float]:
+    """Train a cycle from where its snapshot is, or from its start: step losses, epoch figures, the last validation, the
+    seconds that went into the snapshot.
 
     Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
     """
     job, phase = fit.job, fit.phase
-    losses, epochs, figures = [], [], dict(NOTHING)
+    losses, epochs, figures, resumed = [], [], dict(NOTHING), 0.0
     if found := snapshot.read(underway):
         state, tensors = found
         restore(fit, tensors)
         losses, epochs, figures = state["losses"], state["epochs"], state["figures"]
+        resumed = cost(epochs) + figures["seconds"]
         replay(fit, cycle, losses, epochs)
         progress.say(f"  {phase.name}: cycle {cycle + 1} goes on after its step {len(losses)}, from a snapshot")
     first = sum(phase.cycles[:cycle])
@@ -155,6 +168,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                         signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
             settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
             figures["seconds"] += time.perf_counter() - began
+            validated = time.perf_counter()
             validation = validate(job, phase)
             epochs.append(
                 {
@@ -163,11 +177,12 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                     "accuracy": validation.accuracy,
                     "f1_macro": validation.f1_macro,
                     **{key: figures[key] for key in ("images", "seconds", "wait")},
+                    "validation": time.perf_counter() - validated,
                 }
             )
             fit.on_epoch(epoch, epochs[-1], True)
             figures.update(NOTHING)
-    return losses, epochs, validation
+    return losses, epochs, validation, resumed
 
 
 def settle(fit: Fit, fresh: list, losses: list[float], figures: dict, seconds: float) -> None:

@@ -36,7 +36,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
         progress.say(f"  {line}")
     nothing = stop.CycleEnd(math.inf, [math.inf] * len(job.valid_rows), 0.0, True)
     before = recorded(kept.end, math.inf, True) if kept else nothing
-    ended, records, reused = [], [], []
+    ended, records, reused, saved = [], [], 0, 0.0
     with progress.Phase(phase.name, phase.steps_budget) as line:
         rows = Rows(job, phase, index, groups, lr, line)
         under_way = cycles.begin(job, phase, groups, lr, rows.step, rows.epoch)
@@ -48,10 +48,11 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             parts = keys.cycle_parts(job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.computed)
             began = time.perf_counter()
             end, was_there = cycles.run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
-            took = 0.0 if was_there else time.perf_counter() - began
-            job.note(phase, cycle, end.path, max(end.seconds, took), not was_there)
+            took = None if was_there else time.perf_counter() - began
+            job.note(phase, cycle, end.path, end.cost if was_there else took + end.resumed, took)
             ended.append(end)
-            reused += [end] if was_there else []
+            reused += was_there
+            saved += end.cost if was_there else end.resumed
             at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == job.plan.size
             records.append(recorded(end, end.train_loss, at_final))
             if phase.until == "overfit":
@@ -74,10 +75,10 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
         "epochs": sum(phase.cycles[: len(ended)]),
         "stopped_because": because,
         "seconds": sum(end.seconds for end in ended),
-        "reused": len(reused),
+        "reused": reused,
     }
     handed = "" if better else f"; {kept.phase} was better and is handed on"
-    stored = f" ({len(reused)} of {len(ended)} cycles from the store)" if reused else ""
+    stored = f" ({reused} of {len(ended)} cycles from the store)" if reused else ""
     trained = f"best cycle end: epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
     progress.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
@@ -86,7 +87,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     if not better and phase.train == "all" and not job.settings.smoke:
         smaller = "lr_factor=0.3" if phase.lr is None else f"lr={lr / 3:.2g}"
         progress.say(f"warning: {phase.name} made nothing better; more epochs, {smaller} or bn=eval may")
-    return own if better else kept, report, sum(end.seconds for end in reused)
+    return own if better else kept, report, saved
 
 
 def recorded(end: Ended, train_loss: float, final_size: bool) -> stop.CycleEnd:

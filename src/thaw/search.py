@@ -35,7 +35,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, di
         "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
-    job.note(phase, 0, path, curve["seconds"], bool(made))
+    job.note(phase, 0, path, curve["seconds"], curve["seconds"] if made else None)
     read = suggest.read_trials if settings.find.rule == "trials" else suggest.read_range
     found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,8 +35,8 @@ def sha256_of(path: Path) -> str:
 class Store:
     """Artifacts below one directory, which may be shared between processes and machines.
 
-    `code(kind)` is the part of every key that says which code makes a kind; `anew` are kinds that are made again though
-    they are there.
+    `code(kind)` is the part of every key that says which code makes a kind; of the kinds in `anew` what was made
+    before `since` is made again, by the clock of the file system.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Store:
         self.waits: Callable[[str | None], None] = lambda name: None  # told which artifact of another job it waits for
         self.wait_s = wait_s
         self.anew = anew
+        self.since = math.inf
         self.code = code
         self.verified: set[Path] = set()
         self.used: set[Path] = set()
@@ -112,17 +114,16 @@ class Store:
         """
         path = self.place(kind, parts, rows)
         temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
-        anew = kind in self.anew
-        was_there = not anew and self.find(path) is not None
+        was_there = not self.stale(kind, path) and self.find(path) is not None
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 claimed = claim(path, self.short(path), self.wait_s, self.warn, self.waits)
                 with claimed as lock, marked((lock, temporary), self.used):
-                    was_there = not anew and self.find(path) is not None
+                    was_there = not self.stale(kind, path) and self.find(path) is not None
                     if not was_there:
                         about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
-                        self.build(temporary, path, about, build, replace=anew)
+                        self.build(temporary, path, about, build, replace=kind in self.anew)
             except OSError as error:
                 if not is_machine(error):
                     raise
@@ -130,6 +131,13 @@ class Store:
         self.verified.add(path)
         self.use(path)
         return path, was_there
+
+    def stale(self, kind: str, path: Path) -> bool:
+        """Whether what lies at a path, if anything does, is to be made anew."""
+        try:
+            return kind in self.anew and path.stat().st_mtime < self.since
+        except FileNotFoundError:
+            return False
 
     def build(self, temporary: Path, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
         """Fill a private temporary directory and publish it as `path`, in the place of one that is there if asked."""

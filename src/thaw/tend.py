@@ -51,6 +51,18 @@ def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
     )
 
 
+def begin_anew(store: Store, name: str) -> None:
+    """fresh=true: what was made before the run of this name began is made again; one that was stopped goes on."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    store.since = store.recall(name).get("since") or now_of(store.root)
+    store.remember(name, {"since": store.since})
+
+
+def end_anew(store: Store, name: str) -> None:
+    """The run is done: the next one of this name begins anew."""
+    store.remember(name, {})
+
+
 def inside(path: Path) -> list[Path]:
     """What lies in a directory; nothing where it is a file, or another process removed it meanwhile."""
     try:
