@@ -16,7 +16,9 @@ from omegaconf import OmegaConf
 from thaw import help as page
 from thaw.errors import UserError
 from thaw.explain import explain
+from thaw.facts import Facts
 from thaw.help import help_text
+from thaw.plan import plan
 from thaw.settings import Settings
 from thaw.shell import tidy
 from thaw.titles import folder_name, words
@@ -443,12 +445,34 @@ def test_fractions_lists_and_phases(conf):
             {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "one cycle end: it takes two"},
         ),
         ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
+        (
+            "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
+            {
+                "resize=double": "no phase that trains the whole network",
+                "augment=strong": "no phase that sees pictures",
+                "augment.mixup=0.4": "no phase that sees pictures",
+                "bn=eval": "no phase that trains the whole network",
+                "rates.split=head": "no phase that trains the whole network",
+            },
+        ),
+        ("checklist=head_only evaluate.tta=2 augment=strong", {}),  # which draws its views by it
+        (
+            "epochs=7 scheduler.cycles=5 scheduler=one_cycle scheduler.max_cycles=6 optimizer.momentum=0.5"
+            " optimizer=sgd checklist=from_scratch evaluate.ensemble=3 lr=0.1",
+            {
+                "scheduler.cycles=5": "epochs=7",
+                "scheduler.max_cycles=6": "scheduler=one_cycle",
+                "optimizer.momentum=0.5": "scheduler=one_cycle, which sets it",
+                "evaluate.ensemble=3": "one cycle a phase: it takes two",
+            },
+        ),
     ],
 )
 def test_no_effect(conf, args, idle):
     args = args.split()
     lines = [f"{setting} has no effect with {why}" for setting, why in idle.items()]
-    assert no_effect(["-m", *args], typed(conf, *args)) == lines
+    settings = typed(conf, *args)
+    assert no_effect(["-m", *args], settings, plan(settings, Facts()).phases) == lines
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,12 @@ def figures(job: Job, kept: Kept) -> dict:
     They are the best cycle end and the N - 1 before it in its phase, which lie in the store. Nothing where that phase
     has one. The network is afterwards what it was.
     """
-    ends = kept.ends[-job.settings.evaluate.ensemble :]
-    if not job.settings.evaluate.ensemble or len(ends) < 2:
+    asked = job.settings.evaluate.ensemble
+    ends = kept.ends[-asked:]
+    if not asked:
+        return {}
+    if len(ends) < 2:
+        progress.say(f"note: evaluate.ensemble={asked}: the best is the first cycle end of {kept.phase}, alone")
         return {}
     weights, test = [end.weights() for end in ends], job.source.rows(source.TEST)
     rows = {"best": job.valid_rows} | ({"test": test} if len(test) else {})

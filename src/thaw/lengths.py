@@ -59,7 +59,8 @@ def durations(
         beyond = 0 if filled else 2
         most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
         if most < budget:
-            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts cycles={budget}, which is more")
+            planned = f"epochs={settings.epochs} ({budget} cycles)" if filled else f"cycles={budget}"
+            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {planned}, which is more")
         while len(lengths) < most:
             lengths.append(lengths[-1] * schedule.cycle_mult)
     most_epochs = checks.RANGES["epochs"][1]

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 from thaw import again, forecast, plan, table, titles, unread
@@ -63,7 +62,7 @@ class Job:
 
 def alone(settings: Settings, planned: Plan, store: Store) -> str:
     """What of one run lies in the store, and what the rest would cost, in a line."""
-    links = forecast.links(settings, planned, again.files(again.named(settings)))
+    links = forecast.links(settings, planned, again.files(settings))
     knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}
     there = forecast.stored_phases(links, knows)
     named = f" ({', '.join(there)})" if there else ""
@@ -106,20 +105,22 @@ def sweep(
     are the overrides of those that are done already.
     The sweep has `of` jobs where a search has not named them all.
     """
-    files = cache(again.files)
-    planned, made, notes = [], set(), {}
+    planned, made, notes, files = [], set(), {}, {}
     for number, overrides, settings in jobs:
         try:
             own = stopped(plan.plan(settings, known_facts(settings, store.recall)), settings.stop_after)
         except UserError as error:
             refuse(number, error)
             continue
-        links = forecast.links(settings, own, files(again.named(settings)))
+        what = repr([settings.data, again.named(settings)])
+        if what not in files:  # looked at once for all jobs
+            files[what] = again.files(settings)
+        links = forecast.links(settings, own, files[what])
         knows = {link.name: forecast.known(store, link, settings.fresh) for link in links}
         there = forecast.stored_phases(links, knows)
         with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
         shared = len(forecast.stored_phases(links, with_made)) - len(there)
-        notes |= dict.fromkeys((*own.notes, *unread.no_effect(list(overrides), settings)))
+        notes |= dict.fromkeys((*own.notes, *unread.no_effect(list(overrides), settings, own.phases)))
         typed = tuple(override for override in overrides if split(override)[1] != "plan_only")
         over = typed in done and not settings.fresh
         planned.append(Job(typed, own, len(there), shared, NOTHING if over else cost(links, knows, made), over))

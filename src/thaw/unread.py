@@ -1,8 +1,11 @@
 """Settings that were typed and that the choices made do not read. Standard library only."""
 
+from collections.abc import Sequence
+
 from thaw.checks import OWN
 from thaw.help import overrides_of
-from thaw.schedules import OPTIONS
+from thaw.plan import Phase
+from thaw.schedules import OPTIONS, RESTARTING, shapes
 from thaw.settings import Settings
 
 OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
@@ -14,8 +17,8 @@ ONLY = {  # options of data that not all choices read, and those that do
 }
 
 
-def no_effect(overrides: list[str], settings: Settings) -> list[str]:
-    """A line for each setting that was typed and that the choices made do not read."""
+def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase]) -> list[str]:
+    """A line for each setting that was typed and that the choices made, or the phases planned, do not read."""
     shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
     many = isinstance(lr, (list, tuple))
     why = {f"scheduler.{name}": f"scheduler={shape}" for names in OPTIONS.values() for name in names}
@@ -48,8 +51,36 @@ def no_effect(overrides: list[str], settings: Settings) -> list[str]:
         why["evaluate.ensemble"] = "one cycle end: it takes two"
     if lr is not None:
         why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
+    why |= of_phases(settings, [phase for phase in phases if phase.do == "fit"])
     typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
-    return [f"{key}={value} has no effect with {why[key]}" for _, key, value in typed if key in why]
+    out = []
+    for _, key, value in typed:
+        names = key.split(".")
+        above = [".".join(names[:n]) for n in range(len(names), 0, -1)]
+        out += [f"{key}={value} has no effect with {why[name]}" for name in above if name in why][:1]
+    return out
+
+
+def of_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
+    """What no fit reads, and why; of a group all its options."""
+    why = {}
+    stated = [given for given in settings.checklist.values() if given and "cycles" not in given]
+    if settings.epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
+        why["scheduler.cycles"] = f"epochs={settings.epochs}"
+    if settings.scheduler.shape not in RESTARTING:
+        why["scheduler.max_cycles"] = f"scheduler={settings.scheduler.shape}"
+    if all(len(fit.cycles) < 2 for fit in fits):
+        why["evaluate.ensemble"] = "one cycle a phase: it takes two"
+    if all(shapes(fit.schedule, fit.budget)[1] for fit in fits):
+        why["optimizer.momentum"] = f"scheduler={settings.scheduler.shape}, which sets it"
+    if all(fit.train == "head" for fit in fits):
+        names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
+        why |= dict.fromkeys(names, "no phase that trains the whole network")
+    if all(fit.features == "precomputed" for fit in fits):
+        names = ("augment.mixup", "augment.cutmix")
+        plain = not settings.evaluate.tta and not any(fit.views for fit in fits)
+        why |= dict.fromkeys(("augment",) if plain else names, "no phase that sees pictures")
+    return why
 
 
 def share_unread(overrides: list[str], valid_from: str) -> list[str]:
