@@ -49,8 +49,9 @@ def main() -> int:
             parser.error(f"--top {args.top}: must be >= 1")
         if args.csv and not args.csv.absolute().parent.is_dir():
             parser.error(f"--csv {args.csv}: no such folder")
+        run = folder_of(args.run)
         files, bad = files_of(args.pictures)
-        classes, rows, broken = predict(folder_of(args.run), files)
+        classes, rows, broken = predict(run, files)
         if args.csv:
             write(args.csv, classes, rows)
         else:

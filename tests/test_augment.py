@@ -122,16 +122,16 @@ def test_top_down_turns_and_mirrors_in_all_eight_ways(compose):
 @pytest.mark.parametrize(
     ("name", "args", "words"),
     [
-        ("CenterCrop", {"height": 20, "width": 20}, r"makes \[20, 20, 3\] uint8 of a uint8"),
-        ("Resize", {"height": 16, "width": 16, "p": 0.1}, r"makes \[16, 16, 3\]"),
-        ("RandomScale", {"p": 0.5}, "it must stay one"),
-        ("Normalize", {}, "float32"),
-        ("ToTensorV2", {}, "uint8|such transform"),
-        ("FDA", {"reference_images": []}, "cannot be drawn on a picture alone"),
+        ("CenterCrop", {"height": 20, "width": 20}, "end in 20x20 pixels, where the plan has 32x32"),
+        ("Resize", {"height": 16, "width": 16, "p": 0.1}, "end in 16x16 pixels"),
+        ("RandomScale", {"p": 0.5}, "end in"),
+        ("Normalize", {}, "makes float32"),
+        ("ToTensorV2", {}, "makes uint8|such transform"),
+        ("FDA", {"reference_images": []}, "fails on a picture"),
     ],
 )
 def test_what_gives_no_picture_of_the_same_size_is_refused(name, args, words):
-    with pytest.raises(UserError, match=rf"^augment\.transforms\.{name}: .*({words})") as caught:
+    with pytest.raises(UserError, match=rf"^augment\.transforms[^:]*: .*({words})") as caught:
         view(32, 1.0, Augment("whole", None, {"HorizontalFlip": {}, name: args}, 0.0, 0.0))
     assert caught.value.code == 2
 

@@ -21,8 +21,6 @@ from thaw.settings import Augment
 # the middle half of the picture is in every square.
 ROAMED = 4 / 3
 
-TRIED = 67  # pixels, a square, of what transforms are tried on: a size that nobody asks for
-
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
@@ -39,8 +37,10 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
 
     The draws depend on the seed alone: every transform shares one generator set from it before each picture.
     (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same pictures.)
-    Errors: an unknown transform or argument, exit 2.
+    Errors: an unknown transform or argument, transforms that do not end in such a view, exit 2.
     """
+    if augment is not None:
+        must_end_in_view(size, drawn(size, crop_pct, augment, always=True))
     pipeline = albumentations.Compose(middle(size, crop_pct) if augment is None else drawn(size, crop_pct, augment))
 
     def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
@@ -65,9 +65,29 @@ def at_size(augment: Augment, share: float) -> Augment:
     return replace(augment, scale=[min(high, 1 - (1 - low) * share), high])
 
 
-def drawn(size: int, crop_pct: float, augment: Augment) -> list:
-    """The crop and the transforms in the order in which they are made."""
-    transforms = [transform(name, args) for name, args in augment.transforms.items()]
+def must_end_in_view(size: int, steps: list) -> None:
+    """Try the steps one by one. Errors: one fails on a picture, or the last leaves no view of the size, exit 2."""
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
+    for step in steps:
+        name = f"augment.transforms.{type(step).__name__}"
+        try:
+            picture = albumentations.Compose([step])(image=picture)["image"]
+        except Exception as error:  # whatever stumbles over what it lacks
+            line = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(2, f"{name}: fails on a picture ({line[:120]})") from None
+        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
+            raise UserError(
+                2, f"{name}: makes {str(picture.dtype).removeprefix('torch.')} of a picture, which is uint8"
+            )
+    if picture.shape != (size, size, 3):
+        made = "x".join(map(str, picture.shape[:2]))
+        raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
+
+
+def drawn(size: int, crop_pct: float, augment: Augment, always: bool = False) -> list:
+    """The crop and the transforms in the order in which they are made; `always`: each of them."""
+    certain = {"p": 1.0} if always else {}
+    transforms = [transform(name, {**(args or {}), **certain}) for name, args in augment.transforms.items()]
     match augment.crop:
         case "whole":
             return middle(size, crop_pct) + transforms
@@ -82,11 +102,8 @@ def drawn(size: int, crop_pct: float, augment: Augment) -> list:
     return [zoom, *transforms, albumentations.RandomCrop(size, size)]
 
 
-def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
-    """One albumentations transform by its name and arguments; lists are taken as tuples.
-
-    Errors: none of that name, other arguments, one that gives no picture of the size it was given, exit 2.
-    """
+def transform(name: str, args: Mapping) -> albumentations.BasicTransform:
+    """One albumentations transform by its name and arguments; lists are taken as tuples."""
     kind = getattr(albumentations, name, None)
     if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):
         known = [
@@ -95,21 +112,11 @@ def transform(name: str, args: Mapping | None) -> albumentations.BasicTransform:
             if isinstance(k, type) and issubclass(k, albumentations.BasicTransform)
         ]
         raise UserError(2, f"augment.transforms.{name}: albumentations has no such transform; {nearest(name, known)}")
-    args = {key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in (args or {}).items()}
+    args = {key: tuple(value) if isinstance(value, (list, tuple)) else value for key, value in args.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores what it does not know
         try:
-            made, always = kind(**args), kind(**{**args, "p": 1.0})
+            return kind(**args)
         except (UserWarning, TypeError, ValueError) as error:
             line = " ".join(str(error).split())
             raise UserError(2, f"augment.transforms.{name}: {line[:160]}") from None
-    before = np.random.default_rng(0).integers(0, 256, (TRIED, TRIED, 3), np.uint8)
-    try:
-        after = albumentations.Compose([always])(image=before)["image"]
-    except Exception as error:  # what it needs besides a picture, or of one
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(2, f"augment.transforms.{name}: cannot be drawn on a picture alone ({line[:120]})") from None
-    if not isinstance(after, np.ndarray) or (after.shape, after.dtype) != (before.shape, before.dtype):
-        what = f"{list(after.shape)} {str(after.dtype).removeprefix('torch.')}"
-        raise UserError(2, f"augment.transforms.{name}: makes {what} of a uint8 {list(before.shape)}; it must stay one")
-    return made
