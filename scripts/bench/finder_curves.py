@@ -3,7 +3,7 @@
 python scripts/bench/finder_curves.py [TASK ...]     goes on where it was; one to thirty minutes a task on one thread
 
 A task is a find phase, with the fits that use its rate cut to a fixed budget. Its best rate comes from a grid, three
-rates a decade, three seeds: accuracy on all pictures that were not trained on. Twenty seeds each record a range test,
+rates a decade, five seeds: accuracy on all pictures that were not trained on. Twenty seeds each record a range test,
 never stopped, and thaw's trials.
 """
 
@@ -34,7 +34,7 @@ GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network 
     "head": [10 ** (k / 3) for k in range(-12, 4)],
     "all": [10 ** (k / 3) for k in range(-9, 4)],
 }
-GRID_SEEDS, SEEDS = 3, 20
+GRID_SEEDS, SEEDS = 5, 20
 FOLDER = composed.OUTPUTS / "bench/finder"
 
 HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
