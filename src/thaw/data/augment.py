@@ -21,6 +21,8 @@ from thaw.settings import Augment
 # the middle half of the picture is in every square.
 ROAMED = 4 / 3
 
+TRIED = 4  # draws: what scales at random may leave one as it was
+
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
@@ -66,22 +68,24 @@ def at_size(augment: Augment, share: float) -> Augment:
 
 
 def must_end_in_view(size: int, steps: list) -> None:
-    """Try the steps one by one. Errors: one fails on a picture, or the last leaves no view of the size, exit 2."""
-    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8)
-    for step in steps:
-        name = f"augment.transforms.{type(step).__name__}"
-        try:
-            picture = albumentations.Compose([step])(image=picture)["image"]
-        except Exception as error:  # whatever stumbles over what it lacks
-            line = " ".join(str(error).split()) or type(error).__name__
-            raise UserError(2, f"{name}: fails on a picture ({line[:120]})") from None
-        if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-            raise UserError(
-                2, f"{name}: makes {str(picture.dtype).removeprefix('torch.')} of a picture, which is uint8"
-            )
-    if picture.shape != (size, size, 3):
-        made = "x".join(map(str, picture.shape[:2]))
-        raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
+    """Try the steps one by one, a few draws of them. Errors: one fails on a picture, or the last leaves no view of the
+    size, exit 2."""
+    for seed in range(TRIED):
+        picture = np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+        for step in steps:
+            name, alone = f"augment.transforms.{type(step).__name__}", albumentations.Compose([step])
+            alone.set_random_state(np.random.default_rng(seed), random.Random(seed))
+            try:
+                picture = alone(image=picture)["image"]
+            except Exception as error:  # whatever stumbles over what it lacks
+                line = " ".join(str(error).split()) or type(error).__name__
+                raise UserError(2, f"{name}: fails on a picture ({line[:120]})") from None
+            if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
+                made = str(picture.dtype).removeprefix("torch.")
+                raise UserError(2, f"{name}: makes {made} of a picture, which is uint8")
+        if picture.shape != (size, size, 3):
+            made = "x".join(map(str, picture.shape[:2]))
+            raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
 
 
 def drawn(size: int, crop_pct: float, augment: Augment, always: bool = False) -> list:
