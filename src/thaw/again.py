@@ -16,12 +16,12 @@ from thaw import keys
 from thaw.disk import state_of
 from thaw.errors import UserError
 from thaw.lock import machine
+from thaw.names import LOCAL
 from thaw.settings import Data, Settings
 from thaw.store import key_of
 
 ROOT = keys.HERE.parents[1]
 UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")
-LOCAL = "local-dir:"  # before a backbone that is a folder
 ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
 
 

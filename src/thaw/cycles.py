@@ -31,7 +31,7 @@ class Ended:
     key: str
     path: Path
     losses: list[float]
-    epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait
+    epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
     validation: Validation  # at the end of the cycle
     resumed: float = 0.0  # seconds that attempts before this one spent on it
 

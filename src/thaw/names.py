@@ -8,7 +8,8 @@ from pathlib import Path
 
 from thaw.errors import UserError, nearest
 
-ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")  # networks that timm fetches or reads by these names
+LOCAL = "local-dir:"
+ELSEWHERE = ("hf-hub:", "hf_hub:", LOCAL)  # networks that timm fetches or reads by these names
 NOW = re.compile(r"^@register_model\s+def (\w+)\(", re.M)
 BEFORE = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.M | re.S)  # still taken
 

@@ -100,6 +100,7 @@ def probe(job: Job) -> None:
         try:
             if size == job.plan.size:
                 model.can_be_saved(job.network.model, size)
+            if (train, size) == ("head", job.plan.size):
                 model.must_be_whole(copy.deepcopy(trial), size)
             moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
             pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device)

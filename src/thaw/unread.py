@@ -7,6 +7,7 @@ from thaw.help import overrides_of
 from thaw.plan import Phase
 from thaw.schedules import OPTIONS, RESTARTING, shapes
 from thaw.settings import Settings
+from thaw.titles import within
 
 OF_FILES = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
 ONLY = {  # options of data that not all choices read, and those that do
@@ -55,9 +56,8 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
     typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
     out = []
     for _, key, value in typed:
-        names = key.split(".")
-        above = [".".join(names[:n]) for n in range(len(names), 0, -1)]
-        out += [f"{key}={value} has no effect with {why[name]}" for name in above if name in why][:1]
+        nearest = max((name for name in why if within(key, (name,))), key=len, default=None)
+        out += [f"{key}={value} has no effect with {why[nearest]}"] if nearest else []
     return out
 
 
