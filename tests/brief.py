@@ -1,6 +1,10 @@
-"""What makes the runs of tests short."""
+"""Runs of tests: as train.py does them, but in this process, and short."""
 
-from thaw import report
+from pathlib import Path
+
+from thaw import attempt, report
+from thaw.settings import Settings
+from thaw.track import Tracker
 
 FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a tenth of the steps of a find
 
@@ -9,3 +13,10 @@ def undrawn(patch) -> None:
     """Leave out the plots of a run, which take half of a short one."""
     for name in ("plan_png", "find_png", "run_report"):
         patch.setattr(report, name, lambda *args: None)
+
+
+def trained(settings: Settings, folder: Path, *overrides: str, dated: bool = False) -> dict | None:
+    """The result of a job in a new folder, without W&B; None where it was done already."""
+    folder.mkdir(parents=True)
+    about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
+    return attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print), dated)

@@ -109,7 +109,10 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
     assert json.loads((out / "config.json").read_text())["label_names"] == ["great tit", "wren"]
     assert json.loads((out / "status.json").read_text())["state"] == "done"
 
-    again = thaw("src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places)
+    again = thaw(
+        "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places,
+        f"hydra.run.dir={tmp_path}/plan",
+    )  # fmt: skip
     assert "pictures to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
@@ -172,6 +175,7 @@ def test_help_says_what_can_be_typed(thaw):
     )
 
 
-def test_an_ascii_terminal_is_no_reason_to_fail(thaw, places):
-    done = thaw("src/train.py", "plan_only=true", *places, LANG="C", PYTHONIOENCODING="ascii", TERM="dumb")
+def test_an_ascii_terminal_is_no_reason_to_fail(thaw, places, tmp_path):
+    typed = ("plan_only=true", *places, f"hydra.run.dir={tmp_path}/plan")
+    done = thaw("src/train.py", *typed, LANG="C", PYTHONIOENCODING="ascii", TERM="dumb")
     assert done.returncode == 0, done.stderr

@@ -5,17 +5,16 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from brief import FIND, undrawn
+from brief import FIND, trained, undrawn
 from torch import nn
 
-from thaw import attempt, composed, ensemble, tend
+from thaw import composed, ensemble, tend
 from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.features import Drawn
 from thaw.job import Validation
 from thaw.plan import plan
 from thaw.setup import set_up
-from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", *FIND, "wandb=disabled")
 FULL = ("checklist=fine_tune", "scheduler.cycles=3", "scheduler.cycle_mult=1", "checklist.head.epochs=1")
@@ -30,10 +29,7 @@ def run(compose, tmp_path, monkeypatch):
 
     def ran(*overrides, name="a"):
         folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
-        about = {"overrides": list(overrides), "command": "", "commit": None}
-        settings = compose(*overrides)
-        return folder, attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print))
+        return folder, trained(compose(*overrides), folder, *overrides)
 
     return ran
 

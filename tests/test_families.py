@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from brief import undrawn
+from brief import trained, undrawn
 
-from thaw import attempt, composed
+from thaw import composed
 from thaw.data.source import load
 from thaw.errors import UserError
 from thaw.model import opened
-from thaw.track import Tracker
 
 SMALL = {"test_resnet": 64, "test_vit": 64}  # the final size; half and three quarters of it come before
 FAMILIES = {
@@ -50,10 +49,7 @@ def run(compose, tmp_path, monkeypatch):
 
     def ran(*overrides):
         settings, folder = compose(*overrides), tmp_path / "run"
-        folder.mkdir()
-        about = {"overrides": list(overrides), "command": "", "commit": None}
-        tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-        return folder, settings, attempt.train(settings, folder, about, None, tracked)
+        return folder, settings, trained(settings, folder, *overrides)
 
     return ran
 

@@ -236,8 +236,7 @@ def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, cod
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_undisturbed_sweep(launcher, tmp_path):
+def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_undisturbed_sweep(tmp_path):
     """Ctrl-C goes to the whole foreground group."""
     root = Path(train.__file__).resolve()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
@@ -251,17 +250,18 @@ def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_u
 
     quiet = sweep("quiet")
     assert quiet.communicate(timeout=200) and quiet.returncode == 0
-    disturbed = sweep("disturbed", f"hydra/launcher={launcher}")
-    end, rows = time.monotonic() + 100, tmp_path / "disturbed/0/metrics.jsonl"
-    while time.monotonic() < end and not (rows.exists() and len(rows.read_text().splitlines()) > 30):
-        time.sleep(0.05)
-    os.killpg(disturbed.pid, signal.SIGINT)
-    _, err = disturbed.communicate(timeout=30)
-    assert disturbed.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
-    states = [json.loads(file.read_text())["state"] for file in (tmp_path / "disturbed").glob("*/status.json")]
-    assert states == ["failed"] * (1 if launcher == "basic" else 2)
-    again = sweep("disturbed", f"hydra/launcher={launcher}")
-    assert again.communicate(timeout=200) and again.returncode == 0
-    for n in range(3):
-        first, second = ((tmp_path / name / f"{n}/model.safetensors").read_bytes() for name in ("quiet", "disturbed"))
-        assert first == second
+    for launcher, stopped in (("basic", 1), ("joblib", 2)):
+        disturbed = sweep(launcher, f"hydra/launcher={launcher}")
+        end, rows = time.monotonic() + 100, tmp_path / launcher / "0/metrics.jsonl"
+        while time.monotonic() < end and not (rows.exists() and len(rows.read_text().splitlines()) > 30):
+            time.sleep(0.05)
+        os.killpg(disturbed.pid, signal.SIGINT)
+        _, err = disturbed.communicate(timeout=30)
+        assert disturbed.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+        states = [json.loads(file.read_text())["state"] for file in (tmp_path / launcher).glob("*/status.json")]
+        assert states == ["failed"] * stopped
+        again = sweep(launcher, f"hydra/launcher={launcher}")
+        assert again.communicate(timeout=200) and again.returncode == 0
+        for n in range(3):
+            first, second = ((tmp_path / name / f"{n}/model.safetensors").read_bytes() for name in ("quiet", launcher))
+            assert first == second

@@ -77,11 +77,12 @@ def found(phase="find_head", **given) -> dict:
 def make(folder, classes, n=60, wrong=0.2):
     """A run's folder with everything in it, made up."""
     folder.mkdir(exist_ok=True)
+    rates = {"lr/head": 0.01, "lr/first": 0.01}
     rows = [
-        {"step": 5, "epoch": 0, "phase": "head", "train/loss": 2.0, "lr/head": 0.01, "lr/first": 0.01, "image_size": 8},
-        {"step": 9, "epoch": 0, "phase": "head", "train/loss": math.nan},
+        {"step": 5, "epoch": 0, "phase": "head", "train/batch_loss": 2.0, **rates, "image_size": 8},
+        {"step": 9, "epoch": 0, "phase": "head", "train/batch_loss": math.nan},
         {"step": 10, "epoch": 1, "phase": "head", "train/loss": 1.5, "valid/loss": 1.6, "valid/accuracy": 0.5},
-        {"step": 15, "epoch": 1, "phase": "full", "train/loss": 0.03, "lr/head": 0.001, "lr/first": 0.0},
+        {"step": 15, "epoch": 1, "phase": "full", "train/batch_loss": 0.03, "lr/head": 0.001, "lr/first": 0.0},
         {"step": 20, "epoch": 2, "phase": "full", "valid/loss": 0.02, "valid/accuracy": 0.9, "image_size": 16},
         {"note": "no step at all"},
     ]

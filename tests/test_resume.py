@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from brief import trained
 from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
 import train
 from thaw import composed, features, isolate, loop, run, signals, snapshot
-from thaw.attempt import train as carried_out
 from thaw.data import batches
 from thaw.model import Network
-from thaw.track import Tracker
 
 
 @pytest.fixture
@@ -90,22 +89,22 @@ def test_killed_with_fastais_head_on_stored_views_and_sgd(settings, tmp_path):
 
 # Of every call in a run, and of every so many of it, is the process killed before it or after it.
 POINTS = {
-    "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 6),
-    "after a backward pass": (torch.nn.utils, "get_total_norm", 11),
-    "after an optimizer step": (torch.optim.AdamW, "zero_grad", 13),
+    "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 8),
+    "after a backward pass": (torch.nn.utils, "get_total_norm", 17),
+    "after an optimizer step": (torch.optim.AdamW, "zero_grad", 19),
     "before validation": (loop, "evaluate", 2),
-    "inside validation, or before a step": (Network, "classify", 13),
-    "inside the activations, or before a step": (Network, "features", 13),
+    "inside validation, or before a step": (Network, "classify", 19),
+    "inside the activations, or before a step": (Network, "features", 19),
     "between phases, before a fit": (run, "fit", 1),
     "between phases, before a finder": (run, "search", 1),
     "before activations are computed": (features, "compute", 1),
     "before loader batches": (batches, "loader", 4),
     "an artifact half filled": (Path, "write_bytes", 2),
-    "an artifact or a record half filled": (Path, "write_text", 5),
+    "an artifact or a record half filled": (Path, "write_text", 7),
     "before a rename of an artifact": (os, "rename", 2),
-    "before a rename of a snapshot": (os, "replace", 7),
-    "before a sync": (os, "fsync", 14),
-    "a file half there at its sync": (os, "fsync", 17, cut_and_kill),
+    "before a rename of a snapshot": (os, "replace", 8),
+    "before a sync": (os, "fsync", 19),
+    "a file half there at its sync": (os, "fsync", 23, cut_and_kill),
     "before a snapshot is read": (snapshot, "read", 2),
     "before a snapshot is removed": (snapshot, "remove", 2),
     "before export": (run, "export", 1),
@@ -328,11 +327,7 @@ def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_pa
     monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
 
     def fresh(name):
-        folder = tmp_path / name
-        folder.mkdir()
-        about = {"overrides": ["fresh=true"], "command": "", "commit": None}
-        tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-        return carried_out(settings("stopped", "fresh=true"), folder, about, None, tracked)
+        return trained(settings("stopped", "fresh=true"), tmp_path / name, "fresh=true")
 
     assert killed_at(torch.optim.AdamW, "step", 21, lambda: fresh("killed"))
     steps = []

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from brief import FIND, undrawn
+from brief import FIND, trained, undrawn
 
-from thaw import attempt, composed, loop, tend, tta
+from thaw import composed, loop, tend, tta
 from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
@@ -19,7 +19,6 @@ from thaw.errors import UserError
 from thaw.job import Validation, look
 from thaw.run import no_better
 from thaw.setup import set_up
-from thaw.track import Tracker
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
 
@@ -31,14 +30,10 @@ def run(compose, tmp_path, monkeypatch, capsys):
 
     def ran(*overrides, name="a", dated=True, drawn=False):
         folder = tmp_path / "runs" / name
-        folder.mkdir(parents=True)
-        about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
-        settings = compose(*overrides)
         with monkeypatch.context() as patch:
             if not drawn:
                 undrawn(patch)
-            tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-            return folder, attempt.train(settings, folder, about, None, tracked, dated)
+            return folder, trained(compose(*overrides), folder, *overrides, dated=dated)
 
     return ran
 

@@ -7,11 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from brief import FIND
+from brief import FIND, trained
 from PIL import Image
 
 from thaw import attempt, composed, twins
-from thaw.track import Tracker
 
 SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled")
 
@@ -65,16 +64,15 @@ def test_too_few_pictures_have_no_neighbourhood():
     assert twins.near(torch.eye(19), torch.eye(19)) == []
 
 
-def trained(compose, tmp_path, monkeypatch, *overrides):
+@pytest.fixture
+def run(compose, tmp_path, monkeypatch):
+    """run("data.root=...", ...) -> (folder, result)."""
     monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
     folder = tmp_path / "run"
-    folder.mkdir()
-    about = {"overrides": list(overrides), "command": "", "commit": None}
-    tracked = lambda *key, **columns: Tracker(folder, print)  # noqa: E731
-    return folder, attempt.train(compose(*SHORT, *overrides), folder, about, None, tracked)
+    return lambda *overrides: (folder, trained(compose(*SHORT, *overrides), folder, *overrides))
 
 
-def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, tmp_path, monkeypatch, capsys):
+def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, compose, tmp_path, capsys):
     for name, start in (("a", 0), ("b", 1000)):
         for split, n in (("train", 30), ("valid", 12)):
             (tmp_path / "photos" / split / name).mkdir(parents=True)
@@ -88,7 +86,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, 
         (tmp_path / "photos/test" / name).mkdir(parents=True)
         (tmp_path / "photos/test" / name / "again.jpg").write_bytes(COPIES["smaller"](scene(start)))
     data = (f"data.root={tmp_path}/photos", "backbone=tiny", "augment=none", "size=64")
-    folder, result = trained(compose, tmp_path, monkeypatch, *data)
+    folder, result = run(*data)
     with (folder / "leaks.csv").open() as file:
         header, *rows = csv.reader(file)
     assert header == ["path", "twin", "splits", "similarity"]
@@ -116,6 +114,6 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(compose, 
     assert again is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 
 
-def test_the_digits_have_none(compose, tmp_path, monkeypatch):
-    folder, result = trained(compose, tmp_path, monkeypatch)
+def test_the_digits_have_none(run):
+    folder, result = run()
     assert result["near_twins"] == 0 and not (folder / "leaks.csv").exists()

@@ -128,7 +128,7 @@ class Rows:
         text, steps = None, self.phase.epochs[bisect_right(self.edges, step)].steps
         every = max(1, min(self.job.settings.log_every, steps // 10))
         if (self.job.counters.step + step + 1) % every == 0:
-            row = self.at(step) | {"train/loss": loss}
+            row = self.at(step) | {"train/batch_loss": loss}
             self.job.log(row)
             text = f" loss {loss:.3f}, lr {row['lr/head']:.2g}" + (f", {speed:,.0f} img/s" if speed else "")
         self.line.step(text)

@@ -27,7 +27,7 @@ LONGEST_TAG = 64  # a longer one makes wandb.init raise
 
 AXES = {  # what W&B draws over which axis
     "step": ("lr/*", "image_size", "batch_size", "trainable_fraction", "phase_index", "speed/*"),
-    "epoch": ("train/loss", "valid/loss", "valid/accuracy", "valid/f1_macro", "images_seen", "train_seconds"),
+    "epoch": ("train/*", "valid/loss", "valid/accuracy", "valid/f1_macro", "images_seen", "train_seconds"),
 }
 
 

@@ -100,16 +100,14 @@ def by_phase(rows: list[dict], x, key: str):
 
 
 def draw_loss(axes, rows, epochs) -> None:
-    """Training loss of the logged steps (pale) and of epochs, validation loss; log where it spans more than 1 to 30."""
+    """Training loss of logged batches (pale) and of epochs, validation loss; log where it spans more than 1 to 30."""
     import numpy as np
 
-    validated = np.isfinite(column(rows, "valid/loss"))
-    ends, losses = np.flatnonzero(validated), column(rows, "train/loss")
-    axes.plot(epochs[~validated], losses[~validated], ".", color=TRAIN, alpha=0.3, markersize=4)
+    axes.plot(epochs, column(rows, "train/batch_loss"), ".", color=TRAIN, alpha=0.3, markersize=4)
     for key, colour, label in (("train/loss", TRAIN, "training"), ("valid/loss", VALID, "validation")):
-        for i, (x, y) in enumerate(by_phase([rows[j] for j in ends], epochs[ends], key)):
+        for i, (x, y) in enumerate(by_phase(rows, epochs, key)):
             axes.plot(x, y, "o-", color=colour, markersize=3.5, label=None if i else label)
-    shown = np.concatenate([losses, column(rows, "valid/loss")])
+    shown = np.concatenate([column(rows, key) for key in ("train/batch_loss", "train/loss", "valid/loss")])
     shown = shown[np.isfinite(shown) & (shown > 0)]
     if len(shown) and shown.max() > 30 * shown.min():
         axes.set_yscale("log")
