@@ -1,6 +1,6 @@
 """Histories for scripts/bench/stop.py: runs trained far past the best point, a line each in outputs/bench/stop.jsonl.
 
-python scripts/bench/histories.py     goes on where it was; about half an hour on one thread
+python scripts/bench/histories.py [SEED ...]     goes on where it was; an hour on one thread, or a process a seed
 
 300 pictures of digits or drawn shapes, drawn anew for each seed; part of the labels of training *and* validation wrong,
 as in a folder that people filled; 60 or 300 pictures to validate on; the eight steps, their last with restarts over 31
@@ -13,6 +13,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -50,17 +51,17 @@ class Case:
     seed: int
 
 
-def cases() -> list[Case]:
+def cases(seeds: Iterable[int] = SEEDS) -> list[Case]:
     """All of them, seed by seed."""
-    every = itertools.product(SEEDS, TASKS, NOISE, VALID, CYCLES)
+    every = itertools.product(seeds, TASKS, NOISE, VALID, CYCLES)
     return [Case(task, noise, valid, mult, seed) for seed, task, noise, valid, mult in every]
 
 
-def record(file: Path) -> None:
+def record(file: Path, seeds: Iterable[int]) -> None:
     """Add the histories that the file has not, each as one line."""
     file.parent.mkdir(parents=True, exist_ok=True)
     done = {Case(**json.loads(line)["case"]) for line in file.open()} if file.exists() else set()
-    for number, case in enumerate(todo := cases()):
+    for number, case in enumerate(todo := cases(seeds)):
         if case in done:
             continue
         started = time.perf_counter()
@@ -131,4 +132,4 @@ def draw(table, case: Case) -> None:
 
 
 if __name__ == "__main__":
-    record(FILE)
+    record(FILE, list(map(int, sys.argv[1:])) or SEEDS)
