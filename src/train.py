@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import composed, lock, preview, shell, signals, titles
+from thaw import composed, lock, preview, shell, signals, tend, titles
 from thaw.attempt import carry_out
 from thaw.checks import check_swept
 from thaw.composed import CONF
@@ -94,6 +94,8 @@ def compose_and_run(typed: shell.Typed) -> int:
     jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
     ends = [status_of(job_folder) for job_folder in jobs]
     if ends:
+        if all(end.get("state") == "done" for end in ends):
+            tend.end_anew(folder / tend.FRESH)
         close(folder)
     elif alone := status_of(folder):
         ends = [alone]

@@ -15,8 +15,10 @@ def undrawn(patch) -> None:
         patch.setattr(report, name, lambda *args: None)
 
 
-def trained(settings: Settings, folder: Path, *overrides: str, dated: bool = False) -> dict | None:
+def trained(
+    settings: Settings, folder: Path, *overrides: str, sweep: str | None = None, dated: bool = False
+) -> dict | None:
     """The result of a job in a new folder, without W&B; None where it was done already."""
     folder.mkdir(parents=True)
     about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
-    return attempt.train(settings, folder, about, None, lambda *key, **columns: Tracker(folder, print), dated)
+    return attempt.train(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), dated)

@@ -9,12 +9,13 @@ Deliberate differences, each with its reason:
 * The momentum of use_clr_beta is one step ahead of its rate, as its counter moves in between. thaw's is of its step.
   use_clr with momenta is not offered: one_cycle_linear is.
 * cycle_save_name saves one step before the cycle is over. thaw's cycle artifacts are of its end.
-* The finder takes an epoch; thaw takes find.steps, which a small set has not in one. Smoothing, the rule that reads the
-  curve and what is put back afterwards are thaw's own (find.py).
+* The finder takes an epoch and a person reads its plot; thaw takes find.steps, which a small set has not in one, and
+  find.rule=edge reads it. Smoothing and what is put back afterwards are thaw's own (find.py).
 * The head's input is [mean, maximum] as timm pools, 0.7's [maximum, mean]: the columns of a layer drawn at random.
 * Weight decay: 0.7 decays norms and biases as everything else; thaw does not. Its default is 0, where both are equal.
 * densenets are cut by stage, after transition2; 0.7 cuts before it.
-* 0.7 ends with its last weights; thaw hands on the cycle end with the lowest validation loss.
+* 0.7 ends with its last weights; thaw hands on the cycle end with the highest validation accuracy.
+* 0.7 trains the cycles that a person asks for; thaw goes on for up to two more while they help.
 * 0.7 stores activations by the network's name and the size alone, thaw by all that they depend on.
 """
 
@@ -167,6 +168,7 @@ def theirs(inputs: int, classes: int) -> nn.Sequential:
 
 
 def test_the_head_is_theirs_layer_by_layer():
+    torch.manual_seed(0)
     ours, reference = heads.fastai(1024, 512, 5, [0.25, 0.5]), theirs(1024, 5)
     assert [repr(layer) for layer in ours] == [repr(layer) for layer in reference]
     for layer in (ours[2], ours[6]):

@@ -33,13 +33,13 @@ def bar(items, total, label):
 
 def activations(net, pixels, rows, store, hashes=None):
     hashes = hashes or [f"picture {row}" for row in range(len(pixels))]
-    return features.activations(net, pixels, hashes, np.array(rows), SIZE, 1.0, store, bar)
+    return features.activations(net, pixels, hashes, np.array(rows), SIZE, 1.0, store, bar)[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
 def test_head_on_stored_features_equals_the_live_frozen_body_bit_for_bit(name, dtype, tmp_path):
-    net, pixels = network(name, dtype), pictures(features.BUILD_BATCH)
+    net, pixels = network(name, dtype), pictures(features.seen_at_once(32))
     stored = activations(net, pixels, range(len(pixels)), Store(tmp_path))
     see = view(SIZE, 1.0)
     x = torch.from_numpy(np.stack([see(pixels[i], None) for i in range(len(pixels))]))
@@ -90,7 +90,7 @@ def test_what_changes_the_features_changes_the_key(tmp_path, change):
         net.model.bn1.running_mean.add_(0.1)
         after = activations(net, pixels, [0, 1], store)
     else:
-        after = features.activations(net, pixels, ["picture 0", "picture 1"], np.array([0, 1]), 32, 1.0, store, bar)
+        after, _ = features.activations(net, pixels, ["picture 0", "picture 1"], np.array([0, 1]), 32, 1.0, store, bar)
     assert not torch.equal(before, after)
 
 
@@ -102,6 +102,22 @@ def test_training_the_head_changes_no_key(tmp_path):
     assert features.body_hash(net) == before
     net.model.pretrained_cfg = {**net.model.pretrained_cfg, "mean": (0.4, 0.4, 0.4)}
     assert features.body_hash(net) != before, "the same weights see other numbers"
+
+
+def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
+    net, pixels, store = network("test_resnet"), pictures(4), Store(tmp_path)
+    named = (net, pixels, ["a", "b", "c", "d"])
+    _, first = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
+    _, again = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
+    assert first == again == {}, "this process paid for them"
+    _, whole = features.activations(*named, np.array([0, 1]), SIZE, 1.0, Store(tmp_path), bar)
+    _, half = features.activations(*named, np.array([2, 1]), SIZE, 1.0, Store(tmp_path), bar)
+    assert whole.keys() == half.keys() and list(half.values()) == [next(iter(whole.values())) / 2] != [0]
+
+
+@pytest.mark.parametrize(("size", "pictures"), [(32, 64), (224, 64), (256, 48), (299, 32), (512, 12), (4000, 4)])
+def test_large_pictures_are_looked_at_fewer_at_a_time(size, pictures):
+    assert features.seen_at_once(size) == pictures
 
 
 def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):

@@ -62,6 +62,16 @@ def test_a_job_has_its_gpu_and_its_part_of_the_cores(monkeypatch):
     assert keys.cores() == 2
 
 
+@pytest.mark.parametrize(("says", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])
+def test_a_container_has_the_cores_of_its_quota(says, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr(keys, "CPU_MAX", tmp_path / "cpu.max")
+    if says:
+        (tmp_path / "cpu.max").write_text(f"{says}\n")
+    assert keys.cores() == cores
+
+
 def test_processes_at_once_and_their_codes(tmp_path):
     """Each of two places has one at a time; a killed one is told by its signal, and the rest goes on."""
 

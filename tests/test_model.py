@@ -144,6 +144,17 @@ def test_same_seed_same_head_and_other_seed_another():
     assert not torch.equal(a, other.head.weight)
 
 
+def test_the_head_is_new_with_as_many_classes_as_the_weights_had(tmp_path):
+    timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=5), tmp_path, safe_serialization=True)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).state_dict()
+    backbone = Backbone(f"local-dir:{tmp_path}", "pretrained", 0.0, 0.0, BackboneFacts())
+    first, again, other = (model.create(backbone, 5, seed, CPU) for seed in (0, 0, 1))
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+    assert not torch.equal(first.head.weight, theirs["fc.weight"])
+    assert all(torch.equal(value, theirs[name]) for name, value in model.frozen_weights(first))
+
+
 def test_transformers_keep_their_position_parameter_at_another_size():
     net = network("test_vit")
     position = net.model.pos_embed

@@ -15,7 +15,7 @@ from brief import trained
 from faults import SMALL, at_call, bits, carry_out, cut_and_kill, in_child, kill
 
 import train
-from thaw import composed, features, isolate, loop, run, signals, snapshot
+from thaw import composed, features, isolate, loop, run, signals, snapshot, tend
 from thaw.data import batches
 from thaw.model import Network
 
@@ -338,6 +338,22 @@ def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_pa
     assert result["cost/seconds"] > result["cost/seconds_paid"]
     fresh("anew")
     assert len(steps) - left > left > 0
+
+
+def test_the_jobs_of_a_fresh_sweep_share_what_they_make(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(composed, "OUTPUTS", tmp_path)
+    steps, whole = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
+
+    def taken(name):
+        before = len(steps)
+        trained(settings("sweep", "fresh=true"), tmp_path / "swept" / name, "fresh=true", sweep="swept")
+        return len(steps) - before
+
+    everything = taken("0")
+    assert everything > 20 and taken("1") == 0
+    tend.end_anew(tmp_path / "swept" / tend.FRESH)
+    assert taken("2") == everything
 
 
 # A process that does what src/train.py does, killed before the n-th call of a function.

@@ -446,6 +446,13 @@ def test_fractions_lists_and_phases(conf):
         ),
         ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
         (
+            "lr=0.002 find.max_lr=1 checklist=fine_tune scheduler.max_cycles=7",
+            {
+                "find.max_lr=1": "no phase that finds a rate",
+                "scheduler.max_cycles=7": "no phase until over-fitting",
+            },
+        ),
+        (
             "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
             {
                 "resize=double": "no phase that trains the whole network",

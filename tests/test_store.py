@@ -187,6 +187,25 @@ def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
+def test_what_is_made_anew_is_made_once_by_several_at_once(tmp_path):
+    Store(tmp_path).make("kind", PARTS, build)
+    since, made = time.time() + 1e-3, tmp_path / "made"
+    time.sleep(0.01)
+
+    def work(i):
+        def slow(folder):
+            with made.open("a") as file:
+                file.write("x")
+            time.sleep(0.05)
+            build(folder)
+
+        store = Store(tmp_path, anew=("kind",), wait_s=60)
+        store.since = since
+        assert (store.make("kind", PARTS, slow)[0] / "a.bin").exists()
+
+    assert children(3, work) == [0] * 3 and made.read_text() == "x"
+
+
 def test_what_is_made_anew_can_be_read_until_all_of_the_new_is_on_disk(tmp_path, monkeypatch):
     path, _ = Store(tmp_path).make("kind", PARTS, build)
     seen, whole = [], os.fsync

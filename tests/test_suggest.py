@@ -296,7 +296,8 @@ def test_the_middle_between_cheapest_and_breaking_is_taken():
     found = suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
     assert found.suggestions["breaking"] == pytest.approx(math.sqrt(0.1 * 1.0))
     assert found.suggestions["cheapest"] == pytest.approx(0.1, rel=0.7)
-    assert found.taken == pytest.approx(math.sqrt(found.suggestions["cheapest"] * math.sqrt(0.1)))
+    cheapest = found.suggestions["cheapest"]
+    assert found.taken == pytest.approx(cheapest * (math.sqrt(0.1) / cheapest) ** (2 / 3))
 
 
 def test_breaking_is_measured_against_the_best_trial_of_each_step_but_a_tenth_of_the_start():

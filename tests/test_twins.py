@@ -117,3 +117,12 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
 def test_the_digits_have_none(run):
     folder, result = run()
     assert result["near_twins"] == 0 and not (folder / "leaks.csv").exists()
+
+
+def test_too_many_pictures_for_the_memory_are_not_compared(run, monkeypatch, capsys):
+    def near(*sides):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(twins, "near", near)
+    _, result = run("checklist=head_only")
+    assert "near_twins" not in result and "near twins are not looked for" in capsys.readouterr().out

@@ -74,13 +74,18 @@ TASKS = {
     "drawn shapes, full after head, AdamW": [*DRAWN, *AFTER_ADAM],
     "drawn shapes, head": [*DRAWN, *HEAD],
     "coarse shapes, full after head": [*COARSE, *AFTER],
+    "digits, scratch": [*DIGITS, *SCRATCH],
+    "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
+    "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
+    "photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
+    "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
     **(
-        HELD_OUT := {  # not looked at when the rule for trials was chosen
-            "digits, scratch": [*DIGITS, *SCRATCH],
-            "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
-            "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
-            "photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
-            "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
+        HELD_OUT := {  # recorded for the first time when the rule for trials had long been what it is
+            "coarse shapes, head, AdamW": [*COARSE, *ADAM, *HEAD],
+            "fine shapes, head, AdamW": [*FINE, *ADAM, *HEAD],
+            "photographs, head, AdamW": [*PHOTOS, *ADAM, *HEAD],
+            "fine shapes, full after head, AdamW": [*FINE, *AFTER_ADAM],
+            "photographs, scratch, AdamW": [*PHOTOS, *ADAM, *SCRATCH],
         }
     ),
 }

@@ -1,4 +1,4 @@
-"""The rules of other rate finders, from their sources: each reads raw losses [n] as its own range test would.
+"""The rules of other rate finders, from their sources: each reads the raw losses [n] of a range test.
 
 Each smooths, stops and skips as its library does. A rule is a function (rates, losses of the batches) -> rate; it
 raises ValueError where the library has no suggestion.

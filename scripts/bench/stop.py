@@ -155,13 +155,18 @@ def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> No
         epochs = statistics.fmean(sum(one.epochs[:n]) for one, n in zip(histories, cycles, strict=True))
         same = histories is next(iter(rows.values()))[0]
         first = first or lost
-        more = show([a - b for a, b in zip(lost, first, strict=True)], "+") if same and lost is not first else ""
-        print(f"| {name} | {show(lost)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
+        apart = [a - b for a, b in zip(lost, first, strict=True)] if same else []
+        more = show(apart, histories, "+") if same and lost is not first else ""
+        print(f"| {name} | {show(lost, histories)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
 
 
-def show(values: list[float], sign: str = "") -> str:
-    """Mean ± standard error."""
-    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+def show(values: list[float], histories: list[History], sign: str = "") -> str:
+    """Mean ± standard error over the sets of pictures: those of a task and a seed are the same in all its runs."""
+    sets: dict[tuple, list[float]] = {}
+    for value, one in zip(values, histories, strict=True):
+        sets.setdefault((one.case.task, one.case.seed), []).append(value)
+    means = list(map(statistics.fmean, sets.values()))
+    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else float("nan")
     return f"{statistics.fmean(values):{sign}.2f} ± {error:.2f}"
 
 

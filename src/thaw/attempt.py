@@ -133,8 +133,9 @@ def train(
     store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
     known = None if settings.plan_only else f"stamp_{again.stamp(settings)}"
+    anew = folder.parent / tend.FRESH if sweep else store.root / "facts" / f"fresh_{known}.json"
     if settings.fresh and known:
-        tend.begin_anew(store, f"fresh_{known}")
+        tend.begin_anew(store, anew)
     if look and finished(store, store.recall(known).get("identity"), folder, dated):
         return None
     found, spool = None, None if settings.plan_only else spool_of(settings, store)
@@ -184,8 +185,8 @@ def train(
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
-    if settings.fresh:
-        tend.end_anew(store, f"fresh_{known}")
+    if settings.fresh and not sweep:  # of which the end is known to train.py
+        tend.end_anew(anew)
     if store.added >= 1e5:
         say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
     return result

@@ -140,7 +140,8 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
         progress.say(f"  {phase.name}: cycle {cycle + 1} goes on after its step {len(losses)}, from a snapshot")
     first = sum(phase.cycles[:cycle])
     before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
-    saved, interval, validation = time.monotonic(), job.settings.store.snapshot_s, None
+    asked = job.settings.store.snapshot_s
+    saved, interval, validation = time.monotonic(), asked, None
     left = range(first + len(epochs), first + phase.cycles[cycle])
     done = len(losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
     # One loader for all of them: its processes start once, and read ahead while the network validates.
@@ -163,7 +164,7 @@ def train_cycle(fit: Fit, cycle: int, underway: Path) -> tuple[list[float], list
                     snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
                     saved = time.monotonic()
                     # At most a fiftieth of the time goes into snapshots; 0 asks for one after every step.
-                    interval = interval and max(interval, 50 * (time.perf_counter() - began))
+                    interval = asked and max(asked, 50 * (time.perf_counter() - began))
                     if stop:
                         signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
             settle(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)

@@ -28,12 +28,17 @@ def new_folder(folder: Path) -> Path:
     raise UserError(5, f"{folder}: so many of this name are there; give another")
 
 
-def discard(path: Path) -> None:
-    """Remove a directory so that nobody finds half of it."""
+def aside(path: Path) -> Path:
+    """Where a directory lies now that its place is free for another; `thaw.tend` clears what a kill leaves there."""
     gone = path.with_name(f"{path.name}.gone.{me('.')}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    return gone
+
+
+def discard(path: Path) -> None:
+    """Remove a directory so that nobody finds half of it."""
+    shutil.rmtree(aside(path), ignore_errors=True)
 
 
 def write_whole(path: Path, text: str) -> None:

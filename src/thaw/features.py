@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,6 @@ from thaw.settings import Augment
 from thaw.store import Store
 
 SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
-BUILD_BATCH = 64  # always full: what is missing is padded, so that a picture's row does not depend on its neighbours
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class Drawn:
 
     augment: Augment
     seed: tuple
+
+
+def seen_at_once(size: int) -> int:
+    """Pictures of a size that pass through the network at once where nothing is trained: 64 to 224 px, then fewer."""
+    return max(4, min(64, 64 * 224**2 // size**2 // 4 * 4))
 
 
 def body_hash(network: Network, head: bool = False) -> str:
@@ -50,8 +56,9 @@ def activations(
     store: Store,
     bar: Callable[[Iterable, int, str], Iterable],
     drawn: Drawn | None = None,
-) -> torch.Tensor:
-    """Pooled activations [len(rows), d] of the middle view of the pictures, on the device, in the dtype the body gives.
+) -> tuple[torch.Tensor, dict[Path, float]]:
+    """Pooled activations [len(rows), d] of the middle view of the pictures, on the device, in the dtype the body gives;
+    and of each shard that another process made the seconds which that saves.
 
     With `drawn` of an augmented view, which is a function of its seed and the picture's content. Kept in immutable
     shards that list the content hashes of their rows; only pictures that no shard has pass through the body. Labels and
@@ -62,14 +69,23 @@ def activations(
         "pooling": network.pooling,
         "size": size,
         "crop_pct": crop_pct,
-        "build_batch": BUILD_BATCH,
+        "build_batch": seen_at_once(size),
         "dtype": str(network.device.dtype),
         "device": network.device.device.type,
         "threads": network.device.threads,
         "drawn": drawn and {"augment": keys.drawn_by(drawn.augment), "seed": drawn.seed},
         "versions": keys.versions(),
     }
-    kept = shards(store, parts, {hashes[row] for row in rows})
+    wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
+
+    def take(shard: Path) -> None:
+        made = json.loads((shard / "rows.json").read_text())
+        kept.update(zip(made["rows"], load_file(shard / "features.safetensors")["features"], strict=True))
+        if shard not in store.made:
+            saved[shard] = made["seconds"] * len(wanted.intersection(made["rows"])) / len(made["rows"])
+
+    for shard in store.shards("activations", parts, wanted):
+        take(shard)
     missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())
     parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
     for number, part in enumerate(parts_of, 1):
@@ -77,13 +93,14 @@ def activations(
 
         def build(folder: Path, part=part, text=text) -> None:
             seeds = [mix("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
-            see = view(size, crop_pct, drawn and drawn.augment)
+            see, began = view(size, crop_pct, drawn and drawn.augment), time.perf_counter()
             computed = compute(network, pixels, part, size, bar, text, see, seeds)
             (folder / "features.safetensors").write_bytes(save({"features": computed}))
-            (folder / "rows.json").write_text(json.dumps([hashes[row] for row in part]))
+            about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
+            (folder / "rows.json").write_text(json.dumps(about))
 
-        kept |= rows_of(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
-    return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device)
+        take(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
+    return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
 
 
 @torch.inference_mode()
@@ -97,32 +114,21 @@ def compute(
     see: View,
     seeds: Sequence[int | None],
 ) -> torch.Tensor:
-    """Activations of the rows as `see` shows them, each with its seed, on the CPU, in padded batches of a fixed size.
+    """Activations of the rows as `see` shows them, each with its seed, on the CPU.
 
+    The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
     Errors: a signal that asks to stop.
     """
     network.eval()
-    out = []
-    for start in bar(range(0, len(rows), BUILD_BATCH), -(-len(rows) // BUILD_BATCH), text):
-        if number := signals.pending():
-            signals.leave(number, "while activations were computed")
-        part = slice(start, start + BUILD_BATCH)
-        batch = np.zeros((BUILD_BATCH, size, size, 3), np.uint8)
-        seen = [see(pixels[row], seed) for row, seed in zip(rows[part], seeds[part], strict=True)]
-        batch[: len(seen)] = seen
-        out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
+    out, n = [], seen_at_once(size)
+    with ThreadPoolExecutor(network.device.threads) as readers:  # what the store has no room for is decoded here
+        for start in bar(range(0, len(rows), n), -(-len(rows) // n), text):
+            if number := signals.pending():
+                signals.leave(number, "while activations were computed")
+            part = slice(start, start + n)
+            batch = np.zeros((n, size, size, 3), np.uint8)
+            pictures = readers.map(pixels.__getitem__, rows[part])
+            seen = [see(picture, seed) for picture, seed in zip(pictures, seeds[part], strict=True)]
+            batch[: len(seen)] = seen
+            out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
     return torch.cat(out)
-
-
-def shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, torch.Tensor]:
-    """The rows of the shards made as `parts` say that hold any of the content hashes `wanted`, by content hash."""
-    out = {}
-    for path in store.shards("activations", parts, wanted):
-        out |= rows_of(path)
-    return out
-
-
-def rows_of(shard: Path) -> dict[str, torch.Tensor]:
-    """The rows of a shard, by content hash."""
-    features = load_file(shard / "features.safetensors")["features"]
-    return dict(zip(json.loads((shard / "rows.json").read_text()), features, strict=True))

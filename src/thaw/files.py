@@ -6,7 +6,7 @@ Standard library only.
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BAD_FILES = "bad_files.csv"
@@ -45,13 +45,12 @@ def lines_of(file: Path) -> list[dict]:
     return json_objects(*text_of(file).splitlines())
 
 
-def read_table(file) -> list[list[str]]:
-    """The rows of a csv file, its head included; none without a file."""
+def read_table(file) -> Iterator[list[str]]:
+    """The rows of a csv file, its head included, one at a time: there may be a column a class; none without a file."""
     file = Path(file)
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as lines:
-        return [row for row in csv.reader(lines) if row]
+    if file.exists():
+        with file.open(newline="", encoding="utf-8") as lines:
+            yield from filter(None, csv.reader(lines))
 
 
 def write_table(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:

@@ -28,6 +28,13 @@ def put(model: nn.Module, head: Head, classes: int) -> None:
         model.set_submodule(prefix(model), fastai(classifier.in_features, head.hidden, classes, head.drop))
 
 
+def draw(model: nn.Module) -> None:
+    """Draw the classifier of a timm model anew."""
+    for layer in model.get_classifier().modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+
+
 def fastai(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:
     """fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
 

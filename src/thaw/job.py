@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from thaw.checks import whole_or_auto
 from thaw.data import batches, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
-from thaw.features import Drawn, activations
+from thaw.features import Drawn, activations, seen_at_once
 from thaw.model import Network
 from thaw.plan import Phase, Plan
 from thaw.settings import Augment, Settings
@@ -62,6 +62,7 @@ class Counters:
     images: int = 0
     train_seconds: float = 0.0
     paid: float = 0.0  # seconds that this attempt spent on finds and cycles
+    saved: dict[Path, float] = field(default_factory=dict)  # seconds, by the shards of activations that were there
 
 
 @dataclass
@@ -102,9 +103,11 @@ class Job:
         """Activations and labels of the rows, on the device: of the plain view, or of one that is drawn."""
         crop_pct = self.settings.data.crop_pct
         table = self.source.table
-        features = activations(
+        features, saved = activations(
             self.network, self.pixels, table.hashes, rows, self.plan.size, crop_pct, self.store, progress.bar, drawn
         )
+        for shard, seconds in saved.items():  # which are read again for fewer rows
+            self.counters.saved[shard] = max(seconds, self.counters.saved.get(shard, 0.0))
         return features, torch.from_numpy(table.labels[rows]).to(features.device)
 
     def stored_of(self, phase: Phase) -> tuple[Batch, Batch]:
@@ -205,7 +208,7 @@ class Job:
         chosen = whole_or_auto(self.settings.data.workers, "data.workers", 0)
         if chosen is not None:
             return chosen
-        return batches.workers_for(self.device.threads, self.plan.size, self.settings.batch_size)
+        return batches.workers_for(self.device.threads, self.plan.size, looked_at(self))
 
 
 def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
@@ -243,11 +246,16 @@ def validate(job: Job, phase: Phase) -> Validation:
     return look(job, job.valid_rows)
 
 
+def looked_at(job: Job) -> int:
+    """Pictures a batch where nothing is trained: what training takes fits, and is no fewer than need be."""
+    return max(job.settings.batch_size, seen_at_once(job.plan.size))
+
+
 def look(job: Job, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0) -> Validation:
     """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
     settings = job.settings
     table = job.source.table
     views = Views(job.pixels, table.labels, settings.data.crop_pct, job.plan.size, augment, seed, job.places)
-    keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, max(settings.batch_size, 64))]
+    keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, looked_at(job))]
     with closing(batches.loader(views, keys, job.workers)) as seen:
         return Validation(*loop.evaluate(job.network, seen))

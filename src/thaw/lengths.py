@@ -7,6 +7,8 @@ from thaw.errors import UserError
 from thaw.facts import Facts
 from thaw.settings import Scheduler, Settings
 
+CYCLES = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # of the scheduler; a phase may have its own
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -40,9 +42,7 @@ def durations(
             0.0,
         )
     else:
-        schedule = replace(
-            group, **{key: given[key] for key in ("cycles", "cycle_len", "cycle_mult", "max_cycles") if key in given}
-        )
+        schedule = replace(group, **{key: given[key] for key in CYCLES if key in given})
         if "max_cycles" not in given and own_cycles:
             schedule = replace(schedule, max_cycles=None)
     restarts = schedule.shape in schedules.RESTARTING

@@ -44,16 +44,24 @@ def mark(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def claim(path: Path, name: str, wait_s: float, say: Callable[[str], None], waits: Callable[[str | None], None]):
+def claim(
+    path: Path,
+    name: str,
+    there: Callable[[], bool],
+    wait_s: float,
+    say: Callable[[str], None],
+    waits: Callable[[str | None], None],
+):
     """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
 
-    Ends early when the artifact appears. A holder touches its lock every few seconds (`marked`); whether it still does
-    is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited for.
+    Ends early when the artifact is `there`. A holder touches its lock every few seconds (`marked`); whether it still
+    does is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited
+    for.
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
     seen, said, held = None, False, False
-    while not (path / DONE).exists():
+    while not there():
         try:
             descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             held = True

@@ -97,6 +97,9 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
         ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None
+    if backbone.weights == "pretrained" and model.pretrained_cfg["num_classes"] == classes:  # timm kept theirs
+        torch.manual_seed(mix(seed, "head"))
+        heads.draw(model)
     heads.put(model, head, classes)
     if backbone.weights not in ("pretrained", "none"):
         load_file(model, backbone)

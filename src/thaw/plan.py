@@ -12,10 +12,10 @@ from hashlib import sha256
 from thaw import checks, resize, schedules
 from thaw.errors import UserError, nearest
 from thaw.facts import Facts
-from thaw.lengths import Epoch, durations
+from thaw.lengths import CYCLES, Epoch, durations
 from thaw.settings import Find, Scheduler, Settings
 
-KEYS = ("do", "train", "features", "views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr")
+KEYS = ("do", "train", "features", "views", "epochs", *CYCLES, "until", "lr")
 SMOKE_STEPS = 2
 FEW_STEPS = 3  # in an epoch
 
@@ -144,18 +144,18 @@ def checked(name: str, given) -> dict:
             raise UserError(2, f"{where}.do is missing: must be find or fit")
         if key in given and given[key] not in choices:
             raise UserError(2, f"{where}.{key}={given[key]}: must be {' or '.join(choices)}")
-    for key in ("views", "epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles"):
+    for key in ("views", "epochs", *CYCLES):
         value = given.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")
     if "epochs" in given:
-        for key in ("cycles", "cycle_len", "cycle_mult", "max_cycles"):
+        for key in CYCLES:
             if key in given:
                 raise UserError(
                     2, f"{where}: epochs={given['epochs']} contradicts {key}={given[key]}; keep one of the two"
                 )
     if given["do"] == "find":
-        for key in ("epochs", "cycles", "cycle_len", "cycle_mult", "max_cycles", "until", "lr"):
+        for key in ("epochs", *CYCLES, "until", "lr"):
             if key in given:
                 raise UserError(2, f"{where}.{key}: a find has no such key (its length is find.steps)")
     return given

@@ -60,6 +60,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     }
     export(job, kept)
     paid = time.perf_counter() - started
+    saved += sum(job.counters.saved.values())
     result |= {"cost/seconds": paid + saved, "cost/seconds_paid": paid}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9

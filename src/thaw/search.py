@@ -69,7 +69,9 @@ def swept(job: Job, phase: Phase, steps: int, orders: int) -> tuple[list[float],
     cut = train_batches(job, phase, epochs_of(phase, steps, 0), phase.name, steps)
     with progress.Phase(phase.name, steps) as line, closing(cut):
         batches = watched(cut, line, phase.name)
-        return find.range_test(job.network, batches, find=job.settings.find, steps=steps, **as_in_fit(job, phase))
+        return find.range_test(
+            job.network, batches, find=plan.find_range(job.settings), steps=steps, **as_in_fit(job, phase)
+        )
 
 
 def epochs_of(phase: Phase, steps: int, order: int) -> range:

@@ -15,7 +15,7 @@ from thaw.errors import UserError
 from thaw.facts import Facts, fact_names
 from thaw.features import body_hash
 from thaw.files import write_lists
-from thaw.job import Counters, Job
+from thaw.job import Counters, Job, looked_at
 from thaw.model import Network, thaw
 from thaw.settings import Settings
 from thaw.store import Store
@@ -119,8 +119,14 @@ def probe(job: Job) -> None:
                 f"{asked}: {job.settings.backbone.name} does not take it ({model.first_line(error)}); "
                 f"its own size is {job.plan.facts.native_size}",
             ) from None
-    del trial
     if gpu:
+        try:
+            with torch.inference_mode():
+                trial(torch.zeros(looked_at(job), *pictures.shape[1:], dtype=torch.uint8, device=pictures.device))
+        except torch.OutOfMemoryError:
+            what = f"validating {looked_at(job)} pictures at once does not fit into the memory of {job.device}"
+            raise UserError(5, f"size={job.plan.size}: {what}; try a smaller size") from None
+        del trial
         torch.cuda.empty_cache()
 
 

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from thaw.disk import discard, is_machine, machine_error, sync, write_whole
+from thaw.disk import aside, is_machine, machine_error, sync, write_whole
 from thaw.lock import DONE, claim, mark, marked, me
 
 FORMAT = 1
@@ -56,6 +56,7 @@ class Store:
         self.code = code
         self.verified: set[Path] = set()
         self.used: set[Path] = set()
+        self.made: set[Path] = set()  # by this process
         self.added = 0  # bytes that this process published
 
     def key(self, kind: str, parts: Mapping) -> str:
@@ -114,16 +115,21 @@ class Store:
         """
         path = self.place(kind, parts, rows)
         temporary = path.with_name(f"{path.name}.tmp.{me('.')}")
-        was_there = not self.stale(kind, path) and self.find(path) is not None
+
+        def there() -> bool:
+            return (path / DONE).exists() and not self.stale(kind, path)
+
+        was_there = there() and self.find(path) is not None
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                claimed = claim(path, self.short(path), self.wait_s, self.warn, self.waits)
+                claimed = claim(path, self.short(path), there, self.wait_s, self.warn, self.waits)
                 with claimed as lock, marked((lock, temporary), self.used):
-                    was_there = not self.stale(kind, path) and self.find(path) is not None
+                    was_there = there() and self.find(path) is not None
                     if not was_there:
                         about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
                         self.build(temporary, path, about, build, replace=kind in self.anew)
+                        self.made.add(path)
             except OSError as error:
                 if not is_machine(error):
                     raise
@@ -209,13 +215,15 @@ def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
         opened.flush()
         os.fsync(opened.fileno())
     sync(temporary)
-    if replace:  # only now, for others may be reading it
-        discard(path)
+    old = aside(path) if replace else None  # only now, for others may be reading it
     try:
         temporary.rename(path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         return 0
+    finally:
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
     sync(path.parent)
     return sum(entry["bytes"] for entry in files.values())

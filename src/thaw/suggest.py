@@ -11,6 +11,7 @@ from thaw.settings import Find
 LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
 HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
 CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
+TOWARDS = 2 / 3  # the share of the way from the cheapest rate to the breaking one, over log rate
 BREAKS = 2.0  # a trial breaks where its loss is so many times the lowest of any trial at that step
 TINY = 1e-12
 LEAST = 0.1  # of the loss at the start: nothing lower is a measure of breaking
@@ -146,10 +147,10 @@ def lows(trials: Sequence[Sequence[float]]) -> list[float]:
 def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> Found:
     """The rate to take from trials, and why. Always ends in a rate.
 
-    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: the
-    middle (over log rate) between the rate whose steps cost least on average and the one at which trials break: few
-    steps favour low rates, annealing forgives high ones (scripts/bench/finder.py). Never falls: a third of the breaking
-    rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
+    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: two
+    thirds of the way (over log rate) from the rate whose steps cost least on average to the one at which trials break:
+    few steps favour low rates, warm-up and annealing forgive high ones (scripts/bench/finder.py). Never falls: a third
+    of the breaking rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
     """
     if len(rates) < 2:
         raise not_finite(find)
@@ -174,7 +175,7 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     elif k == len(rates) - 1:
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
-        taken = math.sqrt(cheapest * breaks)
+        taken = cheapest * (breaks / cheapest) ** TOWARDS
         reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
         if breaks == cheapest:
             reason = f"trials: {cheapest:.2g}, the cheapest ({cost}), where a step breaks already"

@@ -6,6 +6,7 @@ different machines are compared.
 """
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from pathlib import Path
 
 from thaw import keys
 from thaw.checks import size_in_bytes
-from thaw.disk import discard
-from thaw.files import show_bytes
+from thaw.disk import discard, write_whole
+from thaw.files import json_of, show_bytes
 from thaw.lock import DONE, dead, me
 from thaw.settings import Settings
 from thaw.store import Store
 
 UNDER_WAY = "underway"
+FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
 HOUR, DAY = 3600, 86400
 
 
@@ -51,16 +53,20 @@ def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
     )
 
 
-def begin_anew(store: Store, name: str) -> None:
-    """fresh=true: what was made before the run of this name began is made again; one that was stopped goes on."""
+def begin_anew(store: Store, file: Path) -> None:
+    """fresh=true: what was made before the run or the sweep began is made again; one that was stopped goes on.
+
+    The file says when it began, from its first job until `end_anew`.
+    """
     store.root.mkdir(parents=True, exist_ok=True)
-    store.since = store.recall(name).get("since") or now_of(store.root)
-    store.remember(name, {"since": store.since})
+    store.since = json_of(file).get("since") or now_of(store.root)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps({"since": store.since}))
 
 
-def end_anew(store: Store, name: str) -> None:
-    """The run is done: the next one of this name begins anew."""
-    store.remember(name, {})
+def end_anew(file: Path) -> None:
+    """The run or the sweep is done: the same command begins anew."""
+    file.unlink(missing_ok=True)
 
 
 def inside(path: Path) -> list[Path]:

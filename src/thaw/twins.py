@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from thaw import progress
+from thaw import progress, signals
 from thaw.data import contact
 from thaw.data.augment import view
 from thaw.data.listing import show
@@ -20,7 +20,7 @@ from thaw.job import Job
 
 NEIGHBOURS = 10
 NEARER = 9  # times, by 1 - cosine: three times by distance
-BLOCK = 1024
+BLOCK, MOST = 1024, 2**27  # pictures that are compared with all others at a time; comparisons at a time
 SHOWN = 16  # pairs on the sheet
 SMALLEST = 192  # pixels that a picture is shown with there at least
 
@@ -40,8 +40,11 @@ def near(train: Tensor, valid: Tensor) -> list[Pair]:
         return []
     mean, found = train.float().mean(0), []
     train = normalize(train.float() - mean, dim=1)
-    for start in range(0, len(valid), BLOCK):
-        alike = normalize(valid[start : start + BLOCK].float() - mean, dim=1) @ train.T
+    block = max(1, min(BLOCK, MOST // len(train)))
+    for start in progress.bar(range(0, len(valid), block), -(-len(valid) // block), "near twins"):
+        if number := signals.pending():
+            signals.leave(number, "while twins were looked for")
+        alike = normalize(valid[start : start + block].float() - mean, dim=1) @ train.T
         most, rows = alike.topk(NEIGHBOURS, dim=1)
         twins = (1 - most) * NEARER < 1 - most[:, -1:]
         for i, j in twins.nonzero().tolist():
@@ -75,7 +78,11 @@ def near_pairs(job: Job) -> list[Pair] | None:
         both = torch.cat([train, valid]), np.concatenate([job.train_rows, job.valid_rows])
         sides.append((*both, job.stored(held)[0], held))
     hashes = job.source.table.hashes
-    found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in near(a, b)]
+    try:
+        found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in near(a, b)]
+    except torch.OutOfMemoryError:
+        progress.say(f"note: near twins are not looked for: {len(train):,} pictures are too many for {job.device}")
+        return None
     return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
 
 

@@ -52,6 +52,8 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
         why["evaluate.ensemble"] = "one cycle end: it takes two"
     if lr is not None:
         why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
+    if all(phase.do == "fit" for phase in phases):
+        why["find"] = "no phase that finds a rate"
     why |= of_phases(settings, [phase for phase in phases if phase.do == "fit"])
     typed = [parts for parts in overrides_of(overrides) if parts[0] != "~" and parts[2] != "null"]
     out = []
@@ -69,6 +71,8 @@ def of_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
         why["scheduler.cycles"] = f"epochs={settings.epochs}"
     if settings.scheduler.shape not in RESTARTING:
         why["scheduler.max_cycles"] = f"scheduler={settings.scheduler.shape}"
+    elif not any(fit.until for fit in fits):
+        why["scheduler.max_cycles"] = "no phase until over-fitting"
     if all(len(fit.cycles) < 2 for fit in fits):
         why["evaluate.ensemble"] = "one cycle a phase: it takes two"
     if all(shapes(fit.schedule, fit.budget)[1] for fit in fits):

@@ -56,9 +56,9 @@ def read_predictions(file) -> tuple[list[str], list[dict]]:
     Read by position, because a class may be called 'path'.
     """
     table = read_table(file)
-    classes = table[0][3:] if table else []
+    classes = next(table, [])[3:]
     rows = []
-    for path, truth, prediction, *shares in table[1:]:
+    for path, truth, prediction, *shares in table:
         known = prediction in classes and len(shares) == len(classes)
         confidence = number(shares[classes.index(prediction)]) if known else math.nan
         rows.append({"path": path, "truth": truth, "prediction": prediction, "confidence": confidence})
@@ -85,9 +85,9 @@ def read_run(folder) -> dict:
         "confusion": confusion(truth, predicted, classes),
         "per_class": per_class(truth, predicted, classes),
         "wrong": most_wrong(rows, 16),
-        "bad_files": read_table(folder / BAD_FILES),
-        "disputed": read_table(folder / DISPUTED),
-        "leaks": read_table(folder / "leaks.csv"),
+        "bad_files": list(read_table(folder / BAD_FILES)),
+        "disputed": list(read_table(folder / DISPUTED)),
+        "leaks": list(read_table(folder / "leaks.csv")),
         "leaks_sheet": bytes_of(folder / "leaks.png"),
     }
 

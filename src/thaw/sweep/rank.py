@@ -114,9 +114,9 @@ def number_or_inf(value: float) -> float:
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
     """Of each validation picture by its path: its class, and 1 or 0 for right or wrong; or its loss."""
     table = read_table(folder / "valid_predictions.csv")
-    places = {name: 3 + i for i, name in enumerate(table[0][3:])} if table else {}
+    places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
-    for row in table[1:]:
+    for row in table:
         path, truth, prediction, *_ = row
         if higher_is_better(monitor):
             out[path] = truth, float(truth == prediction)

@@ -151,4 +151,6 @@ def duel(a: Job, b: Job) -> Duel:
 
 def predicted(folder: Path) -> dict[str, tuple[str, str]]:
     """Truth and prediction of each validation picture, by its path."""
-    return {row[0]: (row[1], row[2]) for row in read_table(folder / "valid_predictions.csv")[1:]}
+    rows = read_table(folder / "valid_predictions.csv")
+    next(rows, None)  # the head
+    return {row[0]: (row[1], row[2]) for row in rows}
