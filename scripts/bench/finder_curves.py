@@ -20,8 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
-import photographs
 import photos
+import scenes
 
 from thaw import composed, cycles, job, plan, search, tend
 from thaw.data import source
@@ -47,16 +47,16 @@ SCRATCH = ["checklist=from_scratch", "~checklist.full.until"]
 DIGITS = ["size=32"]
 COARSE = ["data=shapes", "data.limit=2400", "data.valid=0.5", "data.workers=0", "size=32", "data.detail=0.25"]
 FINE = [*COARSE[:-1], "data.detail=0.4"]
-PHOTOS = [
+SCENES = [
     "data=folder",
     "backbone=tiny",
-    "data.root=PHOTOS",
+    "data.root=DRAWN/scenes",
     "data.valid=0.4",
     "data.workers=0",
     "size=40",
     "augment=side_on",
 ]
-DRAWN = ["data=folder", "backbone=tiny", "data.root=DRAWN", "data.workers=0", "size=64", "augment=standard"]
+PHOTOS = ["data=folder", "backbone=tiny", "data.root=DRAWN/photos", "data.workers=0", "size=64", "augment=standard"]
 TINY = ["backbone.weights=conf/backbone/tiny.safetensors"]
 ADAM = ["optimizer=adamw"]
 TASKS = {
@@ -68,24 +68,24 @@ TASKS = {
     "coarse shapes, scratch": [*COARSE, *SCRATCH],
     "coarse shapes, head": [*COARSE, *HEAD],
     "fine shapes, full": [*FINE, *SCRATCH, *TINY],
-    "photographs, head": [*PHOTOS, *HEAD],
-    "photographs, full after head": [*PHOTOS, *AFTER],
-    "drawn shapes, full after head": [*DRAWN, *AFTER],
-    "drawn shapes, full after head, AdamW": [*DRAWN, *AFTER_ADAM],
-    "drawn shapes, head": [*DRAWN, *HEAD],
+    "scenes, head": [*SCENES, *HEAD],
+    "scenes, full after head": [*SCENES, *AFTER],
+    "drawn photographs, full after head": [*PHOTOS, *AFTER],
+    "drawn photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
+    "drawn photographs, head": [*PHOTOS, *HEAD],
     "coarse shapes, full after head": [*COARSE, *AFTER],
     "digits, scratch": [*DIGITS, *SCRATCH],
     "digits, resnet18, scratch": [*DIGITS, "backbone=resnet18", *SCRATCH],
     "digits, full after head, batch 16": [*DIGITS, *AFTER, "batch_size=16"],
-    "photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
+    "scenes, full after head, AdamW": [*SCENES, *AFTER_ADAM],
     "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
     **(
         HELD_OUT := {  # recorded for the first time when the rule for trials had long been what it is
             "coarse shapes, head, AdamW": [*COARSE, *ADAM, *HEAD],
             "fine shapes, head, AdamW": [*FINE, *ADAM, *HEAD],
-            "photographs, head, AdamW": [*PHOTOS, *ADAM, *HEAD],
+            "scenes, head, AdamW": [*SCENES, *ADAM, *HEAD],
             "fine shapes, full after head, AdamW": [*FINE, *AFTER_ADAM],
-            "photographs, scratch, AdamW": [*PHOTOS, *ADAM, *SCRATCH],
+            "scenes, scratch, AdamW": [*SCENES, *ADAM, *SCRATCH],
         }
     ),
 }
@@ -94,9 +94,7 @@ TASKS = {
 def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[Phase]]:
     """The job with everything before its find trained, the find, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
-    given = [
-        o.replace("=PHOTOS", f"={folder.parent}/photos").replace("=DRAWN", f"={folder.parent}/drawn") for o in overrides
-    ]
+    given = [o.replace("=DRAWN/", f"={folder.parent}/") for o in overrides]
     if ADAM[0] not in given:
         given.append("optimizer=sgd")
     settings = composed.settings_of([*given, "threads=1", f"store.dir={folder.parent}/store"])
@@ -179,8 +177,8 @@ def record(name: str, folder: Path) -> None:
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        photographs.draw(Path(folder) / "photos")
-        photos.draw(Path(folder) / "drawn", 1500)
+        scenes.draw(Path(folder) / "scenes")
+        photos.draw(Path(folder) / "photos", 1500)
         for name in sys.argv[1:] or TASKS:
             record(name, Path(folder))
 

@@ -1,4 +1,4 @@
-"""A folder of drawn photographs, a class each: a thing between sky and ground, no two alike, as jpegs."""
+"""A folder of drawn scenes, a class each: a thing between sky and ground, no two alike, as jpegs."""
 
 from pathlib import Path
 
