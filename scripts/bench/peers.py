@@ -198,8 +198,10 @@ def show(values: list[float], digits: int = 1) -> str:
 
 
 def reached(run: dict, accuracy: float, which: int) -> float:
-    """When the test accuracy of a run was first that high, in seconds; infinity: it never was."""
-    return next((m[1 + which] for m in run["moments"] if m[0] >= accuracy - 1e-9), float("inf"))
+    """From when on the test accuracy of a run was that high at the end of every epoch, in seconds; infinity: never."""
+    moments = run["moments"]
+    start = 1 + max((i for i, m in enumerate(moments) if m[0] < accuracy - 1e-9), default=-1)
+    return moments[start][1 + which] if start < len(moments) else float("inf")
 
 
 def compare(task: str, folder: Path, given: list[str]) -> None:
