@@ -69,7 +69,7 @@ def assert_intact(store):
 
 
 FULL, QUOTA, BROKEN = errno.ENOSPC, errno.EDQUOT, errno.EIO
-FAULTS = [(os, "fsync", 20), (os, "replace", 10), (Path, "write_bytes", 4), (Path, "write_text", 12), (os, "mkdir", 9)]
+FAULTS = [(os, "fsync", 15), (os, "replace", 8), (Path, "write_bytes", 4), (Path, "write_text", 9), (os, "mkdir", 9)]
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,7 @@ def test_trials_are_averaged_over_their_orders():
     assert found.high == pytest.approx([max(pair) for pair in pairs])
 
 
-def test_the_middle_between_cheapest_and_breaking_is_taken():
+def test_two_thirds_of_the_way_from_cheapest_to_breaking_are_taken():
     """From one rate to the next the peak goes from 1 to 4 times the lowest of the step: half way it is twice."""
     losses = [[[2.0, 2.0, 2.0]], [[2.0, 1.7, 1.7]], [[2.0, 1.5, 1.5]], [[2.0, 6.0, 1.5]]]
     found = suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)

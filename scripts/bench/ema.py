@@ -63,11 +63,11 @@ def averaged(overrides: list[str]) -> dict[str, float]:
             rows = rows if len(rows) else job.valid_rows
             plain = look(job, rows).accuracy
             out = {"export": plain}
-            there = dict(ends).get(key, {})  # none where a phase of the head was best
+            there = dict(ends).get(key)
+            if there is None:
+                print("a head phase was best: its plain figure is counted", file=sys.stderr)
+                return out | dict.fromkeys(map(str, DECAYS), plain)
             for decay in DECAYS:
-                if not there:
-                    print("a head phase was best: its plain figure is counted", file=sys.stderr)
-                    return out | dict.fromkeys(map(str, DECAYS), plain)
                 model.load(job.network.model, there[decay], "the average", head=True)
                 out[str(decay)] = look(job, rows).accuracy
             return out

@@ -208,7 +208,7 @@ class Job:
         chosen = whole_or_auto(self.settings.data.workers, "data.workers", 0)
         if chosen is not None:
             return chosen
-        return batches.workers_for(self.device.threads, self.plan.size, looked_at(self))
+        return batches.workers_for(self.device.threads, self.plan.size, look_batch(self))
 
 
 def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:
@@ -246,7 +246,7 @@ def validate(job: Job, phase: Phase) -> Validation:
     return look(job, job.valid_rows)
 
 
-def looked_at(job: Job) -> int:
+def look_batch(job: Job) -> int:
     """Pictures a batch where nothing is trained: what training takes fits, and is no fewer than need be."""
     return max(job.settings.batch_size, seen_at_once(job.plan.size))
 
@@ -256,6 +256,6 @@ def look(job: Job, rows: np.ndarray, augment: Augment | None = None, seed: tuple
     settings = job.settings
     table = job.source.table
     views = Views(job.pixels, table.labels, settings.data.crop_pct, job.plan.size, augment, seed, job.places)
-    keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, looked_at(job))]
+    keys = [Key(epoch, job.plan.size, part) for part in batches.cut(rows, look_batch(job))]
     with closing(batches.loader(views, keys, job.workers)) as seen:
         return Validation(*loop.evaluate(job.network, seen))

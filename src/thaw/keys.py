@@ -74,7 +74,12 @@ def cores() -> int:
     """CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
-    return max(1, int(min(there, asked, quota())) // int(os.environ.get(AT_ONCE, 1)))
+    return max(1, int(min(there, asked, quota())) // at_once())
+
+
+def at_once() -> int:
+    """Jobs that a launcher runs at once on this machine."""
+    return int(os.environ.get(AT_ONCE, 1))
 
 
 def quota() -> float:

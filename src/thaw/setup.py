@@ -15,7 +15,7 @@ from thaw.errors import UserError
 from thaw.facts import Facts, fact_names
 from thaw.features import body_hash
 from thaw.files import write_lists
-from thaw.job import Counters, Job, looked_at
+from thaw.job import Counters, Job, look_batch
 from thaw.model import Network, thaw
 from thaw.settings import Settings
 from thaw.store import Store
@@ -120,12 +120,13 @@ def probe(job: Job) -> None:
                 f"its own size is {job.plan.facts.native_size}",
             ) from None
     if gpu:
+        n, size = look_batch(job), job.plan.size
         try:
             with torch.inference_mode():
-                trial(torch.zeros(looked_at(job), *pictures.shape[1:], dtype=torch.uint8, device=pictures.device))
+                trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=job.device.device))
         except torch.OutOfMemoryError:
-            what = f"validating {looked_at(job)} pictures at once does not fit into the memory of {job.device}"
-            raise UserError(5, f"size={job.plan.size}: {what}; try a smaller size") from None
+            what = f"validating {n} pictures at once does not fit into the memory of {job.device}"
+            raise UserError(5, f"size={size}: {what}; try a smaller size") from None
         del trial
         torch.cuda.empty_cache()
 

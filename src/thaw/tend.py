@@ -59,7 +59,10 @@ def begin_anew(store: Store, file: Path) -> None:
     The file says when it began, from its first job until `end_anew`.
     """
     store.root.mkdir(parents=True, exist_ok=True)
-    store.since = json_of(file).get("since") or now_of(store.root)
+    if since := json_of(file).get("since"):
+        store.since = since
+        return
+    store.since = now_of(store.root)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, json.dumps({"since": store.since}))
 

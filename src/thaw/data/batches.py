@@ -17,7 +17,7 @@ from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
 from thaw.errors import UserError
-from thaw.keys import AT_ONCE
+from thaw.keys import at_once
 from thaw.settings import Augment
 
 TIMEOUT_SECONDS = 600
@@ -94,8 +94,7 @@ def workers_for(threads: int, size: int, batch: int) -> int:
     """
     if size < SENT_FROM:
         return 0
-    jobs = int(os.environ.get(AT_ONCE, 1))
-    return int(min(threads, MOST_WORKERS, shared_memory() / 2 / jobs / (PREFETCH * batch * size * size * 3)))
+    return int(min(threads, MOST_WORKERS, shared_memory() / 2 / at_once() / (PREFETCH * batch * size * size * 3)))
 
 
 def shared_memory() -> float:
