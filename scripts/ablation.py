@@ -3,14 +3,17 @@
 python scripts/ablation.py SWEEP...                         a table in markdown, a sweep after the other
 python scripts/ablation.py SWEEP... --picture FILE.png      and a picture, a panel for each sweep
 
-A difference is that to `without=nothing`, on the same pictures and seeds; its error is the larger of the standard error
-over pictures and that over seeds. It is clear where it is more than two of them from 0.
+Accuracy is that of the test pictures, which choose nothing; where there are none, of the validation pictures, and then
+a step that leaves more cycle ends to choose from has the advantage. A difference is that to `without=nothing`, on the
+same pictures and seeds; its error is the larger of the standard error over pictures and that over seeds. It is clear
+where it is more than two of them from 0: of twenty such differences one is, where no step does anything.
 """
 
 import argparse
 import math
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -32,6 +35,7 @@ class Row:
 
     step: str
     setting: Setting
+    split: str  # whose accuracy it is: test or valid
     difference: Difference  # to the whole checklist
 
     @property
@@ -62,21 +66,20 @@ def main() -> int:
 
 def rows_of(sweep: Path) -> list[Row]:
     """The steps in the order in which they were typed, the whole checklist first. Errors: no such sweep, exit 6."""
-    board = leaderboard(sweep, "valid/accuracy", paired=False)
+    board = leaderboard(sweep, "test/accuracy", paired=False)
+    if any(math.isnan(setting.mean) for setting in board.settings):  # no test set
+        board = leaderboard(sweep, "valid/accuracy", paired=False)
+    split, read = board.monitor.partition("/")[0], partial(scores, monitor=board.monitor)
     steps = {step: setting for setting in board.settings for step in left_out(setting)}
     if ALL not in steps:
         raise UserError(6, f"{sweep}: no finished job of {KEY}{ALL} is there; experiment=ablation makes such a sweep")
     typed = dict.fromkeys(step for job in board.jobs for step in left_out(job))
-    return [Row(step, steps[step], compared(steps[step], steps[ALL], read)) for step in typed if step in steps]
+    return [Row(step, steps[step], split, compared(steps[step], steps[ALL], read)) for step in typed if step in steps]
 
 
 def left_out(one) -> list[str]:
     """What a job or a setting was told to leave out."""
     return [choice.removeprefix(KEY) for choice in one.choices if choice.startswith(KEY)]
-
-
-def read(folder: Path) -> dict:
-    return scores(folder, "valid/accuracy")
 
 
 def markdown(tables: dict[str, list[Row]]) -> list[str]:
@@ -92,7 +95,8 @@ def markdown(tables: dict[str, list[Row]]) -> list[str]:
     for name, rows in tables.items():
         seeds = {len(row.setting.jobs) for row in rows}
         pictures = {row.difference.pictures for row in rows}
-        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(pictures)} validation pictures; mean ± sd, "]
+        kind = {"test": "test", "valid": "validation"}[rows[0].split]
+        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(pictures)} {kind} pictures; mean ± sd, "]
         out[-1] += "differences ± standard error, bold where more than two of them"
     return out
 

@@ -18,7 +18,6 @@ CHANGES = {  # keys that differ; a phase stands for all of its keys
     "restarts": ["scheduler.shape"],
     "multiplier": ["scheduler.cycle_mult"],
     "resizing": ["resize.sizes"],
-    "stop_rule": ["checklist.full.until"],
     "everything": ["lr", "rates.ratios", "resize.sizes", "checklist.full.until", *HEADS]
     + [f"scheduler.{name}" for name in ONE_CYCLE.split()],
 }
@@ -87,6 +86,18 @@ def test_the_table_and_the_picture(tmp_path):
     assert table["everything"][3:] == ["", "", ""]
     assert "n = 3 seeds, 200 validation pictures" in done.stdout
     assert (tmp_path / "new/ablation.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_where_there_is_a_test_set_it_judges(tmp_path):
+    for number, (step, validated, tested) in enumerate([("nothing", 10, 20), ("finder", 0, 40)]):
+        folder = sweeps.make_job(
+            tmp_path / "sweep" / str(number), f"without={step}", "seed=0", pictures=200, wrong=range(validated),
+            result={"test/accuracy": 1 - tested / 200},
+        )  # fmt: skip
+        sweeps.predictions(folder / "test_predictions.csv", range(tested), 200)
+    done = script("ablation.py", tmp_path / "sweep")
+    assert done.returncode == 0 and "200 test pictures" in done.stdout
+    assert "| 90.00 |" in done.stdout and "| 80.00 | **-10.00 ± " in done.stdout
 
 
 def test_another_sweep_is_refused(tmp_path):

@@ -398,12 +398,12 @@ def test_facts_are_kept_for_the_data_they_are_of(key):
 
 
 def test_the_plan_counts_the_shapes_as_the_source_does():
-    settings = settings_of("data=shapes", "data.limit=104")
+    settings = settings_of("data=shapes", "data.limit=104", "data.test=16")
     known = known_facts(settings, lambda name: {})
     table = source.shapes(settings.data, 16).table
     counts = [int((table.splits == split).sum()) for split in (source.TRAIN, source.VALID, source.TEST)]
-    assert counts == [known.train, known.valid, known.test]
-    assert len(table.classes) == known.classes
+    assert counts == [known.train, known.valid, known.test] and known.test == 16
+    assert len(table.classes) == known.classes and len(set(table.hashes)) == 120
 
 
 def test_choices_of_data_state_nothing_as_they_share_it():

@@ -105,6 +105,7 @@ LEAVES = {
     "data.facts.test": ("data.facts.test=7", False),
     "data.facts.classes": ("data.facts.classes=7", False),
     "data.detail": ("data.detail=2", False),
+    "data.test": ("data.test=9", False),
     "augment.crop": ("augment.crop=random augment.scale=[0.5,1]", True),
     "augment.scale": ("augment.scale=[0.5,1]", False),  # the whole picture is taken
     "augment.transforms.Affine.rotate": ("augment.transforms.Affine.rotate=[-5,5]", True),

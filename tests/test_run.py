@@ -68,12 +68,13 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
     assert json.loads((folder / "result.json").read_text())["phase/full/stopped_because"]
     said = capsys.readouterr().out
     assert "find_full × 0.11 0.33 1" in said and "group 2: layer4" in said and "predict.py" in said
-    with (folder / "valid_predictions.csv").open() as file:
-        table = list(csv.reader(file))
-    assert table[0] == ["path", "truth", "prediction", *"0123456789"]
-    right = sum(row[1] == row[2] for row in table[1:])
-    assert right / (len(table) - 1) == pytest.approx(result["best/accuracy"])
-    assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
+    for split, key in (("valid", "best/accuracy"), ("test", "test/accuracy")):
+        with (folder / f"{split}_predictions.csv").open() as file:
+            table = list(csv.reader(file))
+        assert table[0] == ["path", "truth", "prediction", *"0123456789"]
+        right = sum(row[1] == row[2] for row in table[1:])
+        assert right / (len(table) - 1) == pytest.approx(result[key])
+        assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
 
 
 def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):

@@ -18,13 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
-from finder_curves import HELD_OUT, SEEDS, TASKS, file_of
+from finder_curves import HELD_OUT, SEEDS, TASKS, file_of, trained_by
 from finder_rules import RULES, Rule, averaged
 
 from thaw import composed
 from thaw.suggest import read_range, read_trials
 
 DEFAULT = composed.settings_of([]).find
+AS_GOOD = 0.01  # so far below the highest accuracy a rate of the grid is a best one too
 
 
 def suggested(known: dict, seeds: Iterable[str]) -> dict[str, list[float | None]]:
@@ -70,16 +71,13 @@ class Score:
 def score(known: dict, rates: list[float | None]) -> Score:
     """Against the grid: accuracy between its rates on a straight line over log rate, beyond its ends that of the end.
 
-    A best rate is the one of the highest mean accuracy, and every other that is below it by no more than the standard
-    error of that difference over the grid's seeds. No suggestion counts as none within the factor and is left out of
-    the rest.
+    A best rate is the one of the highest mean accuracy, and every other that is at most a point below it. No suggestion
+    counts as none within the factor and is left out of the rest.
     """
-    accuracy = np.array(list(known["grid"].values()))
-    mean = accuracy.mean(0)
-    below = accuracy[:, [mean.argmax()]] - accuracy
+    mean = np.mean(list(known["grid"].values()), 0)
     given = np.log10([rate for rate in rates if rate is not None])
     grid = np.log10(known["rates"])
-    best = grid[below.mean(0) <= below.std(0, ddof=1) / math.sqrt(len(accuracy))]
+    best = grid[mean >= mean.max() - AS_GOOD]
     near = np.abs(given[:, None] - best).min(1) <= math.log10(3) + 1e-9
     regret = mean.max() - np.interp(given, grid, mean)
     return Score(
@@ -127,11 +125,18 @@ def compare(title: str, tasks: list[dict[str, Score]]) -> None:
 
 def main() -> None:
     tasks = {name: scores for name in TASKS if (scores := scored(name))}
-    seen = {name: scores for name, scores in tasks.items() if name not in HELD_OUT}
-    compare("seen while the rule was made", list(seen.values()))
-    compare("of these by SGD", [scores for name, scores in seen.items() if not name.endswith("AdamW")])
-    compare("of these by AdamW", [scores for name, scores in seen.items() if name.endswith("AdamW")])
-    compare("recorded afterwards, by AdamW", [scores for name, scores in tasks.items() if name in HELD_OUT])
+    groups = {
+        "seen while the rule was made, by SGD": [n for n in tasks if not by_adam(n)],
+        "seen while the rule was made, by AdamW": [n for n in tasks if by_adam(n) and n not in HELD_OUT],
+        "recorded afterwards, heads by AdamW": [n for n in HELD_OUT if trained_by(n) == "head"],
+        "recorded afterwards, whole networks by AdamW": [n for n in HELD_OUT if trained_by(n) == "all"],
+    }
+    for title, names in groups.items():
+        compare(title, [tasks[name] for name in names if name in tasks])
+
+
+def by_adam(name: str) -> bool:
+    return name.endswith("AdamW")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The whole recipe beside fastai 2.8: the same weights, pictures, size, batch, epochs and machine, one thread each.
 
 pip install fastai==2.8.12 (beside thaw's own requirements)
-python scripts/bench/peers.py [digits shapes photos] [--quick] [--alone] [key=value ...]
---alone: thaw alone; key=value: settings of thaw
+python scripts/bench/peers.py [digits shapes photos] [--quick] [--only RECIPE] [key=value ...]
+--only: thaw and that recipe of fastai's, or with --only thaw none; key=value: settings of thaw
 
 thaw as it is started with its defaults; fastai as its documentation has it, from a folder, with vision_learner's own
 head and Adam: `fine_tune`, one epoch of the head and then all, and the checklist by hand: freeze, lr_find,
-fit_one_cycle, unfreeze, lr_find, fit_sgdr with rates by slice. thaw stops by its own rule, and fastai is given as many
+fit_one_cycle, unfreeze, lr_find, fit_sgdr with rates by slice; and no checklist at all, one cycle of the whole network
+at fine_tune's rate, 0.002, in all its layers. thaw stops by its own rule, and fastai is given as many
 epochs as thaw took with that seed. Each run is a process of its own, its imports not counted: seconds on the clock
 (which count what else the machine does) and of the processor, set-up, decoding, reports and the test set included.
 """
@@ -32,7 +33,8 @@ WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
 QUICK = "--quick" in sys.argv
 SEEDS = 1 if QUICK else 3
-RECIPES = ("thaw",) if "--alone" in sys.argv else ("thaw", "fine_tune", "by hand")
+RECIPES = ("thaw", "fine_tune", "by hand", "one cycle")
+ONLY = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
 # thaw's settings, fastai's aug_transforms beside it, the size
 TASKS = {
     "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
@@ -153,6 +155,9 @@ def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full
     with learn.no_bar(), learn.no_logging():
         if recipe == "fine_tune":
             learn.fine_tune(head + full - 1)
+        elif recipe == "one cycle":
+            learn.unfreeze()
+            learn.fit_one_cycle(head + full, 2e-3)
         else:
             learn.freeze()
             learn.fit_one_cycle(head, learn.lr_find(show_plot=False).valley)
@@ -206,11 +211,11 @@ def reached(run: dict, accuracy: float, which: int) -> float:
 
 def compare(task: str, folder: Path, given: list[str]) -> None:
     """The runs of a task, and a row of the table for each recipe."""
-    ran = {recipe: [] for recipe in RECIPES}
+    ran = {recipe: [] for recipe in RECIPES if ONLY in (None, recipe) or recipe == "thaw"}
     for seed in range(SEEDS):
         own = once("thaw", task, folder, seed, *given)
         ran["thaw"].append(own)
-        for recipe in RECIPES[1:]:
+        for recipe in list(ran)[1:]:
             ran[recipe].append(once(recipe, task, folder, seed, own["head"], own["full"]))
     epochs = "/".join(str(run["head"] + run["full"]) for run in ran["thaw"])
     for recipe, runs in ran.items():

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 from thaw.stop import CLEARLY, CycleEnd, best, judge, paired
 
 Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
+PATIENCES = (1, 2, 3, 5, 10)
 Export = Callable[[Sequence[CycleEnd]], int]  # which cycle end is kept
 
 
@@ -68,14 +69,22 @@ def loss_alone(budget: int, most: int) -> Rule:
     return go_on
 
 
-def patience(cycles: int, most: int) -> Rule:
-    """Stop after so many cycles without a lower validation loss."""
+def patience(cycles: int, most: int, badness: Callable[[CycleEnd], float]) -> Rule:
+    """Stop after so many cycles without a new lowest."""
 
     def go_on(history: History, n: int) -> bool:
-        losses = [end.valid_loss for end in (history.before, *history.full[:n])]
-        return n < most and n - losses.index(min(losses)) < cycles
+        seen = [badness(end) for end in (history.before, *history.full[:n])]
+        return n < most and n - seen.index(min(seen)) < cycles
 
     return go_on
+
+
+def loss(end: CycleEnd) -> float:
+    return end.valid_loss
+
+
+def errors(end: CycleEnd) -> float:
+    return -end.accuracy
 
 
 def fixed(cycles: int) -> Rule:
@@ -87,7 +96,8 @@ def rules(budget: int, most: int) -> dict[str, Rule]:
         "thaw": thaws(budget, most),
         "thaw, by the loss alone": loss_alone(budget, most),
         "thaw, no budget": thaws(most, most),
-        **{f"patience {n}": patience(n, most) for n in (1, 2, 3)},
+        **{f"patience {n}": patience(n, most, loss) for n in PATIENCES if n < most},
+        **{f"patience {n}, by accuracy": patience(n, most, errors) for n in PATIENCES if n < most},
         f"always {budget} cycles": fixed(budget),
         f"always {most} cycles": fixed(most),
     }

@@ -56,6 +56,7 @@ RANGES = {
     "data.max_pixels": (1, 1e12, True),
     "data.min_side": (1, math.inf, True),
     "data.detail": (0, 100, False),
+    "data.test": (0, 1e9, True),
     "augment.mixup": (0, 10, True),
     "augment.cutmix": (0, 10, True),
     "optimizer.weight_decay": (0, 10, True),

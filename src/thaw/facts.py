@@ -23,14 +23,15 @@ class Facts:
 
 def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
     """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
-    data, backbone = fact_names(settings)
-    known = recall(data) | recall(backbone)
-    shipped = settings.data.facts
+    known = {}
+    for name in fact_names(settings):
+        known |= recall(name)
+    data, shipped = settings.data, settings.data.facts
     if shipped.pictures is not None:
-        known |= {"test": shipped.test, "classes": shipped.classes}
-        if settings.data.fold is None:  # how large a fold is depends on every class
-            pictures = min(shipped.pictures, settings.data.limit or shipped.pictures)
-            valid = ceil(settings.data.valid * pictures)
+        known |= {"test": data.test if shipped.test is None else shipped.test, "classes": shipped.classes}
+        if data.fold is None:  # how large a fold is depends on every class
+            pictures = min(shipped.pictures, data.limit or shipped.pictures)
+            valid = ceil(data.valid * pictures)
             known |= {"train": pictures - valid, "valid": valid}
     known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
     return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from timm.models import save_for_hf
@@ -103,14 +104,14 @@ def test(job: Job) -> dict:
     if not len(rows):
         return {}
     seen = look(job, rows)
+    write_predictions(job, "test", rows, seen)
     figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
     return figures | tta.figures(job, "test", rows, seen)
 
 
 def export(job: Job, kept: Kept) -> None:
     """Weights and configuration in timm's form, and what the network says of every validation picture."""
-    classes, table = list(job.source.table.classes), job.source.table
-    size = job.plan.size
+    classes, size = list(job.source.table.classes), job.plan.size
     weights = job.folder / "model.safetensors"
     try:
         save_for_hf(
@@ -131,11 +132,16 @@ def export(job: Job, kept: Kept) -> None:
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
             config["pretrained_cfg"].pop(key, None)
         (job.folder / "config.json").write_text(json.dumps(config, indent=2))
-    probabilities = kept.end.validation.logits.softmax(1)
-    with (job.folder / "valid_predictions.csv").open(
+    write_predictions(job, "valid", job.valid_rows, kept.end.validation)
+
+
+def write_predictions(job: Job, split: str, rows: np.ndarray, seen: Validation) -> None:
+    """<split>_predictions.csv: of every picture its path, class, the class it was taken for, and the probabilities."""
+    classes, paths = job.source.table.classes, job.source.table.paths
+    with (job.folder / f"{split}_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"
     ) as file:
         writer = csv.writer(file)
         writer.writerow(["path", "truth", "prediction", *classes])
-        for row, label, p in zip(job.valid_rows, kept.end.validation.labels, probabilities, strict=True):
-            writer.writerow([table.paths[row], classes[label], classes[p.argmax()], *(f"{x:.6f}" for x in p.tolist())])
+        for row, label, p in zip(rows, seen.labels, seen.logits.softmax(1), strict=True):
+            writer.writerow([paths[row], classes[label], classes[p.argmax()], *(f"{x:.6f}" for x in p.tolist())])

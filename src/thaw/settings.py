@@ -89,6 +89,7 @@ class Data:
     leak: str
     facts: DataFacts
     detail: Optional[float] = None  # shapes: the larger, the finer what tells the classes apart
+    test: Optional[int] = None  # shapes: so many more are drawn, to test
     name: Optional[str] = None  # torchvision: which set
     images: Optional[str] = None  # csv: the folder that its paths are relative to; null: its own
     path_column: Optional[str] = None  # csv; null: found by its name

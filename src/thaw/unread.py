@@ -14,7 +14,7 @@ ONLY = {  # options of data that not all choices read, and those that do
     **dict.fromkeys(OF_FILES, OWN),
     **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
     "name": ("torchvision",),
-    "detail": ("shapes",),
+    **dict.fromkeys(("detail", "test"), ("shapes",)),
 }
 
 

@@ -152,8 +152,9 @@ def monitor_of(jobs: Iterable[Job]) -> str:
 
 
 def value_of(job: Job, monitor: str) -> float:
-    """The monitored value of a finished job; nan where it has none."""
-    return number(job.result.get("best/" + monitor.removeprefix("valid/")))
+    """The monitored value of a finished job, test/accuracy say; nan where it has none."""
+    split, _, name = monitor.partition("/")
+    return number(job.result.get(monitor if split == "test" else f"best/{name}"))
 
 
 def for_search(folder: Path, monitor: str) -> float:

@@ -112,8 +112,8 @@ def number_or_inf(value: float) -> float:
 
 
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
-    """Of each validation picture by its path: its class, and 1 or 0 for right or wrong; or its loss."""
-    table = read_table(folder / "valid_predictions.csv")
+    """Of each picture of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
+    table = read_table(folder / f"{monitor.partition('/')[0]}_predictions.csv")
     places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
     for row in table:
