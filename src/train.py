@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from thaw import composed, lock, preview, shell, signals, tend, titles
-from thaw.attempt import carry_out
+from thaw.attempt import carry_out, other_sweep
 from thaw.checks import check_swept
 from thaw.composed import CONF
 from thaw.disk import is_machine, machine_error, new_folder
@@ -117,6 +117,8 @@ def folder_of(typed: shell.Typed) -> Path:
     if given:
         if "${" in given[-1]:
             raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
+        if typed.multirun and (taken := other_sweep(Path(given[-1]), typed.argv)):
+            raise taken
         return Path(given[-1])
     if typed.multirun:
         before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{titles.sweep_hash(typed.argv)}"))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thaw import attempt, report
+from thaw import again, attempt, report
 from thaw.settings import Settings
 from thaw.track import Tracker
 
@@ -21,4 +21,5 @@ def trained(
     """The result of a job in a new folder, without W&B; None where it was done already."""
     folder.mkdir(parents=True)
     about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
-    return attempt.train(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), dated)
+    mark = None if settings.plan_only else again.stamp(settings)
+    return attempt.train(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), mark, dated)

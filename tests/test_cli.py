@@ -94,6 +94,9 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert good["summary"]["best/accuracy"] == pytest.approx(result["best/accuracy"])
     assert {"confusion", "per_class", "most_wrong"} <= good["summary"].keys()
     assert any("pictures/batch_32px._type" in row for row in history)
+    other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
+    assert other.returncode == 6 and "another sweep is there (device cpu,cuda" in other.stderr
+    assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
 
 
 def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):

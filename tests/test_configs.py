@@ -348,6 +348,16 @@ def test_the_shipped_weights_fit_their_backbone():
     assert {name: shape for name, shape in shipped.items() if name in own} == own
 
 
+FLIP = "augment.transforms.HorizontalFlip"
+
+
+def test_a_transform_that_is_null_is_left_out():
+    augment = settings_of("augment=standard", "augment.transforms.HorizontalFlip=null").augment
+    assert list(augment.transforms) == [
+        n for n in settings_of("augment=standard").augment.transforms if n[:4] != "Hori"
+    ]
+
+
 def test_facts_of_the_digits():
     facts, found = settings_of("data=digits").data.facts, load_digits()
     assert (facts.pictures, facts.test) == (len(found.target) // 2, len(found.target) - len(found.target) // 2)

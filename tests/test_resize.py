@@ -13,10 +13,6 @@ def test_snap(pixels, multiple, expected):
     assert resize.snap(pixels, multiple) == expected
 
 
-def test_snap_keeps_a_smallest_number_of_multiples():
-    assert resize.snap(10, 16, smallest=3) == 48
-
-
 def test_snap_is_the_nearest_multiple():
     for multiple in (1, 8, 14, 16, 32):
         for pixels in range(multiple, 300):

@@ -405,7 +405,7 @@ def test_fractions_lists_and_phases(conf):
     [
         (
             "scheduler.cycles=4 scheduler.warmup=0.1 scheduler.pct=0.3 scheduler.gamma=null optimizer.momentum=0"
-            " rates.decay=0.5 data=digits data.root=/p data.detail=2 augment.scale=[0.5,1] lr_factor=2 ~checklist.full",
+            " rates.decay=0.5 data=digits data.root=/p data.detail=2 augment.scale=[0.5,1] lr_factor=2",
             {
                 "scheduler.pct=0.3": "scheduler=sgdr",
                 "optimizer.momentum=0": "optimizer=adamw",
@@ -461,6 +461,17 @@ def test_fractions_lists_and_phases(conf):
                 "bn=eval": "no phase that trains the whole network",
                 "rates.split=head": "no phase that trains the whole network",
             },
+        ),
+        (
+            "~checklist.full ~checklist.find_full scheduler=one_cycle scheduler.pct=0.3",
+            {
+                "scheduler=one_cycle": "no phase that takes it: all state their own",
+                "scheduler.pct=0.3": "no phase that takes it: all state their own",
+            },
+        ),
+        (
+            "epochs=7 scheduler=cosine scheduler.cycle_mult=3",
+            {"scheduler.cycle_mult=3": "epochs=7 and scheduler=cosine"},
         ),
         ("checklist=head_only evaluate.tta=2 augment=strong", {}),  # which draws its views by it
         (

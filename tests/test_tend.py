@@ -12,6 +12,7 @@ import pytest
 from brief import FIND
 from faults import ended, start_child, type_in
 
+import thaw.store
 from thaw import lock, tend
 from thaw.lock import DONE
 from thaw.store import Store
@@ -67,6 +68,15 @@ def test_to_find_an_artifact_is_to_use_it(tmp_path):
     assert tend.prune(tmp_path, 0)[0] == []
 
 
+def test_what_a_process_used_is_marked_again_where_no_build_takes_long(tmp_path, monkeypatch):
+    store, first, second = Store(tmp_path), made(tmp_path, 0, 0), made(tmp_path, 1, 0)
+    store.use(aged(first, 0))
+    aged(first / DONE, 2 * HOUR)
+    monkeypatch.setattr(thaw.store, "USE_SECONDS", 0.0)
+    store.use(second)
+    assert tend.prune(tmp_path, 0)[0] == []
+
+
 def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
     """So is the directory that it fills: a cycle may take more than a day."""
     monkeypatch.setattr(lock, "TOUCH_SECONDS", 0.02)
@@ -109,20 +119,23 @@ def test_snapshots_of_cycles_under_way_count_and_go_like_the_rest(tmp_path, name
     assert path.exists() and not folder.exists()
 
 
+A, B = "0a" * 16, "f" * 32
+
+
 def left_over(root, owner):
     """Everything that a process can leave: half built, half written, locked, damaged, half removed."""
-    (root / "kind/key").mkdir(parents=True)
+    (root / f"kind/{A}").mkdir(parents=True)
     (root / "underway/key").mkdir(parents=True)
     (root / "facts").mkdir()
     mine = owner.replace(" ", ".")
-    folders = [root / f"kind/a.tmp.{mine}", root / f"kind/key/b.tmp.{mine}"]
+    folders = [root / f"kind/{A}.tmp.{mine}", root / f"kind/{A}/{B}.tmp.{mine}"]
     files = [root / f"underway/key/snapshot.tmp.{mine}", root / f"facts/c.json.tmp.{mine}", root / f"clock.tmp.{mine}"]
     for folder in folders:
         folder.mkdir()
         (folder / "half").touch()
     for file in files:
         file.touch()
-    locks = [root / "kind/a.lock", root / "kind/key/b.lock"]
+    locks = [root / f"kind/{A}.lock", root / f"kind/{A}/{B}.lock"]
     for held in locks:
         held.write_text(owner)
     return [*folders, *files, *locks]
@@ -130,11 +143,21 @@ def left_over(root, owner):
 
 def test_what_dead_processes_left_goes(tmp_path):
     names = left_over(tmp_path, f"{lock.machine()} {dead_process()}")
-    for name in ("kind/x.bad.0", f"kind/y.gone.{lock.me('.')}", "kind/key/z.bad.3"):
+    for name in (f"kind/{B}.bad.0", f"kind/{B}.gone.{lock.me('.')}", f"kind/{A}/{B}.bad.3"):
         (tmp_path / name).mkdir()
         names.append(tmp_path / name)
     tend.prune(tmp_path, 1e9)
     assert [name for name in names if name.exists()] == []
+
+
+def test_what_others_keep_in_the_folder_stays(tmp_path):
+    theirs = ["yarn.lock", "project/poetry.lock", "project/a/data.tmp.npz", "project/photo.bad.jpg", "a.gone.b/c.txt"]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\xff")
+        aged(tmp_path / name, 2 * DAY)
+    tend.prune(tmp_path, 0)
+    assert [name for name in theirs if not (tmp_path / name).exists()] == []
 
 
 def test_what_living_processes_fill_stays(tmp_path):
@@ -167,7 +190,7 @@ def test_two_at_once_remove_everything_once_and_neither_fails(tmp_path):
         made(tmp_path, n, (n + 2) * HOUR, rows=[n] if n % 2 else None)
         made(tmp_path, 100 + n, 0, rows=["in use"])
     for n in range(20):
-        (tmp_path / f"kind/{n}.bad.0").mkdir()
+        (tmp_path / f"kind/{n:032x}.bad.0").mkdir()
     children = [start_child(lambda: tend.prune(tmp_path, 0) and None) for _ in range(3)]
     assert [ended(child) for child in children] == [0, 0, 0]
     assert len(tend.entries(tmp_path)) == 40 and not list(tmp_path.glob("kind/*.*"))

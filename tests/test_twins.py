@@ -10,7 +10,7 @@ import torch
 from brief import FIND, trained
 from PIL import Image
 
-from thaw import attempt, composed, twins
+from thaw import again, attempt, composed, twins
 
 SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled")
 
@@ -79,8 +79,8 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
             for i in range(n):
                 data = jpeg(scene(start + i + 500 * (split == "valid")), 95)
                 (tmp_path / "photos" / split / name / f"{i:02}.jpg").write_bytes(data)
-        for i, (kind, again) in enumerate(COPIES.items()):
-            (tmp_path / "photos/valid" / name / f"{kind}.jpg").write_bytes(again(scene(start + i)))
+        for i, (kind, copied) in enumerate(COPIES.items()):
+            (tmp_path / "photos/valid" / name / f"{kind}.jpg").write_bytes(copied(scene(start + i)))
     (tmp_path / "photos/valid/a/same.jpg").write_bytes((tmp_path / "photos/train/a/20.jpg").read_bytes())
     for name, start in (("a", 7), ("b", 1500)):  # of a training and of a validation picture
         (tmp_path / "photos/test" / name).mkdir(parents=True)
@@ -109,9 +109,10 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
     assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near twins") == 1
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
-    again = attempt.train(compose(*SHORT, *data), folder, {"overrides": []}, None, None)
+    settings = compose(*SHORT, *data)
+    second = attempt.train(settings, folder, {"overrides": []}, None, None, again.stamp(settings), False)
     said = capsys.readouterr().out.splitlines()
-    assert again is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
+    assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 
 
 def test_the_digits_have_none(run):

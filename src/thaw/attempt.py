@@ -23,12 +23,12 @@ from thaw.disk import write_whole
 from thaw.endings import as_refusal, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.facts import known_facts
-from thaw.files import show_bytes, write_lists
+from thaw.files import show_bytes, text_of, write_lists
 from thaw.help import overrides_of
 from thaw.progress import notes, say, shown
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
-from thaw.sweep.jobs import gone, swept_in
+from thaw.sweep.jobs import gone, swept_in, typed_in
 
 GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
 
@@ -65,14 +65,14 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     try:
         signals.listen()
         settings = as_settings(cfg, overrides)
-        mark = again.stamp(settings) if sweep and not settings.plan_only else None
-        same = mark and before.get("stamp") == mark and before["overrides"] == overrides
+        mark = None if settings.plan_only else again.stamp(settings)
+        same = sweep and mark and before.get("stamp") == mark and before["overrides"] == overrides
         if same and (result := whole(folder)):
             say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
             return
         status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
         dated = not before and not named(hydra_) and folder.parent == composed.OUTPUTS / "runs"
-        result = train(settings, folder, about, sweep, opened, dated)
+        result = train(settings, folder, about, sweep, opened, mark, dated)
         if result is None and dated and not settings.plan_only:
             shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
             return
@@ -105,6 +105,20 @@ def taken_by(folder: Path, before: dict, overrides: list[str]) -> UserError | No
     return None
 
 
+def other_sweep(folder: Path, argv: list[str]) -> UserError | None:
+    """Why a sweep may not have this folder: one of other keys is there, exit 6. More values of its keys go on."""
+    before = typed_in(text_of(folder / "multirun.yaml")) if any(folder.glob("*/status.json")) else None
+
+    def keys_of(overrides: list[str]) -> set[str]:
+        given = {key for _, key, _ in overrides_of(overrides)}
+        return {key for key in given if not titles.within(key, (*again.UNRELATED, "hydra"))}
+
+    if before is None or keys_of(before) == keys_of(argv):
+        return None
+    other = titles.words(before) or "default"
+    return UserError(6, f"hydra.sweep.dir={folder}: another sweep is there ({other}); give another folder")
+
+
 def named(hydra_) -> bool:
     """Whether the user said where the run is to lie."""
     return any(o.lstrip("+").startswith("hydra.run.dir=") for o in hydra_.overrides.hydra)
@@ -119,20 +133,27 @@ def about_of(hydra_) -> dict:
 
 
 def train(
-    settings: Settings, folder: Path, about: dict, sweep: str | None, opened: Callable, dated: bool = False
+    settings: Settings,
+    folder: Path,
+    about: dict,
+    sweep: str | None,
+    opened: Callable,
+    mark: str | None,
+    dated: bool,
 ) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report.
 
-    `dated`: the folder is a new one of outputs/runs that nobody named; only then may a finished run stand for this one.
-    The result as in result.json; None where nothing was trained, as it was asked or is done already. `opened(settings,
-    key, **columns)` opens the tracker; whoever gave it ends it where this raises.
+    `mark` is the stamp of the settings, None with plan_only. `dated`: the folder is a new one of outputs/runs that
+    nobody named; only then may a finished run stand for this one. `opened(settings, key, **columns)` opens the tracker;
+    whoever gave it ends it where this raises. The result as in result.json; None where nothing was trained, as it was
+    asked or is done already.
     """
     began = time.perf_counter()
     keys.code_of(keys.ALL_CODE)  # the code that runs is the code that is there now
     store = tend.open_store(settings, say)
     store.waits = lambda name: said(folder, waits_for=name)
     look = sweep is None and not (settings.fresh or settings.plan_only or settings.stop_after)  # was it done before?
-    known = None if settings.plan_only else f"stamp_{again.stamp(settings)}"
+    known = f"stamp_{mark}" if mark else None
     anew = folder.parent / tend.FRESH if sweep else store.root / "facts" / f"fresh_{known}.json"
     if settings.fresh and known:
         tend.begin_anew(store, anew)
@@ -185,7 +206,7 @@ def train(
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     forecast.remember(store, job.links[0], looked_at, time.perf_counter() - began - job.counters.paid, made=True)
     dashboard.summary(result, folder, sweep is None)
-    if settings.fresh and not sweep:  # of which the end is known to train.py
+    if not sweep:  # of which the end is known to train.py
         tend.end_anew(anew)
     if store.added >= 1e5:
         say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
@@ -243,7 +264,7 @@ def whole(folder: Path) -> dict:
 
 
 def begin_work(job, about: dict) -> None:
-    """Write what the run depends on into run.json; say what parts it from the work that lies there for its command."""
+    """Begin the files of a run, run.json with what it depends on, and say why work of the same command is of no use."""
     typed = [parts for parts in overrides_of(about["overrides"]) if not titles.within(parts[1], again.UNRELATED)]
     name = f"work_{plan.digest(sorted(map(str, typed)))}"
     before = job.store.recall(name)
@@ -251,6 +272,7 @@ def begin_work(job, about: dict) -> None:
         say(f"not resuming: {why}; what does not depend on it comes from the store")
     job.store.remember(name, job.parts)
     (job.folder / "run.json").write_text(json.dumps(about | {"parts": job.parts}, indent=1))
+    (job.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
 
 
 def versions() -> dict:
@@ -275,7 +297,7 @@ def command(overrides: list[str]) -> str:
 
 
 def commit() -> str | None:
-    done = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
-    )
-    return done.stdout.strip() or None
+    """None where the code is not in git, or git is not on this machine."""
+    asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError):
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None

@@ -68,9 +68,13 @@ def as_settings(cfg, overrides: list[str]) -> Settings:
 
 
 def structured(cfg) -> Settings:
+    """As plain dataclasses; a transform that is null is left out, as a phase is: an experiment cannot say ~."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_object(cfg)
+    settings = OmegaConf.to_object(cfg)
+    transforms = settings.augment.transforms.items()
+    settings.augment.transforms = {name: args for name, args in transforms if args is not None}
+    return settings
 
 
 def plain(cfg) -> dict:

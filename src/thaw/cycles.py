@@ -67,7 +67,6 @@ class Fit:
     job: Job
     phase: Phase
     lr: float
-    groups: list[Group]
     optimizer: torch.optim.Optimizer
     rate: Callable[[int], float]
     momentum: Callable[[int], float] | None
@@ -82,7 +81,7 @@ def begin(job: Job, phase: Phase, groups: list[Group], lr: float, on_step: Calla
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
     rate = schedules.following(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(job.network, groups, job.settings.optimizer)
-    return Fit(job, phase, lr, groups, optimizer, rate, momentum, on_step, on_epoch)
+    return Fit(job, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
 
 
 def run_cycle(fit: Fit, cycle: int, parts: dict, start: Ended | None, before: Ended | None) -> tuple[Ended, bool]:

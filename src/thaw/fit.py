@@ -46,9 +46,9 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
                 line.extend(phase.ends[cycle] - phase.ends[cycle - 1])
             link = ended[-1].key if ended else kept.end.key if kept else job.made
             parts = keys.cycle_parts(job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.computed)
-            began = time.perf_counter()
+            began = time.perf_counter() - job.store.waited
             end, was_there = cycles.run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
-            took = None if was_there else time.perf_counter() - began
+            took = None if was_there else time.perf_counter() - job.store.waited - began
             job.note(phase, cycle, end.path, end.cost if was_there else took + end.resumed, took)
             ended.append(end)
             reused += was_there

@@ -6,9 +6,9 @@ MOST_BATCH_GROWTH = 4
 FEWEST_STEPS = 20  # an epoch of fewer optimizer steps learns too little for its cost
 
 
-def snap(pixels: float, multiple: int, smallest: int = 1) -> int:
-    """The nearest size the model takes: a multiple of `multiple`, at least `smallest` of them."""
-    return max(smallest, round(pixels / multiple)) * multiple
+def snap(pixels: float, multiple: int) -> int:
+    """The nearest size the model takes: a multiple of `multiple`."""
+    return max(1, round(pixels / multiple)) * multiple
 
 
 def sizes(steps: Sequence[float], final: int, multiple: int) -> list[int]:

@@ -24,7 +24,7 @@ from thaw.setup import probe, sheets
 def run(job: Job, log: Callable[[Row], None]) -> dict:
     """Carry out the checklist and leave a finished classifier in the job's folder; the result as in result.json."""
     settings, folder, job.log = job.settings, job.folder, log
-    started = time.perf_counter()
+    started, waited = time.perf_counter(), job.store.waited
     probe(job)
     sheets(job)
     twins_found = twins.look(job)
@@ -62,7 +62,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     export(job, kept)
     paid = time.perf_counter() - started
     saved += sum(job.counters.saved.values())
-    result |= {"cost/seconds": paid + saved, "cost/seconds_paid": paid}
+    result |= {"cost/seconds": paid - (job.store.waited - waited) + saved, "cost/seconds_paid": paid}
     if job.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(job.device.device) / 1e9
     return result

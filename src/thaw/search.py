@@ -18,10 +18,11 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, di
     Also the report of the phase, and the seconds that the store saved.
     """
     settings = job.settings
-    began, made = time.perf_counter(), []
+    made: list[dict] = []
     steps, orders = plan.find_length(settings, phase)
 
     def build(folder: Path) -> None:
+        began = time.perf_counter()
         if kept is not None and job.holds != kept.end.key:
             model.load(job.network.model, kept.end.weights(), "the store", head=True)
             job.holds = kept.end.key

@@ -13,11 +13,12 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from thaw.disk import aside, is_machine, machine_error, sync, write_whole
-from thaw.lock import DONE, claim, mark, marked, me
+from thaw.lock import DONE, USE_SECONDS, claim, mark, marked, me
 
 FORMAT = 1
 
@@ -58,6 +59,8 @@ class Store:
         self.used: set[Path] = set()
         self.made: set[Path] = set()  # by this process
         self.added = 0  # bytes that this process published
+        self.waited = 0.0  # seconds, for what other processes were making
+        self.marked_at = time.monotonic()  # all that is used
 
     def key(self, kind: str, parts: Mapping) -> str:
         return key_of({**parts, "code": self.code(kind)})
@@ -123,8 +126,10 @@ class Store:
         if not was_there:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                asked = time.monotonic()
                 claimed = claim(path, self.short(path), there, self.wait_s, self.warn, self.waits)
                 with claimed as lock, marked((lock, temporary), self.used):
+                    self.waited += time.monotonic() - asked
                     was_there = there() and self.find(path) is not None
                     if not was_there:
                         about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
@@ -156,9 +161,13 @@ class Store:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def use(self, path: Path) -> None:
-        """Mark an artifact as used now: what was not used for longest is pruned first."""
+        """Mark an artifact as used now: what was not used for longest is pruned first; now and then all that is."""
         self.used.add(path)
-        mark(path)
+        now, due = time.monotonic(), {path}
+        if now - self.marked_at > USE_SECONDS:
+            self.marked_at, due = now, self.used
+        for one in due:
+            mark(one)
 
     def shards(self, kind: str, parts: Mapping, rows: Collection) -> list[Path]:
         """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are there and whole."""

@@ -7,9 +7,11 @@ different machines are compared.
 
 import contextlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from thaw import keys
@@ -23,6 +25,7 @@ from thaw.store import Store
 UNDER_WAY = "underway"
 FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
 HOUR, DAY = 3600, 86400
+OWN = re.compile(r"([0-9a-f]{32}|clock)\.")  # the names of artifacts and shards that are not whole, and `now_of`'s
 
 
 @dataclass(frozen=True)
@@ -121,8 +124,8 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
 
 
 def clear(root: Path, now: float) -> None:
-    """Remove what nobody can use: damaged, half removed, left behind by dead processes."""
-    for path in [*inside(root), *places(root)]:
+    """Remove what nobody can use: damaged, half removed, left behind by dead processes; of the store's own alone."""
+    for path in filter(partial(ours, root), [*inside(root), *places(root)]):
         with contextlib.suppress(OSError):
             name, age = path.name, now - path.stat().st_mtime
             if ".bad." in name or ".gone." in name:
@@ -131,6 +134,11 @@ def clear(root: Path, now: float) -> None:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
             elif name.endswith(".lock") and (dead(path.read_text()) or age > DAY):
                 path.unlink()
+
+
+def ours(root: Path, path: Path) -> bool:
+    """Whether the store named it: a store may lie in a folder with other things, whose yarn.lock is not ours."""
+    return bool(OWN.match(path.name)) or path.relative_to(root).parts[0] in (UNDER_WAY, "facts")
 
 
 def left_behind(owner: str, age: float) -> bool:

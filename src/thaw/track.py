@@ -130,7 +130,6 @@ def open_tracker(folder: Path, wandb: Wandb, identity: Identity, say: Callable[[
     online. Never prompts.
     """
     tracker = Tracker(folder, say, id=identity.id)
-    (folder / "metrics.jsonl").open("w").close()  # of an attempt before in the same folder: all rows come again
     mode, why = decide(wandb.mode)
     if mode == "disabled":
         return tracker

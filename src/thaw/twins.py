@@ -59,6 +59,7 @@ def look(job: Job) -> dict:
     rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
     write_table(job.folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
     warnings = [note for note in table.notes if note.startswith("warning: ")]
+    (job.folder / "leaks.png").unlink(missing_ok=True)  # of an attempt before
     if pairs:
         draw(job, pairs[:SHOWN])
         warnings.append(f"warning: {warning(table, pairs)}")

@@ -91,7 +91,7 @@ def must_end_in_view(size: int, steps: list) -> None:
 def drawn(size: int, crop_pct: float, augment: Augment, always: bool = False) -> list:
     """The crop and the transforms in the order in which they are made; `always`: each of them."""
     certain = {"p": 1.0} if always else {}
-    transforms = [transform(name, {**(args or {}), **certain}) for name, args in augment.transforms.items()]
+    transforms = [transform(name, {**args, **certain}) for name, args in augment.transforms.items()]
     match augment.crop:
         case "whole":
             return middle(size, crop_pct) + transforms

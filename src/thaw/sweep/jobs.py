@@ -192,9 +192,14 @@ def asked(folder: Path) -> dict[str, set[str]]:
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
         lines = [line.strip().partition(": ") for line in params[1].splitlines()]
         values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
-    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    values += [split(unquoted(item))[1:] for item in re.split(r"\n    - ", found[1])[1:]] if found else []
+    values += [split(override)[1:] for override in typed_in(text)]
     return {key: swept(value or "") for key, value in values}
+
+
+def typed_in(text: str) -> list[str]:
+    """The overrides of a sweep, as its multirun.yaml has them."""
+    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
+    return [unquoted(item) for item in re.split(r"\n    - ", found[1])[1:]] if found else []
 
 
 def counted(folder: Path) -> str:
