@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from thaw.endings import refused
 from thaw.errors import UserError
+from thaw.files import near
 from thaw.progress import printable
 from thaw.sweep import versus
-from thaw.sweep.board import near
 from thaw.sweep.jobs import monitor_of, value_of
 from thaw.sweep.rank import higher_is_better
 from thaw.table import grid

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from thaw.disk import machine_error
 from thaw.endings import refused
 from thaw.errors import UserError
-from thaw.progress import bar, say, shown
+from thaw.files import near
+from thaw.progress import bar, say
 from thaw.sweep.board import leaderboard
 from thaw.table import grid
 
@@ -96,7 +97,7 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
             lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
     except OSError as error:
         raise machine_error(error, file) from None
-    say(f"{shown(file)}: {len(rows):,} pictures")
+    say(f"{near(file)}: {len(rows):,} pictures")
 
 
 def folder_of(run: Path) -> Path:
@@ -104,7 +105,7 @@ def folder_of(run: Path) -> Path:
     if (run / "config.json").is_file():
         return run
     if any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
-        say(f"note: {shown(run)} is a sweep; its best job is {best.name}")
+        say(f"note: {near(run)} is a sweep; its best job is {best.name}")
         return best.folder
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
 

@@ -17,9 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from thaw.endings import refused
 from thaw.errors import UserError
+from thaw.files import near
 from thaw.help import split
 from thaw.progress import printable
-from thaw.sweep.board import near
 from thaw.sweep.jobs import read_jobs
 
 TRAIN = Path(__file__).resolve().parents[1] / "src/train.py"

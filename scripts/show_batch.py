@@ -20,8 +20,8 @@ from thaw.disk import new_folder
 from thaw.endings import as_refusal, refused
 from thaw.errors import BadFiles, UserError
 from thaw.facts import Facts, known_facts
-from thaw.files import write_lists
-from thaw.progress import notes, say, shown
+from thaw.files import near, write_lists
+from thaw.progress import notes, say
 from thaw.settings import Settings
 
 
@@ -35,7 +35,7 @@ def main() -> int:
         notes(shell.tidy(words, composed.CONF).notes)
         try:
             for file in show(composed.settings_of(words), folder):
-                print(shown(file))
+                print(near(file))
         except BadFiles as error:
             raise as_refusal(error, folder) from None
         finally:

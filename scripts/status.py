@@ -15,21 +15,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw.checks import CHOICES
 from thaw.endings import refused
 from thaw.errors import UserError
+from thaw.files import near
 from thaw.progress import printable
-from thaw.sweep.board import leaderboard, near
+from thaw.sweep.board import leaderboard
 from thaw.sweep.watch import lines
 
 ROOT = Path(__file__).resolve().parents[1]
-MONITORS = ("valid/accuracy", "valid/loss", "valid/f1_macro")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", nargs="?", type=Path, default=ROOT / "outputs/latest", help="(outputs/latest)")
     parser.add_argument("--write", action="store_true", help="write leaderboard.md, .csv, .png and report.html")
-    parser.add_argument("--monitor", choices=MONITORS, help="compare by that instead of the sweep's own")
+    parser.add_argument("--monitor", choices=CHOICES["monitor"], help="compare by that instead of the sweep's own")
     args = parser.parse_args()
     try:
         board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)

@@ -18,8 +18,9 @@ from thaw.disk import is_machine, machine_error, new_folder
 from thaw.endings import chain, internal, refusals, refused, status_of
 from thaw.errors import UserError
 from thaw.explain import explain
+from thaw.files import near
 from thaw.help import help_text
-from thaw.progress import say, shown
+from thaw.progress import say
 from thaw.sweep.jobs import by_number, counted, for_search
 
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
@@ -70,7 +71,7 @@ def compose_and_run(typed: shell.Typed) -> int:
         planned = any(word.lower() == "plan_only=true" for word in typed.argv)
         with lock.alone(folder) if typed.multirun and not planned else nullcontext(True) as free:
             if not free:
-                raise UserError(5, f"{shown(folder)}: this sweep is at work already; scripts/status.py shows how far")
+                raise UserError(5, f"{near(folder)}: this sweep is at work already; scripts/status.py shows how far")
             start()
     except preview.Planned:
         return refusals[0] if refusals else 0
@@ -124,7 +125,7 @@ def folder_of(typed: shell.Typed) -> Path:
         before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{titles.sweep_hash(typed.argv)}"))
         if before:
             if any(before[-1].glob("*/status.json")):  # else it was only planned
-                say(f"note: this sweep was begun before: what is done stays done, {shown(before[-1])}")
+                say(f"note: this sweep was begun before: what is done stays done, {near(before[-1])}")
             return before[-1]
     name = titles.folder_name(typed.argv, datetime.now(), typed.multirun)
     return new_folder(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)

@@ -25,8 +25,8 @@ from hydra_plugins import sweep_preview
 from thaw import isolate, keys, signals, titles
 from thaw.endings import as_refusal, refusals, refused, said, status_of
 from thaw.errors import UserError
-from thaw.files import duration, number
-from thaw.progress import say, shown
+from thaw.files import duration, near, number
+from thaw.progress import say
 from thaw.sweep.jobs import for_search, read_job
 
 EVERY_JOBS = (  # what each job would load by itself after it was forked
@@ -177,7 +177,7 @@ def tell(folder: Path, code: int, log: Path | None) -> None:
         if found.get("state") != "failed":
             found = said(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
         if log:
-            print(f"error: job {folder.name}: {found['line']}; {shown(log)}", file=sys.stderr)
+            print(f"error: job {folder.name}: {found['line']}; {near(log)}", file=sys.stderr)
         refusals.append(code)
     elif log:
         result = read_job(folder).result

@@ -23,7 +23,8 @@ from hydra_plugins.local_launcher import first_of_equals, returned, tell, tell_e
 from thaw import signals
 from thaw.endings import said, status_of
 from thaw.errors import UserError
-from thaw.progress import say, shown
+from thaw.files import near
+from thaw.progress import say
 
 SRC = Path(__file__).resolve().parents[1]
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
@@ -49,7 +50,7 @@ class SlurmLauncher(HydrasLauncher):
                 raise signals.Stopped(asked, "in the sweep")
         queued = self.queue([list(job_overrides[n - initial_job_idx]) for n in numbers], numbers, root)
         array = queued[0].job_id.partition("_")[0]
-        say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {shown(root)}/.submitit")
+        say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {near(root)}/.submitit")
 
         def ended(identity: str) -> None:
             i = [job.job_id for job in queued].index(identity)

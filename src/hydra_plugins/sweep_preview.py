@@ -10,7 +10,8 @@ from thaw.composed import as_settings
 from thaw.endings import refused, status_of
 from thaw.errors import UserError
 from thaw.facts import fact_names
-from thaw.progress import say, shown
+from thaw.files import near
+from thaw.progress import say
 
 
 def compose_once(hydra_context) -> None:
@@ -54,7 +55,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         lines = preview.sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
         for line in lines:
             say(line)
-        say(f"plan only: {shown(preview.write(lines, folder))}")
+        say(f"plan only: {near(preview.write(lines, folder))}")
     raise preview.Planned
 
 

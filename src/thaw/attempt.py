@@ -23,9 +23,9 @@ from thaw.disk import write_whole
 from thaw.endings import as_refusal, refused, said, status, status_of
 from thaw.errors import UserError
 from thaw.facts import known_facts
-from thaw.files import show_bytes, text_of, write_lists
+from thaw.files import near, show_bytes, text_of, write_lists
 from thaw.help import overrides_of
-from thaw.progress import notes, say, shown
+from thaw.progress import notes, say
 from thaw.settings import Settings
 from thaw.store import Store, sha256_of
 from thaw.sweep.jobs import gone, swept_in, typed_in
@@ -172,7 +172,7 @@ def train(
             notes([*found.notes, *unread.share_unread(about["overrides"], found.valid_from)])
             write_lists(folder, found.bad, found.disputed)
         say(preview.alone(settings, planned, store))
-        say(f"plan only: {shown(folder)}/plan.txt, plan.png")
+        say(f"plan only: {near(folder)}/plan.txt, plan.png")
         return None
 
     from thaw import dashboard
@@ -209,7 +209,7 @@ def train(
     if not sweep:  # of which the end is known to train.py
         tend.end_anew(anew)
     if store.added >= 1e5:
-        say(f"store: {show_bytes(store.added)} added to {shown(store.root)}")
+        say(f"store: {show_bytes(store.added)} added to {near(store.root)}")
     return result
 
 
@@ -249,7 +249,7 @@ def finished(store: Store, identity: str | None, folder: Path, dated: bool) -> b
         return False
     for line in result.get("warnings", ()):
         say(line)
-    say(f"already done: accuracy {done['accuracy']:.2%}, {shown(where)}; fresh=true trains anew")
+    say(f"already done: accuracy {done['accuracy']:.2%}, {near(where)}; fresh=true trains anew")
     link("latest", where)
     return True
 

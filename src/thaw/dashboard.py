@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from thaw import plan, report, table, titles
-from thaw.progress import say, shown
+from thaw.files import near, phases_of
+from thaw.progress import say
 from thaw.sweep.jobs import SEEDS, pair
 
 
@@ -47,7 +48,7 @@ def identity_of(
             **numbered("ratios", settings.rates.ratios),
             "commit": about["commit"],
             "command": shlex.join(["python", "src/train.py", *told]),
-            "folder": shown(folder),
+            "folder": near(folder),
         },
     }
 
@@ -92,12 +93,10 @@ def show(tracker, folder: Path, picture) -> None:
 def summary(result: dict, folder: Path, single: bool) -> None:
     """The closing lines: what each phase bought, how good the result is, where it lies."""
     columns = {"accuracy": "{:.2%}", "loss": "{:.4f}", "lr": "{:.3g}", "epochs": "{}", "seconds": "{:.1f}"}
-    phases = dict.fromkeys(key.split("/")[1] for key in result if key.startswith("phase/"))
-    rows = []
-    for name in phases:  # a find has a rate and seconds only
-        said = {column: result.get(f"phase/{name}/{column}") for column in columns}
-        rows.append((name, *("" if said[c] is None else form.format(said[c]) for c, form in columns.items())))
-    rest = result["cost/seconds"] - sum(result[f"phase/{name}/seconds"] for name in phases)
+    phases, rows = phases_of(result), []
+    for name, said in phases.items():  # a find has a rate and seconds only
+        rows.append((name, *("" if said.get(c) is None else form.format(said[c]) for c, form in columns.items())))
+    rest = result["cost/seconds"] - sum(said["seconds"] for said in phases.values())
     rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
     say()
     for line in table.grid(("phase", *columns), rows):
@@ -109,7 +108,7 @@ def summary(result: dict, folder: Path, single: bool) -> None:
     where = f"({result['best/phase']}), {took}"
     of = f" of {result['n_valid']:,} pictures"
     say(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
-    say(f"look:  {shown(folder)}/report.html")
-    say(f"use:   python scripts/predict.py {shown(folder)} PICTURES")
+    say(f"look:  {near(folder)}/report.html")
+    say(f"use:   python scripts/predict.py {near(folder)} PICTURES")
     if single and result["wandb_offline"]:
         say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")

@@ -6,11 +6,28 @@ Standard library only.
 import csv
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 BAD_FILES = "bad_files.csv"
 DISPUTED = "disputed.csv"
+
+
+def near(path: Path) -> str:
+    """A path as short as it can be typed here."""
+    path = Path(os.path.abspath(path))
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def phases_of(result: dict) -> dict[str, dict]:
+    """Of each phase of a finished job what its result.json has, in its order."""
+    out: dict[str, dict] = {}
+    for key, value in result.items():
+        if found := re.fullmatch(r"phase/(.+)/(\w+)", key):
+            out.setdefault(found[1], {})[found[2]] = value
+    return out
 
 
 def text_of(file: Path) -> str:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -29,11 +28,6 @@ def printable(line: str) -> str:
     """The line in what the terminal can show."""
     encoding = sys.stdout.encoding or "ascii"
     return line.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed here."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def moving() -> bool:

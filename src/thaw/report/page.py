@@ -10,7 +10,7 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
-from thaw.files import BAD_FILES, DISPUTED, duration, number
+from thaw.files import BAD_FILES, DISPUTED, duration, number, phases_of
 from thaw.report.mistakes import matrix_inches
 from thaw.report.rows import headline, title
 
@@ -159,13 +159,8 @@ def table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
 
 def phases(result: dict) -> str:
     """A row for each phase in the order of result.json, with the accuracy gained on the phase before."""
-    found: dict[str, dict] = {}
-    for key, value in result.items():
-        if key.startswith("phase/") and key.count("/") == 2:
-            _, name, field = key.split("/")
-            found.setdefault(name, {})[field] = value
     rows, before = [], math.nan
-    for name, fields in found.items():
+    for name, fields in phases_of(result).items():
         cells = [escape(name)]
         for field, form in PHASE.items():
             value = number(fields.get(field))

@@ -1,8 +1,6 @@
 """The leaderboard of a sweep: what its jobs add up to, and the words and numbers in which all its forms say it."""
 
 import math
-import os
-import re
 import shlex
 from collections import Counter
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from thaw import titles
-from thaw.files import json_of, number
+from thaw.files import json_of, near, number, phases_of
 from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, rung_of, swept_keys
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
 
@@ -134,24 +132,15 @@ def difference_of(board: Board, i: int) -> str:
     return f"{text}, tie" if difference.tie else text
 
 
-def phases_of(job: Job) -> dict[str, dict]:
-    """Of each phase of a finished job what result.json has, in its order."""
-    out: dict[str, dict] = {}
-    for key, value in job.result.items():
-        if found := re.fullmatch(r"phase/(.+)/(\w+)", key):
-            out.setdefault(found[1], {})[found[2]] = value
-    return out
-
-
 def epochs_of(job: Job) -> list[int]:
     """The epochs of each phase that fits."""
-    counts = [number(phase.get("epochs")) for phase in phases_of(job).values()]
+    counts = [number(phase.get("epochs")) for phase in phases_of(job.result).values()]
     return [int(count) for count in counts if not math.isnan(count)]
 
 
 def why_of(job: Job) -> str:
     """Why the last phase stopped, without its numbers."""
-    reasons = [phase["stopped_because"] for phase in phases_of(job).values() if phase.get("stopped_because")]
+    reasons = [phase["stopped_because"] for phase in phases_of(job.result).values() if phase.get("stopped_because")]
     return reasons[-1].partition(":")[0] if reasons else ""
 
 
@@ -238,7 +227,7 @@ def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
 def same_model(alike: list[Setting]) -> str:
     """That what was swept changed nothing that is kept, and how the last phase did with each."""
     job = alike[0].jobs[0]
-    phases = [name for name, phase in phases_of(job).items() if "accuracy" in phase]
+    phases = [name for name, phase in phases_of(job.result).items() if "accuracy" in phase]
     names = ", ".join(setting.name for setting in alike)
     line = f"one and the same model is kept with {names}: that of {job.result.get('best/phase')}"
     if not phases or phases[-1] == job.result.get("best/phase"):
@@ -259,12 +248,6 @@ def sync_line(board: Board) -> str:
     told = [job.result or json_of(job.folder / "status.json") for job in board.jobs]  # one that failed has no result
     folders = [near(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
-
-
-def near(path: Path) -> str:
-    """A path as short as it can be typed here."""
-    path = Path(os.path.abspath(path))
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def seconds_of_all(board: Board) -> tuple[float, float]:

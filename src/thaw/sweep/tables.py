@@ -1,5 +1,6 @@
 """The tables of a leaderboard, each a head and rows of text: what leaderboard.md and report.html have in common."""
 
+from thaw.files import near, phases_of
 from thaw.sweep.board import (
     Board,
     cause,
@@ -9,8 +10,6 @@ from thaw.sweep.board import (
     epochs_text,
     figure,
     mean_of,
-    near,
-    phases_of,
     seconds_text,
     seeds_of,
     short_words,
@@ -81,7 +80,7 @@ def jobs_table(board: Board) -> Table:
     body = []
     for i, setting in enumerate(board.settings):
         for job in setting.jobs:
-            reasons = [phase.get("stopped_because") for phase in phases_of(job).values()]
+            reasons = [phase.get("stopped_because") for phase in phases_of(job.result).values()]
             body.append(
                 [
                     job.name,

@@ -2,13 +2,13 @@
 
 import math
 
+from thaw.files import near
 from thaw.sweep.board import (
     Board,
     after_audition,
     cause,
     effect_text,
     epochs_text,
-    near,
     notes,
     short_words,
     sync_line,

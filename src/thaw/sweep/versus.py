@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.files import json_of, number, read_table
-from thaw.sweep.board import near, phases_of
+from thaw.files import json_of, near, number, phases_of, read_table
 from thaw.sweep.jobs import Job, pair, read_jobs
 from thaw.sweep.tables import Table
 
@@ -105,7 +104,7 @@ def brief(value) -> str:
 
 def phases_table(runs: Sequence[Job]) -> Table:
     """Every phase of every run, phase by phase."""
-    found = [phases_of(run) for run in runs]
+    found = [phases_of(run.result) for run in runs]
     rows = []
     for name in dict.fromkeys(name for phases in found for name in phases):
         for label, phases in zip(labels(runs), found, strict=True):

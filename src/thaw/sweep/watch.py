@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from thaw.files import duration, json_of, lines_of, number
-from thaw.sweep.board import Board, cause, mean_of, near, short_words, shown
+from thaw.files import duration, json_of, lines_of, near, number
+from thaw.sweep.board import Board, cause, mean_of, short_words, shown
 from thaw.sweep.jobs import Job, value_of
 from thaw.table import grid
 
