@@ -25,6 +25,7 @@ from itertools import pairwise
 import pytest
 import timm
 import torch
+from test_configs import planned, settings_of
 from torch import nn
 
 from thaw import groups, heads, schedules
@@ -65,6 +66,19 @@ def test_sgdr(steps, mult):
     assert plain[first:] == warmed[first:] == pytest.approx(theirs[first:], abs=1e-12)
     assert theirs[:first] == [0.01] * first
     assert warmed[0] == 0.01 and warmed[:first] == sorted(warmed[:first]), "up to the cosine, where 0.7 jumps"
+
+
+def test_what_the_preset_composes_trains_theirs():
+    settings = settings_of("experiment=fastai07", "data.root=/photos")
+    head, full = (planned(settings).phases[i] for i in (2, 4))
+    assert (head.name, head.cycles, full.name, full.cycles[:3]) == ("head_augmented", (1, 1, 1), "full", (1, 2, 4))
+    assert (full.ratios, full.split) == ((1 / 100, 1 / 10, 1.0), "fastai")
+    for phase, mult in ((head, 1), (full, 2)):
+        theirs = cosine_with_restarts(20, 3, mult)
+        assert drawn(phase.schedule, phase.cycles[:3], 20)[0][1:] == pytest.approx(theirs[1:], abs=1e-12)
+    optimizer, head = settings.optimizer, settings.head
+    assert (optimizer.name, optimizer.momentum, optimizer.weight_decay, optimizer.clip) == ("sgd", 0.9, 0.0, None)
+    assert (head.kind, head.hidden, head.drop) == ("fastai", 512, [0.25, 0.5])
 
 
 def test_seven_epochs_of_lesson_one():
