@@ -9,12 +9,12 @@ A setting given here takes the place of the run's own. The command line is print
 """
 
 import os
-import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from thaw import titles
 from thaw.endings import refused
 from thaw.errors import UserError
 from thaw.files import near
@@ -34,7 +34,7 @@ def main() -> int:
         overrides = again(overrides_of(Path(args[0])), args[1:])
     except UserError as error:
         return refused(error)
-    print(printable(shlex.join(["python", "src/train.py", *overrides])), flush=True)
+    print(printable(titles.command(overrides)), flush=True)
     os.execv(sys.executable, [sys.executable, str(TRAIN), *overrides])  # its exit code and signals are those of the run
 
 

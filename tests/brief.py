@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thaw import again, attempt, report
+from thaw import again, attempt, report, titles
 from thaw.settings import Settings
 from thaw.track import Tracker
 
@@ -20,6 +20,6 @@ def trained(
 ) -> dict | None:
     """The result of a job in a new folder, without W&B; None where it was done already."""
     folder.mkdir(parents=True)
-    about = {"overrides": list(overrides), "command": attempt.command(list(overrides)), "commit": None}
+    about = {"overrides": list(overrides), "command": titles.command(list(overrides)), "commit": None}
     mark = None if settings.plan_only else again.stamp(settings)
     return attempt.train(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), mark, dated)

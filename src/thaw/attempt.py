@@ -5,7 +5,6 @@ Heavy imports (torch, timm, wandb) come only after the plan is printed, so that 
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import socket
@@ -129,7 +128,7 @@ def about_of(hydra_) -> dict:
     overrides = list(hydra_.overrides.task)
     recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
     alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
-    return {"overrides": overrides, "command": command(overrides + alone), "commit": commit()}
+    return {"overrides": overrides, "command": titles.command(overrides + alone), "commit": commit()}
 
 
 def train(
@@ -290,10 +289,6 @@ def link(name: str, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.relative_to(composed.OUTPUTS))
     temporary.replace(composed.OUTPUTS / name)
-
-
-def command(overrides: list[str]) -> str:
-    return shlex.join(["python", "src/train.py", *overrides])
 
 
 def commit() -> str | None:

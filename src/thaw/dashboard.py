@@ -1,7 +1,6 @@
 """What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
 
 import json
-import shlex
 from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
@@ -47,7 +46,7 @@ def identity_of(
             **numbered("lr", settings.lr),
             **numbered("ratios", settings.rates.ratios),
             "commit": about["commit"],
-            "command": shlex.join(["python", "src/train.py", *told]),
+            "command": titles.command(told),
             "folder": near(folder),
         },
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw import again, forecast, plan, table, titles, unread
+from thaw import again, forecast, plan, table, unread
 from thaw.errors import UserError
 from thaw.facts import known_facts
 from thaw.files import duration, show_bytes
@@ -14,7 +14,7 @@ from thaw.help import split
 from thaw.plan import Plan
 from thaw.settings import Settings
 from thaw.store import Store
-from thaw.sweep.jobs import SEEDS, names_of
+from thaw.sweep.jobs import names_of, setting_of
 
 UNKNOWN = "nothing like it has run here before"
 MOST_SETTINGS = 40  # that have a line of their own
@@ -57,7 +57,7 @@ class Job:
 
     @property
     def setting(self) -> tuple[str, ...]:
-        return tuple(o for o in self.overrides if titles.words([o]) and not o.startswith(SEEDS))
+        return setting_of(self.overrides)
 
 
 def alone(settings: Settings, planned: Plan, store: Store) -> str:

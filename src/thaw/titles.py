@@ -1,6 +1,7 @@
 """What runs and sweeps are called: a short name of what was typed, a folder. Standard library only."""
 
 import re
+import shlex
 import unicodedata
 from dataclasses import is_dataclass
 from datetime import datetime
@@ -35,6 +36,11 @@ def words(overrides: list[str]) -> str:
     typed = [parts for parts in overrides_of(overrides) if not within(parts[1], silent)]
     rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name says more than data=folder
     return " · ".join(word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
+
+
+def command(overrides: list[str]) -> str:
+    """What to type for them."""
+    return shlex.join(["python", "src/train.py", *overrides])
 
 
 def word(sign: str, key: str, value: str | None) -> str:

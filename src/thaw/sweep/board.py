@@ -240,7 +240,7 @@ def after_audition(board: Board) -> str:
     """The whole checklist for the backbone that won an audition of heads; '' of any other sweep."""
     if not (job := board.best_job) or AUDITION not in job.overrides:
         return ""
-    return shlex.join(["python", "src/train.py", *(override for override in job.overrides if override != AUDITION)])
+    return titles.command([override for override in job.overrides if override != AUDITION])
 
 
 def sync_line(board: Board) -> str:

@@ -38,8 +38,7 @@ class Job:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The overrides that say what is trained, without what a setting is judged over."""
-        return tuple(o for o in self.overrides if titles.words([o]) and not o.startswith(SEEDS))
+        return setting_of(self.overrides)
 
     @property
     def seed(self) -> tuple[str, ...]:
@@ -50,6 +49,11 @@ class Job:
     def log(self) -> Path:
         """Where to read more of how it ended."""
         return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
+
+
+def setting_of(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides that say what is trained, without what a setting is judged over."""
+    return tuple(o for o in overrides if titles.words([o]) and not o.startswith(SEEDS))
 
 
 def read_jobs(folder: Path) -> list[Job]:
