@@ -28,7 +28,7 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
         known |= recall(name)
     data, shipped = settings.data, settings.data.facts
     if shipped.pictures is not None:
-        known |= {"test": data.test if shipped.test is None else shipped.test, "classes": shipped.classes}
+        known |= {"test": (data.test or 0) if shipped.test is None else shipped.test, "classes": shipped.classes}
         if data.fold is None:  # how large a fold is depends on every class
             pictures = min(shipped.pictures, data.limit or shipped.pictures)
             valid = ceil(data.valid * pictures)

@@ -130,14 +130,15 @@ def digits(data: Data) -> Source:
 def shapes(data: Data, side: int) -> Source:
     """Drawn discs and squares filled with fine stripes: their outline is seen at any size, their stripes only at a fine
     one. `data.limit` pictures and `data.test` more, the classes in turn."""
-    pictures = data.limit + data.test
+    tested = data.test or 0
+    pictures = data.limit + tested
     labels = np.arange(pictures) % (len(SHAPES) * STRIPES)
     table = table_of(
         f"drawn shapes, detail {data.detail}",
         [f"{shape} {45 * stripe}°" for shape in SHAPES for stripe in range(STRIPES)],
         [f"shapes/{row:06d}" for row in range(pictures)],
         labels,
-        np.r_[held_out(labels[: data.limit], data), np.full(data.test, TEST)],
+        np.r_[held_out(labels[: data.limit], data), np.full(tested, TEST)],
         [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(pictures)],
     )
     return Source(table, lambda row, _: draw(int(labels[row]), int(row), side, data.detail))
