@@ -12,6 +12,7 @@ import offline
 import predict
 import pytest
 
+from thaw.attempt import other_sweep
 from thaw.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,6 +98,8 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
     assert other.returncode == 6 and "another sweep is there (device cpu,cuda" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
+    more = ["-m", "device=cpu,mps", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
+    assert other_sweep(tmp_path / "sweep", more) is None, "more values of its keys go on"
 
 
 def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):

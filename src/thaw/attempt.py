@@ -110,7 +110,7 @@ def other_sweep(folder: Path, argv: list[str]) -> UserError | None:
 
     def keys_of(overrides: list[str]) -> set[str]:
         given = {key for _, key, _ in overrides_of(overrides)}
-        return {key for key in given if not titles.within(key, (*again.UNRELATED, "hydra"))}
+        return {key for key in given if not key.startswith("hydra") and not titles.within(key, again.UNRELATED)}
 
     if before is None or keys_of(before) == keys_of(argv):
         return None
