@@ -126,6 +126,7 @@ def compare(title: str, tasks: list[dict[str, Score]]) -> None:
 def main() -> None:
     tasks = {name: scores for name in TASKS if (scores := scored(name))}
     groups = {
+        "all": list(tasks),
         "seen while the rule was made, by SGD": [n for n in tasks if not by_adam(n)],
         "seen while the rule was made, by AdamW": [n for n in tasks if by_adam(n) and n not in HELD_OUT],
         "recorded afterwards, heads by AdamW": [n for n in HELD_OUT if trained_by(n) == "head"],

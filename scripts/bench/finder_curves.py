@@ -20,7 +20,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
-import photos
 import scenes
 
 from thaw import composed, cycles, job, plan, search, tend
@@ -56,7 +55,6 @@ SCENES = [
     "size=40",
     "augment=side_on",
 ]
-PHOTOS = ["data=folder", "backbone=tiny", "data.root=DRAWN/photos", "data.workers=0", "size=64", "augment=standard"]
 TINY = ["backbone.weights=conf/backbone/tiny.safetensors"]
 ADAM = ["optimizer=adamw"]
 TASKS = {
@@ -70,7 +68,6 @@ TASKS = {
     "fine shapes, full": [*FINE, *SCRATCH, *TINY],
     "scenes, head": [*SCENES, *HEAD],
     "scenes, full after head": [*SCENES, *AFTER],
-    "drawn photographs, full after head, AdamW": [*PHOTOS, *AFTER_ADAM],
     "scenes, full after head, AdamW": [*SCENES, *AFTER_ADAM],
     "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
     **(
@@ -172,7 +169,6 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scenes.draw(Path(folder) / "scenes")
-        photos.draw(Path(folder) / "photos", 1500)
         for name in sys.argv[1:] or TASKS:
             record(name, Path(folder))
 
