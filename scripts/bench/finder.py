@@ -5,7 +5,8 @@ python scripts/bench/finder.py            read them by every rule, in seconds
 
 Every rule of other libraries reads the same range tests, with its own smoothing, skipping and stopping
 (finder_rules.py): 100 steps from 1e-5 to 10, where fastai itself begins at 1e-7 and Lightning goes from 1e-8 to 1.
-thaw's trials take some 1,000 steps on stored features, which cost next to nothing, and 50 to 65 on a whole network.
+thaw's trials take 1,320 steps on the stored features of digits (11 rates x 40 x 3), which cost next to nothing, and 66
+on the whole network.
 """
 
 import json
