@@ -15,7 +15,7 @@ test: .venv/dev  ## the tests, in under five minutes on two cores
 	$(BIN)/python -m pytest
 
 test-slow: .venv/dev  ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow -n 3 --dist loadgroup  # three on two cores: many wait for processes or for Slurm
+	$(BIN)/python -m pytest -m slow -n 3 --dist load  # three on two cores: many wait for processes or for Slurm
 
 lint: .venv/dev  ## ruff
 	$(BIN)/ruff check .

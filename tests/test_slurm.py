@@ -24,7 +24,6 @@ def answers() -> bool:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.slurm,
-    pytest.mark.xdist_group("slurm"),  # one at a time: they share a queue
     pytest.mark.skipif(
         os.environ.get("THAW_SLURM") != "required" and not answers(),
         reason="no Slurm answers here; tests/slurm.sh sets one up",
@@ -89,10 +88,11 @@ def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(asks, tmp_path)
     quiet = start(tmp_path, "quiet", *LONG)
     out, err = quiet.communicate(timeout=200)
     assert quiet.returncode == 0, err
-    sweep = start(tmp_path, "requeued", *LONG, "hydra/launcher=slurm", "hydra.launcher.name=requeued")
-    job = until(lambda: queued("requeued"), "in the queue")
+    name = f"requeued{os.getpid()}"  # the other of the two may run in another worker at the same time
+    sweep = start(tmp_path, "requeued", *LONG, "hydra/launcher=slurm", f"hydra.launcher.name={name}")
+    job = until(lambda: queued(name), "in the queue")
     until(lambda: steps_of(tmp_path / "requeued/0") > 20, "in the middle of a phase")
-    told(*asks.split(), job)  # refused where Slurm, not answered in time by a busy machine, has just put it back itself
+    subprocess.run([*asks.split(), job], check=True)
     until(lambda: "PENDING" in told("squeue", "-h", "-j", job, "-o", "%T"), "back in the queue")
     told("scontrol", "update", f"jobid={job}", "starttime=now")  # Slurm lets it wait for two minutes
     out, err = sweep.communicate(timeout=200)
