@@ -3,8 +3,9 @@
 #
 #   scripts/sweeps/ablation.sh [overrides ...]      about half an hour on one thread; goes on where it was, fresh=true anew
 #
-# 100 digits (400 to validate, 899 to test), near to what the small network was pretrained on, and 300 drawn shapes (300 to
-# validate, 900 to test), which are far from it. On your own pictures: python src/train.py experiment=ablation 'data.root=~/photos', then
+# 100 digits (400 to validate, 899 to test), near to what the small network was pretrained on, and 300 drawn shapes (300
+# to validate, 900 to test), which are far from it. On your own pictures:
+# python src/train.py experiment=ablation 'data.root=~/photos', then
 # python scripts/ablation.py SWEEP --picture ablation.png
 set -euo pipefail
 cd "$(dirname "$0")/../.."

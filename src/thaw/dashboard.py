@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw import plan, report, table, titles
 from thaw.files import near, phases_of
 from thaw.progress import say
-from thaw.sweep.jobs import SEEDS, pair
+from thaw.sweep.jobs import pair, setting_of
 
 
 def identity_of(
@@ -29,7 +29,6 @@ def identity_of(
     """
     told = [override for override in about["overrides"] if not override.startswith("stop_after=")]
     own = [override for override in told if pair(override)[0] in swept]
-    without_seed = [override for override in told if not override.startswith(SEEDS)]
     single = ["single", key, str(datetime.now()) if settings.fresh else ""]
     name = titles.words(own) or titles.words(told) or "default"
     return {
@@ -41,7 +40,7 @@ def identity_of(
         "config": {
             "cfg": {key: value for key, value in config.items() if key != "stop_after"},
             "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
-            "setting": titles.words(without_seed) or "default",
+            "setting": titles.words(setting_of(told)) or "default",
             **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
             **numbered("lr", settings.lr),
             **numbered("ratios", settings.rates.ratios),

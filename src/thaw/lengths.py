@@ -19,6 +19,16 @@ class Epoch:
     steps: int | None
 
 
+def states_cycles(given: dict) -> bool:
+    """Whether a phase says itself which cycles it has."""
+    return any(name in given for name in ("cycles", "cycle_len", "cycle_mult"))
+
+
+def takes_scheduler(given: dict, train: str) -> bool:
+    """Whether a phase takes the `scheduler` group, in which it may set cycles of its own."""
+    return given["do"] == "fit" and "epochs" not in given and not (train == "head" and states_cycles(given))
+
+
 def durations(
     name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None, lr: float | None
 ) -> dict:
@@ -28,11 +38,15 @@ def durations(
     4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
     """
     group = settings.scheduler
-    own_cycles = "cycles" in given or "cycle_len" in given or "cycle_mult" in given
+    own_cycles = states_cycles(given)
     until = given.get("until")
-    if given["do"] == "find" or "epochs" in given:
+    if takes_scheduler(given, train):
+        schedule = replace(group, **{key: given[key] for key in CYCLES if key in given})
+        if "max_cycles" not in given and own_cycles:
+            schedule = replace(schedule, max_cycles=None)
+    elif given["do"] == "find" or "epochs" in given:
         schedule = Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
-    elif train == "head" and own_cycles:
+    else:
         schedule = Scheduler(
             "sgdr",
             given.get("cycles", 1),
@@ -41,10 +55,6 @@ def durations(
             given.get("max_cycles"),
             0.0,
         )
-    else:
-        schedule = replace(group, **{key: given[key] for key in CYCLES if key in given})
-        if "max_cycles" not in given and own_cycles:
-            schedule = replace(schedule, max_cycles=None)
     restarts = schedule.shape in schedules.RESTARTING
     filled = bool(settings.epochs) and "epochs" not in given and not own_cycles and given["do"] == "fit"
     if filled:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from thaw.checks import OWN
 from thaw.help import overrides_of
+from thaw.lengths import takes_scheduler
 from thaw.plan import Phase
 from thaw.schedules import OPTIONS, RESTARTING, shapes
 from thaw.settings import Settings
@@ -69,7 +70,7 @@ def of_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
     stated = [given for given in settings.checklist.values() if given and "cycles" not in given]
     if settings.epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
         why["scheduler.cycles"] = f"epochs={settings.epochs}"
-    if not any(takes_the_scheduler(fit, settings.checklist[fit.name]) for fit in fits):
+    if not any(takes_scheduler(settings.checklist[fit.name], fit.train) for fit in fits):
         why["scheduler"] = "no phase that takes it: all state their own"
     if settings.scheduler.shape not in RESTARTING:
         why["scheduler.max_cycles"] = f"scheduler={settings.scheduler.shape}"
@@ -90,12 +91,6 @@ def of_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
         plain = not settings.evaluate.tta and not any(fit.views for fit in fits)
         why |= dict.fromkeys(("augment",) if plain else names, "no phase that sees pictures")
     return why
-
-
-def takes_the_scheduler(fit: Phase, given: dict) -> bool:
-    """Whether anything of the group is left in a fit beside what it states itself (`lengths.durations`)."""
-    own_cycles = any(name in given for name in ("cycles", "cycle_len", "cycle_mult"))
-    return "epochs" not in given and not (fit.train == "head" and own_cycles)
 
 
 def share_unread(overrides: list[str], valid_from: str) -> list[str]:
