@@ -1,5 +1,7 @@
 """Layer groups, freezing and sizes of timm's families."""
 
+import math
+
 import pytest
 import timm
 import torch
@@ -137,11 +139,42 @@ def test_a_model_with_more_than_a_body_and_a_head_is_refused(monkeypatch):
         network("crossvit_tiny_240")
 
 
-def test_same_seed_same_head_and_other_seed_another():
-    a, b = network().head.weight, network().head.weight
-    assert torch.equal(a, b)
-    other = model.create(Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts()), 5, 1, CPU)
-    assert not torch.equal(a, other.head.weight)
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_nfnet", "test_mambaout", "dla46_c"]
+)
+def test_a_linear_head_begins_at_zero_whatever_the_family(name):
+    net = network(name)
+    assert all(not parameter.any() for parameter in net.head.parameters())
+    size = 64 if name != "test_vit" else 160
+    logits = net(torch.randint(0, 255, (4, size, size, 3), dtype=torch.uint8))
+    loss = nn.functional.cross_entropy(logits, torch.tensor([0, 1, 2, 4]))
+    assert loss.item() == pytest.approx(math.log(5), abs=1e-6)
+    loss.backward()
+    assert net.head.weight.grad.abs().sum() > 0, "its first step moves it"
+
+
+def test_seeds_draw_the_body_without_weights_and_fastais_head():
+    def made(seed, kind="linear", weights="none"):
+        backbone = Backbone("test_resnet", weights, 0.0, 0.0, BackboneFacts())
+        head = Head("fastai", 8, [0.1, 0.2]) if kind == "fastai" else heads.LINEAR
+        return model.create(backbone, 5, seed, CPU, head).state_dict()
+
+    def differ(a, b):
+        return {name for name in a if not torch.equal(a[name], b[name])}
+
+    assert differ(made(0), made(0)) == set()
+    assert "model.conv1.0.weight" in differ(made(0), made(1))
+    tiny = "conf/backbone/tiny.safetensors"
+    assert differ(made(0, weights=tiny), made(1, weights=tiny)) == set(), "one and the same network for all seeds"
+    assert differ(made(0, "fastai", tiny), made(1, "fastai", tiny)) == {"model.fc.2.weight", "model.fc.6.weight"}
+
+
+def test_only_the_last_layer_of_a_classifier_is_zero():
+    """A norm at zero before it, or two layers at zero, would never learn."""
+    net = timm.create_model("test_resnet", num_classes=5)
+    net.fc = nn.Sequential(nn.BatchNorm1d(net.fc.in_features), nn.Linear(net.fc.in_features, 7), nn.Linear(7, 5))
+    heads.put(net, heads.LINEAR, 5)
+    assert [bool(layer.weight.any()) for layer in net.fc] == [True, True, False]
 
 
 def test_the_head_is_new_with_as_many_classes_as_the_weights_had(tmp_path):
@@ -149,9 +182,8 @@ def test_the_head_is_new_with_as_many_classes_as_the_weights_had(tmp_path):
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).state_dict()
     backbone = Backbone(f"local-dir:{tmp_path}", "pretrained", 0.0, 0.0, BackboneFacts())
     first, again, other = (model.create(backbone, 5, seed, CPU) for seed in (0, 0, 1))
-    assert torch.equal(first.head.weight, again.head.weight)
-    assert not torch.equal(first.head.weight, other.head.weight)
-    assert not torch.equal(first.head.weight, theirs["fc.weight"])
+    assert theirs["fc.weight"].any()
+    assert not any(made.head.weight.any() for made in (first, again, other))
     assert all(torch.equal(value, theirs[name]) for name, value in model.frozen_weights(first))
 
 

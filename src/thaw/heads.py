@@ -12,9 +12,11 @@ POOLINGS = {"linear": None, "fastai": "catavgmax"}  # timm's names; None: what t
 
 
 def put(model: nn.Module, head: Head, classes: int) -> None:
-    """Put the head in the place of a timm model's classifier; a linear one is there already.
+    """Put a new head in the place of a timm model's classifier.
 
-    Errors: the model has no single classifier layer, exit 2.
+    A linear one begins at zero, so that the loss begins at ln(classes) and the first steps learn from the features
+    alone. timm's own first weights, drawn as for ImageNet's thousand classes, cost efficientnets several points for
+    good. Errors: the model has no single classifier layer, exit 2.
     """
     classifier = model.get_classifier()
     several = isinstance(classifier, nn.ModuleList) or hasattr(classifier, "fc")  # a pooling in front of it
@@ -26,13 +28,12 @@ def put(model: nn.Module, head: Head, classes: int) -> None:
         raise UserError(2, f"head=fastai: not in the place of the {what} of backbone={name}; take head=linear")
     if head.kind == "fastai":
         model.set_submodule(prefix(model), fastai(classifier.in_features, head.hidden, classes, head.drop))
-
-
-def draw(model: nn.Module) -> None:
-    """Draw the classifier of a timm model anew."""
-    for layer in model.get_classifier().modules():
-        if hasattr(layer, "reset_parameters"):
-            layer.reset_parameters()
+        return
+    for layer in classifier.modules():
+        outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and outputs == classes:  # not a norm or a layer before the last
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
 
 def fastai(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:

@@ -68,9 +68,10 @@ class Network(nn.Module):
 
 
 def create(backbone: Backbone, classes: int, seed: int, device: Device, head: Head = heads.LINEAR) -> Network:
-    """The backbone with its weights and a new head of `classes` outputs, drawn from (seed, "head").
+    """Return the backbone with its weights and a new head of `classes` outputs.
 
-    Errors: an unknown name or no such file, exit 2; weights that cannot be fetched, exit 5; that do not fit, exit 6.
+    What is drawn (the layers of head=fastai, a body without weights) is drawn from (seed, "head"). Errors: an unknown
+    name or no such file, exit 2; weights that cannot be fetched, exit 5; that do not fit, exit 6.
     """
     torch.manual_seed(mix(seed, "head"))
     known_name(backbone.name)
@@ -97,9 +98,7 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
         ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None
-    if backbone.weights == "pretrained" and model.pretrained_cfg["num_classes"] == classes:  # timm kept theirs
-        torch.manual_seed(mix(seed, "head"))
-        heads.draw(model)
+    torch.manual_seed(mix(seed, "head"))
     heads.put(model, head, classes)
     if backbone.weights not in ("pretrained", "none"):
         load_file(model, backbone)
