@@ -166,7 +166,7 @@ LAYERS = [
     }
     | {"progress", "files", "fonts"},
     {"lock", "disk"},
-    {"groups", "features", "find", "loop", "stop", "model", "data", "store"},
+    {"groups", "features", "find", "loop", "stop", "model", "packaged", "data", "store"},
     {"job", "snapshot", "tend", "again", "forecast", "endings", "isolate"},
     {"tta", "twins"},
     {"cycles", "setup"},
@@ -221,6 +221,18 @@ def test_no_cycles():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_is_unpickled(name):
+# The one pickle that is ever opened: ImageNet's weights of backbone=lite0, by name, SHA-256 and weights_only.
+OPENED = {"thaw.packaged": ["torch.load"]}
+
+
+def test_the_one_pickle_is_opened_with_weights_only_and_checked_before():
+    text = NAMES["thaw.packaged"].read_text()
+    assert re.findall(r"torch\.load\(.*", text) == [
+        'torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)'
+    ]
+    assert 0 < text.index("sha256(data)") < text.index("raise UserError(6") < text.index("torch.load(")
+
+
     text = NAMES[name].read_text()
     assert re.findall(r"\btorch\.load\b|\ballow_pickle\b|\byaml\.(?:unsafe_)?load\(|\bpickle\.\w+", text) == []
     imported = {module.partition(".")[0] for module, _ in imports(name)}

@@ -26,7 +26,15 @@ FEATURES = (*DATA, "heads.py", "model.py", "features.py")
 CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "job.py", "cycles.py")
 FINDS = (*CYCLE, "suggest.py", "find.py", "search.py")
 RESULTS = (*FINDS, "stop.py", "fit.py", "tta.py", "ensemble.py", "twins.py", "run.py")  # kept in a run's result only
-CODE = {"pixels": PIXELS, "activations": FEATURES, "finds": FINDS, "cycles": CYCLE, "results": RESULTS}
+WEIGHTS = ("packaged.py",)
+CODE = {
+    "weights": WEIGHTS,
+    "pixels": PIXELS,
+    "activations": FEATURES,
+    "finds": FINDS,
+    "cycles": CYCLE,
+    "results": RESULTS,
+}
 OF_ALL = ("name", "weight_decay", "clip")
 OPTIMIZERS = {"sgd": (*OF_ALL, "momentum", "nesterov"), "adamw": (*OF_ALL, "betas")}
 HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from dataclasses import replace
 import timm
 import torch
 from huggingface_hub import constants as hub
@@ -12,7 +13,7 @@ from timm.data import resolve_input_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from thaw import groups, heads
+from thaw import groups, heads, packaged
 from thaw.device import Device, mix
 from thaw.errors import UserError, nearest
 from thaw.names import ELSEWHERE, check_backbone
@@ -21,6 +22,7 @@ from thaw.settings import Backbone, Head
 
 ROOT = Path(__file__).resolve().parents[2]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+from thaw.store import Store
 
 
 class Network(nn.Module):
@@ -88,9 +90,8 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
     except FileNotFoundError:  # huggingface_hub's LocalEntryNotFoundError is one
         raise UserError(
             5,
-            f"cannot get the weights of {backbone.name} (no network?): give backbone.weights=FILE.safetensors, set "
-            "HF_HOME to a cache that has them, take backbone=tiny, whose weights are here, or train from scratch with "
-            "checklist=from_scratch",
+            f"cannot get the weights of {backbone.name} (no network?): take backbone=lite0, whose ImageNet weights are "
+            "installed, give backbone.weights=FILE.safetensors, or set HF_HOME to a cache that has them",
         ) from None
     except AssertionError as error:  # so do timm's networks refuse a pooling
         raise UserError(
@@ -108,6 +109,14 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
 def known_name(name: str) -> None:
     """Errors: a name or weights that timm does not know, exit 2, with the nearest three."""
     check_backbone(name)
+def with_file(backbone: Backbone, store: Store) -> Backbone:
+    """Return the backbone with the file of its weights where they come as a package. Errors: as `packaged.stored`."""
+    if backbone.weights != packaged.PACKAGED:
+        return backbone
+    path = packaged.stored(backbone, lambda: list(build(backbone.name, False, {}).state_dict()), store)
+    return replace(backbone, weights=str(path))
+
+
     if name.startswith(ELSEWHERE):
         return
     base, _, tag = name.partition(".")
@@ -143,7 +152,7 @@ def load_file(model: nn.Module, backbone: Backbone) -> None:
     if not path.is_absolute() and not path.exists():
         path = ROOT / path
     if not path.is_file():
-        raise UserError(2, f"backbone.weights={backbone.weights}: no such file (or pretrained, or none)")
+        raise UserError(2, f"backbone.weights={backbone.weights}: no such file (or pretrained, packaged, or none)")
     if path.suffix != ".safetensors":
         raise UserError(
             6, f"backbone.weights={backbone.weights}: not a .safetensors file; convert it, pickles are never opened"

@@ -49,7 +49,7 @@ class BackboneFacts:
 @dataclass
 class Backbone:
     name: str  # a timm model
-    weights: str  # pretrained | none | a safetensors file
+    weights: str  # pretrained | packaged | none | a safetensors file
     drop: float
     drop_path: float
     facts: BackboneFacts

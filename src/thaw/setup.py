@@ -30,7 +30,8 @@ def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None =
     table = pictures.table
     progress.notes(table.notes)
     write_lists(folder, table.bad, table.disputed)
-    network = model.create(settings.backbone, len(table.classes), settings.seed, device, settings.head)
+    backbone = model.with_file(settings.backbone, store)
+    network = model.create(backbone, len(table.classes), settings.seed, device, settings.head)
     looked = {**model.looked_at(network.model)} | {
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
     }
