@@ -190,6 +190,7 @@ ALONE = {
     "precision": "float32",
     "log_every": "1",
     "name": "first",
+    "verbose": "true",
     "tags": "[a]",
     "notes": "why",
     "plan_only": "true",

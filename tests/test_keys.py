@@ -176,6 +176,7 @@ LEAVES = {
     "threads": ("threads=2", True),
     "log_every": ("log_every=3", False),
     "name": ("name=x", False),
+    "verbose": ("verbose=true", False),
     "tags": ("tags=[a]", False),
     "notes": ("notes=x", False),
     "stop_after": ("stop_after=1", False),

@@ -218,13 +218,19 @@ def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(settings, tmp_path
 def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, code, tmp_path):
     """They leave signals to the run, multiprocessing's own SIGTERM at the exit too: who does not close them waits."""
     typed = ["data=shapes", "data.limit=100", "size=64", "data.workers=2", "threads=1", "wandb=disabled", "lr=1e-3"]
-    typed += ["epochs=1000", "store.snapshot_s=0", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run"]
+    typed += [
+        "epochs=1000",
+        "verbose=true",
+        "store.snapshot_s=0",
+        f"store.dir={tmp_path}/store",
+        f"hydra.run.dir={tmp_path}/run",
+    ]
     with subprocess.Popen(
         [sys.executable, train.__file__, *typed], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     ) as run:  # fmt: skip
         try:
-            while "full: epoch 1" not in run.stdout.readline():
+            while "full: cycle 1, epoch 1" not in run.stdout.readline():
                 assert run.poll() is None
             (os.killpg if everyone else os.kill)(run.pid, number)
             _, err = run.communicate(timeout=60)

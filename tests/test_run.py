@@ -11,13 +11,14 @@ import timm
 import torch
 from brief import FIND, trained, undrawn
 
-from thaw import composed, loop, tend, tta
+from thaw import composed, loop, plan, progress, tend, tta
 from thaw.data import batches
 from thaw.data.augment import view
 from thaw.device import mix
 from thaw.errors import UserError
+from thaw.facts import Facts
 from thaw.job import Validation, look
-from thaw.run import no_better
+from thaw.run import no_better, nothing_gained
 from thaw.setup import set_up
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
@@ -247,6 +248,47 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path
     (tmp_path / "latest").unlink()
     run(*short, name="e")
     assert (tmp_path / "latest").resolve().name == "named", "the run that the command stands for"
+
+
+ADVICE = [  # what was typed, the rate of the full network, and what to try where it brought nothing
+    ((), 0.01, "lr_factor=0.3 or bn=eval"),
+    (("lr_factor=0.5",), 0.005, "lr_factor=0.15 or bn=eval"),
+    (("bn=eval",), 0.01, "lr_factor=0.3"),
+    (("lr=0.01",), 0.01, "checklist.full.lr=0.003 or bn=eval"),
+    (("lr=[1e-4,1e-3,1e-2]",), 0.01, "checklist.full.lr=0.003 or bn=eval"),
+]
+
+
+@pytest.mark.parametrize(("typed", "lr", "advice"), ADVICE)
+def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typed, lr, advice):
+    settings = compose(*typed)
+    planned = plan.plan(settings, Facts(718, 180, 899, 10, 40, 1, 6))
+    job, phases = SimpleNamespace(settings=settings, plan=planned), {"full": {"lr": lr}}
+    assert nothing_gained(job, SimpleNamespace(phase="full"), phases) == []
+    line = "warning: full made nothing better than head_augmented, whose weights are kept; try " + advice
+    assert nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [line]
+    assert capsys.readouterr().out.splitlines() == [line]
+    for words in advice.split(" or "):  # and each of it works
+        tried = plan.plan(compose(*(word for word in typed if word[:9] != words[:9]), words), planned.facts)
+        assert tried.phases[-1].lr == (pytest.approx(0.3 * lr) if "full.lr" in words else planned.phases[-1].lr)
+        assert tried.phases[-1].ratios == planned.phases[-1].ratios
+    settings.stop_after = 1
+    assert nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "it is not over"
+
+
+def test_a_pipe_has_a_line_a_cycle_and_one_a_minute(run, capsys, monkeypatch):
+    short = ("data.limit=60", "size=32", "checklist=fine_tune", "lr=0.01", "scheduler.cycles=3", "wandb=disabled")
+
+    def lines(*overrides, **options):
+        run(*short, *overrides, **options)
+        said = capsys.readouterr().out.splitlines()
+        return [line.strip().split(", train loss")[0] for line in said if ", train loss" in line]
+
+    cycles = [f"full: cycle {cycle}, epoch {epoch}" for cycle, epoch in ((1, 1), (2, 3), (3, 7))]
+    assert lines(name="a") == cycles, "the head's one cycle has its phase's line"
+    assert len(lines("verbose=true", "seed=1", name="b")) == 1 + 7
+    monkeypatch.setattr(progress, "SILENCE_S", 0.0)
+    assert len(lines("seed=2", name="c")) == 1 + 7
 
 
 @pytest.mark.parametrize(("answers", "warned"), [([0, 0, 0], True), ([0, 0, 1], False), ([1, 1, 1], True)])

@@ -21,7 +21,8 @@ from thaw.settings import Data, Settings
 from thaw.store import key_of
 
 ROOT = keys.HERE.parents[1]
-UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor", "log_every", "plan_only", "stop_after")
+UNRELATED = ("store", "wandb", "name", "tags", "notes", "fresh", "monitor")
+UNRELATED += ("log_every", "verbose", "plan_only", "stop_after")
 ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
 
 

@@ -37,7 +37,7 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
     nothing = stop.CycleEnd(math.inf, [math.inf] * len(job.valid_rows), 0.0, True)
     before = recorded(kept.end, math.inf, True) if kept else nothing
     ended, records, reused, saved = [], [], 0, 0.0
-    with progress.Phase(phase.name, phase.steps_budget) as line:
+    with progress.Phase(phase.name, phase.steps_budget, job.settings.verbose) as line:
         rows = Rows(job, phase, index, groups, lr, line)
         under_way = cycles.begin(job, phase, groups, lr, rows.step, rows.epoch)
         rows.rate = under_way.rate
@@ -45,7 +45,9 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
             if cycle >= phase.budget:
                 line.extend(phase.ends[cycle] - phase.ends[cycle - 1])
             link = ended[-1].key if ended else kept.end.key if kept else job.made
-            parts = keys.cycle_parts(job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.computed)
+            parts = keys.cycle_parts(
+                job.settings, phase, cycle, lr, job.plan.size, link, job.data_key, job.device.computed
+            )
             began = time.perf_counter() - job.store.waited
             end, was_there = cycles.run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
             took = None if was_there else time.perf_counter() - job.store.waited - began
@@ -84,9 +86,6 @@ def fit(job: Job, phase: Phase, index: int, lr: float, kept: Kept | None) -> tup
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
         f"{because}{handed}{stored}"
     )
-    if not better and phase.train == "all" and not job.settings.smoke:
-        smaller = "lr_factor=0.3" if phase.lr is None else f"lr={lr / 3:.2g}"
-        progress.say(f"warning: {phase.name} made nothing better; more epochs, {smaller} or bn=eval may")
     return own if better else kept, report, saved
 
 
@@ -102,6 +101,7 @@ class Rows:
         self.job, self.phase, self.groups, self.lr, self.line = job, phase, groups, lr, line
         self.rate = None
         self.edges = list(accumulate(epoch.steps for epoch in phase.epochs))
+        self.cycle_ends = list(accumulate(phase.cycles))
         everything = sum(p.numel() for p in job.network.parameters())
         self.fixed = {
             "phase": phase.name,
@@ -155,9 +155,12 @@ class Rows:
         self.job.log(row)
         if not now:
             return
+        cycle = bisect_right(self.cycle_ends, epoch)
+        ends_cycle = epoch + 1 == self.cycle_ends[cycle]
         self.line.epoch(
-            f"epoch {epoch + 1}, train loss {figures['train_loss']:.4f}, validation loss {figures['loss']:.4f}, "
-            f"accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s"
+            f"cycle {cycle + 1}, epoch {epoch + 1}, train loss {figures['train_loss']:.4f}, "
+            f"validation loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s",
+            worth_a_line=ends_cycle and len(self.cycle_ends) > 1,  # of a single cycle the phase's own line tells
         )
 
     def close(self, cycles_trained: int) -> None:

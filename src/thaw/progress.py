@@ -2,10 +2,12 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterable
 
 from tqdm import tqdm
 
+SILENCE_S = 60.0  # in a pipe: so long a run says nothing at most, where an epoch takes less
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 
 
@@ -42,10 +44,14 @@ def bar(items: Iterable, total: int, label: str) -> Iterable:
 
 
 class Phase:
-    """The moving line of one phase; `epoch` prints a line where nothing can move."""
+    """The moving line of one phase; where nothing can move, a line a cycle, and now and then one for an epoch.
 
-    def __init__(self, name: str, steps: int):
-        self.name = name
+    With `verbose`, a line an epoch wherever it is.
+    """
+
+    def __init__(self, name: str, steps: int, verbose: bool = False):
+        self.name, self.verbose = name, verbose
+        self.said = time.monotonic()
         self.line = tqdm(total=steps, desc=name, disable=None, leave=False, bar_format=FORMAT)
 
     def __enter__(self):
@@ -60,9 +66,12 @@ class Phase:
             self.line.set_postfix_str(text, refresh=False)
         self.line.update()
 
-    def epoch(self, text: str) -> None:
-        if not moving():
+    def epoch(self, text: str, worth_a_line: bool) -> None:
+        """Tell how an epoch went; one that is not worth a line has one where nothing was said for a minute."""
+        due = worth_a_line or time.monotonic() - self.said > SILENCE_S
+        if self.verbose or (due and not moving()):
             say(f"  {self.name}: {text}")
+            self.said = time.monotonic()
 
     def extend(self, steps: int) -> None:
         """The phase goes on for that many more steps."""

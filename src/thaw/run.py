@@ -42,7 +42,7 @@ def run(job: Job, log: Callable[[Row], None]) -> dict:
     if job.holds != kept.end.key:
         model.load(job.network.model, kept.end.weights(), "the store", head=True)
     best = kept.end.validation
-    twins_found["warnings"] += no_better(job, best)
+    twins_found["warnings"] += no_better(job, best) + nothing_gained(job, kept, phases)
     result = {
         "best/accuracy": best.accuracy,
         "best/loss": best.loss,
@@ -77,6 +77,20 @@ def no_better(job: Job, best: Validation) -> list[str]:
     line = f"warning: accuracy {best.accuracy:.2%} is no better than {what}"
     progress.say(line)
     return [line]
+
+
+def nothing_gained(job: Job, kept: Kept, phases: dict[str, dict]) -> list[str]:
+    """A sentence, said and returned, with what to try where the last phase made nothing better than one before it."""
+    settings, last = job.settings, next(phase for phase in reversed(job.plan.phases) if phase.do == "fit")
+    if kept.phase == last.name or settings.smoke or settings.stop_after:
+        return []
+    lower = f"lr_factor={0.3 * settings.lr_factor:.2g}"
+    if last.lr is not None:
+        lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
+    still = " or bn=eval" if last.train == "all" and settings.bn == "train" else ""
+    line = f"{last.name} made nothing better than {kept.phase}, whose weights are kept; try {lower}{still}"
+    progress.say(f"warning: {line}")
+    return [f"warning: {line}"]
 
 
 def columns(job: Job) -> dict:

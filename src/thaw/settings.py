@@ -192,6 +192,7 @@ class Settings:
     threads: Any
     log_every: int
     name: Optional[str]
+    verbose: bool
     tags: list[str]
     notes: Optional[str]
     stop_after: Optional[int]

@@ -23,6 +23,7 @@ UNNAMED = (
     "plan_only",
     "monitor",
     "log_every",
+    "verbose",
 )  # say nothing of what is trained
 
 
