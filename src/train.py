@@ -10,7 +10,7 @@ from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import composed, lock, preview, shell, signals, tend, titles
+from thaw import composed, lock, machine, preview, shell, signals, tend, titles
 from thaw.attempt import carry_out, other_sweep
 from thaw.checks import check_swept
 from thaw.composed import CONF
@@ -32,6 +32,9 @@ def main() -> int:
         print(help_text(CONF))
         return 0
     refusals.clear()
+    machine.wait_passively()
+    if several := machine.several_processes():
+        return refused(several) if machine.is_first() else several.code
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
         typed = shell.tidy(sys.argv[1:], CONF)

@@ -16,7 +16,7 @@ from thaw.facts import Facts
 from thaw.setup import set_up
 
 FACTS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
-COMPUTED = keys.machine("cpu", "torch.float32", 1)
+COMPUTED = keys.computed("cpu", "float32", threads=1)
 
 
 def parts(settings, cycle=0):
@@ -173,10 +173,11 @@ LEAVES = {
     "monitor": ("monitor=valid/loss", False),
     "device": ("device=cpu", False),  # which auto is here
     "precision": ("precision=OTHER", True),
+    "deterministic": ("deterministic=true", False),  # the CPU is, in any case
     "threads": ("threads=2", True),
     "log_every": ("log_every=3", False),
-    "name": ("name=x", False),
     "verbose": ("verbose=true", False),
+    "name": ("name=x", False),
     "tags": ("tags=[a]", False),
     "notes": ("notes=x", False),
     "stop_after": ("stop_after=1", False),

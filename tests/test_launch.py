@@ -15,9 +15,10 @@ from faults import ended, in_child, start_child, type_in
 
 import thaw.run
 import train
-from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share, visible_gpus
-from thaw import attempt, isolate, keys, signals
+from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share
+from thaw import attempt, isolate, machine, signals
 from thaw.errors import UserError
+from thaw.machine import listed_gpus
 from thaw.store import sha256_of
 
 STATE = []  # what a job leaves in its process
@@ -49,27 +50,27 @@ def test_no_number_of_jobs(n_jobs):
 
 def test_a_job_has_its_gpu_and_its_part_of_the_cores(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5,7")
-    assert visible_gpus() == ["3", "GPU-5", "7"]
-    given = [share(place, 3, visible_gpus())["CUDA_VISIBLE_DEVICES"] for place in range(3)]
+    assert listed_gpus() == ["3", "GPU-5", "7"]
+    given = [share(place, 3, listed_gpus())["CUDA_VISIBLE_DEVICES"] for place in range(3)]
     assert given == ["3", "GPU-5", "7"]
-    assert share(0, 1, visible_gpus()) == {}, "alone it has them all"
+    assert share(0, 1, listed_gpus()) == {}, "alone it has them all"
     for none in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-        assert visible_gpus() == [] and "CUDA_VISIBLE_DEVICES" not in share(1, 2, [])
+        assert listed_gpus() == [] and "CUDA_VISIBLE_DEVICES" not in share(1, 2, [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     for name, value in share(2, 3, []).items():
         monkeypatch.setenv(name, value)
-    assert keys.cores() == 2
+    assert machine.cores() == 2
 
 
 @pytest.mark.parametrize(("says", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])
 def test_a_container_has_the_cores_of_its_quota(says, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    monkeypatch.setattr(keys, "CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(machine, "CPU_MAX", tmp_path / "cpu.max")
     if says:
         (tmp_path / "cpu.max").write_text(f"{says}\n")
-    assert keys.cores() == cores
+    assert machine.cores() == cores
 
 
 def test_processes_at_once_and_their_codes(tmp_path):

@@ -7,9 +7,7 @@ know which GPU is free.
 
 import math
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,10 +20,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins import sweep_preview
-from thaw import isolate, keys, signals, titles
+from thaw import isolate, signals, titles
 from thaw.endings import as_refusal, refusals, refused, said, status_of
 from thaw.errors import UserError
 from thaw.files import duration, near, number
+from thaw.machine import AT_ONCE, cores, listed_gpus
 from thaw.progress import say
 from thaw.sweep.jobs import for_search, read_job
 
@@ -48,8 +47,8 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
         setup_globals()
-        gpus = visible_gpus()
-        at_once = jobs_at_once(self.n_jobs, len(gpus), keys.cores()) if isolate.possible() else 1
+        gpus = listed_gpus()
+        at_once = jobs_at_once(self.n_jobs, len(gpus), cores()) if isolate.possible() else 1
         same = first_of_equals(job_overrides)
         numbers = [initial_job_idx + i for i in sorted(set(same))]
         folders = {number: Path(self.config.hydra.sweep.dir) / str(number) for number in numbers}
@@ -139,22 +138,12 @@ def jobs_at_once(n_jobs: int | str, gpus: int, cores: int) -> int:
     return n_jobs
 
 
-def visible_gpus() -> list[str]:
-    """The CUDA devices as CUDA_VISIBLE_DEVICES names them, found without loading CUDA, which would survive no fork."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout.splitlines()
-    return [str(i) for i in range(sum(line.startswith("GPU ") for line in listed))]
-
-
 def share(place: int, at_once: int, gpus: Sequence[str]) -> dict[str, str]:
     """The environment of the job at a place: its part of the cores, and of several GPUs one."""
     if at_once == 1:
         return {}
     one = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if len(gpus) > 1 else {}
-    return {keys.AT_ONCE: str(at_once), **one}
+    return {AT_ONCE: str(at_once), **one}
 
 
 def print_to(file: Path) -> None:

@@ -16,6 +16,7 @@ from thaw import keys
 from thaw.disk import state_of
 from thaw.errors import UserError
 from thaw.lock import machine
+from thaw.machine import cores
 from thaw.names import LOCAL
 from thaw.settings import Data, Settings
 from thaw.store import key_of
@@ -35,7 +36,7 @@ def stamp(settings: Settings) -> str:
             "files": files(settings),
             "code": code() if settings.store.code == "check" else None,
             "versions": keys.versions(),
-            "machine": [machine(), keys.cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
+            "machine": [machine(), cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
         }
     )
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from thaw import again, composed, forecast, keys, plan, preview, signals, table, tend, titles, unread
+from thaw import again, composed, forecast, keys, machine, plan, preview, signals, table, tend, titles, unread
 from thaw.checks import size_in_bytes
 from thaw.composed import ROOT, anchored, as_settings, plain, structured
 from thaw.disk import write_whole
@@ -39,6 +39,8 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
     """
     about = about_of(hydra_)
     overrides, before = about["overrides"], status_of(folder)
+    if (several := machine.several_processes()) and not machine.is_first():
+        return
     sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
     if sweep is None and (taken := taken_by(folder, before, overrides)):
         refused(taken)  # and nothing is written there
@@ -63,6 +65,8 @@ def carry_out(cfg, hydra_, folder: Path) -> None:
 
     try:
         signals.listen()
+        if several:
+            raise several
         settings = as_settings(cfg, overrides)
         mark = None if settings.plan_only else again.stamp(settings)
         same = sweep and mark and before.get("stamp") == mark and before["overrides"] == overrides
@@ -189,6 +193,7 @@ def train(
     store.remember(known, {"identity": job.identity})
     if look and finished(store, job.identity, folder, dated):
         return None
+    say(f"device: {job.computes_on}")
     begin_work(job, about)
     link("latest", folder if sweep is None else folder.parent)
     tracker = opened(settings, job.identity, **columns(job))

@@ -22,7 +22,7 @@ CHOICES = {
     "store.code": ("check", "ignore"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
     "bn": ("train", "eval"),
-    "precision": ("auto", "float32", "bfloat16"),
+    "precision": ("auto", "float32", "tf32", "bfloat16"),
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
 

@@ -1,19 +1,24 @@
 """Where and how the numbers are computed: device, precision, memory format, threads, and the seed of every draw."""
 
 import json
+import os
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import torch
 
+from thaw import keys
 from thaw.checks import whole_or_auto
 from thaw.errors import UserError
-from thaw.keys import cores
+from thaw.machine import cores, listed_gpus
 from thaw.progress import notes
 from thaw.settings import Settings
 
 ONE_PIXEL_LEFT = 16
+TENSOR_CORES = (8, 0)  # the CUDA capability from which on a GPU multiplies bfloat16 and TF32
+MOST_THREADS = 16
+SMALL_WORK = 50e6  # multiply-adds for a picture
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,10 @@ class Device:
 
     device: torch.device
     dtype: torch.dtype  # what the body is computed in: float32, or bfloat16 under autocast
-    threads: int
+    threads: int  # of the CPU
+    tf32: bool = False  # float32 products with the ten bits of TF32
+    gpu: str | None = None  # the model of a CUDA GPU, and the CUDA that torch was built for
+    deterministic: bool = False
 
     def autocast(self, size: int):
         """The context in which the body runs on pictures of `size` pixels; its weights stay float32."""
@@ -52,35 +60,93 @@ class Device:
         elif self.device.type == "mps":
             torch.mps.manual_seed(seed)
 
+    @property
+    def precision(self) -> str:
+        return "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def computed(self) -> dict:
+        """What the bits of a result depend on, for keys.
+
+        On the CPU they depend on the number of threads. On a GPU they are the same twice with `deterministic` only, and
+        then on GPUs of one model with one CUDA; without it, the model is recorded but stands in no key.
+        """
+        on_cpu = {"threads": self.threads} if self.device.type == "cpu" else {}
+        exact = {"gpu": self.gpu, "deterministic": True} if self.deterministic else {}
+        return keys.computed(self.device.type, self.precision, **on_cpu, **exact)
+
     def __str__(self) -> str:
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.threads} threads"
-        return f"{self.device} ({name}), {str(self.dtype).removeprefix('torch.')}"
+        about = self.gpu or (f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device.type == "cpu" else None)
+        return f"{self.device}{f' ({about})' if about else ''}, {self.precision}"
 
 
 def choose(settings: Settings) -> Device:
-    """The device the settings ask for, this process set up for it.
+    """Return the device that the settings ask for, with this process set up for it and one CPU thread.
 
-    `precision=auto` is bfloat16 where the hardware multiplies it (CUDA capability 8.0 and up, x86 with AVX-512 as
-    oneDNN wants it), else float32: emulated, it is several times slower (scripts/bench/precision.py).
-    Errors: a device that is not there, exit 5.
+    `device=auto` is the first CUDA GPU, else Apple's, else the CPU. `precision=auto` is bfloat16 where the hardware
+    multiplies it (CUDA capability 8.0 and up, x86 with AVX-512 as oneDNN wants it), else float32: emulated, it is
+    several times slower (scripts/bench/precision.py). Errors: a device that is not there, exit 5.
     """
     device = torch.device(default_device() if settings.device == "auto" else parse(settings.device))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(5, f"device={settings.device}: no CUDA device here; device=cpu")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(5, f"device={settings.device}: there are {torch.cuda.device_count()} CUDA devices here")
-    if device.type == "mps" and not torch.backends.mps.is_available():
+    if device.type == "cuda":
+        device = cuda(settings.device, device.index or 0)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(5, f"device={settings.device}: no Apple GPU here; device=cpu")
+    elif settings.device == "auto" and device.type == "cpu" and (listed := listed_gpus()):
+        notes([f"warning: the CPU is used: {unusable(len(listed))}"])
+    asked, dtype = settings.precision, torch.float32
+    if asked == "bfloat16" or (asked == "auto" and multiplies_bfloat16(device)):
+        dtype = torch.bfloat16
+    if asked == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES):
+        raise UserError(2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; float32")
+    gpu = None
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose generator `seed` then seeds
-    dtype = torch.float32
-    if settings.precision == "bfloat16" or (settings.precision == "auto" and multiplies_bfloat16(device)):
-        dtype = torch.bfloat16
-    threads = whole_or_auto(settings.threads, "threads", 1) or min(cores(), 16)
-    if threads > cores():
+        gpu = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+        for products in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # torch's defaults differ
+            products.fp32_precision = "tf32" if asked == "tf32" else "ieee"
+        if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+            torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)
+    return Device(device, dtype, 1, asked == "tf32", gpu, settings.deterministic and gpu is not None)
+
+
+def cuda(asked: str, index: int) -> torch.device:
+    """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
+    if not torch.cuda.is_available():
+        listed = listed_gpus()
+        raise UserError(5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; device=cpu")
+    if index >= (there := torch.cuda.device_count()):
+        are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
+        raise UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
+    return torch.device("cuda", index)
+
+
+def unusable(listed: int) -> str:
+    """Say why torch cannot use the GPUs that are listed, in its own words if it has any."""
+    what = "1 GPU is listed" if listed == 1 else f"{listed} GPUs are listed"
+    try:
+        torch.cuda.init()
+        why = ""
+    except (RuntimeError, AssertionError) as error:  # built without CUDA: an AssertionError
+        why = " (" + " ".join(str(error).split()).partition(". ")[0][:160] + ")"
+    return f"{what} that torch {torch.__version__} cannot use{why}"
+
+
+def with_threads(device: Device, settings: Settings, work: float) -> Device:
+    """Return the device with the CPU threads of a network that needs `work` multiply-adds for a picture of final size.
+
+    `threads=auto` is one thread below SMALL_WORK: what a step computes is then over before a second thread has been
+    woken (scripts/bench/busy.py). Above, a thread for each core, at most 16.
+    """
+    threads = whole_or_auto(settings.threads, "threads", 1)
+    if threads is None:
+        threads = 1 if work < SMALL_WORK else min(cores(), MOST_THREADS)
+    elif threads > cores():
         notes([f"warning: threads={threads} on {cores()} cores is slower than threads=auto"])
     torch.set_num_threads(threads)
-    return Device(device, dtype, threads)
+    return replace(device, threads=threads)
 
 
 def parse(name: str) -> str:
@@ -92,6 +158,7 @@ def parse(name: str) -> str:
 
 
 def default_device() -> str:
+    """Return the kind of device that `device=auto` takes."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -100,7 +167,7 @@ def default_device() -> str:
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 is faster than float32 there, by the hardware's capability."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.cuda.get_device_capability(device) >= TENSOR_CORES
     return device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 

@@ -1,6 +1,7 @@
 """How a job ends: status.json, and where it does not end well one line and an exit code. Standard library only."""
 
 import json
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -10,6 +11,7 @@ from thaw.disk import is_machine, machine_error, write_whole
 from thaw.errors import BadFiles, UserError
 from thaw.files import BAD_FILES, write_bad_files
 
+ACCELERATOR = re.compile(r"CUDA error|CUDA driver|NVIDIA driver|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|MPS backend")
 SHOWN = 5  # bad files that are named on the terminal
 refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
@@ -39,17 +41,32 @@ def as_refusal(error: Exception | SystemExit, folder: Path) -> UserError:
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         why = str(error).partition(". It is possible")[0]
         return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error):
+    if isinstance(error, MemoryError) or short_of_memory(error):
         why = str(error).partition(". ")[0][:120]
         return UserError(
             5, f"out of memory{f' ({why})' if why else ''}; try a smaller batch_size; what is done is kept"
         )
+    if of_accelerator(error):
+        why = " ".join(str(error).split())[:160]
+        return UserError(5, f"the accelerator failed ({why}); device=cpu does without; what is done is kept")
     try:
         with (folder / "train.log").open("a") as log:
             log.write(traceback.format_exc())
     except OSError:
         return internal(error)
     return internal(error, folder / "train.log")
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Return whether torch had no memory: CUDA's error has a type of its own, the CPU's and Apple's a text."""
+    texts = ("allocate memory", "out of memory")
+    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
+
+
+def of_accelerator(error: Exception) -> bool:
+    """Return whether an accelerator, its driver or its libraries failed, not what was computed on it."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return "AcceleratorError" in kinds or (isinstance(error, RuntimeError) and bool(ACCELERATOR.search(str(error))))
 
 
 def internal(error: Exception, log: Path | None = None) -> UserError:

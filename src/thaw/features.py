@@ -16,6 +16,7 @@ from thaw import keys, signals
 from thaw.data.augment import View, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
+from thaw.machine import cores
 from thaw.model import Network, frozen_weights
 from thaw.settings import Augment
 from thaw.store import Store
@@ -70,11 +71,8 @@ def activations(
         "size": size,
         "crop_pct": crop_pct,
         "build_batch": seen_at_once(size),
-        "dtype": str(network.device.dtype),
-        "device": network.device.device.type,
-        "threads": network.device.threads,
+        "computed": network.device.computed,
         "drawn": drawn and {"augment": keys.drawn_by(drawn.augment), "seed": drawn.seed},
-        "versions": keys.versions(),
     }
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
 
@@ -121,7 +119,7 @@ def compute(
     """
     network.eval()
     out, n = [], seen_at_once(size)
-    with ThreadPoolExecutor(network.device.threads) as readers:  # what the store has no room for is decoded here
+    with ThreadPoolExecutor(min(16, cores())) as readers:  # what the store has no room for is decoded here
         for start in bar(range(0, len(rows), n), -(-len(rows) // n), text):
             if number := signals.pending():
                 signals.leave(number, "while activations were computed")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from thaw import again, keys
 from thaw.lock import DONE
+from thaw.machine import cores
 from thaw.plan import Phase, Plan, find_length, find_steps
 from thaw.settings import Settings
 from thaw.store import Store, key_of
@@ -45,7 +46,7 @@ class Known:
 def links(settings: Settings, plan: Plan, files: Sequence) -> list[Link]:
     """What a run will make, in order. files: those that the settings name, as `again.files` tells them."""
     computed = {
-        "device": [settings.device, settings.precision, settings.threads, keys.cores(), again.gpus()],
+        "device": [settings.device, settings.precision, settings.threads, cores(), again.gpus()],
         "environment": [os.environ.get(name) for name in again.ENVIRONMENT],
         "versions": keys.versions(),
         "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),

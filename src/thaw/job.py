@@ -18,6 +18,7 @@ from thaw.data import batches, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.features import Drawn, activations, seen_at_once
+from thaw.machine import cores, listed_gpus
 from thaw.model import Network
 from thaw.plan import Phase, Plan
 from thaw.settings import Augment, Settings
@@ -178,17 +179,12 @@ class Job:
             "key": self.data_key,
             "test_key": key_of({"rows": [(table.hashes[row], int(table.labels[row])) for row in test]}),
         }
-        return json.loads(json.dumps(keys.run_parts(self.settings, self.plan, self.made, data, self.computed)))
+        return json.loads(json.dumps(keys.run_parts(self.settings, self.plan, self.made, data, self.device.computed)))
 
     @property
     def identity(self) -> str:
         """Two runs of one identity have the same result."""
         return key_of(self.parts)
-
-    @property
-    def computed(self) -> dict:
-        """What computes, for keys."""
-        return keys.machine(self.device.device.type, str(self.device.dtype), self.device.threads)
 
     @cached_property
     def links(self) -> list[forecast.Link]:
@@ -203,12 +199,20 @@ class Job:
         forecast.remember(self.store, link, [path], seconds, paid is not None)
 
     @property
+    def computes_on(self) -> str:
+        """Device, precision, threads and loader processes, in a line."""
+        line = f"{self.device}, {self.workers} loader process{'es' * (self.workers != 1)}"
+        idle = len(listed_gpus()) - 1 if self.device.device.type == "cuda" else 0
+        return line + (f"; {idle} more GPU{'s are' if idle > 1 else ' is'} not used" if idle > 0 else "")
+
+    @property
     def workers(self) -> int:
-        """Loader processes, as `data.workers` says."""
+        """Loader processes, as `data.workers` says; where it says auto, no more than were typed as `threads`."""
         chosen = whole_or_auto(self.settings.data.workers, "data.workers", 0)
         if chosen is not None:
             return chosen
-        return batches.workers_for(self.device.threads, self.plan.size, look_batch(self))
+        allowed = whole_or_auto(self.settings.threads, "threads", 1) or cores()
+        return batches.workers_for(min(allowed, cores()), self.plan.size, look_batch(self))
 
 
 def layer_groups(job: Job, phase: Phase) -> list[groups.Group]:

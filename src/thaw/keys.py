@@ -2,8 +2,6 @@
 
 import ast
 import hashlib
-import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -39,8 +37,6 @@ OF_ALL = ("name", "weight_decay", "clip")
 OPTIMIZERS = {"sgd": (*OF_ALL, "momentum", "nesterov"), "adamw": (*OF_ALL, "betas")}
 HEADS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 MIXED = ("crop", "transforms", "mixup", "cutmix")
-AT_ONCE = "THAW_JOBS_AT_ONCE"
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
 ALL_CODE = "results"  # the kind that runs every module which any kind runs
 
 
@@ -78,30 +74,9 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def cores() -> int:
-    """CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
-    return max(1, int(min(there, asked, quota())) // at_once())
-
-
-def at_once() -> int:
-    """Jobs that a launcher runs at once on this machine."""
-    return int(os.environ.get(AT_ONCE, 1))
-
-
-def quota() -> float:
-    """CPU cores that a container may keep busy, which sees all those of its machine."""
-    try:
-        most, period = CPU_MAX.read_text().split()
-        return int(most) / int(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        return math.inf
-
-
-def machine(device: str, dtype: str, threads: int) -> dict:
+def computed(device: str, dtype: str, **rest) -> dict:
     """What computes: results are promised the same bits only where all of it is the same."""
-    return {"device": device, "dtype": dtype, "threads": threads, "versions": versions()}
+    return {"device": device, "dtype": dtype, **rest, "versions": versions()}
 
 
 def training(settings: Settings, phase: Phase) -> dict:

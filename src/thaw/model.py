@@ -1,10 +1,12 @@
 """A timm backbone with a fresh head: weights, freezing, what it takes. The only importer of timm's models."""
 
+import copy
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from dataclasses import replace
 import timm
 import torch
 from huggingface_hub import constants as hub
@@ -12,6 +14,7 @@ from safetensors.torch import load_file as read_safetensors
 from timm.data import resolve_input_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from thaw import groups, heads, packaged
 from thaw.device import Device, mix
@@ -19,10 +22,10 @@ from thaw.errors import UserError, nearest
 from thaw.names import ELSEWHERE, check_backbone
 from thaw.online import answers
 from thaw.settings import Backbone, Head
+from thaw.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-from thaw.store import Store
 
 
 class Network(nn.Module):
@@ -106,9 +109,6 @@ def create(backbone: Backbone, classes: int, seed: int, device: Device, head: He
     return Network(model, device, heads.POOLINGS[head.kind])
 
 
-def known_name(name: str) -> None:
-    """Errors: a name or weights that timm does not know, exit 2, with the nearest three."""
-    check_backbone(name)
 def with_file(backbone: Backbone, store: Store) -> Backbone:
     """Return the backbone with the file of its weights where they come as a package. Errors: as `packaged.stored`."""
     if backbone.weights != packaged.PACKAGED:
@@ -117,6 +117,9 @@ def with_file(backbone: Backbone, store: Store) -> Backbone:
     return replace(backbone, weights=str(path))
 
 
+def known_name(name: str) -> None:
+    """Errors: a name or weights that timm does not know, exit 2, with the nearest three."""
+    check_backbone(name)
     if name.startswith(ELSEWHERE):
         return
     base, _, tag = name.partition(".")
@@ -252,6 +255,22 @@ def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
     for name, value in sorted(network.model.state_dict().items()):
         if name not in head:
             yield name, value
+
+
+def work(model: nn.Module, size: int) -> float:
+    """Count the multiply-adds of one picture's way through a timm model; inf where they cannot be counted.
+
+    On a copy without values, which takes neither memory nor time.
+    """
+    empty = {id(t): nn.Parameter(torch.empty_like(t, device="meta"), False) for t in model.parameters()}
+    empty |= {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
+    trial = copy.deepcopy(model, empty).eval()
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            trial(torch.empty(1, 3, size, size, device="meta"))
+    except Exception:  # a size that it does not take, which the probe refuses; or it looks at values
+        return math.inf
+    return counter.get_total_flops() / 2
 
 
 def looked_at(model: nn.Module) -> dict[str, int]:

@@ -33,7 +33,7 @@ def search(job: Job, phase: Phase, kept: Kept | None) -> tuple[suggest.Found, di
 
     before = kept.end.key if kept else job.made
     path, _ = job.store.make(
-        "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.computed), build
+        "finds", keys.find_parts(settings, phase, steps, orders, before, job.data_key, job.device.computed), build
     )
     curve = made[0] if made else json.loads((path / "curve.json").read_text())
     job.note(phase, 0, path, curve["seconds"], curve["seconds"] if made else None)

@@ -189,10 +189,11 @@ class Settings:
     monitor: str
     device: str
     precision: str
+    deterministic: bool
     threads: Any
     log_every: int
-    name: Optional[str]
     verbose: bool
+    name: Optional[str]
     tags: list[str]
     notes: Optional[str]
     stop_after: Optional[int]

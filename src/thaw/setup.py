@@ -11,6 +11,7 @@ from thaw import heads, model, plan, progress
 from thaw.checks import size_in_bytes
 from thaw.data import contact, pixels, source
 from thaw.data.spool import Spool
+from thaw.endings import of_accelerator
 from thaw.errors import UserError
 from thaw.facts import Facts, fact_names
 from thaw.features import body_hash
@@ -46,6 +47,7 @@ def set_up(settings: Settings, folder: Path, store: Store, spool: Spool | None =
     )
     remember(store, settings, facts)
     planned = plan.plan(settings, facts)
+    network.device = device = device_.with_threads(device, settings, model.work(network.model, planned.size))
     side = round(planned.size / settings.data.crop_pct)
     budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if line := pixels.beyond(table, side, budget):
@@ -114,6 +116,11 @@ def probe(job: Job) -> None:
                 5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
             ) from None
         except (RuntimeError, AssertionError, ValueError) as error:
+            if of_accelerator(error):
+                raise  # whatever size the network is given
+            if "use_deterministic_algorithms" in str(error):
+                what = f"{job.settings.backbone.name} has a step without a deterministic form"
+                raise UserError(2, f"deterministic=true: {what} ({model.first_line(error)})") from None
             asked = f"size={size}" if size == job.plan.size else f"resize.sizes={job.settings.resize.sizes}, {size} px"
             raise UserError(
                 2,

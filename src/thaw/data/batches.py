@@ -17,7 +17,7 @@ from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
 from thaw.errors import UserError
-from thaw.keys import at_once
+from thaw.machine import at_once
 from thaw.settings import Augment
 
 TIMEOUT_SECONDS = 600
@@ -87,14 +87,14 @@ class Views(Dataset):
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
 
 
-def workers_for(threads: int, size: int, batch: int) -> int:
-    """Loader processes: one a thread, at most 8, and as many as half of the shared memory has room for the batches of.
+def workers_for(cores: int, size: int, batch: int) -> int:
+    """Loader processes: one a core, at most 8, and as many as half of the shared memory has room for the batches of.
 
     None for small pictures, where a batch is made in less time than it takes to send it.
     """
     if size < SENT_FROM:
         return 0
-    return int(min(threads, MOST_WORKERS, shared_memory() / 2 / at_once() / (PREFETCH * batch * size * size * 3)))
+    return int(min(cores, MOST_WORKERS, shared_memory() / 2 / at_once() / (PREFETCH * batch * size * size * 3)))
 
 
 def shared_memory() -> float:

@@ -1,0 +1,78 @@
+"""What this machine gives a job: cores, GPUs, other processes of the same job. Standard library only."""
+
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from thaw.errors import UserError
+
+AT_ONCE = "THAW_JOBS_AT_ONCE"
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
+# Processes that a launcher starts for one job. Not SLURM_NTASKS: an allocation sets it too, where one process runs.
+PROCESSES = {"WORLD_SIZE": "start it without torchrun", "SLURM_STEP_NUM_TASKS": "give its Slurm step one task (-n 1)"}
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+
+def cores() -> int:
+    """Return the CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
+    return max(1, int(min(there, asked, quota())) // at_once())
+
+
+def at_once() -> int:
+    """Return how many jobs a launcher runs at once on this machine."""
+    return int(os.environ.get(AT_ONCE, 1))
+
+
+def quota() -> float:
+    """Return how many CPU cores a container may keep busy, which sees all those of its machine."""
+    try:
+        most, period = CPU_MAX.read_text().split()
+        return int(most) / int(period)
+    except (OSError, ValueError):  # no such file, or "max"
+        return math.inf
+
+
+def wait_passively() -> None:
+    """Have threads that wait for one another sleep, unless the environment says how they wait.
+
+    By default OpenMP's threads spin, and on a core that another process keeps busy each barrier then costs a time slice
+    of the scheduler. Only works before torch is imported: OpenMP reads the environment when it is loaded.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+def listed_gpus() -> list[str]:
+    """Return the CUDA devices as CUDA_VISIBLE_DEVICES names them, or as nvidia-smi counts them.
+
+    CUDA is not loaded for it: a process that has loaded it cannot be forked.
+    """
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):  # a driver that hangs
+        return []
+    return [str(i) for i in range(sum(line.startswith("GPU ") for line in done.stdout.splitlines()))]
+
+
+def several_processes() -> UserError | None:
+    """Return why a job that was started as several processes is refused, None where it is one.
+
+    Each of them would be a whole job, on the same GPU and in the same folder.
+    """
+    for size, how in PROCESSES.items():
+        if (text := os.environ.get(size, "")).isdecimal() and int(text) > 1:
+            return UserError(2, f"{size}={text}: a job is one process on one device; {how}")
+    return None
+
+
+def is_first() -> bool:
+    """Return whether this process is the one of a job's several that says so."""
+    return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID"))
