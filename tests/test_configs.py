@@ -21,7 +21,7 @@ from safetensors import safe_open
 from sklearn.datasets import load_digits
 from timm.models import group_parameters
 
-from thaw import attempt, composed, model, plan, schedules, shell, table
+from thaw import attempt, composed, model, packaged, plan, schedules, shell, table
 from thaw.data import source
 from thaw.data.augment import view
 from thaw.errors import UserError
@@ -320,6 +320,8 @@ def test_facts_of_a_backbone(choice):
     assert facts.multiple == max(patch)
     if backbone.weights == "pretrained":
         assert facts.native_size == found.pretrained_cfg["input_size"][1]
+    elif backbone.weights == "packaged":
+        assert backbone.name == packaged.NETWORK and facts.native_size == found.pretrained_cfg["input_size"][1]
     else:
         assert (ROOT / backbone.weights).is_file()
 

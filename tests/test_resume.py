@@ -63,7 +63,7 @@ def killed_and_resumed(settings, tmp_path, name, points, *more):
 
 # before the n-th of: optimizer steps, renames of artifacts, renames of snapshots, syncs
 SAMPLE = [
-    [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 21)],  # inside the finder, inside a fit
+    [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 23)],  # inside the finder, inside a fit
     [(os, "rename", 1), (os, "fsync", 9), (os, "replace", 8)],
 ]
 
@@ -75,7 +75,7 @@ def test_killed_at_sampled_points(settings, tmp_path, reference, points):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_path, reference, workers):
-    points = [(torch.optim.AdamW, "step", 43)]
+    points = [(torch.optim.AdamW, "step", 47)]
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
 
@@ -140,7 +140,7 @@ def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys)
 def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
     """The points count from the start of each attempt, so that some lie where it finds what the last one left."""
     calls = [
-        (torch.optim.AdamW, "step", 46),
+        (torch.optim.AdamW, "step", 50),
         (os, "fsync", 30),
         (os, "replace", 9),
         (os, "rename", 4),
@@ -154,7 +154,7 @@ def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, 
 @pytest.mark.slow
 @pytest.mark.parametrize("then", [(snapshot, "read", 0), (torch.optim.AdamW, "step", 0)])
 def test_killed_while_it_resumes(settings, tmp_path, reference, then):
-    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.AdamW, "step", 43), then])) == reference
+    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.AdamW, "step", 47), then])) == reference
 
 
 DAMAGE = {
@@ -335,7 +335,7 @@ def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_pa
     def fresh(name):
         return trained(settings("stopped", "fresh=true"), tmp_path / name, "fresh=true")
 
-    assert killed_at(torch.optim.AdamW, "step", 21, lambda: fresh("killed"))
+    assert killed_at(torch.optim.AdamW, "step", 23, lambda: fresh("killed"))
     steps = []
     whole = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
