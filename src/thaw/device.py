@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -107,20 +108,26 @@ def choose(settings: Settings) -> Device:
             products.fp32_precision = "tf32" if asked == "tf32" else "ieee"
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-            torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(settings.deterministic)
     torch.set_num_threads(1)
     return Device(device, dtype, 1, asked == "tf32", gpu, settings.deterministic and gpu is not None)
 
 
 def cuda(asked: str, index: int) -> torch.device:
     """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
-    if not torch.cuda.is_available():
+    if not has_cuda():
         listed = listed_gpus()
         raise UserError(5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; device=cpu")
     if index >= (there := torch.cuda.device_count()):
         are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
         raise UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
     return torch.device("cuda", index)
+
+
+def has_cuda() -> bool:
+    """Return whether torch can use a CUDA GPU, without its warning where it cannot: `unusable` says why."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.cuda.is_available()
 
 
 def unusable(listed: int) -> str:
@@ -159,7 +166,7 @@ def parse(name: str) -> str:
 
 def default_device() -> str:
     """Return the kind of device that `device=auto` takes."""
-    if torch.cuda.is_available():
+    if has_cuda():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
