@@ -12,7 +12,7 @@ import timm
 import torch
 
 import train
-from thaw import attempt, device, endings, machine, model, tend
+from thaw import again, attempt, device, endings, machine, model, tend
 from thaw.device import Device
 from thaw.errors import UserError
 from thaw.setup import probe, set_up
@@ -75,6 +75,7 @@ CHOICES = [  # device=, how many GPUs, capability, Apple's; the device, its prec
     ("auto", 1, (7, 5), False, "cuda:0", "float32"),  # T4: bfloat16 would be emulated
     ("cuda", 1, (9, 0), False, "cuda:0", "bfloat16"),
     ("cuda:1", 2, (9, 0), False, "cuda:1", "bfloat16"),
+    ("cuda:01", 2, (9, 0), False, "cuda:1", "bfloat16"),
     ("cpu", 2, (9, 0), False, "cpu", None),
     ("auto", 0, None, True, "mps:0", "float32"),
     ("mps", 0, None, True, "mps:0", "float32"),
@@ -95,15 +96,17 @@ def test_the_device_that_is_taken(compose, cuda, asked, devices, capability, mps
 
 
 REFUSED = [  # device=, how many GPUs, why torch cannot use them, Apple's; the code, and what the line says
-    ("cuda", 0, "", 5, "device=cuda: no CUDA device here; device=cpu"),
+    ("cuda", 0, "", 5, "device=cuda: no CUDA device here; use device=cpu"),
     ("cuda:7", 2, "", 5, "device=cuda:7: there are 2 CUDA devices here, counted from cuda:0"),
     ("cuda:1", 1, "", 5, "device=cuda:1: there is 1 CUDA device here, counted from cuda:0"),
     ("cuda", 2, "The NVIDIA driver on your system is too old (found version 11040). Update", 5,
      f"2 GPUs are listed that torch {torch.__version__} cannot use (The NVIDIA driver on your system is too old "
      "(found version 11040))"),
-    ("mps", 0, "", 5, "device=mps: no Apple GPU here; device=cpu"),
+    ("mps", 0, "", 5, "device=mps: no Apple GPU here; use device=cpu"),
     ("gpu", 1, "", 2, "device=gpu: must be auto, cpu, cuda, cuda:1 or mps"),
     ("cuda:x", 1, "", 2, "device=cuda:x: must be auto"),
+    ("cuda:", 1, "", 2, "device=cuda:: must be auto"),
+    ("cuda:256", 1, "", 5, "device=cuda:256: there is 1 CUDA device here"),
 ]  # fmt: skip
 
 
@@ -144,16 +147,33 @@ def test_tf32_where_there_is_none(compose, cuda, devices, capability):
     assert refusal(compose("precision=tf32")).code == 2
 
 
-def test_what_is_in_the_keys_of_a_device(compose, cuda):
+def test_what_is_in_the_keys_of_a_device(compose, cuda, monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # put back after the test
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     cuda(1)
     plain, exact = (device.choose(compose("device=cuda", f"deterministic={on}")) for on in ("false", "true"))
     one, four = (device.with_threads(plain, compose("device=cuda", f"threads={n}"), 1e9) for n in (1, 4))
     assert one.computed == four.computed, "the CPU's threads change nothing on a GPU"
     assert plain.computed.keys() == {"device", "dtype", "versions"}
     assert exact.computed == plain.computed | {"gpu": "Fake 0, CUDA 13.0", "deterministic": True}
-    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     on_cpu = device.choose(compose("device=cpu", "deterministic=true"))
     assert on_cpu.computed.keys() == {"device", "dtype", "threads", "versions"}
+
+
+def test_which_gpu_is_in_the_stamp_with_deterministic_only(monkeypatch):
+    marks = {}
+    for named in ("0", "1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        marks[named] = again.gpus(False), again.gpus(True)
+    assert marks == {"0": (1, ["0"]), "1": (1, ["1"])}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
+    assert again.gpus(False) == 0
+
+
+def test_an_apple_gpu_promises_no_bits(compose, cuda):
+    cuda(0, mps=True)
+    assert refusal(compose("deterministic=true")).code == 2
 
 
 # several processes, and what an accelerator does ----------------------------------------------------------------------
@@ -205,6 +225,8 @@ ENDED = [  # what was raised, and the code it ends with
     (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"), 5),
     (RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"), 5),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 5),
+    (RuntimeError("GET was unable to find an engine to execute this computation"), 5),
+    (NotImplementedError("The operator 'aten::x' is not currently implemented for the MPS device."), 5),
     (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), 1),
     (ValueError("CUDA error: said by no device"), 1),
 ]
@@ -213,6 +235,7 @@ ENDED = [  # what was raised, and the code it ends with
 @pytest.mark.parametrize(("error", "code"), ENDED)
 def test_what_an_accelerator_does_is_no_bug_of_ours(tmp_path, error, code):
     assert endings.as_refusal(error, tmp_path).code == code
+    assert (tmp_path / "train.log").exists() != endings.short_of_memory(error), "where it came from can be read"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -241,9 +264,10 @@ def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatc
 PROBED = [  # what a step raises, and how the probe ends
     (RuntimeError("CUDA error: no kernel image is available"), RuntimeError, "no kernel image"),
     (RuntimeError("x does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(Tr"),
-     UserError, "deterministic=true: test_resnet has a step without a deterministic form"),
+     UserError, "deterministic=true: head=linear on test_resnet has a step without such a form"),
     (RuntimeError("Kernel size can't be greater than actual input size"), UserError, "size=32: test_resnet does not t"),
     (torch.OutOfMemoryError("CUDA out of memory"), UserError, "does not fit into the memory of cpu"),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), UserError, "does not fit into the memory of cpu"),
 ]  # fmt: skip
 
 
@@ -303,12 +327,7 @@ def test_threads_follow_from_network_and_size(compose, monkeypatch, name, size, 
 
 @pytest.mark.parametrize("named", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
 def test_threads_wait_asleep_unless_the_environment_says_otherwise(monkeypatch, named):
-    for name in machine.WAITING:
-        monkeypatch.delenv(name, raising=False)
-    if named:
-        monkeypatch.setenv(named, "1")
+    environment = {named: "1"} if named else {}
+    monkeypatch.setattr(machine.os, "environ", environment)
     machine.wait_passively()
-    assert {name: machine.os.environ[name] for name in machine.WAITING if name in machine.os.environ} == (
-        {named: "1"} if named else {"OMP_WAIT_POLICY": "passive"}
-    )
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert environment == ({named: "1"} if named else {"OMP_WAIT_POLICY": "passive"})

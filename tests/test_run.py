@@ -250,28 +250,32 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path
     assert (tmp_path / "latest").resolve().name == "named", "the run that the command stands for"
 
 
-ADVICE = [  # what was typed, the rate of the full network, and what to try where it brought nothing
-    ((), 0.01, "lr_factor=0.3 or bn=eval"),
-    (("lr_factor=0.5",), 0.005, "lr_factor=0.15 or bn=eval"),
-    (("bn=eval",), 0.01, "lr_factor=0.3"),
-    (("lr=0.01",), 0.01, "checklist.full.lr=0.003 or bn=eval"),
-    (("lr=[1e-4,1e-3,1e-2]",), 0.01, "checklist.full.lr=0.003 or bn=eval"),
+ADVICE = [  # what was typed, whether the network has batch norm, and what to try where the full network brought nothing
+    ((), True, "checklist.full.lr=0.003 or bn=eval"),
+    ((), False, "checklist.full.lr=0.003"),
+    (("bn=eval",), True, "checklist.full.lr=0.003"),
+    (("lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("lr=[1e-4,1e-3,1e-2]",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("checklist.full.lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
 ]
 
 
-@pytest.mark.parametrize(("typed", "lr", "advice"), ADVICE)
-def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typed, lr, advice):
+@pytest.mark.parametrize(("typed", "norms", "advice"), ADVICE)
+def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typed, norms, advice):
     settings = compose(*typed)
     planned = plan.plan(settings, Facts(718, 180, 899, 10, 40, 1, 6))
-    job, phases = SimpleNamespace(settings=settings, plan=planned), {"full": {"lr": lr}}
+    network = torch.nn.BatchNorm2d(2) if norms else torch.nn.LayerNorm(2)
+    job, phases = SimpleNamespace(settings=settings, plan=planned, network=network), {"full": {"lr": 0.01}}
     assert nothing_gained(job, SimpleNamespace(phase="full"), phases) == []
     line = "warning: full made nothing better than head_augmented, whose weights are kept; try " + advice
     assert nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [line]
     assert capsys.readouterr().out.splitlines() == [line]
-    for words in advice.split(" or "):  # and each of it works
-        tried = plan.plan(compose(*(word for word in typed if word[:9] != words[:9]), words), planned.facts)
-        assert tried.phases[-1].lr == (pytest.approx(0.3 * lr) if "full.lr" in words else planned.phases[-1].lr)
-        assert tried.phases[-1].ratios == planned.phases[-1].ratios
+    rate, *still = advice.split(" or ")
+    tried = plan.plan(compose(*(word for word in typed if "full.lr" not in word), rate), planned.facts)
+    assert tried.phases[-1].lr == 0.003 and tried.phases[-1].ratios == planned.phases[-1].ratios
+    fits = [(phase.name, phase.lr, phase.rate_from) for phase in planned.phases if phase.do == "fit"][:-1]
+    assert [(phase.name, phase.lr, phase.rate_from) for phase in tried.phases if phase.do == "fit"][:-1] == fits
+    assert [compose(*typed, word).bn for word in still] == ["eval"] * len(still)
     settings.stop_after = 1
     assert nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "it is not over"
 

@@ -16,7 +16,7 @@ from thaw import keys
 from thaw.disk import state_of
 from thaw.errors import UserError
 from thaw.lock import machine
-from thaw.machine import cores
+from thaw.machine import cores, listed_gpus
 from thaw.names import LOCAL
 from thaw.settings import Data, Settings
 from thaw.store import key_of
@@ -36,7 +36,7 @@ def stamp(settings: Settings) -> str:
             "files": files(settings),
             "code": code() if settings.store.code == "check" else None,
             "versions": keys.versions(),
-            "machine": [machine(), cores(), gpus(), *map(os.environ.get, ENVIRONMENT)],
+            "machine": [machine(), cores(), gpus(settings.deterministic), *map(os.environ.get, ENVIRONMENT)],
         }
     )
 
@@ -73,10 +73,11 @@ def listed(data: Data) -> list:
         return []  # said when the pictures are looked at
 
 
-def gpus() -> int | None:
-    """How many GPUs are left visible, None where none is hidden; which of equal ones a launcher gave is no matter."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return None if named is None else len([name for name in named.split(",") if name.strip() not in ("", "-1")])
+def gpus(which: bool) -> int | list[str] | None:
+    """Return how many GPUs are left visible, None where none is hidden; or which, where bits depend on the model."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is None:
+        return None
+    return listed_gpus() if which else len(listed_gpus())
 
 
 def places(value: str) -> tuple[Path, Path]:

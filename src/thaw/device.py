@@ -88,18 +88,21 @@ def choose(settings: Settings) -> Device:
     multiplies it (CUDA capability 8.0 and up, x86 with AVX-512 as oneDNN wants it), else float32: emulated, it is
     several times slower (scripts/bench/precision.py). Errors: a device that is not there, exit 5.
     """
-    device = torch.device(default_device() if settings.device == "auto" else parse(settings.device))
-    if device.type == "cuda":
-        device = cuda(settings.device, device.index or 0)
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise UserError(5, f"device={settings.device}: no Apple GPU here; device=cpu")
-    elif settings.device == "auto" and device.type == "cpu" and (listed := listed_gpus()):
+    kind, index = (default_device(), 0) if settings.device == "auto" else parse(settings.device)
+    device = cuda(settings.device, index) if kind == "cuda" else torch.device(kind)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError(5, f"device={settings.device}: no Apple GPU here; use device=cpu")
+    if kind == "mps" and settings.deterministic:
+        raise UserError(2, "deterministic=true: Apple's GPUs do not promise it; use device=cpu")
+    if settings.device == "auto" and kind == "cpu" and (listed := listed_gpus()):
         notes([f"warning: the CPU is used: {unusable(len(listed))}"])
     asked, dtype = settings.precision, torch.float32
     if asked == "bfloat16" or (asked == "auto" and multiplies_bfloat16(device)):
         dtype = torch.bfloat16
     if asked == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES):
-        raise UserError(2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; float32")
+        raise UserError(
+            2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; use precision=float32"
+        )
     gpu = None
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose generator `seed` then seeds
@@ -117,7 +120,9 @@ def cuda(asked: str, index: int) -> torch.device:
     """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
     if not has_cuda():
         listed = listed_gpus()
-        raise UserError(5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; device=cpu")
+        raise UserError(
+            5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; use device=cpu"
+        )
     if index >= (there := torch.cuda.device_count()):
         are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
         raise UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
@@ -156,12 +161,12 @@ def with_threads(device: Device, settings: Settings, work: float) -> Device:
     return replace(device, threads=threads)
 
 
-def parse(name: str) -> str:
-    """A device name as torch takes it. Errors: exit 2."""
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
+def parse(name: str) -> tuple[str, int]:
+    """Return the kind and the index of a named device. Errors: exit 2."""
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
         raise UserError(2, f"device={name}: must be auto, cpu, cuda, cuda:1 or mps")
-    return name
+    return kind, int(index or 0)
 
 
 def default_device() -> str:

@@ -11,7 +11,9 @@ from thaw.disk import is_machine, machine_error, write_whole
 from thaw.errors import BadFiles, UserError
 from thaw.files import BAD_FILES, write_bad_files
 
-ACCELERATOR = re.compile(r"CUDA error|CUDA driver|NVIDIA driver|cuDNN error|CUDNN_STATUS|CUBLAS_STATUS|MPS backend")
+ACCELERATOR = re.compile(
+    "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
+)
 SHOWN = 5  # bad files that are named on the terminal
 refusals: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
@@ -46,20 +48,21 @@ def as_refusal(error: Exception | SystemExit, folder: Path) -> UserError:
         return UserError(
             5, f"out of memory{f' ({why})' if why else ''}; try a smaller batch_size; what is done is kept"
         )
+    log = folder / "train.log"
+    try:
+        with log.open("a") as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        log = None
     if of_accelerator(error):
         why = " ".join(str(error).split())[:160]
-        return UserError(5, f"the accelerator failed ({why}); device=cpu does without; what is done is kept")
-    try:
-        with (folder / "train.log").open("a") as log:
-            log.write(traceback.format_exc())
-    except OSError:
-        return internal(error)
-    return internal(error, folder / "train.log")
+        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; what is done is kept")
+    return internal(error, log)
 
 
 def short_of_memory(error: Exception) -> bool:
     """Return whether torch had no memory: CUDA's error has a type of its own, the CPU's and Apple's a text."""
-    texts = ("allocate memory", "out of memory")
+    texts = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
 
 

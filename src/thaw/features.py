@@ -16,7 +16,7 @@ from thaw import keys, signals
 from thaw.data.augment import View, view
 from thaw.data.pixels import Pixels
 from thaw.device import mix
-from thaw.machine import cores
+from thaw.machine import readers
 from thaw.model import Network, frozen_weights
 from thaw.settings import Augment
 from thaw.store import Store
@@ -119,13 +119,13 @@ def compute(
     """
     network.eval()
     out, n = [], seen_at_once(size)
-    with ThreadPoolExecutor(min(16, cores())) as readers:  # what the store has no room for is decoded here
+    with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
         for start in bar(range(0, len(rows), n), -(-len(rows) // n), text):
             if number := signals.pending():
                 signals.leave(number, "while activations were computed")
             part = slice(start, start + n)
             batch = np.zeros((n, size, size, 3), np.uint8)
-            pictures = readers.map(pixels.__getitem__, rows[part])
+            pictures = pool.map(pixels.__getitem__, rows[part])
             seen = [see(picture, seed) for picture, seed in zip(pictures, seeds[part], strict=True)]
             batch[: len(seen)] = seen
             out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())

@@ -46,7 +46,8 @@ class Known:
 def links(settings: Settings, plan: Plan, files: Sequence) -> list[Link]:
     """What a run will make, in order. files: those that the settings name, as `again.files` tells them."""
     computed = {
-        "device": [settings.device, settings.precision, settings.threads, cores(), again.gpus()],
+        "device": [settings.device, settings.precision, settings.threads, cores(), again.gpus(settings.deterministic)],
+        "deterministic": settings.deterministic and settings.device != "cpu",
         "environment": [os.environ.get(name) for name in again.ENVIRONMENT],
         "versions": keys.versions(),
         "code": dict(keys.code_checked(settings.store.code)(keys.ALL_CODE)),

@@ -18,7 +18,7 @@ from thaw.data import batches, pixels, source
 from thaw.data.augment import view
 from thaw.data.batches import Batch, Key, Views
 from thaw.features import Drawn, activations, seen_at_once
-from thaw.machine import cores, listed_gpus
+from thaw.machine import cores
 from thaw.model import Network
 from thaw.plan import Phase, Plan
 from thaw.settings import Augment, Settings
@@ -202,7 +202,7 @@ class Job:
     def computes_on(self) -> str:
         """Device, precision, threads and loader processes, in a line."""
         line = f"{self.device}, {self.workers} loader process{'es' * (self.workers != 1)}"
-        idle = len(listed_gpus()) - 1 if self.device.device.type == "cuda" else 0
+        idle = torch.cuda.device_count() - 1 if self.device.device.type == "cuda" else 0
         return line + (f"; {idle} more GPU{'s are' if idle > 1 else ' is'} not used" if idle > 0 else "")
 
     @property

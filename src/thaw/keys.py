@@ -18,13 +18,22 @@ HERE = Path(__file__).parent
 LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow")
 
 # The modules whose code an artifact is made by. Tracking, reports, progress and what people type are in none.
+WEIGHTS = ("packaged.py",)
 PIXELS = ("data/decode.py", "data/sides.py", "data/spool.py", "data/pixels.py", "data/source.py")
 DATA = (*PIXELS, "data/augment.py", "device.py")
 FEATURES = (*DATA, "heads.py", "model.py", "features.py")
 CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "job.py", "cycles.py")
 FINDS = (*CYCLE, "suggest.py", "find.py", "search.py")
-RESULTS = (*FINDS, "stop.py", "fit.py", "tta.py", "ensemble.py", "twins.py", "run.py")  # kept in a run's result only
-WEIGHTS = ("packaged.py",)
+RESULTS = (
+    *WEIGHTS,
+    *FINDS,
+    "stop.py",
+    "fit.py",
+    "tta.py",
+    "ensemble.py",
+    "twins.py",
+    "run.py",
+)  # kept in a run's result only
 CODE = {
     "weights": WEIGHTS,
     "pixels": PIXELS,

@@ -11,7 +11,11 @@ from thaw.errors import UserError
 AT_ONCE = "THAW_JOBS_AT_ONCE"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
 # Processes that a launcher starts for one job. Not SLURM_NTASKS: an allocation sets it too, where one process runs.
-PROCESSES = {"WORLD_SIZE": "start it without torchrun", "SLURM_STEP_NUM_TASKS": "give its Slurm step one task (-n 1)"}
+PROCESSES = {
+    "WORLD_SIZE": "start it without torchrun",
+    "SLURM_STEP_NUM_TASKS": "give its Slurm step one task (-n 1), or unset SLURM_STEP_NUM_TASKS in a shell of several",
+}
+NO_GPU = ("", "-1", "NoDevFiles")  # the last is what Slurm gives a job without GPUs
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -20,6 +24,11 @@ def cores() -> int:
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
     return max(1, int(min(there, asked, quota())) // at_once())
+
+
+def readers() -> int:
+    """Return how many threads read pictures: one a core, at most 16, for each may hold a large one."""
+    return min(16, cores())
 
 
 def at_once() -> int:
@@ -52,7 +61,7 @@ def listed_gpus() -> list[str]:
     CUDA is not loaded for it: a process that has loaded it cannot be forked.
     """
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+        return [name.strip() for name in named.split(",") if name.strip() not in NO_GPU]
     if not shutil.which("nvidia-smi"):
         return []
     try:
@@ -74,5 +83,5 @@ def several_processes() -> UserError | None:
 
 
 def is_first() -> bool:
-    """Return whether this process is the one of a job's several that says so."""
+    """Return whether this is the first of a job's processes: the one that prints."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID"))

@@ -31,7 +31,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Network(nn.Module):
     """A timm model taken as a body and a head, with the normalisation of its pictures.
 
-    The head computes in float32 whatever the body does: it costs nothing, and a bfloat16 logit has three digits.
+    The head is never under autocast: float32 costs nothing there, and a bfloat16 logit has three digits.
     """
 
     def __init__(self, model: nn.Module, device: Device, pooling: str | None = None):

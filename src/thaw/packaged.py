@@ -31,7 +31,9 @@ def stored(backbone: Backbone, names: Callable[[], list[str]], store: Store) -> 
     Errors: another network, exit 2; the package is not installed, exit 5; its file is another one, exit 6.
     """
     if backbone.name != NETWORK:
-        raise UserError(2, f"backbone.weights={PACKAGED}: only backbone=lite0 has such, not {backbone.name}")
+        raise UserError(
+            2, f"backbone.weights={PACKAGED}: only backbone=lite0 ({NETWORK}) has such, not {backbone.name}"
+        )
 
     def build(folder: Path) -> None:
         save_file(in_order(read(weights_file()), names()), folder / "weights.safetensors")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-SILENCE_S = 60.0  # in a pipe: so long a run says nothing at most, where an epoch takes less
+SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
 
 

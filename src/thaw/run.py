@@ -84,10 +84,9 @@ def nothing_gained(job: Job, kept: Kept, phases: dict[str, dict]) -> list[str]:
     settings, last = job.settings, next(phase for phase in reversed(job.plan.phases) if phase.do == "fit")
     if kept.phase == last.name or settings.smoke or settings.stop_after:
         return []
-    lower = f"lr_factor={0.3 * settings.lr_factor:.2g}"
-    if last.lr is not None:
-        lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
-    still = " or bn=eval" if last.train == "all" and settings.bn == "train" else ""
+    lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
+    norms = any(isinstance(module, model.NORMS) for module in job.network.modules())
+    still = " or bn=eval" if last.train == "all" and settings.bn == "train" and norms else ""
     line = f"{last.name} made nothing better than {kept.phase}, whose weights are kept; try {lower}{still}"
     progress.say(f"warning: {line}")
     return [f"warning: {line}"]

@@ -11,7 +11,7 @@ from thaw import heads, model, plan, progress
 from thaw.checks import size_in_bytes
 from thaw.data import contact, pixels, source
 from thaw.data.spool import Spool
-from thaw.endings import of_accelerator
+from thaw.endings import of_accelerator, short_of_memory
 from thaw.errors import UserError
 from thaw.facts import Facts, fact_names
 from thaw.features import body_hash
@@ -110,16 +110,15 @@ def probe(job: Job) -> None:
             trial(pictures).sum().backward()
             trial.zero_grad(set_to_none=True)
             moments.clear()
-        except torch.OutOfMemoryError:
-            advice = f"try batch_size={max(1, batch // 2)}"
-            raise UserError(
-                5, f"batch_size={batch} at {size} px does not fit into the memory of {job.device}; {advice}"
-            ) from None
         except (RuntimeError, AssertionError, ValueError) as error:
+            if short_of_memory(error):
+                advice = f"try batch_size={max(1, batch // 2)}"
+                what = f"batch_size={batch} at {size} px does not fit into the memory of {job.device}"
+                raise UserError(5, f"{what}; {advice}") from None
             if of_accelerator(error):
                 raise  # whatever size the network is given
             if "use_deterministic_algorithms" in str(error):
-                what = f"{job.settings.backbone.name} has a step without a deterministic form"
+                what = f"head={job.settings.head.kind} on {job.settings.backbone.name} has a step without such a form"
                 raise UserError(2, f"deterministic=true: {what} ({model.first_line(error)})") from None
             asked = f"size={size}" if size == job.plan.size else f"resize.sizes={job.settings.resize.sizes}, {size} px"
             raise UserError(

@@ -17,7 +17,7 @@ from thaw.data.source import Source
 from thaw.data.spool import Spool
 from thaw.data.table import TEST, Table
 from thaw.files import show_bytes
-from thaw.machine import cores
+from thaw.machine import readers
 from thaw.store import Store
 
 SHARD_BYTES = 1 << 28
@@ -123,7 +123,7 @@ def decoded(source: Source, rows: list[int], side: int, spool: Spool | None) -> 
         spooled = spool and spool.get(source.table.hashes[row], side)
         return shrink(source.picture(row, side), side) if spooled is None else spooled
 
-    with ThreadPoolExecutor(min(16, cores())) as pool:
+    with ThreadPoolExecutor(readers()) as pool:
         yield from pool.map(picture, rows)
 
 

@@ -20,7 +20,7 @@ from thaw.data.listing import File, many, show
 from thaw.data.spool import Spool
 from thaw.data.table import Table
 from thaw.errors import UserError
-from thaw.machine import cores
+from thaw.machine import readers
 
 FORMAT = 3  # of the kept table; raise it when a verdict on the same bytes can change
 KEEP_EVERY_S = 60  # for a process that is killed
@@ -64,7 +64,7 @@ def judge_all(root, files, max_pixels, cache, progress, notes, spool=None) -> di
         else:
             todo.append(file)
     fresh, kept_at, chunks = {}, time.monotonic(), [todo[i : i + 8] for i in range(0, len(todo), 8)]
-    pool = ThreadPoolExecutor(min(16, cores()))  # decoders release the lock; each may hold a big picture
+    pool = ThreadPoolExecutor(readers())  # decoders release the lock
     try:
         with tqdm(total=len(todo), desc="reading pictures", unit="", disable=None if progress else True) as bar:
             judged = pool.map(lambda chunk: [(file, judge(root, file, max_pixels, spool)) for file in chunk], chunks)
