@@ -1,4 +1,4 @@
-"""Where a job computes: every branch of the choice with a faked torch.cuda, and how many threads a network gets."""
+"""Test the choice of the device with a faked torch.cuda, and the number of threads of a network."""
 
 import math
 import os

@@ -67,7 +67,7 @@ class Device:
 
     @property
     def computed(self) -> dict:
-        """What the bits of a result depend on, for keys.
+        """Return what the bits of a result depend on, for keys.
 
         On the CPU they depend on the number of threads. On a GPU they are the same twice with `deterministic` only, and
         then on GPUs of one model with one CUDA; without it, the model is recorded but stands in no key.

@@ -200,7 +200,7 @@ class Job:
 
     @property
     def computes_on(self) -> str:
-        """Device, precision, threads and loader processes, in a line."""
+        """Name the device, precision, threads and loader processes in one line."""
         line = f"{self.device}, {self.workers} loader process{'es' * (self.workers != 1)}"
         idle = torch.cuda.device_count() - 1 if self.device.device.type == "cuda" else 0
         return line + (f"; {idle} more GPU{'s are' if idle > 1 else ' is'} not used" if idle > 0 else "")

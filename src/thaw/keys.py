@@ -24,16 +24,8 @@ DATA = (*PIXELS, "data/augment.py", "device.py")
 FEATURES = (*DATA, "heads.py", "model.py", "features.py")
 CYCLE = (*FEATURES, "groups.py", "data/batches.py", "schedules.py", "loop.py", "job.py", "cycles.py")
 FINDS = (*CYCLE, "suggest.py", "find.py", "search.py")
-RESULTS = (
-    *WEIGHTS,
-    *FINDS,
-    "stop.py",
-    "fit.py",
-    "tta.py",
-    "ensemble.py",
-    "twins.py",
-    "run.py",
-)  # kept in a run's result only
+# Kept in a run's result only.
+RESULTS = (*WEIGHTS, *FINDS, "stop.py", "fit.py", "tta.py", "ensemble.py", "twins.py", "run.py")
 CODE = {
     "weights": WEIGHTS,
     "pixels": PIXELS,

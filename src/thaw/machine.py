@@ -1,4 +1,4 @@
-"""What this machine gives a job: cores, GPUs, other processes of the same job. Standard library only."""
+"""Tell which cores and GPUs a job has here, and whether it is one process. Standard library only."""
 
 import math
 import os
