@@ -29,13 +29,13 @@ clean:  ## remove the environment and the caches, never outputs/
 	$(PYTHON) -m venv .venv
 	touch $@
 
-.venv/runtime: .venv/python requirements.txt
+.venv/runtime: .venv/python requirements.txt pyproject.toml
 	@echo "installing what training needs into .venv: about 6 GB, 2-3 minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-.venv/dev: .venv/runtime requirements-dev.txt requirements-sweep.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+.venv/dev: .venv/runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 .PHONY: help setup train test test-slow lint clean

@@ -17,13 +17,15 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import number
+from thaw.config.paths import require_checkout
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import as_number
+from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
 from thaw.sweep.rank import CLEARLY, Difference, Setting, compared, scores
+
+require_checkout(__file__)
+
 
 KEY = "without="
 ALL = "nothing"  # is left out
@@ -41,7 +43,7 @@ class Row:
     @property
     def seconds(self) -> list[float]:
         """Of each job, as if nothing had been reused."""
-        return [number(job.result.get("cost/seconds")) for job in self.setting.jobs]
+        return [as_number(job.result.get("cost/seconds")) for job in self.setting.jobs]
 
     @property
     def clear(self) -> bool:
@@ -56,7 +58,7 @@ def main() -> int:
     try:
         tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
     except UserError as error:
-        return refused(error)
+        return print_error(error)
     print("\n".join(markdown(tables)))
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
@@ -122,9 +124,9 @@ def numbers(values: set[int]) -> str:
 
 def draw(tables: dict[str, list[Row]], file: Path) -> None:
     """A panel a sweep: the differences with two standard errors, the seconds beside them."""
-    from thaw.report.style import BEST, INK, VALID, axes_at, figure, look
+    from thaw.report.style import BEST, INK, VALID, axes_at, figure, picture_style
 
-    with look():
+    with picture_style():
         rows = max(map(len, tables.values()))
         height = 0.3 * rows
         fig = figure(1.9 + 3.9 * len(tables), height + 1.0)

@@ -12,16 +12,17 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import near
-from thaw.progress import printable
-from thaw.sweep import versus
-from thaw.sweep.jobs import monitor_of, value_of
+from thaw.config.paths import require_checkout
+from thaw.runtime.console import grid, printable
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import short_path
+from thaw.runtime.job_status import print_error
+from thaw.sweep import compare
+from thaw.sweep.jobs import monitor_of, monitored_value
 from thaw.sweep.rank import higher_is_better
-from thaw.table import grid
+
+require_checkout(__file__)
+
 
 FEW = 20  # lines of a list unless --all
 
@@ -32,28 +33,28 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="every picture won and lost")
     args = parser.parse_args()
     try:
-        runs = versus.runs_of(args.runs)
+        runs = compare.runs_of(args.runs)
         if len(args.runs) == 1:
             sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
-            runs = sorted(runs, key=lambda run: sign * value_of(run, monitor))
+            runs = sorted(runs, key=lambda run: sign * monitored_value(run, monitor))
         for line in compared(runs, sys.maxsize if args.all else FEW):
             print(printable(line))
         return 0
     except UserError as error:
-        return refused(error)
+        return print_error(error)
     except BrokenPipeError:  # whoever read along has left (| head)
         return 0
 
 
 def compared(runs: list, few: int) -> list[str]:
     """All that is said of the runs."""
-    duels = [versus.duel(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
-    names = versus.labels(runs)
-    out = [f"{name}  {near(run.folder)}" for name, run in zip(names, runs, strict=True)]
+    duels = [compare.compare_pictures(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
+    names = compare.labels(runs)
+    out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
-        ("settings that differ", versus.settings_table(runs)),
-        ("what that changed", versus.parts_table(runs)),
-        ("phase by phase", versus.phases_table(runs)),
+        ("settings that differ", compare.settings_table(runs)),
+        ("what that changed", compare.parts_table(runs)),
+        ("phase by phase", compare.phases_table(runs)),
     ):
         shown = rows if title == "phase by phase" else rows[:few]
         out += ["", f"{title}:", *(grid(head, shown) if rows else ["nothing"])]

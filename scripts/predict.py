@@ -14,15 +14,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from thaw.disk import machine_error
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import near
-from thaw.progress import bar, say
+from thaw.config.paths import require_checkout
+from thaw.runtime.console import bar, grid, say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import machine_error, short_path
+from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
-from thaw.table import grid
+
+require_checkout(__file__)
+
 
 BATCH = 64
 
@@ -58,7 +58,7 @@ def main() -> int:
         else:
             show(classes, rows, args.top)
     except UserError as error:
-        return refused(error)
+        return print_error(error)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
@@ -97,7 +97,7 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
             lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
     except OSError as error:
         raise machine_error(error, file) from None
-    say(f"{near(file)}: {len(rows):,} pictures")
+    say(f"{short_path(file)}: {len(rows):,} pictures")
 
 
 def folder_of(run: Path) -> Path:
@@ -105,7 +105,7 @@ def folder_of(run: Path) -> Path:
     if (run / "config.json").is_file():
         return run
     if any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
-        say(f"note: {near(run)} is a sweep; its best job is {best.name}")
+        say(f"note: {short_path(run)} is a sweep; its best job is {best.name}")
         return best.folder
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
 
@@ -152,12 +152,12 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
 
     from thaw.data.augment import view
     from thaw.data.decode import BadPicture, decode
-    from thaw.data.sides import fit_side
-    from thaw.model import opened
+    from thaw.data.resize import fit_side
+    from thaw.model.network import open_classifier
 
     config = json.loads((run / "config.json").read_text())
     classes, shown = config["label_names"], config["pretrained_cfg"]
-    model = opened(run)
+    model = open_classifier(run)
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see, side = view(size, crop_pct), round(size / crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))

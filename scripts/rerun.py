@@ -12,15 +12,17 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from thaw import titles
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import near
-from thaw.help import split
-from thaw.progress import printable
+from thaw.config import run_names
+from thaw.config.overrides import split_override
+from thaw.config.paths import require_checkout
+from thaw.runtime.console import printable
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import short_path
+from thaw.runtime.job_status import print_error
 from thaw.sweep.jobs import read_jobs
+
+require_checkout(__file__)
+
 
 TRAIN = Path(__file__).resolve().parents[1] / "src/train.py"
 
@@ -33,8 +35,8 @@ def main() -> int:
     try:
         overrides = again(overrides_of(Path(args[0])), args[1:])
     except UserError as error:
-        return refused(error)
-    print(printable(titles.command(overrides)), flush=True)
+        return print_error(error)
+    print(printable(run_names.typed_command(overrides)), flush=True)
     os.execv(sys.executable, [sys.executable, str(TRAIN), *overrides])  # its exit code and signals are those of the run
 
 
@@ -42,16 +44,18 @@ def overrides_of(run: Path) -> tuple[str, ...]:
     """What was typed for a run. Errors: no run is there, exit 6."""
     jobs = read_jobs(run)
     if not (run / "status.json").exists():
-        raise UserError(6, f"{near(run)}: this is a sweep; give one of its jobs, e.g. {near(jobs[0].folder)}")
+        raise UserError(
+            6, f"{short_path(run)}: this is a sweep; give one of its jobs, e.g. {short_path(jobs[0].folder)}"
+        )
     return jobs[0].overrides
 
 
 def again(before: tuple[str, ...], more: list[str]) -> list[str]:
     """The overrides of a run with others after them: what is set anew is not said twice."""
-    anew = {split(arg)[1] for arg in more}
-    recipe = any(split(override)[1] == "experiment" for override in before)
+    anew = {split_override(arg)[1] for arg in more}
+    recipe = any(split_override(override)[1] == "experiment" for override in before)
     alone = [] if not recipe or {"-m", "--multirun"} & set(more) else ["hydra.mode=RUN"]  # it may start a sweep itself
-    return [*(override for override in before if split(override)[1] not in anew), *alone, *more]
+    return [*(override for override in before if split_override(override)[1] not in anew), *alone, *more]
 
 
 if __name__ == "__main__":

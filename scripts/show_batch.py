@@ -13,16 +13,18 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from thaw.config import command_line, compose, paths, run_names
+from thaw.config.paths import require_checkout
+from thaw.config.schema import Settings
+from thaw.plan import plan
+from thaw.plan.facts import Facts, known_facts
+from thaw.runtime.console import say, say_notes
+from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.files import new_folder, short_path, write_data_lists
+from thaw.runtime.job_status import as_user_error, print_error
+from thaw.store.open import open_store
 
-from thaw import composed, plan, shell, tend, titles
-from thaw.disk import new_folder
-from thaw.endings import as_refusal, refused
-from thaw.errors import BadFiles, UserError
-from thaw.facts import Facts, known_facts
-from thaw.files import near, write_lists
-from thaw.progress import notes, say
-from thaw.settings import Settings
+require_checkout(__file__)
 
 
 def main() -> int:
@@ -32,18 +34,18 @@ def main() -> int:
         return 0
     try:
         words, folder = folder_of(words)
-        notes(shell.tidy(words, composed.CONF).notes)
+        say_notes(command_line.normalise(words, paths.CONF).notes)
         try:
-            for file in show(composed.settings_of(words), folder):
-                print(near(file))
+            for file in show(compose.compose_settings(words), folder):
+                print(short_path(file))
         except BadFiles as error:
-            raise as_refusal(error, folder) from None
+            raise as_user_error(error, folder) from None
         finally:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
         return 0
     except UserError as error:
-        return refused(error)
+        return print_error(error)
 
 
 def folder_of(words: list[str]) -> tuple[list[str], Path]:
@@ -54,41 +56,42 @@ def folder_of(words: list[str]) -> tuple[list[str], Path]:
         given, rest = parser.parse_known_args(words)
     except argparse.ArgumentError:
         raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
-    name = titles.folder_name(shell.tidy(rest, composed.CONF).argv, datetime.now(), False)
-    return rest, given.out.expanduser() if given.out else new_folder(composed.OUTPUTS / "show_batch" / name)
+    name = run_names.folder_name(command_line.normalise(rest, paths.CONF).argv, datetime.now(), False)
+    return rest, given.out.expanduser() if given.out else new_folder(paths.OUTPUTS / "show_batch" / name)
 
 
 def show(settings: Settings, folder: Path) -> list[Path]:
     """Draw the sheets into the folder; their files."""
-    store = tend.open_store(settings, say)
+    store = open_store(settings, say)
     facts = asdict(known_facts(settings, store.recall))
     if facts["native_size"] is None or facts["multiple"] is None:
         facts |= look(settings)
-    from thaw.data import contact, pixels, source
+    from thaw.data import contact_sheet, dataset, pixels
+    from thaw.data.table import TEST, TRAIN, VALID
 
     crop_pct = settings.data.crop_pct
-    pictures = source.load(
+    pictures = dataset.load_dataset(
         settings.data, round((settings.size or facts["native_size"]) / crop_pct), store.root / "scan", True
     )
-    notes(pictures.table.notes)
-    splits = zip(("train", "valid", "test"), (source.TRAIN, source.VALID, source.TEST), strict=True)
+    say_notes(pictures.table.notes)
+    splits = zip(("train", "valid", "test"), (TRAIN, VALID, TEST), strict=True)
     facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
-    planned = plan.plan(settings, Facts(**facts))
+    planned = plan.make_plan(settings, Facts(**facts))
     looked_at = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
-    write_lists(folder, pictures.table.bad, pictures.table.disputed)
-    return contact.sheets(folder, planned, settings, pictures.table, looked_at)
+    write_data_lists(folder, pictures.table.bad, pictures.table.disputed)
+    return contact_sheet.write_sheets(folder, planned, settings, pictures.table, looked_at)
 
 
 def look(settings: Settings) -> dict:
     """The facts of a backbone that no yaml states, from its structure alone. Errors: no such model, exit 2."""
     import torch
 
-    from thaw import model
+    from thaw.model import network
 
-    model.known_name(settings.backbone.name)
+    network.check_name(settings.backbone.name)
     with torch.device("meta"):
-        return model.looked_at(model.build(settings.backbone.name, False, {}))
+        return network.model_facts(network.build_model(settings.backbone.name, False, {}))
 
 
 if __name__ == "__main__":

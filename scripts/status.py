@@ -13,15 +13,17 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from thaw.checks import CHOICES
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import near
-from thaw.progress import printable
+from thaw.config.paths import require_checkout
+from thaw.config.validate import CHOICES
+from thaw.runtime.console import printable
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import short_path
+from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
-from thaw.sweep.watch import lines
+from thaw.sweep.status import status_lines
+
+require_checkout(__file__)
+
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,30 +36,30 @@ def main() -> int:
     args = parser.parse_args()
     try:
         board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)
-        for line in lines(board, time.time()):
+        for line in status_lines(board, time.time()):
             print(printable(line))
         if args.write:
             write(board)
         return 0
     except UserError as error:
-        return refused(error)
+        return print_error(error)
     except BrokenPipeError:  # whoever read along has left (| head)
         return 0
 
 
 def write(board) -> None:
     """Errors: no job is done, exit 6; no room or no right to write there, exit 5."""
-    from thaw.report import sweep_report
+    from thaw.sweep.page import write_sweep_report
 
     if not board.settings:
-        raise UserError(6, f"{near(board.folder)}: no job has a result yet")
+        raise UserError(6, f"{short_path(board.folder)}: no job has a result yet")
     if (board.folder / "result.json").exists():
-        raise UserError(6, f"{near(board.folder)}: this is one run, its report.html is there already")
+        raise UserError(6, f"{short_path(board.folder)}: this is one run, its report.html is there already")
     try:
-        sweep_report(board)
+        write_sweep_report(board)
     except OSError as error:
         raise UserError(5, f"cannot write {error.filename or board.folder}: {error.strerror}") from error
-    print(f"written: {near(board.folder)}/report.html, leaderboard.md, .csv, .png")
+    print(f"written: {short_path(board.folder)}/report.html, leaderboard.md, .csv, .png")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,18 @@ import json
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 from tqdm import tqdm
 
-from thaw import tend
-from thaw.checks import size_in_bytes
-from thaw.endings import refused
-from thaw.errors import UserError
-from thaw.files import show_bytes
-from thaw.keys import changed
-from thaw.store import Store
+from thaw.config.paths import require_checkout
+from thaw.config.values import parse_bytes
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import format_bytes
+from thaw.runtime.job_status import print_error
+from thaw.store.keys import changed
+from thaw.store.prune import UNDER_WAY, entries, prune
+from thaw.store.store import Store
+
+require_checkout(__file__)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,26 +48,26 @@ def main() -> int:
             case "verify":
                 return verify(args.dir)
             case "prune":
-                return prune(args.dir, size_in_bytes(args.to, "--to"))
+                return prune_to(args.dir, parse_bytes(args.to, "--to"))
             case "explain":
                 return explain_runs(*args.runs)
     except UserError as error:
-        return refused(error)
+        return print_error(error)
 
 
 def ls(store: Path) -> int:
     kinds: dict[str, list[int]] = {}
-    for entry in tend.entries(store):
+    for entry in entries(store):
         kinds.setdefault(entry.kind, []).append(entry.bytes)
     for kind, sizes in sorted(kinds.items()):
-        print(f"{kind:12} {len(sizes):6,}  {show_bytes(sum(sizes))}")
-    print(f"{'all':12} {sum(map(len, kinds.values())):6,}  {show_bytes(sum(map(sum, kinds.values())))}  in {store}")
+        print(f"{kind:12} {len(sizes):6,}  {format_bytes(sum(sizes))}")
+    print(f"{'all':12} {sum(map(len, kinds.values())):6,}  {format_bytes(sum(map(sum, kinds.values())))}  in {store}")
     return 0
 
 
 def verify(store: Path) -> int:
     """0, or 6 where something was damaged and moved aside."""
-    damaged, made = [], [entry for entry in tend.entries(store) if entry.kind != tend.UNDER_WAY]
+    damaged, made = [], [entry for entry in entries(store) if entry.kind != UNDER_WAY]
     checked = Store(store, damaged.append)
     for entry in tqdm(made, disable=None, leave=False):
         checked.find(entry.path)
@@ -79,10 +80,10 @@ def verify(store: Path) -> int:
     return 6 if damaged else 0
 
 
-def prune(store: Path, size: float) -> int:
-    removed, left = tend.prune(store, size)
-    gone = f"{len(removed):,} artifacts removed ({show_bytes(sum(entry.bytes for entry in removed))})"
-    print(f"{gone}, {show_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
+def prune_to(store: Path, size: float) -> int:
+    removed, left = prune(store, size)
+    gone = f"{len(removed):,} artifacts removed ({format_bytes(sum(entry.bytes for entry in removed))})"
+    print(f"{gone}, {format_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
     return 0
 
 

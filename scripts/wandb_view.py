@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+from thaw.config.paths import require_checkout
+
+require_checkout(__file__)
 
 NAME = "thaw"
 GROUP = "setting"  # runs are grouped by it: all choices but seed and fold
@@ -104,7 +105,7 @@ def drawn(panel: Panel):
 
 
 def main(argv: list[str] | None = None) -> int:
-    from thaw import track
+    from thaw.report import wandb_mode
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", default="thaw", help="as wandb.project")
@@ -114,9 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.dry_run:
         why = "dry run"
     elif find_spec("wandb_workspaces") is None:
-        why = "wandb-workspaces is missing: pip install -r requirements-wandb.txt"
+        why = "wandb-workspaces is missing: pip install -e '.[wandb]'"
     else:
-        mode, why = track.decide("auto")
+        mode, why = wandb_mode.choose_mode("auto")
         if mode == "online":
             return save(args.entity, args.project)
     print("\n".join(outline()))

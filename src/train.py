@@ -10,18 +10,21 @@ from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
-from thaw import composed, lock, machine, preview, shell, signals, tend, titles
-from thaw.attempt import carry_out, other_sweep
-from thaw.checks import check_swept
-from thaw.composed import CONF
-from thaw.disk import is_machine, machine_error, new_folder
-from thaw.endings import chain, internal, refusals, refused, status_of
-from thaw.errors import UserError
-from thaw.explain import explain
-from thaw.files import near
-from thaw.help import help_text
-from thaw.progress import say
-from thaw.sweep.jobs import by_number, counted, for_search
+from thaw.config import command_line, compose, paths, run_names
+from thaw.config.help import help_text
+from thaw.config.hydra_errors import explain
+from thaw.config.paths import CONF
+from thaw.config.validate import check_swept
+from thaw.runtime import machine, signals
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import is_machine_error, machine_error, new_folder, short_path
+from thaw.runtime.job_status import causes, exit_codes, internal_error, print_error, read_status
+from thaw.store import lock
+from thaw.store.open import FRESH, end_fresh
+from thaw.sweep import preview
+from thaw.sweep.jobs import by_number, progress_line, search_value
+from thaw.train.job import carry_out, refuse_sweep_folder
 
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 
@@ -31,18 +34,18 @@ def main() -> int:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(CONF))
         return 0
-    refusals.clear()
+    exit_codes.clear()
     machine.wait_passively()
     if several := machine.several_processes():
-        return refused(several) if machine.is_first() else several.code
+        return print_error(several) if machine.is_first_process() else several.code
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
-        typed = shell.tidy(sys.argv[1:], CONF)
+        typed = command_line.normalise(sys.argv[1:], CONF)
         for note in typed.notes:
             say(f"note: {note}")
         return compose_and_run(typed)
     except UserError as error:
-        return refused(error)
+        return print_error(error)
     except signals.Stopped as stopped:
         print(stopped.line, file=sys.stderr)
         return stopped.code
@@ -52,10 +55,10 @@ def main() -> int:
     except Exception as error:
         if TRACES:
             raise
-        return refused(internal(error))
+        return print_error(internal_error(error))
 
 
-def compose_and_run(typed: shell.Typed) -> int:
+def compose_and_run(typed: command_line.CommandLine) -> int:
     """Hand the command line to Hydra, which composes the configuration and starts one job or a sweep of them.
 
     A job never raises what is a failure of its own: its status.json says it, so that no launcher loses the others. The
@@ -65,73 +68,75 @@ def compose_and_run(typed: shell.Typed) -> int:
 
     if typed.multirun:
         check_swept(typed.argv)
-    composed.register(typed.backbones)
+    compose.register(typed.backbones)
     folder = folder_of(typed)
     os.environ["THAW_FOLDER"] = str(folder)
     sys.argv[1:] = typed.argv
     start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
     try:
         planned = any(word.lower() == "plan_only=true" for word in typed.argv)
-        with lock.alone(folder) if typed.multirun and not planned else nullcontext(True) as free:
+        with lock.only_one_at_work(folder) if typed.multirun and not planned else nullcontext(True) as free:
             if not free:
-                raise UserError(5, f"{near(folder)}: this sweep is at work already; scripts/status.py shows how far")
+                raise UserError(
+                    5, f"{short_path(folder)}: this sweep is at work already; scripts/status.py shows how far"
+                )
             start()
-    except preview.Planned:
-        return refusals[0] if refusals else 0
+    except preview.PlanOnly:
+        return exit_codes[0] if exit_codes else 0
     except signals.Stopped:
         if any(folder.glob("*/result.json")):
             close(folder)
         elif typed.multirun:
-            say(counted(folder))
+            say(progress_line(folder))
         raise
     except UserError:
         raise
     except Exception as error:  # a job does not raise: this came of composing
         if TRACES:
             raise
-        if disk := next((one for one in chain(error) if is_machine(one)), None):
+        if disk := next((one for one in causes(error) if is_machine_error(one)), None):
             raise machine_error(disk, folder) from None
         raise explain(error, typed.argv, CONF) from None
     finally:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
     jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
-    ends = [status_of(job_folder) for job_folder in jobs]
+    ends = [read_status(job_folder) for job_folder in jobs]
     if ends:
         if all(end.get("state") == "done" for end in ends):
-            tend.end_anew(folder / tend.FRESH)
+            end_fresh(folder / FRESH)
         close(folder)
-    elif alone := status_of(folder):
+    elif alone := read_status(folder):
         ends = [alone]
     # A job that still says it is running was killed, or could not write how it ended.
-    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), refusals[0] if refusals else 0)
+    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), exit_codes[0] if exit_codes else 0)
 
 
 def close(folder: Path) -> None:
     """What a sweep comes to, as far as it came."""
-    from thaw import report
+    from thaw.sweep import page
 
-    report.close_sweep(folder, say)
+    page.close_sweep(folder, say)
 
 
-def folder_of(typed: shell.Typed) -> Path:
+def folder_of(typed: command_line.CommandLine) -> Path:
     """Where a run or a sweep is to lie: where its user says, a new dated folder, or that of the same sweep before."""
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
     given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
     if given:
         if "${" in given[-1]:
             raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
-        if typed.multirun and (taken := other_sweep(Path(given[-1]), typed.argv)):
+        if typed.multirun and (taken := refuse_sweep_folder(Path(given[-1]), typed.argv)):
             raise taken
         return Path(given[-1])
     if typed.multirun:
-        before = sorted((composed.OUTPUTS / "multirun").glob(f"*_{titles.sweep_hash(typed.argv)}"))
+        before = sorted((paths.OUTPUTS / "multirun").glob(f"*_{run_names.sweep_hash(typed.argv)}"))
         if before:
             if any(before[-1].glob("*/status.json")):  # else it was only planned
-                say(f"note: this sweep was begun before: what is done stays done, {near(before[-1])}")
+                say(f"note: this sweep was begun before: what is done stays done, {short_path(before[-1])}")
             return before[-1]
-    name = titles.folder_name(typed.argv, datetime.now(), typed.multirun)
-    return new_folder(composed.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+    name = run_names.folder_name(typed.argv, datetime.now(), typed.multirun)
+    return new_folder(paths.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
 
 
 def job(cfg) -> float | None:
@@ -141,7 +146,7 @@ def job(cfg) -> float | None:
     hydra_ = HydraConfig.get()
     folder = Path(hydra_.runtime.output_dir)
     carry_out(cfg, hydra_, folder)
-    return for_search(folder, cfg.monitor)
+    return search_value(folder, cfg.monitor)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,6 @@ torch.set_num_threads(1)  # two threads on a busy core wait for one another
 @pytest.fixture
 def compose(tmp_path):
     """compose("lr=0.1", ...) -> Settings with a store of its own and one thread."""
-    from thaw.composed import settings_of
+    from thaw.config.compose import compose_settings
 
-    return lambda *overrides: settings_of(["threads=1", f"store.dir={tmp_path}/store", *overrides])
+    return lambda *overrides: compose_settings(["threads=1", f"store.dir={tmp_path}/store", *overrides])

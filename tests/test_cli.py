@@ -12,8 +12,8 @@ import offline
 import predict
 import pytest
 
-from thaw.attempt import other_sweep
-from thaw.errors import UserError
+from thaw.runtime.errors import UserError
+from thaw.train.job import refuse_sweep_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ("smoke=true", "size=32", "threads=1", "data.limit=100", "wandb=offline")
@@ -99,7 +99,7 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert other.returncode == 6 and "another sweep is there (device cpu,cuda" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
     more = ["-m", "device=cpu,mps", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
-    assert other_sweep(tmp_path / "sweep", more) is None, "more values of its keys go on"
+    assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys go on"
 
 
 def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):

@@ -6,12 +6,16 @@ import subprocess
 import sys
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-SRC = Path(__file__).resolve().parents[1] / "src"
+from hydra_plugins.local_launcher import EVERY_JOBS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SRC = REPOSITORY / "src"
 FILES = sorted(SRC.rglob("*.py"))
 
 
@@ -64,54 +68,65 @@ def own(name: str) -> set[str]:
     return {module for module, _ in imports(name) if module in NAMES}
 
 
-PURE = [
-    "errors",
-    "online",
-    "names",
-    "schedules",
-    "resize",
-    "plan",
-    "table",
-    "settings",
-    "checks",
-    "facts",
-    "lengths",
-    "disk",
-    "lock",
-    "store",
-    "tend",
-    "again",
-    "forecast",
-    "endings",
-    "isolate",
-    "machine",
-    "signals",
-    "keys",
-    "stop",
-    "suggest",
-    "shell",
-    "titles",
-    "unread",
-    "help",
-    "explain",
-    "files",
-    "fonts",
+# The rooms, from the ground up; those on one floor do not import each other.
+FLOORS = [
+    {"runtime"},
+    {"config"},
+    {"plan", "model"},
+    {"report", "store"},
+    {"data"},
+    {"sweep"},
+    {"train"},
+    {"hydra_plugins", "train.py"},
 ]
-PURE = [f"thaw.{name}" for name in PURE if f"thaw.{name}" in NAMES]
+
+
+def room_of(name: str) -> str:
+    """data of thaw.data.scan; train.py of src/train.py."""
+    parts = name.split(".")
+    if parts[0] == "thaw":
+        return parts[1] if len(parts) > 1 else ""
+    return "train.py" if name == "train" else parts[0]
+
+
+def floor(name: str) -> int:
+    return next(i for i, rooms in enumerate(FLOORS) if room_of(name) in rooms)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "thaw"])
+def test_a_room_imports_only_rooms_below(name):
+    others = [module for module in own(name) - {"thaw"} if room_of(module) != room_of(name)]
+    assert [module for module in others if floor(module) >= floor(name)] == []
+
+
+def test_every_module_is_in_a_room_and_every_room_says_what_it_holds():
+    assert {room_of(name) for name in NAMES if name != "thaw"} == set().union(*FLOORS)
+    for room in set().union(*FLOORS) - {"hydra_plugins", "train.py"}:
+        body = ast.parse(NAMES[f"thaw.{room}"].read_text()).body
+        assert len(body) == 1 and re.fullmatch(r"[A-Z][^\n]*\.", body[0].value.value), room
+
+
+def test_no_cycles():
+    order = list(TopologicalSorter({name: own(name) - {name} for name in NAMES}).static_order())
+    assert order.index("thaw.runtime.errors") < order.index("thaw.plan.plan") < order.index("thaw.train.run")
 
 
 def test_the_modules_are_found():
-    assert {"train", "thaw.run", "thaw.data.scan", "thaw.model"} <= NAMES.keys()
-    assert len(PURE) >= 8
-    assert own("thaw.plan") == {
-        f"thaw.{name}" for name in ("checks", "errors", "facts", "lengths", "resize", "schedules", "settings")
-    }
-    assert Import("torch", True) in imports("thaw.loop")
+    assert {"train", "thaw.train.run", "thaw.data.scan", "thaw.model.network"} <= NAMES.keys()
+    assert Import("torch", True) in imports("thaw.train.loop")
+    assert own("thaw.plan.schedules") == set() and "thaw.plan.schedules" in own("thaw.plan.phases")
+
+
+# What runs before torch is loaded, or where there is none, needs the standard library only.
+PURE = [name for name in NAMES if room_of(name) in ("runtime", "config", "plan", "store")]
+PURE = [name for name in PURE if name not in ("thaw.runtime.console", "thaw.store.snapshot")]
+PURE += [f"thaw.train.{name}" for name in ("early_stopping", "lr_suggest")]
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_standard_library_only(name):
     outer = {module for module, top in imports(name) if top}
+    outer -= {"thaw.runtime.console"}  # with tqdm, which is light
     assert {m for m in outer if m.partition(".")[0] not in sys.stdlib_module_names and m not in PURE} == set()
 
 
@@ -119,114 +134,38 @@ def test_hydra_stops_at_the_door():
     for package in ("hydra", "omegaconf"):
         found = importers(package)
         plugin = {name for name in NAMES if name.startswith("hydra_plugins.")}  # which are part of it
-        assert found.keys() <= {"train", "thaw.composed", "thaw.explain", "thaw.help"} | plugin
+        assert found.keys() <= {"train", "thaw.config.compose"} | plugin
         assert all(found[name] == {False} for name in found.keys() - plugin), "inside functions only"
 
 
-def test_wandb_is_imported_by_track_only_and_late():
-    assert importers("wandb") == {"thaw.track": {False}}
+def test_wandb_is_imported_by_the_tracker_only_and_late():
+    assert importers("wandb") == {"thaw.report.tracker": {False}, "thaw.report.wandb_mode": {False}}
 
 
 def test_matplotlib_is_imported_for_pictures_only():
     found = importers("matplotlib")
     assert "thaw.report.style" in found
-    assert all(name.startswith("thaw.report.") for name in found.keys() - {"thaw.fonts"})
+    assert found.keys() <= {name for name in NAMES if room_of(name) in ("report", "sweep")} | {"thaw.runtime.fonts"}
     assert all(tops == {False} for tops in found.values()), "inside functions"
 
 
-def test_models_are_made_by_model_only():
+def test_models_are_made_by_network_only():
     makers = {name for name, file in NAMES.items() if re.search(r"\bcreate_model\b", file.read_text())}
-    assert makers == {"thaw.model"}
-    assert importers("timm").keys() <= {
-        "thaw.model",
-        "thaw.groups",
-        "thaw.features",
-        "thaw.run",
-    }  # for a version and save_for_hf
+    assert makers == {"thaw.model.network"}
+    # layer_groups for the order of a model's layers, run for save_for_hf
+    assert importers("timm").keys() <= {"thaw.model.network", "thaw.model.layer_groups", "thaw.train.run"}
 
 
-# train -> attempt -> run -> {features, find, ...} -> {schedules, plan, ...}; what the first two hand around is beside.
-LAYERS = [
-    {
-        "errors",
-        "schedules",
-        "resize",
-        "settings",
-        "checks",
-        "facts",
-        "lengths",
-        "suggest",
-        "plan",
-        "table",
-        "device",
-        "online",
-        "names",
-        "signals",
-        "keys",
-        "heads",
-        "machine",
-    }
-    | {"progress", "files", "fonts"},
-    {"lock", "disk"},
-    {"groups", "features", "find", "loop", "stop", "model", "packaged", "data", "store"},
-    {"job", "snapshot", "tend", "again", "forecast", "endings", "isolate"},
-    {"tta", "twins"},
-    {"cycles", "setup"},
-    {"fit", "search", "ensemble"},
-    {"run"},
-    {"attempt"},
-    {"train"},
-]
-BESIDE = {"track", "report", "shell", "titles", "unread", "help", "explain", "sweep", "dashboard", "hydra_plugins"}
-BESIDE |= {"composed", "preview"}
-
-
-def part_of(name: str) -> str:
-    """data of thaw.data.scan."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == "thaw" and len(parts) > 1 else parts[0]
-
-
-def layer(name: str) -> int:
-    return next(i for i, layer in enumerate(LAYERS) if part_of(name) in layer)
-
-
-INNER = [name for name in NAMES if name != "thaw" and part_of(name) not in BESIDE]
-
-
-@pytest.mark.parametrize("name", INNER)
-def test_arrows_go_one_way(name):
-    if name in ("thaw.attempt", "train"):  # which hand around what stands beside
-        return
-    assert [module for module in own(name) - {"thaw"} if part_of(module) in BESIDE] == []
-    assert [module for module in own(name) - {"thaw"} if layer(module) > layer(name)] == []
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if part_of(name) in BESIDE])
-def test_what_stands_beside_leans_on_the_lowest_layer_only(name):
-    allowed = LAYERS[0] | BESIDE
-    if name.endswith("_launcher"):  # which start what train does
-        allowed = allowed | {"endings", "isolate", "run"}
-    if name.endswith("preview"):  # which looks into the store, and at the user's pictures
-        allowed = allowed | {"again", "forecast", "store", "tend", "endings", "data"}
-    assert [module for module in own(name) - {"thaw"} if part_of(module) not in allowed] == []
-
-
-def test_every_module_has_its_place():
-    assert {part_of(name) for name in NAMES if name != "thaw"} <= set().union(*LAYERS, BESIDE)
-
-
-def test_no_cycles():
-    order = list(TopologicalSorter({name: own(name) - {name} for name in NAMES}).static_order())
-    assert order.index("thaw.errors") < order.index("thaw.plan") < order.index("thaw.run") < order.index("train")
+def test_what_a_launcher_loads_before_it_forks_is_there():
+    assert [module for module in EVERY_JOBS if find_spec(module) is None] == []
 
 
 # The one pickle that is ever opened: ImageNet's weights of backbone=lite0, by name, SHA-256 and weights_only.
-OPENED = {"thaw.packaged": ["torch.load"]}
+OPENED = {"thaw.model.packaged": ["torch.load"]}
 
 
 def test_the_one_pickle_is_opened_with_weights_only_and_checked_before():
-    text = NAMES["thaw.packaged"].read_text()
+    text = NAMES["thaw.model.packaged"].read_text()
     assert re.findall(r"torch\.load\(.*", text) == [
         'torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)'
     ]
@@ -241,6 +180,29 @@ def test_nothing_is_unpickled(name):
     )
     imported = {module.partition(".")[0] for module, _ in imports(name)}
     assert not imported & {"pickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
+
+
+# scripts ------------------------------------------------------------------------------------------------------------
+
+SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_script_runs_with_the_thaw_of_its_own_checkout_only(file):
+    text = file.read_text()
+    assert "sys.path" not in text
+    if re.search(r"^ *(from|import) thaw\b", text, re.M):
+        assert re.search(r"^require_checkout\(__file__\)$", text, re.M)
+
+
+def test_a_script_of_another_checkout_is_refused(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts/compare.py"
+    script.write_text((REPOSITORY / "scripts/compare.py").read_text())
+    done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 5 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {script}: the thaw installed here is that of {REPOSITORY}")
+    assert done.stderr.count("\n") == 1
 
 
 # what a plan costs ----------------------------------------------------------------------------------------------------

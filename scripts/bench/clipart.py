@@ -17,6 +17,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from thaw.config.paths import require_checkout
+
+require_checkout(__file__)
+
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ROOT / "outputs/bench/clipart.jsonl"
 EVERY = ("size=128", "threads=1", "wandb=disabled")
@@ -84,15 +88,15 @@ def regression(shared: list[str]) -> dict:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
-    sys.path.insert(0, str(ROOT / "src"))
-    from thaw import composed, tend
-    from thaw.data import source
-    from thaw.setup import set_up
+    from thaw.config import compose
+    from thaw.data.table import TEST, TRAIN, VALID
+    from thaw.store.open import open_store
+    from thaw.train.setup import set_up
 
-    settings = composed.settings_of(shared)
+    settings = compose.compose_settings(shared)
     with tempfile.TemporaryDirectory() as folder:
-        job = set_up(settings, Path(folder), tend.open_store(settings, print))
-        splits = {split: job.stored(job.source.rows(split)) for split in (source.TRAIN, source.VALID, source.TEST)}
+        job = set_up(settings, Path(folder), open_store(settings, print))
+        splits = {split: job.stored(job.dataset.rows(split)) for split in (TRAIN, VALID, TEST)}
     (x, y), valid, test = [(features.float().numpy(), labels.numpy()) for features, labels in splits.values()]
     tried, began = [], time.perf_counter()
     for penalty in PENALTIES:  # of the mean loss

@@ -20,21 +20,26 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
 import photos
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from thaw import composed, device, groups, loop, model
-from thaw.checks import size_in_bytes
-from thaw.data import batches, pixels, source
-from thaw.data.batches import Key, Views
-from thaw.data.spool import Spool
-from thaw.settings import Settings
-from thaw.store import Store
+from thaw.config import compose
+from thaw.config.paths import require_checkout
+from thaw.config.schema import Settings
+from thaw.config.values import parse_bytes
+from thaw.data import batches, dataset, pixels
+from thaw.data.batches import BatchKey, Views
+from thaw.data.decode_cache import DecodeCache
+from thaw.data.table import TRAIN
+from thaw.model import device, freezing, layer_groups
+from thaw.model.network import create_network
+from thaw.store.store import Store
+from thaw.train import loop
+
+require_checkout(__file__)
 
 BATCH = 64
 CROP = (0.35, 1.0)  # shares of the area that augment=standard draws
@@ -51,7 +56,7 @@ class Pipeline:
 
 
 def settings_of(root: Path, size: int, *overrides: str) -> Settings:
-    return composed.settings_of([f"data.root={root}", f"size={size}", "wandb=disabled", "threads=1", *overrides])
+    return compose.compose_settings([f"data.root={root}", f"size={size}", "wandb=disabled", "threads=1", *overrides])
 
 
 def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
@@ -72,18 +77,18 @@ def thaw_batches(
 ) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
     """`read(epochs)`: how many pictures an epoch has, and their uint8 batches, as a cycle of a run reads them."""
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
-    budget = size_in_bytes(settings.data.pixels_budget, "data.pixels_budget")
-    spool = Spool(store, side, budget)
-    found = source.load(settings.data, side, store / "scan", spool=spool)
-    kept = pixels.pixels(found, side, budget, held, lambda items, n, text: items, spool)
-    rows, labels = found.rows(source.TRAIN), found.table.labels
+    budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    cache = DecodeCache(store, side, budget)
+    found = dataset.load_dataset(settings.data, side, store / "scan", decode_cache=cache)
+    kept = pixels.load_pixels(found, side, budget, held, lambda items, n, text: items, cache)
+    rows, labels = found.rows(TRAIN), found.table.labels
     views = Views(kept, labels, settings.data.crop_pct, settings.size, settings.augment, (0, "full"))
 
     def read(epochs: range) -> tuple[int, Iterator[batches.Batch]]:
         cut = [
-            Key(number, settings.size, rows[part])
+            BatchKey(number, settings.size, rows[part])
             for number in epochs
-            for part in batches.cut(batches.order(labels[rows], (0, "full", number)), BATCH)
+            for part in batches.cut_batches(batches.epoch_order(labels[rows], (0, "full", number)), BATCH)
         ]
         return len(rows), batches.loader(views, cut, workers)
 
@@ -184,9 +189,9 @@ def step(root: Path) -> None:
     heading("from the loader", "in memory", "more")
     for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
-        network = model.create(settings.backbone, len(photos.CLASSES), 0, device.choose(settings))
-        model.thaw(network, "all", "train")
-        parts = groups.split(network.model, "equal", (1.0,))
+        network = create_network(settings.backbone, len(photos.CLASSES), 0, device.choose_device(settings))
+        freezing.set_trainable(network, "all", "train")
+        parts = layer_groups.split_into_groups(network.model, "equal", (1.0,))
 
         def steps(given: Iterable, network=network, parts=parts, settings=settings) -> None:
             optimizer = loop.make_optimizer(network, parts, settings.optimizer)

@@ -17,14 +17,18 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+from thaw.config import compose
+from thaw.config.paths import require_checkout
+from thaw.data.table import TEST
+from thaw.model import weights
+from thaw.store.store import Store
+from thaw.train import cycle
+from thaw.train.predictions import predict
+from thaw.train.run import run_plan
+from thaw.train.setup import set_up
 
-from thaw import composed, cycles, model
-from thaw.data import source
-from thaw.job import look
-from thaw.run import run
-from thaw.setup import set_up
-from thaw.store import Store
+require_checkout(__file__)
+
 
 DECAYS = (0.8, 0.9, 0.95, 0.98, 0.99)
 EVERY = ("size=32", "threads=1", "wandb=disabled")
@@ -37,7 +41,7 @@ TASKS = {
 
 def averaged(overrides: list[str]) -> dict[str, float]:
     """Accuracy of a run's export and, at the same cycle end, of every average."""
-    averages, ends, steps_of, run_cycle = {}, [], cycles.steps_of, cycles.run_cycle
+    averages, ends, steps_of, run_cycle = {}, [], cycle.optimizer_steps, cycle.run_cycle
 
     def watch(fit, *args):
         for step in steps_of(fit, *args):
@@ -53,25 +57,25 @@ def averaged(overrides: list[str]) -> dict[str, float]:
             )
         return ended
 
-    cycles.steps_of, cycles.run_cycle = watch, end
+    cycle.optimizer_steps, cycle.run_cycle = watch, end
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            settings = composed.settings_of([*overrides, f"store.dir={folder}/store"])
+            settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
             job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
-            key = run(job, lambda row: None)["key"]
-            rows = job.source.rows(source.TEST)
-            plain = look(job, rows).accuracy
+            key = run_plan(job, lambda row: None)["key"]
+            rows = job.dataset.rows(TEST)
+            plain = predict(job, rows).accuracy
             out = {"export": plain}
             there = dict(ends).get(key)
             if there is None:
                 print("a head phase was best: its plain figure is counted", file=sys.stderr)
                 return out | dict.fromkeys(map(str, DECAYS), plain)
             for decay in DECAYS:
-                model.load(job.network.model, there[decay], "the average", head=True)
-                out[str(decay)] = look(job, rows).accuracy
+                weights.load_weights(job.network.model, there[decay], "the average", head=True)
+                out[str(decay)] = predict(job, rows).accuracy
             return out
     finally:
-        cycles.steps_of, cycles.run_cycle = steps_of, run_cycle
+        cycle.optimizer_steps, cycle.run_cycle = steps_of, run_cycle
 
 
 @torch.no_grad()

@@ -14,18 +14,18 @@ import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
 
 import numpy as np
 from finder_curves import HELD_OUT, SEEDS, TASKS, file_of, trained_by
 from finder_rules import RULES, Rule, averaged
 
-from thaw import composed
-from thaw.suggest import read_range, read_trials
+from thaw.config import compose
+from thaw.config.paths import require_checkout
+from thaw.train.lr_suggest import read_range, read_trials
 
-DEFAULT = composed.settings_of([]).find
+require_checkout(__file__)
+
+DEFAULT = compose.compose_settings([]).find
 AS_GOOD = 0.01  # so far below the highest accuracy a rate of the grid is a best one too
 
 

@@ -17,24 +17,28 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
 import numpy as np
 import scenes
 
-from thaw import composed, cycles, job, plan, search, tend
-from thaw.data import source
-from thaw.errors import UserError
-from thaw.plan import Phase
-from thaw.settings import Settings
-from thaw.setup import set_up
+from thaw.config import compose, paths
+from thaw.config.paths import require_checkout
+from thaw.config.schema import Settings
+from thaw.data.table import TEST, VALID
+from thaw.plan import finder_steps
+from thaw.plan.phases import Phase
+from thaw.runtime.errors import UserError
+from thaw.store.open import open_store
+from thaw.train import context, cycle, lr_finder, predictions
+from thaw.train.setup import set_up
+
+require_checkout(__file__)
 
 GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network from 1e-3; for AdamW a tenth of it
     "head": [10 ** (k / 3) for k in range(-12, 4)],
     "all": [10 ** (k / 3) for k in range(-9, 4)],
 }
 GRID_SEEDS, SEEDS = 3, 20
-FOLDER = composed.OUTPUTS / "bench/finder"
+FOLDER = paths.OUTPUTS / "bench/finder"
 
 HEAD = ["~checklist.find_full", "~checklist.full", "checklist.head_augmented.features=precomputed"]
 AFTER = [
@@ -82,25 +86,25 @@ TASKS = {
 }
 
 
-def prepared(overrides: list[str], folder: Path) -> tuple[job.Job, Phase, list[Phase]]:
+def prepared(overrides: list[str], folder: Path) -> tuple[context.RunContext, Phase, list[Phase]]:
     """The job with everything before its find trained, the find, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
     given = [o.replace("=DRAWN/", f"={folder.parent}/") for o in overrides]
     if ADAM[0] not in given:
         given.append("optimizer=sgd")
-    settings = composed.settings_of([*given, "threads=1", f"store.dir={folder.parent}/store"])
-    made = set_up(settings, folder, tend.open_store(settings, print))
+    settings = compose.compose_settings([*given, "threads=1", f"store.dir={folder.parent}/store"])
+    made = set_up(settings, folder, open_store(settings, print))
     phases = list(made.plan.phases)
     while phases[0].do == "fit":
         fully(made, phase := phases.pop(0), phase.lr)
     return made, phases[0], phases[1:]
 
 
-def fully(made: job.Job, phase: Phase, lr: float) -> None:
+def fully(made: context.RunContext, phase: Phase, lr: float) -> None:
     """Train the planned cycles of a phase from the weights that are there."""
-    fit_ = cycles.begin(made, phase, job.layer_groups(made, phase), lr, None, None)
-    batches = job.train_batches(made, phase, range(phase.epochs_budget), phase.name)
-    for _ in cycles.steps_of(fit_, batches, 0):
+    fit_ = cycle.begin_phase(made, phase, context.phase_groups(made, phase), lr, None, None)
+    batches = context.train_batches(made, phase, range(phase.epochs_budget), phase.name)
+    for _ in cycle.optimizer_steps(fit_, batches, 0):
         pass
 
 
@@ -109,28 +113,28 @@ def rates(settings: Settings, trained: str) -> list[float]:
     return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
 
 
-def tried(made: job.Job, find: Phase) -> dict:
+def tried(made: context.RunContext, find: Phase) -> dict:
     """The package's trials."""
-    rates, losses = search.tried(made, find, *plan.find_length(made.settings, find))
+    rates, losses = lr_finder.run_trials(made, find, *finder_steps.finder_length(made.settings, find))
     return {"rates": rates, "losses": losses}
 
 
-def swept(made: job.Job, find: Phase) -> dict:
+def swept(made: context.RunContext, find: Phase) -> dict:
     """A range test that is never stopped."""
     made.settings.find = replace(made.settings.find, rule="edge", diverge=1e30)
     steps = made.settings.find.steps
-    rates, losses = search.swept(made, find, steps, 1)
+    rates, losses = lr_finder.run_range_test(made, find, steps, 1)
     return {"rates": rates, "losses": losses}
 
 
-def judged(made: job.Job, fits: list[Phase], rate: float) -> float:
+def judged(made: context.RunContext, fits: list[Phase], rate: float) -> float:
     """Accuracy after the fits at a rate, on all pictures that were not trained on."""
     try:
         for phase in fits:
             fully(made, phase, rate)
     except UserError:  # not finite
         return 0.0
-    return job.look(made, np.concatenate([made.source.rows(source.VALID), made.source.rows(source.TEST)])).accuracy
+    return predictions.predict(made, np.concatenate([made.dataset.rows(VALID), made.dataset.rows(TEST)])).accuracy
 
 
 def file_of(name: str) -> Path:

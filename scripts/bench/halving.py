@@ -12,11 +12,12 @@ import time
 from pathlib import Path
 from statistics import fmean, stdev
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
-from thaw.composed import ROOT
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import grid
 from thaw.sweep.board import Board, leaderboard, seconds_of_all, shown
-from thaw.table import grid
+
+require_checkout(__file__)
+
 
 SETTINGS = ("lr_factor=0.1,0.3,1,3", "rates=uniform,tenths", "augment=none,light")
 SEEDS = ((0, 1), (2, 3), (4, 5))

@@ -19,8 +19,11 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
+from thaw.config.paths import require_checkout
+
+require_checkout(__file__)
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "src"))
 
 FILE = ROOT / "outputs/bench/stop.jsonl"
 TRAIN_PICTURES = 300
@@ -73,14 +76,16 @@ def record(file: Path, seeds: Iterable[int]) -> None:
 
 def train(case: Case) -> list[dict]:
     """Every cycle end of the run, those of the head phases included."""
-    from thaw import composed, cycles
-    from thaw.data import source
-    from thaw.job import look
-    from thaw.run import run
-    from thaw.setup import set_up
-    from thaw.store import Store
+    from thaw.config import compose
+    from thaw.data import dataset
+    from thaw.data.table import TEST
+    from thaw.store.store import Store
+    from thaw.train import cycle
+    from thaw.train.predictions import predict
+    from thaw.train.run import run_plan
+    from thaw.train.setup import set_up
 
-    ends, load, run_cycle = [], source.load, cycles.run_cycle
+    ends, load, run_cycle = [], dataset.load_dataset, cycle.run_cycle
 
     def load_drawn(*args):
         pictures = load(*args)
@@ -89,7 +94,7 @@ def train(case: Case) -> list[dict]:
 
     def run_and_keep(fit, cycle, *args):
         end, was_there = run_cycle(fit, cycle, *args)
-        test = look(fit.job, fit.job.source.rows(source.TEST))
+        test = predict(fit.job, fit.job.dataset.rows(TEST))
         ends.append(
             {
                 "phase": fit.phase.name,
@@ -102,15 +107,15 @@ def train(case: Case) -> list[dict]:
         )
         return end, was_there
 
-    source.load, cycles.run_cycle = load_drawn, run_and_keep
+    dataset.load_dataset, cycle.run_cycle = load_drawn, run_and_keep
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0]]
             chosen += [f"seed={case.seed}", f"store.dir={folder}/store"]
-            settings = composed.settings_of(chosen)
-            run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
+            settings = compose.compose_settings(chosen)
+            run_plan(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
     finally:
-        source.load, cycles.run_cycle = load, run_cycle
+        dataset.load_dataset, cycle.run_cycle = load, run_cycle
     return ends
 
 

@@ -13,14 +13,15 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
-
 import numpy as np
 
+from thaw.config.paths import require_checkout
+from thaw.config.schema import Augment
 from thaw.data import batches
-from thaw.data.batches import Key, Views
+from thaw.data.batches import BatchKey, Views
 from thaw.data.pixels import Pixels
-from thaw.settings import Augment
+
+require_checkout(__file__)
 
 MIRRORED = Augment("whole", None, {"HorizontalFlip": {"p": 0.5}}, 0.0, 0.0)
 BATCH = 200
@@ -47,9 +48,9 @@ def memory(pictures: int, epochs: int, workers: int) -> list[float]:
     labels = np.arange(pictures) % 10
     views = Views(Pixels(names, {}, 24, lambda row: picture), labels, 1.0, 24, MIRRORED, (0, "full"))
     keys = [
-        Key(epoch, 24, part)
+        BatchKey(epoch, 24, part)
         for epoch in range(epochs)
-        for part in batches.cut(batches.order(labels, (0, "full", epoch)), BATCH)
+        for part in batches.cut_batches(batches.epoch_order(labels, (0, "full", epoch)), BATCH)
     ]
     steps, out = len(keys) // epochs, []
     for step, _ in enumerate(batches.loader(views, keys, workers), 1):

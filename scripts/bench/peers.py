@@ -26,8 +26,11 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+from thaw.config.paths import require_checkout
+
+require_checkout(__file__)
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "src"))
 
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
@@ -49,7 +52,7 @@ def folder_of(task: str, root: Path) -> Path:
     import cv2
     import photos
 
-    from thaw.data import source
+    from thaw.data import dataset
 
     folder = root / task
     if task == "photos":
@@ -59,7 +62,7 @@ def folder_of(task: str, root: Path) -> Path:
     else:
         labels = [row % 8 for row in range(PICTURES)]
         table = [(label, photos.SPLITS[row // 8 % len(photos.SPLITS)]) for row, label in enumerate(labels)]
-        picture = lambda row: source.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
+        picture = lambda row: dataset.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
     for row, (label, split) in enumerate(table):
         path = folder / split / str(label) / f"{row:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,11 +72,11 @@ def folder_of(task: str, root: Path) -> Path:
 
 def digits():
     """Label and split of scikit-learn's digits as data=digits has them, and the picture of a row."""
-    from thaw import composed
-    from thaw.data import source
+    from thaw.config import compose
+    from thaw.data import dataset
     from thaw.data.table import SPLITS
 
-    found = source.digits(composed.settings_of([]).data)
+    found = dataset.digits(compose.compose_settings([]).data)
     table = found.table
     return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], partial(
         found.picture, side=8
@@ -82,14 +85,22 @@ def digits():
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
     """One run as a user starts it; also its test accuracy after every epoch and when that was, such looks not timed."""
-    for name in ("cycles", "dashboard", "fit", "job", "report.page", "report.sweep_page", "run", "search", "track"):
+    for name in (
+        "report.page",
+        "report.publish",
+        "report.tracker",
+        "sweep.page",
+        "train.fit",
+        "train.lr_finder",
+        "train.run",
+    ):
         importlib.import_module(f"thaw.{name}")
     import hydra  # noqa: F401
 
     import train
-    from thaw import fit
     from thaw.data.table import TEST
-    from thaw.job import look
+    from thaw.train import fit
+    from thaw.train.predictions import predict
 
     overrides, _, size = TASKS[task]
     sys.argv = [
@@ -97,18 +108,18 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
         "data.workers=0", "backbone=tiny", f"backbone.weights={WEIGHTS}", "wandb=disabled", f"store.dir={out}/store",
         f"hydra.run.dir={out}/run", *overrides, *given,
     ]  # fmt: skip
-    own, moments, looking = fit.Rows.epoch, [], [0.0, 0.0]
+    own, moments, looking = fit.PhaseLog.epoch, [], [0.0, 0.0]
 
     def epoch(self, number: int, figures: dict, now: bool) -> None:
         own(self, number, figures, now)
         wall, cpu = clock()
-        accuracy = look(self.job, self.job.source.rows(TEST)).accuracy
+        accuracy = predict(self.job, self.job.dataset.rows(TEST)).accuracy
         moments.append((accuracy, wall - looking[0], cpu - looking[1]))
         looking[:] = [
             spent + after - before for spent, after, before in zip(looking, clock(), (wall, cpu), strict=True)
         ]
 
-    fit.Rows.epoch = epoch
+    fit.PhaseLog.epoch = epoch
     clock = watch()
     if code := train.main():
         raise SystemExit(code)

@@ -6,14 +6,15 @@ python scripts/bench/precision.py [timm name ...]     under a minute; the interl
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+from thaw.config.paths import require_checkout
+from thaw.config.schema import Backbone, BackboneFacts
+from thaw.model import device, network
 
-from thaw import device, model
-from thaw.settings import Backbone, BackboneFacts
+require_checkout(__file__)
+
 
 NAMES = ("test_resnet", "resnet18", "test_vit")
 SIZE, BATCH, ROUNDS = 96, 16, 5
@@ -27,7 +28,7 @@ def main() -> None:
     for name in sys.argv[1:] or NAMES:
         seconds = {}
         nets = {
-            dtype: model.create(
+            dtype: network.create_network(
                 Backbone(name, "none", 0.0, 0.0, BackboneFacts()), 10, 0, device.Device(where, dtype, threads)
             )
             for dtype in (torch.float32, torch.bfloat16)
@@ -43,7 +44,7 @@ def main() -> None:
         print(f"{name:12} {times}, float32 / bfloat16 {full / half:.2f}")
 
 
-def step(net: model.Network, where: torch.device) -> float:
+def step(net: network.Network, where: torch.device) -> float:
     """Seconds of one forward and backward pass."""
     pictures = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8, device=where)
     started = time.perf_counter()

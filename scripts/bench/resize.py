@@ -19,8 +19,11 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+from thaw.config.paths import require_checkout
+
+require_checkout(__file__)
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "src"))
 
 SEEDS = 6
 FINAL = 64
@@ -62,13 +65,15 @@ def main() -> None:
 
 def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
     """Best validation accuracy and the CPU seconds from set-up to export."""
-    from thaw import composed, cycles, resize
-    from thaw.data import batches
-    from thaw.run import run
-    from thaw.setup import set_up
-    from thaw.store import Store
+    from thaw.config import compose
+    from thaw.data import augment
+    from thaw.plan import image_sizes
+    from thaw.store.store import Store
+    from thaw.train import cycle
+    from thaw.train.run import run_plan
+    from thaw.train.setup import set_up
 
-    begin, at_size, most = cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH
+    begin, at_size, most = cycle.begin_phase, augment.at_size, image_sizes.MOST_BATCH_GROWTH
 
     def begin_following(job, phase, *args):
         fit = begin(job, phase, *args)
@@ -86,16 +91,16 @@ def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
         low, high = augment.scale
         return replace(augment, scale=[CROP[rule](low, share), high])
 
-    cycles.begin, batches.at_size = begin_following, crop_following
-    resize.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
+    cycle.begin_phase, augment.at_size = begin_following, crop_following
+    image_sizes.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
     try:
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            settings = composed.settings_of([*overrides, f"store.dir={folder}/store"])
+            settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
             started = time.process_time()
-            result = run(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
+            result = run_plan(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
             return result["best/accuracy"], time.process_time() - started
     finally:
-        cycles.begin, batches.at_size, resize.MOST_BATCH_GROWTH = begin, at_size, most
+        cycle.begin_phase, augment.at_size, image_sizes.MOST_BATCH_GROWTH = begin, at_size, most
 
 
 def show(values: list[float], digits: int) -> str:

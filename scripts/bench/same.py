@@ -106,7 +106,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
     out, errors = process.communicate()
     printed = {"lines": shown(out, places), "errors": shown(errors, places)}
     if name == "killed and resumed":  # how far it was when it was killed is chance
-        printed = {}
+        printed["lines"] = []
     return printed | {
         "exit": process.returncode,
         "files": sorted({HASH.sub("HASH", str(p.relative_to(folder))) for p in folder.rglob("*") if p.is_file()}),

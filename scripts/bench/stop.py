@@ -7,16 +7,16 @@ python scripts/bench/stop.py          replay the rules over them, in seconds
 import json
 import math
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from histories import CYCLES, FILE, Case
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+from thaw.config.paths import require_checkout
+from thaw.train.early_stopping import CLEARLY, CycleEnd, best_cycle, judge, paired_difference
 
-from thaw.stop import CLEARLY, CycleEnd, best, judge, paired
+require_checkout(__file__)
+
 
 Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
 PATIENCES = (1, 2, 3, 5, 10)
@@ -35,7 +35,7 @@ class History:
 
     @property
     def before(self) -> CycleEnd:
-        return self.head[best(self.head)]
+        return self.head[best_cycle(self.head)]
 
     def trained(self, go_on: Rule) -> int:
         """After how many cycles the rule stops."""
@@ -110,7 +110,10 @@ def lowest_loss(ends: Sequence[CycleEnd]) -> int:
 def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
     """The best of those whose loss is at most two standard errors above the lowest."""
     low = ends[lowest_loss(ends)]
-    worse = [mean > CLEARLY * error for mean, error in (paired(end.valid_losses, low.valid_losses) for end in ends)]
+    worse = [
+        mean > CLEARLY * error
+        for mean, error in (paired_difference(end.valid_losses, low.valid_losses) for end in ends)
+    ]
     return max((i for i in range(len(ends)) if not worse[i]), key=lambda i: (ends[i].worth, -i))
 
 
@@ -128,7 +131,7 @@ def within_noise(ends: Sequence[CycleEnd]) -> int:
 
 
 EXPORTS = {
-    "highest accuracy": best,
+    "highest accuracy": best_cycle,
     "highest mean probability of the truth": most_probable,
     "lowest loss within a standard error": within_noise,
     "lowest loss": lowest_loss,
@@ -145,13 +148,13 @@ def replay(histories: list[History]) -> None:
         ours = thaws(budget, most)
         print(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
         print("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
-        table("stop rule", {name: (chosen, rule, best) for name, rule in rules(budget, most).items()})
+        table("stop rule", {name: (chosen, rule, best_cycle) for name, rule in rules(budget, most).items()})
         table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
         parts: dict[str, list[History]] = {}
         for one in chosen:
             for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} to validate", one.case.task):
                 parts.setdefault(part, []).append(one)
-        table("thaw on", {part: (parts[part], ours, best) for part in sorted(parts)})
+        table("thaw on", {part: (parts[part], ours, best_cycle) for part in sorted(parts)})
         table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
 
 

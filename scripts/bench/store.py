@@ -13,11 +13,15 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))
+from thaw.config import compose
+from thaw.config.paths import require_checkout
+from thaw.store import keys, snapshot, store
+from thaw.store.open import open_store
+from thaw.train import context, cycle, features, run, setup
+from thaw.train.setup import set_up
 
+require_checkout(__file__)
 
-from thaw import composed, cycles, features, job, keys, run, setup, snapshot, store, tend
-from thaw.setup import set_up
 
 PHOTOS = ("data=shapes", "data.limit=300", "backbone=resnet18", "backbone.weights=none", "size=96", "batch_size=32")
 LAST_PHASE = list(
@@ -38,11 +42,11 @@ HEAD = list(
 def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
     given = [arg for arg in sys.argv[1:] if "=" in arg]
-    settings = composed.settings_of(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
+    settings = compose.compose_settings(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        made = set_up(settings, Path(out), tend.open_store(settings, print))
-        result = run.run(made, lambda row: None)
+        made = set_up(settings, Path(out), open_store(settings, print))
+        result = run.run_plan(made, lambda row: None)
     return result, time.perf_counter() - began
 
 
@@ -109,8 +113,14 @@ def snapshots(folder: Path, writing: Clock) -> None:
 
 
 def main() -> None:
-    hashed = ((store, "sha256_of"), (store, "key_of"), (job, "key_of"), (setup, "body_hash"), (features, "body_hash"))
-    hashing, writing = Clock((*hashed, (keys, "code_of"))), Clock([(snapshot, "write"), (cycles, "weights_of")])
+    hashed = (
+        (store, "sha256_of"),
+        (store, "key_of"),
+        (context, "key_of"),
+        (setup, "body_hash"),
+        (features, "body_hash"),
+    )
+    hashing, writing = Clock((*hashed, (keys, "code_of"))), Clock([(snapshot, "write"), (cycle, "weights_of")])
     parts = {
         "head": head_epoch,
         "again": partial(again, hashing=hashing),

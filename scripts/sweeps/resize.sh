@@ -7,4 +7,4 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 .venv/bin/python src/train.py -m name=resize data=shapes data.limit=1500 data.workers=0 size=64 threads=1 \
   wandb=disabled seed=0,1,2 resize=none,double,staircase hydra.sweep.dir=outputs/resize "$@"
-.venv/bin/python scripts/reached.py outputs/resize resize=none
+.venv/bin/python scripts/bench/time_to_accuracy.py outputs/resize resize=none

@@ -16,15 +16,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.checks import check
-from thaw.errors import UserError
-from thaw.facts import Facts
-from thaw.files import json_of, number
-from thaw.plan import Phase, plan
-from thaw.progress import say
-from thaw.schedules import RESTARTING
-from thaw.sweep.jobs import SEEDS, read_job
-from thaw.titles import words
+from thaw.config.run_names import SEEDS, short_name
+from thaw.config.validate import check_settings
+from thaw.plan.facts import Facts
+from thaw.plan.phases import Phase
+from thaw.plan.plan import make_plan
+from thaw.plan.schedules import RESTARTING
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import as_number, read_json
+from thaw.sweep.jobs import read_job
 
 
 class HalvingSweeper(BasicSweeper):
@@ -71,7 +72,7 @@ class HalvingSweeper(BasicSweeper):
                         if setting in better
                         else "it has no result; the same command tries again"
                     )
-                    say(f"given up after rung {rung}: {words(list(setting)) or 'default'} ({why})")
+                    say(f"given up after rung {rung}: {short_name(list(setting)) or 'default'} ({why})")
             jobs = [job for job in jobs if setting_of(job) in chosen]
         return returned
 
@@ -82,8 +83,8 @@ class HalvingSweeper(BasicSweeper):
             del config["hydra"]
         try:
             settings = OmegaConf.to_object(config)
-            check(settings)
-            last = plan(settings, Facts()).phases[-1]
+            check_settings(settings)
+            last = make_plan(settings, Facts()).phases[-1]
         except (UserError, OmegaConfBaseException):
             return 1  # the job itself says what is wrong with it, and the others go on
         return cycles_of(last)
@@ -92,7 +93,7 @@ class HalvingSweeper(BasicSweeper):
 def lying_in(folder: Path) -> dict[int, list[str]]:
     """What the jobs that lie in a sweep's folder were told, by number."""
     found = {
-        int(path.parent.name): json_of(path) for path in folder.glob("*/status.json") if path.parent.name.isdigit()
+        int(path.parent.name): read_json(path) for path in folder.glob("*/status.json") if path.parent.name.isdigit()
     }
     return {job: sorted(status.get("overrides", [])) for job, status in found.items()}
 
@@ -139,7 +140,7 @@ def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: s
     for job, result in zip(jobs, results, strict=True):
         if result:
             values.setdefault(setting_of(job), []).append(
-                (sign * number(result.get(key)), number(result.get("best/loss")))
+                (sign * as_number(result.get(key)), as_number(result.get("best/loss")))
             )
 
     asked = Counter(map(setting_of, jobs))

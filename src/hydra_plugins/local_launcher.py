@@ -20,17 +20,18 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins import sweep_preview
-from thaw import isolate, signals, titles
-from thaw.endings import as_refusal, refusals, refused, said, status_of
-from thaw.errors import UserError
-from thaw.files import duration, near, number
-from thaw.machine import AT_ONCE, cores, listed_gpus
-from thaw.progress import say
-from thaw.sweep.jobs import for_search, read_job
+from thaw.config import run_names
+from thaw.runtime import processes, signals
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import as_number, format_duration, short_path
+from thaw.runtime.job_status import as_user_error, exit_codes, print_error, read_status, update_status
+from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
+from thaw.sweep.jobs import read_job, search_value
 
 EVERY_JOBS = (  # what each job would load by itself after it was forked
-    "thaw.dashboard", "thaw.run", "thaw.track", "matplotlib.backends.backend_agg", "sklearn.datasets",
-    "sklearn.metrics", "sklearn.model_selection",
+    "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "matplotlib.backends.backend_agg",
+    "sklearn.datasets", "sklearn.metrics", "sklearn.model_selection",
 )  # fmt: skip
 OUTPUT = "output.txt"  # what a job prints while others do too
 
@@ -48,7 +49,7 @@ class LocalLauncher(Launcher):
         """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
         setup_globals()
         gpus = listed_gpus()
-        at_once = jobs_at_once(self.n_jobs, len(gpus), cores()) if isolate.possible() else 1
+        at_once = jobs_at_once(self.n_jobs, len(gpus), cores()) if processes.can_fork() else 1
         same = first_of_equals(job_overrides)
         numbers = [initial_job_idx + i for i in sorted(set(same))]
         folders = {number: Path(self.config.hydra.sweep.dir) / str(number) for number in numbers}
@@ -58,7 +59,7 @@ class LocalLauncher(Launcher):
         if self.config.plan_only:
             os.environ.update(share(0, at_once, gpus))
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
-        if any(status_of(path).get("state") != "done" for path in folders.values()):
+        if any(read_status(path).get("state") != "done" for path in folders.values()):
             for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
                 import_module(name)
 
@@ -70,14 +71,14 @@ class LocalLauncher(Launcher):
             tell(folders[numbers[i]], code, folders[numbers[i]] / OUTPUT if at_once > 1 else None)
 
         works = [partial(work, n) for n in numbers]
-        asked = isolate.run_all(works, at_once, ended) if isolate.possible() else in_turn(works, ended)
+        asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
         if asked:
             raise signals.Stopped(asked, "in the sweep")
         return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
 
     def carry_out(self, overrides: Sequence[str], number: int, folder: Path, aside: bool) -> int:
         """One job in its process; its exit code. Aside: what it prints goes to a file in its folder."""
-        refusals.clear()
+        exit_codes.clear()
         try:
             if aside:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +100,8 @@ class LocalLauncher(Launcher):
             print(stopped.line, file=sys.stderr)
             return stopped.code
         except Exception as error:
-            return refused(as_refusal(error, folder))
-        return next(iter(refusals), 0)
+            return print_error(as_user_error(error, folder))
+        return next(iter(exit_codes), 0)
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:
@@ -157,28 +158,28 @@ def print_to(file: Path) -> None:
 
 def tell(folder: Path, code: int, log: Path | None) -> None:
     """Say how a job ended, where it could not or where what it said went to `log`, and count what it ended with."""
-    found = status_of(folder)
+    found = read_status(folder)
     if code < 0 and found.get("state") != "done":
         line = f"killed (signal {-code}){': memory may have been short' if code == -signal.SIGKILL else ''}"
-        said(folder, state="failed", code=5, line=line)
-        refused(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
+        update_status(folder, state="failed", code=5, line=line)
+        print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
     elif code > 0:
         if found.get("state") != "failed":
-            found = said(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
+            found = update_status(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
         if log:
-            print(f"error: job {folder.name}: {found['line']}; {near(log)}", file=sys.stderr)
-        refusals.append(code)
+            print(f"error: job {folder.name}: {found['line']}; {short_path(log)}", file=sys.stderr)
+        exit_codes.append(code)
     elif log:
         result = read_job(folder).result
-        accuracy, seconds = number(result.get("best/accuracy")), number(result.get("cost/seconds_paid"))
-        reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {duration(seconds)}"
+        accuracy, seconds = as_number(result.get("best/accuracy")), as_number(result.get("cost/seconds_paid"))
+        reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {format_duration(seconds)}"
         say(f"job {folder.name} done: {words_of(found.get('overrides', []))}{reached}")
 
 
 def words_of(overrides: Sequence[str]) -> str:
-    return titles.words([o for o in overrides if not o.startswith("hydra")]) or "default"
+    return run_names.short_name([o for o in overrides if not o.startswith("hydra")]) or "default"
 
 
 def returned(folder: Path, monitor: str) -> JobReturn:
     """What Hydra's sweepers are told of a job: the value of `monitor`, the worst there is where it failed."""
-    return JobReturn(status=JobStatus.COMPLETED, _return_value=for_search(folder, monitor))
+    return JobReturn(status=JobStatus.COMPLETED, _return_value=search_value(folder, monitor))

@@ -10,7 +10,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.errors import UserError
+from thaw.runtime.errors import UserError
 
 
 class SearchSweeper(Sweeper):
@@ -26,7 +26,7 @@ class SearchSweeper(Sweeper):
             import optuna
             from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
         except ImportError as error:
-            raise UserError(2, f"hydra/sweeper=optuna: {error}; pip install -r requirements-sweep.txt") from None
+            raise UserError(2, f"hydra/sweeper=optuna: {error}; pip install -e '.[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.sweeper = OptunaSweeper(
             sampler=instantiate(self.sampler),

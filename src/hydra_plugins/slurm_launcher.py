@@ -20,11 +20,11 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLaunche
 
 from hydra_plugins import sweep_preview
 from hydra_plugins.local_launcher import first_of_equals, returned, tell, tell_equals
-from thaw import signals
-from thaw.endings import said, status_of
-from thaw.errors import UserError
-from thaw.files import near
-from thaw.progress import say
+from thaw.runtime import signals
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import short_path
+from thaw.runtime.job_status import read_status, update_status
 
 SRC = Path(__file__).resolve().parents[1]
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
@@ -50,15 +50,15 @@ class SlurmLauncher(HydrasLauncher):
                 raise signals.Stopped(asked, "in the sweep")
         queued = self.queue([list(job_overrides[n - initial_job_idx]) for n in numbers], numbers, root)
         array = queued[0].job_id.partition("_")[0]
-        say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {near(root)}/.submitit")
+        say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {short_path(root)}/.submitit")
 
         def ended(identity: str) -> None:
             i = [job.job_id for job in queued].index(identity)
             folder, log = root / str(numbers[i]), Path(queued[i].paths.stdout)
-            found = status_of(folder)
+            found = read_status(folder)
             if found.get("state") not in ("done", "failed"):
                 line = f"left Slurm's queue before it was done ({state_of(identity)})"
-                found = said(folder, state="failed", code=5, line=line)
+                found = update_status(folder, state="failed", code=5, line=line)
             tell(folder, 0 if found["state"] == "done" else found["code"], log)
 
         asked = wait({job.job_id for job in queued}, ended)

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from omegaconf import open_dict, read_write
 
-from thaw import preview, tend
-from thaw.composed import as_settings
-from thaw.endings import refused, status_of
-from thaw.errors import UserError
-from thaw.facts import fact_names
-from thaw.files import near
-from thaw.progress import say
+from thaw.config.compose import to_settings
+from thaw.plan.facts import fact_names
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import short_path
+from thaw.runtime.job_status import print_error, read_status
+from thaw.store.open import open_store
+from thaw.sweep import preview
 
 
 def compose_once(hydra_context) -> None:
@@ -31,12 +32,12 @@ def compose_once(hydra_context) -> None:
 def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None:
     """Show what the jobs would do and cost, on the terminal and in the sweep's folder.
 
-    Errors: always `preview.Planned`, so that no sweeper goes on.
+    Errors: always `preview.PlanOnly`, so that no sweeper goes on.
     """
     folder, sweeper = Path(launcher.config.hydra.sweep.dir), launcher.config.hydra.sweeper
 
     def refuse(number: int, error: UserError) -> None:
-        refused(UserError(error.code, f"job {number}: {error.line}"))
+        print_error(UserError(error.code, f"job {number}: {error.line}"))
 
     jobs = []
     for number, overrides in enumerate(job_overrides):
@@ -44,26 +45,26 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         try:
             with read_write(config), open_dict(config):
                 del config["hydra"]  # as for a job
-            jobs.append((number, overrides, as_settings(config, list(overrides))))
+            jobs.append((number, overrides, to_settings(config, list(overrides))))
         except UserError as error:
             refuse(number, error)
     if jobs:
-        store = tend.open_store(jobs[0][2], say)
+        store = open_store(jobs[0][2], say)
         count(jobs, store)
-        ends = [status_of(file.parent) for file in folder.glob("*/status.json")]
+        ends = [read_status(file.parent) for file in folder.glob("*/status.json")]
         done = [tuple(end["overrides"]) for end in ends if end.get("state") == "done"]
-        lines = preview.sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
+        lines = preview.preview_sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
         for line in lines:
             say(line)
-        say(f"plan only: {near(preview.write(lines, folder))}")
-    raise preview.Planned
+        say(f"plan only: {short_path(preview.write_preview(lines, folder))}")
+    raise preview.PlanOnly
 
 
 def count(jobs: Sequence, store) -> None:
     """Look at the user's own pictures, once for each way to take them. Errors: they are not there, exit 3."""
     own = {fact_names(s)[0]: s for _, _, s in jobs if s.data.kind in ("folder", "csv")}
     if own:
-        from thaw.data.count import count
+        from thaw.data.scan import count_pictures
 
         for settings in own.values():
-            count(settings, store, say)
+            count_pictures(settings, store, say)

@@ -12,10 +12,10 @@ import albumentations
 import cv2
 import numpy as np
 
-from thaw.checks import crop_scale
-from thaw.data.sides import middle_part
-from thaw.errors import UserError, nearest
-from thaw.settings import Augment
+from thaw.config.schema import Augment
+from thaw.config.values import crop_scale
+from thaw.data.resize import middle_part
+from thaw.runtime.errors import UserError, nearest
 
 # A square from anywhere in a tall picture loses what it shows: it roams no further than in one of a camera's 4:3, where
 # the middle half of the picture is in every square.

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from thaw.config.schema import Augment
 from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
-from thaw.device import mix
-from thaw.errors import UserError
-from thaw.machine import at_once
-from thaw.settings import Augment
+from thaw.runtime.errors import UserError
+from thaw.runtime.machine import at_once
+from thaw.runtime.seeds import seed_for
 
 TIMEOUT_SECONDS = 600
 PREFETCH = 4  # batches that a process makes ahead
@@ -29,7 +29,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
 
 
 @dataclass(frozen=True)
-class Key:
+class BatchKey:
     """What names a batch of pictures: which rows, at what size, and the epoch that seeds their augmentation."""
 
     epoch: int
@@ -37,12 +37,12 @@ class Key:
     rows: np.ndarray
 
 
-def order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
+def epoch_order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
     """The positions 0..n-1 in the order of an epoch, a permutation drawn from the key.
 
     `balance` draws with replacement instead, every class equally often.
     """
-    rng = np.random.default_rng(mix("order", *key))
+    rng = np.random.default_rng(seed_for("order", *key))
     if not balance:
         return rng.permutation(len(labels))
     counts = np.bincount(labels)
@@ -50,7 +50,7 @@ def order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
     return rng.choice(len(labels), len(labels), p=weight / weight.sum())
 
 
-def cut(positions: np.ndarray, batch: int) -> list[np.ndarray]:
+def cut_batches(positions: np.ndarray, batch: int) -> list[np.ndarray]:
     """Consecutive batches; the last partial one is kept, a single position left over joins the batch before."""
     edges = list(range(0, len(positions), batch)) + [len(positions)]
     if batch > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
@@ -76,13 +76,13 @@ class Views(Dataset):
         self.places = np.arange(len(labels)) if places is None else places  # what seeds a row's augmentation
         self.see = {}
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: BatchKey) -> Batch:
         if key.size not in self.see:
             augment = self.augment and at_size(self.augment, key.size / self.final)
             self.see[key.size] = view(key.size, self.crop_pct, augment)
         see = self.see[key.size]
         places = self.places[key.rows].tolist()
-        seeds = [mix("augment", *self.seed, key.epoch, place) if self.augment else None for place in places]
+        seeds = [seed_for("augment", *self.seed, key.epoch, place) if self.augment else None for place in places]
         pictures = [see(self.pixels[row], seed) for row, seed in zip(key.rows, seeds, strict=True)]
         return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
 
@@ -114,20 +114,20 @@ def quiet_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-class Told(Dataset):
+class ErrorsAsBatches(Dataset):
     """The same in a loader process, where torch would turn a UserError into one of its own: there it is the batch."""
 
     def __init__(self, views: Views):
         self.views = views
 
-    def __getitem__(self, key: Key) -> Batch | UserError:
+    def __getitem__(self, key: BatchKey) -> Batch | UserError:
         try:
             return self.views[key]
         except UserError as error:
             return error
 
 
-def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
+def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Batch]:
     """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit.
 
     Whoever may leave before the last one closes it (`contextlib.closing`): the processes end then, and not otherwise.
@@ -138,7 +138,7 @@ def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
         yield from map(views.__getitem__, keys)
         return
     made = DataLoader(
-        Told(views),
+        ErrorsAsBatches(views),
         batch_size=None,
         sampler=keys,
         num_workers=workers,
@@ -161,7 +161,7 @@ def loader(views: Views, keys: Sequence[Key], workers: int) -> Iterator[Batch]:
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
 
 
-def mixed(
+def mix_batch(
     x: torch.Tensor, other: torch.Tensor, mixup: float, cutmix: float, rng: random.Random
 ) -> tuple[torch.Tensor, float]:
     """Pictures [n, h, w, 3] mixed with the batch in the order `other`, and the share that stays of each and its label.
@@ -187,7 +187,7 @@ def box(height: int, width: int, share: float, rng: random.Random) -> tuple[int,
     return max(top, 0), min(top + high, height), max(left, 0), min(left + wide, width)
 
 
-def stored(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
+def stored_batches(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
     """Batches of stored activations, already on the device."""
     for positions in batches:
         at = torch.from_numpy(positions).to(features.device)

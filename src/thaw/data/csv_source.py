@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from unicodedata import normalize
 
+from thaw.config.schema import Data
+from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
 from thaw.data.folder import NAMES, SUFFIXES
-from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, file_of, many, show
-from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
+from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, file_of, many, short_repr
 from thaw.data.table import SPLITS, TRAIN, VALID
-from thaw.errors import UserError
-from thaw.settings import Data
+from thaw.runtime.errors import UserError
 
 SPLIT = ("split", "subset", "is_valid")
 IS_VALID = {"true": VALID, "1": VALID, "yes": VALID, "false": TRAIN, "0": TRAIN, "no": TRAIN}  # as fastai writes it
@@ -24,7 +24,7 @@ def listing(data: Data) -> Listing:
 
     Errors: what is not there, empty, in two ways or outside that folder, exit 3 with the line.
     """
-    sheet = read_sheet("data.root", data.root)
+    sheet = read_csv_table("data.root", data.root)
     path = column(sheet, "data.path_column", data.path_column, PATHS)
     split = split_column(sheet, data.split_column)
     group = data.group if data.group in sheet.columns else None
@@ -41,8 +41,8 @@ def listing(data: Data) -> Listing:
         before, known = first.setdefault(file.path, (line, answer))
         for what, one, other in zip(("split", "label", "group"), answer, known, strict=True):
             if one != other:
-                both = f"{show(one)}, but {show(other)} in line {before}"
-                raise sheet.error(line, f"the {what} of {show(file.path)} is {both}")
+                both = f"{short_repr(one)}, but {short_repr(other)} in line {before}"
+                raise sheet.error(line, f"the {what} of {short_repr(file.path)} is {both}")
     notes = [f"{sheet.name}: paths from {path}, labels from {label}, splits from {split or 'no column'}"]
     if again := len(files) - len(first):
         notes.append(f"{many(again, 'line')} said twice")
@@ -56,17 +56,17 @@ def listing(data: Data) -> Listing:
     )
 
 
-def column(sheet: Sheet, key: str, typed: str | None, names: Sequence[str]) -> str:
+def column(sheet: CsvTable, key: str, typed: str | None, names: Sequence[str]) -> str:
     """The column that was typed, else the likeliest. Errors: none, exit 3."""
     return sheet.given(key, typed) if typed else sheet.need(names, key)
 
 
-def label_column(sheet: Sheet, typed: str | None, others: set[str | None]) -> str:
+def label_column(sheet: CsvTable, typed: str | None, others: set[str | None]) -> str:
     """The column of labels. Errors: none, or a column for each class, exit 3."""
     if not typed and not sheet.find(LABELS):
         hot = [name for name in sheet.columns if name not in others and one_hot(sheet.cells(name))]
         if len(hot) > 1:
-            what = f"{len(hot)} columns of 0 and 1 ({show(hot[0])}, {show(hot[1])}...)"
+            what = f"{len(hot)} columns of 0 and 1 ({short_repr(hot[0])}, {short_repr(hot[1])}...)"
             raise UserError(3, f"{sheet.name} has {what}: several labels a picture are not supported; one column is")
     return column(sheet, "data.label_column", typed, LABELS)
 
@@ -75,12 +75,12 @@ def one_hot(cells: Iterable[str]) -> bool:
     return set(cells) <= {"0", "1", "0.0", "1.0"}
 
 
-def split_column(sheet: Sheet, typed: str | None) -> str | None:
+def split_column(sheet: CsvTable, typed: str | None) -> str | None:
     """The column of splits, if there is one; the word none means that there is not."""
     return None if typed == "none" else sheet.given("data.split_column", typed) if typed else sheet.find(SPLIT)
 
 
-def filled(sheet: Sheet, name: str) -> list[str]:
+def filled(sheet: CsvTable, name: str) -> list[str]:
     """The cells of a column. Errors: an empty one, exit 3."""
     cells = sheet.cells(name)
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
@@ -89,7 +89,7 @@ def filled(sheet: Sheet, name: str) -> list[str]:
     return cells
 
 
-def labels_of(sheet: Sheet, name: str) -> list[str]:
+def labels_of(sheet: CsvTable, name: str) -> list[str]:
     """The labels. Errors: an empty one, one number in two spellings, several in one cell, exit 3."""
     cells = filled(sheet, name)
     lines: dict[str, int] = {}
@@ -99,9 +99,9 @@ def labels_of(sheet: Sheet, name: str) -> list[str]:
     for cell, line in lines.items():
         parts = [part.strip() for part in cell.split(",")]
         if SEVERAL.search(cell) or (len(parts) > 1 and all(part in lines for part in parts)):
-            raise sheet.error(line, f"{name} is {show(cell)}: several labels a picture are not supported")
+            raise sheet.error(line, f"{name} is {short_repr(cell)}: several labels a picture are not supported")
         if (value := number(cell)) is not None and (other := numbers.setdefault(value, cell)) != cell:
-            both = f"{show(cell)}, but {show(other)} in line {lines[other]}"
+            both = f"{short_repr(cell)}, but {short_repr(other)} in line {lines[other]}"
             raise sheet.error(line, f"{name} is {both}; write one number one way")
     return cells
 
@@ -114,24 +114,26 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def splits_of(sheet: Sheet, name: str) -> list[str]:
+def splits_of(sheet: CsvTable, name: str) -> list[str]:
     """The splits. Errors: a word for none, nothing to train on, exit 3."""
     cells = [cell.lower() for cell in filled(sheet, name)]
     words = IS_VALID if set(cells) <= IS_VALID.keys() else NAMES
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if cell not in words:
-            raise sheet.error(line, f"{name} is {show(cell)}; splits are train, valid and test")
+            raise sheet.error(line, f"{name} is {short_repr(cell)}; splits are train, valid and test")
     if TRAIN not in (codes := [words[cell] for cell in cells]):
         raise UserError(3, f"{sheet.name}: no line has train in the column {name}")
     return [SPLITS[code] for code in codes]
 
 
-def files_of(sheet: Sheet, root: str, cells: Sequence[str]) -> list[File]:
+def files_of(sheet: CsvTable, root: str, cells: Sequence[str]) -> list[File]:
     """The file of each line. Errors: one outside of root, one that is not there, exit 3 with the first line."""
     files, missing = [], []
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if inside(root, cell) is None:
-            raise sheet.error(line, f"{show(cell)} lies outside {root}; data.images=FOLDER says where pictures lie")
+            raise sheet.error(
+                line, f"{short_repr(cell)} lies outside {root}; data.images=FOLDER says where pictures lie"
+            )
         if (file := file_in(root, cell)) is None:
             missing.append((line, cell))
         else:
@@ -139,7 +141,9 @@ def files_of(sheet: Sheet, root: str, cells: Sequence[str]) -> list[File]:
     if missing:
         line, cell = missing[0]
         many = f"{len(missing)} of {len(cells)} are missing"
-        raise sheet.error(line, f"{show(cell)} is not in {root} ({many}); data.images=FOLDER says where pictures lie")
+        raise sheet.error(
+            line, f"{short_repr(cell)} is not in {root} ({many}); data.images=FOLDER says where pictures lie"
+        )
     return files
 
 

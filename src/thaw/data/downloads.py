@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thaw.config.schema import Data
 from thaw.data.listing import File, Listing, file_of
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.errors import UserError
-from thaw.online import answers
-from thaw.settings import Data
+from thaw.runtime.errors import UserError
+from thaw.runtime.online import answers
 
 
 class Public(NamedTuple):

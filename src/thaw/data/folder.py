@@ -4,10 +4,10 @@ import os
 from collections import Counter, defaultdict
 from difflib import get_close_matches
 
-from thaw.data.listing import File, Listing, file_of, many, show, some
+from thaw.config.schema import Data
+from thaw.data.listing import File, Listing, file_of, many, short_repr, some
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.errors import UserError
-from thaw.settings import Data
+from thaw.runtime.errors import UserError
 
 NAMES = {
     **dict.fromkeys(("train", "training", "train_set", "training_set"), TRAIN),
@@ -38,7 +38,7 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
         except OSError as error:
             if not at and isinstance(error, FileNotFoundError):
                 raise UserError(3, f"data.root={root} does not exist{beside_it(root)}") from error
-            what = f"the folder {show(at)} in data.root" if at else f"data.root={root}"
+            what = f"the folder {short_repr(at)} in data.root" if at else f"data.root={root}"
             raise UserError(3, f"{what} cannot be read: {error.strerror}") from error
         if not at and not entries:
             raise UserError(3, f"data.root={root} is empty")
@@ -123,7 +123,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
     while len(inside[at]) == 1:
         at = inside[at][0]
     if at and inside[at]:
-        one = f"data.root={root} has one folder with pictures, {show(inside[''][0])}"
+        one = f"data.root={root} has one folder with pictures, {short_repr(inside[''][0])}"
         raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
 
 
@@ -138,7 +138,7 @@ def place(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
     if loose:
         notes.append(f"ignored {many(len(loose), 'picture')} outside the class folders ({some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
-        first = f"{show(deep[0])} of {show(where[deep[0]][1])}"
+        first = f"{short_repr(deep[0])} of {short_repr(where[deep[0]][1])}"
         said = f"{many(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}"
         if len(deep) > len(where) / 2:
             meant = "/".join(deep[0].split("/")[: depth + 1])
@@ -164,7 +164,7 @@ def filled(where, folders, tops, allow_missing) -> None:
     for path in folders:
         parent, _, name = path.rpartition("/")
         if path and parent in tops and (tops[parent], name) not in full and not (allow_missing and tops[parent]):
-            raise UserError(3, f"class folder {show(path)} has no pictures; fill it or remove it")
+            raise UserError(3, f"class folder {short_repr(path)} has no pictures; fill it or remove it")
 
 
 def listing(data: Data) -> Listing:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from thaw.data.table import SPLITS, TRAIN, VALID
-from thaw.disk import state_of
-from thaw.errors import UserError
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import file_stamp
 
 NOWHERE = "link to nothing"
 NOT_REGULAR = "not a regular file"
@@ -54,7 +54,7 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
         return File(path, 0, "", NOWHERE)
     except OSError as error:
         return File(path, 0, "", error.strerror)
-    return File(path, found.st_size, state_of(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
+    return File(path, found.st_size, file_stamp(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
 
 
 def agree(found: Listing, allow_missing: bool) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def spelt_alike(names: Iterable[str]) -> dict[str, str]:
 def some(names: Iterable[str]) -> str:
     """At most three of the names."""
     names = sorted(names)
-    return ", ".join(map(show, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(short_repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def many(n: int, noun: str) -> str:
@@ -111,7 +111,7 @@ def many(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def show(name: str) -> str:
+def short_repr(name: str) -> str:
     """A name as one short line, whatever its bytes."""
     text = repr(name)
     return text if len(text) <= 60 else f"'...{text[-56:]}"

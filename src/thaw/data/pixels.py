@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw import keys, signals
-from thaw.data.sides import LONGEST, fit_side, shrink
-from thaw.data.source import Source
-from thaw.data.spool import Spool
+from thaw.data.dataset import Dataset
+from thaw.data.decode_cache import DecodeCache
+from thaw.data.resize import LONGEST, fit_side, shrink
 from thaw.data.table import TEST, Table
-from thaw.files import show_bytes
-from thaw.machine import readers
-from thaw.store import Store
+from thaw.runtime import machine, signals
+from thaw.runtime.files import format_bytes
+from thaw.runtime.machine import readers
+from thaw.store.store import Store
 
 SHARD_BYTES = 1 << 28
 
@@ -48,9 +48,9 @@ class Pixels:
         return len(self.names)
 
 
-def on_the_fly(source: Source, side: int) -> Pixels:
-    """The pictures of a source, each decoded when it is looked at."""
-    return Pixels(source.table.hashes, {}, side, source.picture)
+def on_the_fly(dataset: Dataset, side: int) -> Pixels:
+    """The pictures of a dataset, each decoded when it is looked at."""
+    return Pixels(dataset.table.hashes, {}, side, dataset.picture)
 
 
 def bytes_kept(table: Table, side: int) -> np.ndarray:
@@ -61,7 +61,7 @@ def bytes_kept(table: Table, side: int) -> np.ndarray:
     return 3 * shorter * longer * np.minimum(side / shorter, 1) ** 2
 
 
-def within(table: Table, side: int, budget: float) -> np.ndarray:
+def kept_rows(table: Table, side: int, budget: float) -> np.ndarray:
     """The rows whose pictures are kept: as many as `budget` bytes hold, equal ones once, those to test last."""
     order = np.argsort(table.splits == TEST, kind="stable")
     _, first = np.unique(np.array(table.hashes, object)[order].astype(str), return_index=True)
@@ -69,39 +69,39 @@ def within(table: Table, side: int, budget: float) -> np.ndarray:
     return order[np.cumsum(bytes_kept(table, side)[order]) <= budget]
 
 
-def beyond(table: Table, side: int, budget: float) -> str | None:
+def budget_note(table: Table, side: int, budget: float) -> str | None:
     """A line for the user where the pictures do not fit into the budget."""
     rows = np.unique(np.array(table.hashes, object).astype(str), return_index=True)[1] if len(table) else []
-    total, kept = bytes_kept(table, side)[rows].sum(), len(within(table, side, budget))
+    total, kept = bytes_kept(table, side)[rows].sum(), len(kept_rows(table, side, budget))
     if kept == len(rows):
         return None
     return (
-        f"the pictures take {show_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
+        f"the pictures take {format_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
         f"{len(rows):,} are decoded anew whenever they are looked at"
     )
 
 
-def pixels(
-    source: Source,
+def load_pixels(
+    dataset: Dataset,
     side: int,
     budget: float,
     store: Store,
     bar: Callable[[Iterable, int, str], Iterable],
-    spool: Spool | None = None,
+    decode_cache: DecodeCache | None = None,
 ) -> Pixels:
-    """Every picture of the source with a shorter side of `side`, in the table's order.
+    """Every picture of the dataset with a shorter side of `side`, in the table's order.
 
     Of files, those within `budget` bytes are decoded once: shards in the store list the content hashes of their rows,
-    so that only new pictures are decoded, whatever happened to labels and names; those that lie in the spool of the
-    scan were just now. Drawn pictures are held in memory.
+    so that only new pictures are decoded, whatever happened to labels and names; those that the scan has just decoded
+    come from `decode_cache`. Drawn pictures are held in memory.
     """
-    table = source.table
-    chosen, hashes = within(table, side, budget).tolist(), table.hashes
+    table = dataset.table
+    chosen, hashes = kept_rows(table, side, budget).tolist(), table.hashes
     if hashes and not table.sizes.any():
         return Pixels(
-            hashes, {hashes[row]: fit_side(source.picture(row, side), side) for row in chosen}, side, source.picture
+            hashes, {hashes[row]: fit_side(dataset.picture(row, side), side) for row in chosen}, side, dataset.picture
         )
-    parts = {"side": side, "versions": keys.versions()}
+    parts = {"side": side, "versions": machine.library_versions()}
     kept = shards(store, parts, {hashes[row] for row in chosen})
     rows = [row for row in chosen if hashes[row] not in kept]
     per_shard = max(1, SHARD_BYTES // (side * side * 4))
@@ -110,18 +110,20 @@ def pixels(
         text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
 
         def build(folder: Path, part=part, text=text) -> None:
-            write(folder, [hashes[row] for row in part], bar(decoded(source, part, side, spool), len(part), text))
+            write(
+                folder, [hashes[row] for row in part], bar(decoded(dataset, part, side, decode_cache), len(part), text)
+            )
 
         kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
-    return Pixels(hashes, kept, side, source.picture)
+    return Pixels(hashes, kept, side, dataset.picture)
 
 
-def decoded(source: Source, rows: list[int], side: int, spool: Spool | None) -> Iterable[np.ndarray]:
-    """The pictures of the rows, shrunk: from the spool, else from their files, in threads."""
+def decoded(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
+    """The pictures of the rows, shrunk: from the decode_cache, else from their files, in threads."""
 
     def picture(row: int) -> np.ndarray:
-        spooled = spool and spool.get(source.table.hashes[row], side)
-        return shrink(source.picture(row, side), side) if spooled is None else spooled
+        spooled = decode_cache and decode_cache.get(dataset.table.hashes[row], side)
+        return shrink(dataset.picture(row, side), side) if spooled is None else spooled
 
     with ThreadPoolExecutor(readers()) as pool:
         yield from pool.map(picture, rows)

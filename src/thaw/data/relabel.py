@@ -5,10 +5,10 @@ from dataclasses import replace
 from difflib import get_close_matches
 from unicodedata import normalize
 
-from thaw.data.listing import Listing, many, show, spelt_alike
-from thaw.data.sheet import LABELS, PATHS, Sheet, inside, read_sheet
-from thaw.errors import nearest
-from thaw.settings import Data
+from thaw.config.schema import Data
+from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
+from thaw.data.listing import Listing, many, short_repr, spelt_alike
+from thaw.runtime.errors import nearest
 
 Where = Mapping[str, tuple[int, str]]  # (split, class) by path
 
@@ -21,13 +21,13 @@ def relabel(found: Listing, data: Data) -> Listing:
     """
     where = found.where
     if data.labels:
-        where = corrected(found.root, where, read_sheet("data.labels", data.labels), found.notes)
+        where = corrected(found.root, where, read_csv_table("data.labels", data.labels), found.notes)
     if data.classes:
-        where = renamed(where, read_sheet("data.classes", data.classes), found.notes)
+        where = renamed(where, read_csv_table("data.classes", data.classes), found.notes)
     return replace(found, where=where, files=[file for file in found.files if file.path in where])
 
 
-def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
+def corrected(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     """The classes that a table with columns for path and label, called as in a table of pictures, gives some of them.
 
     A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
@@ -38,10 +38,13 @@ def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
         spelt += [alike.get(normalize("NFC", path), "") for path in spelt]
         if (path := next((path for path in spelt if path in where), None)) is None:
-            raise sheet.error(line, f"no picture is called {show(text)}; {near_path(text, where)}")
+            raise sheet.error(line, f"no picture is called {short_repr(text)}; {near_path(text, where)}")
         before, other = fixes.setdefault(path, (line, label))
         if other != label:
-            raise sheet.error(line, f"the label of {show(path)} is {show(label)}, but {show(other)} in line {before}")
+            raise sheet.error(
+                line,
+                f"the label of {short_repr(path)} is {short_repr(label)}, but {short_repr(other)} in line {before}",
+            )
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
     dropped = {path for path, (_, name) in fixes.items() if not name}
     out = f" and leaves {many(len(dropped), 'picture')} out" if dropped else ""
@@ -50,14 +53,14 @@ def corrected(root: str, where: Where, sheet: Sheet, notes: list[str]) -> Where:
     return {path: answer for path, answer in {**where, **new}.items() if path not in dropped}
 
 
-def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
+def renamed(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
     to, alike = answers(sheet, ["from"], ["to"], None), spelt_alike(names)
     to = {name if name in names else alike.get(normalize("NFC", name), name): answer for name, answer in to.items()}
     for name, (line, _) in to.items():
         if name not in names:
-            raise sheet.error(line, f"no class is called {show(name)}; {nearest(name, sorted(names))}")
+            raise sheet.error(line, f"no class is called {short_repr(name)}; {nearest(name, sorted(names))}")
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
@@ -66,7 +69,7 @@ def renamed(where: Where, sheet: Sheet, notes: list[str]) -> Where:
 
 
 def answers(
-    sheet: Sheet, keys: Sequence[str], values: Sequence[str], known: set[str] | None
+    sheet: CsvTable, keys: Sequence[str], values: Sequence[str], known: set[str] | None
 ) -> dict[str, tuple[int, str]]:
     """By the cells of one column, the line and the cell of the other.
 
@@ -80,10 +83,12 @@ def answers(
         if known is not None and answer not in known:
             answer = alike.get(normalize("NFC", answer), answer)
         if known is not None and answer not in known:
-            raise sheet.error(line, f"no class is called {show(answer)}; {nearest(answer, sorted(known - {''}))}")
+            raise sheet.error(line, f"no class is called {short_repr(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
             first, before = out[name]
-            raise sheet.error(line, f"{value} of {show(name)} is {show(answer)}, but {show(before)} in line {first}")
+            raise sheet.error(
+                line, f"{value} of {short_repr(name)} is {short_repr(answer)}, but {short_repr(before)} in line {first}"
+            )
         out.setdefault(name, (line, answer))
     return out
 

@@ -1,20 +1,24 @@
 """The strict reading of what a source lists: every file once, nothing guessed, nothing dropped in silence."""
 
+import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from thaw.data.listing import File, Listing, agree, many, show, some, take
-from thaw.data.reading import judge_all, judge_held
+from thaw.config.schema import Data, Settings
+from thaw.data import csv_source, folder
+from thaw.data.decode_cache import DecodeCache
+from thaw.data.listing import File, Listing, agree, many, short_repr, some, take
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, joined
-from thaw.data.spool import Spool
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
-from thaw.errors import BadFiles, UserError
-from thaw.files import DISPUTED
-from thaw.settings import Data
+from thaw.data.verify import verify_all, verify_held
+from thaw.plan.facts import fact_names
+from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.files import DISPUTED
+from thaw.store.store import Store
 
 HANDFUL = 5  # bad files that are tolerated, if they are no more than a tenth
 NAMED = 5  # bad files that are named
@@ -22,7 +26,11 @@ SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # that data.max_bad is advised
 
 
 def scan(
-    found: Listing, data: Data, cache: Path | None = None, progress: bool = False, spool: Spool | None = None
+    found: Listing,
+    data: Data,
+    cache: Path | None = None,
+    progress: bool = False,
+    decode_cache: DecodeCache | None = None,
 ) -> Table:
     """Every picture that is listed, judged by decoding it, with its class and split.
 
@@ -32,7 +40,7 @@ def scan(
     names no validation pictures, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
     `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
-    What is decoded is left in the `spool`.
+    What is decoded is left in the `decode_cache`.
     Errors: 3 about the data, 2 about a setting.
     """
     if data.fold is not None and VALID in found.given:
@@ -47,9 +55,9 @@ def scan(
         others = [file for file in files if where[file.path][0] != TEST]
         files = sorted(tested + take(others, where, data.limit, 1 if VALID in found.given else 2))
     if found.pictures is None:
-        verdicts = judge_all(found.root, files, int(data.max_pixels), cache, progress, notes, spool)
+        verdicts = verify_all(found.root, files, int(data.max_pixels), cache, progress, notes, decode_cache)
     else:
-        verdicts = judge_held({file.path: found.pictures[file.path] for file in files})
+        verdicts = verify_held({file.path: found.pictures[file.path] for file in files})
 
     def why(file: File) -> str:
         seen = verdicts[file.path]
@@ -110,7 +118,7 @@ def bearable(bad, files, where, max_bad, notes) -> None:
             line = f"{count:,} of {many(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
             raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
-        named = [f"{show(path)}: {reason}" for path, reason in bad[:NAMED]]
+        named = [f"{short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
         more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
         head = f"{len(bad):,} of {many(len(files), 'file')} left out, as bad_files.csv lists:"
         notes.append("\n  ".join([head, *named, *more]))
@@ -177,7 +185,7 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
             other = next(row for split, row in first.items() if split != splits[i])
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
-        first = " and ".join(show(paths[i]) for i in next(iter(leaks)))
+        first = " and ".join(short_repr(paths[i]) for i in next(iter(leaks)))
         leaky(f"{many(len(set(leaks.values())), 'picture')} in more than one split: {first}", leak, notes)
     return tuple((paths[i], paths[j]) for i, j in leaks)
 
@@ -186,3 +194,29 @@ def leaky(line: str, leak: str, notes: list[str]) -> None:
     if leak == "error":
         raise UserError(3, f"{line}; part them or set data.leak=warn")
     notes.append(f"warning: {line}; results there are too good")
+
+
+MOST_CLASSES = 12  # that are named
+
+
+def count_pictures(
+    settings: Settings, store: Store, say: Callable[[str], None], decode_cache: DecodeCache | None = None
+) -> Table:
+    """The table of the user's own pictures, so that the plan knows how many there are; says which classes they are of.
+
+    What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
+    `decode_cache` as for `scan`. Errors: they are not there, exit 3.
+    """
+    if not os.path.exists(os.path.expanduser(settings.data.root)):
+        what = "folder" if settings.data.kind == "folder" else "file"
+        raise UserError(3, f"data.root={settings.data.root}: no such {what}")
+    listing = {"folder": folder.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)
+    found = scan(listing, settings.data, store.root / "scan", True, decode_cache)
+    sizes = [int(n) for n in np.bincount(found.labels, minlength=len(found.classes))]
+    named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
+    more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
+    say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
+    splits = np.bincount(found.splits, minlength=3)
+    counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
+    store.remember(fact_names(settings)[0], counts | {"classes": len(found.classes)})
+    return found

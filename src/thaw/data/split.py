@@ -11,8 +11,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from thaw.data.listing import Listing, many, show, some
-from thaw.errors import UserError
+from thaw.data.listing import Listing, many, short_repr, some
+from thaw.runtime.errors import UserError
 
 FOLDS = 5
 NEAR = 1e-9  # shares that differ by less are equal
@@ -114,7 +114,9 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     groups = found.groups if found.groups is not None else dict(matched(paths, pattern))
     alone = [path for path in paths if not groups.get(path)]
     if len(alone) == len(paths):
-        raise UserError(3, f"data.group={pattern}: matches nothing in {len(paths)} paths; first: {show(paths[0])}")
+        raise UserError(
+            3, f"data.group={pattern}: matches nothing in {len(paths)} paths; first: {short_repr(paths[0])}"
+        )
     groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
     names = set(groups.values())
     if len(names) == 1:

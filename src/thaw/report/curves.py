@@ -4,8 +4,7 @@ import math
 import re
 from itertools import groupby
 
-from thaw.files import number
-from thaw.report.rows import column
+from thaw.report.run_files import column
 from thaw.report.style import (
     BEST,
     TRAIN,
@@ -16,10 +15,11 @@ from thaw.report.style import (
     group_names,
     lanes_of,
     name_phases,
-    plain,
+    plain_ticks,
     rate_axis,
     shade_phases,
 )
+from thaw.runtime.files import as_number
 
 
 def curves_figure(run: dict):
@@ -111,7 +111,7 @@ def draw_loss(axes, rows, epochs) -> None:
     shown = shown[np.isfinite(shown) & (shown > 0)]
     if len(shown) and shown.max() > 30 * shown.min():
         axes.set_yscale("log")
-        plain(axes.yaxis)
+        plain_ticks(axes.yaxis)
     axes.set_ylabel("loss")
 
 
@@ -129,7 +129,7 @@ def mark_best(axes, run, epochs, key: str, form: str) -> None:
     """A ring around the cycle end that was kept: the epoch `best/epoch`, else the one of the highest accuracy."""
     import numpy as np
 
-    y, wanted = column(run["metrics"], key), number(run["result"].get("best/epoch"))
+    y, wanted = column(run["metrics"], key), as_number(run["result"].get("best/epoch"))
     distance = -column(run["metrics"], "valid/accuracy") if math.isnan(wanted) else np.abs(epochs - wanted)
     distance = np.where(np.isfinite(y) & np.isfinite(epochs), distance, np.nan)
     if not np.isfinite(distance).any():

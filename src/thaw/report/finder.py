@@ -3,32 +3,32 @@
 import math
 import textwrap
 
-from thaw.files import number
-from thaw.report.rows import numbers
-from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, look, plain
+from thaw.report.run_files import as_array
+from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, picture_style, plain_ticks
+from thaw.runtime.files import as_number
 
 
-def find_png(found: dict, path) -> None:
+def finder_png(found: dict, path) -> None:
     """Draw a finder's curve.
 
     found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; of
     trials also low and high, the band.
     """
-    with look():
-        find_figure(found).savefig(path, dpi=120)
+    with picture_style():
+        finder_figure(found).savefig(path, dpi=120)
 
 
-def find_figure(found: dict, width: float = 8.0):
+def finder_figure(found: dict, width: float = 8.0):
     """The finder's curve over the rate (log), a line for each rule's suggestion, a strong one for the rate taken."""
-    rates = numbers(found.get("rates") or [])
-    losses = numbers(found.get("losses") or [])
-    smoothed = numbers(found.get("smoothed") or [])
+    rates = as_array(found.get("rates") or [])
+    losses = as_array(found.get("losses") or [])
+    smoothed = as_array(found.get("smoothed") or [])
     reason = textwrap.fill(str(found.get("reason") or ""), int(13.5 * width))
     lines = 1 + reason.count("\n")
     height = 0.4 * width + 0.9 + 0.15 * lines
     fig = figure(width, height)
     axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
-    low, high = numbers(found.get("low") or []), numbers(found.get("high") or [])
+    low, high = as_array(found.get("low") or []), as_array(found.get("high") or [])
     trials = len(low) == len(high) == len(rates) > 0
     if trials:
         if (low != high).any():  # several orders
@@ -40,7 +40,7 @@ def find_figure(found: dict, width: float = 8.0):
         axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
-    plain(axes.xaxis)
+    plain_ticks(axes.xaxis)
     make_room(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("mean loss of the first steps" if trials else "training loss")
@@ -81,9 +81,9 @@ def mark_rates(axes, found: dict) -> None:
     marks = [
         (f"{rule} {rate:.2g}", rate, False)
         for rule, rate in (found.get("suggestions") or {}).items()
-        if number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
+        if as_number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
     ]
-    if number(found.get("taken")) > 0:
+    if as_number(found.get("taken")) > 0:
         marks.append((f"taken {found['taken']:.2g} ({found.get('rule', '')})", found["taken"], True))
     low, high = (math.log(edge) for edge in axes.get_xlim())
     for i, (label, rate, strong) in enumerate(sorted(marks, key=lambda mark: mark[1])):
@@ -91,7 +91,7 @@ def mark_rates(axes, found: dict) -> None:
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
         # Away from the strong line, but not out of the picture.
-        late = place > 0.85 or (place > 0.25 and rate <= number(found.get("taken")))
+        late = place > 0.85 or (place > 0.25 and rate <= as_number(found.get("taken")))
         axes.annotate(
             label,
             (rate, 0.97 - 0.075 * i),

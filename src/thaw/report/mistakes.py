@@ -2,7 +2,7 @@
 
 import math
 
-from thaw.report.style import BEST, INK, TRAIN, VALID, axes_at, figure, short
+from thaw.report.style import BEST, INK, TRAIN, VALID, axes_at, figure, shortened
 
 NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
 READABLE = 20  # classes up to which it has its counts written in
@@ -29,7 +29,7 @@ def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool
     side: inches that the square and the names at its left may take.
     """
     n = len(classes)
-    names = [short(name, 20) for name in classes] if n <= NAMEABLE else []
+    names = [shortened(name, 20) for name in classes] if n <= NAMEABLE else []
     size = 9 if n <= 12 else 8 if n <= READABLE else 6
     longest = max(map(len, names), default=0)
     return names, size, longest * n <= 40, side - 0.65 - 0.62 * size / 72 * longest
@@ -99,7 +99,7 @@ def draw_wrong(fig, run: dict, left: float, top: float, side: float) -> None:
             smooth = "nearest" if max(picture.shape[:2]) < 100 else "antialiased"
             axes.imshow(picture, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
         sure = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
-        title = f"{short(row['truth'], room)}\n→ {short(row['prediction'], room - 6)}{sure}"
+        title = f"{shortened(row['truth'], room)}\n→ {shortened(row['prediction'], room - 6)}{sure}"
         axes.text(x, y - down - 0.05, title, ha="center", va="bottom", fontsize=8)
     axes.set_xlim(0, side)
     axes.set_ylim(side, 0)

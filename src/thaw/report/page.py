@@ -10,9 +10,9 @@ from html import escape
 from io import BytesIO
 from pathlib import PurePath
 
-from thaw.files import BAD_FILES, DISPUTED, duration, number, phases_of
 from thaw.report.mistakes import matrix_inches
-from thaw.report.rows import headline, title
+from thaw.report.run_files import headline, run_title
+from thaw.runtime.files import BAD_FILES, DISPUTED, as_number, format_duration, phase_results
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
@@ -62,11 +62,11 @@ PHASE = {  # the columns of the phase table, as in result.json
     "loss": lambda value: f"{value:.4g}",
     "lr": lambda value: f"{value:.3g}",
     "epochs": lambda value: f"{value:g}",
-    "seconds": duration,
+    "seconds": format_duration,
 }
 
 
-def page(run: dict, drawn: dict) -> str:
+def run_html(run: dict, drawn: dict) -> str:
     """The whole page.
 
     run: as `read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: `curves` and
@@ -76,11 +76,11 @@ def page(run: dict, drawn: dict) -> str:
     sweep = f'job of <a href="../report.html">{escape(run["sweep"])}</a> · ' if run.get("sweep") else ""
     beside = row_of if matrix_inches(len(classes)) < 6 else "".join
     parts = [
-        f"<h1>{escape(title(run))}</h1>",
+        f"<h1>{escape(run_title(run))}</h1>",
         f'<div class="dim">{sweep}{escape(about(result))}</div>',
         *(f'<div class="bad">{escape(line)}</div>' for line in result.get("warnings", ())),
         f'<div class="tiles">{"".join(tile(*row) for row in headline(run))}</div>',
-        section("What each phase bought", phases(result)),
+        section("What each phase bought", phase_table(result)),
         section("Learning", drawn["curves"]),
         section("Rate finder", row_of(map(image, drawn["finds"]))),
         section("Confusion", beside([drawn["confusion"], pairs(run["confusion"], classes)])),
@@ -91,9 +91,9 @@ def page(run: dict, drawn: dict) -> str:
         section(f"Equal pictures of different classes ({len(run['disputed']) - 1})", listed(run["disputed"], DISPUTED)),
         section(f"Files left out ({len(run['bad_files']) - 1})", listed(run["bad_files"], BAD_FILES)),
         section("How to run it again", preformatted(text(result.get("command")), "wrap")),
-        section("Made with", versions(result)),
+        section("Made with", versions_table(result)),
     ]
-    return document(title(run), parts)
+    return document(run_title(run), parts)
 
 
 def document(name: str, parts: list[str]) -> str:
@@ -157,15 +157,15 @@ def table(head: list[str], rows: list[list[str]], numeric: set[int]) -> str:
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def phases(result: dict) -> str:
+def phase_table(result: dict) -> str:
     """A row for each phase in the order of result.json, with the accuracy gained on the phase before."""
     rows, before = [], math.nan
-    for name, fields in phases_of(result).items():
+    for name, fields in phase_results(result).items():
         cells = [escape(name)]
         for field, form in PHASE.items():
-            value = number(fields.get(field))
+            value = as_number(fields.get(field))
             cells.append("" if math.isnan(value) else escape(form(value)))
-        accuracy = number(fields.get("accuracy"))
+        accuracy = as_number(fields.get("accuracy"))
         gain = 100 * (accuracy - before)
         kind = "good" if gain > 0 else "bad" if gain < 0 else "dim"
         cells.insert(2, "" if math.isnan(gain) else f'<span class="{kind}">{gain:+.2f}</span>')
@@ -256,7 +256,7 @@ def preformatted(content: str, kind: str = "") -> str:
     return f'<pre class="{kind}">{escape(content)}</pre>' if content else ""
 
 
-def versions(result: dict) -> str:
+def versions_table(result: dict) -> str:
     """What the run was made with: the facts that result.json has, a line each."""
     keys = ("device", "versions", "commit", "key", "wandb_id")
     rows = [[escape(key), escape(text(result[key]))] for key in keys if result.get(key)]

@@ -6,8 +6,8 @@ import warnings
 from contextlib import contextmanager
 from io import StringIO
 
-from thaw.files import number
-from thaw.fonts import families
+from thaw.runtime.files import as_number
+from thaw.runtime.fonts import families
 
 INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
@@ -15,7 +15,7 @@ GROUPS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legi
 
 
 @contextmanager
-def look():
+def picture_style():
     """The style of every picture, for the time of one; names are taken as they are ($ is no formula)."""
     import matplotlib
 
@@ -90,10 +90,10 @@ def rate_axis(axes, curves) -> None:
 
     curves: one sequence of rates for each group and phase.
     """
-    peaks = [max((rate for rate in map(number, curve) if rate > 0), default=math.nan) for curve in curves]
+    peaks = [max((rate for rate in map(as_number, curve) if rate > 0), default=math.nan) for curve in curves]
     peaks = [peak for peak in peaks if peak > 0]
     axes.set_yscale("log", nonpositive="clip")
-    plain(axes.yaxis)
+    plain_ticks(axes.yaxis)
     if peaks:
         axes.set_ylim(min(peaks) / 300, max(peaks) * 2)
     axes.grid(True, axis="y")
@@ -122,7 +122,7 @@ def name_phases(axes, spans, inches: float) -> None:
             # Angled text needs 0.17 inches beside its neighbour, whatever its length.
             at = last = max(at, last + 0.17 / unit)
             place = {"xytext": (0, 5), "ha": "left", "va": "bottom", "rotation": 40, "rotation_mode": "anchor"}
-            name = short(name, 24)
+            name = shortened(name, 24)
         axes.annotate(name, (at, 1), xycoords=top, textcoords="offset points", fontsize=8, **place)
 
 
@@ -130,7 +130,7 @@ def lanes_of(spans, unit: float) -> list[int] | None:
     """The line, 0 or 1, in which each name fits over its span; None where two lines are not enough."""
     lanes, ends = [], [-math.inf, -math.inf]
     for name, start, end in spans:
-        half = wide(name) / 2 / unit
+        half = text_inches(name) / 2 / unit
         middle = (start + end) / 2
         lane = next((lane for lane in (0, 1) if ends[lane] <= middle - half * 0.999), None)
         if lane is None:
@@ -140,12 +140,12 @@ def lanes_of(spans, unit: float) -> list[int] | None:
     return lanes
 
 
-def wide(name: str) -> float:
+def text_inches(name: str) -> float:
     """Inches that a name takes at 8 points, with room to its neighbours; the font's letters are about 0.62 em wide."""
     return len(name) * 0.62 * 8 / 72 + 0.12
 
 
-def plain(axis) -> None:
+def plain_ticks(axis) -> None:
     """Label a log axis with numbers as people type them: 0.01, 1e-05."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -154,6 +154,6 @@ def plain(axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def short(text: str, most: int) -> str:
+def shortened(text: str, most: int) -> str:
     """A text of at most that many letters."""
     return text if len(text) <= most else text[: most - 1] + "…"

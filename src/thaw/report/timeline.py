@@ -10,31 +10,31 @@ from thaw.report.style import (
     figure,
     group_colours,
     group_names,
-    look,
     name_phases,
+    picture_style,
     rate_axis,
     shade_phases,
-    wide,
+    text_inches,
 )
 
 STATES = {"stored activations": "#c9d3df", "frozen": "#a9daf0", "training": "#f6ad6b"}
 
 
 def plan_png(timeline: list[dict], path) -> None:
-    """Draw what `table.timeline` returns: rates of every group, image size and what is frozen, over all steps.
+    """Draw what `show.plan_timeline` returns: rates of every group, image size and what is frozen, over all steps.
 
     Short phases are widened until their names fit, so that two epochs of the head are seen beside ninety of the body;
     the axis says how many steps there are. Finders are as wide as their names: their steps leave no trace.
     """
     width, left, right, height = max(10.5, 0.3 * len(timeline)), 0.8, 1.8, 6.2  # inches; `width` is that of the axes
     steps = [0 if phase["do"] == "find" else phase["steps"] for phase in timeline]
-    floors = [wide(phase["name"]) for phase in timeline]
+    floors = [text_inches(phase["name"]) for phase in timeline]
     if sum(floors) > 0.9 * width:
         floors = [0.26] * len(timeline)  # angled names
     widths = stretch(steps, floors, width)
     edges = list(accumulate(widths, initial=0.0))  # inches are the unit of x
     placed = list(zip(timeline, edges, edges[1:], strict=False))
-    with look():
+    with picture_style():
         across = left + width + right
         fig = figure(across, height)
         panels = fig.subplots(3, 1, sharex=True, height_ratios=(3.2, 1.2, 0.8))
@@ -150,7 +150,7 @@ def draw_states(axes, placed) -> None:
             (_, start, end), *rest = places
             end = rest[-1][2] if rest else end
             axes.barh(y, end - start, 0.86, start, color=STATES[state], edgecolor=PAPER, linewidth=1)
-            if wide(state) <= end - start:
+            if text_inches(state) <= end - start:
                 middle = start + (end - start) / 2
                 axes.text(middle, y, state, ha="center", va="center", fontsize=8, color="#1b2a3a")
     axes.set_yticks([0, 1], ["body", "head"])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from thaw import titles
-from thaw.files import json_of, near, number, phases_of
-from thaw.sweep.jobs import Job, monitor_of, planned, read_jobs, rung_of, swept_keys
+from thaw.config import run_names
+from thaw.runtime.files import as_number, phase_results, read_json, short_path
+from thaw.sweep.jobs import JobRecord, monitor_of, planned_jobs, read_jobs, rung_of, swept_keys
 from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
 
 MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
@@ -23,7 +23,7 @@ class Board:
 
     folder: Path
     monitor: str
-    jobs: list[Job]
+    jobs: list[JobRecord]
     total: int  # jobs, those included that never started
     settings: list[Setting]  # best first
     differences: list[Difference]  # of each to the first
@@ -38,15 +38,15 @@ class Board:
     @property
     def common(self) -> str:
         """What all jobs have in common, in words."""
-        return titles.words(list(self.shared))
+        return run_names.short_name(list(self.shared))
 
     @property
-    def failures(self) -> list[Job]:
+    def failures(self) -> list[JobRecord]:
         """The jobs that are over and not done, or that never started."""
         return [job for job in self.jobs if job.state not in ("done", "running")]
 
     @property
-    def best_job(self) -> Job | None:
+    def best_job(self) -> JobRecord | None:
         """The job of the best setting with the best value."""
         if not self.settings:
             return None
@@ -73,7 +73,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
         folder=folder,
         monitor=monitor,
         jobs=jobs,
-        total=max(len(jobs), planned(folder) or 0),
+        total=max(len(jobs), planned_jobs(folder) or 0),
         settings=settings,
         differences=[compared(setting, settings[0], read) for setting in settings] if paired else [],
         effects=[
@@ -132,15 +132,15 @@ def difference_of(board: Board, i: int) -> str:
     return f"{text}, tie" if difference.tie else text
 
 
-def epochs_of(job: Job) -> list[int]:
+def epochs_of(job: JobRecord) -> list[int]:
     """The epochs of each phase that fits."""
-    counts = [number(phase.get("epochs")) for phase in phases_of(job.result).values()]
+    counts = [as_number(phase.get("epochs")) for phase in phase_results(job.result).values()]
     return [int(count) for count in counts if not math.isnan(count)]
 
 
-def why_of(job: Job) -> str:
+def why_of(job: JobRecord) -> str:
     """Why the last phase stopped, without its numbers."""
-    reasons = [phase["stopped_because"] for phase in phases_of(job.result).values() if phase.get("stopped_because")]
+    reasons = [phase["stopped_because"] for phase in phase_results(job.result).values() if phase.get("stopped_because")]
     return reasons[-1].partition(":")[0] if reasons else ""
 
 
@@ -158,9 +158,9 @@ def why_text(setting: Setting) -> str:
     return "; ".join(f"{why or 'unknown'} ({n})" for why, n in counts.most_common())
 
 
-def figure(job: Job, key: str, form: str) -> str:
+def figure(job: JobRecord, key: str, form: str) -> str:
     """A number of result.json; 'nan' where it is none."""
-    return form.format(number(job.result.get(key)))
+    return form.format(as_number(job.result.get(key)))
 
 
 def seconds_text(value: float) -> str:
@@ -171,20 +171,20 @@ def effect_text(board: Board, effect: Effect) -> str:
     return shown(board.monitor, effect.mean) + spread(board.monitor, effect.error)
 
 
-def cause(job: Job) -> str:
+def cause(job: JobRecord) -> str:
     """Why a job is not done, in a line."""
     if job.state == "waiting":
         return "never started"
     return f"{job.line} (exit {job.code})"
 
 
-def short_words(board: Board, job: Job) -> str:
+def short_words(board: Board, job: JobRecord) -> str:
     """What sets a job apart: its setting's name and its seed."""
     if job.state == "waiting" and not job.overrides:
         return "?"
     names = {setting.choices: setting.name for setting in board.settings}
-    own = names.get(job.choices) or titles.words([o for o in job.choices if o not in board.shared])
-    return " · ".join(filter(None, (own, titles.words(list(job.seed))))) or "default"
+    own = names.get(job.choices) or run_names.short_name([o for o in job.choices if o not in board.shared])
+    return " · ".join(filter(None, (own, run_names.short_name(list(job.seed))))) or "default"
 
 
 def notes(board: Board) -> list[str]:
@@ -227,7 +227,7 @@ def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
 def same_model(alike: list[Setting]) -> str:
     """That what was swept changed nothing that is kept, and how the last phase did with each."""
     job = alike[0].jobs[0]
-    phases = [name for name, phase in phases_of(job.result).items() if "accuracy" in phase]
+    phases = [name for name, phase in phase_results(job.result).items() if "accuracy" in phase]
     names = ", ".join(setting.name for setting in alike)
     line = f"one and the same model is kept with {names}: that of {job.result.get('best/phase')}"
     if not phases or phases[-1] == job.result.get("best/phase"):
@@ -240,19 +240,19 @@ def after_audition(board: Board) -> str:
     """The whole checklist for the backbone that won an audition of heads; '' of any other sweep."""
     if not (job := board.best_job) or AUDITION not in job.overrides:
         return ""
-    return titles.command([override for override in job.overrides if override != AUDITION])
+    return run_names.typed_command([override for override in job.overrides if override != AUDITION])
 
 
 def sync_line(board: Board) -> str:
     """The one command that sends the runs written offline to W&B; '' where there are none."""
-    told = [job.result or json_of(job.folder / "status.json") for job in board.jobs]  # one that failed has no result
-    folders = [near(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
+    told = [job.result or read_json(job.folder / "status.json") for job in board.jobs]  # one that failed has no result
+    folders = [short_path(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
 
 
 def seconds_of_all(board: Board) -> tuple[float, float]:
     """Seconds of all finished jobs: as if nothing were reused, and paid."""
     return tuple(
-        math.fsum(value for job in board.jobs if not math.isnan(value := number(job.result.get(key))))
+        math.fsum(value for job in board.jobs if not math.isnan(value := as_number(job.result.get(key))))
         for key in ("cost/seconds", "cost/seconds_paid")
     )

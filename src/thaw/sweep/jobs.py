@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from thaw import titles
-from thaw.errors import UserError
-from thaw.files import json_of, number, text_of
-from thaw.help import depth, split
+from thaw.config.overrides import bracket_depth, split_override
+from thaw.config.run_names import SEEDS, key_and_value, setting_of
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import as_number, read_json, read_text
 
-SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
 STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
@@ -21,7 +20,7 @@ DEFAULT_MONITOR = "valid/accuracy"
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRecord:
     """One job of a sweep, or a run of its own."""
 
     folder: Path
@@ -51,27 +50,22 @@ class Job:
         return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
 
 
-def setting_of(overrides: Sequence[str]) -> tuple[str, ...]:
-    """The overrides that say what is trained, without what a setting is judged over."""
-    return tuple(o for o in overrides if titles.words([o]) and not o.startswith(SEEDS))
-
-
-def read_jobs(folder: Path) -> list[Job]:
+def read_jobs(folder: Path) -> list[JobRecord]:
     """The jobs of a sweep's folder by number, or the one job of a run's. Errors: neither is there, exit 6."""
     if (folder / "status.json").exists():
         return [read_job(folder)]
     found = [path for path in folder.glob("*/") if (path / "status.json").exists() or (path / ".hydra").is_dir()]
     if not found:
         raise UserError(6, f"{folder}: no sweep and no run is there (no status.json in it or one folder below)")
-    return latest([read_job(path) for path in sorted(found, key=by_number)])
+    return latest_rungs([read_job(path) for path in sorted(found, key=by_number)])
 
 
-def latest(jobs: Sequence[Job]) -> list[Job]:
+def latest_rungs(jobs: Sequence[JobRecord]) -> list[JobRecord]:
     """The jobs without those that a later one goes on with: the earlier rungs of hydra/sweeper=halving.
 
     What a job cost is what all its rungs cost.
     """
-    rungs: dict[tuple, list[Job]] = {}
+    rungs: dict[tuple, list[JobRecord]] = {}
     for job in jobs:
         rungs.setdefault(tuple(o for o in job.overrides if not o.startswith(RUNG)), []).append(job)
     last = {}
@@ -79,15 +73,15 @@ def latest(jobs: Sequence[Job]) -> list[Job]:
         if not any(o.startswith(RUNG) for job in same for o in job.overrides):
             last |= {id(job): job for job in same}
             continue
-        paid = [number(job.result.get("cost/seconds_paid")) for job in same if job.result]
+        paid = [as_number(job.result.get("cost/seconds_paid")) for job in same if job.result]
         result = same[-1].result | ({"cost/seconds_paid": math.fsum(paid)} if same[-1].result else {})
         last[id(same[-1])] = replace(same[-1], result=result)
     return [last[id(job)] for job in jobs if id(job) in last]
 
 
-def rung_of(job: Job) -> float:
+def rung_of(job: JobRecord) -> float:
     """After how many cycles hydra/sweeper=halving stopped a job for now; inf where it did not."""
-    rungs = (number(o.removeprefix(RUNG)) for o in job.overrides if o.startswith(RUNG))
+    rungs = (as_number(o.removeprefix(RUNG)) for o in job.overrides if o.startswith(RUNG))
     return next((rung for rung in rungs if not math.isnan(rung)), math.inf)
 
 
@@ -95,28 +89,28 @@ def by_number(folder: Path) -> tuple:
     return (0, int(folder.name), "") if folder.name.isdecimal() else (1, 0, folder.name)
 
 
-def read_job(folder: Path) -> Job:
+def read_job(folder: Path) -> JobRecord:
     """One job."""
-    status = json_of(folder / "status.json")
+    status = read_json(folder / "status.json")
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
     if state == "failed" and code in STOPPED:
         state = "stopped"
-    if state == "running" and gone(status, (folder / "status.json").stat().st_mtime):
+    if state == "running" and is_gone(status, (folder / "status.json").stat().st_mtime):
         state, code = "dead", 5
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
-    overrides = status.get("overrides") or hydras(folder)
-    result = json_of(folder / "result.json") if state == "done" else {}
+    overrides = status.get("overrides") or hydra_overrides(folder)
+    result = read_json(folder / "result.json") if state == "done" else {}
     waits_for = status.get("waits_for") if state == "running" else None
-    return Job(folder, state, tuple(overrides), code, line, result, waits_for or "")
+    return JobRecord(folder, state, tuple(overrides), code, line, result, waits_for or "")
 
 
-def hydras(folder: Path) -> list[str]:
+def hydra_overrides(folder: Path) -> list[str]:
     """The overrides that Hydra wrote for a job before it started."""
-    lines = text_of(folder / ".hydra/overrides.yaml").splitlines()
-    return [unquoted(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
+    lines = read_text(folder / ".hydra/overrides.yaml").splitlines()
+    return [yaml_scalar(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
 
 
-def gone(status: dict, since: float) -> bool:
+def is_gone(status: dict, since: float) -> bool:
     """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
 
     since: when it said so. A process younger than that has its number after a restart of the machine. The process that
@@ -131,10 +125,10 @@ def gone(status: dict, since: float) -> bool:
         return True
     except OSError:
         pass
-    return pid == os.getpid() or born(pid) > since + CLOCKS_DIFFER
+    return pid == os.getpid() or process_start(pid) > since + CLOCKS_DIFFER
 
 
-def born(pid: int) -> float:
+def process_start(pid: int) -> float:
     """When a process started, in seconds since 1970; -inf where the system does not tell."""
     try:
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
@@ -144,82 +138,82 @@ def born(pid: int) -> float:
         return -math.inf
 
 
-def monitor_of(jobs: Iterable[Job]) -> str:
+def monitor_of(jobs: Iterable[JobRecord]) -> str:
     """What the sweep compares its jobs by: `monitor` as it was composed, else as it was typed."""
     for job in jobs:
-        if found := re.search(r"^monitor: *['\"]?([\w/]+)", text_of(job.folder / ".hydra/config.yaml"), re.M):
+        if found := re.search(r"^monitor: *['\"]?([\w/]+)", read_text(job.folder / ".hydra/config.yaml"), re.M):
             return found[1]
-        for sign, key, value in map(split, job.overrides):
+        for sign, key, value in map(split_override, job.overrides):
             if not sign and key == "monitor" and value:
                 return value
     return DEFAULT_MONITOR
 
 
-def value_of(job: Job, monitor: str) -> float:
+def monitored_value(job: JobRecord, monitor: str) -> float:
     """The monitored value of a finished job, test/accuracy say; nan where it has none."""
     split, _, name = monitor.partition("/")
-    return number(job.result.get(monitor if split == "test" else f"best/{name}"))
+    return as_number(job.result.get(monitor if split == "test" else f"best/{name}"))
 
 
-def for_search(folder: Path, monitor: str) -> float:
+def search_value(folder: Path, monitor: str) -> float:
     """The monitored value of a job, for what chooses the next; where it has none the worst there is."""
-    value = value_of(read_job(folder), monitor)
+    value = monitored_value(read_job(folder), monitor)
     if math.isnan(value):
         return math.inf if monitor.endswith("loss") else 0.0
     return value
 
 
-def planned(folder: Path) -> int | None:
+def planned_jobs(folder: Path) -> int | None:
     """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
 
     Jobs that are equal count once. A search says itself how many.
     """
-    if trials := re.search(r"^    n_trials: (\d+)$", text_of(folder / "multirun.yaml"), re.M):
+    if trials := re.search(r"^    n_trials: (\d+)$", read_text(folder / "multirun.yaml"), re.M):
         return int(trials[1])
-    counts = [len(values) for values in asked(folder).values()]
-    if not counts or 0 in counts or "BasicSweeper" not in text_of(folder / "multirun.yaml"):
+    counts = [len(values) for values in asked_values(folder).values()]
+    if not counts or 0 in counts or "BasicSweeper" not in read_text(folder / "multirun.yaml"):
         return None
     return math.prod(counts)
 
 
-def swept_in(folder: Path) -> set[str]:
+def keys_swept_in(folder: Path) -> set[str]:
     """The keys that a sweep was given several values of, or a search over."""
-    return {key for key, values in asked(folder).items() if len(values) != 1}
+    return {key for key, values in asked_values(folder).items() if len(values) != 1}
 
 
-def asked(folder: Path) -> dict[str, set[str]]:
+def asked_values(folder: Path) -> dict[str, set[str]]:
     """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told.
 
     What was typed comes after what an experiment says, and so in its place.
     """
-    text, values = text_of(folder / "multirun.yaml"), []
+    text, values = read_text(folder / "multirun.yaml"), []
     if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
         lines = [line.strip().partition(": ") for line in params[1].splitlines()]
-        values += [(unquoted(key), unquoted(value)) for key, _, value in lines]
-    values += [split(override)[1:] for override in typed_in(text)]
-    return {key: swept(value or "") for key, value in values}
+        values += [(yaml_scalar(key), yaml_scalar(value)) for key, _, value in lines]
+    values += [split_override(override)[1:] for override in overrides_in(text)]
+    return {key: values_in(value or "") for key, value in values}
 
 
-def typed_in(text: str) -> list[str]:
+def overrides_in(text: str) -> list[str]:
     """The overrides of a sweep, as its multirun.yaml has them."""
     found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    return [unquoted(item) for item in re.split(r"\n    - ", found[1])[1:]] if found else []
+    return [yaml_scalar(item) for item in re.split(r"\n    - ", found[1])[1:]] if found else []
 
 
-def counted(folder: Path) -> str:
+def progress_line(folder: Path) -> str:
     """How far a sweep came that was stopped, in a line."""
-    states = [json_of(file).get("state") for file in folder.glob("*/status.json")]
-    total = max(len(states), planned(folder) or 0)
+    states = [read_json(file).get("state") for file in folder.glob("*/status.json")]
+    total = max(len(states), planned_jobs(folder) or 0)
     return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
 
 
-def unquoted(text: str) -> str:
+def yaml_scalar(text: str) -> str:
     """A yaml scalar without its quotes."""
     text = text.strip()
     return text[1:-1].replace("''", "'") if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
-def swept(value: str) -> set[str]:
+def values_in(value: str) -> set[str]:
     """The values of a sweep such as `a,b`, `choice(a,b)` or `range(0,3)`; none where they cannot be told."""
     if found := re.fullmatch(r"range\(([-\d, ]+)\)", value):
         return set(map(str, range(*map(int, found[1].split(",")))))
@@ -229,31 +223,13 @@ def swept(value: str) -> set[str]:
     parts = [""]
     for piece in (inner[1] if inner else value).split(","):
         parts[-1] += piece
-        whole = depth(parts[-1]) == 0 and parts[-1].count("'") % 2 == parts[-1].count('"') % 2 == 0
+        whole = bracket_depth(parts[-1]) == 0 and parts[-1].count("'") % 2 == parts[-1].count('"') % 2 == 0
         parts += [""] if whole else []  # else the comma lies in brackets or quotes
     return {part.strip() for part in parts[:-1]} or {value}
 
 
-def swept_keys(jobs: Sequence[Job]) -> list[str]:
+def swept_keys(jobs: Sequence[JobRecord]) -> list[str]:
     """The keys in which the settings of these jobs differ, in the order typed."""
-    all_choices = [dict(pair(o) for o in job.choices) for job in jobs]
+    all_choices = [dict(key_and_value(o) for o in job.choices) for job in jobs]
     keys = dict.fromkeys(key for one in all_choices for key in one)
     return [key for key in keys if len({one.get(key, "") for one in all_choices}) > 1]
-
-
-def pair(override: str) -> tuple[str, str]:
-    """Key and value of an override; that of one which takes something away is 'none'."""
-    sign, key, value = split(override)
-    return key, "none" if sign == "~" else (value or "").strip("'\"")
-
-
-def names_of(settings: Sequence[tuple[str, ...]]) -> list[str]:
-    """A short name for each setting: what differs between them, in the order typed; all of it where there is one."""
-    told = [set(setting) for setting in settings if setting]  # of a job that never started nothing may be known
-    shared = set.intersection(*told) if len(told) > 1 else set()
-    differing = [[o for o in setting if o not in shared] for setting in settings]
-    names = [titles.words(one) or "default" for one in differing]
-    # Two files of one name in two folders are called alike.
-    return [
-        name if names.count(name) == 1 else " ".join(one) or name for name, one in zip(names, differing, strict=True)
-    ]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from thaw.files import number, read_table
-from thaw.sweep.jobs import Job, names_of, pair, rung_of, value_of
+from thaw.config.run_names import key_and_value, setting_names
+from thaw.runtime.files import as_number, read_csv
+from thaw.sweep.jobs import JobRecord, monitored_value, rung_of
 
 CLEARLY = 2.0  # standard errors
 SURE = 1e-6  # valid_predictions.csv has six digits: a probability is never taken as less
@@ -19,7 +20,7 @@ class Setting:
 
     name: str
     choices: tuple[str, ...]
-    jobs: tuple[Job, ...]  # the finished ones
+    jobs: tuple[JobRecord, ...]  # the finished ones
     asked: int  # how many there are, finished or not
     values: tuple[float, ...]  # of `monitor`, one a finished job
 
@@ -35,7 +36,7 @@ class Setting:
 
     def average(self, key: str) -> float:
         """The mean of a number in result.json over the jobs that have it."""
-        values = [value for job in self.jobs if not math.isnan(value := number(job.result.get(key)))]
+        values = [value for job in self.jobs if not math.isnan(value := as_number(job.result.get(key)))]
         return fmean(values) if values else math.nan
 
     @property
@@ -75,21 +76,23 @@ def higher_is_better(monitor: str) -> bool:
     return not monitor.endswith("loss")
 
 
-def rank(jobs: Sequence[Job], monitor: str) -> list[Setting]:
+def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
     """The settings with a finished job, best mean of `monitor` first, nan last; of equals the quicker first.
 
     One that lacks a job comes after those that have all: without its hardest seed it would be flattered.
     Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles. A search
     may ask for the same job twice: it counts once.
     """
-    grouped: dict[tuple, list[Job]] = {}
+    grouped: dict[tuple, list[JobRecord]] = {}
     for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():
         grouped.setdefault(job.choices, []).append(job)
     settings = []
-    for name, (choices, group) in zip(names_of(list(grouped)), grouped.items(), strict=True):
+    for name, (choices, group) in zip(setting_names(list(grouped)), grouped.items(), strict=True):
         done = tuple(job for job in group if job.result)
         if done:
-            settings.append(Setting(name, choices, done, len(group), tuple(value_of(job, monitor) for job in done)))
+            settings.append(
+                Setting(name, choices, done, len(group), tuple(monitored_value(job, monitor) for job in done))
+            )
     sign = -1 if higher_is_better(monitor) else 1
 
     def order(setting: Setting) -> tuple:
@@ -113,7 +116,7 @@ def number_or_inf(value: float) -> float:
 
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
     """Of each picture of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
-    table = read_table(folder / f"{monitor.partition('/')[0]}_predictions.csv")
+    table = read_csv(folder / f"{monitor.partition('/')[0]}_predictions.csv")
     places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
     for row in table:
@@ -121,7 +124,7 @@ def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
         if higher_is_better(monitor):
             out[path] = truth, float(truth == prediction)
         else:
-            out[path] = truth, -math.log(max(number(row[places[truth]]), SURE))
+            out[path] = truth, -math.log(max(as_number(row[places[truth]]), SURE))
     return out
 
 
@@ -175,7 +178,7 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
     for setting in settings:
         finite = {job.seed: v for job, v in zip(setting.jobs, setting.values, strict=True) if not math.isnan(v)}
         if finite:
-            cells.append((dict(map(pair, setting.choices)), finite))
+            cells.append((dict(map(key_and_value, setting.choices)), finite))
     values = list(dict.fromkeys(choices.get(key, "default") for choices, _ in cells))
     others = [other for other in keys if other != key]
     grouped: dict[tuple, dict[str, dict]] = {}

@@ -1,6 +1,6 @@
 """The tables of a leaderboard, each a head and rows of text: what leaderboard.md and report.html have in common."""
 
-from thaw.files import near, phases_of
+from thaw.runtime.files import phase_results, short_path
 from thaw.sweep.board import (
     Board,
     cause,
@@ -16,10 +16,10 @@ from thaw.sweep.board import (
     why_text,
 )
 
-Table = tuple[list[str], list[list[str]]]
+TextTable = tuple[list[str], list[list[str]]]
 
 
-def ranking(board: Board) -> Table:
+def ranking(board: Board) -> TextTable:
     """A row for each setting, best first."""
     head = ["", "setting", board.monitor, "n", "to the best", "epochs", "stopped", "seconds", "paid", "front"]
     return head, [
@@ -51,7 +51,7 @@ def explained(board: Board) -> list[str]:
     ]
 
 
-def effects_table(board: Board) -> Table:
+def effects_table(board: Board) -> TextTable:
     """A row for each value of each swept key."""
     body = []
     for effect in board.effects:
@@ -60,27 +60,27 @@ def effects_table(board: Board) -> Table:
     return ["key", "value", f"{board.monitor} ± standard error", "from"], body
 
 
-def front_table(board: Board) -> Table:
+def front_table(board: Board) -> TextTable:
     """The Pareto front, quickest first."""
     chosen = [(i, board.settings[i]) for i in board.front]
     body = [[str(i + 1), s.name, mean_of(board, s), seconds_text(s.seconds)] for i, s in chosen]
     return ["rank", "setting", board.monitor, "seconds"], body
 
 
-def failures_table(board: Board) -> Table:
+def failures_table(board: Board) -> TextTable:
     """The jobs that are not done, with cause and log."""
-    body = [[job.name, short_words(board, job), job.state, cause(job), near(job.log)] for job in board.failures]
+    body = [[job.name, short_words(board, job), job.state, cause(job), short_path(job.log)] for job in board.failures]
     if lost := board.total - len(board.jobs):
         body.append(["", f"{lost} more", "waiting", "never started", ""])
     return ["job", "setting", "state", "cause", "log"], body
 
 
-def jobs_table(board: Board) -> Table:
+def jobs_table(board: Board) -> TextTable:
     """Every finished job: its value, the epochs of each of its phases, why its last one stopped."""
     body = []
     for i, setting in enumerate(board.settings):
         for job in setting.jobs:
-            reasons = [phase.get("stopped_because") for phase in phases_of(job.result).values()]
+            reasons = [phase.get("stopped_because") for phase in phase_results(job.result).values()]
             body.append(
                 [
                     job.name,

@@ -2,7 +2,9 @@
 
 import math
 
-from thaw.files import near
+from thaw.config.run_names import key_and_value
+from thaw.runtime.console import grid
+from thaw.runtime.files import short_path
 from thaw.sweep.board import (
     Board,
     after_audition,
@@ -14,17 +16,7 @@ from thaw.sweep.board import (
     sync_line,
     why_text,
 )
-from thaw.sweep.jobs import pair
-from thaw.sweep.tables import (
-    Table,
-    effects_table,
-    explained,
-    failures_table,
-    front_table,
-    jobs_table,
-    ranking,
-)
-from thaw.table import grid
+from thaw.sweep.tables import TextTable, effects_table, explained, failures_table, front_table, jobs_table, ranking
 
 MOST_LINES = 20  # of settings on the terminal
 WIDEST = 44  # letters of a setting's name there
@@ -58,12 +50,12 @@ def terminal(board: Board) -> list[str]:
         out += [f"best: {board.best_job.result.get('command', '')}"]
         if line := after_audition(board):
             out.append(f"next, all of the checklist: {line}")
-        out += [f"look: {near(board.folder)}/report.html, leaderboard.md"]
+        out += [f"look: {short_path(board.folder)}/report.html, leaderboard.md"]
         if line := sync_line(board):
             out.append(f"W&B, once logged in: {line}")
-    out += ["", f"sweep: {board.done}/{board.total} jobs done, in {near(board.folder)}"]
+    out += ["", f"sweep: {board.done}/{board.total} jobs done, in {short_path(board.folder)}"]
     for job in board.failures:
-        out.append(f"  job {job.name} {job.state} ({short_words(board, job)}): {cause(job)}; {near(job.log)}")
+        out.append(f"  job {job.name} {job.state} ({short_words(board, job)}): {cause(job)}; {short_path(job.log)}")
     if lost := board.total - len(board.jobs):
         out.append(f"  {lost} never started")
     return out
@@ -97,7 +89,11 @@ def markdown(board: Board) -> str:
         parts += ["## Accuracy against seconds: no other setting is better and as quick", pipes(front_table(board))]
     if board.best_job:
         job = board.best_job
-        parts += ["## The best again", f"From job {job.name}, {near(job.folder)}:", code(job.result.get("command", ""))]
+        parts += [
+            "## The best again",
+            f"From job {job.name}, {short_path(job.folder)}:",
+            code(job.result.get("command", "")),
+        ]
     if line := after_audition(board):
         parts += ["## Next, all of the checklist for the winner", code(line)]
     if board.failures or board.total > len(board.jobs):
@@ -114,7 +110,7 @@ def status_line(board: Board) -> str:
     return f"{board.done}/{board.total} jobs done, {n} setting{'s' * (n != 1)}, compared by {board.monitor}"
 
 
-def pipes(table: Table) -> str:
+def pipes(table: TextTable) -> str:
     """A table of Markdown."""
     head, rows = table
     lines = [head, ["---"] * len(head), *rows]
@@ -137,7 +133,7 @@ def code(text: str) -> str:
 
 def csv_rows(board: Board) -> list[list]:
     """A head, then a row for each setting: numbers as they are, nothing where there is none, a column for each key."""
-    keys = list(dict.fromkeys(pair(override)[0] for setting in board.settings for override in setting.choices))
+    keys = list(dict.fromkeys(key_and_value(override)[0] for setting in board.settings for override in setting.choices))
     head = [
         "rank",
         "setting",
@@ -155,7 +151,7 @@ def csv_rows(board: Board) -> list[list]:
     head += ["front", "jobs", "command"]
     out = [head]
     for i, (setting, difference) in enumerate(zip(board.settings, board.differences, strict=True)):
-        choices = dict(map(pair, setting.choices))
+        choices = dict(map(key_and_value, setting.choices))
         paired = ["", "", "", ""]
         if i and not math.isnan(difference.mean):
             paired = [difference.mean, difference.error, difference.pictures, difference.tie]

@@ -1,0 +1,193 @@
+"""What people type, made into what Hydra takes.
+
+Plain functions from words to words. Standard library only, so that a typing error is answered at once.
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from os.path import exists, expanduser
+from pathlib import Path
+
+from thaw.config.conf_files import choices_of, chosen, experiments, group_names, phase_names
+from thaw.config.overrides import QUOTED, bracket_depth, join_override, split_override
+from thaw.config.schema import PHOTO_KINDS
+from thaw.config.timm_names import check_backbone
+from thaw.runtime.errors import UserError
+
+PATH_KEYS = ("data.root", "data.images", "data.classes", "data.labels")
+PATH_KEYS += ("backbone.weights", "store.dir", "wandb.dir", "init")
+TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
+TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
+OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
+NOT_FILES = ("null", "none", "pretrained")  # words that a path may be instead
+
+FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help", "--hydra-help", "--version"}
+FLAGS |= {"-sc", "--shell-completion"}
+FLAGS_WITH_VALUE = {"-c": "job", "--cfg": "job", "-i": "all", "--info": "all"}  # and what it is where none is given
+FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-cn", "--config-name"))
+FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
+FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
+
+TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
+PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """A command line that Hydra takes, and what has to be known of it before Hydra starts."""
+
+    argv: list[str]
+    backbones: tuple[str, ...]  # those without a yaml: timm's names
+    notes: tuple[str, ...]  # what to tell the user
+    multirun: bool  # a sweep: -m, or an experiment that starts one
+
+
+def normalise(argv: list[str], conf: Path) -> CommandLine:
+    """The typed arguments in the form that Hydra takes.
+
+    Flags go to the front; paths and free text are quoted, `~` expanded; `data.root` implies the groups that pictures of
+    one's own need, unless they were chosen. Errors: what is no setting, exit 2 with the nearest that is.
+    """
+    flags, rest = flags_and_rest(argv)
+    typed = [split_override(arg) for arg in join_torn(rest)]
+    for before, this in zip([None, *typed], typed, strict=False):
+        refuse_bare_word(before, this, conf)
+    confs = [conf, *(Path(more) for flag, more in pairwise(flags) if flag in ("-cd", "--config-dir"))]
+    recipes = experiments(typed, *confs)
+    multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
+    multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
+    multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
+    notes, phases = [], phase_names(rest, conf)
+    typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
+    typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
+    wanted = chosen(typed, recipes).get("backbone", [])
+    known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
+    backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
+    for name in backbones:
+        check_backbone(name, known - {"null"})
+    return CommandLine(flags + [join_override(*parts) for parts in typed], tuple(backbones), tuple(notes), multirun)
+
+
+def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Flags with their values, and the other arguments. Errors: an unknown flag, exit 2."""
+    flags, rest, todo = [], [], [arg.strip() for arg in argv if arg.strip() not in ("", "--")]
+    while todo:
+        arg = todo.pop(0)
+        name, equals, value = arg.partition("=")
+        if not re.match(r"--?[A-Za-z]", arg):
+            rest.append(arg)
+        elif name in FLAGS and not equals:
+            flags.append(name)
+        elif name in FLAGS_WITH_VALUE:
+            default = FLAGS_WITH_VALUE[name]
+            if not equals and todo and (default is None or todo[0] in FLAG_VALUES):
+                value = todo.pop(0)
+            if not (value or default):
+                raise UserError(2, f"{name} needs a value; --help explains")
+            flags += [name, expanduser(value or default)]
+        else:
+            setting = f"{name.lstrip('-').replace('-', '_')}={value or 'VALUE'}"
+            raise UserError(2, f"{arg}: no such flag; settings are written without dashes: {setting}")
+    return flags, rest
+
+
+def join_torn(args: list[str]) -> list[str]:
+    """Join what spaces tore apart: `lr=[1e-4,` `1e-3]`, `seed=0,` `1` and `lr` `=` `0.1`."""
+    out = []
+    for arg in args:
+        before = out[-1] if out else ""
+        _, key, value = split_override(before)
+        if before and ((arg.startswith("=") and value is None) or (value == "" and "=" not in arg)):
+            out[-1] += arg
+        elif (
+            value
+            and key not in PATH_KEYS + TEXT_KEYS
+            and "=" not in arg
+            and (value.endswith(",") or bracket_depth(value) > 0)
+        ):
+            out[-1] += " " + arg
+        else:
+            out.append(arg)
+    return out
+
+
+def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
+    """Errors: an argument that sets nothing, exit 2 with what was probably meant."""
+    sign, key, value = this
+    arg = join_override(*this)
+    if value is not None and key:
+        return
+    if sign == "~" and re.fullmatch(r"\w[\w./]*", key) and "/" not in key.removeprefix("hydra/"):
+        return
+    if value is not None:
+        raise UserError(2, f"{arg}: a setting needs a name before the =")
+    if before and before[1] in PATH_KEYS + TEXT_KEYS:
+        advice = f"a value with spaces needs quotes: '{join_override(*before)} {arg}'"
+        raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
+    if "/" in arg or arg in ("~", ".", "..") or exists(arg):
+        raise UserError(2, f"{arg}: is it a folder of pictures? 'data.root={arg}'")
+    groups = [group for group in group_names(conf) if arg in choices_of(group, conf)]
+    if groups:
+        raise UserError(2, f"{arg}: did you mean {' or '.join(f'{group}={arg}' for group in groups)}?")
+    raise UserError(2, f"{arg}: is no setting; they are written key=value, --help lists them")
+
+
+def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: list[str]) -> tuple[str, str, str | None]:
+    """One setting in Hydra's words."""
+    if key.startswith("hydra") or sign == "~":
+        return sign, key, value
+    # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
+    entry = next((key.removeprefix(f"{name}.") for name in OPEN if key.startswith(f"{name}.")), None)
+    new = entry and (sign or value.startswith("{") or key.startswith("augment") or entry.split(".")[0] in phases)
+    sign = "++" if new else ""
+    if key in PATH_KEYS:
+        value = quoted_path(key, value, multirun, notes)
+    elif key in TEXT_KEYS and value != "null":
+        value = value if re.fullmatch(QUOTED, value) else quote(value)
+    elif key == "monitor":
+        value = re.sub(r"\bval(idation)?/", "valid/", value)
+    return sign, key, value
+
+
+def quote(text: str) -> str:
+    """Quoted as Hydra's grammar wants it, where it needs quotes."""
+    plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
+    if plain or "${" in text:
+        return text
+    # Backslashes count as escapes only before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
+
+
+def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
+    """A path, or several of a sweep, `~` expanded and quoted where needed. Errors: an empty one, exit 2.
+
+    A comma in a sweep belongs to the path where that exists as a whole, or where not all its parts do.
+    """
+    if not value:
+        raise UserError(2, f"{key} is empty; give {key}={'FOLDER' if key == 'data.root' else 'PATH'}")
+    if re.fullmatch(rf"{QUOTED}(\s*,\s*{QUOTED})*", value):
+        return re.sub(r"(?<=['\"])~[^/'\"]*", lambda m: expanduser(m[0]), value)
+    if multirun and re.match(r"(choice|glob|shuffle|sort)\(", value):
+        return value
+    whole, parts = expanduser(value), [expanduser(part.strip()) for part in value.split(",")]
+    if multirun and len(parts) > 1:
+        if not exists(whole) and all(part in NOT_FILES or exists(part) for part in parts):
+            return ",".join(map(quote, parts))
+        notes.append(f"{key}={value} is taken as one path, not as a sweep")
+    return quote(whole)
+
+
+def implied_groups(typed, recipes: list[str], notes: list[str]) -> list[tuple[str, str]]:
+    """The groups that follow from `data.root` or from data of one's own."""
+    groups, out = chosen(typed, recipes), []
+    root = [value for _, key, value in typed if key == "data.root" and value != "null"]
+    if root and "data" not in groups:
+        out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))
+    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(PHOTO_KINDS):
+        own = {"backbone": "resnet50", "augment": "standard"}
+        out += [(group, choice) for group, choice in own.items() if group not in groups]
+    if out:
+        why = "data.root" if root else f"data={groups['data'][0]}"
+        notes.append(f"{why} implies {' '.join(f'{group}={choice}' for group, choice in out)}")
+    return out

@@ -1,0 +1,87 @@
+"""What Hydra composed, made into plain dataclasses; nothing behind this knows that there was a yaml."""
+
+import os
+from pathlib import Path
+
+from thaw.config import command_line
+from thaw.config.hydra_errors import explain
+from thaw.config.paths import CONF, ROOT
+from thaw.config.schema import Settings
+from thaw.config.validate import check_settings
+from thaw.runtime.errors import UserError
+
+
+def register(backbones: tuple[str, ...] = ()) -> None:
+    """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # has them register what ours take the place of
+    store = ConfigStore.instance().store
+    store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
+    for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
+        ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
+    store("schema", Settings)
+    store("local", {})  # stands in where there is no conf/local.yaml
+    for name in backbones:
+        path, _, last = name.rpartition("/")
+        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
+        store(last, node, group="/".join(filter(None, ("backbone", path))), package="backbone")
+
+
+def compose_settings(words: list[str]) -> Settings:
+    """The settings that these words on the command line lead to, checked; nothing is run.
+
+    Errors: what train.py would refuse, exit 2; a sweep.
+    """
+    from hydra import compose, initialize_config_dir
+
+    typed = command_line.normalise(words, CONF)
+    if typed.multirun:
+        raise UserError(2, "-m: one setting at a time; give one value of each")
+    register(typed.backbones)
+    overrides = [word for word in typed.argv if not word.startswith("hydra")]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return to_settings(compose("config", overrides=overrides), overrides)
+    except UserError:
+        raise
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        raise explain(error, typed.argv, CONF) from None
+
+
+def to_settings(cfg, overrides: list[str]) -> Settings:
+    """The composed configuration as plain dataclasses, values checked."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        settings = structured(cfg)
+    except OmegaConfBaseException as error:  # data.root=???
+        raise explain(error, overrides, CONF) from None
+    check_settings(settings)
+    return anchored(settings)
+
+
+def structured(cfg) -> Settings:
+    """As plain dataclasses; a transform that is null is left out, as a phase is: an experiment cannot say ~."""
+    from omegaconf import OmegaConf
+
+    settings = OmegaConf.to_object(cfg)
+    transforms = settings.augment.transforms.items()
+    settings.augment.transforms = {name: args for name, args in transforms if args is not None}
+    return settings
+
+
+def to_plain(cfg) -> dict:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(cfg, resolve=True)
+
+
+def anchored(settings: Settings) -> Settings:
+    """Paths of our own outputs are those of the repository wherever the command is started."""
+    settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
+    settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
+    return settings

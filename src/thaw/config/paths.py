@@ -1,0 +1,21 @@
+"""Where things lie in the checkout: the repository, conf/ and outputs/."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+CONF = ROOT / "conf"
+OUTPUTS = ROOT / "outputs"
+
+
+def require_checkout(script: str) -> None:
+    """Refuse to run a script with the thaw of another checkout, which would measure or show other code.
+
+    script: its `__file__`. Leaves with exit code 5.
+    """
+    path = Path(script).resolve()
+    if not path.is_relative_to(ROOT):
+        print(
+            f"error: {path}: the thaw installed here is that of {ROOT}; make setup in its own checkout", file=sys.stderr
+        )
+        sys.exit(5)

@@ -1,0 +1,218 @@
+"""Every setting with its type. Standard library only.
+
+The dataclasses are the schema that Hydra composes into and the plain objects that everything inside works with. They
+hold no defaults: those live in conf/, one place each. A field that is None is not used by the choice that was made, so
+that all choices of a group share one schema.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
+EVERY_OPTIMIZER = ("name", "weight_decay", "clip")
+OPTIMIZER_OPTIONS = {"sgd": (*EVERY_OPTIMIZER, "momentum", "nesterov"), "adamw": (*EVERY_OPTIMIZER, "betas")}
+HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
+# What each shape reads besides the budget; anything else set under `scheduler` has no effect with it.
+SCHEDULER_OPTIONS = {
+    "sgdr": ("warmup",),
+    "cosine": ("warmup",),
+    "one_cycle": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
+    "flat_cos": ("pct", "warmup"),
+    "one_cycle_linear": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
+    "triangular": ("div", "pct"),
+    "triangular2": ("div", "pct"),
+    "exp_range": ("div", "pct", "gamma"),
+    "constant": ("warmup",),
+}
+
+# ruff: noqa: UP045  (OmegaConf 2.3 reads Optional[X], not X | None, in a schema)
+
+
+@dataclass
+class Scheduler:
+    shape: str
+    cycles: int  # the budget, in cycles
+    cycle_len: int  # epochs of the first cycle
+    cycle_mult: int  # each cycle is that many times as long as the one before
+    max_cycles: Optional[int]  # how far `until: overfit` may go on; null: cycles + 2
+    warmup: Optional[float] = None  # steps; below 1: share of the first cycle
+    pct: Optional[float] = None  # share that rises; flat_cos: that is flat
+    div: Optional[float] = None  # one_cycle*, triangular*: the first rate is peak / div
+    final_div: Optional[float] = None  # one_cycle*: the last rate is peak / final_div
+    momentum_low: Optional[float] = None
+    momentum_high: Optional[float] = None
+    gamma: Optional[float] = None  # exp_range: factor a step
+
+
+@dataclass
+class Rates:
+    split: str
+    ratios: Optional[list[Any]] = None  # numbers or fractions such as 1/9; their number is the number of groups
+    decay: Optional[float] = None  # layer_decay: factor from one layer to the one before
+
+
+@dataclass
+class Resize:
+    sizes: list[Any]
+
+
+@dataclass
+class BackboneFacts:
+    native_size: Optional[int] = None
+    multiple: Optional[int] = None
+    layers: Optional[int] = None  # layer ids of timm's group_matcher
+
+
+@dataclass
+class Backbone:
+    name: str  # a timm model
+    weights: str  # pretrained | packaged | none | a safetensors file
+    drop: float
+    drop_path: float
+    facts: BackboneFacts
+
+
+@dataclass
+class Head:
+    kind: str
+    hidden: Optional[int] = None  # fastai: outputs of its first linear layer
+    drop: Optional[list[float]] = None  # fastai: dropout before each of its two linear layers
+
+
+@dataclass
+class DataFacts:
+    pictures: Optional[int] = None  # to train and validate on, before the share held out is taken
+    test: Optional[int] = None
+    classes: Optional[int] = None
+
+
+@dataclass
+class Data:
+    kind: str
+    root: Optional[str]
+    valid: float  # share of every class, where nothing says which pictures validate
+    fold: Optional[int]  # cross-validation: that fifth instead
+    group: Optional[str]  # a regular expression on the path, or a column of a table: what stays on one side
+    limit: Optional[int]
+    classes: Optional[str]  # a table from,to
+    labels: Optional[str]  # a table path,label
+    workers: Any
+    pixels_budget: str  # bytes of decoded pictures that are kept
+    crop_pct: float  # shorter side of the stored pictures = size / crop_pct
+    max_bad: float  # share of unreadable files that is tolerated
+    max_pixels: float
+    min_side: int
+    allow_missing: bool
+    leak: str
+    facts: DataFacts
+    detail: Optional[float] = None  # shapes: the larger, the finer what tells the classes apart
+    test: Optional[int] = None  # shapes: so many more are drawn, to test
+    name: Optional[str] = None  # torchvision: which set
+    images: Optional[str] = None  # csv: the folder that its paths are relative to; null: its own
+    path_column: Optional[str] = None  # csv; null: found by its name
+    label_column: Optional[str] = None
+    split_column: Optional[str] = None  # csv; null: found by its name, none: there is none
+
+
+@dataclass
+class Augment:
+    crop: str  # whole | random | zoom
+    scale: Optional[
+        list[float]
+    ]  # random: share of the area, null: 0.35 to 1; zoom: shorter side in sizes, null: 1 to 1.1
+    transforms: dict[str, Any]  # albumentations transforms by name, in order
+    mixup: float  # alpha; 0: off
+    cutmix: float  # alpha; both: one or the other in each step
+
+
+@dataclass
+class Optimizer:
+    name: str
+    weight_decay: float
+    momentum: Optional[float] = None
+    nesterov: Optional[bool] = None
+    betas: Optional[list[float]] = None
+    clip: Optional[float] = None  # the largest norm that the gradient of a step keeps
+
+
+@dataclass
+class Loss:
+    smoothing: float
+    balance: str
+
+
+@dataclass
+class Evaluate:
+    tta: int  # augmented views besides the plain one; 0: off
+    ensemble: int  # cycle ends taken together; 0: off
+
+
+@dataclass
+class Find:
+    rule: str
+    min_lr: float
+    max_lr: float
+    trial_steps: int
+    trial_orders: int
+    stored_steps: int
+    stored_orders: int
+    steps: int
+    smooth: float
+    diverge: float
+
+
+@dataclass
+class StoreSettings:
+    dir: str
+    max_size: Optional[str]
+    code: str
+    wait_s: float
+    snapshot_s: float
+
+
+@dataclass
+class Wandb:
+    mode: str
+    project: Optional[str]
+    entity: Optional[str]
+    dir: str
+
+
+@dataclass
+class Settings:
+    scheduler: Scheduler
+    rates: Rates
+    resize: Resize
+    backbone: Backbone
+    head: Head
+    data: Data
+    augment: Augment
+    optimizer: Optimizer
+    loss: Loss
+    checklist: dict[str, Any]
+    find: Find
+    evaluate: Evaluate
+    store: StoreSettings
+    wandb: Wandb
+    lr: Any
+    lr_factor: float
+    epochs: Optional[int]
+    size: Optional[int]
+    batch_size: int
+    bn: str
+    seed: int
+    init: Optional[str]
+    fresh: bool
+    monitor: str
+    device: str
+    precision: str
+    deterministic: bool
+    threads: Any
+    log_every: int
+    verbose: bool
+    name: Optional[str]
+    tags: list[str]
+    notes: Optional[str]
+    stop_after: Optional[int]
+    plan_only: bool
+    smoke: bool

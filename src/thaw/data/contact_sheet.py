@@ -1,0 +1,97 @@
+"""Contact sheets: pictures side by side, each with a line of text under it."""
+
+import random
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from thaw.config.schema import Settings
+from thaw.data import batches
+from thaw.data.batches import BatchKey, Views
+from thaw.data.pixels import Pixels
+from thaw.data.table import TRAIN, VALID, Table
+from thaw.plan.phases import Plan
+from thaw.runtime.fonts import file_for
+from thaw.runtime.seeds import seed_for
+
+PICTURES = 32
+COLUMNS = 8
+SMALLEST = 96  # pixels that a picture is shown with at least, in whole multiples of its own
+LINE = 18  # pixels of a line of text
+GAP = 6
+
+
+def font(text: str):
+    """A font that has the letters of the text, where one is here; Pillow's own has no accents."""
+    return opened_font(file_for(text))
+
+
+@cache
+def opened_font(file: str):
+    return ImageFont.truetype(file, 12)
+
+
+def contact_sheet(
+    pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS, smallest: int = SMALLEST
+) -> Image.Image:
+    """The pictures (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to its width."""
+    shown = [np.kron(p, np.ones((max(1, -(-smallest // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in pictures]
+    texts = [text.split("\n") for text in texts]
+    below = LINE * max(map(len, texts), default=1)
+    high, wide = (max((p.shape[axis] for p in shown), default=0) for axis in (0, 1))
+    columns = min(columns, len(shown))
+    rows = -(-len(shown) // max(columns, 1))
+    image = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + below + GAP)), "white")
+    draw = ImageDraw.Draw(image)
+    for i, (picture, lines) in enumerate(zip(shown, texts, strict=True)):
+        x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + below + GAP)
+        image.paste(Image.fromarray(picture), (x, y))
+        for number, line in enumerate(lines):
+            draw.text((x, y + picture.shape[0] + 2 + number * LINE), short(line, wide), "black", font(line))
+    return image
+
+
+def short(text: str, wide: int) -> str:
+    """The text, or as much of its beginning and its end as `wide` pixels hold."""
+    # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
+    text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
+    face = font(text)
+    if face.getlength(text) <= wide:
+        return text
+    kept = len(text)
+    while kept and face.getlength(ends(text, kept)) > wide:
+        kept -= 1
+    return ends(text, kept)
+
+
+def ends(text: str, kept: int) -> str:
+    """The text with so many of its characters, those in the middle left out."""
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+
+
+def write_sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
+    """What the network sees of some pictures: batch_<size>px.png augmented and mixed, at each size of the plan, and
+    valid_<size>px.png as validation does; the files."""
+    labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
+    train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
+    wanted = [
+        ("batch", size, train, settings.augment) for size in sorted({e.size for p in plan.phases for e in p.epochs})
+    ]
+    files = []
+    for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
+        chosen = rows[batches.epoch_order(labels[rows], seed)[:PICTURES]]
+        pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[BatchKey(0, size, chosen)]
+        texts = [table.classes[label] for label in labels[chosen]]
+        if augment and (augment.mixup or augment.cutmix):
+            rng = random.Random(seed_for(*seed, size))
+            other = rng.sample(range(len(chosen)), len(chosen))
+            pictures, share = batches.mix_batch(pictures, torch.tensor(other), augment.mixup, augment.cutmix, rng)
+            texts = [f"{share:.0%} {text}\n{1 - share:.0%} {texts[i]}" for text, i in zip(texts, other, strict=True)]
+        files.append(folder / f"{name}_{size}px.png")
+        contact_sheet(list(pictures.numpy()), texts).save(files[-1])
+    return files

@@ -1,0 +1,113 @@
+"""A table in a text file: its columns by name, its rows with the lines they begin on."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from thaw.data.listing import short_repr
+from thaw.runtime.errors import UserError, nearest
+
+DELIMITERS = ",;\t"
+
+# What columns are called, the likeliest first.
+PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
+         "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
+LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """`name` is the setting as errors begin with it, `rows` (line, cells) with as many cells as there are columns."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def error(self, line: int, text: str) -> UserError:
+        """What is wrong with a line, exit 3."""
+        return UserError(3, f"{self.name} line {line}: {text}".removesuffix("; "))
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """The column with the first of the names that there is, whatever its case."""
+        found = {column.casefold(): column for column in reversed(self.columns)}
+        return next((found[name] for name in names if name in found), None)
+
+    def need(self, names: Sequence[str], key: str | None = None) -> str:
+        """The same, but errors: no such column, exit 3, naming the columns and the nearest of them."""
+        if found := self.find(names):
+            return found
+        close = [column for column in self.columns if get_close_matches(column.casefold(), names, 1, 0.7)]
+        advice = f"; {key}={close[0] if close else 'NAME'} names it" if key else ""
+        have = ", ".join(self.columns[:6]) + (", ..." if len(self.columns) > 6 else "")
+        raise self.error(1, f"no column is called {' or '.join(names[:3])}; it has {have[:90]}{advice}")
+
+    def given(self, key: str, column: str) -> str:
+        """A column by the name that was typed. Errors: there is none, exit 3, with the nearest."""
+        if column not in self.columns:
+            raise UserError(3, f"{key}={column}: {self.name} has no such column; {nearest(column, self.columns)}")
+        return column
+
+    def cells(self, column: str) -> list[str]:
+        """The cells of a column, in the order of the rows."""
+        at = self.columns.index(column)
+        return [cells[at] for _, cells in self.rows]
+
+
+def read_csv_table(key: str, file: str) -> CsvTable:
+    """The table in a file of UTF-8 text: with or without a byte-order mark, any line ends, `,` `;` or tab in between.
+
+    The first line names the columns; cells are stripped, empty lines passed over. Errors: no such file, no text, lines
+    of unequal length, exit 3 with the line.
+    """
+    name, path = f"{key}={file}", Path(os.path.expanduser(file))
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(3, f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise UserError(3, f"{name} is a folder; give a .csv file") from None
+    except OSError as error:
+        raise UserError(3, f"{name} cannot be read: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(3, f"{name} line {line}: no UTF-8 text; save it as CSV UTF-8") from None
+    columns, *rows = parse(name, text) or [(1, ())]
+    sheet = CsvTable(name, columns[1], tuple(rows))
+    if not rows:
+        line_1 = (
+            f" below line 1, which names the columns ({short_repr(', '.join(sheet.columns))})" if sheet.columns else ""
+        )
+        raise UserError(3, f"{name} has no rows{line_1}")
+    if doubled := [column for column in sheet.columns if sheet.columns.count(column) > 1]:
+        raise sheet.error(1, f"two columns are called {short_repr(doubled[0])}")
+    for line, cells in rows:
+        if len(cells) != len(sheet.columns):
+            raise sheet.error(line, f"{len(cells)} cells, but line 1 names {len(sheet.columns)} columns")
+    return sheet
+
+
+def parse(name: str, text: str) -> list[tuple[int, tuple[str, ...]]]:
+    """Every line that is not empty, cut into cells, with its number; one in quotes may go over several."""
+    first = text.lstrip().splitlines()[:1]
+    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader(first, delimiter=mark), [])))
+    reader, out, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [], 1
+    try:
+        for cells in reader:
+            if any(cells := tuple(cell.strip() for cell in cells)):
+                out.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(3, f"{name} line {line}: {error}") from None
+    return out
+
+
+def inside(root: str, text: str) -> str | None:
+    """A path relative to root, or none where it leads out of it."""
+    path = os.path.normpath(os.path.join(root, text))
+    return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None

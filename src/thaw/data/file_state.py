@@ -1,0 +1,55 @@
+"""The state of the files that the settings name: sizes and times, nothing is read."""
+
+import os
+from pathlib import Path
+
+from thaw.config.paths import ROOT
+from thaw.config.schema import Data, Settings
+from thaw.config.timm_names import LOCAL
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import file_stamp
+
+
+def paths_in(settings: Settings) -> tuple[str, ...]:
+    """The settings that may name files; not the folder that a table's paths are relative to, which may hold a disk."""
+    data, backbone = settings.data, settings.backbone
+    body = backbone.name.removeprefix(LOCAL) if backbone.name.startswith(LOCAL) else None
+    paths = (data.root, data.classes, data.labels, body, backbone.weights, settings.init)
+    return tuple(path for path in paths if path is not None)
+
+
+def named_files(settings: Settings) -> list:
+    """The files that the settings name, and those that a table of theirs names, by size and state."""
+    there = sorted({path for name in paths_in(settings) for path in possible_paths(name) if os.path.exists(path)})
+    return [*map(folder_content, there), *table_files(settings.data)]
+
+
+def table_files(data: Data) -> list:
+    """The pictures that a table names."""
+    if data.kind != "csv":
+        return []
+    from thaw.data import csv_source
+
+    try:
+        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data).files]
+    except UserError:
+        return []  # said when the pictures are looked at
+
+
+def possible_paths(value: str) -> tuple[Path, Path]:
+    """Where a setting that is a path can lie: as typed, or in the repository."""
+    return Path(os.path.expanduser(value)).absolute(), ROOT / value
+
+
+def folder_content(path: Path) -> list:
+    """Name, bytes and state of every file below a folder, or of the one file; links are followed once."""
+    below, seen = [], set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        status = os.stat(folder)
+        if (at := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(at)
+        below += [Path(folder) / name for name in names]
+    stats = [(os.fsencode(file).hex(), file.stat()) for file in sorted(below or [path]) if file.exists()]
+    return [[name, stat.st_size, file_stamp(stat)] for name, stat in stats]

@@ -1,0 +1,181 @@
+"""Where and how the numbers are computed: device, precision, memory format, threads, and the seed of every draw."""
+
+import os
+import warnings
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+
+from thaw.config.schema import Settings
+from thaw.config.values import parse_count
+from thaw.runtime import machine
+from thaw.runtime.console import say_notes
+from thaw.runtime.errors import UserError
+from thaw.runtime.machine import cores, listed_gpus
+
+ONE_PIXEL_LEFT = 16
+TENSOR_CORES = (8, 0)  # the CUDA capability from which on a GPU multiplies bfloat16 and TF32
+MOST_THREADS = 16
+SMALL_WORK = 50e6  # multiply-adds for a picture
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the rules that go with it."""
+
+    device: torch.device
+    dtype: torch.dtype  # what the body is computed in: float32, or bfloat16 under autocast
+    threads: int  # of the CPU
+    tf32: bool = False  # float32 products with the ten bits of TF32
+    gpu: str | None = None  # the model of a CUDA GPU, and the CUDA that torch was built for
+    deterministic: bool = False
+
+    def autocast(self, size: int):
+        """The context in which the body runs on pictures of `size` pixels; its weights stay float32."""
+        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote
+        # (torch 2.14, AVX-512: not finite, different each time), and one pixel is left of 16 after four halvings.
+        if self.dtype == torch.float32 or (self.device.type == "cpu" and size <= ONE_PIXEL_LEFT):
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def put(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The tensor on the device; the copy to a CUDA GPU does not wait."""
+        cuda = self.device.type == "cuda"
+        if cuda and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()
+        # Elsewhere the source may be gone before the copy is done (MPS: pytorch/pytorch#139550).
+        return tensor.to(self.device, non_blocking=cuda)
+
+    def seed(self, seed: int) -> None:
+        """Seed the draws of the CPU and of the device.
+
+        torch.manual_seed does so for every kind of device there might be: for those that are not there it keeps a stack
+        trace each time, which is slower than a step on stored activations.
+        """
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    @property
+    def precision(self) -> str:
+        return "tf32" if self.tf32 else str(self.dtype).removeprefix("torch.")
+
+    @property
+    def computed(self) -> dict:
+        """Return what the bits of a result depend on, for keys.
+
+        On the CPU they depend on the number of threads. On a GPU they are the same twice with `deterministic` only, and
+        then on GPUs of one model with one CUDA; without it, the model is recorded but stands in no key.
+        """
+        on_cpu = {"threads": self.threads} if self.device.type == "cpu" else {}
+        exact = {"gpu": self.gpu, "deterministic": True} if self.deterministic else {}
+        return machine.numerics(self.device.type, self.precision, **on_cpu, **exact)
+
+    def __str__(self) -> str:
+        about = self.gpu or (f"{self.threads} thread{'s' * (self.threads > 1)}" if self.device.type == "cpu" else None)
+        return f"{self.device}{f' ({about})' if about else ''}, {self.precision}"
+
+
+def choose_device(settings: Settings) -> Device:
+    """Return the device that the settings ask for, with this process set up for it and one CPU thread.
+
+    `device=auto` is the first CUDA GPU, else Apple's, else the CPU. `precision=auto` is bfloat16 where the hardware
+    multiplies it (CUDA capability 8.0 and up, x86 with AVX-512 as oneDNN wants it), else float32: emulated, it is
+    several times slower (scripts/bench/precision.py). Errors: a device that is not there, exit 5.
+    """
+    kind, index = (default_device(), 0) if settings.device == "auto" else parse_device(settings.device)
+    device = cuda_device(settings.device, index) if kind == "cuda" else torch.device(kind)
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError(5, f"device={settings.device}: no Apple GPU here; use device=cpu")
+    if kind == "mps" and settings.deterministic:
+        raise UserError(2, "deterministic=true: Apple's GPUs do not promise it; use device=cpu")
+    if settings.device == "auto" and kind == "cpu" and (listed := listed_gpus()):
+        say_notes([f"warning: the CPU is used: {unusable(len(listed))}"])
+    asked, dtype = settings.precision, torch.float32
+    if asked == "bfloat16" or (asked == "auto" and multiplies_bfloat16(device)):
+        dtype = torch.bfloat16
+    if asked == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES):
+        raise UserError(
+            2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; use precision=float32"
+        )
+    gpu = None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # whose generator `seed` then seeds
+        gpu = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+        for products in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # torch's defaults differ
+            products.fp32_precision = "tf32" if asked == "tf32" else "ieee"
+        if settings.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(settings.deterministic)
+    torch.set_num_threads(1)
+    return Device(device, dtype, 1, asked == "tf32", gpu, settings.deterministic and gpu is not None)
+
+
+def cuda_device(asked: str, index: int) -> torch.device:
+    """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
+    if not has_cuda():
+        listed = listed_gpus()
+        raise UserError(
+            5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; use device=cpu"
+        )
+    if index >= (there := torch.cuda.device_count()):
+        are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
+        raise UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
+    return torch.device("cuda", index)
+
+
+def has_cuda() -> bool:
+    """Return whether torch can use a CUDA GPU, without its warning where it cannot: `unusable` says why."""
+    with warnings.catch_warnings(action="ignore"):
+        return torch.cuda.is_available()
+
+
+def unusable(listed: int) -> str:
+    """Say why torch cannot use the GPUs that are listed, in its own words if it has any."""
+    what = "1 GPU is listed" if listed == 1 else f"{listed} GPUs are listed"
+    try:
+        torch.cuda.init()
+        why = ""
+    except (RuntimeError, AssertionError) as error:  # built without CUDA: an AssertionError
+        why = " (" + " ".join(str(error).split()).partition(". ")[0][:160] + ")"
+    return f"{what} that torch {torch.__version__} cannot use{why}"
+
+
+def with_threads(device: Device, settings: Settings, work: float) -> Device:
+    """Return the device with the CPU threads of a network that needs `work` multiply-adds for a picture of final size.
+
+    `threads=auto` is one thread below SMALL_WORK: what a step computes is then over before a second thread has been
+    woken (scripts/bench/busy.py). Above, a thread for each core, at most 16.
+    """
+    threads = parse_count(settings.threads, "threads", 1)
+    if threads is None:
+        threads = 1 if work < SMALL_WORK else min(cores(), MOST_THREADS)
+    elif threads > cores():
+        say_notes([f"warning: threads={threads} on {cores()} cores is slower than threads=auto"])
+    torch.set_num_threads(threads)
+    return replace(device, threads=threads)
+
+
+def parse_device(name: str) -> tuple[str, int]:
+    """Return the kind and the index of a named device. Errors: exit 2."""
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
+        raise UserError(2, f"device={name}: must be auto, cpu, cuda, cuda:1 or mps")
+    return kind, int(index or 0)
+
+
+def default_device() -> str:
+    """Return the kind of device that `device=auto` takes."""
+    if has_cuda():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there, by the hardware's capability."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= TENSOR_CORES
+    return device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()

@@ -1,0 +1,1 @@
+"""The recipe as pure functions: phases, cycles, schedules, image sizes."""

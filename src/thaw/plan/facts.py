@@ -1,0 +1,44 @@
+"""What a plan has to know of the data and the model, from where it is known already. Standard library only."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from math import ceil
+
+from thaw.config.schema import Settings
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan has to know of the data and the model; None is not known yet and is shown as '?'."""
+
+    train: int | None = None
+    valid: int | None = None
+    test: int | None = None
+    classes: int | None = None
+    native_size: int | None = None
+    multiple: int | None = None
+    layers: int | None = None
+
+
+def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
+    """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
+    known = {}
+    for name in fact_names(settings):
+        known |= recall(name)
+    data, shipped = settings.data, settings.data.facts
+    if shipped.pictures is not None:
+        known |= {"test": (data.test or 0) if shipped.test is None else shipped.test, "classes": shipped.classes}
+        if data.fold is None:  # how large a fold is depends on every class
+            pictures = min(shipped.pictures, data.limit or shipped.pictures)
+            valid = ceil(data.valid * pictures)
+            known |= {"train": pictures - valid, "valid": valid}
+    known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
+    return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
+
+
+def fact_names(settings: Settings) -> tuple[str, str]:
+    """The names under which the store keeps what the last scan and the last look at the model found."""
+    which = {key: value for key, value in vars(settings.data).items() if key not in ("facts", "workers", "crop_pct")}
+    data = sha256(repr(which).encode()).hexdigest()[:16]
+    return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"

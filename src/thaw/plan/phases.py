@@ -1,0 +1,102 @@
+"""The parts of a plan as dataclasses, and the check of one phase of the checklist."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from thaw.config.schema import Scheduler
+from thaw.plan import schedules
+from thaw.plan.facts import Facts
+from thaw.runtime.errors import UserError, nearest
+
+CYCLE_KEYS = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # of the scheduler; a phase may have its own
+PHASE_KEYS = ("do", "train", "features", "views", "epochs", *CYCLE_KEYS, "until", "lr")
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training pictures: pixels, pictures a batch, optimizer steps."""
+
+    size: int | None
+    batch: int
+    steps: int | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase with every setting spelled out; nothing in it refers to another phase but `rate_from`."""
+
+    name: str
+    do: str  # find | fit
+    train: str  # head | all
+    features: str  # precomputed | live
+    views: int | None  # precomputed: augmented passes that are stored and taken in turn; None: the plain view
+    lr: float | None  # of the last group; None: what `rate_from` found, times lr_factor
+    rate_from: str | None  # the find phase it waits for
+    ratios: tuple[float, ...] | None  # of every group, earliest layers first; None: layer_decay on unknown layers
+    split: str
+    schedule: Scheduler
+    cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
+    budget: int  # how many of the cycles are planned; the rest only while they help
+    epochs: tuple[Epoch, ...]
+    until: str | None  # overfit: judge at cycle ends
+    rate_batch: int  # the batch that `lr` belongs to: batch_size, or that of the finder
+
+    @property
+    def ends(self) -> list[int]:
+        """The step at which each cycle ends."""
+        return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
+
+    @property
+    def epochs_budget(self) -> int:
+        return sum(self.cycles[: self.budget])
+
+    @property
+    def steps_budget(self) -> int | None:
+        steps = [epoch.steps for epoch in self.epochs[: self.epochs_budget]]
+        return None if None in steps else sum(steps)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The phases in order, and lines the user should read."""
+
+    phases: tuple[Phase, ...]
+    notes: tuple[str, ...]
+    facts: Facts
+    size: int | None  # the final one: of validation, features and the heads
+
+
+def check_phase(name: str, given) -> dict:
+    """One phase as the checklist states it, its keys and values possible. Errors: exit 2."""
+    where = f"checklist.{name}"
+    if not isinstance(given, Mapping):
+        raise UserError(2, f"{where}={given}: must be a phase such as {{do: fit, epochs: 3}}")
+    given = {key: value for key, value in given.items() if value is not None}
+    for key in given:
+        if key not in PHASE_KEYS:
+            raise UserError(2, f"{where}.{key}: a phase has no such key; {nearest(key, PHASE_KEYS)}")
+    for key, choices in (
+        ("do", ("find", "fit")),
+        ("train", ("head", "all")),
+        ("features", ("precomputed", "live")),
+        ("until", ("overfit",)),
+    ):
+        if key == "do" and key not in given:
+            raise UserError(2, f"{where}.do is missing: must be find or fit")
+        if key in given and given[key] not in choices:
+            raise UserError(2, f"{where}.{key}={given[key]}: must be {' or '.join(choices)}")
+    for key in ("views", "epochs", *CYCLE_KEYS):
+        value = given.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")
+    if "epochs" in given:
+        for key in CYCLE_KEYS:
+            if key in given:
+                raise UserError(
+                    2, f"{where}: epochs={given['epochs']} contradicts {key}={given[key]}; keep one of the two"
+                )
+    if given["do"] == "find":
+        for key in ("epochs", *CYCLE_KEYS, "until", "lr"):
+            if key in given:
+                raise UserError(2, f"{where}.{key}: a find has no such key (its length is find.steps)")
+    return given

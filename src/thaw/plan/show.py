@@ -1,0 +1,163 @@
+"""The plan as a person reads it: the table, and what the timeline draws. Standard library only."""
+
+from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import PurePath
+
+from thaw.config.schema import Backbone, Settings
+from thaw.plan import schedules
+from thaw.plan.finder_steps import finder_length, finder_steps
+from thaw.plan.phases import Phase, Plan
+from thaw.runtime.console import grid
+
+
+def or_unknown(value, form: str = "{}") -> str:
+    """A value, or '?' where it is not known yet."""
+    return "?" if value is None else form.format(value)
+
+
+def folded(values) -> str:
+    """Values in order with repetitions folded: 112 -> 224."""
+    out = []
+    for value in values:
+        if not out or out[-1] != or_unknown(value):
+            out.append(or_unknown(value))
+    return " → ".join(out)
+
+
+def rates_text(phase: Phase, lr_factor: float, found: Mapping[str, float] | None = None) -> str:
+    """The rate of every group, or how it will come about."""
+    lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+    if phase.do == "find":
+        return "to be found"
+    ratios = phase.ratios
+    if ratios is None:
+        factor = "" if lr_factor == 1 else f" × {lr_factor:g}"
+        return f"{f'found{factor}' if lr is None else f'{lr:.3g}'} × decay a layer"
+    if lr is not None:
+        return " ".join(f"{lr * ratio:.2g}" for ratio in shorten(ratios))
+    return f"{phase.rate_from} × " + " ".join(f"{lr_factor * ratio:.2g}" for ratio in shorten(ratios))
+
+
+def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
+    """At most four ratios of many: the first three and the last."""
+    return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
+
+
+def finder_text(settings: Settings, phase: Phase) -> str:
+    """How a find goes about it: trials 11 × 8 × 2 (rates, steps of each, orders of the data), or a range test."""
+    if settings.find.rule != "trials":
+        return "range test"
+    steps, orders = finder_length(settings, phase)
+    return f"trials {finder_steps(settings, phase) // (steps * orders)} × {steps} × {orders}"
+
+
+def cycles_text(phase: Phase) -> str:
+    """The schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
+    planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
+    beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
+    return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
+
+
+def network_name(backbone: Backbone) -> str:
+    """What is trained, and from which weights where those are not timm's own: test_resnet (tiny)."""
+    if backbone.weights == "pretrained":
+        return backbone.name
+    return f"{backbone.name} ({'no weights' if backbone.weights == 'none' else PurePath(backbone.weights).stem})"
+
+
+def total(counts) -> str:
+    return or_unknown(None if None in counts else sum(counts))
+
+
+def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> str:
+    """The whole plan as aligned text: a line a phase, then the sums and the notes."""
+    head = (
+        "phase",
+        "does",
+        "trains",
+        "features",
+        "size",
+        "batch",
+        "rate of each group",
+        "cycles of epochs",
+        "epochs",
+        "steps",
+    )
+    rows = []
+    for i, phase in enumerate(plan.phases):
+        planned = phase.epochs[: phase.epochs_budget]
+        if phase.do == "find":
+            epochs, steps = "", str(finder_steps(settings, phase))
+        else:
+            epochs, steps = str(phase.epochs_budget), or_unknown(phase.steps_budget)
+            if len(phase.cycles) > phase.budget:
+                epochs += f"–{sum(phase.cycles)}"
+                steps += f"–{total([epoch.steps for epoch in phase.epochs])}"
+        rows.append(
+            (
+                f"{i + 1} {phase.name}",
+                phase.do,
+                phase.train,
+                phase.features + (f" × {phase.views}" if phase.views else ""),
+                folded(epoch.size for epoch in planned),
+                folded(epoch.batch for epoch in planned),
+                rates_text(phase, settings.lr_factor, found),
+                finder_text(settings, phase) if phase.do == "find" else cycles_text(phase),
+                epochs,
+                steps,
+            )
+        )
+    facts = plan.facts
+    train, valid, test = map(or_unknown, (facts.train, facts.valid, facts.test))
+    counts = f"{train} pictures to train, {valid} to validate, {test} to test"
+    kinds = f"{or_unknown(facts.classes)} classes, {or_unknown(plan.size)} px"
+    lines = [
+        f"{network_name(settings.backbone)} on {settings.data.kind}: {counts}, {kinds}",
+        "",
+        *grid(head, rows),
+    ]
+    return "\n".join(lines + [f"note: {note}" for note in plan.notes]) + "\n"
+
+
+def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:
+    """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
+
+    Where the number of pictures is not known an epoch counts as ten steps. Only planned cycles are drawn.
+    """
+    out, start = [], 0
+    for phase in plan.phases:
+        if phase.do == "find":
+            steps, size, lr = finder_steps(settings, phase), [phase.epochs[0].size], None
+            points, rates = [0, steps], []
+        else:
+            planned = phase.epochs[: phase.epochs_budget]
+            counts = [epoch.steps or 10 for epoch in planned]
+            ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
+            steps = ends[-1]
+            at = schedules.curve(schedules.shapes(phase.schedule, phase.budget)[0], ends)
+            at = schedules.following(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
+            lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+            stride = max(1, steps // 400)
+            points = list(range(0, steps, stride))
+            ratios = phase.ratios or (1.0,)
+            rates = [[(lr or 1.0) * ratio * at(step) for step in points] for ratio in ratios]
+            size = [epoch.size for epoch in planned]
+            edges = [0, *accumulate(counts)]
+        out.append(
+            {
+                "name": phase.name,
+                "do": phase.do,
+                "train": phase.train,
+                "features": phase.features,
+                "start": start,
+                "steps": steps,
+                "points": points,
+                "rates": rates,
+                "known": phase.do == "find" or lr is not None,
+                "sizes": size,
+                "edges": [0, steps] if phase.do == "find" else edges,
+            }
+        )
+        start += steps
+    return out

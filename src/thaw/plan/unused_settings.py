@@ -1,0 +1,99 @@
+"""Settings that were typed and that the choices made do not read. Standard library only."""
+
+from collections.abc import Sequence
+
+from thaw.config.overrides import split_overrides
+from thaw.config.run_names import is_within
+from thaw.config.schema import PHOTO_KINDS, SCHEDULER_OPTIONS, Settings
+from thaw.plan.durations import takes_scheduler
+from thaw.plan.phases import Phase
+from thaw.plan.schedules import RESTARTING, shapes
+
+FILE_OPTIONS = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
+READ_BY = {  # options of data that not all choices read, and those that do
+    **dict.fromkeys(FILE_OPTIONS, PHOTO_KINDS),
+    **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
+    "name": ("torchvision",),
+    **dict.fromkeys(("detail", "test"), ("shapes",)),
+}
+
+
+def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase]) -> list[str]:
+    """A line for each setting that was typed and that the choices made, or the phases planned, do not read."""
+    shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
+    many = isinstance(lr, (list, tuple))
+    why = {f"scheduler.{name}": f"scheduler={shape}" for names in SCHEDULER_OPTIONS.values() for name in names}
+    for name in SCHEDULER_OPTIONS[shape]:
+        del why[f"scheduler.{name}"]
+    if settings.optimizer.name == "adamw":
+        why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
+    if settings.optimizer.name == "sgd":
+        why["optimizer.betas"] = "optimizer=sgd"
+    if settings.head.kind == "linear":
+        why |= dict.fromkeys(("head.hidden", "head.drop"), "head=linear")
+    if split_ == "layer_decay":
+        why["rates.ratios"] = "rates.split=layer_decay"
+    else:
+        why["rates.decay"] = f"rates.split={split_}"
+    if many:
+        why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
+    kind, fold = settings.data.kind, settings.data.fold
+    why |= {f"data.{option}": f"data={kind}" for option, kinds in READ_BY.items() if kind not in kinds}
+    if fold is not None:
+        why["data.valid"] = f"data.fold={fold}"
+    if settings.augment.crop == "whole":
+        why["augment.scale"] = "augment.crop=whole"
+        if not settings.augment.transforms:
+            why["evaluate.tta"] = "augment=none"
+    trials, sweep = ("trial_steps", "trial_orders", "stored_steps", "stored_orders"), ("steps", "smooth")
+    unread = sweep if settings.find.rule == "trials" else trials
+    why |= dict.fromkeys((f"find.{name}" for name in unread), f"find.rule={settings.find.rule}")
+    if settings.evaluate.ensemble == 1:
+        why["evaluate.ensemble"] = "one cycle end: it takes two"
+    if lr is not None:
+        why["lr_factor"] = f"lr=[{','.join(map(str, lr))}]" if many else f"lr={lr}"
+    if all(phase.do == "fit" for phase in phases):
+        why["find"] = "no phase that finds a rate"
+    why |= unused_by_phases(settings, [phase for phase in phases if phase.do == "fit"])
+    typed = [parts for parts in split_overrides(overrides) if parts[0] != "~" and parts[2] != "null"]
+    out = []
+    for _, key, value in typed:
+        nearest = max((name for name in why if is_within(key, (name,))), key=len, default=None)
+        out += [f"{key}={value} has no effect with {why[nearest]}"] if nearest else []
+    return out
+
+
+def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
+    """What no fit reads, and why; of a group all its options."""
+    why = {}
+    stated = [given for given in settings.checklist.values() if given and "cycles" not in given]
+    if settings.epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
+        why["scheduler.cycles"] = f"epochs={settings.epochs}"
+    if not any(takes_scheduler(settings.checklist[fit.name], fit.train) for fit in fits):
+        why["scheduler"] = "no phase that takes it: all state their own"
+    if settings.scheduler.shape not in RESTARTING:
+        why["scheduler.max_cycles"] = f"scheduler={settings.scheduler.shape}"
+        if settings.epochs is not None:
+            names = ("scheduler.cycle_len", "scheduler.cycle_mult")
+            why |= dict.fromkeys(names, f"epochs={settings.epochs} and scheduler={settings.scheduler.shape}")
+    elif not any(fit.until for fit in fits):
+        why["scheduler.max_cycles"] = "no phase until over-fitting"
+    if all(len(fit.cycles) < 2 for fit in fits):
+        why["evaluate.ensemble"] = "one cycle a phase: it takes two"
+    if all(shapes(fit.schedule, fit.budget)[1] for fit in fits):
+        why["optimizer.momentum"] = f"scheduler={settings.scheduler.shape}, which sets it"
+    if all(fit.train == "head" for fit in fits):
+        names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
+        why |= dict.fromkeys(names, "no phase that trains the whole network")
+    if all(fit.features == "precomputed" for fit in fits):
+        names = ("augment.mixup", "augment.cutmix")
+        plain = not settings.evaluate.tta and not any(fit.views for fit in fits)
+        why |= dict.fromkeys(("augment",) if plain else names, "no phase that sees pictures")
+    return why
+
+
+def unused_share(overrides: list[str], valid_from: str) -> list[str]:
+    """A line where data.valid was typed and something else, such as val/, names the pictures that validate."""
+    typed = [value for _, key, value in split_overrides(overrides) if key == "data.valid"]
+    what = f"has no effect: {valid_from} has the pictures that validate"
+    return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []

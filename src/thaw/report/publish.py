@@ -1,0 +1,115 @@
+"""What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
+
+import json
+from collections.abc import Collection
+from datetime import datetime
+from pathlib import Path
+
+from thaw.config import run_names
+from thaw.config.run_names import key_and_value, setting_of
+from thaw.plan.show import plan_timeline
+from thaw.report import finder, run_files, run_page, timeline
+from thaw.runtime import console
+from thaw.runtime.console import say
+from thaw.runtime.files import phase_results, short_path
+
+
+def identity_of(
+    settings,
+    folder: Path,
+    about: dict,
+    sweep: str | None,
+    swept: Collection[str],
+    choices: dict,
+    config: dict,
+    key: str,
+) -> dict:
+    """What W&B shows of a job besides its numbers; `swept` are the keys in which the jobs of its sweep differ.
+
+    The id of a run follows from `key`, so that a resumed attempt goes on with its W&B run; one trained anew is a run of
+    its own. That of a job follows from its sweep and what it was told, so that a rung of hydra/sweeper=halving, and the
+    next attempt of a job that failed before it had a key, go on with theirs.
+    """
+    told = [override for override in about["overrides"] if not override.startswith("stop_after=")]
+    own = [override for override in told if key_and_value(override)[0] in swept]
+    single = ["single", key, str(datetime.now()) if settings.fresh else ""]
+    name = run_names.short_name(own) or run_names.short_name(told) or "default"
+    return {
+        "id": run_names.short_hash([str(folder.parent.resolve()), told] if sweep else single),
+        "name": settings.name if settings.name and not sweep else name,
+        "group": (settings.name or sweep) if sweep else None,
+        "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
+        "notes": settings.notes,
+        "config": {
+            "cfg": {key: value for key, value in config.items() if key != "stop_after"},
+            "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
+            "setting": run_names.short_name(setting_of(told)) or "default",
+            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
+            **numbered("lr", settings.lr),
+            **numbered("ratios", settings.rates.ratios),
+            "commit": about["commit"],
+            "command": run_names.typed_command(told),
+            "folder": short_path(folder),
+        },
+    }
+
+
+def numbered(name: str, values) -> dict:
+    """lr_0, lr_1, ... of a list: W&B filters and groups by numbers, not by lists."""
+    return {f"{name}_{i}": value for i, value in enumerate(values)} if isinstance(values, (list, tuple)) else {}
+
+
+def publish_report(context, result: dict, tracker) -> None:
+    """The pictures and tables of a finished run, in its folder and on the dashboard."""
+    settings, folder = context.settings, context.folder
+    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
+    for name, curve in found.items():
+        finder.finder_png(curve, folder / f"{name}.png")
+    rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
+    timeline.plan_png(plan_timeline(context.plan, settings, rates), folder / "plan.png")
+    run_page.write_run_report(folder, context.picture)
+    tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
+    publish_tables(tracker, folder, context.picture)
+    tracker.finish(0)
+
+
+def publish_tables(tracker, folder: Path, picture) -> None:
+    """The tables and pictures of a run, for the dashboard."""
+    classes, rows = run_files.read_predictions(folder / "valid_predictions.csv")
+    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
+    counts = run_files.confusion_matrix(truth, predicted, classes)
+    tracker.table("confusion", ["truth", *classes], [[name, *line] for name, line in zip(classes, counts, strict=True)])
+    columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
+    tracker.table("per_class", columns, run_files.per_class(truth, predicted, classes))
+    wrong = run_files.most_wrong(rows, 32)
+    tracker.table(
+        "most_wrong",
+        ["picture", "path", "truth", "predicted", "confidence"],
+        [[picture(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
+    )
+    for sheet in sorted(folder.glob("batch_*px.png")):
+        tracker.picture(f"pictures/{sheet.stem}", sheet)
+
+
+def say_summary(result: dict, folder: Path, single: bool) -> None:
+    """The closing lines: what each phase bought, how good the result is, where it lies."""
+    columns = {"accuracy": "{:.2%}", "loss": "{:.4f}", "lr": "{:.3g}", "epochs": "{}", "seconds": "{:.1f}"}
+    phases, rows = phase_results(result), []
+    for name, said in phases.items():  # a find has a rate and seconds only
+        rows.append((name, *("" if said.get(c) is None else form.format(said[c]) for c, form in columns.items())))
+    rest = result["cost/seconds"] - sum(said["seconds"] for said in phases.values())
+    rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
+    say()
+    for line in console.grid(("phase", *columns), rows):
+        say(line)
+    test = f", test {result['test/accuracy']:.2%}" if "test/accuracy" in result else ""
+    took = f"trained in {result['cost/seconds']:.1f} s"
+    if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
+        took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
+    where = f"({result['best/phase']}), {took}"
+    of = f" of {result['n_valid']:,} pictures"
+    say(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
+    say(f"look:  {short_path(folder)}/report.html")
+    say(f"use:   python scripts/predict.py {short_path(folder)} PICTURES")
+    if single and result["wandb_offline"]:
+        say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")

@@ -1,0 +1,148 @@
+"""What a run's folder says, as rows and numbers: what the report and the tracker's tables have in common."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+from thaw.config import run_names
+from thaw.runtime.files import (
+    BAD_FILES,
+    DISPUTED,
+    as_number,
+    format_duration,
+    json_objects,
+    read_bytes,
+    read_csv,
+    read_json,
+    read_jsonl,
+    read_text,
+)
+
+
+def confusion_matrix(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
+    """Counts of pictures, a row for each true class and a column for each predicted one."""
+    counts = Counter(zip(truth, predicted, strict=True))
+    return [[counts[row, column] for column in classes] for row in classes]
+
+
+def per_class(truth: list[str], predicted: list[str], classes: list[str]) -> list[tuple]:
+    """(class, n, precision, recall, f1, most confused with) of every class; the last is '' where nothing was confused.
+
+    A ratio without a denominator (no picture of the class, or none predicted as it) is 0.
+    """
+    there, taken, rows = Counter(truth), Counter(predicted), []
+    for i, counts in enumerate(confusion_matrix(truth, predicted, classes)):
+        name, right = classes[i], counts[i]
+        n, p = there[name], taken[name]
+        others = [0 if j == i else count for j, count in enumerate(counts)]
+        worst = classes[others.index(max(others))] if max(others) else ""
+        rows.append((name, n, right / (p or 1), right / (n or 1), 2 * right / (n + p or 1), worst))
+    return rows
+
+
+def most_wrong(rows: list[dict], n: int) -> list[dict]:
+    """The `n` wrong pictures whose wrong class was predicted with the highest probability, worst first.
+
+    `rows` are those of `read_predictions`: path, truth, prediction, confidence (of the prediction, in [0, 1]).
+    """
+    wrong = [row for row in rows if row["truth"] != row["prediction"]]
+    wrong.sort(key=lambda row: -1.0 if math.isnan(row["confidence"]) else row["confidence"], reverse=True)
+    return [{key: row[key] for key in ("path", "truth", "prediction", "confidence")} for row in wrong[:n]]
+
+
+def read_predictions(file) -> tuple[list[str], list[dict]]:
+    """Classes and rows (path, truth, prediction, confidence) of a `valid_predictions.csv`; both empty without a file.
+
+    Read by position, because a class may be called 'path'.
+    """
+    table = read_csv(file)
+    classes = next(table, [])[3:]
+    rows = []
+    for path, truth, prediction, *shares in table:
+        known = prediction in classes and len(shares) == len(classes)
+        confidence = as_number(shares[classes.index(prediction)]) if known else math.nan
+        rows.append({"path": path, "truth": truth, "prediction": prediction, "confidence": confidence})
+    return classes, rows
+
+
+def read_run(folder) -> dict:
+    """All that a report is made of, from the files of a run's folder; what is missing is empty."""
+    folder = Path(folder)
+    above = folder.resolve().parent
+    classes, rows = read_predictions(folder / "valid_predictions.csv")
+    result = read_json(folder / "result.json")
+    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
+    return {
+        "name": folder.resolve().name,
+        "sweep": above.name if (above / "multirun.yaml").exists() else "",
+        "metrics": read_jsonl(folder / "metrics.jsonl"),
+        "result": result,
+        "finds": finder_results(folder, result),
+        "plan": read_text(folder / "plan.txt"),
+        "timeline": read_bytes(folder / "plan.png"),
+        "classes": classes,
+        "predictions": rows,
+        "confusion": confusion_matrix(truth, predicted, classes),
+        "per_class": per_class(truth, predicted, classes),
+        "wrong": most_wrong(rows, 16),
+        "bad_files": list(read_csv(folder / BAD_FILES)),
+        "disputed": list(read_csv(folder / DISPUTED)),
+        "leaks": list(read_csv(folder / "leaks.csv")),
+        "leaks_sheet": read_bytes(folder / "leaks.png"),
+    }
+
+
+def finder_results(folder: Path, result: dict) -> list[dict | bytes]:
+    """What every finder found, in the order of the phases in `result`; its picture where only that is left."""
+    finds = []
+    for name in sorted({file.stem for file in folder.glob("find_*") if file.suffix in (".json", ".png")}):
+        found = json_objects(read_text(folder / f"{name}.json"))
+        phase = found[0].get("phase") if found else name
+        drawn = found[0] if found else read_bytes(folder / f"{name}.png")
+        finds.append((" ".join(result).find(f"phase/{phase}/"), drawn))
+    return [found for _, found in sorted(finds, key=lambda find: find[0])]
+
+
+def run_title(run: dict) -> str:
+    """The name of a run, that of a job of a sweep with what was chosen for it."""
+    if not run.get("sweep"):
+        return run["name"]
+    return f"{run['name']}: {run_names.short_name(list(run['result'].get('overrides', []))) or 'default'}"
+
+
+def headline(run: dict) -> list[tuple[str, str, str]]:
+    """(what, value, detail) of the numbers that come first; only those that are known."""
+    result, rows = run["result"], run["predictions"]
+    best, loss, test = (as_number(result.get(key)) for key in ("best/accuracy", "best/loss", "test/accuracy"))
+    seconds, paid = as_number(result.get("cost/seconds")), as_number(result.get("cost/seconds_paid"))
+    wrong = sum(row["truth"] != row["prediction"] for row in rows)
+    low, high = wilson(len(rows) - wrong, len(rows))
+    out = [
+        ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
+        ("loss", f"{loss:.3g}", "validation"),
+        ("test accuracy", f"{test:.1%}", "evaluated once"),
+        ("time", format_duration(seconds), f"paid this time: {format_duration(paid)}" if paid < seconds else ""),
+        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation pictures"),
+    ]
+    return [row for row in out if not row[1].startswith("nan")]
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; (0, 1) of nothing."""
+    if not n:
+        return 0.0, 1.0
+    z, p = 1.96, right / n
+    middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+
+
+def as_array(values):
+    """An array of floats, nan for what is none."""
+    import numpy as np
+
+    return np.array([as_number(value) for value in values], dtype=float)
+
+
+def column(rows: list[dict], key: str):
+    """One key of all rows as an array, nan where a row has it not."""
+    return as_array(row.get(key) for row in rows)

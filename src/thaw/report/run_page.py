@@ -1,0 +1,43 @@
+"""The report of a run: report.png, all on one sheet, and report.html."""
+
+from pathlib import Path
+
+from thaw.report.curves import curves_figure, curves_inches, draw_curves
+from thaw.report.finder import finder_figure
+from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong
+from thaw.report.page import run_html
+from thaw.report.run_files import headline, read_run, run_title
+from thaw.report.style import figure, picture_style, shortened, svg
+
+
+def write_run_report(folder, picture) -> None:
+    """Write `report.png` and `report.html` into a run's folder, from the files that lie there.
+
+    picture: path as in valid_predictions.csv -> uint8 RGB array [height, width, 3], or None where there is none.
+    """
+    folder = Path(folder)
+    run = read_run(folder)
+    run["pictures"] = [picture(row["path"]) for row in run["wrong"]]
+    with picture_style():
+        report_sheet(run).savefig(folder / "report.png", dpi=100)
+        drawn = {
+            "curves": svg(curves_figure(run)) if run["metrics"] else "",
+            "finds": [svg(finder_figure(find, 5.6)) if isinstance(find, dict) else find for find in run["finds"]],
+            "confusion": svg(confusion_figure(run)) if run["predictions"] else "",
+        }
+    (folder / "report.html").write_text(run_html(run, drawn), encoding="utf-8", errors="backslashreplace")
+
+
+def report_sheet(run: dict):
+    """All on one sheet: the curves, and below them the confusion matrix and the most wrong pictures."""
+    curves = curves_inches(run, 14)
+    fig = figure(14, 0.7 + curves + (6.9 if run["predictions"] else 0))
+    known = "   ".join(f"{what} {value}" for what, value, _ in headline(run))
+    top = fig.get_figheight()
+    fig.text(0.2 / 14, 1 - 0.32 / top, shortened(run_title(run), 90), fontsize=14, fontweight="bold")
+    fig.text(0.2 / 14, 1 - 0.62 / top, known, fontsize=12)
+    draw_curves(fig, run, 0.7)
+    if run["predictions"]:
+        draw_confusion(fig, run, 0, 0.7 + curves, 6.8)
+        draw_wrong(fig, run, 7, 0.9 + curves, 6.8)
+    return fig

@@ -1,0 +1,94 @@
+"""What a person sees while it runs: one moving line a phase on a terminal, plain lines in a pipe."""
+
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
+FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+
+
+def say(line: str = "") -> None:
+    """A line on standard output, above any moving one."""
+    try:
+        tqdm.write(printable(line), file=sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read along has left (| head); the run goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_notes(lines: Iterable[str]) -> None:
+    """Notes for the user, a line each; a warning is one by itself."""
+    for line in lines:
+        say(line if line.startswith("warning: ") else f"note: {line}")
+
+
+def printable(line: str) -> str:
+    """The line in what the terminal can show."""
+    encoding = sys.stdout.encoding or "ascii"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def bar(items: Iterable, total: int, label: str) -> Iterable:
+    """The items, with a moving line on a terminal and a plain one, where there are many, in a pipe."""
+    if not is_terminal() and total > 1000:
+        say(f"{label}: {total:,}")
+    return tqdm(items, total=total, desc=label, disable=None, leave=False, bar_format=FORMAT)
+
+
+class PhaseBar:
+    """The moving line of one phase; where nothing can move, a line a cycle, and now and then one for an epoch.
+
+    With `verbose`, a line an epoch wherever it is.
+    """
+
+    def __init__(self, name: str, steps: int, verbose: bool = False):
+        self.name, self.verbose = name, verbose
+        self.said = time.monotonic()
+        self.line = tqdm(total=steps, desc=name, disable=None, leave=False, bar_format=FORMAT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.line.close()
+
+    def step(self, text: str | None = None) -> None:
+        """One step further; `text` is what stands behind the bar from now on."""
+        if text is not None:
+            self.line.set_postfix_str(text, refresh=False)
+        self.line.update()
+
+    def epoch(self, text: str, worth_a_line: bool) -> None:
+        """Tell how an epoch went; one that is not worth a line has one where nothing was said for a minute."""
+        due = worth_a_line or time.monotonic() - self.said > SILENCE_S
+        if self.verbose or (due and not is_terminal()):
+            say(f"  {self.name}: {text}")
+            self.said = time.monotonic()
+
+    def extend(self, steps: int) -> None:
+        """The phase goes on for that many more steps."""
+        self.line.total += steps
+
+
+def grid(head, rows) -> list[str]:
+    """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
+    widths = [max(text_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    out = [
+        "  ".join(cell + " " * (width - text_width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
+    return [out[0], "-" * max(map(text_width, out)), *out[1:]]
+
+
+def text_width(text: str) -> int:
+    """The columns that a terminal gives a text: two a letter of East Asia, none an accent of its own."""
+    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)

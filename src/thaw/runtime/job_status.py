@@ -1,0 +1,110 @@
+"""How a job ends: status.json, and where it does not end well one line and an exit code. Standard library only."""
+
+import json
+import re
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+
+from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, write_atomically, write_bad_files
+
+ACCELERATOR = re.compile(
+    "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
+)
+SHOWN = 5  # bad files that are named on the terminal
+exit_codes: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
+
+
+def causes(error: BaseException | None):
+    """An error and what it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
+    """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
+    if isinstance(error, BadFiles):
+        with suppress(OSError):
+            write_bad_files(folder, error.rows)
+            return BadFiles(f"{error.line}; all: {folder / BAD_FILES}", error.rows)
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) and error.code else 1
+        return UserError(code, f"left by sys.exit({error.code}) before it was done")
+    if is_machine_error(error):
+        return machine_error(error, folder)
+    if isinstance(error, FileNotFoundError):
+        return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        why = str(error).partition(". It is possible")[0]
+        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        why = str(error).partition(". ")[0][:120]
+        return UserError(
+            5, f"out of memory{f' ({why})' if why else ''}; try a smaller batch_size; what is done is kept"
+        )
+    log = folder / "train.log"
+    try:
+        with log.open("a") as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        log = None
+    if is_accelerator_error(error):
+        why = " ".join(str(error).split())[:160]
+        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; what is done is kept")
+    return internal_error(error, log)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether torch had no memory: CUDA's error has a type of its own, the CPU's and Apple's a text."""
+    texts = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
+
+
+def is_accelerator_error(error: Exception) -> bool:
+    """Return whether an accelerator, its driver or its libraries failed, not what was computed on it."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return "AcceleratorError" in kinds or (isinstance(error, RuntimeError) and bool(ACCELERATOR.search(str(error))))
+
+
+def internal_error(error: Exception, log: Path | None = None) -> UserError:
+    """Our own bug as a line."""
+    where = f"; full trace in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the trace"
+    return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
+
+
+def print_error(error: UserError) -> int:
+    """Say why, the first of several files before the line; the exit code."""
+    rows = error.rows if isinstance(error, BadFiles) else ()
+    for path, reason in rows[:SHOWN]:
+        print(f"  {path!r}: {reason}", file=sys.stderr)
+    if len(rows) > SHOWN:
+        print(f"  and {len(rows) - SHOWN:,} more", file=sys.stderr)
+    print(f"error: {error.line}", file=sys.stderr)
+    exit_codes.append(error.code)
+    return error.code
+
+
+def read_status(folder: Path) -> dict:
+    """What status.json says, or nothing."""
+    try:
+        return json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def write_status(folder: Path, **fields) -> None:
+    """status.json: running, done, or failed with code and line."""
+    write_atomically(folder / "status.json", json.dumps(fields, indent=1))
+
+
+def update_status(folder: Path, **fields) -> dict:
+    """What status.json says, with these fields changed there as far as the disk takes it."""
+    fields = read_status(folder) | fields
+    with suppress(OSError):
+        write_status(folder, **fields)
+    return fields

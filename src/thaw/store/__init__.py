@@ -1,0 +1,1 @@
+"""What was computed, found again by what it depends on: artifacts, keys, locks, snapshots."""

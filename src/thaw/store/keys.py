@@ -1,0 +1,160 @@
+"""What a result depends on, and nothing else: the parts of the key of every artifact. Standard library only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from textwrap import shorten
+
+from thaw.config.schema import HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTIONS, Augment, Settings
+from thaw.config.values import crop_scale
+from thaw.plan.finder_steps import finder_length, finder_range
+from thaw.plan.phases import Phase, Plan
+from thaw.plan.schedules import longest_ramp
+from thaw.store.code_hash import ALL_CODE, code_by_module
+
+AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
+
+
+def training_parts(settings: Settings, phase: Phase) -> dict:
+    """The settings that a phase's steps read."""
+    augmented = phase.features == "live" or phase.views
+    body = {"bn": settings.bn, "drop": settings.backbone.drop, "drop_path": settings.backbone.drop_path}
+    return {
+        "seed": settings.seed,
+        "phase": phase.name,
+        "train": phase.train,
+        "features": phase.features,
+        "views": phase.views,
+        "split": phase.split,
+        "ratios": phase.ratios,
+        "decay": settings.rates.decay if phase.split == "layer_decay" else None,
+        "optimizer": read_by(settings.optimizer, OPTIMIZER_OPTIONS[settings.optimizer.name]),
+        "loss": asdict(settings.loss),
+        "augment": augment_parts(settings.augment) if augmented else None,
+        "crop_pct": settings.data.crop_pct,
+        "head": read_by(settings.head, HEAD_OPTIONS[settings.head.kind]),
+        # of a frozen body the batch norm and the dropout stand still whatever they are set to
+        "body": body if phase.train == "all" else None,
+    }
+
+
+def augment_parts(augment: Augment) -> dict:
+    """What a view is drawn by: the scale in numbers, the transforms in order, which a mapping loses in a key."""
+    read = read_by(augment, AUGMENT_OPTIONS)
+    return read | {"transforms": list(read["transforms"].items()), "scale": crop_scale(augment)}
+
+
+def read_by(choice, names: Sequence[str]) -> dict:
+    """The options that a choice of a group reads, of all that the group's choices have."""
+    return {name: getattr(choice, name) for name in names}
+
+
+def find_parts(
+    settings: Settings, phase: Phase, steps: int, orders: int, before: str, data: str, computed: dict
+) -> dict:
+    """The key of a finder's curve; of a range test the rule that reads it is not in it."""
+    f = finder_range(settings)
+    return {
+        "kind": "find",
+        "before": before,
+        "data": data,
+        "computed": computed,
+        "training": training_parts(settings, phase),
+        "epoch": asdict(phase.epochs[0]),
+        "test": [f.min_lr, f.max_lr, f.diverge, steps, *(["trials", orders] if f.rule == "trials" else [f.smooth])],
+    }
+
+
+def cycle_parts(
+    settings: Settings, phase: Phase, cycle: int, lr: float, size: int, before: str, data: str, computed: dict
+) -> dict:
+    """The key of a cycle's end: the key before it and what this cycle does; never how many cycles are to follow."""
+    first = sum(phase.cycles[:cycle])
+    return {
+        "kind": "cycle",
+        "before": before,
+        "data": data,
+        "computed": computed,
+        "training": training_parts(settings, phase),
+        "lr": lr,
+        "rate_batch": phase.rate_batch,
+        "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
+        "longest_ramp": longest_ramp(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
+        "cycle": cycle,
+        "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
+        "size": size,
+    }
+
+
+def epochs_text(epochs: Sequence) -> list[list]:
+    """Size, batch and steps of each epoch."""
+    return [[epoch.size, epoch.batch, epoch.steps] for epoch in epochs]
+
+
+def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
+    """What a whole run depends on: two runs of the same parts have the same result."""
+    views = augment_parts(settings.augment) if settings.evaluate.tta else None
+    phases = {
+        phase.name: training_parts(settings, phase)
+        | {
+            "do": phase.do,
+            "find": finder_length(settings, phase) if phase.do == "find" else None,
+            "lr": phase.lr,
+            "rate_from": phase.rate_from,
+            "until": phase.until,
+            "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
+            "rate_batch": phase.rate_batch,
+            "budget": phase.budget,
+            "cycles": phase.cycles,
+            "epochs": epochs_text(phase.epochs),
+        }
+        for phase in plan.phases
+    }
+    return {
+        "size": plan.size,  # first: the key of the data differs with it
+        "data": data,
+        "order": list(phases),
+        "phases": phases,
+        "find": asdict(finder_range(settings)),
+        "evaluate": asdict(settings.evaluate) | {"augment": views},
+        "lr_factor": settings.lr_factor,
+        "made": made,
+        "computed": computed,
+        "code": code_by_module(ALL_CODE) if settings.store.code == "check" else {},
+    }
+
+
+def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, object, object] | None:
+    """The first part in which two keys differ, by its path (training.optimizer.momentum), with both values, or None."""
+    for name in [*a, *(name for name in b if name not in a)]:
+        x, y = a.get(name), b.get(name)
+        here = f"{path}.{name}" if path else name
+        if isinstance(x, Mapping) and isinstance(y, Mapping):
+            if found := first_difference(x, y, here):
+                return found
+        elif x != y:
+            return here, x, y
+    return None
+
+
+def changed(before: Mapping, now: Mapping) -> str | None:
+    """What parts a run from the work that lies there for the same command, in words; None: nothing does."""
+    code = before.get("code", {}), now.get("code", {})
+    modules = sorted(name for name in {*code[0], *code[1]} if code[0].get(name) != code[1].get(name))
+    if code[0] and code[1] and modules:
+        return f"code changed ({', '.join(name.rpartition('/')[2] for name in modules)})"
+    if not (found := first_difference(before, now)):
+        return None
+    path, was, is_ = found
+    path = path.removeprefix("phases.")
+    match path.split("."):
+        case ["data", "train" | "valid" | "test" as split]:
+            return f"the pictures changed ({was:,} to {split}, now {is_:,})"
+        case ["data", *_]:
+            return "the pictures or their labels changed"
+        case ["made"]:
+            return "the weights to start from changed"
+        case ["code", *_]:
+            return "store.code changed (with ignore only what was made with ignore is found)"
+        case ["computed", *rest]:
+            return f"{rest[-1]} changed ({was}, now {is_})"
+    return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"

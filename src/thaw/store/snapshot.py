@@ -1,0 +1,64 @@
+"""The work under way, in one file of two generations: what a killed process leaves behind to go on from.
+
+The file is the SHA-256 of the rest, the length of a JSON text, the text, and tensors as safetensors. It is written
+beside its place, synced and renamed; the generation before stays as `previous`. Training is deterministic, so falling
+back to the older one ends in the same bits.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from thaw.runtime.files import machine_error, sync
+from thaw.runtime.machine import process_id
+
+NAMES = ("snapshot", "previous")
+
+
+def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
+    """Make this state the newest generation, durably. Errors: no room, a read-only disk, exit 5."""
+    text = json.dumps(state).encode()
+    body = len(text).to_bytes(8, "big") + text + save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    newest, previous = (folder / name for name in NAMES)
+    temporary = folder / f"snapshot.tmp.{process_id('.')}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(hashlib.sha256(body).digest() + body)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(newest, previous)
+        os.replace(temporary, newest)
+        sync(folder)
+    except FileNotFoundError:
+        pass  # another process made the cycle meanwhile and removed the folder
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise machine_error(error, newest) from error
+
+
+def read(folder: Path) -> tuple[dict, dict[str, Tensor]] | None:
+    """The newest generation that is whole, or None."""
+    for name in NAMES:
+        with contextlib.suppress(OSError, ValueError):
+            content = (folder / name).read_bytes()
+            digest, body = content[:32], content[32:]
+            if hashlib.sha256(body).digest() == digest:
+                length = int.from_bytes(body[:8], "big")
+                return json.loads(body[8 : 8 + length]), load(body[8 + length :])
+    return None
+
+
+def remove(folder: Path) -> None:
+    """Forget the work under way: it is done. What another process is writing there stays."""
+    for name in NAMES:
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -1,0 +1,239 @@
+"""What is done stays done: artifacts addressed by what they were made from. Standard library only.
+
+`DIR/<kind>/<key>/` holds files and, written last, DONE.json with their sizes and SHA-256 and the parts of the key. An
+artifact is built in a private temporary directory and published by one rename, so that a builder killed at any point
+leaves nothing that a reader can see, and two builders of the same thing need no lock: the second drops its own.
+Of what grows with the pictures `<key>/` holds immutable shards, each such a directory.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+from thaw.runtime.files import is_machine_error, machine_error, rename_away, sync, write_atomically
+from thaw.runtime.machine import process_id
+from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
+
+FORMAT = 1
+
+
+def key_of(parts: Mapping) -> str:
+    """The address of what is made from these parts: SHA-256 of their canonical JSON, 32 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Store:
+    """Artifacts below one directory, which may be shared between processes and machines.
+
+    `code(kind)` is the part of every key that says which code makes a kind; of the kinds in `anew` what was made
+    before `since` is made again, by the clock of the file system.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        warn: Callable[[str], None] = lambda line: None,
+        wait_s: float = 0.0,
+        anew: tuple = (),
+        code: Callable[[str], Mapping] = lambda kind: {},
+    ):
+        self.root = root
+        self.warn = warn
+        self.waits: Callable[[str | None], None] = lambda name: None  # told which artifact of another job it waits for
+        self.wait_s = wait_s
+        self.anew = anew
+        self.since = math.inf
+        self.code = code
+        self.verified: set[Path] = set()
+        self.used: set[Path] = set()
+        self.made: set[Path] = set()  # by this process
+        self.added = 0  # bytes that this process published
+        self.waited = 0.0  # seconds, for what other processes were making
+        self.marked_at = time.monotonic()  # all that is used
+
+    def key(self, kind: str, parts: Mapping) -> str:
+        return key_of({**parts, "code": self.code(kind)})
+
+    def place(self, kind: str, parts: Mapping, rows: Sequence | None = None) -> Path:
+        """Where the artifact of a kind made from `parts` lies, or of it the shard that holds `rows`."""
+        path = self.root / kind / self.key(kind, parts)
+        return path if rows is None else path / key_of({"rows": rows})
+
+    def find(self, path: Path) -> Path | None:
+        """The directory of an artifact that is there and whole, else None.
+
+        Sizes are compared always, contents when this process first opens it; what is damaged is moved aside with a
+        line of warning. Errors: it cannot be read, exit 5.
+        """
+        try:
+            done = json.loads((path / DONE).read_text())
+            for name, entry in done["files"].items():
+                file = path / name
+                if not file.is_file() or file.stat().st_size != entry["bytes"]:
+                    return self.move_aside(path, f"{name} is missing or cut short")
+                if path not in self.verified and sha256_of(file) != entry["sha256"]:
+                    return self.move_aside(path, f"{name} is not what was written")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise machine_error(error, path, "read") from error
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            return self.move_aside(path, f"{DONE} cannot be read ({error})")
+        self.verified.add(path)
+        return path
+
+    def move_aside(self, path: Path, why: str) -> None:
+        for n in range(1000):
+            aside = path.with_name(f"{path.name}.bad.{n}")
+            if not aside.exists():
+                with contextlib.suppress(FileNotFoundError):  # another process did it, or pruned it
+                    path.rename(aside)
+                    self.warn(f"store: {self.short(path)} is damaged ({why}): moved aside, made again when needed")
+                break
+
+    def short(self, path: Path) -> str:
+        """activations/1a2b3c4d of a path."""
+        kind, key, *_ = path.relative_to(self.root).parts
+        return f"{kind}/{key[:8]}"
+
+    def make(
+        self, kind: str, parts: Mapping, build: Callable[[Path], None], rows: Sequence | None = None
+    ) -> tuple[Path, bool]:
+        """The directory of the artifact made from `parts`, and whether it was there or `build` had to fill it.
+
+        With `rows`, of the shard of it that holds them. Where another process is making it, wait for that up to
+        `wait_s`, then make a private copy: correctness never depends on the lock, only double work does. Errors: no
+        room, a read-only disk, exit 5.
+        """
+        path = self.place(kind, parts, rows)
+        temporary = path.with_name(f"{path.name}.tmp.{process_id('.')}")
+
+        def there() -> bool:
+            return (path / DONE).exists() and not self.stale(kind, path)
+
+        was_there = there() and self.find(path) is not None
+        if not was_there:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                asked = time.monotonic()
+                claimed = claim(path, self.short(path), there, self.wait_s, self.warn, self.waits)
+                with claimed as lock, marked((lock, temporary), self.used):
+                    self.waited += time.monotonic() - asked
+                    was_there = there() and self.find(path) is not None
+                    if not was_there:
+                        about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
+                        self.build(temporary, path, about, build, replace=kind in self.anew)
+                        self.made.add(path)
+            except OSError as error:
+                if not is_machine_error(error):
+                    raise
+                raise machine_error(error, path) from error
+        self.verified.add(path)
+        self.use(path)
+        return path, was_there
+
+    def stale(self, kind: str, path: Path) -> bool:
+        """Whether what lies at a path, if anything does, is to be made anew."""
+        try:
+            return kind in self.anew and path.stat().st_mtime < self.since
+        except FileNotFoundError:
+            return False
+
+    def build(self, temporary: Path, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
+        """Fill a private temporary directory and publish it as `path`, in the place of one that is there if asked."""
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            build(temporary)
+            self.added += publish(temporary, path, parts, replace)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def use(self, path: Path) -> None:
+        """Mark an artifact as used now: what was not used for longest is pruned first; now and then all that is."""
+        self.used.add(path)
+        now, due = time.monotonic(), {path}
+        if now - self.marked_at > USE_SECONDS:
+            self.marked_at, due = now, self.used
+        for one in due:
+            mark_used(one)
+
+    def shards(self, kind: str, parts: Mapping, rows: Collection) -> list[Path]:
+        """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are there and whole."""
+        wanted, there = frozenset(rows), sorted(self.place(kind, parts).glob(f"*/{DONE}"))
+        found = [self.find(done.parent) for done in there if is_published(done) and holds_any(done, wanted)]
+        paths = [path for path in found if path is not None]
+        for path in paths:
+            self.use(path)
+        return paths
+
+    def remember(self, name: str, facts: Mapping) -> None:
+        """Keep small facts under a name, the last ones win. They only ever inform; nothing correct depends on them."""
+        path = self.root / "facts" / f"{name}.json"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(facts))
+        except OSError as error:
+            raise machine_error(error, path) from error
+
+    def recall(self, name: str) -> dict:
+        """The facts kept under a name, or none."""
+        try:
+            return json.loads((self.root / "facts" / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            return {}
+
+
+def is_published(done: Path) -> bool:
+    """Whether a DONE.json is that of an artifact, neither being built nor moved aside."""
+    return "." not in done.parent.name
+
+
+def holds_any(done: Path, wanted: frozenset) -> bool:
+    """Whether a shard has any of the rows; also where its DONE.json cannot be read, of which `find` then warns."""
+    try:
+        return not wanted.isdisjoint(json.loads(done.read_text())["parts"]["rows"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return True
+
+
+def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
+    """Make a filled temporary directory the artifact at `path`, durably, in the place of one that is there if asked.
+
+    The bytes added: none where another has won.
+    """
+    files = {}
+    for file in sorted(temporary.iterdir()):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+    done = temporary / DONE
+    with done.open("w") as opened:
+        json.dump({"format": FORMAT, "files": files, "parts": parts}, opened, indent=1)
+        opened.flush()
+        os.fsync(opened.fileno())
+    sync(temporary)
+    old = rename_away(path) if replace else None  # only now, for others may be reading it
+    try:
+        temporary.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return 0
+    finally:
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
+    sync(path.parent)
+    return sum(entry["bytes"] for entry in files.values())

@@ -1,0 +1,1 @@
+"""One job carried out: its phases, the loop, the learning-rate finder, early stopping."""

@@ -1,0 +1,272 @@
+"""The unit of work: one cycle of a fit, from the store or trained, gone on with where a killed process left it."""
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from thaw.data.batches import Batch
+from thaw.model import weights
+from thaw.model.freezing import set_trainable
+from thaw.model.layer_groups import LayerGroup
+from thaw.model.weights import load_weights
+from thaw.plan import schedules
+from thaw.plan.phases import Phase
+from thaw.runtime import console, signals
+from thaw.store import snapshot
+from thaw.store.prune import UNDER_WAY
+from thaw.train import loop
+from thaw.train.context import RunContext, train_batches
+from thaw.train.predictions import Predictions, validate
+
+STATE = "optimizer."  # before the names of an optimizer's tensors
+NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
+
+
+@dataclass(frozen=True)
+class CycleResult:
+    """What a cycle left in the store: the losses of its steps, what validation found after its epochs, the network."""
+
+    key: str
+    path: Path
+    losses: list[float]
+    epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
+    validation: Predictions  # at the end of the cycle
+    resumed: float = 0.0  # seconds that attempts before this one spent on it
+
+    @property
+    def train_loss(self) -> float:
+        """The mean over the cycle's last epoch."""
+        return self.epochs[-1]["train_loss"]
+
+    @property
+    def seconds(self) -> float:
+        """What its steps took when they were made."""
+        return sum(epoch["seconds"] for epoch in self.epochs)
+
+    @property
+    def cost(self) -> float:
+        """What its steps and validations took."""
+        return seconds_of(self.epochs)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every parameter and buffer, in timm's names."""
+        return load_file(self.path / "weights.safetensors")
+
+
+def seconds_of(epochs: list[dict]) -> float:
+    """Seconds of their steps and validations."""
+    return sum(epoch["seconds"] + epoch["validation"] for epoch in epochs)
+
+
+@dataclass(frozen=True)
+class FittedPhase:
+    """One phase being fitted: the network's optimizer over its groups, and the curves of its rate and momentum."""
+
+    context: RunContext
+    phase: Phase
+    lr: float
+    optimizer: torch.optim.Optimizer
+    rate: Callable[[int], float]
+    momentum: Callable[[int], float] | None
+    on_step: Callable  # (step of the phase, loss, pictures a second or None)
+    on_epoch: Callable  # (epoch of the phase, its figures, whether it was trained now)
+
+
+def begin_phase(
+    context: RunContext, phase: Phase, groups: list[LayerGroup], lr: float, on_step: Callable, on_epoch: Callable
+) -> FittedPhase:
+    """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
+    shapes = schedules.shapes(phase.schedule, phase.budget)
+    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
+    steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
+    rate = schedules.following(rate, steps, sizes, phase.rate_batch)
+    optimizer = loop.make_optimizer(context.network, groups, context.settings.optimizer)
+    return FittedPhase(context, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
+
+
+def run_cycle(
+    fit: FittedPhase, cycle: int, parts: dict, start: CycleResult | None, before: CycleResult | None
+) -> tuple[CycleResult, bool]:
+    """The end of a cycle, and whether it was there already.
+
+    `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
+    before this one (None: it is the first).
+    """
+    context, trained = fit.context, []
+    underway = context.store.root / UNDER_WAY / context.store.key("cycles", parts)
+
+    def build(folder: Path) -> None:
+        if context.store.stale("cycles", underway):
+            snapshot.remove(underway)
+        if before is not None and context.holds != before.key:
+            restore(fit, before.weights() | load_file(before.path / "momentum.safetensors"))
+        elif before is None and start is not None and context.holds != start.key:
+            weights.load_weights(context.network.model, start.weights(), "the store", head=True)
+        context.holds = ""  # until the cycle ends it holds what has no name
+        trained.append(train_cycle(fit, cycle, underway))
+        losses, epochs, validation, _ = trained[0]
+        (folder / "weights.safetensors").write_bytes(save(weights_of(fit)))
+        (folder / "momentum.safetensors").write_bytes(save(momentum_of(fit)))
+        (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
+        (folder / "record.json").write_text(json.dumps({"losses": losses, "epochs": epochs}))
+
+    path, _ = context.store.make("cycles", parts, build)
+    snapshot.remove(underway)
+    if trained:
+        context.holds = path.name
+        return CycleResult(path.name, path, *trained[0]), False
+    record = json.loads((path / "record.json").read_text())
+    labels = torch.from_numpy(context.dataset.table.labels[context.valid_rows])
+    validation = Predictions(load_file(path / "logits.safetensors")["logits"], labels)
+    ended = CycleResult(path.name, path, record["losses"], record["epochs"], validation)
+    replay(fit, cycle, ended.losses, ended.epochs)
+    console.say(f"  {fit.phase.name}: cycle {cycle + 1} from the store, validation loss {validation.loss:.4f}")
+    return ended, True
+
+
+def train_cycle(fit: FittedPhase, cycle: int, underway: Path) -> tuple[list[float], list[dict], Predictions, float]:
+    """Train a cycle from where its snapshot is, or from its start: step losses, epoch figures, the last validation, the
+    seconds that went into the snapshot.
+
+    Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
+    """
+    context, phase = fit.context, fit.phase
+    losses, epochs, figures, resumed = [], [], dict(NOTHING), 0.0
+    if found := snapshot.read(underway):
+        state, tensors = found
+        restore(fit, tensors)
+        losses, epochs, figures = state["losses"], state["epochs"], state["figures"]
+        resumed = seconds_of(epochs) + figures["seconds"]
+        replay(fit, cycle, losses, epochs)
+        console.say(f"  {phase.name}: cycle {cycle + 1} goes on after its step {len(losses)}, from a snapshot")
+    first = sum(phase.cycles[:cycle])
+    before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
+    asked = context.settings.store.snapshot_s
+    saved, interval, validation = time.monotonic(), asked, None
+    left = range(first + len(epochs), first + phase.cycles[cycle])
+    done = len(losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
+    # One loader for all of them: its processes start once, and read ahead while the network validates.
+    with closing(train_batches(context, phase, left, phase.name, skip=done)) as batches:
+        for epoch in left:
+            began, fresh, shown = time.perf_counter(), [], time.monotonic()
+            of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
+            for step in optimizer_steps(fit, of_epoch, before_cycle + len(losses)):
+                fresh.append((step.loss, step.step, step.images))
+                figures["wait"] += step.wait
+                stop = signals.pending()
+                due = stop or time.monotonic() - saved >= interval
+                if due or (step.step + 1) % context.settings.log_every == 0 or time.monotonic() - shown > 0.5:
+                    fetch_losses(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+                    shown = time.monotonic()
+                if due and int(step.first_bad) < 0:
+                    figures["seconds"] += time.perf_counter() - began
+                    began = time.perf_counter()
+                    state = {"losses": losses, "epochs": epochs, "figures": figures}
+                    snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
+                    saved = time.monotonic()
+                    # At most a fiftieth of the time goes into snapshots; 0 asks for one after every step.
+                    interval = asked and max(asked, 50 * (time.perf_counter() - began))
+                    if stop:
+                        signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
+            fetch_losses(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
+            figures["seconds"] += time.perf_counter() - began
+            validated = time.perf_counter()
+            validation = validate(context, phase)
+            epochs.append(
+                {
+                    "train_loss": figures["sum"] / figures["images"],
+                    "loss": validation.loss,
+                    "accuracy": validation.accuracy,
+                    "f1_macro": validation.f1_macro,
+                    **{key: figures[key] for key in ("images", "seconds", "wait")},
+                    "validation": time.perf_counter() - validated,
+                }
+            )
+            fit.on_epoch(epoch, epochs[-1], True)
+            figures.update(NOTHING)
+    return losses, epochs, validation, resumed
+
+
+def fetch_losses(fit: FittedPhase, fresh: list, losses: list[float], figures: dict, seconds: float) -> None:
+    """Bring the losses of the last steps from the device, in one synchronisation, and show them."""
+    values = torch.stack([loss for loss, _, _ in fresh]).tolist() if fresh else []
+    for loss, (_, step, images) in zip(values, fresh, strict=True):
+        losses.append(loss)
+        figures["sum"] += loss * images
+        figures["images"] += images
+        fit.on_step(step, loss, figures["images"] / seconds)
+    fresh.clear()
+
+
+def optimizer_steps(fit: FittedPhase, batches: Iterable[Batch], at: int):
+    """The optimizer steps of these batches, the first of them step `at` of the phase."""
+    context, phase = fit.context, fit.phase
+    set_trainable(context.network, phase.train, context.settings.bn)
+    return loop.train(
+        context.network,
+        batches,
+        fit.optimizer,
+        lr=fit.lr,
+        rate=fit.rate,
+        momentum=fit.momentum,
+        loss=context.loss,
+        mixup=context.settings.augment.mixup if phase.features == "live" else 0.0,
+        cutmix=context.settings.augment.cutmix if phase.features == "live" else 0.0,
+        clip=context.settings.optimizer.clip,
+        seed=(context.settings.seed, phase.name, "fit"),
+        start=at,
+        check_every=context.settings.log_every,
+    )
+
+
+def replay(fit: FittedPhase, cycle: int, losses: list[float], epochs: list[dict]) -> None:
+    """Show what was done before as if it were done now."""
+    phase, left = fit.phase, list(losses)
+    first = sum(phase.cycles[:cycle])
+    step = sum(epoch.steps for epoch in phase.epochs[:first])
+    for number in range(phase.cycles[cycle]):
+        steps = phase.epochs[first + number].steps
+        of_epoch, left = left[:steps], left[steps:]
+        for loss in of_epoch:
+            fit.on_step(step, loss, None)
+            step += 1
+        if number < len(epochs):
+            fit.on_epoch(first + number, epochs[number], False)
+
+
+def weights_of(fit: FittedPhase) -> dict[str, Tensor]:
+    """A copy on the CPU of every parameter and buffer, in timm's names."""
+    return {n: v.detach().to("cpu", copy=True).contiguous() for n, v in fit.context.network.model.state_dict().items()}
+
+
+def momentum_of(fit: FittedPhase) -> dict[str, Tensor]:
+    """A copy on the CPU of what the optimizer keeps, by parameter name."""
+    names = {parameter: name for name, parameter in fit.context.network.model.named_parameters()}
+    return {
+        f"{STATE}{key}.{names[parameter]}": value.detach().to("cpu", copy=True).contiguous()
+        for parameter, kept in fit.optimizer.state.items()
+        for key, value in kept.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore(fit: FittedPhase, tensors: dict[str, Tensor]) -> None:
+    """Put weights and momentum into the network and the optimizer."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
+    load_weights(fit.context.network.model, weights, "the store", head=True)
+    parameters = dict(fit.context.network.model.named_parameters())
+    fit.optimizer.state.clear()
+    for name, value in tensors.items():
+        if name.startswith(STATE):
+            key, _, parameter = name.removeprefix(STATE).partition(".")
+            kept = fit.optimizer.state[parameters[parameter]]
+            like = parameters[parameter]
+            kept[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)

@@ -1,0 +1,87 @@
+"""The last cycle ends of a run taken together: snapshot ensemble, and one network of their mean weights."""
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import torch
+from torch import Tensor
+
+from thaw.data.table import TEST
+from thaw.model.freezing import NORMS, set_trainable
+from thaw.model.weights import load_weights
+from thaw.plan.phases import Phase
+from thaw.runtime import console
+from thaw.runtime.seeds import seed_for
+from thaw.train.context import RunContext, train_batches
+from thaw.train.fit import BestSoFar
+from thaw.train.predictions import Predictions, predict
+
+
+def figures(context: RunContext, kept: BestSoFar) -> dict:
+    """Accuracy and loss, `best/...` on the validation and `test/...` on the test pictures, of what N cycle ends say
+    together: `..._ensemble` of the mean of their softmax (arXiv:1704.00109), `..._average` of one network of their mean
+    weights (arXiv:1803.05407).
+
+    They are the best cycle end and the N - 1 before it in its phase, which lie in the store. Nothing where that phase
+    has one. The network is afterwards what it was.
+    """
+    asked = context.settings.evaluate.ensemble
+    ends = kept.ends[-asked:]
+    if not asked:
+        return {}
+    if len(ends) < 2:
+        console.say(f"note: evaluate.ensemble={asked}: the best is the first cycle end of {kept.phase}, alone")
+        return {}
+    weights, test = [end.weights() for end in ends], context.dataset.rows(TEST)
+    rows = {"best": context.valid_rows} | ({"test": test} if len(test) else {})
+    members = {"best": [end.validation for end in ends], "test": []}
+    for own in weights if len(test) else []:
+        load_weights(context.network.model, own, "the store", head=True)
+        members["test"].append(predict(context, test))
+    load_weights(context.network.model, mean(weights), "the store", head=True)
+    refresh(context, next(phase for phase in context.plan.phases if phase.name == kept.phase))
+    out = {}
+    for name in rows:
+        ensemble, average = together(members[name]), predict(context, rows[name])
+        for kind, seen in (("ensemble", ensemble), ("average", average)):
+            out |= {f"{name}/accuracy_{kind}": seen.accuracy, f"{name}/loss_{kind}": seen.loss}
+        console.say(
+            f"{name}: accuracy {ensemble.accuracy:.2%} by {len(ends)} cycle ends together, {average.accuracy:.2%} with "
+            f"their mean weights, {members[name][-1].accuracy:.2%} alone"
+        )
+    load_weights(context.network.model, weights[-1], "the store", head=True)
+    return out
+
+
+def together(members: Sequence[Predictions]) -> Predictions:
+    """The mean of the members' probabilities, as logits."""
+    logs = torch.stack([member.logits.log_softmax(1) for member in members])
+    return Predictions(logs.logsumexp(0), members[0].labels)
+
+
+def mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every floating parameter and buffer, in its dtype; counters are those of the last."""
+    last = weights[-1]
+    moving = {name: [own[name].double() for own in weights] for name in last if last[name].is_floating_point()}
+    return last | {name: torch.stack(values).mean(0).to(last[name].dtype) for name, values in moving.items()}
+
+
+@torch.no_grad()
+def refresh(context: RunContext, phase: Phase) -> None:
+    """Give the batch norms that the phase trains the statistics of an epoch of its batches: no mean of statistics is
+    that of mean weights (arXiv:1803.05407, section 3)."""
+    network = context.network
+    set_trainable(network, phase.train, context.settings.bn)
+    moving = {norm: norm.momentum for norm in network.modules() if isinstance(norm, NORMS) and norm.training}
+    if not moving:
+        return
+    for norm in moving:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+    network.device.seed(seed_for("refresh", context.settings.seed))
+    last = len(phase.epochs) - 1  # whose size is that of the evaluation
+    with closing(train_batches(context, phase, range(last, last + 1), "refresh")) as batches:
+        for x, _ in batches:
+            network(network.device.put(x))
+    for norm, momentum in moving.items():
+        norm.momentum = momentum

@@ -1,0 +1,134 @@
+"""Activations of the frozen body, computed once for each picture and kept by content."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from thaw.config.schema import Augment
+from thaw.data.augment import View, view
+from thaw.data.pixels import Pixels
+from thaw.model.freezing import frozen_weights
+from thaw.model.network import Network
+from thaw.runtime import signals
+from thaw.runtime.machine import readers
+from thaw.runtime.seeds import seed_for
+from thaw.store import keys
+from thaw.store.store import Store
+
+SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
+
+
+@dataclass(frozen=True)
+class AugmentedView:
+    """A view of every picture drawn by `augment` from `seed` and its content."""
+
+    augment: Augment
+    seed: tuple
+
+
+def images_per_pass(size: int) -> int:
+    """Pictures of a size that pass through the network at once where nothing is trained: 64 to 224 px, then fewer."""
+    return max(4, min(64, 64 * 224**2 // size**2 // 4 * 4))
+
+
+def body_hash(network: Network, head: bool = False) -> str:
+    """SHA-256 of architecture, normalisation and every weight and buffer but the head's, or with `head` of all."""
+    about = network.model.pretrained_cfg
+    digest = hashlib.sha256(json.dumps([about.get(key) for key in ("architecture", "mean", "std")]).encode())
+    for name, value in sorted(network.model.state_dict().items()) if head else frozen_weights(network):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def activations(
+    network: Network,
+    pixels: Pixels,
+    hashes: list[str],
+    rows: np.ndarray,
+    size: int,
+    crop_pct: float,
+    store: Store,
+    bar: Callable[[Iterable, int, str], Iterable],
+    drawn: AugmentedView | None = None,
+) -> tuple[torch.Tensor, dict[Path, float]]:
+    """Pooled activations [len(rows), d] of the middle view of the pictures, on the device, in the dtype the body gives;
+    and of each shard that another process made the seconds which that saves.
+
+    With `drawn` of an augmented view, which is a function of its seed and the picture's content. Kept in immutable
+    shards that list the content hashes of their rows; only pictures that no shard has pass through the body. Labels and
+    names are in no key.
+    """
+    parts = {
+        "body": body_hash(network),
+        "pooling": network.pooling,
+        "size": size,
+        "crop_pct": crop_pct,
+        "build_batch": images_per_pass(size),
+        "computed": network.device.computed,
+        "drawn": drawn and {"augment": keys.augment_parts(drawn.augment), "seed": drawn.seed},
+    }
+    wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
+
+    def take(shard: Path) -> None:
+        made = json.loads((shard / "rows.json").read_text())
+        kept.update(zip(made["rows"], load_file(shard / "features.safetensors")["features"], strict=True))
+        if shard not in store.made:
+            saved[shard] = made["seconds"] * len(wanted.intersection(made["rows"])) / len(made["rows"])
+
+    for shard in store.shards("activations", parts, wanted):
+        take(shard)
+    missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())
+    parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
+    for number, part in enumerate(parts_of, 1):
+        text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
+
+        def build(folder: Path, part=part, text=text) -> None:
+            seeds = [seed_for("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
+            see, began = view(size, crop_pct, drawn and drawn.augment), time.perf_counter()
+            computed = compute_activations(network, pixels, part, size, bar, text, see, seeds)
+            (folder / "features.safetensors").write_bytes(save({"features": computed}))
+            about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
+            (folder / "rows.json").write_text(json.dumps(about))
+
+        take(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
+    return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
+
+
+@torch.inference_mode()
+def compute_activations(
+    network: Network,
+    pixels: Pixels,
+    rows: list[int],
+    size: int,
+    bar: Callable,
+    text: str,
+    see: View,
+    seeds: Sequence[int | None],
+) -> torch.Tensor:
+    """Activations of the rows as `see` shows them, each with its seed, on the CPU.
+
+    The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
+    Errors: a signal that asks to stop.
+    """
+    network.eval()
+    out, n = [], images_per_pass(size)
+    with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
+        for start in bar(range(0, len(rows), n), -(-len(rows) // n), text):
+            if number := signals.pending():
+                signals.leave(number, "while activations were computed")
+            part = slice(start, start + n)
+            batch = np.zeros((n, size, size, 3), np.uint8)
+            pictures = pool.map(pixels.__getitem__, rows[part])
+            seen = [see(picture, seed) for picture, seed in zip(pictures, seeds[part], strict=True)]
+            batch[: len(seen)] = seen
+            out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
+    return torch.cat(out)

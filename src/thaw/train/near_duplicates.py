@@ -1,0 +1,121 @@
+"""Twins across the splits: held-out pictures that are others once more, equal or re-encoded, resized, cropped.
+
+Byte-equal ones are found by the scan; near ones by stored activations, where a checklist has them.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from thaw.data import contact_sheet
+from thaw.data.augment import view
+from thaw.data.listing import short_repr
+from thaw.data.table import SPLITS, TEST, VALID, Table
+from thaw.runtime import console, signals
+from thaw.runtime.files import write_csv
+from thaw.train.context import RunContext
+
+NEIGHBOURS = 10
+NEARER = 9  # times, by 1 - cosine: three times by distance
+BLOCK, MOST = 1024, 2**27  # pictures that are compared with all others at a time; comparisons at a time
+SHOWN = 16  # pairs on the sheet
+SMALLEST = 192  # pixels that a picture is shown with there at least
+
+Pair = tuple[int, int, float]  # two rows of a table, the earlier split first, and their cosine similarity
+
+
+def find_near_duplicates(train: Tensor, valid: Tensor) -> list[Pair]:
+    """(row of train, row of valid, cosine similarity) of activations [n, d] that are near twins, most alike first.
+
+    A picture's twin stands out from its own neighbourhood: with s the cosine similarity, the mean training activation
+    taken off both, and s10 that of the tenth nearest training picture, 1 - s < (1 - s10) / 9. Each picture is its own
+    measure, so that a network to which all pictures look alike (digits) finds none: there the nearest is about as near
+    as the tenth. (The ratio of distances is Lowe's test for features that match, IJCV 2004.) A picture that has ten
+    twins hides them.
+    """
+    if len(train) < 2 * NEIGHBOURS:
+        return []
+    mean, found = train.float().mean(0), []
+    train = normalize(train.float() - mean, dim=1)
+    block = max(1, min(BLOCK, MOST // len(train)))
+    for start in console.bar(range(0, len(valid), block), -(-len(valid) // block), "near twins"):
+        if number := signals.pending():
+            signals.leave(number, "while twins were looked for")
+        alike = normalize(valid[start : start + block].float() - mean, dim=1) @ train.T
+        most, rows = alike.topk(NEIGHBOURS, dim=1)
+        twins = (1 - most) * NEARER < 1 - most[:, -1:]
+        for i, j in twins.nonzero().tolist():
+            found.append((int(rows[i, j]), start + i, float(most[i, j])))
+    return sorted(found, key=lambda pair: (-pair[2], pair))
+
+
+def report_duplicates(context: RunContext) -> dict:
+    """List the twins (leaks.csv), draw the near ones (leaks.png) and warn of them; their numbers, as in result.json."""
+    table, pairs = context.dataset.table, near_pairs(context)
+    rows = [(a, b, splits_of(table, context.row_of[a], context.row_of[b]), "equal") for a, b in table.leaks]
+    rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
+    write_csv(context.folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
+    warnings = [note for note in table.notes if note.startswith("warning: ")]
+    (context.folder / "leaks.png").unlink(missing_ok=True)  # of an attempt before
+    if pairs:
+        draw(context, pairs[:SHOWN])
+        warnings.append(f"warning: {warning(table, pairs)}")
+        console.say(warnings[-1])
+    counts = {} if pairs is None else {"near_twins": len({b for _, b, _ in pairs})}
+    return {"equal_twins": len({b for _, b in table.leaks}), **counts, "warnings": warnings}
+
+
+def near_pairs(context: RunContext) -> list[Pair] | None:
+    """Near twins of train in valid, and of both in test; None where the plan does not begin with stored activations."""
+    before = next(
+        (phase for phase in context.plan.phases if phase.train == "all" or phase.features == "precomputed"), None
+    )
+    if before is None or before.features != "precomputed" or before.views:
+        return None
+    (train, _), (valid, _) = context.stored_of(before)
+    sides = [(train, context.train_rows, valid, context.valid_rows)]
+    if len(held := context.dataset.rows(TEST)):
+        both = torch.cat([train, valid]), np.concatenate([context.train_rows, context.valid_rows])
+        sides.append((*both, context.stored(held)[0], held))
+    hashes = context.dataset.table.hashes
+    try:
+        found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in find_near_duplicates(a, b)]
+    except torch.OutOfMemoryError:
+        console.say(f"note: near twins are not looked for: {len(train):,} pictures are too many for {context.device}")
+        return None
+    return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
+
+
+def splits_of(table: Table, a: int, b: int) -> str:
+    """train/valid of two rows."""
+    return "/".join(SPLITS[table.splits[row]] for row in (a, b))
+
+
+def warning(table: Table, pairs: Sequence[Pair]) -> str:
+    """How many held-out pictures have near twins, and the two that are most alike."""
+    twins = {b for _, b, _ in pairs}
+    names = {VALID: "validation", TEST: "test"}
+    counts = {code: sum(table.splits[row] == code for row in twins) for code in names}
+    many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
+    first = " and ".join(short_repr(table.paths[row]) for row in reversed(pairs[0][:2]))
+    return (
+        f"near twins of others by their looks: {' and '.join(many)} pictures (leaks.csv, leaks.png), "
+        f"most of all {first}; if they are, results are too good"
+    )
+
+
+def draw(context: RunContext, pairs: Sequence[Pair]) -> None:
+    """leaks.png: each pair side by side, under each its split, how alike they are, its folder and its name."""
+    see, table = view(context.plan.size, context.settings.data.crop_pct), context.dataset.table
+    pictures = [see(context.pixels[row]) for a, b, _ in pairs for row in (a, b)]
+    texts = [caption(table, row, s) for a, b, s in pairs for row in (a, b)]
+    columns = 8 if context.plan.size < 200 else 4
+    contact_sheet.contact_sheet(pictures, texts, columns, SMALLEST).save(context.folder / "leaks.png")
+
+
+def caption(table: Table, row: int, similarity: float) -> str:
+    folder, _, name = table.paths[row].rpartition("/")
+    return f"{SPLITS[table.splits[row]]}  {similarity:.4f}\n{folder}/\n{name}"

@@ -1,0 +1,64 @@
+"""Predict the classes of images, and what follows from the logits: loss, accuracy, F1."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from thaw.config.schema import Augment
+from thaw.data import batches
+from thaw.data.batches import BatchKey, Views
+from thaw.plan.phases import Phase
+from thaw.train import loop
+from thaw.train.context import RunContext, prediction_batch
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits [n, classes] of the validation pictures, and what follows from them."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+    @cached_property
+    def losses(self) -> list[float]:
+        """Cross-entropy of every picture."""
+        return cross_entropy(self.logits, self.labels, reduction="none").tolist()
+
+    @cached_property
+    def loss(self) -> float:
+        return float(np.mean(self.losses))
+
+    @cached_property
+    def accuracy(self) -> float:
+        return float((self.logits.argmax(1) == self.labels).float().mean())
+
+    @cached_property
+    def f1_macro(self) -> float:
+        from sklearn.metrics import f1_score
+
+        return float(f1_score(self.labels, self.logits.argmax(1), average="macro", zero_division=0))
+
+
+def validate(context: RunContext, phase: Phase) -> Predictions:
+    """Validate as the network is; while the body is frozen its stored activations do."""
+    if phase.train == "head":
+        return Predictions(*loop.evaluate(context.network, [context.valid_of(phase)]))
+    return predict(context, context.valid_rows)
+
+
+def predict(
+    context: RunContext, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0
+) -> Predictions:
+    """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
+    settings = context.settings
+    table = context.dataset.table
+    views = Views(
+        context.pixels, table.labels, settings.data.crop_pct, context.plan.size, augment, seed, context.places
+    )
+    keys = [BatchKey(epoch, context.plan.size, part) for part in batches.cut_batches(rows, prediction_batch(context))]
+    with closing(batches.loader(views, keys, context.workers)) as seen:
+        return Predictions(*loop.evaluate(context.network, seen))

@@ -1,0 +1,165 @@
+"""The plan carried out: one fold over the phases, from a pretrained network to a finished classifier."""
+
+import csv
+import json
+import re
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from timm.models import save_for_hf
+
+from thaw.config import run_names
+from thaw.config.schema import Settings
+from thaw.data.table import TEST
+from thaw.model import freezing, heads, weights
+from thaw.plan import show
+from thaw.runtime import console
+from thaw.runtime.files import sync
+from thaw.train import ensemble, lr_suggest, near_duplicates, tta
+from thaw.train.context import Row, RunContext
+from thaw.train.fit import BestSoFar, fit_phase
+from thaw.train.lr_finder import find_rate
+from thaw.train.predictions import Predictions, predict
+from thaw.train.setup import probe_sizes, sheets
+
+
+def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
+    """Carry out the checklist and leave a finished classifier in the job's folder; the result as in result.json."""
+    settings, folder, context.log = context.settings, context.folder, log
+    started, waited = time.perf_counter(), context.store.waited
+    probe_sizes(context)
+    sheets(context)
+    twins_found = near_duplicates.report_duplicates(context)
+    kept, found, phases, saved = None, {}, {}, 0.0
+    for index, phase in enumerate(context.plan.phases):
+        if phase.do == "find":
+            found[phase.name], report, seconds = find_rate(context, phase, kept)
+        else:
+            lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * settings.lr_factor
+            kept, report, seconds = fit_phase(context, phase, index, lr, kept)
+        phases[phase.name] = report
+        saved += seconds
+    planned = show.plan_table(context.plan, settings, rates_found(settings, found))
+    (folder / "plan.txt").write_text(planned, encoding="utf-8", errors="backslashreplace")
+    if context.holds != kept.end.key:
+        weights.load_weights(context.network.model, kept.end.weights(), "the store", head=True)
+    best = kept.end.validation
+    twins_found["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)
+    result = {
+        "best/accuracy": best.accuracy,
+        "best/loss": best.loss,
+        "best/f1_macro": best.f1_macro,
+        "best/epoch": kept.epoch,
+        "best/phase": kept.phase,
+        **tta.figures(context, "best", context.valid_rows, best),
+        **evaluate_test(context),
+        **ensemble.figures(context, kept),
+        **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
+        "bad_files": len(context.dataset.table.bad),
+        **twins_found,
+        "key": kept.end.key,
+        "store/code": settings.store.code,
+        **result_columns(context),
+    }
+    export(context, kept)
+    paid = time.perf_counter() - started
+    saved += sum(context.counters.saved.values())
+    result |= {"cost/seconds": paid - (context.store.waited - waited) + saved, "cost/seconds_paid": paid}
+    if context.device.device.type == "cuda":
+        result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(context.device.device) / 1e9
+    return result
+
+
+def warn_no_better(context: RunContext, best: Predictions) -> list[str]:
+    """A warning, said and returned, where always answering the most frequent class does as well."""
+    right, most = int((best.logits.argmax(1) == best.labels).sum()), int(best.labels.bincount().max())
+    if right > most or context.settings.smoke:
+        return []
+    what = f"always answering the most frequent class, {most / len(best.labels):.2%}"
+    line = f"warning: accuracy {best.accuracy:.2%} is no better than {what}"
+    console.say(line)
+    return [line]
+
+
+def warn_nothing_gained(context: RunContext, kept: BestSoFar, phases: dict[str, dict]) -> list[str]:
+    """A sentence, said and returned, with what to try where the last phase made nothing better than one before it."""
+    settings, last = context.settings, next(phase for phase in reversed(context.plan.phases) if phase.do == "fit")
+    if kept.phase == last.name or settings.smoke or settings.stop_after:
+        return []
+    lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
+    norms = any(isinstance(module, freezing.NORMS) for module in context.network.modules())
+    still = " or bn=eval" if last.train == "all" and settings.bn == "train" and norms else ""
+    line = f"{last.name} made nothing better than {kept.phase}, whose weights are kept; try {lower}{still}"
+    console.say(f"warning: {line}")
+    return [f"warning: {line}"]
+
+
+def result_columns(context: RunContext) -> dict:
+    """What dashboards filter by and nobody typed."""
+    facts, table = context.plan.facts, context.dataset.table
+    content = sorted(zip(table.hashes, table.labels.tolist(), table.splits.tolist(), strict=True))
+    return {
+        "size": context.plan.size,
+        "n_train": facts.train,
+        "n_valid": facts.valid,
+        "n_classes": facts.classes,
+        "data_id": run_names.short_hash([content, table.classes]),
+        "device": str(context.device),
+    }
+
+
+def rates_found(settings: Settings, found: dict[str, lr_suggest.FoundRate]) -> dict[str, float]:
+    """The rates the finders took, times lr_factor."""
+    return {name: f.taken * settings.lr_factor for name, f in found.items()}
+
+
+def evaluate_test(context: RunContext) -> dict:
+    """The test set, where there is one: looked at once, used for nothing."""
+    rows = context.dataset.rows(TEST)
+    if not len(rows):
+        return {}
+    seen = predict(context, rows)
+    write_predictions(context, "test", rows, seen)
+    figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
+    return figures | tta.figures(context, "test", rows, seen)
+
+
+def export(context: RunContext, kept: BestSoFar) -> None:
+    """Weights and configuration in timm's form, and what the network says of every validation picture."""
+    classes, size = list(context.dataset.table.classes), context.plan.size
+    weights = context.folder / "model.safetensors"
+    try:
+        save_for_hf(
+            context.network.model.to(memory_format=torch.contiguous_format),
+            str(context.folder),
+            safe_serialization=True,
+            model_config={"label_names": classes, **heads.head_config(context.settings.head)},
+            data_config={"input_size": (3, size, size), "crop_pct": context.settings.data.crop_pct},
+        )
+    except SafetensorError as error:
+        if not (number := re.search(r"os error (\d+)", str(error))):
+            raise
+        raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine knows
+    weights.chmod((context.folder / "config.json").stat().st_mode)  # safetensors keeps it from everybody else
+    sync(weights)
+    if context.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture
+        config = json.loads((context.folder / "config.json").read_text())
+        for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
+            config["pretrained_cfg"].pop(key, None)
+        (context.folder / "config.json").write_text(json.dumps(config, indent=2))
+    write_predictions(context, "valid", context.valid_rows, kept.end.validation)
+
+
+def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:
+    """<split>_predictions.csv: of every picture its path, class, the class it was taken for, and the probabilities."""
+    classes, paths = context.dataset.table.classes, context.dataset.table.paths
+    with (context.folder / f"{split}_predictions.csv").open(
+        "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "truth", "prediction", *classes])
+        for row, label, p in zip(rows, seen.labels, seen.logits.softmax(1), strict=True):
+            writer.writerow([paths[row], classes[label], classes[p.argmax()], *(f"{x:.6f}" for x in p.tolist())])

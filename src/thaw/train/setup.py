@@ -1,0 +1,167 @@
+"""Before the first phase: device, pictures and network are made a job, and every size is tried once."""
+
+import copy
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from thaw.config.schema import Backbone, Settings
+from thaw.config.values import parse_bytes
+from thaw.data import contact_sheet, dataset, pixels
+from thaw.data.decode_cache import DecodeCache
+from thaw.data.table import TEST, TRAIN, VALID
+from thaw.model import device as device_
+from thaw.model import heads, network, packaged
+from thaw.model.freezing import set_trainable
+from thaw.model.network import Network, create_network, model_facts, multiply_adds, read_safetensors
+from thaw.model.weights import load_weights
+from thaw.plan import plan
+from thaw.plan.facts import Facts, fact_names
+from thaw.runtime import console, errors
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import write_data_lists
+from thaw.runtime.job_status import is_accelerator_error, is_out_of_memory
+from thaw.store.store import Store
+from thaw.train.context import Counters, RunContext, prediction_batch
+from thaw.train.features import body_hash
+
+
+def set_up(settings: Settings, folder: Path, store: Store, decode_cache: DecodeCache | None = None) -> RunContext:
+    """Make device, pictures and network, and the plan with all its facts; `decode_cache` has what the scan decoded."""
+    device = device_.choose_device(settings)
+    side_known = settings.size or settings.backbone.facts.native_size
+    drawn = round((side_known or 224) / settings.data.crop_pct)
+    pictures = dataset.load_dataset(settings.data, drawn, store.root / "scan", True, decode_cache)
+    table = pictures.table
+    console.say_notes(table.notes)
+    write_data_lists(folder, table.bad, table.disputed)
+    backbone = with_packaged_weights(settings.backbone, store)
+    network = create_network(backbone, len(table.classes), settings.seed, device, settings.head)
+    looked = {**model_facts(network.model)} | {
+        k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
+    }
+    if settings.init:
+        load_init(network, Path(settings.init).expanduser())
+    facts = Facts(
+        train=len(pictures.rows(TRAIN)),
+        valid=len(pictures.rows(VALID)),
+        test=len(pictures.rows(TEST)),
+        classes=len(table.classes),
+        **looked,
+    )
+    remember_facts(store, settings, facts)
+    planned = plan.make_plan(settings, facts)
+    network.device = device = device_.with_threads(device, settings, multiply_adds(network.model, planned.size))
+    side = round(planned.size / settings.data.crop_pct)
+    budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
+    if line := pixels.budget_note(table, side, budget):
+        console.say(f"note: {line}")
+    return RunContext(
+        settings=settings,
+        plan=planned,
+        folder=folder,
+        device=device,
+        store=store,
+        dataset=pictures,
+        pixels=pixels.load_pixels(pictures, side, budget, store, console.bar, decode_cache),
+        network=network,
+        log=lambda row: None,
+        counters=Counters(),
+        made=(made := body_hash(network, head=True)),
+        holds=made,
+        activations={},
+    )
+
+
+def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
+    """Keep the facts, so that the next plan of this data and backbone is complete before anything is loaded."""
+    data, backbone = fact_names(settings)
+    counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
+    store.remember(data, counts)
+    store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
+
+
+def load_init(network: Network, folder: Path) -> None:
+    """Load the weights of another run; its head too where it has as many classes. Errors: no run there, exit 6."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
+    weights = read_safetensors(path)
+    own = network.model.state_dict()
+    head = all(n in weights and weights[n].shape == own[n].shape for n in heads.head_parameters(network.model))
+    load_weights(network.model, weights, f"init={folder}", head=head)
+
+
+def probe_sizes(context: RunContext) -> None:
+    """Try one step of every size and trained part on a copy, so that what does not work fails before the first phase.
+
+    With the full batch where memory is scarce (a GPU), else with two pictures.
+    Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
+    """
+    tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
+    gpu, kept = context.device.device.type == "cuda", {"sgd": 1, "adamw": 2}[context.settings.optimizer.name]
+    trial = copy.deepcopy(context.network)
+    for train, size, batch in sorted(tried | {("head", context.plan.size, context.settings.batch_size)}):
+        n = batch if gpu else min(batch, 2)
+        set_trainable(trial, train, context.settings.bn)
+        try:
+            if size == context.plan.size:
+                network.check_saveable(context.network.model, size)
+            if (train, size) == ("head", context.plan.size):
+                network.check_body_and_head(copy.deepcopy(trial), size)
+            moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
+            pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device)
+            trial(pictures).sum().backward()
+            trial.zero_grad(set_to_none=True)
+            moments.clear()
+        except (RuntimeError, AssertionError, ValueError) as error:
+            if is_out_of_memory(error):
+                advice = f"try batch_size={max(1, batch // 2)}"
+                what = f"batch_size={batch} at {size} px does not fit into the memory of {context.device}"
+                raise UserError(5, f"{what}; {advice}") from None
+            if is_accelerator_error(error):
+                raise  # whatever size the network is given
+            if "use_deterministic_algorithms" in str(error):
+                which = f"head={context.settings.head.kind} on {context.settings.backbone.name}"
+                why = errors.first_line(error)
+                raise UserError(2, f"deterministic=true: {which} has a step without such a form ({why})") from None
+            asked = (
+                f"size={size}"
+                if size == context.plan.size
+                else f"resize.sizes={context.settings.resize.sizes}, {size} px"
+            )
+            raise UserError(
+                2,
+                f"{asked}: {context.settings.backbone.name} does not take it ({errors.first_line(error)}); "
+                f"its own size is {context.plan.facts.native_size}",
+            ) from None
+    if gpu:
+        n, size = prediction_batch(context), context.plan.size
+        try:
+            with torch.inference_mode():
+                trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device))
+        except torch.OutOfMemoryError:
+            what = f"validating {n} pictures at once does not fit into the memory of {context.device}"
+            raise UserError(5, f"size={size}: {what}; try a smaller size") from None
+        del trial
+        torch.cuda.empty_cache()
+
+
+def sheets(context: RunContext) -> None:
+    """What the network sees of some pictures, in the run's folder."""
+    contact_sheet.write_sheets(context.folder, context.plan, context.settings, context.dataset.table, context.pixels)
+
+
+def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:
+    """Return the backbone with the file of its weights, from the store, where they come as a package.
+
+    Errors: another network than the package's, exit 2; as `packaged.write`.
+    """
+    if backbone.weights != packaged.PACKAGED:
+        return backbone
+    if backbone.name != packaged.NETWORK:
+        what = f"only backbone=lite0 ({packaged.NETWORK}) has such, not {backbone.name}"
+        raise UserError(2, f"backbone.weights={packaged.PACKAGED}: {what}")
+    path, _ = store.make("weights", packaged.parts(), packaged.write)
+    return replace(backbone, weights=str(path / "weights.safetensors"))

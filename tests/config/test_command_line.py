@@ -1,0 +1,572 @@
+"""What people type composes, and what cannot be composed is answered in one line."""
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from thaw.config import conf_files
+from thaw.config import help as page
+from thaw.config.command_line import normalise
+from thaw.config.help import help_text
+from thaw.config.hydra_errors import explain
+from thaw.config.run_names import folder_name, short_name
+from thaw.config.schema import Settings
+from thaw.plan.facts import Facts
+from thaw.plan.plan import make_plan
+from thaw.plan.unused_settings import no_effect, unused_share
+from thaw.runtime.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXPERIMENTS = ", ".join(sorted(file.stem for file in (REPOSITORY / "conf/experiment").glob("*.yaml")))
+WHEN = datetime(2027, 3, 1, 9, 5, 7)
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory) -> Path:
+    """The repository's conf/ without what this machine adds to it."""
+    conf = tmp_path_factory.mktemp("shell") / "conf"
+    shutil.copytree(REPOSITORY / "conf", conf, ignore=shutil.ignore_patterns("local.yaml"))
+    return conf
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra(conf):
+    """Hydra, started once for the module as train.py starts it."""
+    GlobalHydra.instance().clear()
+    store = ConfigStore.instance()
+    store.store("schema", Settings)
+    store.store("local", {})
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
+        yield
+
+
+def typed(conf: Path, *args: str) -> Settings:
+    """The settings that a command line composes to."""
+    argv = normalise(list(args), conf).argv
+    for name in normalise(list(args), conf).backbones:
+        node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
+        ConfigStore.instance().store(group="backbone", name=name, node=node)
+    return OmegaConf.to_object(compose("config", overrides=[arg for arg in argv if arg != "-m"]))
+
+
+def refused(conf: Path, *args: str) -> str:
+    """The line that a command line is refused with; the code is always 2."""
+    argv = list(args)
+    with pytest.raises(UserError) as raised:
+        argv = normalise(argv, conf).argv
+        try:
+            OmegaConf.to_object(compose("config", overrides=argv))
+        except Exception as error:
+            raise explain(error, argv, conf) from error
+    assert raised.value.code == 2
+    return raised.value.line
+
+
+# tidy -----------------------------------------------------------------------------------------------------------------
+
+OWN = "data=folder backbone=resnet50 augment=standard"
+TABLE = OWN.replace("folder", "csv")
+
+
+@pytest.mark.parametrize(
+    ("args", "argv"),
+    [
+        # Flags in any place.
+        (["seed=1", "-m", "lr=1e-3,1e-2"], ["-m", "seed=1", "lr=1e-3,1e-2"]),
+        (["seed=1", "--cfg", "job", "lr=1"], ["--cfg", "job", "seed=1", "lr=1"]),
+        (["seed=1", "-c", "lr=1"], ["-c", "job", "seed=1", "lr=1"]),
+        (["seed=1", "--cfg=job"], ["--cfg", "job", "seed=1"]),
+        (["--info", "seed=1"], ["--info", "all", "seed=1"]),
+        (["seed=1", "--info", "defaults-tree"], ["--info", "defaults-tree", "seed=1"]),
+        (["a=1", "-p", "data", "--cfg", "all", "--resolve"], ["-p", "data", "--cfg", "all", "--resolve", "a=1"]),
+        (["seed=1", "-cd", "more", "-cn", "other"], ["-cd", "more", "-cn", "other", "seed=1"]),
+        (["--", "seed=1", ""], ["seed=1"]),
+        # A plus only where something new is possible: Hydra would take +lrr=1 without a word.
+        (["+experiment=schedulers"], ["experiment=schedulers"]),
+        (["++lr=1"], ["lr=1"]),
+        (["checklist.full.lr=0.01"], ["++checklist.full.lr=0.01"]),
+        (["checklist=fine_tune", "checklist.head.lr=0.01"], ["checklist=fine_tune", "++checklist.head.lr=0.01"]),
+        (["checklist.head.lr=1"], ["checklist.head.lr=1"]),
+        (["+checklist.extra={do: fit, epochs: 3}"], ["++checklist.extra={do: fit, epochs: 3}"]),
+        (["augment.transforms.Blur={p: 0.5}"], ["++augment.transforms.Blur={p: 0.5}"]),
+        (["~checklist.find_full"], ["~checklist.find_full"]),
+        (["+hydra.job.env_set.A=1"], ["+hydra.job.env_set.A=1"]),
+        # Leftover spaces.
+        (["lr", "=", "0.1"], ["lr=0.1"]),
+        (["lr=", "0.1"], ["lr=0.1"]),
+        (["lr", "=0.1", "seed=1"], ["lr=0.1", "seed=1"]),
+        (["seed=0,", "1,", "2", "-m"], ["-m", "seed=0, 1, 2"]),
+        (["lr=[1e-4,", "1e-3,", "1e-2]"], ["lr=[1e-4, 1e-3, 1e-2]"]),
+        ([" seed=1\r"], ["seed=1"]),
+        # The metric has one name.
+        (["monitor=val/loss"], ["monitor=valid/loss"]),
+        (["monitor=validation/accuracy"], ["monitor=valid/accuracy"]),
+        (["monitor=valid/loss"], ["monitor=valid/loss"]),
+        # Text is text.
+        (["name=it's (a, b) = c"], ["name='it\\'s (a, b) = c'"]),
+        (["notes='quoted, already'"], ["notes='quoted, already'"]),
+        (["name=null"], ["name=null"]),
+        (["name=1e5"], ["name='1e5'"]),
+        # Paths.
+        (["init=/a b"], ["init='/a b'"]),
+        (["init='/a b'"], ["init='/a b'"]),
+        (["init=null"], ["init=null"]),
+        (["backbone.weights=none"], ["backbone.weights=none"]),
+        (["wandb.dir=${oc.env:HOME}/x"], ["wandb.dir=${oc.env:HOME}/x"]),
+        (["store.dir=~/s"], ["store.dir=/home/ann/s"]),
+        (['init="~/s t"'], ['init="/home/ann/s t"']),
+        # What pictures of one's own need.
+        (["data.root=/p"], ["data.root=/p", *OWN.split()]),
+        (["data=folder", "data.root=/p"], ["data=folder", "data.root=/p", *OWN.split()[1:]]),
+        (["backbone=tiny", "data.root=/p"], ["backbone=tiny", "data.root=/p", "data=folder", "augment=standard"]),
+        (["experiment=lesson1", "data.root=/p"], ["experiment=lesson1", "data.root=/p"]),
+        (["data=digits", "data.root=/p"], ["data=digits", "data.root=/p"]),
+        (["data.root=null"], ["data.root=null"]),
+        (["data.root=/l.csv"], ["data.root=/l.csv", *TABLE.split()]),
+        (["data.root='/my l.TSV'"], ["data.root='/my l.TSV'", *TABLE.split()]),
+        (["data=folder", "data.root=/l.csv"], ["data=folder", "data.root=/l.csv", *OWN.split()[1:]]),
+        (["data=torchvision", "data.root=/p"], ["data=torchvision", "data.root=/p", *OWN.split()[1:]]),
+        (
+            ["data.root=/l.csv", "data.images=~/p q"],
+            ["data.root=/l.csv", "data.images='/home/ann/p q'", *TABLE.split()],
+        ),
+        (["data.labels=fixes.csv", "data.classes=null"], ["data.labels=fixes.csv", "data.classes=null"]),
+        (["data.group=(p\\d+)_[a, b]"], ["data.group='(p\\d+)_[a, b]'"]),
+        (["data.label_column=the label"], ["data.label_column='the label'"]),
+        (["data.split_column=none", "data.group=null"], ["data.split_column=none", "data.group=null"]),
+    ],
+)
+def test_tidy(conf, monkeypatch, args, argv):
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert normalise(args, conf).argv == argv
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["photos", "Äpfel", "鳥", "Ann's", "My Birds (2024)", "a=b", "a,b", "[x]{y}", 'say "hi"', "100 %", "a\\", "b\\'c"]
+    + ["$x", "007", "1e5", "true", "-dash", "a:b#c"],
+)
+def test_any_folder_can_be_named(conf, folder):
+    argv = normalise([f"data.root=/data/{folder}", f"init={folder}"], conf).argv[:2]
+    values = [override.value() for override in OverridesParser.create().parse_overrides(argv)]
+    assert values == [f"/data/{folder}", folder]
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"^(\w+?)_\d{2,3}\.jpe?g$", r"[^/]+(?=/)", r"a\\b", "it's", "x=y", r"(?P<id>p\d+),"]
+)
+def test_any_regular_expression_can_be_typed(conf, pattern):
+    assert typed(conf, "data.root=/p", f"data.group={pattern}").data.group == pattern
+
+
+def test_a_table_is_enough(conf):
+    settings = typed(conf, "data.root=/l.csv", "data.label_column=a b")
+    assert (settings.data.kind, settings.backbone.name, settings.data.label_column) == ("csv", "resnet50", "a b")
+    assert typed(conf, "data=torchvision").data.root == "~/.cache/thaw"
+
+
+def test_home_is_expanded(conf, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann o'neil")
+    assert typed(conf, "data.root=~/photos").data.root == "/home/ann o'neil/photos"
+
+
+def test_a_comma_in_a_sweep(conf, tmp_path, monkeypatch):
+    for name in ("a", "b c", "a,d"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    def root(value):
+        return next(arg for arg in normalise(["-m", f"data.root={value}"], conf).argv if arg.startswith("data.root="))
+
+    assert root("a,b c") == "data.root=a,'b c'"
+    assert root("a,d") == "data.root='a,d'"
+    assert root("a,nowhere") == "data.root='a,nowhere'"
+    assert root("'a','b c'") == "data.root='a','b c'"
+    assert root("choice(a,b)") == "data.root=choice(a,b)"
+    assert "data.root=a,d is taken as one path, not as a sweep" in normalise(["-m", "data.root=a,d"], conf).notes
+    assert normalise(["-m", "backbone.weights=none,pretrained"], conf).argv == [
+        "-m",
+        "backbone.weights=none,pretrained",
+    ]
+
+
+def test_a_sweep_hands_the_quotes_on(conf):
+    argv = normalise(["-m", "name=it's, (a) \\", "data.root=/a, 'b' = c", "seed=0,1"], conf).argv[1:]
+    jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(argv), max_batch_size=None)[0]
+    for seed, job in enumerate(jobs):
+        settings = OmegaConf.to_object(compose("config", overrides=list(job)))
+        assert (settings.seed, settings.name, settings.data.root) == (seed, "it's, (a) \\", "/a, 'b' = c")
+
+
+@pytest.mark.parametrize(
+    ("args", "backbones"),
+    [
+        (["backbone=resnet50"], ()),
+        (["backbone=convnextv2_tiny"], ("convnextv2_tiny",)),
+        (["-m", "backbone=resnet18,resnet50.a1_in1k,test_vit"], ("resnet50.a1_in1k", "test_vit")),
+        (["-m", "backbone=choice(resnet26, 'test_vit')"], ("resnet26", "test_vit")),
+        (["-m", "backbone=glob(*)"], ()),
+        (["backbone=hf-hub:timm/resnet26"], ("hf-hub:timm/resnet26",)),
+        (["backbone.weights=none"], ()),
+        (["data.root=/p"], ()),
+    ],
+)
+def test_backbones_without_a_yaml(conf, args, backbones):
+    assert normalise(args, conf).backbones == backbones
+
+
+def test_an_experiment_may_name_any_backbone(conf, tmp_path):
+    mine = tmp_path / "conf"
+    shutil.copytree(conf, mine)
+    overrides = "  - override /data: folder\n  - override /backbone: resnet26  # new\n"
+    (mine / "experiment" / "mine.yaml").write_text(f"# @package _global_\n# mine\ndefaults:\n{overrides}")
+    got = normalise(["experiment=mine"], mine)
+    assert got.backbones == ("resnet26",) and got.argv == ["experiment=mine", "augment=standard"]
+    assert normalise(["experiment=mine", "--config-dir", str(mine)], conf).backbones == ("resnet26",)
+
+
+def test_an_experiment_on_top_of_another_has_what_that_one_chooses(conf):
+    """data.root implies no network and no augmentation then, and what it names itself comes last."""
+    assert normalise(["experiment=lesson1", "data.root=/p"], conf).argv == ["experiment=lesson1", "data.root=/p"]
+    assert normalise(["experiment=lesson1_resnext50"], conf).backbones == ("resnext50_32x4d.tv_in1k",)
+    assert typed(conf, "experiment=lesson1", "data.root=/p").head.kind == "fastai"
+
+
+def test_what_is_implied_is_told(conf):
+    assert normalise(["data.root=/p"], conf).notes == (f"data.root implies {OWN}",)
+    assert normalise(["data=folder"], conf).notes == (f"data=folder implies {OWN.removeprefix('data=folder ')}",)
+    assert normalise(["seed=1"], conf).notes == ()
+
+
+def test_sweeps_are_recognised(conf):
+    assert normalise(["seed=0,1", "-m"], conf).multirun and normalise(["--multirun"], conf).multirun
+    assert not normalise(["experiment=schedulers", "hydra.mode=RUN"], conf).multirun
+    assert normalise(["experiment=schedulers"], conf).multirun and normalise(["hydra.mode=MULTIRUN"], conf).multirun
+    assert not normalise(["experiment=lesson1"], conf).multirun
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["~/photos"], "~/photos: is it a folder of pictures? 'data.root=~/photos'"),
+        (["."], ".: is it a folder of pictures? 'data.root=.'"),
+        (["lesson1"], "lesson1: did you mean experiment=lesson1?"),
+        (["none"], "none: did you mean augment=none or resize=none?"),
+        (["foo"], "foo: is no setting; they are written key=value, --help lists them"),
+        (["=3"], "=3: a setting needs a name before the ="),
+        (
+            ["data.root=/My", "Birds"],
+            "Birds: is it part of data.root? a value with spaces needs quotes: 'data.root=/My Birds'",
+        ),
+        (["--lr=0.1"], "--lr=0.1: no such flag; settings are written without dashes: lr=0.1"),
+        (["--batch-size", "3"], "--batch-size: no such flag; settings are written without dashes: batch_size=VALUE"),
+        (["--config-dir"], "--config-dir needs a value; --help explains"),
+        (["data.root="], "data.root is empty; give data.root=FOLDER"),
+    ],
+)
+def test_what_is_no_setting(conf, args, line):
+    assert refused(conf, *args) == line
+
+
+# explain --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arg", "line"),
+    [
+        # A choice that there is not.
+        ("scheduler=sgd", "scheduler=sgd: no such choice; did you mean sgdr?"),
+        ("loss=focal", "loss=focal: no such choice; known: cross_entropy"),
+        ("experiment=nope", f"experiment=nope: no such choice; known: {EXPERIMENTS}"),
+        ("wandb=false", "wandb=false: no such choice; did you mean offline?"),
+        ("head=null", "head=null: no such choice; known: fastai, linear"),
+        ("scheduler=[a,b]", "scheduler=[a,b]: one choice a run; for a sweep add -m and leave out the brackets"),
+        ("hydra/launcher=joblb", "hydra/launcher=joblb: no such choice; did you mean joblib?"),
+        # A key that there is not.
+        ("lrr=0.1", "lrr=0.1: no such key; did you mean lr=0.1?"),
+        ("+lrr=0.1", "lrr=0.1: no such key; did you mean lr=0.1?"),
+        ("model=resnet50", "model=resnet50: no such key; did you mean backbone=resnet50?"),
+        ("learning_rate=0.1", "learning_rate=0.1: no such key; did you mean lr=0.1?"),
+        ("cycles=3", "cycles=3: no such key; did you mean scheduler.cycles=3?"),
+        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.trial_steps, find.smooth?"),
+        ("hydra.rundir=x", "hydra.rundir=x: no such setting of Hydra; --cfg hydra lists them"),
+        ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
+        # A phase that there is not.
+        ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full, full?"),
+        ("~find_full", "~find_full: only phases can be taken away, such as '~checklist.find_full'"),
+        ("~lr", "~lr: only phases can be taken away; lr=null unsets it"),
+        # A value of another type.
+        ("epochs=1.5", "epochs=1.5: must be a whole number or null"),
+        ("batch_size=abc", "batch_size=abc: must be a whole number"),
+        ("seed=null", "seed=null: must be a whole number"),
+        ("smoke=maybe", "smoke=maybe: must be true or false"),
+        ("data.valid=[1]", "data.valid=[1]: must be a number"),
+        ("backbone.name=null", "backbone.name=null: must be text"),
+        ("tags=a", "tags=a: must be a list such as 'tags=[a]'"),
+        ("augment.scale=[a]", "augment.scale=[a]: each item must be a number"),
+        ("find=3", "find=3: is a group of settings such as find.rule, find.min_lr, find.max_lr"),
+        # The grammar.
+        ("lr=[0.1,0.2", "lr=[0.1,0.2: a bracket or quote is not closed"),
+        ("lr='0.1", "lr='0.1: a bracket or quote is not closed"),
+        ("lr=[0.1]]", "lr=[0.1]]: a bracket is closed that was not opened"),
+        ("device=a=b", "device=a=b: a value with such characters needs quotes inside quotes: \"device='a=b'\""),
+        ("seed=chice(1,2)", "seed=chice(1,2): no such function chice; did you mean choice?"),
+        # A sweep without -m.
+        ("seed=0,1", "seed=0,1 is a sweep: add -m"),
+        ("seed=range(3)", "seed=range(3) is a sweep: add -m"),
+        ("lr=1e-4,1e-3", "lr=1e-4,1e-3 is a sweep: add -m, or give a list: 'lr=[1e-4,1e-3]'"),
+        # What is missing.
+        ("data=folder", "data.root is not set; give data.root=FOLDER"),
+        ("~head", "head cannot be left out; give head=fastai|linear"),
+        ("seed=${nope}", "seed=${nope}: Interpolation key 'nope' not found"),
+        ("lr=${oc.env:NOPE}", "lr=${oc.env:NOPE}: \"Environment variable 'NOPE' not found\""),
+    ],
+)
+def test_explain(conf, arg, line):
+    assert refused(conf, arg) == line
+
+
+@pytest.mark.parametrize(
+    ("arg", "words"),
+    [
+        ("scheduler.cyles=3", ["did you mean scheduler.cycles"]),
+        ("checklist.ful.lr=0.01", ["no such phase; did you mean full", "'checklist.ful={do: fit, epochs: 2}'"]),
+        ("checklist=nope", ["eight, fine_tune, from_scratch, head_only"]),
+        ("scheduler@rates=sgdr", ["no such key"]),
+        ("notes_of_mine=" + "x" * 500, ["xxx...xxx", "notes"]),
+    ],
+)
+def test_explain_in_parts(conf, arg, words):
+    line = refused(conf, arg)
+    assert all(word in line for word in words) and len(line) < 200 and "+" not in line and "\n" not in line
+
+
+def test_a_yaml_with_an_unknown_key_is_named(conf, tmp_path):
+    mine = tmp_path / "conf"
+    shutil.copytree(conf, mine)
+    (mine / "loss" / "focal.yaml").write_text("smoothing: 0.0\nbalance: none\nsmothing: 2\n")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(mine)), pytest.raises(Exception) as raised:
+            compose("config", overrides=["loss=focal"])
+    finally:
+        GlobalHydra.instance().clear()
+        initialize_config_dir(version_base="1.3", config_dir=str(conf)).__enter__()
+    line = explain(raised.value, ["loss=focal"], mine).line
+    assert line.startswith("conf/loss/focal.yaml: loss.smothing: no such key; did you mean loss.smoothing")
+
+
+def test_other_errors_keep_their_words(conf):
+    assert explain(UserError(3, "x"), [], conf).code == 3
+    assert explain(ValueError("one\ntwo"), [], conf).line == "one two"
+    assert explain(AssertionError(), [], conf).line == "AssertionError"
+    text = "Cannot find primary config 'x'.\n\nConfig search path:\n\tprovider=main"
+    assert explain(OSError(text), [], conf).line == "Cannot find primary config 'x'."
+
+
+# What people typed that Hydra alone refuses, or takes for something else ---------------------------------------------
+
+
+def test_a_root_alone_is_enough(conf):
+    settings = typed(conf, "data.root=/photos")
+    assert (settings.data.kind, settings.backbone.name, settings.augment.crop) == ("folder", "resnet50", "random")
+
+
+def test_any_timm_name_is_a_backbone(conf):
+    assert typed(conf, "backbone=convnextv2_tiny").backbone.name == "convnextv2_tiny"
+    assert typed(conf, "backbone=resnet50.a1_in1k").backbone.name == "resnet50.a1_in1k"
+
+
+def test_an_option_of_one_choice_is_taken_by_all(conf):
+    for shape in ("sgdr", "one_cycle", "constant"):
+        config = compose("config", overrides=normalise([f"scheduler={shape}", "scheduler.pct=0.3"], conf).argv)
+        assert (config.scheduler.shape, config.scheduler.pct) == (shape, 0.3)
+
+
+def test_fractions_lists_and_phases(conf):
+    settings = typed(conf, "rates.ratios=[1/9, 1/3, 1]", "lr=[1e-4, 1e-3, 1e-2]", "checklist.full.lr=0.01")
+    assert settings.rates.ratios == ["1/9", "1/3", 1] and settings.lr == [1e-4, 1e-3, 1e-2]
+    assert settings.checklist["full"] == {"do": "fit", "train": "all", "until": "overfit", "lr": 0.01}
+    settings = typed(conf, "~checklist.find_full", "+checklist.extra={do: fit, epochs: 3}")
+    assert "find_full" not in settings.checklist and settings.checklist["extra"] == {"do": "fit", "epochs": 3}
+    assert typed(conf, "+experiment=lesson1", "data.root=/p").lr == [1e-4, 1e-3, 1e-2]
+
+
+# no_effect, words, folder_name, help_text -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "idle"),
+    [
+        (
+            "scheduler.cycles=4 scheduler.warmup=0.1 scheduler.pct=0.3 scheduler.gamma=null optimizer.momentum=0"
+            " rates.decay=0.5 data=digits data.root=/p data.detail=2 augment.scale=[0.5,1] lr_factor=2",
+            {
+                "scheduler.pct=0.3": "scheduler=sgdr",
+                "optimizer.momentum=0": "optimizer=adamw",
+                "rates.decay=0.5": "rates.split=equal",
+                "data.root=/p": "data=digits",
+                "data.detail=2": "data=digits",
+                "augment.scale=[0.5,1]": "augment.crop=whole",
+            },
+        ),
+        (
+            "scheduler=one_cycle scheduler.pct=0.3 scheduler.warmup=0.1 optimizer=sgd optimizer.betas=[0,1]"
+            " rates=layer_decay rates.decay=0.5 rates.ratios=[1] augment=strong augment.scale=[0,1] lr=0.1 lr_factor=2",
+            {
+                "scheduler.warmup=0.1": "scheduler=one_cycle",
+                "optimizer.betas=[0,1]": "optimizer=sgd",
+                "rates.ratios=[1]": "rates.split=layer_decay",
+                "lr_factor=2": "lr=0.1",
+            },
+        ),
+        (
+            "lr=[0.1,1] rates.ratios=[1] rates.split=equal data=shapes data.detail=2",
+            {"rates.ratios=[1]": "lr=[0.1,1]"},
+        ),
+        (
+            "data.group=x data.max_pixels=1e6 data.name=pets data.images=/p data.fold=1 data.valid=0.1 data.limit=500",
+            {
+                "data.group=x": "data=digits",
+                "data.max_pixels=1e6": "data=digits",
+                "data.name=pets": "data=digits",
+                "data.images=/p": "data=digits",
+                "data.valid=0.1": "data.fold=1",
+            },
+        ),
+        ("data=csv data.root=/l.csv data.name=pets data.images=/p data.leak=error", {"data.name=pets": "data=csv"}),
+        (
+            "find.steps=50 find.trial_steps=9 evaluate.ensemble=1",
+            {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "one cycle end: it takes two"},
+        ),
+        ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
+        (
+            "lr=0.002 find.max_lr=1 checklist=fine_tune scheduler.max_cycles=7",
+            {
+                "find.max_lr=1": "no phase that finds a rate",
+                "scheduler.max_cycles=7": "no phase until over-fitting",
+            },
+        ),
+        (
+            "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
+            {
+                "resize=double": "no phase that trains the whole network",
+                "augment=strong": "no phase that sees pictures",
+                "augment.mixup=0.4": "no phase that sees pictures",
+                "bn=eval": "no phase that trains the whole network",
+                "rates.split=head": "no phase that trains the whole network",
+            },
+        ),
+        (
+            "~checklist.full ~checklist.find_full scheduler=one_cycle scheduler.pct=0.3",
+            {
+                "scheduler=one_cycle": "no phase that takes it: all state their own",
+                "scheduler.pct=0.3": "no phase that takes it: all state their own",
+            },
+        ),
+        (
+            "epochs=7 scheduler=cosine scheduler.cycle_mult=3",
+            {"scheduler.cycle_mult=3": "epochs=7 and scheduler=cosine"},
+        ),
+        ("checklist=head_only evaluate.tta=2 augment=strong", {}),  # which draws its views by it
+        (
+            "epochs=7 scheduler.cycles=5 scheduler=one_cycle scheduler.max_cycles=6 optimizer.momentum=0.5"
+            " optimizer=sgd checklist=from_scratch evaluate.ensemble=3 lr=0.1",
+            {
+                "scheduler.cycles=5": "epochs=7",
+                "scheduler.max_cycles=6": "scheduler=one_cycle",
+                "optimizer.momentum=0.5": "scheduler=one_cycle, which sets it",
+                "evaluate.ensemble=3": "one cycle a phase: it takes two",
+            },
+        ),
+    ],
+)
+def test_no_effect(conf, args, idle):
+    args = args.split()
+    lines = [f"{setting} has no effect with {why}" for setting, why in idle.items()]
+    settings = typed(conf, *args)
+    assert no_effect(["-m", *args], settings, make_plan(settings, Facts()).phases) == lines
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        ("", ""),
+        ("scheduler=sgdr rates=thirds lr_factor=2 seed=1", "sgdr · thirds · lr×2 · s1"),
+        ("-m scheduler=sgdr,one_cycle seed=0,1", "sgdr,one_cycle · s0,1"),
+        ("--cfg job scheduler.cycles=4 size=64", "cycles 4 · size 64"),
+        ("lr=[1e-4,1e-3]", "lr 1e-4,1e-3"),
+        ("data.root='/p/my=birds' data=folder backbone=resnet50", "my=birds · resnet50"),
+        ("~checklist.find_full ++checklist.full.lr=0.1 smoke=true", "no find_full · full lr 0.1 · smoke"),
+        ("experiment=lesson1 name=x notes=y tags=[a] wandb=offline wandb.dir=/w store.dir=/s hydra.x=1", "lesson1"),
+    ],
+)
+def test_words(args, text):
+    assert short_name(args.split()) == text
+
+
+def test_folder_names():
+    assert folder_name([], WHEN, False) == "2027-03-01_09-05-07_default"
+    assert folder_name(["scheduler=sgdr", "lr_factor=2"], WHEN, False) == "2027-03-01_09-05-07_sgdr-lrx2"
+    assert folder_name(["seed=1", "name='Ann\\'s first: run/2'"], WHEN, False).endswith("_09-05-07_Ann-s-first-run-2")
+    for name in ("..", "/", "x" * 500, "~", "a\nb", " ", "é/ü"):
+        made = folder_name([f"name={name}"], WHEN, True)
+        assert 29 < len(made) <= 89 and not set(made) & set("/\n ~") and made.count("2027") == 1
+
+
+def test_a_sweep_is_known_by_its_overrides():
+    def name(*argv):
+        return folder_name(["-m", *argv], WHEN, True)[-8:]
+
+    one = name("seed=0,1", "scheduler=sgdr,cosine")
+    assert one == name("scheduler=sgdr,cosine", "seed=0,1", "name=x", "notes=y", "tags=[z]", "wandb=offline")
+    assert one == name("seed=0,1", "scheduler=sgdr,cosine", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert one != name("seed=0,2", "scheduler=sgdr,cosine") and one != name("seed=0,1")
+
+
+def test_help(conf):
+    start = perf_counter()
+    text = help_text(conf)
+    assert perf_counter() - start < 0.5
+    assert max(map(len, text.splitlines())) <= page.WIDTH
+    for group in conf_files.group_names(conf):
+        assert all(f" {name} " in text for name in conf_files.choices_of(group, conf))
+    for quoted in (
+        "~checklist.head_augmented",
+        "data.root=~/photos",
+        "rates.ratios=[0.01,0.1,1]",
+        "lr=[1e-5,1e-4,1e-3]",
+    ):
+        assert f"'{quoted}'" in text
+    assert "* sgdr" in text and "find.rule=trials" in text
+    assert " _budget" not in text and "@package" not in text and "hydra:" not in text
+    for key in conf_files.key_types():
+        if "." not in key and key not in conf_files.group_names(conf):
+            assert f"\n  {key}" in text, key
+
+
+def test_each_yaml_says_what_it_is(conf):
+    for group in conf_files.group_names(conf):
+        for name in conf_files.choices_of(group, conf):
+            assert page.described(conf / group / f"{name}.yaml"), f"{group}/{name}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "valid_from", "said"),
+    [
+        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: val/ has the pictures that validate"]),
+        (["data.valid=0.3"], "", []),
+        (["seed=1"], "val/", []),
+    ],
+)
+def test_a_share_beside_pictures_that_validate_is_said(typed, valid_from, said):
+    assert unused_share(typed, valid_from) == said

@@ -1,0 +1,261 @@
+"""Every setting that has possible values refuses the others in a line that names it."""
+
+import math
+from copy import deepcopy
+from dataclasses import is_dataclass
+from types import UnionType
+from typing import Union, get_args, get_origin, get_type_hints
+
+import pytest
+from composed import settings_of
+
+from thaw.config import schema, validate, values
+from thaw.config.schema import Settings
+from thaw.config.validate import CHOICES, RANGES
+from thaw.runtime.errors import UserError
+
+
+def with_value(key: str, value, *overrides: str) -> Settings:
+    """The default settings with one of them changed behind the schema's back."""
+    changed = settings_of(*overrides)
+    *path, last = key.split(".")
+    node = validate.value_at(changed, ".".join(path)) if path else changed
+    assert hasattr(node, last)
+    setattr(node, last, value)
+    return changed
+
+
+def refused(changed: Settings) -> str:
+    with pytest.raises(UserError) as raised:
+        validate.check_settings(changed)
+    assert raised.value.code == 2
+    assert "\n" not in raised.value.line
+    return raised.value.line
+
+
+def hint_of(key: str):
+    """The type of a dotted key, without its Optional."""
+    hint = Settings
+    for part in key.split("."):
+        hint = get_type_hints(hint)[part]
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (inner for inner in get_args(hint) if inner is not type(None))
+    return hint
+
+
+def numeric_keys(cls=Settings, prefix="") -> set[str]:
+    """Every key of the schema that is a number."""
+    out = set()
+    for name in get_type_hints(cls):
+        hint = hint_of(f"{prefix}{name}")
+        if is_dataclass(hint):
+            out |= numeric_keys(hint, f"{prefix}{name}.")
+        elif hint in (int, float):
+            out.add(prefix + name)
+    return out
+
+
+OUTSIDE = [
+    *((key, low - 1 if inclusive else low) for key, (low, _, inclusive) in RANGES.items()),
+    *((key, high * 2) for key, (_, high, _) in RANGES.items() if high < math.inf),
+    *((key, math.nan) for key in RANGES),
+]
+BOUNDS = [
+    *((key, low) for key, (low, _, inclusive) in RANGES.items() if inclusive),
+    *((key, high) for key, (_, high, _) in RANGES.items() if high < math.inf),
+]
+CROSSED = ("scheduler.max_cycles", "scheduler.cycles", "find.min_lr", "find.max_lr")  # that have a say on each other
+
+
+@pytest.mark.parametrize("words", ["lr_factor=-1,1", "seed=0,-1", "epochs=3,0", "loss.smoothing=0,0.1,1"])
+def test_a_sweep_is_refused_before_it_starts(words):
+    with pytest.raises(UserError) as refused:
+        validate.check_swept(["scheduler=sgdr,one_cycle", words])
+    assert refused.value.code == 2 and words.partition("=")[0] in refused.value.line
+    validate.check_swept(["lr_factor=0.5,2", "seed=0,1", "lr=[1,2],[3,4]", "lr_factor=interval(0.1,3)", "size=null,64"])
+
+
+def test_the_shipped_settings_pass():
+    default = settings_of()
+    before = deepcopy(default)
+    validate.check_settings(default)
+    assert default == before
+
+
+@pytest.mark.parametrize("key", [*RANGES, *CHOICES])
+def test_is_in_the_schema(key):
+    assert hint_of(key) in ((int, float) if key in RANGES else (str,))
+
+
+@pytest.mark.parametrize(("key", "value"), OUTSIDE)
+def test_a_value_out_of_range(key, value):
+    line = refused(with_value(key, value))
+    assert line.startswith(f"{key}={value}: must be >")
+
+
+@pytest.mark.parametrize(("key", "value"), [case for case in BOUNDS if case[0] not in CROSSED])
+def test_the_bounds_are_allowed(key, value):
+    changed = with_value(key, value)
+    validate.check_settings(changed)
+    assert validate.value_at(changed, key) == value
+
+
+def test_every_number_has_a_range():
+    """But what the yaml says of models and data, which nobody types."""
+    unchecked = {
+        key for key in numeric_keys() if not key.startswith(("backbone.facts.", "data.facts."))
+    } - RANGES.keys()
+    assert unchecked == set()
+
+
+@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.parametrize("value", ["nonsense", "", None])
+def test_no_such_choice(key, value):
+    line = refused(with_value(key, value))
+    assert line.startswith(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+
+
+@pytest.mark.parametrize(("key", "choice"), [(key, choice) for key, choices in CHOICES.items() for choice in choices])
+def test_every_choice_is_allowed(key, choice):
+    overrides = [f"scheduler={choice}"] if key == "scheduler.shape" else []
+    overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
+    overrides += ["data=torchvision"] if choice == "torchvision" else []
+    overrides += ["data=folder", "data.root=photos"] if choice in ("folder", "csv") else []
+    overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
+    overrides += [f"optimizer={choice}"] if key == "optimizer.name" else []
+    changed = with_value(key, choice, *overrides)
+    validate.check_settings(changed)
+    assert validate.value_at(changed, key) == choice
+
+
+def test_photographs_lie_somewhere():
+    line = refused(with_value("data.root", None, "data=folder", "data.root=photos"))
+    assert line.startswith("data.root=None: data=folder needs to know")
+
+
+def test_the_nearest_choice_is_named():
+    assert "did you mean one_cycle" in refused(with_value("scheduler.shape", "one_cyle"))
+    assert "did you mean sampler" in refused(with_value("loss.balance", "samplr"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "value", "said"),
+    [
+        (["scheduler=one_cycle"], "scheduler.pct", None, "scheduler.pct=null: one_cycle needs a number"),
+        (["scheduler=exp_range"], "scheduler.gamma", None, "scheduler.gamma=null: exp_range needs a number"),
+        ([], "scheduler.warmup", None, "scheduler.warmup=null: sgdr needs a number"),
+        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: one_cycle_linear falls as long as"),
+        (["head=fastai"], "head.hidden", None, "head.hidden=null: head=fastai needs a whole number"),
+        (["head=fastai"], "head.drop", [0.5], "head.drop=[0.5]: head=fastai needs two numbers from 0 to below 1"),
+        (["head=fastai"], "head.drop", [0.5, 1.0], "head.drop=[0.5, 1.0]: head=fastai needs two"),
+        (["head=fastai"], "batch_size", 1, "batch_size=1: the batch norm of head=fastai needs at least 2"),
+        ([], "find.min_lr", 10.0, "find.min_lr=10.0: must be below find.max_lr=10.0"),
+        ([], "scheduler.max_cycles", 2, "scheduler.max_cycles=2: must be >= scheduler.cycles=3"),
+        ([], "resize.sizes", [], "resize.sizes is empty"),
+        ([], "checklist", {}, "checklist is empty"),
+        ([], "resize.sizes", [0, 1.0], "resize.sizes=[0, 1.0]: must be"),
+        ([], "resize.sizes", [-0.5, 1.0], "resize.sizes=[-0.5, 1.0]: must be"),
+        ([], "resize.sizes", [100.5, 1.0], "resize.sizes=[100.5, 1.0]: must be"),
+        ([], "resize.sizes", [math.nan, 1.0], "resize.sizes=[nan, 1.0]: must be"),
+        ([], "resize.sizes", [math.inf], "resize.sizes=[inf]: must be"),
+        ([], "resize.sizes", ["half", 1.0], "resize.sizes=half: must be a number or a fraction"),
+        ([], "threads", 0, "threads=0: must be auto or a whole number >= 1"),
+        ([], "threads", "many", "threads=many: must be auto"),
+        (
+            ["data=torchvision"],
+            "data.name",
+            "pet",
+            "data.name=pet: must be one of pets, flowers, cifar10, imagenette; did",
+        ),
+        (["data=torchvision"], "data.name", None, "data.name=None: must be one of pets"),
+        ([], "data.workers", -1, "data.workers=-1: must be auto or a whole number >= 0"),
+        ([], "data.workers", 1.5, "data.workers=1.5: must be auto"),
+        ([], "data.workers", True, "data.workers=True: must be auto"),
+        (["rates=layer_decay"], "rates.decay", None, "rates.decay=null: rates.split=layer_decay needs a number"),
+        ([], "rates.ratios", None, "rates.ratios=None: needs at least one ratio"),
+        ([], "rates.ratios", [], "rates.ratios=[]: needs at least one ratio"),
+        ([], "rates.ratios", [0.1, 0.5], "rates.ratios=[0.1, 0.5]: the last ratio must be 1"),
+        ([], "rates.ratios", [1, 0.1], "rates.ratios=[1, 0.1]: the last ratio must be 1 (earliest layers first)"),
+        ([], "rates.ratios", [0, 1], "rates.ratios=0: must be finite and > 0"),
+        ([], "rates.ratios", ["1/0", 1], "rates.ratios=1/0: must be a number or a fraction"),
+        ([], "lr", [], "lr=[]: needs at least one rate"),
+        ([], "lr", 0, "lr=0: must be finite and > 0"),
+        ([], "lr", -0.1, "lr=-0.1: must be finite and > 0"),
+        ([], "lr", math.inf, "lr=inf: must be finite"),
+        ([], "lr", math.nan, "lr=nan: must be finite"),
+        ([], "lr", 1001, "lr=1001: must be finite and > 0 (and at most 1000)"),
+        ([], "lr", "fast", "lr=fast: must be a number or a fraction such as 1/9"),
+        ([], "lr", True, "lr=True: must be a number"),
+        ([], "lr", [0.1, "x"], "lr=x: must be a number"),
+        ([], "lr", {"head": 1}, "lr={'head': 1}: must be a number"),
+    ],
+)
+def test_what_cannot_be_meant(overrides, key, value, said):
+    assert refused(with_value(key, value, *overrides)).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1, 1.0), (0.5, 0.5), ("1/9", 1 / 9), ("1e-3", 1e-3), (" 1 / 4 ", 0.25), ("-1/2", -0.5), ("0.5", 0.5)],
+)
+def test_a_number_or_a_fraction(value, expected):
+    assert values.parse_number(value, "key") == expected
+
+
+@pytest.mark.parametrize("value", ["", "1/", "/2", "1/2/3", "1/0", "a/b", None, True, [1], "0x10"])
+def test_neither_a_number_nor_a_fraction(value):
+    with pytest.raises(UserError) as raised:
+        values.parse_number(value, "some.key")
+    assert raised.value.code == 2
+    assert raised.value.line == f"some.key={value}: must be a number or a fraction such as 1/9"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", None), (1, 1), (8, 8)])
+def test_whole_or_auto(value, expected):
+    assert values.parse_count(value, "threads", 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("lr", "rates", "rate", "ratios"),
+    [
+        (None, ("equal", ["1/9", "1/3", 1], None), None, [1 / 9, 1 / 3, 1.0]),
+        (0.01, ("equal", ["1/9", "1/3", 1], None), 0.01, [1 / 9, 1 / 3, 1.0]),
+        ("1/8", ("equal", [1], None), 0.125, [1.0]),
+        (0.5, ("head", [0.25, 1.0], None), 0.5, [0.25, 1.0]),
+        (None, ("fastai", ["1/100", "1/10", 1], None), None, [0.01, 0.1, 1.0]),
+        # A list of rates says how many groups there are, and how they relate.
+        ([0.125, 0.25, 0.5], ("equal", ["1/9", "1/3", 1], None), 0.5, [0.25, 0.5, 1.0]),
+        ([0.125, 0.5], ("equal", ["1/9", "1/3", 1], None), 0.5, [0.25, 1.0]),
+        (["1/8", "1/2"], ("layer_decay", None, 0.75), 0.5, [0.25, 1.0]),
+        ([0.5], ("equal", ["1/9", "1/3", 1], None), 0.5, [1.0]),
+        (None, ("layer_decay", None, 0.75), None, None),
+        (0.5, ("layer_decay", None, 0.75), 0.5, None),
+    ],
+)
+def test_rates(lr, rates, rate, ratios):
+    changed = with_value("lr", lr)
+    changed.rates = schema.Rates(*rates)
+    assert values.rates_of(changed) == (rate, ratios if ratios is None else pytest.approx(ratios))
+
+
+def test_an_error_survives_being_sent_from_process_to_process():
+    import pickle
+
+    sent = pickle.loads(pickle.dumps(UserError(3, "data.root=x: no such folder")))
+    assert (sent.code, sent.line, str(sent)) == (3, "data.root=x: no such folder", "data.root=x: no such folder")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"),
+        ("optimizer=sgd", "optimizer.momentum=null"),
+        ("optimizer.betas=[1.0,0.99]",),
+        ("optimizer.betas=[0.9]",),
+        ("optimizer.betas=null",),
+    ],
+)
+def test_what_an_optimizer_cannot_have_is_refused_before_it_is_made(typed):
+    with pytest.raises(UserError, match=r"^optimizer\.") as refused:
+        validate.check_settings(settings_of(*typed))
+    assert refused.value.code == 2

@@ -1,0 +1,156 @@
+"""What pictures go through: seeded for every sample, never correlated, unknown words refused."""
+
+import math
+
+import numpy as np
+import pytest
+
+from thaw.config.schema import Augment
+from thaw.data import batches
+from thaw.data.augment import at_size, view
+from thaw.data.batches import BatchKey, Views, loader
+from thaw.data.pixels import Pixels
+from thaw.data.resize import fit_side
+from thaw.runtime.errors import UserError
+
+LIGHT = Augment("whole", None, {"Affine": {"rotate": [-20, 20], "translate_percent": [-0.2, 0.2], "p": 1.0}}, 0.0, 0.0)
+CROPS = Augment("random", [0.2, 1.0], {"HorizontalFlip": {"p": 0.5}, "VerticalFlip": {"p": 0.5}}, 0.0, 0.0)
+
+
+def ramp(height=40, width=60):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, x + y], -1).astype(np.uint8)
+
+
+def test_a_draw_is_a_function_of_its_seed():
+    see = view(32, 0.875, CROPS)
+    a, b = see(ramp(), 1), see(ramp(), 2)
+    assert a.shape == (32, 32, 3) and a.dtype == np.uint8
+    assert not np.array_equal(a, b)
+    assert np.array_equal(a, see(ramp(), 1)) and np.array_equal(a, view(32, 0.875, CROPS)(ramp(), 1))
+
+
+def test_two_transforms_draw_independently():
+    see = view(8, 1.0, Augment("whole", None, CROPS.transforms, 0.0, 0.0))
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[0, 0] = 255  # the marked corner says which flips were made
+    corners = [np.argwhere(see(picture, seed)[..., 0])[0] for seed in range(2000)]
+    flips = np.array([(y == 7, x == 7) for y, x in corners])
+    assert abs(np.corrcoef(flips.T)[0, 1]) < 0.07  # three standard errors
+    assert (abs(flips.mean(0) - 0.5) < 0.04).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_workers_do_not_matter_and_epochs_differ(workers):
+    labels = np.arange(12) % 3
+    views = Views(Pixels(range(12), {i: ramp() + i for i in range(12)}, 40), labels, 1.0, 24, LIGHT, (0, "full"))
+    keys = [BatchKey(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
+    batches = list(loader(views, keys, workers))
+    reference = [views[key] for key in keys]
+    for (x, y), (rx, ry) in zip(batches, reference, strict=True):
+        assert np.array_equal(x, rx) and np.array_equal(y, ry)
+    assert not np.array_equal(batches[0][0], batches[2][0]), "another epoch, another draw"
+    again = Views(views.pixels, labels, 1.0, 24, LIGHT, (1, "full"))
+    assert not np.array_equal(again[keys[0]][0], batches[0][0]), "another seed, another draw"
+
+
+@pytest.mark.parametrize(
+    ("threads", "size", "free", "workers"),
+    [(1, 224, 8e9, 1), (2, 128, 8e9, 2), (16, 224, 8e9, 8), (16, 32, 8e9, 0), (8, 224, 64e6, 0), (8, 224, 400e6, 5)]
+    + [(4, 224, math.inf, 4)],
+)
+def test_loader_processes_are_as_many_as_the_machine_has_room_for(monkeypatch, threads, size, free, workers):
+    monkeypatch.setattr(batches, "shared_memory", lambda: free)
+    assert batches.workers_for(threads, size, 64) == workers
+
+
+def test_validation_sees_the_middle():
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 20:60] = 200
+    assert view(40, 1.0)(picture, None).min() == 200
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        ({"HorizontalFlop": {}}, "did you mean HorizontalFlip"),
+        ({"HorizontalFlip": {"probability": 1}}, "probability"),
+        ({"Affine": {"rotate": "far"}}, "Affine"),
+    ],
+)
+def test_unknown_transforms_and_arguments_are_refused(transforms, words):
+    with pytest.raises(UserError, match=words) as caught:
+        view(32, 1.0, Augment("whole", None, transforms, 0.0, 0.0))
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "side", "shape"),
+    [(40, 60, 20, (20, 30, 3)), (8, 8, 32, (32, 32, 3)), (10, 1000, 20, (20, 80, 3)), (20, 20, 20, (20, 20, 3))],
+)
+def test_pictures_are_kept_with_the_shorter_side_asked_for(height, width, side, shape):
+    assert fit_side(np.zeros((height, width, 3), np.uint8), side).shape == shape
+
+
+@pytest.mark.parametrize("name", ["none", "light", "standard", "strong", "side_on", "top_down"])
+def test_every_preset_makes_pictures(name, compose):
+    settings = compose(f"augment={name}")
+    see = view(32, 0.875, settings.augment)
+    seen = [see(ramp(), seed) for seed in range(5)]
+    assert all(s.shape == (32, 32, 3) for s in seen)
+    assert (name == "none") == all(np.array_equal(s, seen[0]) for s in seen)
+
+
+def test_a_zoom_keeps_nearly_all_of_the_shorter_side_and_roams_as_in_a_picture_of_4_to_3():
+    see = view(20, 1.0, Augment("zoom", [1.0, 1.1], {}, 0.0, 0.0))
+    seen = [see(ramp(40, 80), seed) for seed in range(60)]
+    lefts = [int(picture[:, 0, 0].mean()) / 4 for picture in seen]  # red rises by 4 a pixel to the right
+    assert 9 < max(lefts) - min(lefts) < 18, "a square of 36 to 40 in the middle 53 of 80"
+    assert min(lefts) > 12 and max(lefts) + 36 < 68
+    heights = [(int(picture[-1, 0, 1]) - int(picture[0, 0, 1])) / 6 for picture in seen]
+    assert min(heights) > 33 and max(heights) < 40 and max(heights) - min(heights) > 1
+
+
+def test_top_down_turns_and_mirrors_in_all_eight_ways(compose):
+    augment = compose("augment=top_down").augment
+    augment = Augment("whole", None, {"D4": augment.transforms["D4"]}, 0.0, 0.0)
+    see = view(4, 1.0, augment)
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert len({see(picture, seed).tobytes() for seed in range(100)}) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("CenterCrop", {"height": 20, "width": 20}, "end in 20x20 pixels, where the plan has 32x32"),
+        ("Resize", {"height": 16, "width": 16, "p": 0.1}, "end in 16x16 pixels"),
+        ("RandomScale", {"p": 0.5}, "end in"),
+        ("Normalize", {}, "makes float32"),
+        ("ToTensorV2", {}, "makes uint8|such transform"),
+        ("FDA", {"reference_images": []}, "fails on a picture"),
+    ],
+)
+def test_what_gives_no_picture_of_the_same_size_is_refused(name, args, words):
+    with pytest.raises(UserError, match=rf"^augment\.transforms[^:]*: .*({words})") as caught:
+        view(32, 1.0, Augment("whole", None, {"HorizontalFlip": {}, name: args}, 0.0, 0.0))
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("override", ["augment.scale=[1.1,1.0]", "augment.scale=[1.0]", "augment.scale=[0.5,1]"])
+def test_a_zoom_that_cannot_be_is_refused(compose, override):
+    with pytest.raises(UserError, match=r"augment\.scale=") as caught:
+        compose("augment=side_on", override)
+    assert caught.value.code == 2
+
+
+def test_a_random_crop_keeps_more_of_a_picture_at_a_smaller_size():
+    assert at_size(CROPS, 1.0) == CROPS and at_size(LIGHT, 0.5) == LIGHT
+    assert at_size(CROPS, 0.5).scale == pytest.approx([0.6, 1.0])
+    assert at_size(CROPS, 0.75).scale == pytest.approx([0.4, 1.0])
+    assert at_size(Augment("random", [0.2, 0.5], {}, 0.0, 0.0), 0.5).scale == [0.5, 0.5]
+    views = Views(Pixels([0], {0: ramp(80, 80)}, 80), np.zeros(1, np.int64), 1.0, 40, CROPS, ())
+    spans = {
+        size: [int(np.ptp(views[BatchKey(epoch, size, np.zeros(1, int))][0][..., 0])) for epoch in range(60)]
+        for size in (20, 40)
+    }
+    assert min(spans[20]) > 1.3 * min(spans[40]), "the least that is seen of 80 columns"

@@ -1,0 +1,243 @@
+"""A table of pictures becomes the same table that a folder does, or one line with the number of what is wrong."""
+
+import numpy as np
+import pytest
+from pictures import data, noted, picture, put, refused, scan, sides
+
+from thaw.data import dataset
+from thaw.data.csv_file import read_csv_table
+from thaw.data.table import SPLITS, TEST, TRAIN, VALID
+from thaw.runtime.errors import UserError
+
+NAMES = [f"{name}{i}.png" for name in ("a", "b") for i in range(5)]
+ROWS = [f"pics/{name},{name[0]}" for name in NAMES]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures in pics/, a0 to b4."""
+    for number, name in enumerate(NAMES):
+        put(tmp_path / "pics" / name, picture(number))
+    return tmp_path
+
+
+def write(folder, *lines, name="labels.csv", encoding="utf-8", end="\n"):
+    (folder / name).write_bytes(end.join([*lines, ""]).encode(encoding))
+    return folder / name
+
+
+# ---- what a sound table gives
+
+
+def test_a_path_and_a_label(folder):
+    table = scan(write(folder, "path,label", *ROWS))
+    assert table.paths == tuple(f"pics/{name}" for name in NAMES) and table.root == str(folder)
+    assert table.classes == ("a", "b") and table.labels.tolist() == [0] * 5 + [1] * 5
+    assert [int((table.splits == split).sum()) for split in (TRAIN, VALID, TEST)] == [8, 2, 0]
+    assert noted(table, "paths from path, labels from label, splits from no column")
+
+
+FORMS = {
+    "byte-order mark": {"encoding": "utf-8-sig"},
+    "CRLF": {"end": "\r\n"},
+    "old Mac": {"end": "\r"},
+    "semicolon": {"mark": ";"},
+    "tab": {"mark": "\t", "name": "labels.tsv"},
+    "comma in a .tsv": {"name": "labels.tsv"},
+    "blank lines": {"end": "\n\n"},
+    "spaces": {"mark": " , "},
+    "Excel's empty lines": {"end": "\n,\n"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_the_same_table(folder, form):  # 46
+    options = {**FORMS[form]}
+    mark = options.pop("mark", ",")
+    file = write(folder, *(line.replace(",", mark) for line in ["path,label", *ROWS]), **options)
+    assert sides(scan(file)) == sides(scan(write(folder, "path,label", *ROWS, name="plain.csv")))
+
+
+@pytest.mark.parametrize(
+    ("header", "options"),
+    [
+        ("file,class", {}),
+        ("Filename,Category", {}),
+        ("image_id,TARGET", {}),
+        ("img,species", {}),
+        ("where,label", {"path_column": "where"}),
+        ("path,who", {"label_column": "who"}),
+        ("label,path", {"path_column": "label", "label_column": "path"}),
+    ],
+)
+def test_names_of_the_columns(folder, header, options):
+    assert len(scan(write(folder, header, *ROWS), **options)) == 10
+
+
+def test_other_columns_are_passed_over(folder):
+    lines = [f"{i},{row},x{i}" for i, row in enumerate(ROWS)]
+    assert scan(write(folder, ",path,label,note", *lines)).classes == ("a", "b")
+
+
+def test_pictures_elsewhere(folder):
+    (folder / "tables").mkdir()
+    file = write(folder / "tables", "path,label", *(row.removeprefix("pics/") for row in ROWS))
+    assert scan(file, images=folder / "pics").root == str(folder / "pics")
+    assert "'a0.png' is not in" in refused(file)
+
+
+def test_a_path_as_others_write_it(folder):
+    for rows in (
+        [row.replace(".png", "") for row in ROWS],
+        [row.replace("/", "\\") for row in ROWS],
+        [f"./{row}" for row in ROWS],
+        [f"pics/../{row}" for row in ROWS],
+        [f"{folder}/{row}" for row in ROWS],
+    ):
+        assert scan(write(folder, "path,label", *rows)).paths == tuple(f"pics/{name}" for name in NAMES)
+
+
+@pytest.mark.parametrize("header", ["split", "Subset"])
+def test_a_column_of_splits(folder, header):
+    splits = ["train", "Train", "training", "val", "test"] * 2
+    table = scan(write(folder, f"path,label,{header}", *(f"{r},{s}" for r, s in zip(ROWS, splits, strict=True))))
+    assert [SPLITS[split] for split in table.splits] == ["train", "train", "train", "valid", "test"] * 2
+
+
+def test_splits_as_fastai_writes_them(folder):
+    lines = [f"{row},{i % 5 == 4}" for i, row in enumerate(ROWS)]
+    file = write(folder, "path,label,is_valid", *lines)
+    assert np.flatnonzero(scan(file).splits == VALID).tolist() == [4, 9]
+
+
+def test_a_column_of_train_and_test_leaves_validation_to_the_share(folder):
+    lines = [f"{row},{'test' if i % 5 == 4 else 'train'}" for i, row in enumerate(ROWS)]
+    table = scan(write(folder, "path,label,split", *lines), valid=0.25)
+    assert np.bincount(table.splits).tolist() == [6, 2, 2]
+
+
+def test_a_column_of_splits_can_be_left_out(folder):
+    lines = [f"{row},{'valid' if i % 5 == 4 else 'train'}" for i, row in enumerate(ROWS)]
+    file = write(folder, "path,label,split", *lines)
+    assert "data.fold=0: the data says itself which pictures validate (the column split)" in refused(file, fold=0)
+    assert sides(scan(file, fold=0, split_column="none")) != sides(scan(file))
+
+
+def test_a_column_of_groups(folder):
+    lines = [f"{row},{'xyzxy'[i % 5]}" for i, row in enumerate(ROWS)]
+    table = scan(write(folder, "path,label,patient", *lines), group="patient")
+    held = {"xyzxy"[i % 5] for i in np.flatnonzero(table.splits == VALID)}
+    trained = {"xyzxy"[i % 5] for i in np.flatnonzero(table.splits == TRAIN)}
+    assert held and not held & trained
+    assert sides(scan(write(folder, "path,label", *ROWS), group=r"\d")) != {}  # a regex where no column has the name
+
+
+def test_the_same_line_twice_is_one_picture(folder):
+    table = scan(write(folder, "path,label", *ROWS, *ROWS[:3]))
+    assert len(table) == 10 and noted(table, "3 lines said twice")
+
+
+def test_numbers_are_labels(folder):
+    lines = [f"{row[:-2]},{i % 2}" for i, row in enumerate(ROWS)]
+    assert scan(write(folder, "path,label", *lines)).classes == ("0", "1")
+
+
+def test_quotes_commas_and_lines_in_cells(folder):
+    lines = [f'{row.split(",")[0]},"{row[-1]}, ""the""\nsame"' for row in ROWS]
+    table = scan(write(folder, "path,label", *lines))
+    assert table.classes == ('a, "the"\nsame', 'b, "the"\nsame')
+
+
+def test_bad_files_are_left_out_as_in_a_folder(folder):
+    put(folder / "pics/bad.png", b"")
+    table = scan(write(folder, "path,label", *ROWS, "pics/bad.png,a", "pics,a"), max_bad=0.2)
+    assert table.bad == (("pics", "not a regular file"), ("pics/bad.png", "empty file")) and len(table) == 10
+
+
+def test_it_is_a_source(folder):
+    chosen = data(write(folder, "path,label", *ROWS), kind="csv")
+    opened = dataset.load_dataset(chosen, 8)
+    assert opened.picture(3, 6).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["file,label", *ROWS, "pics/c.png,a"], "line 12: 'pics/c.png' is not in"),
+        (["path,label", "pics/none.png,a", *ROWS, "pics/c.png,a"], "(2 of 12 are missing)"),
+        (["where,label", *ROWS], "line 1: no column is called path or file or filename; it has where, label"),
+        (["path,lable", *ROWS], "it has path, lable; data.label_column=lable names it"),
+        ([*ROWS], "line 1: no column is called path"),
+        (["path,label,label", *(f"{row},x" for row in ROWS)], "line 1: two columns are called 'label'"),
+        (["path,label", *ROWS, "pics/a0.png,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
+        (["path,label", *ROWS, "./pics/a0,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
+        (["path,label", *ROWS[:4], "pics/a4.png,"], "line 6: label is empty (1 of 5 are)"),
+        (["path,label", *ROWS, ",a"], "line 12: path is empty (1 of 11 are)"),
+        (["path,label", "pics/a0.png,1", "pics/a1.png,2", "", "pics/a2.png,1.0"], "line 5: label is '1.0', but '1' in"),
+        (["path,label", *ROWS, "/etc/passwd,a"], "line 12: '/etc/passwd' lies outside"),
+        (["path,label", *ROWS, "../x.png,a"], "line 12: '../x.png' lies outside"),
+        (["path,label", *ROWS, "pics/../../x.png,a"], "line 12: 'pics/../../x.png' lies outside"),
+        (["path,label", *ROWS, "pics/a0.png"], "line 12: 1 cells, but line 1 names 2 columns"),
+        (["path,label", *ROWS, "pics/a0.png,a,b"], "line 12: 3 cells, but line 1 names 2 columns"),
+        (["path,label", *ROWS, 'pics/a0.png,"a'], "line 12: unexpected end of data"),
+        (["path,label,split", *(f"{row},later" for row in ROWS)], "line 2: split is 'later'; splits are train,"),
+        (["path,label,split", *(f"{row},test" for row in ROWS)], "no line has train in the column split"),
+        (["path,label,split", *(f"{row},train" for row in ROWS), f"{ROWS[0]},test"], "line 12: the split of"),
+        (["path,label", *ROWS[:5]], "only one class ('a')"),
+        (["path,label", *ROWS, "pics/a0.png,a;b"], "line 12: label is 'a;b': several labels a picture"),
+        (["path,label", *ROWS, "pics/a0.png,a|c"], "line 12: label is 'a|c': several labels a picture"),
+        (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': several labels a picture"),
+        (["path,cat,dog", *(f"{row[:-2]},1,0" for row in ROWS)], "2 columns of 0 and 1 ('cat', 'dog'...): several"),
+        (["path,label", "pics/a0.png,caf\xe9", "pics/b0.png,cafe\u0301"], "one name in two Unicode spellings"),
+        (["path,label"], "has no rows below line 1, which names the columns ('path, label')"),
+        ([], "has no rows"),
+    ],
+)  # fmt: skip
+def test_one_line_with_the_number(folder, lines, said):  # 46
+    file = write(folder, *lines)
+    line = refused(file)
+    assert said in line
+    if said.startswith("line"):
+        assert line.startswith(f"data.root={file} line ")
+
+
+def test_columns_that_are_not_there(folder):
+    file = write(folder, "path,label,part", *(f"{row},train" for row in ROWS))
+    for key in ("path_column", "label_column", "split_column"):
+        line = refused(file, **{key: "pathh"})
+        assert line.startswith(f"data.{key}=pathh: data.root={file} has no such column; did you mean path")
+    assert "data.group=patient: matches nothing in 10 paths" in refused(file, group="patient")
+    assert "line 2: part is 'x'" in refused(write(folder, "path,label,part", f"{ROWS[0]},x"), split_column="part")
+
+
+def test_files_that_are_no_table(folder):
+    assert refused(folder / "none.csv") == f"data.root={folder}/none.csv does not exist"
+    (folder / "folder.csv").mkdir()
+    assert "is a folder; give a .csv file" in refused(folder / "folder.csv")
+    file = write(folder, "path,label", *ROWS)
+    for encoding in ("utf-16", "latin-1"):
+        file.write_bytes(f"path,label\n{ROWS[0]}\n{ROWS[1]}\xe9\n".encode(encoding))
+        assert "no UTF-8 text" in refused(file)
+    assert "line 3: no UTF-8 text; save it as CSV UTF-8" in refused(file)
+    assert refused(write(folder, "path,label", *ROWS), images="/nowhere").startswith("data.images=/nowhere: no such")
+
+
+def test_rows_know_the_line_they_begin_on(tmp_path):
+    file = write(tmp_path, "a,b", "", '"x', 'y",2', "z,3", end="\r\n")
+    sheet = read_csv_table("key", str(file))
+    assert sheet.columns == ("a", "b") and sheet.rows == ((3, ("x\r\ny", "2")), (5, ("z", "3")))
+    with pytest.raises(UserError) as caught:
+        raise sheet.error(5, "so; ")
+    assert (caught.value.code, caught.value.line) == (3, f"key={file} line 5: so")
+
+
+def test_accents_in_another_spelling_and_a_folder_called_as_a_picture_is(folder):
+    put(folder / "pics/cafe\u0301.png")
+    put(folder / "pics/001.png")
+    put(folder / "pics/001/other.png")
+    table = scan(write(folder, "path,label", *ROWS, "pics/caf\xe9.png,a", "pics/001,b"))
+    assert {"pics/cafe\u0301.png", "pics/001.png"} < set(table.paths)
+    assert "is not in" in refused(write(folder, "path,label", *ROWS, "pics/\0.png,a"))

@@ -1,0 +1,127 @@
+"""What can happen to a run, brought about in forked processes: nothing in `src` knows of it."""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import train
+from thaw.config import paths
+from thaw.runtime import signals
+from thaw.store.open import open_store
+from thaw.train import run
+from thaw.train.setup import set_up
+
+SMALL = (
+    "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3",
+    "find.trial_steps=2", "find.stored_steps=2", "find.stored_orders=1", "store.snapshot_s=0", "wandb=disabled",
+    "optimizer.betas=[0.8,0.99]",
+)  # fmt: skip
+TIMES = ("speed/", "train_seconds")
+
+
+def carry_out(settings, folder):
+    """A run as a job does it, its rows in metrics.jsonl."""
+    folder.mkdir(parents=True)
+
+    def log(row):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    return run.run_plan(set_up(settings, folder, open_store(settings, print)), log)
+
+
+def bits(folder):
+    """What must be the same: the weights, and the rows without their times."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [{key: value for key, value in row.items() if not key.startswith(TIMES)} for row in rows]
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(), rows
+
+
+def start_child(work, says: Path | None = None) -> int:
+    """The number of a forked process that does `work()`; what it says on standard error may go to a file."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            if says:
+                os.dup2(os.open(says, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+            sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)  # not pytest's
+            done = work()
+            code = done if isinstance(done, int) else 0
+        except signals.Stopped as stopped:
+            code = stopped.code
+        except Exception:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return child
+
+
+def ended(child: int) -> int:
+    """The exit status of a child, -n where signal n killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def in_child(work, says: Path | None = None) -> int:
+    """The exit status of `work()`, where it returns a number that one, in a forked process."""
+    return ended(start_child(work, says))
+
+
+def type_in(*args: str, outputs: Path) -> int:
+    """What `python src/train.py ARGS` exits with, done in this process."""
+    paths.OUTPUTS = outputs
+    sys.argv = ["train.py", "threads=1", *args]
+    return train.main()
+
+
+def at_call(holder, name: str, number: int, act: Callable, after: bool = False):
+    """Have `act(*args)` called before, or after, the `number`th call of `holder.name`."""
+    whole, count = getattr(holder, name), [0]
+
+    def counted(*args, **kwargs):
+        count[0] += 1
+        now = count[0] == number + 1
+        if now and not after:
+            act(*args)
+        out = whole(*args, **kwargs)
+        if now and after:
+            act(*args)
+        return out
+
+    setattr(holder, name, counted)
+
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cut_and_kill(descriptor: int):
+    """Of the file behind a descriptor only half arrived."""
+    file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+    if file.is_file():
+        os.truncate(file, file.stat().st_size // 2)
+    kill()
+
+
+def from_call(holder, name: str, number: int, error: int, stays: bool):
+    """Have the `number`th call of `holder.name` fail, and where it `stays` so all after it.
+
+    What would have been written is there by half.
+    """
+    whole, count = getattr(holder, name), [0]
+
+    def refuses(*args, **kwargs):
+        count[0] += 1
+        if count[0] == number + 1 or (stays and count[0] > number):
+            if name in ("write_text", "write_bytes"):
+                whole(args[0], args[1][: len(args[1]) // 2])
+            raise OSError(error, os.strerror(error))
+        return whole(*args, **kwargs)
+
+    setattr(holder, name, refuses)

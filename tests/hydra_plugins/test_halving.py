@@ -1,0 +1,116 @@
+"""hydra/sweeper=halving: which settings go on, what the leaderboard says of those that do not."""
+
+import json
+
+import pytest
+from faults import in_child, type_in
+from sweeps import make_job, status
+
+from hydra_plugins.halving_sweeper import cycles_of, lying_in, place, ranked
+from thaw.plan.facts import Facts
+from thaw.plan.plan import make_plan
+from thaw.runtime.errors import UserError
+from thaw.sweep.board import leaderboard
+from thaw.sweep.text import terminal
+
+
+def test_seeds_are_judged_together_and_a_nan_is_worst():
+    jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 2, 3, 4) for seed in (0, 1)]
+    values = [0.9, 0.5, 0.8, 0.8, None, 0.99, "failed", "failed"]  # a nan is a null in result.json
+    results = [{} if value == "failed" else {"best/accuracy": value, "best/loss": value} for value in values]
+    assert ranked(jobs, results, "valid/accuracy") == [("lr=2",), ("lr=1",), ("lr=3",)], "lr=4 left no result"
+    assert ranked(jobs, results, "valid/loss") == [("lr=1",), ("lr=2",), ("lr=3",)]
+
+
+def test_a_setting_that_lost_seeds_comes_after_those_that_have_theirs():
+    jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 3) for seed in (0, 1, 2)]
+    results = [{"best/accuracy": value, "best/loss": 1 - value} for value in (0.90, 0.91, 0.89, 0.95)] + [{}, {}]
+    assert ranked(jobs, results, "valid/accuracy") == [("lr=1",), ("lr=3",)]
+
+
+def test_of_equal_settings_the_one_with_the_lower_loss_goes_on():
+    results = [{"best/accuracy": 0.9, "best/loss": loss} for loss in (0.3, 0.1, 0.2)]
+    assert ranked([["lr=1"], ["lr=2"], ["lr=3"]], results, "valid/accuracy") == [("lr=2",), ("lr=3",), ("lr=1",)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rungs"),
+    [
+        ((), 5),
+        (("epochs=15",), 4),
+        (("scheduler.max_cycles=3",), 3),
+        (("checklist=fine_tune",), 3),
+        (("smoke=true",), 1),
+    ],
+)
+def test_a_rung_for_each_cycle_that_the_last_phase_may_train(overrides, rungs, compose):
+    assert cycles_of(make_plan(compose(*overrides), Facts()).phases[-1]) == rungs
+
+
+def test_what_has_no_restarts_is_refused(compose):
+    for overrides in (["scheduler=one_cycle"], ["+checklist.polish={do: fit, epochs: 1}"]):
+        with pytest.raises(UserError) as refused:
+            cycles_of(make_plan(compose(*overrides), Facts()).phases[-1])
+        assert refused.value.code == 2 and "sgdr" in refused.value.line
+
+
+@pytest.mark.parametrize(
+    ("batch", "first", "number"),
+    [
+        ([["lr=1"], ["lr=2"]], 2, 2),  # nothing lies there yet
+        ([["lr=3"], ["lr=4"]], 4, 4),  # the same jobs lie there
+        ([["lr=3"], ["lr=9"]], 4, 7),  # a rung decided otherwise takes no other's folder
+        ([["lr=4"], ["lr=5"]], 4, 5),  # and is found again where it was put
+        ([["lr=5"], ["lr=6"]], 4, 6),  # the second of them has not started yet
+    ],
+)
+def test_a_rung_takes_no_others_folder(tmp_path, batch, first, number):
+    for n, lr in ((0, 1), (1, 2), (4, 3), (5, 4), (6, 5)):
+        status(tmp_path / str(n), state="done", overrides=[f"lr={lr}"])
+    assert place(lying_in(tmp_path), batch, first) == number
+
+
+def test_settings_that_went_further_come_first(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.95, why="stop_after=1")
+    make_job(tmp_path / "1", "lr=2", "stop_after=2", accuracy=0.8, why="stop_after=2")
+    make_job(tmp_path / "2", "lr=3", accuracy=0.9)
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=3",), ("lr=2",), ("lr=1",)]
+    assert any("given up" in line for line in terminal(board))
+
+
+def test_the_leaderboard_tells_the_rung_and_what_all_rungs_cost(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.6, paid=3.0, why="stop_after=1")
+    make_job(tmp_path / "1", "lr=2", "stop_after=1", accuracy=0.7, paid=4.0, why="stop_after=1")
+    make_job(tmp_path / "2", "lr=2", accuracy=0.9, paid=5.0)
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=2",), ("lr=1",)]
+    assert [setting.average("cost/seconds_paid") for setting in board.settings] == [9.0, 3.0]
+    assert board.total == 2 and any("stop_after=1" in line for line in terminal(board))
+
+
+def test_a_job_that_failed_in_its_first_rung_is_named(tmp_path):
+    make_job(tmp_path / "0", "lr=1", "stop_after=1", why="stop_after=1")
+    status(tmp_path / "1", state="failed", code=4, line="not finite", overrides=["lr=2", "stop_after=1"])
+    assert [job.name for job in leaderboard(tmp_path).failures] == ["1"]
+
+
+@pytest.mark.slow
+def test_halving_for_real_and_the_same_command_again(tmp_path):
+    typed = (
+        "-m", "hydra/sweeper=halving", "hydra/launcher=joblib", "lr_factor=0.1,1", "seed=0,1", "data.limit=200",
+        "size=32", "wandb=disabled", "checklist=fine_tune", f"store.dir={tmp_path}/store",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    )  # fmt: skip
+
+    def results():
+        files = sorted(tmp_path.glob("sweep/*/result.json"), key=lambda file: int(file.parent.name))
+        return [(file.stat().st_mtime_ns, json.loads(file.read_text())) for file in files]
+
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    first = results()
+    whys = [result["phase/full/stopped_because"] for _, result in first]
+    assert whys == ["stop_after=1"] * 4 + ["all planned cycles trained"] * 2
+    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung takes up the first"
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    assert results() == first

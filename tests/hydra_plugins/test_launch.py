@@ -1,0 +1,278 @@
+"""The jobs of a sweep and what happens to them: none takes another with it, what asks to stop stops them all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from brief import FIND
+from faults import ended, in_child, start_child, type_in
+
+import train
+from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share
+from thaw.runtime import machine, processes, signals
+from thaw.runtime.errors import UserError
+from thaw.runtime.machine import listed_gpus
+from thaw.store.store import sha256_of
+from thaw.train import job
+
+STATE = []  # what a job leaves in its process
+QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
+
+SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0", "checklist=fine_tune")
+SLOW += ("epochs=10", *FIND)
+
+
+def test_equal_jobs_are_run_once():
+    assert first_of_equals([["a=1", "b=2"], ["a=2"], ["b=2", "a=1"]]) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "gpus", "cores", "at_once"),
+    [("auto", 4, 64, 4), ("auto", 1, 64, 1), ("auto", 0, 2, 2), ("auto", 0, 1, 1), ("auto", 0, 16, 4), (3, 8, 8, 3),
+     (-1, 0, 6, 6)],
+)  # fmt: skip
+def test_how_many_jobs_at_once(n_jobs, gpus, cores, at_once):
+    assert jobs_at_once(n_jobs, gpus, cores) == at_once
+
+
+@pytest.mark.parametrize("n_jobs", [0, -2, "many", True, 1.5])
+def test_no_number_of_jobs(n_jobs):
+    with pytest.raises(UserError) as refused:
+        jobs_at_once(n_jobs, 0, 8)
+    assert refused.value.code == 2
+
+
+def test_a_job_has_its_gpu_and_its_part_of_the_cores(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5,7")
+    assert listed_gpus() == ["3", "GPU-5", "7"]
+    given = [share(place, 3, listed_gpus())["CUDA_VISIBLE_DEVICES"] for place in range(3)]
+    assert given == ["3", "GPU-5", "7"]
+    assert share(0, 1, listed_gpus()) == {}, "alone it has them all"
+    for none in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+        assert listed_gpus() == [] and "CUDA_VISIBLE_DEVICES" not in share(1, 2, [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    for name, value in share(2, 3, []).items():
+        monkeypatch.setenv(name, value)
+    assert machine.cores() == 2
+
+
+@pytest.mark.parametrize(("says", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])
+def test_a_container_has_the_cores_of_its_quota(says, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.setattr(machine, "CPU_MAX", tmp_path / "cpu.max")
+    if says:
+        (tmp_path / "cpu.max").write_text(f"{says}\n")
+    assert machine.cores() == cores
+
+
+def test_processes_at_once_and_their_codes(tmp_path):
+    """Each of two places has one at a time; a killed one is told by its signal, and the rest goes on."""
+
+    def work(i, place):
+        mark = tmp_path / f"place-{place}"
+        mark.touch(exist_ok=False)
+        time.sleep(0.02)
+        mark.unlink()
+        if i == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    def whole():
+        codes = {}
+        works = [lambda place, i=i: work(i, place) for i in range(5)]
+        assert processes.run_all(works, 2, codes.__setitem__) is None
+        assert codes == {0: 0, 1: 1, 2: -signal.SIGKILL, 3: 3, 4: 4}
+
+    assert in_child(whole) == 0
+
+
+def test_nothing_of_a_job_reaches_the_next(tmp_path):
+    def work(i, place):
+        seen = {"left": os.environ.get("LEFT"), "threads": torch.get_num_threads(), "folder": os.getcwd()}
+        seen |= {"random": torch.rand(1).item(), "bytes": resident()}
+        (tmp_path / str(i)).write_text(json.dumps(seen))
+        os.environ["LEFT"] = "behind"
+        os.chdir("/")
+        torch.set_num_threads(3)
+        STATE.append(b"x" * 200_000_000)  # no tensor: three threads of a forked process may wait for ever
+
+    def whole():
+        works = [lambda place, i=i: work(i, place) for i in range(3)]
+        assert processes.run_all(works, 1, lambda i, code: None) is None
+        first, *others = (json.loads((tmp_path / str(i)).read_text()) for i in range(3))
+        size = first.pop("bytes")
+        for other in others:
+            assert abs(other.pop("bytes") - size) < 20e6
+            assert other == first
+
+    assert in_child(whole) == 0
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def what_happens(settings):
+    """To the jobs of a sweep, by their seed."""
+    if settings.seed == 1:
+        raise RuntimeError("boom")
+    if settings.seed == 2:
+        sys.exit(7)
+    if settings.seed == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if settings.seed == 4:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "joblib"])
+def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher, tmp_path, monkeypatch):
+    sweep, says = tmp_path / "sweep", tmp_path / "says"
+    typed = ("-m", "seed=0,1,2,3,4,5,5", f"hydra/launcher={launcher}", *QUICK, f"store.dir={tmp_path}/store")
+
+    def again(fault):
+        def faulty(settings, folder, *_):
+            assert STATE == [], "of another job"
+            STATE.append(settings.seed)
+            fault(settings)
+            (folder / "model.safetensors").write_bytes(b"a model")
+            left = {"best/accuracy": 0.5, "model_sha256": sha256_of(folder / "model.safetensors")}
+            (folder / "result.json").write_text(json.dumps(left))
+            return left
+
+        monkeypatch.setattr(job, "train_job", faulty)
+        return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
+
+    assert again(what_happens) == 1, "the code of the first that failed"
+    found = [json.loads((sweep / f"{n}/status.json").read_text()) for n in range(6)]
+    assert [one["state"] for one in found] == ["done", "failed", "failed", "failed", "failed", "done"]
+    assert [one.get("code") for one in found] == [None, 1, 7, 5, 5, None]
+    assert "boom" in found[1]["line"] and "sys.exit(7)" in found[2]["line"]
+    assert "signal 9" in found[3]["line"] and "memory" in found[3]["line"] and "out of memory" in found[4]["line"]
+    assert not (sweep / "6").exists(), "the same as job 5"
+    assert says.read_text().count("error: ") == 4 and "Traceback" not in says.read_text()
+    done_before = (sweep / "0/result.json").stat().st_mtime_ns
+    assert again(lambda settings: None) == 0
+    assert all(json.loads((sweep / f"{n}/status.json").read_text())["state"] == "done" for n in range(6))
+    assert (sweep / "0/result.json").stat().st_mtime_ns == done_before, "done jobs stay done"
+
+
+@pytest.mark.parametrize(("times", "code"), [(2, 130), (3, -signal.SIGKILL)])
+def test_jobs_that_do_not_stop_when_asked_leave_when_asked_twice_and_are_killed_the_third_time(times, code, tmp_path):
+    """Nothing is asked of them again before they are known to have heard."""
+    heard = tmp_path / "heard"
+
+    def stubborn(place):
+        before = signals.on_signal
+
+        def note(number, frame):
+            with heard.open("a") as file:
+                file.write("!")
+            if times == 2:
+                before(number, frame)
+
+        signal.signal(signal.SIGINT, note)
+        heard.touch()
+        while True:
+            time.sleep(0.01)
+
+    def whole():
+        codes = {}
+        assert processes.run_all([stubborn, stubborn], 1, codes.__setitem__) == signal.SIGINT
+        assert codes == {0: code}, "and the second never started"
+
+    parent = start_child(whole)
+    end = time.monotonic() + 60
+    for count in range(times):
+        while time.monotonic() < end and not (heard.exists() and len(heard.read_text()) >= count):
+            time.sleep(0.01)
+        os.kill(parent, signal.SIGINT)
+    assert ended(parent) == 0
+
+
+def nobody(group_of: list[int], within: float) -> bool:
+    """Whether all these processes are gone within so many seconds."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if not any(alive(pid) for pid in group_of):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, code, tmp_path, monkeypatch):
+    def patient(job, log):
+        (tmp_path / f"pid-{job.settings.seed}-{os.getpid()}").touch()
+        while True:
+            if asked := signals.pending():
+                signals.leave(asked, "in full")
+            time.sleep(0.01)
+
+    monkeypatch.setattr("thaw.train.run.run_plan", patient)
+    typed = ("-m", "seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK)
+    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    parent = start_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")
+    end = time.monotonic() + 60
+    while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    jobs = [int(file.name.split("-")[2]) for file in tmp_path.glob("pid-*")]
+    os.kill(parent, number)
+    assert ended(parent) == code
+    assert nobody(jobs, within=3)
+    for n in (0, 1):
+        found = json.loads((tmp_path / f"sweep/{n}/status.json").read_text())
+        assert found["state"] == "failed" and "stopped in full" in found["line"]
+        assert found["code"] == (143 if number == signal.SIGKILL else code)
+    assert not list(tmp_path.glob("pid-[23]-*")), "no more were started"
+
+
+@pytest.mark.slow
+def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_undisturbed_sweep(tmp_path):
+    """Ctrl-C goes to the whole foreground group."""
+    root = Path(train.__file__).resolve()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
+
+    def sweep(name, *more):
+        typed = ["-m", "seed=0,1,2", *SLOW, *more, f"store.dir={tmp_path}/store-{name}"]
+        return subprocess.Popen(
+            [sys.executable, root, *typed, f"hydra.sweep.dir={tmp_path}/{name}"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+    quiet = sweep("quiet")
+    assert quiet.communicate(timeout=200) and quiet.returncode == 0
+    for launcher, stopped in (("basic", 1), ("joblib", 2)):
+        disturbed = sweep(launcher, f"hydra/launcher={launcher}")
+        end, rows = time.monotonic() + 100, tmp_path / launcher / "0/metrics.jsonl"
+        while time.monotonic() < end and not (rows.exists() and len(rows.read_text().splitlines()) > 30):
+            time.sleep(0.05)
+        os.killpg(disturbed.pid, signal.SIGINT)
+        _, err = disturbed.communicate(timeout=30)
+        assert disturbed.returncode == 130 and "the same command goes on" in err and "Traceback" not in err
+        states = [json.loads(file.read_text())["state"] for file in (tmp_path / launcher).glob("*/status.json")]
+        assert states == ["failed"] * stopped
+        again = sweep(launcher, f"hydra/launcher={launcher}")
+        assert again.communicate(timeout=200) and again.returncode == 0
+        for n in range(3):
+            first, second = ((tmp_path / name / f"{n}/model.safetensors").read_bytes() for name in ("quiet", launcher))
+            assert first == second

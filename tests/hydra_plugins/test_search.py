@@ -1,0 +1,109 @@
+"""hydra/sweeper=optuna: trials that fail, a search that goes on, what the command line keeps of its grammar."""
+
+import json
+import math
+
+import pytest
+from faults import in_child, type_in
+
+from hydra_plugins.search_sweeper import SearchSweeper
+from thaw.config import command_line, paths, run_names
+from thaw.runtime.errors import UserError
+from thaw.store import store
+from thaw.sweep import jobs
+from thaw.train import job
+
+QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "lr_factor=interval(0.1,3)", "lr_factor=interval(0.1, 3)", "lr_factor=tag(log,interval(0.1,3))",
+        "lr_factor=tag(log, interval(0.1, 3))", "epochs=range(1,8)", "epochs=range(1, 8, step=2)",
+        "rates=choice(uniform,thirds)", "rates=choice(uniform, thirds)", "rates=shuffle(uniform,thirds)",
+        "lr_factor=sort(2,1,reverse=true)", "experiment=glob(*)",
+    ],
+)  # fmt: skip
+def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    whole = command_line.normalise(["-m", typed], paths.CONF).argv
+    (parsed,) = OverridesParser.create().parse_overrides([arg for arg in whole if arg != "-m"])
+    assert parsed.is_sweep_override() and parsed.input_line == typed
+
+
+def test_a_name_does_not_have_all_the_digits_of_what_was_chosen():
+    assert (
+        run_names.short_name(["lr_factor=1.6915591613892418", "find.max_lr=0.00012345678"])
+        == "lr×1.692 · max_lr 0.0001235"
+    )
+    assert run_names.short_name(["hydra/sweeper=optuna", "hydra.sweeper.n_jobs=2"]) == "optuna"
+    assert run_names.short_name(["lr=0.00025", "data.valid=0.125"]) == "lr 0.00025 · valid 0.125"
+
+
+def test_more_trials_are_the_same_search():
+    typed = ["hydra/sweeper=optuna", "lr_factor=interval(0.1,3)"]
+    more = [run_names.sweep_hash([*typed, f"hydra.sweeper.n_trials={n}"]) for n in (5, 9)]
+    assert more[0] == more[1] != run_names.sweep_hash([*typed, "hydra.sweeper.n_jobs=2"])
+
+
+@pytest.mark.parametrize("given", [{"n_trials": 0}, {"n_jobs": "many"}, {"n_jobs": True}])
+def test_no_number(given):
+    with pytest.raises(UserError) as refused:
+        SearchSweeper(**{"n_trials": 1, "n_jobs": 1, "sampler": {}, "params": {}} | given).setup(
+            hydra_context=None, task_function=None, config=None
+        )
+    assert refused.value.code == 2 and next(iter(given)) in refused.value.line
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    """The best is lr_factor=2 of uniform rates: others raise, are nan, or leave."""
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper")
+    sweep, ran = tmp_path / "sweep", tmp_path / "ran"
+
+    def trial(settings, folder, *_):
+        with ran.open("a") as file:
+            file.write(f"{folder.name}\n")
+        if settings.lr_factor > 2.5:
+            raise RuntimeError("boom")
+        loss = math.nan if settings.lr_factor < 0.5 else abs(settings.lr_factor - 2)
+        result = {"best/loss": loss, "best/accuracy": 1 - loss, "model_sha256": store.sha256_of(ran)}
+        (folder / "result.json").write_text(json.dumps(result))
+        return result
+
+    def again(trials):
+        ran.write_text("")
+        monkeypatch.setattr(job, "train_job", trial)
+        monkeypatch.setattr(job, "finished_result", lambda folder: json.loads((folder / "result.json").read_text()))
+        typed = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "lr_factor=interval(0.1,3)")
+        places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
+        code = in_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")
+        return code, ran.read_text().split()
+
+    code, names = again(14)
+    found = [jobs.read_job(sweep / str(n)) for n in range(14)]
+    assert names == [str(n) for n in range(14)] and {job.state for job in found} == {"done", "failed"}
+    assert code == 1, "that of the first that failed"
+    assert jobs.planned_jobs(sweep) == 14 and jobs.keys_swept_in(sweep) == {"lr_factor"}
+    factors = [float(dict(map(run_names.key_and_value, job.overrides))["lr_factor"]) for job in found]
+    assert min(abs(x - 2) for x in factors[8:]) < 0.3, "what it learns from is the loss, and less is better"
+    code, names = again(16)
+    done = {job.name for job in found if job.state == "done"}
+    assert {"14", "15"} <= set(names) and not done & set(names), "done trials stay done, the others are tried again"
+
+
+@pytest.mark.slow
+def test_an_audition_of_networks_that_need_no_download(tmp_path):
+    typed = ("experiment=audition", "backbone=test_resnet,test_vit", "backbone.weights=none", "hydra/launcher=joblib")
+    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    small = ("size=32", "data.limit=60", "epochs=2", "wandb=disabled")
+    assert in_child(lambda: type_in(*typed, *small, *places, outputs=tmp_path / "out")) == 0
+    found = jobs.read_jobs(tmp_path / "sweep")
+    assert [job.state for job in found] == ["done", "done"] and jobs.planned_jobs(tmp_path / "sweep") == 2
+    assert all(job.result["best/phase"] == "head" for job in found), "no more than heads are trained"
+    text = (tmp_path / "sweep/leaderboard.md").read_text()
+    (line,) = [line for line in text.splitlines() if "src/train.py" in line and "experiment" not in line]
+    assert "backbone=test_" in line and "checklist" not in line and "hydra.mode=RUN" not in line
+    assert (tmp_path / "sweep/leaderboard.png").exists()

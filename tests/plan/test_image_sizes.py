@@ -1,0 +1,123 @@
+"""Sizes, batches and steps: literal tables, and what holds for all."""
+
+import pytest
+
+from thaw.plan import image_sizes
+
+
+@pytest.mark.parametrize(
+    ("pixels", "multiple", "expected"),
+    [(224, 1, 224), (112.4, 1, 112), (100, 32, 96), (120, 32, 128), (5, 32, 32), (0.2, 1, 1), (518, 14, 518)],
+)
+def test_snap(pixels, multiple, expected):
+    assert image_sizes.snap(pixels, multiple) == expected
+
+
+def test_snap_is_the_nearest_multiple():
+    for multiple in (1, 8, 14, 16, 32):
+        for pixels in range(multiple, 300):
+            snapped = image_sizes.snap(pixels, multiple)
+            assert snapped % multiple == 0
+            assert abs(snapped - pixels) <= multiple / 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "final", "multiple", "expected"),
+    [
+        ([1.0], 224, 1, [224]),
+        ([1], 224, 1, [224]),
+        ([0.5, 1.0], 224, 1, [112, 224]),
+        ([0.5, 0.75, 1.0], 224, 1, [112, 168, 224]),
+        ([0.6, 0.8, 1.0], 224, 32, [128, 192, 224]),
+        ([64, 0.5, 1.0], 224, 1, [64, 112, 224]),
+        ([128, 299], 299, 1, [128, 299]),
+        ([0.5, 1.0], 32, 1, [16, 32]),
+    ],
+)
+def test_sizes(steps, final, multiple, expected):
+    assert image_sizes.pixel_sizes(steps, final, multiple) == expected
+
+
+@pytest.mark.parametrize(
+    ("pixels", "cycles", "with_restarts", "without"),
+    [
+        ([8, 16], [1, 2, 4], [8, 16, 16, 16, 16, 16, 16], [8, 8, 8, 16, 16, 16, 16]),
+        ([8, 12, 16], [1, 2, 4], [8, 12, 12, 16, 16, 16, 16], [8, 8, 12, 12, 16, 16, 16]),
+        ([8, 12, 16], [2, 2], [8, 8, 12, 12], [8, 12, 16, 16]),
+        ([8, 12, 16], [1], [8], [16]),
+        ([16], [3], [16, 16, 16], [16, 16, 16]),
+        ([8, 16], [6], [8] * 6, [8, 8, 8, 16, 16, 16]),
+    ],
+)
+def test_size_of_every_epoch(pixels, cycles, with_restarts, without):
+    assert image_sizes.epoch_sizes(pixels, cycles, restarts=True) == with_restarts
+    assert image_sizes.epoch_sizes(pixels, cycles, restarts=False) == without
+
+
+@pytest.mark.parametrize("pixels", [[16], [8, 16], [8, 12, 16], [4, 8, 12, 16]])
+def test_one_more_cycle_changes_nothing_before_it(pixels):
+    for cycle_mult in (1, 2, 3):
+        cycles = [cycle_mult**i for i in range(6)]
+        for n in range(1, 6):
+            shorter = image_sizes.epoch_sizes(pixels, cycles[:n], restarts=True)
+            assert image_sizes.epoch_sizes(pixels, cycles[: n + 1], restarts=True)[: len(shorter)] == shorter
+
+
+@pytest.mark.parametrize("pixels", [[16], [8, 16], [8, 12, 16], [4, 8, 12, 16]])
+def test_without_restarts_sizes_grow_evenly_to_the_final_one(pixels):
+    for epochs in range(1, 41):
+        sizes = image_sizes.epoch_sizes(pixels, [epochs], restarts=False)
+        assert len(sizes) == epochs
+        assert sizes == sorted(sizes)
+        assert sizes[-1] == pixels[-1]
+        if epochs >= len(pixels):
+            counts = [sizes.count(size) for size in pixels]
+            assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "final", "batch", "images", "expected"),
+    [
+        (224, 224, 64, 10_000, 64),
+        (112, 224, 64, 10_000, 256),  # a quarter of the area
+        (56, 224, 64, 100_000, 256),  # at most four times
+        (168, 224, 64, 10_000, 113),  # 64 * 16 / 9 = 113.8
+        (160, 224, 25, 10_000, 49),  # 25 * 49 / 25, exactly
+        (160, 224, 50, 10_000, 98),
+        (112, 224, 64, 2_000, 100),  # 20 steps an epoch
+        (112, 224, 64, 718, 64),  # fewer than 20 steps already: as it was
+        (112, 224, 64, None, 256),
+        (112, 224, 64, 5_120, 256),
+        (112, 224, 64, 5_119, 255),
+    ],
+)
+def test_batch_at(size, final, batch, images, expected):
+    assert image_sizes.batch_size_at(size, final, batch, images) == expected
+
+
+def test_a_grown_batch_keeps_within_its_bounds():
+    for images in (100, 718, 2_000, 50_000):
+        for batch in (1, 8, 64, 100):
+            for size in range(8, 225, 8):
+                grown = image_sizes.batch_size_at(size, 224, batch, images)
+                assert batch <= grown <= 4 * batch
+                assert grown * size**2 <= batch * 224**2 or grown == batch
+                assert grown == batch or images // grown >= 20
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "expected"),
+    [
+        (718, 64, 12),
+        (64, 64, 1),
+        (65, 64, 1),
+        (66, 64, 2),
+        (129, 64, 2),
+        (128, 64, 2),
+        (1, 64, 1),
+        (3, 1, 3),
+        (5, 2, 2),
+    ],
+)
+def test_steps_of(images, batch, expected):
+    assert image_sizes.steps_per_epoch(images, batch) == expected

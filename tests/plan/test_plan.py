@@ -1,0 +1,593 @@
+"""The checklist spelled out: literal phases, what carries over, and what is refused."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from test_configs import settings_of
+
+from thaw.config import run_names, schema, validate
+from thaw.config.schema import Settings
+from thaw.plan import image_sizes, plan, show
+from thaw.plan.facts import Facts, fact_names, known_facts
+from thaw.plan.phases import Epoch, Phase
+from thaw.runtime.errors import UserError
+
+DIGITS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
+PHOTOS = Facts(train=10_000, valid=2_000, test=0, classes=2, native_size=224, multiple=1, layers=18)
+THIRDS = pytest.approx((1 / 9, 1 / 3, 1.0))
+
+
+def given(*choices: str, checklist: dict | None = None, **values) -> Settings:
+    """The settings of some group choices, `scheduler__cycles=4` for scheduler.cycles=4 and a checklist of one's own."""
+    out = settings_of(*choices)
+    for key, value in values.items():
+        *path, last = key.split("__")
+        setattr(validate.value_at(out, ".".join(path)) if path else out, last, value)
+    if checklist is not None:
+        out.checklist = checklist
+    return out
+
+
+def phases(*choices, facts=DIGITS, **values) -> dict[str, Phase]:
+    return {phase.name: phase for phase in plan.make_plan(given(*choices, **values), facts).phases}
+
+
+def refused(*choices, facts=DIGITS, **values) -> str:
+    with pytest.raises(UserError) as raised:
+        plan.make_plan(given(*choices, **values), facts)
+    assert raised.value.code == 2
+    assert "\n" not in raised.value.line
+    return raised.value.line
+
+
+def sizes(phase: Phase) -> list:
+    return [epoch.size for epoch in phase.epochs]
+
+
+# the eight steps ------------------------------------------------------------------------------------------------------
+
+
+def test_the_default_plan():
+    found = plan.make_plan(given(), DIGITS)
+    assert found.notes == ()
+    assert (found.size, found.facts) == (32, DIGITS)
+    epoch = Epoch(size=32, batch=64, steps=12)
+    assert [
+        (p.name, p.do, p.train, p.features, p.lr, p.rate_from, p.split, p.schedule.shape, p.cycles, p.budget, p.until)
+        for p in found.phases
+    ] == [
+        ("find_head", "find", "head", "precomputed", None, None, "head", "constant", (1,), 1, None),
+        ("head_precomputed", "fit", "head", "precomputed", None, "find_head", "head", "constant", (2,), 1, None),
+        ("head_augmented", "fit", "head", "live", None, "find_head", "head", "sgdr", (1, 1, 1), 3, None),
+        ("find_full", "find", "all", "live", None, None, "equal", "constant", (1,), 1, None),
+        ("full", "fit", "all", "live", None, "find_full", "equal", "sgdr", (1, 2, 4, 8, 16), 3, "overfit"),
+    ]
+    assert [phase.ratios for phase in found.phases] == [(1.0,), (1.0,), (1.0,), THIRDS, THIRDS]
+    assert [phase.epochs for phase in found.phases] == [(epoch,) * n for n in (1, 2, 3, 1, 31)]
+    assert [phase.epochs_budget for phase in found.phases] == [1, 2, 3, 1, 7]
+    assert [phase.steps_budget for phase in found.phases] == [12, 24, 36, 12, 84]
+    assert [phase.ends for phase in found.phases] == [[12], [24], [12, 24, 36], [12], [12, 36, 84, 180, 372]]
+    assert [phase.schedule.warmup for phase in found.phases] == [0.0, 0.0, 0.0, 0.0, 100]
+
+
+TABLE = """\
+test_resnet (tiny) on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, 32 px
+
+phase               does  trains  features     size  batch  rate of each group       cycles of epochs          epochs  steps
+-----------------------------------------------------------------------------------------------------------------------------
+1 find_head         find  head    precomputed  32    64     to be found              trials 11 × 40 × 3                1320
+2 head_precomputed  fit   head    precomputed  32    64     find_head × 1            constant 2                2       24
+3 head_augmented    fit   head    live         32    64     find_head × 1            sgdr 1+1+1                3       36
+4 find_full         find  all     live         32    64     to be found              trials 11 × 6 × 1                 66
+5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)  7–31    84–372
+"""  # noqa: E501
+
+
+def test_the_default_plan_as_a_person_reads_it():
+    settings = given()
+    assert show.plan_table(plan.make_plan(settings, DIGITS), settings) == TABLE
+
+
+def test_found_rates_are_filled_in():
+    settings = given()
+    text = show.plan_table(plan.make_plan(settings, DIGITS), settings, {"find_head": 0.5, "find_full": 0.09})
+    assert "find_head ×" not in text and "find_full ×" not in text
+    assert "0.01 0.03 0.09" in text
+
+
+def test_the_timeline_of_the_default_plan():
+    settings = given("find.rule=edge")
+    drawn = show.plan_timeline(plan.make_plan(settings, DIGITS), settings)
+    assert [(entry["name"], entry["start"], entry["steps"], entry["known"]) for entry in drawn] == [
+        ("find_head", 0, 100, True),
+        ("head_precomputed", 100, 24, False),
+        ("head_augmented", 124, 36, False),
+        ("find_full", 160, 100, True),
+        ("full", 260, 84, False),
+    ]
+    full = drawn[-1]
+    assert full["edges"] == [0, 12, 24, 36, 48, 60, 72, 84]
+    assert full["sizes"] == [32] * 7
+    assert full["points"] == list(range(84))
+    assert full["rates"][2][12] == pytest.approx(0.505)  # the first restart, half way up the warm-up of two cycles
+    assert [rates[36] for rates in full["rates"]] == THIRDS
+    assert full["rates"][2][60] == pytest.approx(0.5)  # half way down the last cycle
+
+
+# durations ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choices", "values", "stated", "cycles", "budget"),
+    [
+        ([], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
+        ([], {}, {}, (1, 2, 4), 3),
+        ([], {"scheduler__cycles": 2}, {"until": "overfit"}, (1, 2, 4, 8), 2),
+        ([], {"scheduler__cycle_mult": 1}, {"until": "overfit"}, (1, 1, 1, 1, 1), 3),
+        ([], {"scheduler__cycle_len": 2}, {}, (2, 4, 8), 3),
+        ([], {"scheduler__max_cycles": 4}, {"until": "overfit"}, (1, 2, 4, 8), 3),
+        ([], {"scheduler__max_cycles": 3}, {"until": "overfit"}, (1, 2, 4), 3),
+        ([], {"epochs": 7}, {"until": "overfit"}, (1, 2, 4), 3),
+        ([], {"epochs": 9}, {}, (1, 2, 6), 3),
+        ([], {"epochs": 9}, {"until": "overfit"}, (1, 2, 6), 3),
+        ([], {"epochs": 1}, {}, (1,), 1),
+        ([], {}, {"epochs": 5}, (5,), 1),
+        ([], {"epochs": 9}, {"epochs": 5}, (5,), 1),
+        ([], {"epochs": 9}, {"cycles": 2}, (1, 2), 2),
+        ([], {}, {"cycles": 2}, (1, 2), 2),
+        ([], {}, {"cycles": 2, "cycle_mult": 1}, (1, 1), 2),
+        ([], {}, {"cycle_len": 3, "cycles": 1}, (3,), 1),
+        ([], {}, {"cycles": 1, "until": "overfit", "max_cycles": 2}, (1, 2), 1),
+        ([], {}, {"max_cycles": 4, "until": "overfit"}, (1, 2, 4, 8), 3),
+        (["scheduler=triangular"], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
+        # Without restarts: once, whatever the rule.
+        (["scheduler=one_cycle"], {}, {"until": "overfit"}, (7,), 1),
+        (["scheduler=cosine"], {"epochs": 12}, {}, (12,), 1),
+        (["scheduler=flat_cos"], {"scheduler__cycles": 2}, {}, (3,), 1),
+        (["scheduler=constant"], {"epochs": 4}, {}, (4,), 1),
+    ],
+)
+def test_cycles_of_the_full_network(choices, values, stated, cycles, budget):
+    checklist = {"full": {"do": "fit", "train": "all", "lr": 0.1, **stated}}
+    phase = phases(*choices, checklist=checklist, **values)["full"]
+    assert (phase.cycles, phase.budget) == (cycles, budget)
+    assert len(phase.epochs) == sum(cycles)
+    assert phase.lr == 0.1
+    shape = "constant" if "epochs" in stated else (choices or ["scheduler=sgdr"])[0].removeprefix("scheduler=")
+    assert phase.schedule.shape == shape
+
+
+@pytest.mark.parametrize("choice", ["sgdr", "one_cycle", "constant"])
+def test_a_head_that_states_cycles_anneals_by_warm_restarts(choice):
+    found = phases(f"scheduler={choice}")
+    assert found["head_augmented"].schedule.shape == "sgdr"
+    assert found["head_augmented"].schedule.warmup == 0.0
+    assert found["head_augmented"].cycles == (1, 1, 1)
+    assert found["head_precomputed"].schedule.shape == "constant"
+    assert found["full"].schedule.shape == choice
+
+
+def test_a_head_that_states_nothing_takes_the_scheduler():
+    head = phases("checklist=head_only", "scheduler=one_cycle")["head"]
+    assert (head.schedule.shape, head.cycles, head.train, head.features) == ("one_cycle", (7,), "head", "precomputed")
+
+
+@pytest.mark.parametrize("shape", schema.SCHEDULER_OPTIONS)
+@pytest.mark.parametrize("epochs", [1, 2, 7, 9, 20])
+def test_epochs_is_the_budget_of_every_scheduler(shape, epochs):
+    full = phases(f"scheduler={shape}", epochs=epochs)["full"]
+    assert full.epochs_budget == epochs
+    assert full.steps_budget == 12 * epochs
+
+
+@pytest.mark.parametrize("choice", ["none", "double", "staircase"])
+@pytest.mark.parametrize("mult", [1, 2, 3])
+def test_one_more_cycle_changes_nothing_before_it(choice, mult):
+    for n in range(1, 5):
+        shorter, longer = (
+            phases(f"resize={choice}", scheduler__cycles=cycles, scheduler__cycle_mult=mult)["full"]
+            for cycles in (n, n + 1)
+        )
+        assert longer.cycles[: len(shorter.cycles)] == shorter.cycles
+        assert longer.epochs[: len(shorter.epochs)] == shorter.epochs
+        assert longer.ends[: len(shorter.ends)] == shorter.ends
+
+
+def test_epochs_that_no_phase_takes_are_noted():
+    checklist = {"full": {"do": "fit", "train": "all", "lr": 0.1, "epochs": 3}}
+    assert plan.make_plan(given(checklist=checklist, epochs=9), DIGITS).notes == (
+        "epochs=9 has no effect: every phase of the checklist states its own duration",
+    )
+    assert plan.make_plan(given(epochs=9), DIGITS).notes == ()
+
+
+# carrying over, rates, finds ------------------------------------------------------------------------------------------
+
+
+def test_train_features_and_the_found_rate_carry_over_and_durations_do_not():
+    found = phases(
+        checklist={
+            "look": {"do": "find", "train": "head", "features": "precomputed"},
+            "first": {"do": "fit", "epochs": 5},
+            "second": {"do": "fit", "cycles": 2, "features": "live"},
+            "third": {"do": "fit"},
+            "own": {"do": "fit", "epochs": 1, "lr": 0.25},
+            "fourth": {"do": "fit", "epochs": 1},
+            "again": {"do": "find", "train": "all"},
+            "fifth": {"do": "fit"},
+            "last": {"do": "fit", "train": "head", "epochs": 1, "lr": 0.5},
+        }
+    )
+    assert [(p.name, p.train, p.features, p.rate_from, p.lr, p.cycles) for p in found.values()] == [
+        ("look", "head", "precomputed", None, None, (1,)),
+        ("first", "head", "precomputed", "look", None, (5,)),
+        ("second", "head", "live", "look", None, (1, 1)),
+        ("third", "head", "live", "look", None, (1, 2, 4)),
+        ("own", "head", "live", None, 0.25, (1,)),
+        ("fourth", "head", "live", "look", None, (1,)),
+        ("again", "all", "live", None, None, (1,)),
+        ("fifth", "all", "live", "again", None, (1, 2, 4)),
+        ("last", "head", "live", None, 0.5, (1,)),
+    ]
+
+
+def test_training_all_sees_pictures_without_being_told():
+    checklist = {
+        "head": {"do": "fit", "train": "head", "features": "precomputed", "epochs": 1, "lr": 0.1},
+        "full": {"do": "fit", "train": "all", "lr": 0.1},
+    }
+    assert [phase.features for phase in phases(checklist=checklist).values()] == ["precomputed", "live"]
+
+
+def test_the_first_phase_trains_all_of_it_live():
+    assert [(p.train, p.features) for p in phases(checklist={"full": {"do": "fit", "lr": 0.1}}).values()] == [
+        ("all", "live")
+    ]
+
+
+def test_a_phase_that_is_null_in_a_key_does_not_state_it():
+    checklist = {"full": {"do": "fit", "lr": 0.1, "epochs": None, "train": None, "until": None}}
+    assert phases(checklist=checklist)["full"].cycles == (1, 2, 4)
+
+
+def test_lr_sets_every_fit_and_strikes_the_finds():
+    found = plan.make_plan(given(lr=0.01), DIGITS)
+    assert [(phase.name, phase.lr) for phase in found.phases] == [
+        ("head_precomputed", 0.01),
+        ("head_augmented", 0.01),
+        ("full", 0.01),
+    ]
+    assert found.notes == (
+        "find_head is struck from the plan: no phase uses the rate it would find",
+        "find_full is struck from the plan: no phase uses the rate it would find",
+    )
+
+
+def test_lr_as_a_list():
+    found = phases(lr=[0.125, 0.25, 0.5, 1.0])
+    assert {phase.lr for phase in found.values()} == {1.0}
+    assert found["full"].ratios == (0.125, 0.25, 0.5, 1.0)
+    assert found["head_augmented"].ratios == (1.0,)
+
+
+def test_lr_as_a_list_decides_the_split():
+    full = phases("rates=layer_decay", lr=["1/8", "1/2"])["full"]
+    assert (full.lr, full.ratios, full.split) == (0.5, (0.25, 1.0), "equal")
+    assert phases(lr=[0.25, 1.0], rates__split="head")["full"].split == "head"
+
+
+def test_lr_of_one_phase():
+    settings = given()
+    settings.checklist["full"]["lr"] = "1/8"
+    found = plan.make_plan(settings, DIGITS)
+    assert [(p.name, p.lr, p.rate_from) for p in found.phases if p.do == "fit"] == [
+        ("head_precomputed", None, "find_head"),
+        ("head_augmented", None, "find_head"),
+        ("full", 0.125, None),
+    ]
+    assert found.notes == ("find_full is struck from the plan: no phase uses the rate it would find",)
+
+
+def test_a_phases_own_lr_beats_lr():
+    settings = given(lr=0.01)
+    settings.checklist["full"]["lr"] = 0.5
+    assert [phase.lr for phase in plan.make_plan(settings, DIGITS).phases] == [0.01, 0.01, 0.5]
+
+
+def test_a_find_takes_its_batches_from_the_fit_it_serves():
+    found = phases("resize=double", facts=PHOTOS)
+    assert found["find_full"].epochs == found["full"].epochs[:1] == (Epoch(112, 256, 40),)
+    assert found["find_head"].epochs == found["head_precomputed"].epochs[:1] == (Epoch(224, 64, 157),)
+
+
+def test_a_found_rate_belongs_to_the_finds_batch_in_every_fit_that_uses_it():
+    polish = {"do": "fit", "train": "all", "epochs": 1}
+    settings = given("resize=double")
+    settings.checklist = {**settings.checklist, "polish": polish, "own": {**polish, "lr": 0.1}}
+    found = {phase.name: phase for phase in plan.make_plan(settings, PHOTOS).phases}
+    assert found["find_full"].epochs[0].batch == found["full"].rate_batch == found["polish"].rate_batch == 256
+    assert found["own"].rate_batch == settings.batch_size == 64
+
+
+def test_lr_factor_is_in_the_rates_that_are_shown():
+    text = show.plan_table(plan.make_plan(given(lr_factor=0.1), DIGITS), given(lr_factor=0.1))
+    assert "find_full × 0.011 0.033 0.1" in text and "find_head × 0.1" in text
+
+
+def test_layer_decay_is_a_group_a_layer():
+    full = phases("rates=layer_decay")["full"]
+    assert full.split == "layer_decay"
+    assert full.ratios == (0.75**5, 0.75**4, 0.75**3, 0.75**2, 0.75, 1.0)
+    settings = given("rates=layer_decay")
+    assert "find_full × 0.24 0.32 0.42 1" in show.plan_table(plan.make_plan(settings, DIGITS), settings)
+
+
+def test_layer_decay_on_unknown_layers():
+    settings = given("rates=layer_decay")
+    found = plan.make_plan(settings, replace(DIGITS, layers=None))
+    assert found.phases[-1].ratios is None
+    assert "found × decay a layer" in show.plan_table(found, settings)
+    assert len(show.plan_timeline(found, settings)) == 5
+
+
+# sizes and batches ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choices", "values", "expected"),
+    [
+        (["resize=none"], {}, [224] * 31),
+        (["resize=double"], {}, [112] + [224] * 30),
+        (["resize=staircase"], {}, [112, 168, 168] + [224] * 28),
+        (["resize=double"], {"size": 64}, [32] + [64] * 30),
+        (["resize=double"], {"resize__sizes": [128, 1.0]}, [128] + [224] * 30),
+        (["resize=double"], {"resize__sizes": ["1/2", 224]}, [112] + [224] * 30),
+        (["resize=double", "scheduler=one_cycle"], {}, [112] * 3 + [224] * 4),
+        (["resize=staircase", "scheduler=one_cycle"], {}, [112, 112, 168, 168, 224, 224, 224]),
+        (["resize=staircase", "scheduler=cosine"], {"epochs": 1}, [224]),
+    ],
+)
+def test_sizes_of_the_full_network(choices, values, expected):
+    found = phases(*choices, facts=PHOTOS, **values)
+    assert sizes(found["full"]) == expected
+    for name in ("find_head", "head_precomputed", "head_augmented"):
+        assert set(sizes(found[name])) == {expected[-1]}
+
+
+def test_batches_grow_as_sizes_shrink():
+    full = phases("resize=staircase", facts=PHOTOS)["full"]
+    assert full.epochs[:4] == (
+        Epoch(112, 256, 40),  # 10 000 / 256 = 39.06
+        Epoch(168, 113, 89),  # 88.5
+        Epoch(168, 113, 89),
+        Epoch(224, 64, 157),  # 156.25
+    )
+    assert full.ends[:3] == [40, 218, 846]
+    few = phases("resize=staircase", facts=replace(PHOTOS, train=2_000))["full"]
+    assert [epoch.batch for epoch in few.epochs[:4]] == [100, 100, 100, 64]
+
+
+def test_a_batch_larger_than_the_data_is_the_data():
+    assert set(phases(facts=replace(PHOTOS, train=40))["full"].epochs) == {Epoch(224, 40, 1)}
+
+
+def test_sizes_are_snapped_to_what_the_model_takes():
+    settings = given("resize=staircase", "backbone=vit_small")
+    found = plan.make_plan(settings, replace(PHOTOS, multiple=16, layers=14))
+    assert sizes(found.phases[-1])[0] == 112
+    assert sizes(found.phases[-1])[1] in (160, 176)
+    assert all(epoch.size % 16 == 0 for phase in found.phases for epoch in phase.epochs)
+    assert plan.final_size(given(), replace(PHOTOS, native_size=225, multiple=16)) == 224
+
+
+def test_a_budget_too_short_for_the_final_size_is_noted():
+    found = plan.make_plan(given("resize=staircase", scheduler__cycles=2), PHOTOS)
+    (note,) = found.notes
+    assert "full ends its 2 planned cycles before the final size 224" in note
+    assert "resize.sizes" in note
+
+
+@pytest.mark.parametrize(
+    "pictures, batch, said",
+    [
+        (48, 64, ("full takes 1 step an epoch; batch_size=16 takes 3",)),
+        (100, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),
+        (129, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),  # the one left over joins the batch before
+        (130, 64, ()),
+        (11, 64, ()),  # no batch worth the name takes more
+        (48, 16, ()),
+        (None, 64, ()),
+    ],
+)
+def test_a_batch_that_holds_much_of_a_small_set_is_noted(pictures, batch, said):
+    assert plan.make_plan(given(batch_size=batch), replace(DIGITS, train=pictures)).notes == said
+
+
+# refusals -------------------------------------------------------------------------------------------------------------
+
+
+def of_full(**stated) -> dict:
+    return {"full": {"do": "fit", "train": "all", "lr": 0.1, **stated}}
+
+
+@pytest.mark.parametrize(
+    ("checklist", "said"),
+    [
+        # Contradictions name both keys.
+        (of_full(epochs=3, cycles=2), ["checklist.full", "epochs=3", "cycles=2"]),
+        (of_full(epochs=3, cycle_len=2), ["checklist.full", "epochs=3", "cycle_len=2"]),
+        (of_full(epochs=3, cycle_mult=2), ["checklist.full", "epochs=3", "cycle_mult=2"]),
+        (of_full(epochs=3, max_cycles=2), ["checklist.full", "epochs=3", "max_cycles=2"]),
+        (of_full(cycles=3, max_cycles=2, until="overfit"), ["checklist.full", "cycles=3", "max_cycles=2"]),
+        (of_full(features="precomputed"), ["checklist.full", "features=precomputed", "train=all"]),
+        (
+            {"look": {"do": "find", "train": "head"}, "full": {"do": "fit", "train": "all"}},
+            ["checklist.look", "head", "full", "all"],
+        ),
+        # Keys and values that a phase does not have.
+        (of_full(epoch=3), ["checklist.full.epoch", "did you mean epochs"]),
+        (of_full(scheduler="sgdr"), ["checklist.full.scheduler", "no such key"]),
+        (of_full(train="body"), ["checklist.full.train=body", "head or all"]),
+        (of_full(features="stored"), ["checklist.full.features=stored", "precomputed or live"]),
+        (of_full(until="bored"), ["checklist.full.until=bored", "overfit"]),
+        (of_full(do="train"), ["checklist.full.do=train", "find or fit"]),
+        (of_full(epochs=0), ["checklist.full.epochs=0", ">= 1"]),
+        (of_full(cycles=1.5), ["checklist.full.cycles=1.5", "whole number"]),
+        (of_full(cycle_len=True), ["checklist.full.cycle_len=True", "whole number"]),
+        (of_full(cycle_mult="two"), ["checklist.full.cycle_mult=two", "whole number"]),
+        (of_full(lr=0), ["checklist.full.lr=0", "> 0"]),
+        (of_full(epochs=20_000), ["checklist.full", "20,000 epochs"]),
+        (of_full(cycles=30, cycle_mult=2), ["checklist.full", "cycles=30", "cycle_mult=2", "1,073,741,823 epochs"]),
+        (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
+        (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),
+        ({"full": {"train": "all"}}, ["checklist.full.do", "find or fit"]),
+        ({"full": None}, ["checklist", "no phase that fits"]),
+        ({"full": 3}, ["checklist.full=3", "must be a phase"]),
+        ({"look": {"do": "find", "epochs": 3}}, ["checklist.look.epochs", "find.steps"]),
+        ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find has no such key"]),
+        ({"look": {"do": "find", "until": "overfit"}}, ["checklist.look.until", "a find has no such key"]),
+        # Nothing to train at, nothing to train.
+        ({"full": {"do": "fit"}}, ["checklist.full", "no find before it", "lr"]),
+        ({"full": {"do": "fit"}, "look": {"do": "find"}}, ["checklist.full", "no find before it"]),
+        ({"look": {"do": "find"}}, ["checklist", "do: fit"]),
+    ],
+)
+def test_a_checklist_that_cannot_be(checklist, said):
+    line = refused(checklist=checklist)
+    assert line.startswith("checklist")
+    assert [words for words in said if words not in line] == []
+
+
+@pytest.mark.parametrize(
+    ("choices", "facts", "values", "said"),
+    [
+        ([], DIGITS, {"rates__ratios": [0.1] * 6 + [1]}, ["7", "test_resnet has 6 layers", "at most 6"]),
+        ([], DIGITS, {"lr": [0.1] * 7}, ["lr", "7", "at most 6"]),
+        (["rates=uniform"], DIGITS, {"rates__split": "fastai"}, ["rates.split=fastai", "rates.ratios", "has 1"]),
+        (
+            ["backbone=vit_small"],
+            replace(PHOTOS, multiple=16, layers=14),
+            {"size": 100},
+            ["size=100", "vit_small_patch16_224", "multiple of 16", "96 or 112"],
+        ),
+        (["backbone=vit_small"], replace(PHOTOS, multiple=16, layers=14), {"size": 8}, ["size=8", "16 or 32"]),
+        ([], PHOTOS, {"resize__sizes": [0.5]}, ["resize.sizes=[0.5]", "end at the final size", "224"]),
+        ([], PHOTOS, {"resize__sizes": [1.0, 0.5]}, ["resize.sizes=[1.0, 0.5]", "must grow"]),
+        ([], PHOTOS, {"resize__sizes": [0.5, 256]}, ["resize.sizes=[0.5, 256]", "224"]),
+        (["resize=double"], DIGITS, {"size": 12}, ["resize.sizes=[0.5, 1.0]", "begins at 6 px, below 8"]),
+    ],
+)
+def test_settings_that_the_facts_forbid(choices, facts, values, said):
+    line = refused(*choices, facts=facts, **values)
+    assert [words for words in said if words not in line] == []
+
+
+def test_as_many_groups_as_layers_are_possible():
+    assert len(phases(rates__ratios=[0.1] * 5 + [1])["full"].ratios) == 6
+
+
+# what is not known yet, smoke -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("choice", ["resize=none", "resize=double", "rates=layer_decay", "scheduler=one_cycle"])
+def test_nothing_known_yet(choice):
+    settings = given(choice)
+    found = plan.make_plan(settings, Facts())
+    assert found.size is None
+    assert {epoch.steps for phase in found.phases for epoch in phase.epochs} == {None}
+    assert found.phases[-1].steps_budget is None
+    text = show.plan_table(found, settings)
+    assert "? pictures to train, ? to validate, ? to test, ? classes, ? px" in text
+    full = next(line for line in text.splitlines() if line.startswith("5 full"))
+    assert full.split()[5:7] == ["?", "64"]
+    assert full.endswith("?") or full.endswith("?–?")
+    assert [entry["steps"] for entry in show.plan_timeline(found, given("find.rule=edge"))] == [100, 20, 30, 100, 70]
+
+
+def test_pictures_known_and_the_model_not():
+    found = plan.make_plan(given(), Facts(train=718, valid=180, test=0, classes=10))
+    assert found.phases[-1].epochs[0] == Epoch(None, 64, 12)
+    assert plan.make_plan(given(size=48), Facts()).phases[-1].epochs[0] == Epoch(48, 64, None)
+
+
+def test_smoke_is_two_steps_of_every_phase():
+    real, smoked = (
+        plan.make_plan(given("resize=double"), PHOTOS),
+        plan.make_plan(given("resize=double", smoke=True), PHOTOS),
+    )
+    assert [phase.name for phase in smoked.phases] == [phase.name for phase in real.phases]
+    for phase, whole in zip(smoked.phases, real.phases, strict=True):
+        assert (phase.cycles, phase.budget, phase.ends) == ((1,), 1, [2])
+        assert phase.epochs == (replace(whole.epochs[0], steps=2),)
+        assert replace(phase, cycles=whole.cycles, budget=whole.budget, epochs=whole.epochs) == whole
+
+
+def test_smoke_of_unknown_or_few_pictures():
+    assert plan.make_plan(given(smoke=True), Facts()).phases[-1].epochs[0].steps is None
+    assert plan.make_plan(given(smoke=True), replace(DIGITS, train=30)).phases[-1].epochs == (Epoch(32, 30, 1),)
+
+
+# facts ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "train", "valid"),
+    [
+        ({}, 718, 180),
+        ({"data__limit": 500}, 400, 100),
+        ({"data__limit": 9_999}, 718, 180),
+        ({"data__valid": 0.5}, 449, 449),
+    ],
+)
+def test_facts_of_shipped_data(values, train, valid):
+    assert known_facts(given(**values), lambda name: {}) == replace(DIGITS, train=train, valid=valid, native_size=40)
+
+
+def test_facts_of_the_last_look():
+    settings = given("data=folder", "data.root=pictures")
+    data, backbone = fact_names(settings)
+    stored = {data: {"train": 80, "valid": 20, "test": 5, "classes": 3}, backbone: {"native_size": 999, "layers": 99}}
+    # The yaml of a shipped backbone is believed before what was seen of it.
+    assert known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 40, 1, 6)
+    assert known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 40, 1, 6)
+
+
+def test_facts_are_kept_apart():
+    first = given("data=folder", "data.root=pictures")
+    names = {fact_names(first)}
+    for values in ({"data__root": "other"}, {"data__limit": 10}, {"data__valid": 0.5}, {"backbone__name": "resnet18"}):
+        names.add(fact_names(given("data=folder", "data.root=pictures", **values)))
+    assert len(names) == 5
+    assert fact_names(given("data=folder", "data.root=pictures", seed=1)) == fact_names(first)
+
+
+def test_digest():
+    assert run_names.short_hash(["a", 1]) == run_names.short_hash(["a", 1]) != run_names.short_hash(["a", 2])
+    assert len(run_names.short_hash([])) == 8
+
+
+# everything with everything -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("checklist", ["eight", "fine_tune", "head_only", "from_scratch"])
+@pytest.mark.parametrize("scheduler", schema.SCHEDULER_OPTIONS)
+def test_every_combination_plans(checklist, scheduler):
+    settings = settings_of(f"checklist={checklist}")
+    settings.scheduler = settings_of(f"scheduler={scheduler}").scheduler
+    for rates, sizing, facts in product(
+        ("uniform", "thirds", "tenths", "layer_decay"), ("none", "double", "staircase"), (DIGITS, PHOTOS, Facts())
+    ):
+        settings.rates = settings_of(f"rates={rates}").rates
+        settings.resize = settings_of(f"resize={sizing}").resize
+        found = plan.make_plan(settings, facts)
+        for phase in found.phases:
+            assert len(phase.epochs) == sum(phase.cycles) or phase.do == "find"
+            assert 1 <= phase.budget <= len(phase.cycles)
+            assert phase.do == "find" or (phase.lr is None) != (phase.rate_from is None)
+            assert phase.ratios is None or phase.ratios[-1] == 1.0
+            assert phase.train == "all" or set(sizes(phase)) == {found.size}
+            for epoch in phase.epochs:
+                assert facts.train is None or epoch.steps == image_sizes.steps_per_epoch(facts.train, epoch.batch)
+        assert sizes(found.phases[-1])[-1] == found.size
+        assert all(phase.name in show.plan_table(found, settings) for phase in found.phases)

@@ -1,0 +1,296 @@
+"""Schedules: literal tables at small ends, and other libraries where they are right."""
+
+import math
+
+import pytest
+import torch
+from timm.scheduler import CosineLRScheduler
+
+from thaw.config import schema
+from thaw.config.schema import Scheduler
+from thaw.plan import schedules
+
+HALF = math.sqrt(0.5)
+
+
+def drawn(shape, ends) -> list[float]:
+    """The multiplier of every step."""
+    at = schedules.curve(shape, ends)
+    return [at(step) for step in range(ends[-1])]
+
+
+def scheduler(shape, **options) -> Scheduler:
+    return Scheduler(shape, cycles=3, cycle_len=1, cycle_mult=2, max_cycles=None, **options)
+
+
+def restarts(cycle_mult: int, cycles: int, steps: int) -> list[int]:
+    """Cycle ends for a first cycle of `steps` steps."""
+    return schedules.cycle_ends(
+        [steps] * sum(cycle_mult**i for i in range(cycles)), schedules.cycle_epochs(cycles, 1, cycle_mult)
+    )
+
+
+# (1 + cos(pi k / 4)) / 2 for k = 0..3
+COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
+
+
+@pytest.mark.parametrize(
+    ("shape", "ends", "expected"),
+    [
+        (schedules.cosine, [4], COSINE_4),
+        (schedules.cosine, [1], [1.0]),
+        (schedules.cosine, [1, 3, 7], [1.0, 1.0, 0.5, *COSINE_4]),
+        (schedules.cosine, [4, 8], COSINE_4 * 2),
+        (schedules.constant, [3], [1.0, 1.0, 1.0]),
+        (schedules.constant, [1, 3], [1.0, 1.0, 1.0]),
+        (schedules.flat_cos(0.5), [8], [1, 1, 1, 1, *COSINE_4]),
+        (schedules.flat_cos(0.0), [4], COSINE_4),
+        (schedules.triangular(4), [4], [0.25, 0.625, 1.0, 0.625]),
+        (schedules.triangular(4), [4, 8], [0.25, 0.625, 1.0, 0.625] * 2),
+        (schedules.triangular(1), [4], [1.0, 1.0, 1.0, 1.0]),
+        (schedules.triangular(4, pct=0.25), [4], [0.25, 1.0, 0.75, 0.5]),
+        (schedules.lines((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
+        (schedules.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
+        (schedules.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
+        (schedules.exponential(1e-4), [4], [1e-4, 1e-3, 1e-2, 1e-1]),
+        (schedules.warm_up(schedules.constant, 0.5, 2), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
+        (schedules.warm_up(schedules.cosine, 0.5, 2), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
+        (schedules.warm_up(schedules.cosine, 0.0, 2), [4], COSINE_4),
+        (schedules.warm_up(schedules.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in steps
+        (schedules.warm_up(schedules.cosine, 2, 2), [4, 8], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:], *COSINE_4]),
+        (schedules.warm_up(schedules.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # cycles
+        (schedules.warm_up(schedules.constant, 100, 0.5), [8], [0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 1]),
+    ],
+)
+def test_shape_at_every_step(shape, ends, expected):
+    assert drawn(shape, ends) == pytest.approx(expected, abs=1e-15)
+
+
+# fastai's combined_cos(0.25, lr/25, lr, lr/1e5) at lr=1, where sched_cos(start, end, pos) is
+# start + (1 + cos(pi (1 - pos))) (end - start) / 2, written out at the eighths of the cycle.
+ONE_CYCLE = [
+    0.04,  # start
+    0.52,  # half way up: 0.04 + 0.96 / 2
+    1.0,  # peak at a quarter
+    0.9330133717652005,  # 1 - 0.99999 (1 - cos(pi/6)) / 2
+    0.7500025,  # 1 - 0.99999 (1 - cos(pi/3)) / 2
+    0.500005,  # 1 - 0.99999 / 2
+    0.2500075,
+    0.06699662823479957,  # 0.00001 + 0.99999 (1 - cos(pi/6)) / 2
+]
+MOMENTUM = [
+    0.95,
+    0.90,
+    0.85,
+    0.8566987298107781,  # 0.85 + 0.1 (1 - cos(pi/6)) / 2
+    0.875,
+    0.90,
+    0.925,
+    0.9433012701892219,
+]
+
+
+def combined_cos(pct, start, middle, end, pos):
+    """fastai.callback.schedule.combined_cos, its two sched_cos written out."""
+
+    def sched_cos(a, b, p):
+        return a + (1 + math.cos(math.pi * (1 - p))) * (b - a) / 2
+
+    return sched_cos(start, middle, pos / pct) if pos < pct else sched_cos(middle, end, (pos - pct) / (1 - pct))
+
+
+def test_one_cycle_is_fastais_numbers():
+    rate, momentum = schedules.shapes(
+        scheduler("one_cycle", pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95), 1
+    )
+    assert drawn(rate, [8]) == pytest.approx(ONE_CYCLE, abs=1e-12)
+    assert drawn(momentum, [8]) == pytest.approx(MOMENTUM, abs=1e-12)
+
+
+@pytest.mark.parametrize(("pct", "div", "final_div"), [(0.25, 25, 1e5), (0.3, 5, 1e5), (0.5, 10, 10), (0.99, 25, 1e5)])
+def test_one_cycle_is_fastais_formula(pct, div, final_div):
+    lr, steps = 3e-3, 37
+    ours = drawn(schedules.one_cycle(pct, 1 / div, 1 / final_div), [steps])
+    theirs = [combined_cos(pct, lr / div, lr, lr / final_div, step / steps) for step in range(steps)]
+    assert [lr * value for value in ours] == pytest.approx(theirs, rel=1e-12)
+    momentum = drawn(schedules.momentum(pct, 0.95, 0.85), [steps])
+    assert momentum == pytest.approx([combined_cos(pct, 0.95, 0.85, 0.95, step / steps) for step in range(steps)])
+
+
+@pytest.mark.parametrize("shape", schema.SCHEDULER_OPTIONS)
+def test_every_shape_is_a_share_of_the_peak(shape):
+    options = {
+        "warmup": 0.05,
+        "pct": 0.25,
+        "div": 25.0,
+        "final_div": 1e5,
+        "momentum_low": 0.85,
+        "momentum_high": 0.95,
+        "gamma": 0.99,
+    }
+    rate, momentum = schedules.shapes(
+        scheduler(shape, **{name: options[name] for name in schema.SCHEDULER_OPTIONS[shape]}), 3
+    )
+    values = drawn(rate, [40, 120, 280])
+    assert min(values) >= 0 and max(values) <= 1
+    assert max(values) > 0.8  # exp_range shrinks by gamma on its way up
+    assert (momentum is not None) == shape.startswith("one_cycle")
+
+
+@pytest.mark.parametrize(("cycles", "risen_at"), [(1, 12), (2, 24), (3, 100), (5, 100)])
+def test_a_warm_up_leaves_most_of_a_short_plan_its_rate(cycles, risen_at):
+    ramped, _ = schedules.shapes(scheduler("sgdr", warmup=100), cycles)
+    plain, _ = schedules.shapes(scheduler("sgdr", warmup=0), cycles)
+    ends = [60 * (n + 1) for n in range(cycles)]
+    pairs = list(zip(drawn(ramped, ends), drawn(plain, ends), strict=True))
+    assert all(a < b for a, b in pairs[: risen_at - 1]) and all(a == b for a, b in pairs[risen_at:])
+
+
+def test_no_such_shape():
+    with pytest.raises(ValueError, match="zigzag"):
+        schedules.shapes(scheduler("zigzag"), 3)
+
+
+# against other libraries ----------------------------------------------------------------------------------------------
+
+
+def optimizer():
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+
+
+@pytest.mark.parametrize("cycle_mult", [1, 2, 3, 4])
+@pytest.mark.parametrize("steps", [1, 7, 10])
+def test_a_restart_is_exactly_the_peak(cycle_mult, steps):
+    shape, _ = schedules.shapes(scheduler("sgdr", warmup=0.0), 3)
+    ends = restarts(cycle_mult, 8, steps)
+    at = schedules.curve(shape, ends)
+    assert len(ends) == 8
+    assert [at(step) for step in [0, *ends[:-1]]] == [1.0] * 8
+
+
+@pytest.mark.parametrize("cycle_mult", [1, 2, 3])
+def test_sgdr_is_torchs_warm_restarts_step_by_step(cycle_mult):
+    ends = restarts(cycle_mult, 5, 10)
+    sgd = optimizer()
+    reference = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(sgd, T_0=10, T_mult=cycle_mult)
+    expected = []
+    for _ in range(ends[-1]):
+        expected.append(sgd.param_groups[0]["lr"])
+        sgd.step()
+        reference.step()
+    assert drawn(schedules.cosine, ends) == pytest.approx(expected, abs=1e-12)
+
+
+def timms(cycle_mult: int, steps: int) -> CosineLRScheduler:
+    return CosineLRScheduler(optimizer(), t_initial=steps, cycle_mul=cycle_mult, cycle_decay=1.0, cycle_limit=99)
+
+
+def test_sgdr_is_timms_where_its_logarithm_is_exact():
+    ends, reference = restarts(2, 6, 10), timms(2, 10)
+    expected = [reference._get_lr(step)[0] for step in range(ends[-1])]
+    assert drawn(schedules.cosine, ends) == pytest.approx(expected, abs=1e-9)
+
+
+def test_timms_fifth_restart_of_cycle_mult_3_is_zero_and_ours_the_peak():
+    """Why cycle ends are integers: floor(log(243, 3)) is 4."""
+    ends = restarts(3, 8, 10)
+    at, reference = schedules.curve(schedules.cosine, ends), timms(3, 10)
+    assert ends[4] == 1210
+    assert reference._get_lr(1210) == [0.0]
+    assert at(1210) == 1.0
+    assert reference._get_lr(1211)[0] == pytest.approx(at(1211))
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "gamma"),
+    [("triangular", {}, 1.0), ("triangular2", {"decay": 0.5}, 1.0), ("exp_range", {"gamma": 0.99}, 0.99)],
+)
+def test_triangular_is_torchs_cyclic_lr(mode, options, gamma):
+    sgd = optimizer()
+    reference = torch.optim.lr_scheduler.CyclicLR(
+        sgd, base_lr=0.25, max_lr=1.0, step_size_up=5, mode=mode, gamma=gamma, cycle_momentum=False
+    )
+    expected = []
+    for _ in range(40):
+        expected.append(sgd.param_groups[0]["lr"])
+        sgd.step()
+        reference.step()
+    assert drawn(schedules.triangular(4, **options), [10, 20, 30, 40]) == pytest.approx(expected, abs=1e-12)
+
+
+# cycles ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [((3, 1, 2), [1, 2, 4]), ((3, 1, 1), [1, 1, 1]), ((1, 5, 3), [5]), ((4, 2, 3), [2, 6, 18, 54]), ((0, 1, 2), [])],
+)
+def test_cycle_epochs(arguments, expected):
+    assert schedules.cycle_epochs(*arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((7, 1, 2), [1, 2, 4]),
+        ((9, 1, 2), [1, 2, 6]),
+        ((14, 1, 2), [1, 2, 11]),
+        ((15, 1, 2), [1, 2, 4, 8]),
+        ((2, 3, 1), [2]),
+        ((7, 3, 1), [3, 4]),
+        ((3, 1, 1), [1, 1, 1]),
+        ((1, 1, 2), [1]),
+        ((2, 1, 2), [2]),
+        ((0, 1, 2), []),
+    ],
+)
+def test_fill(arguments, expected):
+    assert schedules.fill(*arguments) == expected
+
+
+@pytest.mark.parametrize("cycle_len", [1, 2, 3])
+@pytest.mark.parametrize("cycle_mult", [1, 2, 3, 4])
+def test_fill_spends_the_budget_and_two_budgets_agree_on_all_but_the_last_cycle(cycle_len, cycle_mult):
+    filled = {budget: schedules.fill(budget, cycle_len, cycle_mult) for budget in range(1, 41)}
+    for budget, lengths in filled.items():
+        assert sum(lengths) == budget
+        assert min(lengths) >= 1
+        assert lengths[:-1] == schedules.cycle_epochs(len(lengths) - 1, cycle_len, cycle_mult)
+        if budget >= cycle_len:
+            assert lengths[-1] >= cycle_len * cycle_mult ** (len(lengths) - 1)
+        for longer in range(budget, 41):
+            same = len(lengths) - 1
+            assert filled[longer][:same] == lengths[:same]
+
+
+@pytest.mark.parametrize(
+    ("epoch_steps", "epochs_of_cycle", "expected"),
+    [
+        ([12] * 7, [1, 2, 4], [12, 36, 84]),
+        ([3, 5, 7], [1, 2], [3, 15]),
+        ([3, 5, 7], [3], [15]),
+        ([10], [1], [10]),
+        ([4] * 4, [1, 1, 1, 1], [4, 8, 12, 16]),
+    ],
+)
+def test_cycle_ends(epoch_steps, epochs_of_cycle, expected):
+    assert schedules.cycle_ends(epoch_steps, epochs_of_cycle) == expected
+
+
+def test_position_and_cycle_that_a_shape_sees():
+    at = schedules.curve(lambda position, cycle, step: (position, cycle, step), [2, 6])
+    assert [at(step) for step in range(6)] == [
+        (0.0, 0, 0),
+        (0.5, 0, 1),
+        (0.0, 1, 2),
+        (0.25, 1, 3),
+        (0.5, 1, 4),
+        (0.75, 1, 5),
+    ]
+
+
+def test_a_rate_follows_the_square_root_of_a_batch_that_grew():
+    at = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [64, 16], 16)
+    assert [at(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.5])
+    same = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [16, 16], 16)
+    assert [same(step) for step in range(5)] == [0.1 * (step + 1) for step in range(5)], "to the bit"

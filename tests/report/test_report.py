@@ -1,0 +1,224 @@
+"""The pictures and the page of a run: made from whatever its folder holds, and from nothing else."""
+
+import csv
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+from pages import NASTY, page_of
+
+from thaw.report import finder, run_files, run_page
+from thaw.report.run_files import wilson
+from thaw.report.style import lanes_of, text_inches
+from thaw.report.timeline import plan_png, stretch
+from thaw.runtime.files import format_duration
+
+
+def found(phase="find_head", **given) -> dict:
+    rates = np.geomspace(1e-6, 1, 60)
+    losses = 2 - np.log10(rates / 1e-6) / 5 + np.exp(4 * np.log10(rates / 0.1))
+    defaults = {
+        "phase": phase,
+        "rates": rates.tolist(),
+        "losses": losses.tolist(),
+        "smoothed": losses.tolist(),
+        "suggestions": {"edge": 0.01, "valley": 0.004, "steepest": None},
+        "rule": "edge",
+        "taken": 0.01,
+        "reason": "the highest rate at which the loss still clearly improves",
+    }
+    return defaults | given
+
+
+def make(folder, classes, n=60, wrong=0.2):
+    """A run's folder with everything in it, made up."""
+    folder.mkdir(exist_ok=True)
+    rates = {"lr/head": 0.01, "lr/first": 0.01}
+    rows = [
+        {"step": 5, "epoch": 0, "phase": "head", "train/batch_loss": 2.0, **rates, "image_size": 8},
+        {"step": 9, "epoch": 0, "phase": "head", "train/batch_loss": math.nan},
+        {"step": 10, "epoch": 1, "phase": "head", "train/loss": 1.5, "valid/loss": 1.6, "valid/accuracy": 0.5},
+        {"step": 15, "epoch": 1, "phase": "full", "train/batch_loss": 0.03, "lr/head": 0.001, "lr/first": 0.0},
+        {"step": 20, "epoch": 2, "phase": "full", "valid/loss": 0.02, "valid/accuracy": 0.9, "image_size": 16},
+        {"note": "no step at all"},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 21, "tr')
+    result = {
+        "best/accuracy": 0.9,
+        "best/loss": None,
+        "cost/seconds": 75.0,
+        "phase/find_head/lr": 0.01,
+        "phase/head/accuracy": 0.5,
+        "phase/head/stopped_because": "all cycles <done>",
+        "phase/full/accuracy": 0.9,
+        "overrides": ["name=<i>x</i>"],
+        "command": "python src/train.py 'name=<i>x</i>'",
+        "versions": {"torch": "2.14.1"},
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "plan.txt").write_text("phase  does\n<b>full</b>  fit\n")
+    (folder / "bad_files.csv").write_text("path,why\na&b.jpg,truncated\n")
+    (folder / "find_head.json").write_text(json.dumps(found()))
+    finder.finder_png(found("find_full"), folder / "find_full.png")
+    with (folder / "valid_predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "truth", "prediction", *classes])
+        for i in range(n):
+            truth = i % len(classes)
+            taken = (truth + 1) % len(classes) if i < wrong * n else truth
+            shares = [0.1 / len(classes)] * len(classes)
+            shares[taken] = 0.9 - i / 1000
+            table.writerow([f"é dir/<{i}>.jpg", classes[truth], classes[taken], *shares])
+    return folder
+
+
+def picture(path):
+    """Small, large and missing pictures in turn."""
+    side = {"0": 8, "1": 300}.get(path[-6])
+    return None if side is None else np.full((side, side, 3), 90, np.uint8)
+
+
+def test_two_classes_with_names_that_need_escaping(tmp_path):
+    folder = make(tmp_path / "run <1>", ["dog", NASTY])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run_page.write_run_report(folder, picture)
+    assert (folder / "report.png").stat().st_size > 10_000
+    _, page = page_of(folder)
+    words = " ".join(page.words)
+    for expected in (
+        NASTY,
+        "run <1>",
+        "90.0%",
+        "1 min 15 s",
+        "12 of 60",
+        "<b>full</b>",
+        "all cycles <done>",
+        "a&b.jpg",
+    ):
+        assert expected in words
+    assert sum(tag == "svg" for tag, _ in page.tags) == 3  # curves, one finder, confusion
+    assert "+40.00" in words  # what the phase 'full' bought
+
+
+def test_two_hundred_classes(tmp_path):
+    classes = [f"class {i:03}" for i in range(200)]
+    folder = make(tmp_path / "run", classes, n=400)
+    run_page.write_run_report(folder, picture)
+    text, page = page_of(folder)
+    assert "Classes, worst first (200)" in " ".join(page.words)
+    confusion = text[text.index("<h2>Confusion") : text.index("<h2>Most frequent mistakes")]
+    assert "class 007" not in confusion  # no text that nobody could read
+
+
+@pytest.mark.parametrize("left", [[], ["result.json", "metrics.jsonl"], ["valid_predictions.csv"]])
+def test_missing_files(tmp_path, left):
+    folder = make(tmp_path / "run", ["a", "b"], n=12)
+    for file in folder.iterdir():
+        if file.name not in left:
+            file.unlink()
+    run_page.write_run_report(folder, picture)
+    assert (folder / "report.png").exists()
+    page_of(folder)
+
+
+def test_nothing_wrong_and_numbers_that_are_none(tmp_path):
+    folder = make(tmp_path / "run", ["猫", "b", "c"], n=12, wrong=0)
+    rows = [{"step": i, "epoch": i, "phase": "full", "train/loss": math.inf, "valid/loss": math.nan} for i in range(3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "find_head.json").write_text(json.dumps(found(losses=[math.nan] * 60, taken=None, suggestions=None)))
+    run_page.write_run_report(folder, picture)
+    assert "No validation picture is wrong." in " ".join(page_of(folder)[1].words)
+
+
+def phase(name, do="fit", start=0, steps=84, groups=3, known=True, sizes=(112, 224), **given) -> dict:
+    rates = [[0.1**g * (1 - s / steps) for s in range(steps)] for g in range(groups)]
+    edges = [round(steps * i / len(sizes)) for i in range(len(sizes) + 1)]
+    out = {"name": name, "do": do, "train": "all", "features": "live", "start": start, "steps": steps, "known": known}
+    points = [0, steps] if do == "find" else list(range(steps))
+    return (
+        out | {"points": points, "rates": [] if do == "find" else rates, "sizes": list(sizes), "edges": edges} | given
+    )
+
+
+@pytest.mark.parametrize(
+    "timeline",
+    [
+        [phase("find", do="find", steps=100, sizes=(None,)), phase("full", known=False)],
+        [phase("head", train="head", features="precomputed", steps=1, groups=1), phase("full", groups=20, steps=5000)],
+        [phase(f"a_long_name_for_phase_{i}", steps=2 + i) for i in range(40)],
+    ],
+)
+def test_plan(tmp_path, timeline):
+    plan_png(timeline, tmp_path / "plan.png")
+    assert (tmp_path / "plan.png").stat().st_size > 5_000
+
+
+def test_short_phases_are_widened_and_the_rest_shares_what_is_left():
+    assert stretch([1, 9], [0, 0], 10) == [1, 9]
+    assert stretch([1, 99, 100], [2, 1, 1], 10) == pytest.approx([2, 8 * 99 / 199, 8 * 100 / 199])
+
+
+def test_phase_names_do_not_overlap():
+    inch = text_inches("name")
+    assert lanes_of([("name", 0, inch), ("name", inch, 2 * inch)], 1) == [0, 0]
+    assert lanes_of([("name", 0, inch / 2), ("name", inch / 2, inch)], 1) == [0, 1]
+    assert lanes_of([("name", i * inch / 3, (i + 1) * inch / 3) for i in range(3)], 1) is None
+
+
+@pytest.mark.parametrize("given", [{}, {"suggestions": {}, "taken": None}, {"rates": [], "losses": [], "smoothed": []}])
+def test_find(tmp_path, given):
+    finder.finder_png(found(**given), tmp_path / "find.png")
+    assert (tmp_path / "find.png").stat().st_size > 5_000
+
+
+def test_no_figure_is_left_behind(tmp_path):
+    import sys
+
+    finder.finder_png(found(), tmp_path / "find.png")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    assert pyplot is None or pyplot.get_fignums() == []
+
+
+def test_rows():
+    truth, predicted = list("aaabbc"), list("aabbba")
+    assert run_files.confusion_matrix(truth, predicted, list("abcd")) == [
+        [2, 1, 0, 0],
+        [0, 2, 0, 0],
+        [1, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+    rows = run_files.per_class(truth, predicted, list("abcd"))
+    assert rows[0] == ("a", 3, pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), "b")
+    assert rows[1][-1] == ""
+    assert rows[2:] == [("c", 1, 0, 0, 0, "a"), ("d", 0, 0, 0, 0, "")]
+    assert run_files.confusion_matrix([], [], ["a"]) == [[0]]
+    assert run_files.per_class([], [], ["a"]) == [("a", 0, 0, 0, 0, "")]
+
+
+def test_most_wrong_is_the_surest_mistake():
+    rows = [
+        {"path": str(i), "truth": "a", "prediction": prediction, "confidence": confidence, "more": 1}
+        for i, (prediction, confidence) in enumerate([("b", 0.6), ("a", 0.99), ("b", math.nan), ("c", 0.9)])
+    ]
+    assert [row["path"] for row in run_files.most_wrong(rows, 3)] == ["3", "0", "2"]
+    assert run_files.most_wrong(rows, 1) == [{"path": "3", "truth": "a", "prediction": "c", "confidence": 0.9}]
+
+
+def test_a_class_may_be_called_path(tmp_path):
+    file = tmp_path / "valid_predictions.csv"
+    file.write_text("path,truth,prediction,path,truth\nx.jpg,truth,path,0.7,0.3\n")
+    rows = [{"path": "x.jpg", "truth": "truth", "prediction": "path", "confidence": 0.7}]
+    assert run_files.read_predictions(file) == (["path", "truth"], rows)
+
+
+def test_wilson_and_duration():
+    assert wilson(90, 100) == pytest.approx((0.8256, 0.9448), abs=1e-3)
+    assert [format_duration(s) for s in (8.21, 59.99, 200, 7500)] == [
+        "8.2 s",
+        "1 min 0 s",
+        "3 min 20 s",
+        "2 h 5 min",
+    ]

@@ -1,0 +1,153 @@
+"""metrics.jsonl and W&B: the same rows, and no fault of the guest touches the run."""
+
+import json
+import socket
+import sys
+
+import numpy as np
+import offline
+import pytest
+
+from thaw.config.schema import Wandb
+from thaw.report import tracker, wandb_mode
+from thaw.report.tracker import RunIdentity, Tracker, open_tracker
+
+CONFIG = {"cfg": {"lr": [1, 2]}, "seed": 1}
+IDENTITY = tracker.RunIdentity("abcd1234", "sgdr · s1", "a sweep", ("digits", "x" * 80), "a note", CONFIG)
+
+
+def opened(tmp_path, mode="offline", say=print):
+    (tmp_path / "run").mkdir(exist_ok=True)
+    wandb = Wandb(mode, None, None, str(tmp_path / "wandb"))
+    return tracker.open_tracker(tmp_path / "run", wandb, IDENTITY, say)
+
+
+def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    said = []
+    tracker = opened(tmp_path, say=said.append)
+    rows = [{"find_head/rate": 10.0**-k, "find_head/loss": 2.0 - k / 10} for k in range(5)]
+    rows += [{"step": s, "epoch": s / 4, "phase": "full", "train/loss": 1 / s, "lr/head": 0.1} for s in range(1, 9)]
+    rows += [{"step": 8, "epoch": 2, "phase": "full", "valid/loss": 0.25, "valid/accuracy": 0.5}]
+    for row in rows:
+        tracker.log(row)
+    tracker.table("most_wrong", ["picture", "path"], [[np.zeros((4, 4, 3), np.uint8), "a.png"]])
+    sync = tracker.unsent
+    tracker.summary({"best/accuracy": 0.5, "test/accuracy": 0.4})
+    tracker.finish(3)
+    assert [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()] == rows
+
+    (file,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert sync == str(file.parent)
+    run = offline.read_ended(file)
+    history = [{k: v for k, v in row.items() if not k.startswith("_")} for row in run["history"]]
+    assert history[: len(rows)] == rows
+    assert (run["id"], run["name"], run["group"], run["project"]) == ("abcd1234", "sgdr · s1", "a sweep", "thaw")
+    assert run["job_type"] == "train" and run["tags"] == ["digits", "x" * 64]
+    assert run["config"]["cfg"] == {"lr": [1, 2]} and run["config"]["seed"] == 1
+    assert run["summary"]["best/accuracy"] == 0.5 and run["summary"]["test/accuracy"] == 0.4
+    assert run["exit"] == 3
+    assert run["axes"]["lr/*"] == "step" and run["axes"]["valid/loss"] == "epoch"
+    assert run["axes"]["find_head/*"] == "find_head/rate"
+    assert len(said) == 1 and "wandb leet" in said[0]
+
+
+def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    for n in range(2):
+        (tmp_path / str(n)).mkdir()
+        tracker = open_tracker(
+            tmp_path / str(n), Wandb("offline", None, None, str(tmp_path / "wandb")),
+            RunIdentity(f"run{n}", f"n {n}", None, (), None, {}), print,
+        )  # fmt: skip
+        tracker.log({"step": n})
+        if n:
+            tracker.finish(0)
+    runs = [offline.read_ended(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert sorted((run["id"], run["history"][0]["step"]) for run in runs) == [("run0", 0), ("run1", 1)]
+
+
+@pytest.mark.parametrize("call", ["log", "finish", "table"])
+def test_a_fault_of_the_guest_says_one_line_and_ends_it(tmp_path, call):
+    class Broken:
+        dir = str(tmp_path / "x" / "files")
+        summary = property(lambda self: 1 / 0)
+
+        def __getattr__(self, name):
+            def fails(*args, **kwargs):
+                raise RuntimeError("the core died")
+
+            return fails
+
+    said = []
+    tracker = Tracker(tmp_path, said.append, Broken(), local="x")
+    if call == "log":
+        tracker.log({"step": 1})
+        tracker.log({"step": 2})
+    elif call == "table":
+        tracker.table("t", ["a"], [[1]])
+    tracker.summary({"a": 1})
+    tracker.finish(0)
+    why = "the core died" if call == "log" else "ZeroDivisionError"
+    assert len(said) == 1 and why in said[0] and "metrics.jsonl" in said[0]
+    if call == "log":
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_not_installed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    said = []
+    tracker = opened(tmp_path, say=said.append)
+    tracker.log({"step": 1})
+    tracker.finish(0)
+    assert tracker.unsent is None
+    assert len(said) == 1 and "not used" in said[0]
+
+
+def test_disabled_writes_metrics_and_nothing_else(tmp_path):
+    tracker = opened(tmp_path, "disabled")
+    tracker.log({"step": 1})
+    tracker.finish(0)
+    assert tracker.unsent is None
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.fixture
+def listening():
+    server = socket.create_server(("127.0.0.1", 0))
+    yield server.getsockname()[1]
+    server.close()
+
+
+def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch, listening, tmp_path):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening}")
+    assert wandb_mode.choose_mode("auto")[0] == "offline" and "no login" in wandb_mode.choose_mode("auto")[1]
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert wandb_mode.choose_mode("auto")[0] == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    assert wandb_mode.choose_mode("auto")[0] == "offline" and "does not answer" in wandb_mode.choose_mode("auto")[1]
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:2")
+    monkeypatch.setenv("no_proxy", "")
+    assert wandb_mode.choose_mode("auto")[0] == "online", "only the proxy can tell"
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.delenv("WANDB_API_KEY")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1\n  login user\n  password key\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening}")
+    assert wandb_mode.choose_mode("auto")[0] == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode.choose_mode("auto")[0] == "disabled"
+    assert wandb_mode.choose_mode("offline")[0] == "offline"
+
+
+def test_what_wandb_complains_of_in_its_own_log(tmp_path):
+    assert tracker.server_complaint(tmp_path) == ""
+    (tmp_path / "logs").mkdir()
+    log = tmp_path / "logs/debug-internal.log"
+    log.write_text('{"level":"INFO","msg":"fine"}\nnot json\n')
+    assert tracker.server_complaint(tmp_path) == ""
+    log.write_text('{"level":"ERROR","msg":"upserter:","error":"invalid  \'<\'"}\n{"level":"INFO","msg":"fine"}\n{"lev')
+    assert tracker.server_complaint(tmp_path) == "upserter: invalid '<'"

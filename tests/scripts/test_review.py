@@ -1,0 +1,216 @@
+"""A sweep's page and pictures, and the scripts around finished runs, as a person uses them."""
+
+import csv
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sweeps
+from pages import NASTY, Page
+
+from thaw.sweep import page
+from thaw.sweep.board import leaderboard
+from thaw.sweep.figure import together
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script(name, *args, **environment):
+    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
+
+
+def page_of(folder) -> Page:
+    """The page, checked to run nothing and to lead nowhere but to the jobs' own reports."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    page = Page(text.replace("<wbr>", ""))  # which parts no words
+    assert "<script" not in text
+    for tag, attrs in page.tags:
+        assert tag not in ("link", "iframe", "object", "base")
+        assert attrs.get("src", "data:").startswith("data:")
+        href = attrs.get("href") or attrs.get("xlink:href") or "#"
+        assert href.startswith("#") or (folder / href).exists()
+    return page
+
+
+def closed(folder) -> str:
+    said = []
+    page.close_sweep(folder, said.append)
+    return "\n".join(said)
+
+
+def test_a_sweep_of_all_kinds(tmp_path):
+    root = sweeps.make_sweep(tmp_path / "my <sweep>", pictures=60, seeds=2)
+    sweeps.status(root / "8", state="failed", code=4, line=NASTY, overrides=["scheduler=flat", "seed=0"])
+    (root / "0/report.html").write_text("<p>the job's own")
+    said = closed(root)
+    assert "sweep: 8/9 jobs done" in said
+    assert (root / "leaderboard.png").stat().st_size > 10_000
+    page = page_of(root)
+    words = " ".join(page.words)
+    for expected in ("my <sweep>", NASTY, "8 of 9", "one_cycle · thirds", "averaged over the rest", "over-fitting"):
+        assert expected in words
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == ["0/report.html"]
+    assert (root / "leaderboard.md").read_text(encoding="utf-8").startswith("# my <sweep>")
+    assert len(list(csv.reader((root / "leaderboard.csv").open(encoding="utf-8")))) == 5
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        [("seed=0", 0.9)],
+        [("lr=1", math.nan), ("lr=2", math.nan)],
+        [("backbone=" + "a_very_long_name" * 12, 0.9), (f"data.root='/猫/{NASTY}'", 0.9), ("scheduler=$x_1^2$", 1.0)],
+        [(f"lr_factor=0.{i}", i / 40) for i in range(30)],
+    ],
+)
+def test_sweeps_of_any_shape_are_drawn(tmp_path, typed):
+    for number, (override, accuracy) in enumerate(typed):
+        metrics = [] if accuracy == 1.0 else None
+        sweeps.make_job(tmp_path / str(number), override, accuracy=accuracy, seconds=number + 1.0, metrics=metrics)
+    assert f"{len(typed)}/{len(typed)} jobs done" in closed(tmp_path)
+    page_of(tmp_path)
+
+
+def test_without_a_result_nothing_is_written_and_a_full_disk_is_a_line(tmp_path, monkeypatch):
+    sweeps.status(tmp_path / "none/0", state="failed", code=5, line="no CUDA device", overrides=[])
+    assert "0/1 jobs done" in closed(tmp_path / "none")
+    assert not (tmp_path / "none/report.html").exists()
+    sweeps.make_job(tmp_path / "full/0", "seed=0")
+    monkeypatch.setattr(Path, "write_text", lambda *args, **more: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assert closed(tmp_path / "full").splitlines()[-1].startswith("warning: no leaderboard written")
+
+
+def test_ranks_of_marks_on_one_another_stand_together():
+    import numpy as np
+
+    marks = [(1, (0.0, 0.0)), (2, (5.0, 5.0)), (3, (0.1, 0.1))]
+    assert together(marks, np.array) == [((0.0, 0.0), [1, 3]), ((5.0, 5.0), [2])]
+
+
+# scripts --------------------------------------------------------------------------------------------------------------
+
+
+def test_status_is_quick_and_writes_the_leaderboard_if_asked(tmp_path):
+    root = sweeps.make_sweep(tmp_path / "sweep", seeds=1)
+    sweeps.status(root / "4", state="running", pid=2**22 + 1, overrides=["size=32", "scheduler=flat"])
+    done = script("status.py", root, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0
+    assert "best so far: one_cycle" in done.stdout and "4 done, 1 dead of 5" in done.stdout
+    loaded = {line.split("|")[-1].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "thaw" in loaded and not loaded & {"torch", "matplotlib", "numpy", "hydra", "scipy"}
+    written = script("status.py", root, "--write", "--monitor", "valid/loss")
+    assert written.returncode == 0, written.stderr
+    assert "compared by valid/loss" in (root / "leaderboard.md").read_text(encoding="utf-8")
+    plain = script("status.py", root, PYTHONIOENCODING="ascii")
+    assert plain.returncode == 0 and "\\xb7" in plain.stdout
+    nothing = script("status.py", tmp_path / "nowhere")
+    assert nothing.returncode == 6 and nothing.stderr.startswith("error: ") and nothing.stderr.count("\n") == 1
+
+
+def test_two_runs_side_by_side(tmp_path):
+    a = sweeps.make_job(tmp_path / "a", "scheduler=sgdr", "seed=0", wrong=set(range(12)))
+    b = sweeps.make_job(tmp_path / "b", "scheduler=flat", "seed=0", accuracy=0.95, wrong={0, 1, 39})
+    about = json.loads((b / "run.json").read_text())
+    about["parts"]["phases"]["full"]["schedule"] = {"shape": "flat_cos"}
+    about["parts"]["phases"]["head"]["seed"] = about["parts"]["phases"]["full"]["seed"] = 7
+    about["parts"]["made"] = "0123456789abcdef0123"
+    (b / "run.json").write_text(json.dumps(about))
+    done = script("compare.py", a, b)
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "scheduler sgdr flat" in lines
+    assert "schedule.shape (full) – flat_cos" in lines and "seed (head, full) – 7" in lines
+    assert "weights to start from – 01234567" in lines
+    assert "full B 95.00% 0.1000 0.002 7 5.0 1" in lines
+    assert "B 27 10 1 2 0.012 better than A" in lines
+    assert "won: B is right, A is not (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
+    assert "lost: A is right, B is not (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
+
+
+def test_a_sweep_against_its_best(tmp_path):
+    sweeps.make_sweep(tmp_path, seeds=1, pictures=100)
+    sweeps.status(tmp_path / "4", state="failed", code=4, line="x", overrides=["scheduler=flat"])
+    done = script("compare.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert leaderboard(tmp_path).best_job.folder.name == done.stdout.splitlines()[0].rpartition("/")[2]
+    assert "worse than A" in done.stdout and "won:" not in done.stdout
+
+
+def test_how_soon_a_setting_is_as_good_as_another(tmp_path):
+    def rows(*accuracies):
+        return [{"train_seconds": 10.0 * (i + 1), "valid/accuracy": value} for i, value in enumerate(accuracies)]
+
+    for name, curves in (
+        ("none", [(0.5, 0.7, 0.75, 0.7), (0.5, 0.6, 0.7, 1.0)]),  # 0.875
+        ("double", [(0.6, 0.9), (0.6, 0.7, 0.9)]),
+        ("staircase", [(0.9, 0.9), (0.6, 0.8, 0.8, 0.8)]),
+    ):
+        for seed, curve in enumerate(curves):
+            job = tmp_path / f"{name}{seed}"
+            sweeps.make_job(job, f"resize={name}", f"seed={seed}", accuracy=max(curve), metrics=rows(*curve))
+    done = script("bench/time_to_accuracy.py", tmp_path, "resize=none", "--within", "0")
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()[2:]) == {
+        "| none | never, 40.0 |",
+        "| double | 20.0, 30.0 |",
+        "| staircase | 10.0, never |",
+    }
+    refused = script("bench/time_to_accuracy.py", tmp_path, "resize=non")
+    assert refused.returncode == 2 and "did you mean resize=none" in refused.stderr
+
+
+def test_runs_are_compared_on_the_pictures_and_labels_they_share(tmp_path):
+    a = sweeps.make_job(tmp_path / "a", "seed=0", wrong={0, 38})
+    b = sweeps.make_job(tmp_path / "b", "seed=0", pictures=37, wrong={1})
+    table = b / "valid_predictions.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("b/2.jpg,cat", "b/2.jpg,dog"), encoding="utf-8")
+    done = script("compare.py", a, b)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "B 34 1 1 0 1 not to be told apart" in lines
+    assert "note: left out: 3 only in A, 0 only in B, 1 of another class" in lines
+    table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
+    done = script("compare.py", a, b)
+    assert done.returncode == 3 and done.stdout == "" and "there is nothing to compare" in done.stderr
+    sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
+    assert script("compare.py", a, tmp_path / "c").returncode == 6
+    assert "one finished run" in script("compare.py", a, a).stderr
+
+
+def test_a_run_again_with_other_settings(tmp_path):
+    from rerun import again
+
+    assert again(("lr=1", "~checklist.x", "data.root='/a b'"), ["lr=2", "-m"]) == [
+        "~checklist.x", "data.root='/a b'", "lr=2", "-m",
+    ]  # fmt: skip
+    typed = ("size=32", "scheduler=flat_cos", f"store.dir={tmp_path}/store", "name='a b'")
+    run = sweeps.make_job(tmp_path / "runs" / "0", *typed)
+    done = script("rerun.py", run, "plan_only=true", "size=40", f"hydra.run.dir={tmp_path}/new")
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.splitlines()
+    assert first.startswith("python src/train.py scheduler=flat_cos") and "size=40" in first and "size=32" not in first
+    assert any("flat_cos 7" in line and "40" in line for line in rest)
+    assert json.loads((tmp_path / "new/status.json").read_text())["state"] == "done"
+    assert script("rerun.py", run, "lrr=1").returncode == 2, "the exit code is that of the run"
+    assert "give one of its jobs" in script("rerun.py", tmp_path / "runs").stderr
+
+
+@pytest.mark.slow
+def test_a_real_sweep_of_two_jobs(tmp_path):
+    small = ("smoke=true", "data.limit=100", "size=32", "threads=1", "wandb=disabled", "seed=0,1")
+    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    command = [sys.executable, str(ROOT / "src/train.py"), "-m", *small, *places]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    board = leaderboard(tmp_path / "sweep")
+    assert (board.done, board.total, [len(setting.jobs) for setting in board.settings]) == (2, 2, [2])
+    assert "sweep: 2/2 jobs done" in done.stdout
+    page_of(tmp_path / "sweep")
+    told = script("status.py", tmp_path / "sweep")
+    assert "2 done of 2" in told.stdout
+    assert script("compare.py", tmp_path / "sweep").returncode == 0

@@ -1,0 +1,432 @@
+"""Which setting is better and how sure that is; what a sweep's folder is told to be."""
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+import sweeps
+
+from thaw.config import run_names
+from thaw.runtime import console
+from thaw.runtime.errors import UserError
+from thaw.sweep import board as words
+from thaw.sweep import jobs, rank, status, text
+from thaw.sweep.board import leaderboard
+from thaw.sweep.text import markdown, terminal
+
+
+def settings_of(root):
+    return {setting.name: setting for setting in leaderboard(root).settings}
+
+
+def difference(root, name):
+    board = leaderboard(root)
+    return next(d for s, d in zip(board.settings, board.differences, strict=True) if s.name == name)
+
+
+def test_settings_are_ranked_by_their_mean_over_seeds(tmp_path):
+    for number, (scheduler, seed, accuracy) in enumerate(
+        [("sgdr", 0, 0.90), ("sgdr", 1, 0.94), ("one_cycle", 0, 0.93), ("one_cycle", 1, 0.95), ("flat", 0, math.nan)]
+    ):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={scheduler}", f"seed={seed}", accuracy=accuracy)
+    settings = leaderboard(tmp_path).settings
+    assert [setting.name for setting in settings] == ["one_cycle", "sgdr", "flat"]
+    assert settings[0].mean == pytest.approx(0.94)
+    assert settings[1].deviation == pytest.approx(0.02 * math.sqrt(2))
+    assert math.isnan(settings[2].mean) and math.isnan(settings[2].deviation)
+    assert [setting.name for setting in leaderboard(tmp_path, "valid/loss").settings][:2] == ["one_cycle", "sgdr"]
+
+
+def test_one_seed_of_nan_is_not_outvoted(tmp_path):
+    for seed, accuracy in enumerate([0.99, math.nan]):
+        sweeps.make_job(tmp_path / str(seed), "lr=9", f"seed={seed}", accuracy=accuracy)
+    sweeps.make_job(tmp_path / "2", "lr=0.1", "seed=0", accuracy=0.5)
+    board = leaderboard(tmp_path)
+    assert [setting.name for setting in board.settings] == ["lr 0.1", "lr 9"]
+    assert any("nan for a seed of: lr 9" in note for note in words.notes(board))
+    assert words.difference_of(board, 1) == ""
+
+
+def test_a_setting_that_lacks_a_job_comes_after_those_that_have_all(tmp_path):
+    for seed, accuracy in ((0, 0.9), (1, 0.8)):
+        sweeps.make_job(tmp_path / str(seed), "lr=1", f"seed={seed}", accuracy=accuracy)
+    sweeps.make_job(tmp_path / "2", "lr=2", "seed=0", accuracy=0.9)
+    sweeps.status(tmp_path / "3", state="failed", code=5, line="killed", overrides=["lr=2", "seed=1"])
+    board = leaderboard(tmp_path)
+    assert [setting.choices for setting in board.settings] == [("lr=1",), ("lr=2",)]
+    assert "ranked after those that have all their jobs: lr 2" in words.notes(board)
+    assert [board.settings[i].choices for i in board.front] == [("lr=1",)]
+
+
+def test_a_difference_is_paired_by_picture_and_seed(tmp_path):
+    """Four pictures of forty that only one has right, all in its favour: 4/40, with the error of 36 zeros, 4 ones."""
+    sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0)
+    sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={0, 1, 2, 3})
+    found = difference(tmp_path, "b")
+    assert (found.mean, found.pictures, found.seeds) == (pytest.approx(-0.1), 40, 1)
+    assert found.error == pytest.approx(math.sqrt(0.1 * 0.9 / 39))
+    assert not found.tie
+
+
+def test_what_lies_within_two_standard_errors_is_a_tie(tmp_path):
+    sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0, wrong={5})
+    sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={1, 2})
+    sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.8, wrong={5})
+    assert difference(tmp_path, "b").tie
+    assert difference(tmp_path, "c").tie and difference(tmp_path, "c").mean == 0, "the same predictions"
+
+
+def test_seeds_that_disagree_widen_the_error(tmp_path):
+    """In one seed a loses 12 pictures, in the other it wins 4: the pictures alone would call it clear."""
+    for seed, (a, b) in enumerate([(set(), set(range(12))), (set(range(12, 16)), set())]):
+        sweeps.make_job(tmp_path / f"{2 * seed}", "scheduler=a", f"seed={seed}", accuracy=0.95, wrong=a)
+        sweeps.make_job(tmp_path / f"{2 * seed + 1}", "scheduler=b", f"seed={seed}", accuracy=0.85, wrong=b)
+    found = difference(tmp_path, "b")
+    assert found.mean == pytest.approx((-12 + 4) / 80)
+    assert found.error == pytest.approx(16 / 40 / 2) and found.tie
+
+
+def test_a_loss_is_compared_by_the_loss_of_each_picture(tmp_path):
+    sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0")
+    sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.8, wrong={0, 1})
+    found = leaderboard(tmp_path, "valid/loss").differences[1]
+    assert found.mean == pytest.approx(2 / 40 * math.log(0.8 / 0.2), rel=1e-5)
+
+
+def test_what_cannot_be_paired_says_why(tmp_path):
+    sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=0.9)
+    sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=1", accuracy=0.8)
+    sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.7, pictures=39)
+    (sweeps.make_job(tmp_path / "3", "scheduler=d", "seed=0", accuracy=0.6) / "valid_predictions.csv").unlink()
+    board = leaderboard(tmp_path)
+    cells = [words.difference_of(board, i) for i in range(4)]
+    assert cells == ["best", "no seed in common", "other pictures", "no predictions left"]
+    text.markdown(board)
+
+
+def test_settings_that_keep_one_model_are_named(tmp_path):
+    for number, (shape, key, full) in enumerate([("a", "k", 0.65), ("b", "k", 0.775), ("c", "other", 0.7)]):
+        kept = {"key": key, "best/phase": "head", "phase/full/accuracy": full}
+        sweeps.make_job(tmp_path / str(number), f"scheduler={shape}", "seed=0", result=kept)
+    said = [note for note in words.notes(leaderboard(tmp_path)) if "the same model" in note]
+    assert said == [
+        "one and the same model is kept with a, b: that of head, which full did not better (65.00%, 77.50%)"
+    ]
+
+
+def test_folds_are_judged_together(tmp_path):
+    for fold in (0, 1):
+        sweeps.make_job(tmp_path / f"{fold}", "scheduler=a", f"data.fold={fold}", "seed=0")
+        sweeps.make_job(tmp_path / f"{fold + 2}", "scheduler=b", f"data.fold={fold}", "seed=0", accuracy=0.8)
+    assert {name: len(setting.jobs) for name, setting in settings_of(tmp_path).items()} == {"a": 2, "b": 2}
+
+
+def test_names_say_what_differs_and_are_never_alike(tmp_path):
+    typed = ["backbone.weights=/a/x.safetensors", "backbone.weights=/b/x.safetensors"]
+    assert run_names.setting_names([("size=32", one) for one in typed]) == typed
+    assert run_names.setting_names([("size=32", "scheduler=sgdr"), ("size=32", "scheduler=flat_cos")]) == [
+        "sgdr",
+        "flat_cos",
+    ]
+    assert run_names.setting_names([("size=32",)]) == ["size 32"] and run_names.setting_names([()]) == ["default"]
+    assert run_names.setting_names([("size=32", "lr=1"), (), ("size=32", "lr=2")]) == ["lr 1", "default", "lr 2"]
+    job = sweeps.make_job(tmp_path / "0", "store.dir=/x", "name=n", "lr=0.1", "seed=0", "data.fold=1")
+    assert jobs.read_job(job).choices == ("lr=0.1",)
+
+
+# effects and the front ------------------------------------------------------------------------------------------------
+
+
+def effects_of(root) -> dict[tuple[str, str], rank.Effect]:
+    return {(effect.key, effect.value): effect for effect in leaderboard(root).effects}
+
+
+def test_the_effect_of_a_key_is_averaged_over_the_rest(tmp_path):
+    table_ = {("a", "x"): 0.8, ("a", "y"): 0.6, ("b", "x"): 0.9, ("b", "y"): 0.8}
+    for number, ((p, q), accuracy) in enumerate(table_.items()):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", "seed=0", accuracy=accuracy)
+    found = effects_of(tmp_path)
+    assert found["scheduler", "a"].mean == pytest.approx(0.7) and found["scheduler", "b"].mean == pytest.approx(0.85)
+    # b - a is 0.1 in one block and 0.2 in the other; half of it is each one's deviation
+    assert found["scheduler", "a"].error == pytest.approx(0.025) and found["scheduler", "a"].n == 2
+
+
+def test_a_failed_job_tilts_no_effect(tmp_path):
+    """b lost its job of the hard rates: a plain mean would make it look better than it is."""
+    for number, (p, q, accuracy) in enumerate([("a", "easy", 0.9), ("a", "hard", 0.5), ("b", "easy", 0.9)]):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", "seed=0", accuracy=accuracy)
+    sweeps.status(tmp_path / "3", state="failed", code=4, line="x", overrides=["scheduler=b", "rates=hard", "seed=0"])
+    found = effects_of(tmp_path)
+    assert found["scheduler", "a"].mean == found["scheduler", "b"].mean == pytest.approx(0.9)
+    assert math.isnan(found["scheduler", "a"].error), "one block of one seed says nothing of its error"
+
+
+def test_of_one_swept_key_the_seeds_are_blocks(tmp_path):
+    for number, (p, seed, accuracy) in enumerate([("a", 0, 0.8), ("a", 1, 0.6), ("b", 0, 0.9), ("b", 1, 0.7)]):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"seed={seed}", accuracy=accuracy)
+    found = effects_of(tmp_path)
+    assert found["scheduler", "b"].mean == pytest.approx(0.8)
+    assert found["scheduler", "b"].error == pytest.approx(0), "in both seeds it is 0.1 better"
+
+
+def test_the_error_of_an_effect_is_the_larger_of_that_over_blocks_and_that_over_seeds(tmp_path):
+    """Alike in both blocks, but seeds disagree: b is better by 0 with one and by 0.1 with the other."""
+    cells = [(p, q, s, 0.8 + 0.1 * (p == "b" and s)) for p in "ab" for q in "cd" for s in (0, 1)]
+    for number, (p, q, seed, accuracy) in enumerate(cells):
+        sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", f"seed={seed}", accuracy=accuracy)
+    errors = {(e.key, e.value): e.error for e in leaderboard(tmp_path).effects}
+    assert errors["scheduler", "b"] == pytest.approx(0.025)  # deviations 0 and 0.05: sd 0.035, over the root of 2
+    assert errors["rates", "c"] == 0
+
+
+def test_without_a_whole_block_means_are_plain_and_a_search_has_no_effects(tmp_path):
+    for number in range(14):
+        net = f"backbone=net{number % 2}"
+        sweeps.make_job(tmp_path / str(number), f"lr_factor=0.{number + 1}1", net, "seed=0", accuracy=number / 20)
+    found = leaderboard(tmp_path).effects
+    assert [(effect.key, effect.balanced, effect.n) for effect in found] == [("backbone", False, 7)] * 2
+
+
+def test_the_front_is_what_no_other_beats_in_both(tmp_path):
+    for number, (accuracy, seconds) in enumerate([(0.9, 100), (0.8, 10), (0.85, 120), (0.7, 20), (0.9, 110)]):
+        sweeps.make_job(tmp_path / str(number), f"lr={number}", "seed=0", accuracy=accuracy, seconds=seconds)
+    board = leaderboard(tmp_path)
+    assert [board.settings[i].name for i in board.front] == ["lr 1", "lr 0"]
+
+
+# what a folder is told to be ------------------------------------------------------------------------------------------
+
+
+def test_states_of_jobs(tmp_path):
+    sweeps.make_job(tmp_path / "0", "lr=1")
+    sweeps.status(tmp_path / "1", state="failed", code=4, line="loss is nan", overrides=["lr=2"])
+    sweeps.status(tmp_path / "2", state="running", pid=os.getppid(), overrides=["lr=3"])
+    sweeps.status(tmp_path / "3", state="running", pid=2**22 + 1, overrides=["lr=4"])
+    sweeps.status(tmp_path / "4", state="running", pid=2**22 + 1, host="elsewhere", overrides=["lr=5"])
+    (tmp_path / "10/.hydra").mkdir(parents=True)
+    (tmp_path / "10/.hydra/overrides.yaml").write_text("- lr=6\n- 'data.root=''/a b'''\n")
+    (tmp_path / "notes").mkdir()
+    found = jobs.read_jobs(tmp_path)
+    assert [job.name for job in found] == ["0", "1", "2", "3", "4", "10"]
+    assert [job.state for job in found] == ["done", "failed", "running", "dead", "running", "waiting"]
+    assert [job.code for job in found] == [0, 4, 0, 5, 0, 0]
+    assert found[-1].overrides == ("lr=6", "data.root='/a b'")
+    with pytest.raises(UserError, match="no sweep and no run") as refused:
+        jobs.read_jobs(tmp_path / "notes")
+    assert refused.value.code == 6
+
+
+def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path):
+    sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=[])
+    assert jobs.read_job(tmp_path / "0").state == "running"
+    os.utime(tmp_path / "0/status.json", (1e9, 1e9))
+    assert jobs.read_job(tmp_path / "0").state == ("dead" if Path("/proc/stat").exists() else "running")
+
+
+def test_what_is_compared_is_what_was_composed(tmp_path):
+    job = sweeps.make_job(tmp_path / "0", "lr=1")
+    assert jobs.monitor_of(jobs.read_jobs(tmp_path)) == "valid/accuracy"
+    (job / ".hydra").mkdir()
+    (job / ".hydra/config.yaml").write_text("data:\n  monitor: no\nmonitor: valid/f1_macro\n")
+    assert jobs.monitor_of(jobs.read_jobs(tmp_path)) == "valid/f1_macro"
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("sgdr", 1), ("a,b,c", 3), ("a, a,b", 2), ("choice(1,2)", 2), ("range(0,3)", 3), ("range(1,10,4)", 3), ("", 1),
+        ("[1e-4,1e-3],[1,2]", 2), ("[1,2]", 1), ("'a,b',c", 2), ("glob(*)", 0), ("range(0.1,0.5,0.1)", 0),
+    ],
+)  # fmt: skip
+def test_how_many_values_a_sweep_has(value, count):
+    assert len(jobs.values_in(value)) == count
+
+
+def test_how_many_jobs_there_are_to_be(tmp_path):
+    head = "hydra:\n  sweeper:\n    _target_: x.BasicSweeper\n    max_batch_size: null\n    params: null\n"
+    task = (
+        "  overrides:\n    hydra:\n    - hydra.mode=MULTIRUN\n    task:\n    - seed=0,1\n    - 'lr=[1,2],[3,4],[5,6]'\n"
+    )
+    (tmp_path / "multirun.yaml").write_text(head + task + "    - size=32\n  job:\n    name: train\n")
+    assert jobs.planned_jobs(tmp_path) == 6
+    recipe = head.replace("params: null", "params:\n      scheduler: sgdr,flat\n      rates: uniform,thirds")
+    (tmp_path / "multirun.yaml").write_text(recipe + "  overrides:\n    hydra: []\n    task: []\n")
+    assert jobs.planned_jobs(tmp_path) == 4
+    narrowed = recipe + "  overrides:\n    hydra: []\n    task:\n    - rates=tenths\n    - seed=0,1,2\n"
+    (tmp_path / "multirun.yaml").write_text(narrowed)
+    assert jobs.planned_jobs(tmp_path) == 6 and jobs.keys_swept_in(tmp_path) == {"scheduler", "seed"}
+    (tmp_path / "multirun.yaml").write_text(head.replace("Basic", "Optuna") + task)
+    assert jobs.planned_jobs(tmp_path) is None
+    assert jobs.planned_jobs(tmp_path / "nowhere") is None
+
+
+# its forms ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """Twelve jobs done, one failed, one dead, one that Hydra made a folder for, three that never came so far."""
+    root = sweeps.make_sweep(tmp_path_factory.mktemp("sweep") / "a sweep", pictures=80)
+    line = "loss is nan in phase full at step 812 (lr 0.31)"
+    sweeps.status(root / "12", state="failed", code=4, line=line, overrides=["size=32", "scheduler=flat", "seed=0"])
+    sweeps.status(root / "13", state="running", pid=2**22 + 1, overrides=["size=32", "scheduler=flat", "seed=1"])
+    (root / "14/.hydra").mkdir(parents=True)
+    (root / "14/.hydra/overrides.yaml").write_text("- size=32\n- scheduler=flat\n- seed=2\n")
+    (root / "multirun.yaml").write_text(
+        "hydra:\n  sweeper:\n    _target_: x.BasicSweeper\n    params: null\n"
+        "  overrides:\n    task:\n    - scheduler=sgdr,one_cycle,flat\n    - seed=range(0,6)\n"
+    )
+    result = json.loads((root / "3/result.json").read_text())
+    result |= {"store/code": "ignore", "wandb_offline": str(root / "wandb" / "offline run-1"), "test/accuracy": 0.5}
+    (root / "3/result.json").write_text(json.dumps(result))
+    return root
+
+
+def test_the_last_lines_of_a_sweep(mixed):
+    lines = terminal(leaderboard(mixed))
+    text = "\n".join(lines)
+    assert "sweep: 12/18 jobs done" in text and "3 never started" in lines[-1]
+    assert "job 12 failed (flat · s0): loss is nan in phase full at step 812 (lr 0.31) (exit 4)" in text
+    assert "job 13 dead (flat · s1): killed" in text and "job 14 waiting (flat · s2): never started" in text
+    assert "best: python src/train.py size=32 scheduler=one_cycle" in text
+    assert "store.code=ignore in job 3" in text
+    assert "wandb sync '" in text and text.count("wandb sync") == 1
+    assert "in all of them: size 32" in text
+    assert ", tie" in text and "error:" not in text
+
+
+def test_leaderboard_md_has_all_of_it(mixed):
+    text = markdown(leaderboard(mixed))
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.count("|") - line.count("\\|") >= 5 for line in tables)
+    for title in ("averaged over the rest", "against seconds", "The best again", "Not done", "Every job", "To W&B"):
+        assert title in text
+    assert "over-fitting: +0.1 ± 0.02" in text
+
+
+def test_leaderboard_csv_is_for_programs(mixed):
+    head, *rows = text.csv_rows(leaderboard(mixed))
+    assert len(rows) == 4 and len(set(head)) == len(head)
+    best = dict(zip(head, rows[0], strict=True))
+    assert best["rank"] == 1 and best["scheduler"] == "one_cycle" and best["n"] == 3 and best["difference"] == ""
+    worst = dict(zip(head, rows[-1], strict=True))
+    assert worst["scheduler"] == "sgdr" and worst["difference"] < 0 and worst["tie"] is False and worst["pairs"] == 80
+
+
+def test_the_table_keeps_its_columns_with_letters_of_any_width():
+    lines = console.grid(("name", "n"), [("猫と犬", "1"), ("e\u0301te\u0301", "2"), ("cat", "3")])
+    assert [console.text_width(line) for line in lines] == [9, 9, 9, 9, 9]
+
+
+def test_a_sweep_without_a_result(tmp_path):
+    sweeps.status(tmp_path / "0", state="failed", code=5, line="no CUDA device", overrides=["device=cuda"])
+    lines = text.terminal(leaderboard(tmp_path))
+    assert lines[1] == f"sweep: 0/1 jobs done, in {tmp_path}" and "no CUDA device (exit 5)" in lines[2]
+    text.markdown(leaderboard(tmp_path))
+
+
+# under way ------------------------------------------------------------------------------------------------------------
+
+
+def running(folder: Path, rows: list[dict], ago: float) -> None:
+    sweeps.make_job(folder, "lr=1", "seed=1", metrics=rows)
+    (folder / "result.json").unlink()
+    sweeps.status(folder, state="running", pid=os.getppid(), overrides=["lr=1", "seed=1"])
+    then = (folder / "status.json").stat().st_mtime - ago
+    os.utime(folder / "status.json", (then, then))
+
+
+def test_where_a_running_job_is(tmp_path):
+    row = {"step": 20, "epoch": 2, "phase": "head", "valid/accuracy": 0.7}
+    running(tmp_path / "0", [row, {"find_full/rate": 1e-5, "find_full/loss": 2.0}], 30)
+    job = jobs.read_job(tmp_path / "0")
+    now = (tmp_path / "0/status.json").stat().st_mtime + 30
+    found = status.job_progress(job, "valid/accuracy", now)
+    assert (found.phase, found.share, found.value) == ("find_full", 20 / 80, 0.7), "2 x 10 and 3 x 20 steps are planned"
+    assert found.seconds == pytest.approx(30)
+    text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
+    assert "25%" in text and "70.00%" in text and "ends in about 1 min 30 s" in text
+    sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=["lr=1"], waits_for="finds/12345678")
+    text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
+    assert "waits for finds/12345678, which another job is making" in text
+
+
+def test_jobs_of_before_that_hydra_wrote_again_tell_no_time(tmp_path):
+    sweeps.make_job(tmp_path / "0", "seed=0")
+    (tmp_path / "0/.hydra").mkdir(exist_ok=True)
+    (tmp_path / "0/.hydra/overrides.yaml").write_text("- seed=0")
+    later = (tmp_path / "0/status.json").stat().st_mtime + 100
+    os.utime(tmp_path / "0/.hydra/overrides.yaml", (later, later))
+    one = status.JobProgress("full", 0.5, 50.0, 0.9)
+    assert status.seconds_left(leaderboard(tmp_path), [one], 0) == pytest.approx(50)
+
+
+def test_when_a_sweep_ends():
+    board = leaderboard_of([])
+    one = status.JobProgress("full", 0.5, 50.0, 0.9)
+    assert status.seconds_left(board, [one], 0) == pytest.approx(50)
+    assert status.seconds_left(board, [one, one], 3) == pytest.approx((100 + 300) / 2)
+    assert math.isnan(status.seconds_left(board, [status.JobProgress("", 0.0, 1.0, math.nan)], 3))
+    assert math.isnan(status.seconds_left(board, [], 3))
+
+
+def leaderboard_of(found):
+    return words.Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], ())
+
+
+def test_a_fresh_sweep_and_a_broken_one(tmp_path):
+    (tmp_path / "0/.hydra").mkdir(parents=True)
+    sweeps.status(tmp_path / "1", state="running", pid=os.getppid(), overrides=[])
+    (tmp_path / "1/metrics.jsonl").write_text('{"step": 1, "tr')
+    (tmp_path / "1/run.json").write_text("{")
+    text = "\n".join(status.status_lines(leaderboard(tmp_path), 0.0))
+    assert "starting" in text and "0 done, 1 running, 1 waiting of 2" in text
+
+
+def test_predictions_of_a_class_called_path(tmp_path):
+    with (tmp_path / "valid_predictions.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "truth", "prediction", "path", "b"], ["x", "path", "b", "0.0", "1.0"]])
+    assert rank.scores(tmp_path, "valid/accuracy") == {"x": ("path", 0.0)}
+    assert rank.scores(tmp_path, "valid/loss") == {"x": ("path", pytest.approx(-math.log(1e-6)))}
+
+
+def test_values_of_an_effect_stand_as_typed(tmp_path):
+    for number, accuracy in enumerate([0.7, 0.9, 0.8]):
+        sweeps.make_job(tmp_path / str(number), f"lr_factor={number + 1}", "seed=0", accuracy=accuracy)
+    assert [effect.value for effect in leaderboard(tmp_path).effects] == ["1", "2", "3"]
+
+
+def test_an_audition_ends_with_the_whole_checklist_for_the_winner(tmp_path):
+    for number, (backbone, accuracy) in enumerate([("resnet18", 0.8), ("vit_small", 0.9)]):
+        typed = (f"backbone={backbone}", "experiment=audition", "data.root=/my photos")
+        sweeps.make_job(tmp_path / str(number), *typed, accuracy=accuracy)
+    board = leaderboard(tmp_path)
+    line = "python src/train.py backbone=vit_small 'data.root=/my photos'"
+    assert words.after_audition(board) == line
+    assert any(said.endswith(line) for said in text.terminal(board)) and line in text.markdown(board)
+    sweeps.make_job(tmp_path / "other" / "0", "backbone=resnet18")
+    assert words.after_audition(leaderboard(tmp_path / "other")) == ""
+
+
+def test_what_is_typed_takes_the_place_of_what_a_recipe_sweeps(tmp_path):
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra:\n  sweeper:\n    _target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper\n"
+        "    max_batch_size: null\n    params:\n      backbone: a,b,c\n      lr: 1,2\n"
+        "  overrides:\n    hydra: []\n    task:\n    - experiment=audition\n    - backbone=d,e\n"
+    )
+    assert jobs.planned_jobs(tmp_path) == 4
+
+
+def test_the_same_job_twice_counts_once(tmp_path):
+    for number in range(3):
+        sweeps.make_job(tmp_path / str(number), "lr=1" if number else "lr=2", accuracy=0.9)
+    assert sorted(len(setting.jobs) for setting in leaderboard(tmp_path).settings) == [1, 1]
+
+
+def test_a_search_has_no_main_effect_of_what_it_tried_once_each(tmp_path):
+    for number, (factor, rates) in enumerate([("0.31", "thirds"), ("0.7", "uniform"), ("2.2", "thirds")]):
+        sweeps.make_job(tmp_path / str(number), f"lr_factor={factor}", f"rates={rates}")
+    assert {key for key, _ in effects_of(tmp_path)} == {"rates"}

@@ -1,0 +1,169 @@
+"""Stored activations: the same bits as the live frozen body, computed once for each picture."""
+
+import numpy as np
+import pytest
+import torch
+
+from thaw.config.schema import Backbone, BackboneFacts
+from thaw.data import batches
+from thaw.data.augment import view
+from thaw.data.pixels import Pixels
+from thaw.model import freezing
+from thaw.model.device import Device
+from thaw.model.layer_groups import head_group
+from thaw.model.network import Network, create_network
+from thaw.store.store import Store
+from thaw.train import features, loop
+
+SIZE = 64
+
+
+def network(name, dtype=torch.float32) -> Network:
+    backbone = Backbone(name, "none", 0.0, 0.0, BackboneFacts())
+    return create_network(backbone, 5, 0, Device(torch.device("cpu"), dtype, 1))
+
+
+def pictures(n) -> Pixels:
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)]
+    return Pixels(range(n), dict(enumerate(drawn)), SIZE)
+
+
+def bar(items, total, label):
+    return items
+
+
+def activations(net, pixels, rows, store, hashes=None):
+    hashes = hashes or [f"picture {row}" for row in range(len(pixels))]
+    return features.activations(net, pixels, hashes, np.array(rows), SIZE, 1.0, store, bar)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
+def test_head_on_stored_features_equals_the_live_frozen_body_bit_for_bit(name, dtype, tmp_path):
+    net, pixels = network(name, dtype), pictures(features.images_per_pass(32))
+    stored = activations(net, pixels, range(len(pixels)), Store(tmp_path))
+    see = view(SIZE, 1.0)
+    x = torch.from_numpy(np.stack([see(pixels[i], None) for i in range(len(pixels))]))
+    freezing.set_trainable(net, "head", "train")
+    live = net.features(x)
+    assert stored.dtype == live.dtype and not live.requires_grad
+    assert torch.equal(stored, live)
+    assert torch.equal(net(stored), net(x)) and net(x).dtype == torch.float32
+
+
+def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path, monkeypatch):
+    net, pixels, store = network("test_resnet"), pictures(7), Store(tmp_path)
+    passed = []
+    whole = features.compute_activations
+    monkeypatch.setattr(
+        features, "compute_activations", lambda n, p, rows, *rest: passed.append(list(rows)) or whole(n, p, rows, *rest)
+    )
+    first = activations(net, pixels, [0, 1, 2, 3], store)
+    again = activations(net, pixels, [3, 0], store)
+    more = activations(net, pixels, [6, 2, 5, 0], store)
+    assert passed == [[0, 1, 2, 3], [6, 5]]
+    assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
+    alone = whole(net, pixels, [6], SIZE, bar, "", view(SIZE, 1.0), [None])
+    assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
+
+
+def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
+    net, pixels = network("test_resnet"), pictures(3)
+    pixels.kept[2] = pixels.kept[0]
+    passed = []
+    whole = features.compute_activations
+    monkeypatch.setattr(
+        features, "compute_activations", lambda n, p, rows, *rest: passed.append(len(rows)) or whole(n, p, rows, *rest)
+    )
+    out = activations(net, pixels, [0, 1, 2], Store(tmp_path), ["a", "b", "a"])
+    assert passed == [2] and torch.equal(out[0], out[2])
+
+
+@pytest.mark.parametrize("change", ["body", "size", "batch norm"])
+def test_what_changes_the_features_changes_the_key(tmp_path, change):
+    net, pixels, store = network("test_resnet"), pictures(2), Store(tmp_path)
+    before = activations(net, pixels, [0, 1], store)
+    if change == "body":
+        with torch.no_grad():
+            next(net.model.parameters()).mul_(1.01)
+        after = activations(net, pixels, [0, 1], store)
+    elif change == "batch norm":
+        net.model.bn1.running_mean.add_(0.1)
+        after = activations(net, pixels, [0, 1], store)
+    else:
+        after, _ = features.activations(net, pixels, ["picture 0", "picture 1"], np.array([0, 1]), 32, 1.0, store, bar)
+    assert not torch.equal(before, after)
+
+
+def test_training_the_head_changes_no_key(tmp_path):
+    net = network("test_resnet")
+    before = features.body_hash(net)
+    with torch.no_grad():
+        net.head.weight.add_(1)
+    assert features.body_hash(net) == before
+    net.model.pretrained_cfg = {**net.model.pretrained_cfg, "mean": (0.4, 0.4, 0.4)}
+    assert features.body_hash(net) != before, "the same weights see other numbers"
+
+
+def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
+    net, pixels, store = network("test_resnet"), pictures(4), Store(tmp_path)
+    named = (net, pixels, ["a", "b", "c", "d"])
+    _, first = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
+    _, again = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
+    assert first == again == {}, "this process paid for them"
+    _, whole = features.activations(*named, np.array([0, 1]), SIZE, 1.0, Store(tmp_path), bar)
+    _, half = features.activations(*named, np.array([2, 1]), SIZE, 1.0, Store(tmp_path), bar)
+    assert whole.keys() == half.keys() and list(half.values()) == [next(iter(whole.values())) / 2] != [0]
+
+
+@pytest.mark.parametrize(("size", "pictures"), [(32, 64), (224, 64), (256, 48), (299, 32), (512, 12), (4000, 4)])
+def test_large_pictures_are_looked_at_fewer_at_a_time(size, pictures):
+    assert features.images_per_pass(size) == pictures
+
+
+def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
+    said = []
+    net, pixels = network("test_resnet"), pictures(3)
+    first = activations(net, pixels, [0, 1, 2], Store(tmp_path))
+    file = next(tmp_path.glob("activations/*/*/features.safetensors"))
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    second = activations(net, pixels, [0, 1, 2], Store(tmp_path, said.append))
+    assert torch.equal(first, second)
+    assert len(said) == 1 and "damaged" in said[0]
+
+
+def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch):
+    net, pixels = network("test_resnet"), pictures(8)
+    x = activations(net, pixels, range(8), Store(tmp_path))
+    monkeypatch.setattr(net.model, "forward_features", None)
+    freezing.set_trainable(net, "head", "train")
+    from thaw.config.schema import Optimizer
+
+    optimizer = loop.make_optimizer(net, head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False))
+    order = batches.cut_batches(np.arange(8), 4)
+    steps = loop.train(
+        net, batches.stored_batches(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0
+    )
+    assert len(list(steps)) == 2
+
+
+def test_what_is_built_before_a_stop_stays(tmp_path, monkeypatch):
+    net, pixels, whole = network("test_resnet"), pictures(7), features.compute_activations
+    at_once = activations(net, pixels, range(7), Store(tmp_path / "whole"))
+    monkeypatch.setattr(features, "SHARD_ROWS", 3)
+    passed = []
+
+    def stops(n, p, rows, *rest):
+        passed.append(list(rows))
+        if len(passed) == 2:
+            raise KeyboardInterrupt
+        return whole(n, p, rows, *rest)
+
+    monkeypatch.setattr(features, "compute_activations", stops)
+    with pytest.raises(KeyboardInterrupt):
+        activations(net, pixels, range(7), Store(tmp_path / "parts"))
+    assert torch.equal(activations(net, pixels, range(7), Store(tmp_path / "parts")), at_once)
+    assert passed == [[0, 1, 2], [3, 4, 5], [3, 4, 5], [6]]

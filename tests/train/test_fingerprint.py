@@ -1,0 +1,63 @@
+"""The stamp of a command: what it names on disk, and the code, may not change unseen."""
+
+import os
+
+import pytest
+
+from thaw.data import file_state
+from thaw.store import code_hash
+from thaw.train import fingerprint
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two class folders, one of them a link to elsewhere, and a table of their pictures beside them."""
+    for place in ("photos/cats", "disk/dogs"):
+        (tmp_path / place).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / place / f"{i}.png").write_bytes(b"x")
+    (tmp_path / "photos/dogs").symlink_to(tmp_path / "disk/dogs")
+    names = [f"photos/{label}/{i}.png" for label in ("cats", "dogs") for i in range(3)]
+    (tmp_path / "table.csv").write_text("path,label\n" + "".join(f"{name},{name[7:11]}\n" for name in names))
+    return tmp_path
+
+
+@pytest.mark.parametrize("data", ["photos", "table.csv"])
+@pytest.mark.parametrize("changed", ["photos/cats/1.png", "disk/dogs/2.png"])
+def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
+    settings = compose(f"data={'csv' if data.endswith('csv') else 'folder'}", f"data.root={photos / data}")
+    before = fingerprint.fingerprint(settings)
+    assert fingerprint.fingerprint(settings) == before
+    (photos / changed).write_bytes(b"xy")
+    assert fingerprint.fingerprint(settings) != before
+
+
+def test_the_folder_of_a_table_s_pictures_is_not_walked(compose, photos, monkeypatch):
+    settings = compose("data=csv", f"data.root={photos}/table.csv", f"data.images={photos}")
+    monkeypatch.setattr(fingerprint.os, "walk", lambda path, **_: [(str(path), [], [])] if path.is_file() else 1 / 0)
+    assert len(file_state.named_files(settings)) == 1 + 6
+
+
+def test_changed_weights_of_a_body_of_one_s_own_change_the_stamp(compose, tmp_path):
+    (tmp_path / "body").mkdir()
+    (tmp_path / "body/model.safetensors").write_bytes(b"x")
+    settings = compose("backbone=resnet18")
+    settings.backbone.name = f"local-dir:{tmp_path}/body"
+    before = fingerprint.fingerprint(settings)
+    (tmp_path / "body/model.safetensors").write_bytes(b"xy")
+    assert fingerprint.fingerprint(settings) != before
+
+
+def test_links_that_go_round_end(compose, photos):
+    os.symlink(photos / "photos", photos / "photos/cats/round")
+    assert len(file_state.folder_content(photos / "photos")) == 6
+
+
+def test_changed_code_changes_the_stamp_but_where_it_is_in_no_key(compose, monkeypatch, tmp_path):
+    settings, ignoring = compose(), compose("store.code=ignore")
+    before, ignored = fingerprint.fingerprint(settings), fingerprint.fingerprint(ignoring)
+    (tmp_path / "split.py").write_text("share = 0.3")
+    monkeypatch.setattr(code_hash, "ROOMS", tmp_path)
+    fingerprint.code_digest.cache_clear()
+    assert fingerprint.fingerprint(settings) != before and fingerprint.fingerprint(ignoring) == ignored
+    fingerprint.code_digest.cache_clear()

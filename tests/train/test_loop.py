@@ -1,0 +1,313 @@
+"""The loop: rates, momentum, determinism, steps that are not finite."""
+
+import math
+import random
+
+import pytest
+import torch
+
+from thaw.config.schema import Backbone, BackboneFacts, Find, Optimizer
+from thaw.data.batches import cut_batches, epoch_order, stored_batches
+from thaw.model import freezing
+from thaw.model.device import Device
+from thaw.model.layer_groups import split_into_groups
+from thaw.model.network import Network, create_network
+from thaw.runtime.errors import UserError
+from thaw.runtime.seeds import seed_for
+from thaw.train import loop
+from thaw.train.lr_finder import range_test, trials
+
+CPU = Device(torch.device("cpu"), torch.float32, 1)
+SGD = Optimizer("sgd", 1e-4, momentum=0.9, nesterov=False)
+ADAMW = Optimizer("adamw", 0.01, betas=[0.9, 0.99])
+FIND = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 20, 0.8, 4.0)
+
+
+def network() -> Network:
+    return create_network(Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts()), 4, 0, CPU)
+
+
+def pictures(n=24, batch=8):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 255, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    y = torch.arange(n) % 4
+    return [(x[i : i + batch], y[i : i + batch]) for i in range(0, n, batch)]
+
+
+def fit(net, optimizer=SGD, batches=None, **kwargs):
+    groups = split_into_groups(net.model, "equal", (0.1, 1.0))
+    made = loop.make_optimizer(net, groups, optimizer)
+    freezing.set_trainable(net, "all", "train")
+    options = {"lr": 0.01, "rate": lambda step: 1.0, "seed": (0, "full", "fit")} | kwargs
+    return made, loop.train(net, batches or pictures(), made, **options)
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimizer):
+    net = network()
+    made, steps = fit(net, optimizer, rate=lambda step: 1 / (step + 1), momentum=lambda step: 0.5 + step / 10)
+    for step in steps:
+        for group in made.param_groups:
+            assert group["lr"] == pytest.approx(0.01 * group["lr_scale"] / (step.step + 1), rel=1e-12)
+            assert (group["betas"][0] if "betas" in group else group["momentum"]) == 0.5 + step.step / 10
+    assert sorted({g["lr_scale"] for g in made.param_groups}) == [0.1, 1.0]
+    for group in made.param_groups:
+        assert all((p.ndim > 1) == bool(group["weight_decay"]) for p in group["params"])
+    held = [p for group in made.param_groups for p in group["params"]]
+    assert len(held) == len(set(held)) == len(list(net.parameters()))
+
+
+def test_sgd_step_is_torchs_own():
+    """One fused step equals plain torch SGD on the same gradients."""
+    net, reference = network(), network()
+    _, steps = fit(net, batches=pictures()[:1])
+    list(steps)
+    groups = split_into_groups(reference.model, "equal", (0.1, 1.0))
+    named = dict(reference.model.named_parameters())
+    freezing.set_trainable(reference, "all", "train")
+    x, y = pictures()[0]
+    torch.nn.functional.cross_entropy(reference(x), y).backward()
+    with torch.no_grad():
+        for group in groups:
+            for name in group.names:
+                p = named[name]
+                decay = 1e-4 if p.ndim > 1 else 0.0
+                p -= 0.01 * group.ratio * (p.grad + decay * p)
+    for (name, a), (_, b) in zip(net.model.named_parameters(), reference.model.named_parameters(), strict=True):
+        torch.testing.assert_close(a, b, msg=name, atol=1e-7, rtol=1e-6)
+
+
+def moved(clip):
+    """How far the first step of plain SGD at rate 1 goes, over all parameters, and the weights after it."""
+    net = network()
+    before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
+    plain = Optimizer("sgd", 0.0, momentum=0.0, nesterov=False)
+    _, steps = fit(net, plain, batches=pictures()[:1], lr=1.0, clip=clip)
+    list(steps)
+    ratios = {name: group.ratio for group in split_into_groups(net.model, "equal", (0.1, 1.0)) for name in group.names}
+    parts = [(p.detach() - before[name]) / ratios[name] for name, p in net.model.named_parameters()]
+    return float(torch.cat([part.flatten() for part in parts]).norm()), net.state_dict()
+
+
+def test_a_gradient_above_the_clip_is_scaled_down_to_it_over_all_groups_and_one_below_is_left_alone():
+    whole, weights = moved(None)
+    assert moved(whole / 4)[0] == pytest.approx(whole / 4, rel=1e-4)
+    same = moved(2 * whole)[1]
+    assert all(torch.equal(value, same[name]) for name, value in weights.items())
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
+def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
+    a, b = network(), network()
+    _, steps = fit(a, **mixing)
+    list(steps)
+    torch.rand(7)  # other draws in between change nothing
+    made, steps = fit(b, **mixing, batches=pictures()[:1])
+    list(steps)
+    torch.rand(3)
+    steps = loop.train(
+        b, pictures()[1:], made, lr=0.01, rate=lambda step: 1.0, seed=(0, "full", "fit"), start=1, **mixing
+    )
+    assert [step.step for step in steps] == [1, 2]
+    for name, value in a.state_dict().items():
+        assert torch.equal(value, b.state_dict()[name]), name
+
+
+def seen_by(x, mixup, cutmix, step):
+    """What the network is given of a batch, and the loss where that of a label is 1 and of any other 0."""
+    given = []
+
+    def look(x):
+        given.append(x)
+        return torch.eye(len(x))
+
+    def loss(logits, y):
+        return (y == torch.arange(len(y))).float().mean()
+
+    torch.manual_seed(step)
+    value = loop.mixed(look, x, torch.arange(len(x)), loss, mixup, cutmix, random.Random(seed_for("mixup", step)))
+    return given[0], float(value)
+
+
+def test_cutmix_pastes_a_box_of_another_picture_and_weighs_labels_by_area():
+    x = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 20, 30, 3).contiguous()
+    kept, areas = x.clone(), []
+    for step in range(100):
+        given, value = seen_by(x, 0.0, 1.0, step)
+        changed = (given != x).any(-1)
+        boxes = changed[changed.any(2).any(1)]
+        if len(boxes):
+            assert (boxes == boxes[0]).all(), "one box for the batch"
+            rows, columns = boxes[0].any(1).nonzero(), boxes[0].any(0).nonzero()
+            area = int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
+            assert boxes[0].sum() == area, "a rectangle"
+            own = 1 - area / 600
+            fixed = float((~changed.any(2).any(1)).float().mean())  # pictures that were to be mixed with themselves
+            assert value == pytest.approx(own + fixed * area / 600, abs=1e-6)
+            areas.append(area / 600)
+    assert torch.equal(x, kept), "the batch itself stays"
+    assert min(areas) < 0.1 and max(areas) > 0.7
+
+
+def test_both_ways_of_mixing_take_turns_evenly():
+    x = torch.randint(0, 255, (4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    whole = 0
+    for step in range(200):
+        given, _ = seen_by(x, 1.0, 1.0, step)
+        # CutMix leaves every pixel that of one picture; mixup of most pixels a value that none has.
+        whole += bool((given[:, None] == x[None]).all(-1).any(1).all())
+    assert 70 < whole < 130
+
+
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+def test_a_step_that_is_not_finite_is_not_applied_and_ends_the_run(optimizer):
+    net = network()
+    x, y = pictures()[0]
+    good = (x, y)
+    made, steps = fit(net, optimizer, batches=[good, good], check_every=4)
+    list(steps)
+    kept = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    def poisoned(logits, labels):
+        return torch.nn.functional.cross_entropy(logits, labels) * math.nan
+
+    trained = loop.train(
+        net,
+        [good] * 8,
+        made,
+        lr=0.5,
+        rate=lambda s: 1.0,
+        loss=poisoned,
+        seed=(0, "full", "fit"),
+        start=2,
+        check_every=4,
+    )
+    seen = []
+    with pytest.raises(UserError) as caught:
+        for step in trained:
+            seen.append(step.step)
+    assert caught.value.code == 4
+    assert "full at step 2 (lr 0.5)" in caught.value.line
+    assert seen == [2, 3], "ends at the check after the step, within check_every steps"
+    for name, p in net.named_parameters():
+        assert torch.equal(p, kept[name]), name
+
+
+def test_infinite_gradient_of_a_finite_loss_is_seen():
+    net = network()
+
+    def steep(logits, labels):
+        return torch.sqrt(logits.sum() * 0).sum()
+
+    _, steps = fit(net, loss=steep)
+    with pytest.raises(UserError, match="not finite"):
+        list(steps)
+    assert all(torch.isfinite(p).all() for p in net.parameters())
+
+
+def test_finder_leaves_no_trace_also_after_an_exception():
+    net = network()
+    freezing.set_trainable(net, "head", "train")
+    groups = split_into_groups(net.model, "equal", (0.1, 1.0))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    modes, drawn = [m.training for m in net.modules()], torch.get_rng_state()
+    needs = [p.requires_grad for p in net.parameters()]
+
+    def breaks():
+        yield from pictures()[:2]
+        raise RuntimeError("in the middle")
+
+    class Breaks(list):
+        def __iter__(self):
+            return breaks()
+
+    given = {
+        "groups": groups,
+        "optimizer": SGD,
+        "find": FIND,
+        "prepare": lambda n: freezing.set_trainable(n, "all", "train"),
+        "seed": (0, "find", "find"),
+    }
+
+    def sweeps(batches):
+        rates, losses = range_test(net, batches, steps=20, **given)
+        assert len(rates) == len(losses) <= 20
+        assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
+
+    def tries(batches):
+        ran = list(trials(net, [batches, batches[::-1]], **given))
+        rates, losses = zip(*ran, strict=True)
+        assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
+        assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
+        assert list(trials(net, [batches, batches[::-1]], **given)) == ran  # each starts anew
+
+    for test, batches in ((sweeps, pictures() * 7), (sweeps, breaks()), (tries, pictures()), (tries, Breaks([0] * 4))):
+        try:
+            test(batches)
+        except RuntimeError as error:
+            assert str(error) == "in the middle"
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+        assert modes == [m.training for m in net.modules()]
+        assert needs == [p.requires_grad for p in net.parameters()]
+        assert all(p.grad is None for p in net.parameters())
+        assert torch.equal(drawn, torch.get_rng_state())
+
+
+def test_order_is_a_permutation_drawn_from_its_key():
+    labels = torch.arange(50).numpy() % 5
+    assert sorted(epoch_order(labels, (0, "full", 0))) == list(range(50))
+    assert list(epoch_order(labels, (0, "full", 0))) == list(epoch_order(labels, (0, "full", 0)))
+    others = [(1, "full", 0), (0, "head", 0), (0, "full", 1)]
+    assert all(list(epoch_order(labels, key)) != list(epoch_order(labels, (0, "full", 0))) for key in others)
+
+
+def test_balanced_order_draws_classes_equally():
+    import numpy as np
+
+    labels = np.r_[np.zeros(900, int), np.ones(100, int)]
+    drawn = np.concatenate([labels[epoch_order(labels, (0, "x", e), balance=True)] for e in range(20)])
+    assert abs(drawn.mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "sizes"),
+    [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (3, 64, [3]), (1, 64, [1]), (5, 4, [5]), (2, 1, [1, 1])],
+)
+def test_the_last_partial_batch_is_kept_and_one_left_over_joins(n, batch, sizes):
+    import numpy as np
+
+    from thaw.plan.image_sizes import steps_per_epoch
+
+    parts = cut_batches(np.arange(n), batch)
+    assert [len(part) for part in parts] == sizes
+    assert list(np.concatenate(parts)) == list(range(n))
+    assert steps_per_epoch(n, batch) == len(sizes)
+
+
+def test_stored_features_come_in_the_order_asked_for():
+    import numpy as np
+
+    features, labels = torch.arange(12.0).view(6, 2), torch.arange(6)
+    got = list(stored_batches(features, labels, [np.array([4, 1]), np.array([0])]))
+    assert got[0][0].tolist() == [[8, 9], [2, 3]] and got[0][1].tolist() == [4, 1]
+    assert got[1][1].tolist() == [0]
+
+
+def test_mix_is_the_same_everywhere_and_differs_by_key():
+    assert seed_for(0, "full", 3) == 6217852049100772482
+    assert len({seed_for(0, "a", i) for i in range(1000)} | {seed_for(1, "a", i) for i in range(1000)}) == 2000
+    assert 0 <= seed_for("x") < 2**63
+
+
+def test_the_gradient_of_the_smallest_pictures_in_bfloat16_is_finite_and_the_same_each_time():
+    """Of 16 pixels one is left before the last strided convolution, where oneDNN's bfloat16 kernel reads anything."""
+    backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
+    net = create_network(backbone, 4, 0, Device(torch.device("cpu"), torch.bfloat16, 1))
+    freezing.set_trainable(net, "all", "train")
+    x, y = pictures()[0]
+    seen = set()
+    for _ in range(10):
+        net.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(net(x[:, ::2, ::2].contiguous()), y).backward()
+        seen.add(math.fsum(float(p.grad.double().abs().sum()) for p in net.parameters()))
+    assert len(seen) == 1 and math.isfinite(seen.pop())

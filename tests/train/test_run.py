@@ -1,0 +1,308 @@
+"""The eight steps on real digits: they learn, they leave what they should, the same bits every time."""
+
+import csv
+import hashlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from brief import FIND, trained, undrawn
+
+from thaw.config import paths
+from thaw.data import batches
+from thaw.data.augment import view
+from thaw.plan import plan
+from thaw.plan.facts import Facts
+from thaw.runtime import console
+from thaw.runtime.errors import UserError
+from thaw.runtime.seeds import seed_for
+from thaw.store.open import open_store
+from thaw.train import loop, tta
+from thaw.train.predictions import Predictions, predict
+from thaw.train.run import warn_no_better, warn_nothing_gained
+from thaw.train.setup import set_up
+
+SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
+
+
+@pytest.fixture
+def run(compose, tmp_path, monkeypatch, capsys):
+    """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+
+    def ran(*overrides, name="a", dated=True, drawn=False):
+        folder = tmp_path / "runs" / name
+        with monkeypatch.context() as patch:
+            if not drawn:
+                undrawn(patch)
+            return folder, trained(compose(*overrides), folder, *overrides, dated=dated)
+
+    return ran
+
+
+def rows_of(folder, key):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if key in row]
+
+
+def sha(folder):
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
+    folder, result = run(*SHORT, drawn=True)
+    assert result["best/accuracy"] > 0.93
+    assert result["test/accuracy"] > 0.9
+    validations = rows_of(folder, "valid/loss")
+    assert [row["phase"] for row in validations] == ["head_precomputed"] * 2 + ["head_augmented"] * 3 + ["full"] * 3
+    assert [row["epoch"] for row in validations] == list(range(1, 9))
+    ends = [row for row in validations if row["epoch"] in (2, 3, 4, 5, 6, 8)]
+    assert result["best/accuracy"] == max(row["valid/accuracy"] for row in ends)
+    kept = min(row["valid/loss"] for row in ends if row["valid/accuracy"] == result["best/accuracy"])
+    assert result["best/loss"] == kept
+    last = validations[-1]
+    assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
+    assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])
+    assert len(rows_of(folder, "find_head/loss")) > 5 and len(rows_of(folder, "find_full/loss")) > 5
+    left = "plan.txt plan.png find_head.json find_head.png find_full.png report.html report.png result.json config.json"
+    for name in (*left.split(), "batch_32px.png"):
+        assert (folder / name).stat().st_size > 100, name
+    assert json.loads((folder / "result.json").read_text())["phase/full/stopped_because"]
+    said = capsys.readouterr().out
+    assert "find_full × 0.11 0.33 1" in said and "group 2: layer4" in said and "predict.py" in said
+    for split, key in (("valid", "best/accuracy"), ("test", "test/accuracy")):
+        with (folder / f"{split}_predictions.csv").open() as file:
+            table = list(csv.reader(file))
+        assert table[0] == ["path", "truth", "prediction", *"0123456789"]
+        right = sum(row[1] == row[2] for row in table[1:])
+        assert right / (len(table) - 1) == pytest.approx(result[key])
+        assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
+
+
+def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):
+    own, training = batches.loader, []
+
+    def loader(views, keys, workers):
+        training.extend([len(keys)] if views.augment else [])
+        return own(views, keys, workers)
+
+    monkeypatch.setattr(batches, "loader", loader)
+    short = ("data.limit=60", "size=16", "batch_size=16", "checklist=from_scratch", "lr=0.01", "wandb=disabled")
+    run(*short, "~checklist.full.until", "scheduler.cycles=2", "scheduler.cycle_mult=3")
+    assert training == [3, 9]  # 48 pictures, 1 and 3 epochs
+
+
+def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
+    short = ("data.limit=120", "size=32", "checklist=fine_tune", "epochs=1", *FIND, "wandb=disabled")
+    first, _ = run(*short, "data.workers=0", name="a")
+    again, _ = run(*short, "fresh=true", "data.workers=2", name="b")
+    assert sha(again) == sha(first)
+    assert [row["valid/loss"] for row in rows_of(again, "valid/loss")] == [
+        row["valid/loss"] for row in rows_of(first, "valid/loss")
+    ]
+    other, _ = run(*short, "seed=1", name="other")
+    assert sha(other) != sha(first)
+
+
+def test_timm_loads_the_run_and_predicts_what_it_said(run):
+    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], *FIND, "wandb=disabled")
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    config = json.loads((folder / "config.json").read_text())
+    assert config["label_names"] == list("0123456789")
+    assert config["pretrained_cfg"]["input_size"] == [3, 32, 32]
+    from sklearn.datasets import load_digits
+
+    from thaw.data.resize import fit_side
+
+    with (folder / "valid_predictions.csv").open() as file:
+        row = next(csv.DictReader(file))
+    image = load_digits().images[int(row["path"].split("/")[1])] * (255 / 16)
+    picture = fit_side(image.astype("uint8")[..., None].repeat(3, 2), 32)
+    mean, std = (torch.tensor(config["pretrained_cfg"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        p = model(((torch.from_numpy(picture).permute(2, 0, 1) / 255 - mean) / std)[None]).softmax(1)[0]
+    assert [float(row[d]) for d in "0123456789"] == pytest.approx(p.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("resize=double",),
+        ("scheduler=one_cycle", "resize=staircase", "epochs=3"),
+        ("optimizer=adamw", "rates=layer_decay"),
+        ("lr=[1e-4,1e-3,1e-2]",),
+        ("checklist=from_scratch", "augment.mixup=0.2"),
+        ("checklist=fine_tune", "loss.balance=sampler", "loss.smoothing=0.1"),
+        ("loss.balance=weights", "bn=eval", "rates.split=head"),
+        ("data=shapes", "backbone.weights=none"),
+    ],
+    ids=" ".join,
+)
+def test_two_steps_of_everything(run, overrides):
+    """smoke=true: every phase, saving and reporting, whatever was chosen."""
+    typed = ("smoke=true", "data.limit=200", "size=32", "wandb=disabled", *overrides)
+    drawn = "rates=layer_decay" in overrides
+    folder, result = run(*typed, drawn=drawn)
+    assert (folder / "model.safetensors").exists() and (folder / "report.html").exists() == drawn
+    fits = [key for key in result if key.endswith("/stopped_because")]
+    assert fits and 0 <= result["best/accuracy"] <= 1
+
+
+def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, capsys):
+    short = (*SHORT, "checklist=head_only", "epochs=2")
+    folder, plain = run(*short, name="a")
+    assert not [key for key in plain if "tta" in key]
+    capsys.readouterr()
+    other, result = run(*short, "evaluate.tta=3", name="b")
+    said = capsys.readouterr().out
+    assert "cycles from the store)" in said and "with 3 augmented views" in said
+    assert sha(other) == sha(folder)
+    assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
+    shared = [key for key in plain if key.startswith(("best/", "test/"))]
+    assert {key: result[key] for key in shared} == {key: plain[key] for key in shared}
+    assert (
+        result["best/accuracy_tta"] > 0.5 and result["test/accuracy_tta"] > 0.5
+    )  # that it may equal the plain one is chance
+    _, none = run(*short, "evaluate.tta=3", "augment=none", name="d")
+    assert not [key for key in none if "tta" in key], "every view would be the same"
+
+
+def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
+    settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
+    job = set_up(settings, tmp_path, open_store(settings, print))
+    rows, few = job.valid_rows, job.valid_rows[3:7]
+    plain = predict(job, rows)
+    p = tta.probabilities(job, rows, plain, 2)
+    seen = job.settings.augment
+    views = [view(32, 1.0, seen) for _ in range(2)]
+    drawn = [
+        [views[n](job.pixels[row], seed_for("augment", 0, "tta", n, int(job.places[row]))) for row in rows]
+        for n in range(2)
+    ]
+    logits = [loop.evaluate(job.network, [(torch.from_numpy(np.stack(d)), plain.labels)])[0] for d in drawn]
+    torch.testing.assert_close(p, (plain.logits.softmax(1) + logits[0].softmax(1) + logits[1].softmax(1)) / 3)
+    torch.testing.assert_close(tta.probabilities(job, few, predict(job, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
+
+
+def test_resizing_trains_each_cycle_at_its_size(run):
+    folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
+    sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
+    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 pictures: never under 20 steps an epoch"
+    assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
+
+
+def test_the_rate_that_is_set_is_that_of_batch_size_at_the_final_size(run):
+    short = ("data.limit=750", "size=32", "batch_size=8", "checklist=from_scratch", "~checklist.full.until", "lr=0.01")
+    folder, _ = run(*short, "scheduler=constant", "epochs=2", "resize=double", "rates=uniform", "wandb=disabled")
+    rows = {row["epoch"]: row for row in rows_of(folder, "valid/loss")}
+    assert [rows[1][key] for key in ("image_size", "batch_size", "lr/head")] == [
+        16,
+        30,
+        pytest.approx(0.01 * (30 / 8) ** 0.5),
+    ]
+    assert [rows[2][key] for key in ("image_size", "batch_size", "lr/head")] == [32, 8, 0.01]
+
+
+def test_a_harmful_phase_cannot_spoil_the_result(run):
+    _, result = run(*SHORT, "checklist.full.lr=5", *FIND)
+    assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"
+    assert result["best/loss"] < result["phase/full/loss"]
+    assert result["test/accuracy"] > 0.85
+
+
+def test_numbers_that_are_not_finite_end_the_run_with_a_line(run):
+    with pytest.raises(UserError) as caught:
+        run(*SHORT, "lr=1000", "rates=uniform", "batch_size=8", "checklist=fine_tune")
+    assert caught.value.code == 4 and "not finite in phase" in caught.value.line and "try lr=" in caught.value.line
+
+
+def test_init_starts_from_another_run(run):
+    folder, first = run(*SHORT[:2], "checklist=head_only", "epochs=2", "wandb=disabled")
+    _, second = run(
+        *SHORT[:2], "checklist=head_only", "epochs=1", "lr=1e-6", f"init={folder}", "wandb=disabled", name="b"
+    )
+    assert second["best/accuracy"] == pytest.approx(first["best/accuracy"], abs=0.02)
+    with pytest.raises(UserError) as caught:
+        run("init=/nowhere", "wandb=disabled", name="c")
+    assert caught.value.code == 6
+
+
+def test_sizes_a_model_does_not_take_are_refused_before_training(run):
+    with pytest.raises(UserError) as caught:
+        run("backbone=mixer_s32_224", "backbone.weights=none", "size=64", "wandb=disabled")
+    assert caught.value.code == 2 and "its own size is 224" in caught.value.line
+
+
+def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path):
+    short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
+    folder, first = run(*short)
+    capsys.readouterr()
+    again, nothing = run(*short, "log_every=5", "name=other", name="b")
+    assert "already done: accuracy" in capsys.readouterr().out and nothing is None
+    assert not (again / "metrics.jsonl").exists() and (folder / "result.json").exists()
+    _, other = run(*short, "seed=3", name="c")
+    assert other["identity"] != first["identity"]
+    (folder / "model.safetensors").write_bytes(b"")
+    restored, second = run(*short, name="d")
+    assert "already done" not in capsys.readouterr().out, "what was done is gone"
+    assert second["model_sha256"] == first["model_sha256"] == sha(restored)
+    assert run(*short, name="named", dated=False)[1], "a folder that was asked for gets its own copy"
+    (tmp_path / "latest").unlink()
+    run(*short, name="e")
+    assert (tmp_path / "latest").resolve().name == "named", "the run that the command stands for"
+
+
+ADVICE = [  # what was typed, whether the network has batch norm, and what to try where the full network brought nothing
+    ((), True, "checklist.full.lr=0.003 or bn=eval"),
+    ((), False, "checklist.full.lr=0.003"),
+    (("bn=eval",), True, "checklist.full.lr=0.003"),
+    (("lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("lr=[1e-4,1e-3,1e-2]",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("checklist.full.lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
+]
+
+
+@pytest.mark.parametrize(("typed", "norms", "advice"), ADVICE)
+def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typed, norms, advice):
+    settings = compose(*typed)
+    planned = plan.make_plan(settings, Facts(718, 180, 899, 10, 40, 1, 6))
+    network = torch.nn.BatchNorm2d(2) if norms else torch.nn.LayerNorm(2)
+    job, phases = SimpleNamespace(settings=settings, plan=planned, network=network), {"full": {"lr": 0.01}}
+    assert warn_nothing_gained(job, SimpleNamespace(phase="full"), phases) == []
+    line = "warning: full made nothing better than head_augmented, whose weights are kept; try " + advice
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [line]
+    assert capsys.readouterr().out.splitlines() == [line]
+    rate, *still = advice.split(" or ")
+    tried = plan.make_plan(compose(*(word for word in typed if "full.lr" not in word), rate), planned.facts)
+    assert tried.phases[-1].lr == 0.003 and tried.phases[-1].ratios == planned.phases[-1].ratios
+    fits = [(phase.name, phase.lr, phase.rate_from) for phase in planned.phases if phase.do == "fit"][:-1]
+    assert [(phase.name, phase.lr, phase.rate_from) for phase in tried.phases if phase.do == "fit"][:-1] == fits
+    assert [compose(*typed, word).bn for word in still] == ["eval"] * len(still)
+    settings.stop_after = 1
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "it is not over"
+
+
+def test_a_pipe_has_a_line_a_cycle_and_one_a_minute(run, capsys, monkeypatch):
+    short = ("data.limit=60", "size=32", "checklist=fine_tune", "lr=0.01", "scheduler.cycles=3", "wandb=disabled")
+
+    def lines(*overrides, **options):
+        run(*short, *overrides, **options)
+        said = capsys.readouterr().out.splitlines()
+        return [line.strip().split(", train loss")[0] for line in said if ", train loss" in line]
+
+    cycles = [f"full: cycle {cycle}, epoch {epoch}" for cycle, epoch in ((1, 1), (2, 3), (3, 7))]
+    assert lines(name="a") == cycles, "the head's one cycle has its phase's line"
+    assert len(lines("verbose=true", "seed=1", name="b")) == 1 + 7
+    monkeypatch.setattr(console, "SILENCE_S", 0.0)
+    assert len(lines("seed=2", name="c")) == 1 + 7
+
+
+@pytest.mark.parametrize(("answers", "warned"), [([0, 0, 0], True), ([0, 0, 1], False), ([1, 1, 1], True)])
+def test_no_better_than_the_most_frequent_class_is_warned_of(answers, warned, capsys):
+    seen = Predictions(torch.nn.functional.one_hot(torch.tensor(answers)).float(), torch.tensor([0, 0, 1]))
+    lines = warn_no_better(SimpleNamespace(settings=SimpleNamespace(smoke=False)), seen)
+    assert bool(lines) == warned and capsys.readouterr().out.splitlines() == lines
+    assert not lines or "always answering the most frequent class, 66.67%" in lines[0]
