@@ -1,0 +1,84 @@
+"""Every module that makes an artifact is in the hash of its key: runs are traced, and nothing is forgotten."""
+
+import sys
+import threading
+from importlib import import_module
+
+import pytest
+from brief import FIND, trained, undrawn
+from pictures import tree
+
+from thaw.store import code_hash
+from thaw.store.code_hash import ROOMS
+from thaw.store.store import Store
+
+# Modules that run while an artifact is made and change nothing of it, each with the reason.
+EXEMPT = {
+    "config/values.py": "parses what was typed; the numbers are in the key",
+    "data/table.py": "holds paths, labels and splits; contents and labels are in the key",
+    "plan/finder_steps.py": "counts the finder's steps and rates, which are in the key",
+    "report/tracker.py": "writes metrics.jsonl",
+    "runtime/console.py": "shows how far the work is",
+    "runtime/files.py": "puts what was written on the disk",
+    "runtime/machine.py": "counts cores for threads whose results come in order, and names versions, which are in the key",
+    "runtime/signals.py": "asks whether to stop",
+    "store/code_hash.py": "names artifacts",
+    "store/keys.py": "names artifacts",
+    "store/lock.py": "waits for other processes",
+    "store/snapshot.py": "gives back the bits that it was given, or nothing: it checks their SHA-256",
+    "store/store.py": "publishes artifacts",
+    "train/fit.py": "logs steps and epochs while a cycle runs",
+}
+
+RUNS = [  # together they take every way through the modules that are listed
+    ("digits", "head=fastai", "augment.mixup=0.2", "optimizer=sgd", "+checklist.head_augmented.views=2",
+     "checklist.head_augmented.features=precomputed"),
+    ("folder", "backbone=lite0", "augment=standard", "augment.cutmix=1", "rates=layer_decay", "resize=double",
+     "find.rule=edge", "find.steps=10", "loss.balance=sampler"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Of each kind of artifact the modules, relative to src/thaw, of which a function was called while it was made."""
+    found: dict[str, set[str]] = {}
+    kinds: list[str] = []
+    make = Store.make
+
+    def traced(self, kind, parts, build, rows=None):
+        def watched(folder):
+            kinds.append(kind)
+            try:
+                build(folder)
+            finally:
+                kinds.pop()
+
+        return make(self, kind, parts, watched, rows)
+
+    def note(frame, event, arg):
+        if event == "call" and kinds and frame.f_code.co_filename.startswith(f"{ROOMS}/"):
+            found.setdefault(kinds[-1], set()).add(frame.f_code.co_filename.removeprefix(f"{ROOMS}/"))
+
+    for file in sorted(ROOMS.rglob("*.py")):  # else what an import executes would be taken for a part of the work
+        import_module("thaw." + ".".join(file.relative_to(ROOMS).with_suffix("").parts).removesuffix(".__init__"))
+    monkeypatch.setattr(Store, "make", traced)
+    threading.setprofile(note)
+    sys.setprofile(note)
+    yield found
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+def test_every_module_that_makes_an_artifact_is_in_its_key(compose, tmp_path, monkeypatch, executed):
+    undrawn(monkeypatch)
+    photos = tree(tmp_path / "photos", cat=8, dog=8)
+    for number, (data, *overrides) in enumerate(RUNS):
+        own = [f"data.root={photos}"] if data == "folder" else ["data.limit=60"]
+        settings = compose("smoke=true", "size=32", "batch_size=8", "data.workers=0", *own, *FIND, *overrides)
+        trained(settings, tmp_path / f"run-{number}")
+    assert executed.keys() == code_hash.CODE.keys() - {"results"}
+    forgotten = {kind: modules - set(code_hash.CODE[kind]) - EXEMPT.keys() for kind, modules in executed.items()}
+    assert {kind: modules for kind, modules in forgotten.items() if modules} == {}, (
+        "add them to code_hash, or to EXEMPT"
+    )
+    assert EXEMPT.keys() <= set().union(*executed.values()), "no longer executed: take it out of EXEMPT"
