@@ -20,7 +20,7 @@ EXEMPT = {
     "report/tracker.py": "writes metrics.jsonl",
     "runtime/console.py": "shows how far the work is",
     "runtime/files.py": "puts what was written on the disk",
-    "runtime/machine.py": "counts cores for threads whose results come in order, and names versions, which are in the key",
+    "runtime/machine.py": "counts cores for threads, whose results come in order; names versions, which are in the key",
     "runtime/signals.py": "asks whether to stop",
     "store/code_hash.py": "names artifacts",
     "store/keys.py": "names artifacts",
