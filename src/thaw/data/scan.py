@@ -14,7 +14,7 @@ from thaw.data.listing import File, Listing, agree, many, short_repr, some, take
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, joined
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
-from thaw.data.verify import verify_all, verify_held
+from thaw.data.verify import Verdict, verify_all, verify_held
 from thaw.plan.facts import fact_names
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.files import DISPUTED
@@ -47,24 +47,11 @@ def scan(
         own = f"the data says itself which pictures validate ({found.given[VALID]})"
         raise UserError(3, f"data.fold={data.fold}: {own}; leave one of the two out")
     found = relabel(found, data)
-    classes, notes = agree(found, data.allow_missing), found.notes
+    classes, notes, where = agree(found, data.allow_missing), found.notes, found.where
     groups = groups_of(found, data.group) if data.group else None
-    files, where = found.files, found.where
-    if data.limit is not None:
-        tested = [file for file in files if where[file.path][0] == TEST]
-        others = [file for file in files if where[file.path][0] != TEST]
-        files = sorted(tested + take(others, where, data.limit, 1 if VALID in found.given else 2))
-    if found.pictures is None:
-        verdicts = verify_all(found.root, files, int(data.max_pixels), cache, progress, notes, decode_cache)
-    else:
-        verdicts = verify_held({file.path: found.pictures[file.path] for file in files})
-
-    def why(file: File) -> str:
-        seen = verdicts[file.path]
-        small = f"{seen.width}x{seen.height} px, shorter side < data.min_side {data.min_side}"
-        return seen.bad or (small if min(seen.height, seen.width) < data.min_side else "")
-
-    bad = tuple((file.path, reason) for file in files if (reason := why(file)))
+    files = within_limit(found, data.limit)
+    verdicts = verdicts_on(found, files, data, cache, progress, decode_cache)
+    bad = tuple((file.path, why) for file in files if (why := why_unusable(verdicts[file.path], data.min_side)))
     bearable(bad, files, where, data.max_bad, notes)
     refused = dict(bad)
     files = [file for file in files if file.path not in refused]
@@ -73,25 +60,62 @@ def scan(
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[where[path][1]] for path in paths], np.int64)
     splits = np.array([where[path][0] for path in paths], np.uint8)
+    own = [groups[path] for path in paths] if groups else None
     if VALID not in found.given:
-        rows = np.flatnonzero(splits == TRAIN)
-        units = [hashes[i] for i in rows]
-        if groups:
-            units = joined([groups[paths[i]] for i in rows], units, notes)
-        splits[rows[validates(labels[rows], units, data)]] = VALID
+        take_validation(labels, splits, hashes, own, data, notes)
     enough(labels, splits, classes, notes)
-    if groups:
-        parted([groups[path] for path in paths], splits, data, notes)
+    if own:
+        parted(own, splits, data, notes)
     leaks = copies(paths, labels, splits, hashes, data.leak, notes)
     if several := sum(verdict.frames for verdict in seen):
         notes.append(f"{many(several, 'picture')} of several frames or pages: the first is used")
     return Table(
         found.root, classes, paths, labels, splits, hashes,
         np.array([file.size for file in files], np.int64),
-        np.array([verdict.height for verdict in seen], np.int32),
-        np.array([verdict.width for verdict in seen], np.int32),
+        *(np.array([getattr(verdict, name) for verdict in seen], np.int32) for name in ("height", "width")),
         bad, leaks, tuple(notes), found.given.get(VALID, ""),
     )  # fmt: skip
+
+
+def take_validation(
+    labels: np.ndarray,
+    splits: np.ndarray,
+    hashes: Sequence[str],
+    groups: Sequence[str] | None,
+    data: Data,
+    notes: list[str],
+) -> None:
+    """Make some of the pictures to train those to validate, in `splits`; equal ones and groups stay together."""
+    rows = np.flatnonzero(splits == TRAIN)
+    units = [hashes[i] for i in rows]
+    if groups:
+        units = joined([groups[i] for i in rows], units, notes)
+    splits[rows[validates(labels[rows], units, data)]] = VALID
+
+
+def within_limit(found: Listing, limit: int | None) -> list[File]:
+    """Return the files to use: all to test, and of the others at most `limit`."""
+    if limit is None:
+        return found.files
+    tested = [file for file in found.files if found.where[file.path][0] == TEST]
+    others = [file for file in found.files if found.where[file.path][0] != TEST]
+    return sorted(tested + take(others, found.where, limit, 1 if VALID in found.given else 2))
+
+
+def verdicts_on(
+    found: Listing, files: list[File], data: Data, cache: Path | None, progress: bool, decode_cache: DecodeCache | None
+) -> dict[str, Verdict]:
+    """Return what reading each file, or looking at each picture that is held in memory, showed."""
+    if found.pictures is not None:
+        return verify_held({file.path: found.pictures[file.path] for file in files})
+    return verify_all(found.root, files, int(data.max_pixels), cache, progress, found.notes, decode_cache)
+
+
+def why_unusable(seen: Verdict, min_side: int) -> str:
+    """Return why a file cannot be used, '' where it can."""
+    if seen.bad or min(seen.height, seen.width) >= min_side:
+        return seen.bad
+    return f"{seen.width}x{seen.height} px, shorter side < data.min_side {min_side}"
 
 
 def validates(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarray:

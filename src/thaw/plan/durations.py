@@ -28,42 +28,10 @@ def durations(
     `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
     4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
     """
-    group = settings.scheduler
-    own_cycles = states_cycles(given)
-    until = given.get("until")
-    if takes_scheduler(given, train):
-        schedule = replace(group, **{key: given[key] for key in CYCLE_KEYS if key in given})
-        if "max_cycles" not in given and own_cycles:
-            schedule = replace(schedule, max_cycles=None)
-    elif given["do"] == "find" or "epochs" in given:
-        schedule = Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
-    else:
-        schedule = Scheduler(
-            "sgdr",
-            given.get("cycles", 1),
-            given.get("cycle_len", 1),
-            given.get("cycle_mult", 1),
-            given.get("max_cycles"),
-            0.0,
-        )
+    schedule, until = schedule_of(given, train, settings.scheduler), given.get("until")
     restarts = schedule.shape in schedules.RESTARTING
-    filled = bool(settings.epochs) and "epochs" not in given and not own_cycles and given["do"] == "fit"
-    if filled:
-        lengths = schedules.fill(settings.epochs, schedule.cycle_len, schedule.cycle_mult)
-    else:
-        lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
-    budget = len(lengths)
-    if not restarts:
-        lengths, budget = [sum(lengths)], 1
-    elif until == "overfit":
-        # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
-        beyond = 0 if filled else 2
-        most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
-        if most < budget:
-            planned = f"epochs={settings.epochs} ({budget} cycles)" if filled else f"cycles={budget}"
-            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {planned}, which is more")
-        while len(lengths) < most:
-            lengths.append(lengths[-1] * schedule.cycle_mult)
+    filled = bool(settings.epochs) and "epochs" not in given and not states_cycles(given) and given["do"] == "fit"
+    lengths, budget = cycle_lengths(name, schedule, until, settings.epochs if filled else None)
     most_epochs = validate.RANGES["epochs"][1]
     if sum(lengths) > most_epochs:
         what = f"cycles={schedule.cycles} with cycle_mult={schedule.cycle_mult}"
@@ -76,6 +44,43 @@ def durations(
         "epochs": (epochs := epochs_of(lengths, restarts, train, settings, facts, size)),
         "rate_batch": min(settings.batch_size, epochs[0].batch) if lr is not None else epochs[0].batch,
     }
+
+
+def schedule_of(given: dict, train: str, group: Scheduler) -> Scheduler:
+    """Return the schedule of a phase: the `scheduler` group, a constant rate, or warm restarts of its own."""
+    if takes_scheduler(given, train):
+        schedule = replace(group, **{key: given[key] for key in CYCLE_KEYS if key in given})
+        if "max_cycles" not in given and states_cycles(given):
+            schedule = replace(schedule, max_cycles=None)
+        return schedule
+    if given["do"] == "find" or "epochs" in given:
+        return Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
+    own = [given.get(key, 1) for key in ("cycles", "cycle_len", "cycle_mult")]
+    return Scheduler("sgdr", *own, given.get("max_cycles"), 0.0)
+
+
+def cycle_lengths(name: str, schedule: Scheduler, until: str | None, epochs: int | None) -> tuple[list[int], int]:
+    """Return the epochs of each cycle and how many of the cycles are planned; `epochs` is the budget, if that is set.
+
+    Errors: max_cycles below the plan, exit 2.
+    """
+    if epochs:
+        lengths = schedules.fill(epochs, schedule.cycle_len, schedule.cycle_mult)
+    else:
+        lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
+    budget = len(lengths)
+    if schedule.shape not in schedules.RESTARTING:
+        return [sum(lengths)], 1
+    if until == "overfit":
+        # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
+        beyond = 0 if epochs else 2
+        most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
+        if most < budget:
+            planned = f"epochs={epochs} ({budget} cycles)" if epochs else f"cycles={budget}"
+            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {planned}, which is more")
+        while len(lengths) < most:
+            lengths.append(lengths[-1] * schedule.cycle_mult)
+    return lengths, budget
 
 
 def epochs_of(

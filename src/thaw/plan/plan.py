@@ -30,6 +30,20 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         raise UserError(2, "data.limit=null: data=shapes needs to know how many pictures to draw")
     notes = []
     size = final_size(settings, facts)
+    phases = serve_finds(spell_out(settings, facts, size), notes)
+    if settings.epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
+        notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
+    for phase in phases:
+        warn_of_sizes(phase, settings, size, notes)
+    warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
+    if settings.smoke:
+        phases = [smoke_phase(phase) for phase in phases]
+        notes.append("smoke=true shows that every phase runs, two steps of each: its rates and accuracies mean nothing")
+    return Plan(tuple(phases), tuple(notes), facts, size)
+
+
+def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]:
+    """Return every phase of the checklist with what it states and what carries over from those before it."""
     lr, ratios = values.rates_of(settings)
     ratios_of_all = group_ratios(settings, ratios, facts)
     # lr=[a, b, c] says how many groups there are, which rates=layer_decay leaves to the model
@@ -42,14 +56,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         train = given.get("train", train)
         # Stored activations are those of a frozen body: training all of it always sees pictures.
         features = given.get("features", "live" if train == "all" else features)
-        if train == "all" and features == "precomputed":
-            raise UserError(
-                2,
-                f"checklist.{name}: features=precomputed contradicts train=all (stored ones are of a frozen body)",
-            )
-        if "views" in given and features == "live":
-            where, views = f"checklist.{name}", given["views"]
-            raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
+        check_features(f"checklist.{name}", train, features, given.get("views"))
         own = given.get("lr")
         rate = values.parse_rate(own, f"checklist.{name}.lr") if own is not None else lr
         if given["do"] == "find":
@@ -68,16 +75,15 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
                 **durations(name, given, train, settings, facts, size, rate),
             )
         )
-    phases = serve_finds(phases, notes)
-    if settings.epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
-        notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
-    for phase in phases:
-        warn_of_sizes(phase, settings, size, notes)
-    warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
-    if settings.smoke:
-        phases = [smoke_phase(phase) for phase in phases]
-        notes.append("smoke=true shows that every phase runs, two steps of each: its rates and accuracies mean nothing")
-    return Plan(tuple(phases), tuple(notes), facts, size)
+    return phases
+
+
+def check_features(where: str, train: str, features: str, views: int | None) -> None:
+    """Errors: stored activations of a body that is trained, stored views that are not asked for as such, exit 2."""
+    if train == "all" and features == "precomputed":
+        raise UserError(2, f"{where}: features=precomputed contradicts train=all (stored ones are of a frozen body)")
+    if views is not None and features == "live":
+        raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
 
 
 def takes_budget(given: Mapping, phase: Phase) -> bool:

@@ -43,17 +43,10 @@ def claim(
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
-    seen, said, held = None, False, False
+    seen, said, held = None, False, None
     while not there():
-        try:
-            descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            held = True
-            with os.fdopen(descriptor, "w") as file:
-                file.write(process_id(" "))
-            break
-        except FileExistsError:
-            pass
-        except OSError:
+        held = create(lock)
+        if held is not False:
             break
         now = time.monotonic()
         try:
@@ -83,6 +76,19 @@ def claim(
     finally:
         if held:
             lock.unlink(missing_ok=True)
+
+
+def create(lock: Path) -> bool | None:
+    """Create a lock that says whose it is: True. False where it is there already, None where none can be made."""
+    try:
+        descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    except OSError:
+        return None
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "w") as file:
+        file.write(process_id(" "))
+    return True
 
 
 @contextlib.contextmanager

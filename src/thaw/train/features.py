@@ -67,15 +67,7 @@ def activations(
     shards that list the content hashes of their rows; only pictures that no shard has pass through the body. Labels and
     names are in no key.
     """
-    parts = {
-        "body": body_hash(network),
-        "pooling": network.pooling,
-        "size": size,
-        "crop_pct": crop_pct,
-        "build_batch": images_per_pass(size),
-        "computed": network.device.computed,
-        "drawn": drawn and {"augment": keys.augment_parts(drawn.augment), "seed": drawn.seed},
-    }
+    parts = activation_parts(network, size, crop_pct, drawn)
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
 
     def take(shard: Path) -> None:
@@ -101,6 +93,19 @@ def activations(
 
         take(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
+
+
+def activation_parts(network: Network, size: int, crop_pct: float, drawn: AugmentedView | None) -> dict:
+    """Return what activations depend on besides the pictures."""
+    return {
+        "body": body_hash(network),
+        "pooling": network.pooling,
+        "size": size,
+        "crop_pct": crop_pct,
+        "build_batch": images_per_pass(size),
+        "computed": network.device.computed,
+        "drawn": drawn and {"augment": keys.augment_parts(drawn.augment), "seed": drawn.seed},
+    }
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file as read_safetensors
 
 from thaw.config.schema import Backbone, Settings
 from thaw.config.values import parse_bytes
@@ -14,7 +15,7 @@ from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
 from thaw.model import heads, network, packaged
 from thaw.model.freezing import set_trainable
-from thaw.model.network import Network, create_network, model_facts, multiply_adds, read_safetensors
+from thaw.model.network import Network, create_network, model_facts, multiply_adds
 from thaw.model.weights import load_weights
 from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
@@ -116,26 +117,7 @@ def probe_sizes(context: RunContext) -> None:
             trial.zero_grad(set_to_none=True)
             moments.clear()
         except (RuntimeError, AssertionError, ValueError) as error:
-            if is_out_of_memory(error):
-                advice = f"try batch_size={max(1, batch // 2)}"
-                what = f"batch_size={batch} at {size} px does not fit into the memory of {context.device}"
-                raise UserError(5, f"{what}; {advice}") from None
-            if is_accelerator_error(error):
-                raise  # whatever size the network is given
-            if "use_deterministic_algorithms" in str(error):
-                which = f"head={context.settings.head.kind} on {context.settings.backbone.name}"
-                why = errors.first_line(error)
-                raise UserError(2, f"deterministic=true: {which} has a step without such a form ({why})") from None
-            asked = (
-                f"size={size}"
-                if size == context.plan.size
-                else f"resize.sizes={context.settings.resize.sizes}, {size} px"
-            )
-            raise UserError(
-                2,
-                f"{asked}: {context.settings.backbone.name} does not take it ({errors.first_line(error)}); "
-                f"its own size is {context.plan.facts.native_size}",
-            ) from None
+            raise refusal(error, context, size, batch) from None
     if gpu:
         n, size = prediction_batch(context), context.plan.size
         try:
@@ -146,6 +128,23 @@ def probe_sizes(context: RunContext) -> None:
             raise UserError(5, f"size={size}: {what}; try a smaller size") from None
         del trial
         torch.cuda.empty_cache()
+
+
+def refusal(error: Exception, context: RunContext, size: int, batch: int) -> Exception:
+    """Return why a step of that size and batch failed, as the user has to know it; the error itself, if it is ours."""
+    settings = context.settings
+    if is_out_of_memory(error):
+        what = f"batch_size={batch} at {size} px does not fit into the memory of {context.device}"
+        return UserError(5, f"{what}; try batch_size={max(1, batch // 2)}")
+    if is_accelerator_error(error):
+        return error  # whatever size the network is given
+    why = errors.first_line(error)
+    if "use_deterministic_algorithms" in str(error):
+        which = f"head={settings.head.kind} on {settings.backbone.name}"
+        return UserError(2, f"deterministic=true: {which} has a step without such a form ({why})")
+    asked = f"size={size}" if size == context.plan.size else f"resize.sizes={settings.resize.sizes}, {size} px"
+    own = f"its own size is {context.plan.facts.native_size}"
+    return UserError(2, f"{asked}: {settings.backbone.name} does not take it ({why}); {own}")
 
 
 def sheets(context: RunContext) -> None:
