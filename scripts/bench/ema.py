@@ -46,7 +46,7 @@ def averaged(overrides: list[str]) -> dict[str, float]:
     def watch(fit, *args):
         for step in steps_of(fit, *args):
             if fit.phase.train == "all":
-                follow(averages, fit.job.network.model.state_dict())
+                follow(averages, fit.context.network.model.state_dict())
             yield step
 
     def end(fit, *args):

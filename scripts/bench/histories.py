@@ -94,7 +94,7 @@ def train(case: Case) -> list[dict]:
 
     def run_and_keep(fit, cycle, *args):
         end, was_there = run_cycle(fit, cycle, *args)
-        test = predict(fit.job, fit.job.dataset.rows(TEST))
+        test = predict(fit.context, fit.context.dataset.rows(TEST))
         ends.append(
             {
                 "phase": fit.phase.name,

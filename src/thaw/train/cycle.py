@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from thaw.data.batches import Batch
-from thaw.model import weights
 from thaw.model.freezing import set_trainable
 from thaw.model.layer_groups import LayerGroup
 from thaw.model.weights import load_weights
@@ -24,10 +23,8 @@ from thaw.store import snapshot
 from thaw.store.prune import UNDER_WAY
 from thaw.train import loop
 from thaw.train.context import RunContext, train_batches
+from thaw.train.cycle_state import CycleRecord, Snapshots, momentum_of, restore, weights_of
 from thaw.train.predictions import Predictions, validate
-
-STATE = "optimizer."  # before the names of an optimizer's tensors
-NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
 
 
 @dataclass(frozen=True)
@@ -100,29 +97,31 @@ def run_cycle(
     `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
     before this one (None: it is the first).
     """
-    context, trained = fit.context, []
+    context, model, trained = fit.context, fit.context.network.model, []
     underway = context.store.root / UNDER_WAY / context.store.key("cycles", parts)
 
     def build(folder: Path) -> None:
         if context.store.stale("cycles", underway):
             snapshot.remove(underway)
         if before is not None and context.holds != before.key:
-            restore(fit, before.weights() | load_file(before.path / "momentum.safetensors"))
+            kept = before.weights() | load_file(before.path / "momentum.safetensors")
+            restore(model, fit.optimizer, kept)
         elif before is None and start is not None and context.holds != start.key:
-            weights.load_weights(context.network.model, start.weights(), "the store", head=True)
+            load_weights(model, start.weights(), "the store", head=True)
         context.holds = ""  # until the cycle ends it holds what has no name
         trained.append(train_cycle(fit, cycle, underway))
-        losses, epochs, validation, _ = trained[0]
-        (folder / "weights.safetensors").write_bytes(save(weights_of(fit)))
-        (folder / "momentum.safetensors").write_bytes(save(momentum_of(fit)))
+        record, validation, _ = trained[0]
+        (folder / "weights.safetensors").write_bytes(save(weights_of(model)))
+        (folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
         (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
-        (folder / "record.json").write_text(json.dumps({"losses": losses, "epochs": epochs}))
+        (folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
 
     path, _ = context.store.make("cycles", parts, build)
     snapshot.remove(underway)
     if trained:
         context.holds = path.name
-        return CycleResult(path.name, path, *trained[0]), False
+        record, validation, resumed = trained[0]
+        return CycleResult(path.name, path, record.losses, record.epochs, validation, resumed), False
     record = json.loads((path / "record.json").read_text())
     labels = torch.from_numpy(context.dataset.table.labels[context.valid_rows])
     validation = Predictions(load_file(path / "logits.safetensors")["logits"], labels)
@@ -132,77 +131,75 @@ def run_cycle(
     return ended, True
 
 
-def train_cycle(fit: FittedPhase, cycle: int, underway: Path) -> tuple[list[float], list[dict], Predictions, float]:
-    """Train a cycle from where its snapshot is, or from its start: step losses, epoch figures, the last validation, the
-    seconds that went into the snapshot.
+def train_cycle(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleRecord, Predictions, float]:
+    """Train a cycle from where its snapshot is, or from its start.
 
+    Return its record, the last validation, and the seconds that went into the snapshot.
     Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
     """
     context, phase = fit.context, fit.phase
-    losses, epochs, figures, resumed = [], [], dict(NOTHING), 0.0
-    if found := snapshot.read(underway):
-        state, tensors = found
-        restore(fit, tensors)
-        losses, epochs, figures = state["losses"], state["epochs"], state["figures"]
-        resumed = seconds_of(epochs) + figures["seconds"]
-        replay(fit, cycle, losses, epochs)
-        console.say(f"  {phase.name}: cycle {cycle + 1} goes on after its step {len(losses)}, from a snapshot")
+    record, resumed = resumed_from(fit, cycle, underway)
     first = sum(phase.cycles[:cycle])
     before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
-    asked = context.settings.store.snapshot_s
-    saved, interval, validation = time.monotonic(), asked, None
-    left = range(first + len(epochs), first + phase.cycles[cycle])
-    done = len(losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
+    left = range(first + len(record.epochs), first + phase.cycles[cycle])
+    done = len(record.losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
+    interval, model = context.settings.store.snapshot_s, context.network.model
+    snapshots, validation = Snapshots(underway, interval, record, model, fit.optimizer), None
     # One loader for all of them: its processes start once, and read ahead while the network validates.
     with closing(train_batches(context, phase, left, phase.name, skip=done)) as batches:
         for epoch in left:
-            began, fresh, shown = time.perf_counter(), [], time.monotonic()
             of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
-            for step in optimizer_steps(fit, of_epoch, before_cycle + len(losses)):
-                fresh.append((step.loss, step.step, step.images))
-                figures["wait"] += step.wait
-                stop = signals.pending()
-                due = stop or time.monotonic() - saved >= interval
-                if due or (step.step + 1) % context.settings.log_every == 0 or time.monotonic() - shown > 0.5:
-                    fetch_losses(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
-                    shown = time.monotonic()
-                if due and int(step.first_bad) < 0:
-                    figures["seconds"] += time.perf_counter() - began
-                    began = time.perf_counter()
-                    state = {"losses": losses, "epochs": epochs, "figures": figures}
-                    snapshot.write(underway, state, weights_of(fit) | momentum_of(fit))
-                    saved = time.monotonic()
-                    # At most a fiftieth of the time goes into snapshots; 0 asks for one after every step.
-                    interval = asked and max(asked, 50 * (time.perf_counter() - began))
-                    if stop:
-                        signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
-            fetch_losses(fit, fresh, losses, figures, figures["seconds"] + time.perf_counter() - began)
-            figures["seconds"] += time.perf_counter() - began
+            train_epoch(fit, of_epoch, before_cycle + len(record.losses), record, snapshots)
             validated = time.perf_counter()
             validation = validate(context, phase)
-            epochs.append(
-                {
-                    "train_loss": figures["sum"] / figures["images"],
-                    "loss": validation.loss,
-                    "accuracy": validation.accuracy,
-                    "f1_macro": validation.f1_macro,
-                    **{key: figures[key] for key in ("images", "seconds", "wait")},
-                    "validation": time.perf_counter() - validated,
-                }
-            )
-            fit.on_epoch(epoch, epochs[-1], True)
-            figures.update(NOTHING)
-    return losses, epochs, validation, resumed
+            fit.on_epoch(epoch, record.end_epoch(validation, time.perf_counter() - validated), True)
+    return record, validation, resumed
 
 
-def fetch_losses(fit: FittedPhase, fresh: list, losses: list[float], figures: dict, seconds: float) -> None:
-    """Bring the losses of the last steps from the device, in one synchronisation, and show them."""
+def resumed_from(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleRecord, float]:
+    """Restore what a snapshot holds and show it; return its record, or an empty one, and the seconds spent on it."""
+    if not (found := snapshot.read(underway)):
+        return CycleRecord(), 0.0
+    state, tensors = found
+    restore(fit.context.network.model, fit.optimizer, tensors)
+    record = CycleRecord(**state)
+    replay(fit, cycle, record.losses, record.epochs)
+    step = len(record.losses)
+    console.say(f"  {fit.phase.name}: cycle {cycle + 1} goes on after its step {step}, from a snapshot")
+    return record, seconds_of(record.epochs) + record.figures["seconds"]
+
+
+def train_epoch(fit: FittedPhase, batches: Iterable[Batch], at: int, record: CycleRecord, snapshots: Snapshots) -> None:
+    """Train an epoch, or what is left of it, from step `at` of the phase; write snapshots when they are due.
+
+    Errors: a signal that asks to stop, after a snapshot.
+    """
+    figures, log_every = record.figures, fit.context.settings.log_every
+    began, fresh, shown = time.perf_counter(), [], time.monotonic()
+    for step in optimizer_steps(fit, batches, at):
+        fresh.append((step.loss, step.step, step.images))
+        figures["wait"] += step.wait
+        stop = signals.pending()
+        due = stop or snapshots.due
+        if due or (step.step + 1) % log_every == 0 or time.monotonic() - shown > 0.5:
+            fetch_losses(fit, fresh, record, figures["seconds"] + time.perf_counter() - began)
+            shown = time.monotonic()
+        if due and int(step.first_bad) < 0:
+            figures["seconds"] += time.perf_counter() - began
+            began = time.perf_counter()
+            snapshots.write()
+            if stop:
+                signals.leave(stop, f"in {fit.phase.name} after {step.step + 1} steps")
+    fetch_losses(fit, fresh, record, figures["seconds"] + time.perf_counter() - began)
+    figures["seconds"] += time.perf_counter() - began
+
+
+def fetch_losses(fit: FittedPhase, fresh: list, record: CycleRecord, seconds: float) -> None:
+    """Bring the losses of the last steps from the device, in one synchronisation, record and show them."""
     values = torch.stack([loss for loss, _, _ in fresh]).tolist() if fresh else []
     for loss, (_, step, images) in zip(values, fresh, strict=True):
-        losses.append(loss)
-        figures["sum"] += loss * images
-        figures["images"] += images
-        fit.on_step(step, loss, figures["images"] / seconds)
+        record.add(loss, images)
+        fit.on_step(step, loss, record.figures["images"] / seconds)
     fresh.clear()
 
 
@@ -240,33 +237,3 @@ def replay(fit: FittedPhase, cycle: int, losses: list[float], epochs: list[dict]
             step += 1
         if number < len(epochs):
             fit.on_epoch(first + number, epochs[number], False)
-
-
-def weights_of(fit: FittedPhase) -> dict[str, Tensor]:
-    """A copy on the CPU of every parameter and buffer, in timm's names."""
-    return {n: v.detach().to("cpu", copy=True).contiguous() for n, v in fit.context.network.model.state_dict().items()}
-
-
-def momentum_of(fit: FittedPhase) -> dict[str, Tensor]:
-    """A copy on the CPU of what the optimizer keeps, by parameter name."""
-    names = {parameter: name for name, parameter in fit.context.network.model.named_parameters()}
-    return {
-        f"{STATE}{key}.{names[parameter]}": value.detach().to("cpu", copy=True).contiguous()
-        for parameter, kept in fit.optimizer.state.items()
-        for key, value in kept.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def restore(fit: FittedPhase, tensors: dict[str, Tensor]) -> None:
-    """Put weights and momentum into the network and the optimizer."""
-    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
-    load_weights(fit.context.network.model, weights, "the store", head=True)
-    parameters = dict(fit.context.network.model.named_parameters())
-    fit.optimizer.state.clear()
-    for name, value in tensors.items():
-        if name.startswith(STATE):
-            key, _, parameter = name.removeprefix(STATE).partition(".")
-            kept = fit.optimizer.state[parameters[parameter]]
-            like = parameters[parameter]
-            kept[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)

@@ -3,7 +3,7 @@
 import math
 import time
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -15,7 +15,7 @@ from thaw.runtime import console
 from thaw.store import keys
 from thaw.train import early_stopping
 from thaw.train.context import RunContext, phase_groups
-from thaw.train.cycle import CycleResult, begin_phase, run_cycle
+from thaw.train.cycle import CycleResult, FittedPhase, begin_phase, run_cycle
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,17 @@ class BestSoFar:
     phase: str
     epoch: int  # of the run
     ends: tuple[CycleResult, ...]  # it and the cycle ends before it in its phase
+
+
+@dataclass
+class FittedCycles:
+    """The cycles of a phase, trained now or from the store, and why none follows."""
+
+    ends: list[CycleResult] = field(default_factory=list)
+    records: list[early_stopping.CycleEnd] = field(default_factory=list)
+    reused: int = 0
+    saved: float = 0.0  # seconds, by the store
+    because: str = ""
 
 
 def fit_phase(
@@ -40,59 +51,88 @@ def fit_phase(
         console.say(f"  {line}")
     nothing = early_stopping.CycleEnd(math.inf, [math.inf] * len(context.valid_rows), 0.0, True)
     before = as_cycle_end(kept.end, math.inf, True) if kept else nothing
-    ended, records, reused, saved = [], [], 0, 0.0
-    with console.PhaseBar(phase.name, phase.steps_budget, context.settings.verbose) as line:
-        rows = PhaseLog(context, phase, index, groups, lr, line)
-        under_way = begin_phase(context, phase, groups, lr, rows.step, rows.epoch)
-        rows.rate = under_way.rate
-        for cycle in range(len(phase.cycles)):
-            if cycle >= phase.budget:
-                line.extend(phase.ends[cycle] - phase.ends[cycle - 1])
-            link = ended[-1].key if ended else kept.end.key if kept else context.made
-            parts = keys.cycle_parts(
-                context.settings, phase, cycle, lr, context.plan.size, link, context.data_key, context.device.computed
-            )
-            began = time.perf_counter() - context.store.waited
-            end, was_there = run_cycle(under_way, cycle, parts, kept and kept.end, ended[-1] if ended else None)
-            took = None if was_there else time.perf_counter() - context.store.waited - began
-            context.note(phase, cycle, end.path, end.cost if was_there else took + end.resumed, took)
-            ended.append(end)
-            reused += was_there
-            saved += end.cost if was_there else end.resumed
-            at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == context.plan.size
-            records.append(as_cycle_end(end, end.train_loss, at_final))
-            if phase.until == "overfit":
-                verdict = early_stopping.judge(before, records, phase.budget, len(phase.cycles))
-                because, go_on = verdict.because, verdict.go_on
-            else:
-                because, go_on = "all planned cycles trained", cycle + 1 < len(phase.cycles)
-            if go_on and cycle + 1 == context.settings.stop_after and index + 1 == len(context.plan.phases):
-                because, go_on = f"stop_after={cycle + 1}", False
-            if not go_on:
-                break
-    best = early_stopping.best_cycle(records)
-    own = BestSoFar(
-        ended[best], phase.name, context.counters.epoch + sum(phase.cycles[: best + 1]), tuple(ended[: best + 1])
-    )
-    rows.close(len(ended))
-    better = kept is None or records[best].worth > before.worth
-    report = {
-        "accuracy": own.end.validation.accuracy,
-        "loss": own.end.validation.loss,
-        "lr": lr,
-        "epochs": sum(phase.cycles[: len(ended)]),
-        "stopped_because": because,
-        "seconds": sum(end.seconds for end in ended),
-        "reused": reused,
-    }
-    handed = "" if better else f"; {kept.phase} was better and is handed on"
-    stored = f" ({reused} of {len(ended)} cycles from the store)" if reused else ""
-    trained = f"best cycle end: epoch {sum(phase.cycles[: best + 1])} of {report['epochs']}, lr {lr:.3g}"
+    with console.PhaseBar(phase.name, phase.steps_budget, context.settings.verbose) as bar:
+        log = PhaseLog(context, phase, index, groups, lr, bar)
+        under_way = begin_phase(context, phase, groups, lr, log.step, log.epoch)
+        log.rate = under_way.rate
+        fitted = fit_cycles(under_way, index, kept and kept.end, before, bar)
+    best = early_stopping.best_cycle(fitted.records)
+    epoch = sum(phase.cycles[: best + 1])
+    own = BestSoFar(fitted.ends[best], phase.name, context.counters.epoch + epoch, tuple(fitted.ends[: best + 1]))
+    log.close(len(fitted.ends))
+    better = kept is None or fitted.records[best].worth > before.worth
+    report = phase_report(phase, lr, own.end, fitted)
+    trained = f"best cycle end: epoch {epoch} of {report['epochs']}, lr {lr:.3g}"
+    stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
     console.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
-        f"{because}{handed}{stored}"
+        f"{fitted.because}{'' if better else f'; {kept.phase} was better and is handed on'}{stored}"
     )
-    return own if better else kept, report, saved
+    return own if better else kept, report, fitted.saved
+
+
+def fit_cycles(
+    fit: FittedPhase,
+    index: int,
+    start: CycleResult | None,
+    before: early_stopping.CycleEnd,
+    bar: console.PhaseBar,
+) -> FittedCycles:
+    """Train the cycles of a phase, or take them from the store, until none is to follow."""
+    context, phase, out = fit.context, fit.phase, FittedCycles()
+    for cycle in range(len(phase.cycles)):
+        if cycle >= phase.budget:
+            bar.extend(phase.ends[cycle] - phase.ends[cycle - 1])
+        last = out.ends[-1] if out.ends else None
+        link = last.key if last else start.key if start else context.made
+        parts = keys.cycle_parts(
+            context.settings, phase, cycle, fit.lr, context.plan.size, link, context.data_key, context.device.computed
+        )
+        began = time.perf_counter() - context.store.waited
+        end, was_there = run_cycle(fit, cycle, parts, start, last)
+        took = None if was_there else time.perf_counter() - context.store.waited - began
+        context.note(phase, cycle, end.path, end.cost if was_there else took + end.resumed, took)
+        out.ends.append(end)
+        out.reused += was_there
+        out.saved += end.cost if was_there else end.resumed
+        at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == context.plan.size
+        out.records.append(as_cycle_end(end, end.train_loss, at_final))
+        out.because, go_on = whether_to_go_on(context, phase, index, before, out.records)
+        if not go_on:
+            break
+    return out
+
+
+def whether_to_go_on(
+    context: RunContext,
+    phase: Phase,
+    index: int,
+    before: early_stopping.CycleEnd,
+    records: list[early_stopping.CycleEnd],
+) -> tuple[str, bool]:
+    """Return why a phase stops or goes on after the cycles recorded, and whether it goes on."""
+    done = len(records)
+    if phase.until == "overfit":
+        verdict = early_stopping.judge(before, records, phase.budget, len(phase.cycles))
+        because, go_on = verdict.because, verdict.go_on
+    else:
+        because, go_on = "all planned cycles trained", done < len(phase.cycles)
+    if go_on and done == context.settings.stop_after and index + 1 == len(context.plan.phases):
+        return f"stop_after={done}", False
+    return because, go_on
+
+
+def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycles) -> dict:
+    """Return what result.json says of a phase."""
+    return {
+        "accuracy": best.validation.accuracy,
+        "loss": best.validation.loss,
+        "lr": lr,
+        "epochs": sum(phase.cycles[: len(fitted.ends)]),
+        "stopped_because": fitted.because,
+        "seconds": sum(end.seconds for end in fitted.ends),
+        "reused": fitted.reused,
+    }
 
 
 def as_cycle_end(end: CycleResult, train_loss: float, final_size: bool) -> early_stopping.CycleEnd:

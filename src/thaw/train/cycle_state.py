@@ -1,0 +1,100 @@
+"""The state of a cycle under way: what it has recorded, its weights and momentum, and the snapshots of both."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from thaw.model.weights import load_weights
+from thaw.store import snapshot
+from thaw.train.predictions import Predictions
+
+STATE = "optimizer."  # before the names of an optimizer's tensors
+NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
+
+
+@dataclass
+class CycleRecord:
+    """What a cycle has recorded: the losses of its steps, the figures of its epochs, the sums of the one under way."""
+
+    losses: list[float] = field(default_factory=list)
+    epochs: list[dict] = field(default_factory=list)
+    figures: dict = field(default_factory=lambda: dict(NOTHING))
+
+    def add(self, loss: float, images: int) -> None:
+        """Record a step: the mean loss of so many images."""
+        self.losses.append(loss)
+        self.figures["sum"] += loss * images
+        self.figures["images"] += images
+
+    def end_epoch(self, validation: Predictions, seconds: float) -> dict:
+        """Close the epoch under way with its validation, which took so many seconds; return its figures."""
+        figures = self.figures
+        self.epochs.append(
+            {
+                "train_loss": figures["sum"] / figures["images"],
+                "loss": validation.loss,
+                "accuracy": validation.accuracy,
+                "f1_macro": validation.f1_macro,
+                **{key: figures[key] for key in ("images", "seconds", "wait")},
+                "validation": seconds,
+            }
+        )
+        figures.update(NOTHING)
+        return self.epochs[-1]
+
+
+class Snapshots:
+    """The snapshots of a cycle under way, in a folder: the record, weights and momentum, every `interval` seconds.
+
+    At most a fiftieth of the time goes into them; an interval of 0 asks for one after every step.
+    """
+
+    def __init__(self, folder: Path, interval: float, record: CycleRecord, model: nn.Module, optimizer):
+        self.folder, self.asked, self.interval = folder, interval, interval
+        self.record, self.model, self.optimizer = record, model, optimizer
+        self.saved = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.saved >= self.interval
+
+    def write(self) -> None:
+        """Write one now."""
+        began = time.perf_counter()
+        tensors = weights_of(self.model) | momentum_of(self.model, self.optimizer)
+        snapshot.write(self.folder, vars(self.record), tensors)
+        self.saved = time.monotonic()
+        self.interval = self.asked and max(self.asked, 50 * (time.perf_counter() - began))
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy on the CPU of every parameter and buffer, in timm's names."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
+
+
+def momentum_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return a copy on the CPU of what the optimizer keeps, by parameter name."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{STATE}{key}.{names[parameter]}": value.detach().to("cpu", copy=True).contiguous()
+        for parameter, kept in optimizer.state.items()
+        for key, value in kept.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put weights and momentum into the network and the optimizer."""
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
+    load_weights(model, weights, "the store", head=True)
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for name, value in tensors.items():
+        if name.startswith(STATE):
+            key, _, parameter = name.removeprefix(STATE).partition(".")
+            like = parameters[parameter]
+            kept = torch.empty_like(like).copy_(value) if value.shape == like.shape else value.to(like.device)
+            optimizer.state[like][key] = kept
