@@ -1,4 +1,4 @@
-"""thaw's entry point: what was typed -> composed -> plain dataclasses -> the plan -> the run.
+"""thaw's entry point: what was typed -> composed by Hydra -> plain dataclasses -> the plan -> the run.
 
 python src/train.py --help lists what can be typed. Heavy imports (torch, timm, wandb) come only after the plan is
 printed, so that a wrong word or a plan costs a second.
@@ -7,10 +7,9 @@ printed, so that a wrong word or a plan costs a second.
 import os
 import sys
 from contextlib import nullcontext, suppress
-from datetime import datetime
 from pathlib import Path
 
-from thaw.config import command_line, compose, paths, run_names
+from thaw.config import command_line, compose
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.paths import CONF
@@ -18,19 +17,20 @@ from thaw.config.validate import check_swept
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import is_machine_error, machine_error, new_folder, short_path
+from thaw.runtime.files import is_machine_error, machine_error, short_path
 from thaw.runtime.job_status import causes, exit_codes, internal_error, print_error, read_status
 from thaw.store import lock
 from thaw.store.open import FRESH, end_fresh
 from thaw.sweep import preview
 from thaw.sweep.jobs import by_number, progress_line, search_value
-from thaw.train.job import carry_out, refuse_sweep_folder
+from thaw.train.earlier_runs import folder_for
+from thaw.train.job import carry_out
 
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 
 
 def main() -> int:
-    """Run what was typed; the exit code."""
+    """Run what was typed; return the exit code."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text(CONF))
         return 0
@@ -43,7 +43,7 @@ def main() -> int:
         typed = command_line.normalise(sys.argv[1:], CONF)
         for note in typed.notes:
             say(f"note: {note}")
-        return compose_and_run(typed)
+        return run_typed(typed)
     except UserError as error:
         return print_error(error)
     except signals.Stopped as stopped:
@@ -58,45 +58,26 @@ def main() -> int:
         return print_error(internal_error(error))
 
 
-def compose_and_run(typed: command_line.CommandLine) -> int:
-    """Hand the command line to Hydra, which composes the configuration and starts one job or a sweep of them.
-
-    A job never raises what is a failure of its own: its status.json says it, so that no launcher loses the others. The
-    exit code is that of the first that failed.
-    """
-    import hydra
-
+def run_typed(typed: command_line.CommandLine) -> int:
+    """Run one job or a sweep in its folder, and close the sweep. Return the exit code of the first job that failed."""
     if typed.multirun:
         check_swept(typed.argv)
-    compose.register(typed.backbones)
-    folder = folder_of(typed)
-    os.environ["THAW_FOLDER"] = str(folder)
-    sys.argv[1:] = typed.argv
-    start = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)
+    folder = folder_for(typed)
+    planned = any(word.lower() == "plan_only=true" for word in typed.argv)
     try:
-        planned = any(word.lower() == "plan_only=true" for word in typed.argv)
         with lock.only_one_at_work(folder) if typed.multirun and not planned else nullcontext(True) as free:
             if not free:
-                raise UserError(
-                    5, f"{short_path(folder)}: this sweep is at work already; scripts/status.py shows how far"
-                )
-            start()
+                what = "this sweep is at work already; scripts/status.py shows how far"
+                raise UserError(5, f"{short_path(folder)}: {what}")
+            start_hydra(typed, folder)
     except preview.PlanOnly:
-        return exit_codes[0] if exit_codes else 0
+        return first_code()
     except signals.Stopped:
         if any(folder.glob("*/result.json")):
-            close(folder)
+            close_sweep(folder)
         elif typed.multirun:
             say(progress_line(folder))
         raise
-    except UserError:
-        raise
-    except Exception as error:  # a job does not raise: this came of composing
-        if TRACES:
-            raise
-        if disk := next((one for one in causes(error) if is_machine_error(one)), None):
-            raise machine_error(disk, folder) from None
-        raise explain(error, typed.argv, CONF) from None
     finally:
         with suppress(OSError):  # it is not empty
             folder.rmdir()
@@ -105,38 +86,54 @@ def compose_and_run(typed: command_line.CommandLine) -> int:
     if ends:
         if all(end.get("state") == "done" for end in ends):
             end_fresh(folder / FRESH)
-        close(folder)
+        close_sweep(folder)
     elif alone := read_status(folder):
         ends = [alone]
     # A job that still says it is running was killed, or could not write how it ended.
-    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), exit_codes[0] if exit_codes else 0)
+    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), first_code())
 
 
-def close(folder: Path) -> None:
-    """What a sweep comes to, as far as it came."""
-    from thaw.sweep import page
+def start_hydra(typed: command_line.CommandLine, folder: Path) -> None:
+    """Hand the command line to Hydra, which composes the configuration and starts one job or a sweep of them.
 
-    page.close_sweep(folder, say)
+    Errors: what cannot be composed, exit 2. A job raises no failure of its own: its status.json says it, so that no
+    launcher loses the others.
+    """
+    import hydra
+
+    compose.register(typed.backbones)
+    os.environ["THAW_FOLDER"] = str(folder)
+    sys.argv[1:] = typed.argv
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+    except (UserError, preview.PlanOnly):
+        raise
+    except Exception as error:
+        if TRACES:
+            raise
+        if disk := next((one for one in causes(error) if is_machine_error(one)), None):
+            raise machine_error(disk, folder) from None
+        raise explain(error, typed.argv, CONF) from None
 
 
-def folder_of(typed: command_line.CommandLine) -> Path:
-    """Where a run or a sweep is to lie: where its user says, a new dated folder, or that of the same sweep before."""
-    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
-    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
-    if given:
-        if "${" in given[-1]:
-            raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
-        if typed.multirun and (taken := refuse_sweep_folder(Path(given[-1]), typed.argv)):
-            raise taken
-        return Path(given[-1])
-    if typed.multirun:
-        before = sorted((paths.OUTPUTS / "multirun").glob(f"*_{run_names.sweep_hash(typed.argv)}"))
-        if before:
-            if any(before[-1].glob("*/status.json")):  # else it was only planned
-                say(f"note: this sweep was begun before: what is done stays done, {short_path(before[-1])}")
-            return before[-1]
-    name = run_names.folder_name(typed.argv, datetime.now(), typed.multirun)
-    return new_folder(paths.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
+def first_code() -> int:
+    """Return the exit code of the first refusal in this process, 0 without one."""
+    return exit_codes[0] if exit_codes else 0
+
+
+def close_sweep(folder: Path) -> None:
+    """Say what a sweep came to; where a job has a result, write the leaderboard and the report into its folder."""
+    from thaw.sweep import page, text
+    from thaw.sweep.board import leaderboard
+
+    board = leaderboard(folder)
+    for line in text.terminal(board):
+        say(line)
+    if board.settings:
+        try:
+            page.write_sweep_report(board)
+        except OSError as error:  # on a full disk the lines above have to do
+            say(f"warning: no leaderboard written ({error})")
 
 
 def job(cfg) -> float | None:

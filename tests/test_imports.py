@@ -182,7 +182,23 @@ def test_nothing_is_unpickled(name):
     assert not imported & {"pickle", "_pickle", "cloudpickle", "dill", "shelve", "marshal", "joblib"}
 
 
-# scripts ------------------------------------------------------------------------------------------------------------
+# how large and whose ------------------------------------------------------------------------------------------------
+
+SOURCES = [*FILES, *sorted((REPOSITORY / "scripts").rglob("*.py"))]
+MOST_LINES, MOST_OF_A_FUNCTION = 250, 50
+LONG = {"loop.train": "the loop is read from top to bottom, and much of it says what it takes"}  # and why
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_file_and_its_functions_can_be_read_at_a_sitting(file):
+    text = file.read_text()
+    functions = [
+        node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    longer = {one.name for one in functions if one.end_lineno - one.lineno + 1 > MOST_OF_A_FUNCTION}
+    assert len(text.splitlines()) <= MOST_LINES
+    assert {name for name in longer if f"{file.stem}.{name}" not in LONG} == set()
+
 
 SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
 

@@ -14,7 +14,8 @@ from statistics import fmean, stdev
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import grid
-from thaw.sweep.board import Board, leaderboard, seconds_of_all, shown
+from thaw.sweep.board import Board, leaderboard, seconds_of_all
+from thaw.sweep.words import shown
 
 require_checkout(__file__)
 

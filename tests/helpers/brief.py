@@ -6,7 +6,7 @@ from thaw.config import run_names
 from thaw.config.schema import Settings
 from thaw.report import finder, run_page, timeline
 from thaw.report.tracker import Tracker
-from thaw.train import fingerprint, job
+from thaw.train import fingerprint, stages
 
 FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a tenth of the steps of a find
 
@@ -24,4 +24,4 @@ def trained(
     folder.mkdir(parents=True)
     about = {"overrides": list(overrides), "command": run_names.typed_command(list(overrides)), "commit": None}
     mark = None if settings.plan_only else fingerprint.fingerprint(settings)
-    return job.train_job(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), mark, dated)
+    return stages.train_job(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), mark, dated)

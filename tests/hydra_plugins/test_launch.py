@@ -19,7 +19,6 @@ from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import listed_gpus
 from thaw.store.store import sha256_of
-from thaw.train import job
 
 STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
@@ -148,7 +147,7 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
             (folder / "result.json").write_text(json.dumps(left))
             return left
 
-        monkeypatch.setattr(job, "train_job", faulty)
+        monkeypatch.setattr("thaw.train.job.train_job", faulty)
         return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
 
     assert again(what_happens) == 1, "the code of the first that failed"

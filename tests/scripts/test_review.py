@@ -6,13 +6,15 @@ import math
 import os
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import sweeps
 from pages import NASTY, Page
 
-from thaw.sweep import page
+import train
 from thaw.sweep.board import leaderboard
 from thaw.sweep.figure import together
 
@@ -38,9 +40,9 @@ def page_of(folder) -> Page:
 
 
 def closed(folder) -> str:
-    said = []
-    page.close_sweep(folder, said.append)
-    return "\n".join(said)
+    with redirect_stdout(StringIO()) as said:
+        train.close_sweep(folder)
+    return said.getvalue()
 
 
 def test_a_sweep_of_all_kinds(tmp_path):

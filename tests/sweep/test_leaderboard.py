@@ -12,9 +12,8 @@ import sweeps
 from thaw.config import run_names
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
-from thaw.sweep import board as words
-from thaw.sweep import jobs, rank, status, text
-from thaw.sweep.board import leaderboard
+from thaw.sweep import jobs, rank, status, text, words
+from thaw.sweep.board import Board, after_audition, leaderboard
 from thaw.sweep.text import markdown, terminal
 
 
@@ -374,7 +373,7 @@ def test_when_a_sweep_ends():
 
 
 def leaderboard_of(found):
-    return words.Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], ())
+    return Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], ())
 
 
 def test_a_fresh_sweep_and_a_broken_one(tmp_path):
@@ -405,10 +404,10 @@ def test_an_audition_ends_with_the_whole_checklist_for_the_winner(tmp_path):
         sweeps.make_job(tmp_path / str(number), *typed, accuracy=accuracy)
     board = leaderboard(tmp_path)
     line = "python src/train.py backbone=vit_small 'data.root=/my photos'"
-    assert words.after_audition(board) == line
+    assert after_audition(board) == line
     assert any(said.endswith(line) for said in text.terminal(board)) and line in text.markdown(board)
     sweeps.make_job(tmp_path / "other" / "0", "backbone=resnet18")
-    assert words.after_audition(leaderboard(tmp_path / "other")) == ""
+    assert after_audition(leaderboard(tmp_path / "other")) == ""
 
 
 def test_what_is_typed_takes_the_place_of_what_a_recipe_sweeps(tmp_path):

@@ -11,7 +11,7 @@ from brief import FIND, trained
 from PIL import Image
 
 from thaw.config import paths
-from thaw.train import fingerprint, job, near_duplicates
+from thaw.train import fingerprint, near_duplicates, stages
 
 SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled")
 
@@ -111,7 +111,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
     settings = compose(*SHORT, *data)
-    second = job.train_job(settings, folder, {"overrides": []}, None, None, fingerprint.fingerprint(settings), False)
+    second = stages.train_job(settings, folder, {"overrides": []}, None, None, fingerprint.fingerprint(settings), False)
     said = capsys.readouterr().out.splitlines()
     assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 

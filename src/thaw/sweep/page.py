@@ -2,32 +2,17 @@
 
 import csv
 import re
-from collections.abc import Callable
 from html import escape
-from pathlib import Path
 
 from thaw.report import page
 from thaw.report.style import picture_style, svg
 from thaw.runtime.files import format_duration
-from thaw.sweep import board as words
-from thaw.sweep import tables, text
-from thaw.sweep.board import Board, leaderboard
+from thaw.sweep import tables, text, words
+from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
 from thaw.sweep.figure import curves_figure, leaderboard_figure
 
 NUMERIC = ("", "n", "epochs", "seconds", "paid", "rank", "accuracy", "loss", "job")
 WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # columns whose text may be long
-
-
-def close_sweep(folder: Path, say: Callable[[str], None]) -> None:
-    """The last lines of a sweep and, where a job has a result, its leaderboard and report in its folder."""
-    board = leaderboard(folder)
-    for line in text.terminal(board):
-        say(line)
-    if board.settings:
-        try:
-            write_sweep_report(board)
-        except OSError as error:  # on a full disk the lines above have to do
-            say(f"warning: no leaderboard written ({error})")
 
 
 def write_sweep_report(board: Board) -> None:
@@ -49,7 +34,7 @@ def sweep_html(board: Board, settings: str, curves: str) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.explained(board), *words.notes(board)))
     job = board.best_job
     again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
-    audition = page.preformatted(words.after_audition(board), "wrap")
+    audition = page.preformatted(after_audition(board), "wrap")
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
@@ -63,14 +48,14 @@ def sweep_html(board: Board, settings: str, curves: str) -> str:
         page.section("Every job", cells(tables.jobs_table(board), linked=board)),
         page.section("How to run the best again", again),
         page.section("Next, all of the checklist for the winner", audition),
-        page.section("To W&B, once logged in", page.preformatted(words.sync_line(board), "wrap")),
+        page.section("To W&B, once logged in", page.preformatted(sync_line(board), "wrap")),
     ]
     return page.document(name, parts)
 
 
 def headline(board: Board) -> list[tuple[str, str, str]]:
     """(what, value, detail) of the numbers that come first."""
-    cost, paid = words.seconds_of_all(board)
+    cost, paid = seconds_of_all(board)
     out = [("jobs done", f"{board.done} of {board.total}", f"{len(board.failures)} failed or not started")]
     if board.settings:
         best = board.settings[0]

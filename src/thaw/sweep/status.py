@@ -8,8 +8,9 @@ from statistics import fmean
 
 from thaw.runtime.console import grid
 from thaw.runtime.files import as_number, format_duration, read_json, read_jsonl, short_path
-from thaw.sweep.board import Board, cause, mean_of, short_words, shown
+from thaw.sweep.board import Board
 from thaw.sweep.jobs import JobRecord, monitored_value
+from thaw.sweep.words import cause, mean_of, short_words, shown
 
 ENOUGH = 0.02  # share of a job from which on its own time says how long it will take
 

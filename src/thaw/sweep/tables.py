@@ -1,8 +1,8 @@
 """The tables of a leaderboard, each a head and rows of text: what leaderboard.md and report.html have in common."""
 
 from thaw.runtime.files import phase_results, short_path
-from thaw.sweep.board import (
-    Board,
+from thaw.sweep.board import Board
+from thaw.sweep.words import (
     cause,
     difference_of,
     effect_text,

@@ -5,18 +5,9 @@ import math
 from thaw.config.run_names import key_and_value
 from thaw.runtime.console import grid
 from thaw.runtime.files import short_path
-from thaw.sweep.board import (
-    Board,
-    after_audition,
-    cause,
-    effect_text,
-    epochs_text,
-    notes,
-    short_words,
-    sync_line,
-    why_text,
-)
+from thaw.sweep.board import Board, after_audition, sync_line
 from thaw.sweep.tables import TextTable, effects_table, explained, failures_table, front_table, jobs_table, ranking
+from thaw.sweep.words import cause, effect_text, epochs_text, notes, short_words, why_text
 
 MOST_LINES = 20  # of settings on the terminal
 WIDEST = 44  # letters of a setting's name there

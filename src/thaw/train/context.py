@@ -159,8 +159,8 @@ class RunContext:
 
     @property
     def identity(self) -> str:
-        """Two runs of one identity have the same result."""
-        return key_of(self.parts)
+        """Two runs of one identity have the same result. No name of a module is in it."""
+        return key_of(self.parts | {"code": sorted(self.parts["code"].values())})
 
     @cached_property
     def links(self) -> list[estimates.PlannedArtifact]:

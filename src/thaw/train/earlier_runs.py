@@ -1,0 +1,121 @@
+"""What earlier runs left in the folders and the store: to be gone on with, pointed to, or not overwritten."""
+
+import json
+import os
+import socket
+from datetime import datetime
+from pathlib import Path
+
+from thaw.config import paths, run_names
+from thaw.config.command_line import CommandLine
+from thaw.config.overrides import split_overrides
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import new_folder, read_text, short_path
+from thaw.store import keys
+from thaw.store.store import Store, sha256_of
+from thaw.sweep.jobs import is_gone, overrides_in
+from thaw.train import fingerprint
+
+
+def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
+    """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
+    here = before.get("state") == "running" and before.get("host") == socket.gethostname()
+    if here and not is_gone(before, (folder / "status.json").stat().st_mtime):
+        return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
+    if before and before["overrides"] != overrides and (folder / "run.json").exists():
+        other = run_names.short_name(before["overrides"]) or "default"
+        return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+    return None
+
+
+def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
+    """Why a sweep may not have this folder: one of other keys is there, exit 6. More values of its keys go on."""
+    before = overrides_in(read_text(folder / "multirun.yaml")) if any(folder.glob("*/status.json")) else None
+
+    def keys_of(overrides: list[str]) -> set[str]:
+        given = {key for _, key, _ in split_overrides(overrides)}
+        return {
+            key for key in given if not key.startswith("hydra") and not run_names.is_within(key, fingerprint.UNRELATED)
+        }
+
+    if before is None or keys_of(before) == keys_of(argv):
+        return None
+    other = run_names.short_name(before) or "default"
+    return UserError(6, f"hydra.sweep.dir={folder}: another sweep is there ({other}); give another folder")
+
+
+def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
+    """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
+
+    A folder that was asked for by name gets its own copy, from the store.
+    """
+    done = store.recall(f"finished_{identity}")
+    where = Path(done.get("folder", "."))
+    if not (result := finished_result(where)) or result.get("identity") != identity:
+        return False
+    if folder != where and not dated:
+        return False
+    for line in result.get("warnings", ()):
+        say(line)
+    say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}; fresh=true trains anew")
+    link_latest("latest", where)
+    return True
+
+
+def finished_result(folder: Path) -> dict:
+    """The result of a finished run whose model is the one that it left, else nothing."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        return result if result["model_sha256"] == sha256_of(folder / "model.safetensors") else {}
+    except (OSError, ValueError, LookupError):
+        return {}
+
+
+def begin_work(context, about: dict) -> None:
+    """Begin the files of a run, run.json with what it depends on, and say why work of the same command is of no use."""
+    typed = [
+        parts
+        for parts in split_overrides(about["overrides"])
+        if not run_names.is_within(parts[1], fingerprint.UNRELATED)
+    ]
+    name = f"work_{run_names.short_hash(sorted(map(str, typed)))}"
+    before = context.store.recall(name)
+    if before and (why := keys.changed(before, context.parts)):
+        say(f"not resuming: {why}; what does not depend on it comes from the store")
+    context.store.remember(name, context.parts)
+    (context.folder / "run.json").write_text(json.dumps(about | {"parts": context.parts}, indent=1))
+    (context.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
+
+
+def link_latest(name: str, target: Path) -> None:
+    """outputs/NAME points at the newest run or sweep there; one that was put elsewhere is found by who put it there."""
+    if not target.is_relative_to(paths.OUTPUTS):
+        return
+    temporary = paths.OUTPUTS / f".{name}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target.relative_to(paths.OUTPUTS))
+    temporary.replace(paths.OUTPUTS / name)
+
+
+def folder_for(typed: CommandLine) -> Path:
+    """Return where a run or a sweep is to lie: as its user says, a new dated folder, or that of the same sweep before.
+
+    Errors: another sweep lies there, exit 6; no new folder can be made, exit 5.
+    """
+    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
+    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
+    if given:
+        if "${" in given[-1]:
+            raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
+        if typed.multirun and (taken := refuse_sweep_folder(Path(given[-1]), typed.argv)):
+            raise taken
+        return Path(given[-1])
+    if typed.multirun:
+        before = sorted((paths.OUTPUTS / "multirun").glob(f"*_{run_names.sweep_hash(typed.argv)}"))
+        if before:
+            if any(before[-1].glob("*/status.json")):  # else it was only planned
+                say(f"note: this sweep was begun before: what is done stays done, {short_path(before[-1])}")
+            return before[-1]
+    name = run_names.folder_name(typed.argv, datetime.now(), typed.multirun)
+    return new_folder(paths.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)
