@@ -29,7 +29,6 @@ from pathlib import Path
 from thaw.config.paths import require_checkout
 
 require_checkout(__file__)
-
 ROOT = Path(__file__).resolve().parents[2]
 
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
@@ -78,22 +77,13 @@ def digits():
 
     found = dataset.digits(compose.compose_settings([]).data)
     table = found.table
-    return [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)], partial(
-        found.picture, side=8
-    )
+    places = [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)]
+    return places, partial(found.picture, side=8)
 
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
     """One run as a user starts it; also its test accuracy after every epoch and when that was, such looks not timed."""
-    for name in (
-        "report.page",
-        "report.publish",
-        "report.tracker",
-        "sweep.page",
-        "train.fit",
-        "train.lr_finder",
-        "train.run",
-    ):
+    for name in ("report.publish", "report.tracker", "sweep.page", "train.run"):
         importlib.import_module(f"thaw.{name}")
     import hydra  # noqa: F401
 
@@ -113,7 +103,7 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
     def epoch(self, number: int, figures: dict, now: bool) -> None:
         own(self, number, figures, now)
         wall, cpu = clock()
-        accuracy = predict(self.job, self.job.dataset.rows(TEST)).accuracy
+        accuracy = predict(self.context, self.context.dataset.rows(TEST)).accuracy
         moments.append((accuracy, wall - looking[0], cpu - looking[1]))
         looking[:] = [
             spent + after - before for spent, after, before in zip(looking, clock(), (wall, cpu), strict=True)
@@ -238,14 +228,13 @@ def compare(task: str, folder: Path, given: list[str]) -> None:
             times = [reached(own, run["test"], 1) for own, run in pairs]
             shares = [time / run["seconds"][1] for time, (_, run) in zip(times, pairs, strict=True)]
             row += [", ".join(f"{time:.1f} ({share:.0%})" for time, share in zip(times, shares, strict=True))]
-        else:
-            row += [""]
-        print(f"| {' | '.join(row)} |", flush=True)
+        print(f"| {' | '.join(row)} |{'' if recipe != 'thaw' else ' |'}", flush=True)
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        return child(*sys.argv[2:6], sys.argv[6:])
+        child(*sys.argv[2:6], sys.argv[6:])
+        return
     chosen = [arg for arg in sys.argv[1:] if arg in TASKS] or list(TASKS)
     given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
     print(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
@@ -255,7 +244,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         for task in chosen:
             compare(task, folder_of(task, Path(root)), given)
-    return None
 
 
 if __name__ == "__main__":

@@ -97,6 +97,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
         arguments = re.sub(rf"\b({'|'.join(words)})\b", lambda m, words=words: str(words[m[0]]), arguments)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
     environment |= {"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = str(checkout / "src")  # before the thaw that is installed
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, *shlex.split(arguments)], cwd=checkout, env=environment, **pipes)
     if name == "killed":

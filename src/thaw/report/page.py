@@ -8,53 +8,13 @@ import math
 from collections.abc import Mapping
 from html import escape
 from io import BytesIO
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from thaw.report.mistakes import matrix_inches
 from thaw.report.run_files import headline, run_title
 from thaw.runtime.files import BAD_FILES, DISPUTED, as_number, format_duration, phase_results
 
-STYLE = """
-:root { color-scheme: light dark; --page: #f4f5f7; --card: #ffffff; --ink: #1b1f24; --dim: #5c6670; --line: #dfe3e8;
-  --accent: #2f6fb2; --good: #1f7d4a; --bad: #c8401c; --bar: #4f8fd033; }
-@media (prefers-color-scheme: dark) { :root { --page: #101318; --card: #181c23; --ink: #e6e9ee; --dim: #9aa5b1;
-  --line: #2c333d; --accent: #7db4ec; --good: #5cc98d; --bad: #ff8a66; --bar: #4f8fd055; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; }
-main { max-width: 1120px; margin: 0 auto; padding: 28px 20px 60px; }
-h1 { font-size: 24px; margin: 0; overflow-wrap: anywhere; }
-h2 { font-size: 17px; margin: 0 0 12px; }
-a { color: var(--accent); }
-.dim { color: var(--dim); } .bad { color: var(--bad); } .good { color: var(--good); }
-section, .tile { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
-section { padding: 18px 20px; margin-top: 18px; }
-.tiles { display: flex; flex-wrap: wrap; gap: 14px; margin-top: 18px; }
-.tile { flex: 1 1 150px; }
-.tile b { display: block; font-size: 23px; line-height: 1.3; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.tile small { color: var(--dim); display: block; min-height: 1.5em; }
-.scroll { overflow: auto; max-height: 560px; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: 5px 11px; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--dim); font-weight: 600; font-size: 13px; position: sticky; top: 0; background: var(--card); }
-th:first-child, td:first-child { padding-left: 0; }
-td.n, th.n { text-align: right; white-space: nowrap; }
-td.k { white-space: nowrap; } td.w { overflow-wrap: anywhere; min-width: 9em; }
-td.bar { background: linear-gradient(var(--bar), var(--bar)) no-repeat left center / var(--share) 78%; }
-svg { width: 100%; height: auto; display: block; margin: 0 auto; }
-svg text { font-family: system-ui, "DejaVu Sans", sans-serif !important; }
-.row { display: flex; flex-wrap: wrap; gap: 24px; } .row > * { flex: 1 1 420px; min-width: 0; }
-.row td { overflow-wrap: anywhere; }
-.sheet { background: #ffffff; border-radius: 6px; padding: 8px; max-width: 100%; display: block; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 16px; }
-figure { margin: 0; font-size: 13px; line-height: 1.35; overflow-wrap: anywhere; }
-figure img, .none { width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; background: var(--page); }
-figure img { display: block; } figure img.small { image-rendering: pixelated; }
-.none { display: grid; place-items: center; color: var(--dim); }
-figcaption { margin-top: 6px; } figcaption small { color: var(--dim); display: block; }
-pre { margin: 0; overflow-x: auto; font: 12.5px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; }
-pre.wrap { white-space: pre-wrap; overflow-wrap: anywhere; }
-@media (max-width: 560px) { main { padding: 16px 10px; } section { padding: 14px 12px; } }
-"""
+STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 MOST_LISTED = 50  # rows that are shown of a long table
 PHASE = {  # the columns of the phase table, as in result.json
@@ -105,7 +65,8 @@ def document(name: str, parts: list[str]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{escape(name)} · thaw</title>
-<style>{STYLE}</style>
+<style>
+{STYLE}</style>
 </head>
 <body>
 <main>
