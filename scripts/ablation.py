@@ -22,7 +22,7 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number
 from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
-from thaw.sweep.rank import CLEARLY, Difference, Setting, compared, scores
+from thaw.sweep.rank import CLEARLY, Difference, Setting, compare_to_best, scores
 
 require_checkout(__file__)
 
@@ -76,7 +76,9 @@ def rows_of(sweep: Path) -> list[Row]:
     if ALL not in steps:
         raise UserError(6, f"{sweep}: no finished job of {KEY}{ALL} is there; experiment=ablation makes such a sweep")
     typed = dict.fromkeys(step for job in board.jobs for step in left_out(job))
-    return [Row(step, steps[step], split, compared(steps[step], steps[ALL], read)) for step in typed if step in steps]
+    return [
+        Row(step, steps[step], split, compare_to_best(steps[step], steps[ALL], read)) for step in typed if step in steps
+    ]
 
 
 def left_out(one) -> list[str]:

@@ -15,7 +15,7 @@ from statistics import fmean, stdev
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import grid
 from thaw.sweep.board import Board, leaderboard, seconds_of_all
-from thaw.sweep.words import shown
+from thaw.sweep.words import value_text
 
 require_checkout(__file__)
 
@@ -62,7 +62,7 @@ def main() -> None:
         rows.append((
             " ".join(map(str, seeds)), f"{epochs[1]} of {epochs[0]}", f"{paid[1]:.0f} of {paid[0]:.0f}",
             f"{halved_clock:.0f} of {full_clock:.0f}", reached.name, f"{place + 1} of {len(full.settings)}",
-            *(shown(full.monitor, value) for value in values),
+            *(value_text(full.monitor, value) for value in values),
             f"{reached.average('test/accuracy'):.2%}", f"{full.settings[0].average('test/accuracy'):.2%}",
             "" if math.isnan(difference.mean) or not place else "tie" if difference.tie else "worse",
         ))  # fmt: skip

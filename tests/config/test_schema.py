@@ -235,7 +235,7 @@ def test_whole_or_auto(value, expected):
 def test_rates(lr, rates, rate, ratios):
     changed = with_value("lr", lr)
     changed.rates = schema.Rates(*rates)
-    assert values.rates_of(changed) == (rate, ratios if ratios is None else pytest.approx(ratios))
+    assert values.peak_rate_and_ratios(changed) == (rate, ratios if ratios is None else pytest.approx(ratios))
 
 
 def test_an_error_survives_being_sent_from_process_to_process():

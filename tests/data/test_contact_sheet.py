@@ -29,7 +29,7 @@ def test_a_sheet_holds_every_picture_exactly_and_its_text():
 
 def test_texts_of_any_script_and_bytes_that_are_none():
     for text in ("äöü", "a\u0308", "жук", "猫", "\udcff.jpg"):
-        assert contact_sheet.font(text).getlength(contact_sheet.short(text, 96)) <= 96
+        assert contact_sheet.font(text).getlength(contact_sheet.shortened(text, 96)) <= 96
 
 
 def test_a_text_gets_the_first_font_that_has_all_its_letters():

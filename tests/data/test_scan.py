@@ -16,7 +16,7 @@ from PIL import Image
 
 from thaw.data import dataset, verify
 from thaw.data.decode import BadPicture, decode
-from thaw.data.scan import tolerated
+from thaw.data.scan import tolerated_count
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.data.verify import read_file
 from thaw.runtime import job_status, signals
@@ -309,7 +309,7 @@ def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
     [(3, 0.01, 1), (29, 0.01, 2), (60, 0.01, 5), (499, 0.01, 5), (900, 0.01, 9), (60, 0.1, 6), (60, 0, 0), (9, 1, 9)],
 )
 def test_a_handful_is_borne_where_it_is_at_most_a_tenth(n, share, allowed):
-    assert tolerated(n, share) == allowed
+    assert tolerated_count(n, share) == allowed
 
 
 def test_too_many_bad_files(tmp_path):

@@ -49,7 +49,7 @@ COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
         (schedules.triangular(4), [4, 8], [0.25, 0.625, 1.0, 0.625] * 2),
         (schedules.triangular(1), [4], [1.0, 1.0, 1.0, 1.0]),
         (schedules.triangular(4, pct=0.25), [4], [0.25, 1.0, 0.75, 0.5]),
-        (schedules.lines((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
+        (schedules.piecewise_linear((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
         (schedules.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
         (schedules.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
         (schedules.exponential(1e-4), [4], [1e-4, 1e-3, 1e-2, 1e-1]),
@@ -245,13 +245,13 @@ def test_cycle_epochs(arguments, expected):
     ],
 )
 def test_fill(arguments, expected):
-    assert schedules.fill(*arguments) == expected
+    assert schedules.fill_budget(*arguments) == expected
 
 
 @pytest.mark.parametrize("cycle_len", [1, 2, 3])
 @pytest.mark.parametrize("cycle_mult", [1, 2, 3, 4])
 def test_fill_spends_the_budget_and_two_budgets_agree_on_all_but_the_last_cycle(cycle_len, cycle_mult):
-    filled = {budget: schedules.fill(budget, cycle_len, cycle_mult) for budget in range(1, 41)}
+    filled = {budget: schedules.fill_budget(budget, cycle_len, cycle_mult) for budget in range(1, 41)}
     for budget, lengths in filled.items():
         assert sum(lengths) == budget
         assert min(lengths) >= 1
@@ -290,7 +290,7 @@ def test_position_and_cycle_that_a_shape_sees():
 
 
 def test_a_rate_follows_the_square_root_of_a_batch_that_grew():
-    at = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [64, 16], 16)
+    at = schedules.scaled_with_batch(lambda step: 0.1 * (step + 1), [2, 3], [64, 16], 16)
     assert [at(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.5])
-    same = schedules.following(lambda step: 0.1 * (step + 1), [2, 3], [16, 16], 16)
+    same = schedules.scaled_with_batch(lambda step: 0.1 * (step + 1), [2, 3], [16, 16], 16)
     assert [same(step) for step in range(5)] == [0.1 * (step + 1) for step in range(5)], "to the bit"

@@ -33,7 +33,7 @@ MULTIRUN = """hydra:
 
 def identity(settings, folder, typed, sweep="a sweep", swept=SWEPT, key="k"):
     about = {"overrides": typed, "command": "wrong: with stop_after", "commit": "abc"}
-    return publish.identity_of(settings, folder, about, sweep, swept, {"scheduler": "sgdr"}, {"stop_after": 1}, key)
+    return publish.run_identity(settings, folder, about, sweep, swept, {"scheduler": "sgdr"}, {"stop_after": 1}, key)
 
 
 def test_a_job_is_named_by_what_differs_and_grouped_by_all_but_its_seed(compose, tmp_path):

@@ -16,7 +16,7 @@ from pages import NASTY, Page
 
 import train
 from thaw.sweep.board import leaderboard
-from thaw.sweep.figure import together
+from thaw.sweep.figure import join_marks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,7 +92,7 @@ def test_ranks_of_marks_on_one_another_stand_together():
     import numpy as np
 
     marks = [(1, (0.0, 0.0)), (2, (5.0, 5.0)), (3, (0.1, 0.1))]
-    assert together(marks, np.array) == [((0.0, 0.0), [1, 3]), ((5.0, 5.0), [2])]
+    assert join_marks(marks, np.array) == [((0.0, 0.0), [1, 3]), ((5.0, 5.0), [2])]
 
 
 # scripts --------------------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
         aged(folder, 2 * DAY)
         while time.time() - min((used / DONE).stat().st_mtime, folder.stat().st_mtime) > HOUR:
             time.sleep(0.02)
-        prune.clear(tmp_path, time.time())
+        prune.remove_leftovers(tmp_path, time.time())
         assert folder.is_dir()
 
     store.make("kind", {"n": 1}, build)
@@ -182,7 +182,7 @@ def test_the_clock_is_the_file_system_s(tmp_path, monkeypatch):
     path = made(tmp_path, 0, 60)
     monkeypatch.setattr(time, "time", lambda: 4e9)
     assert prune.prune(tmp_path, 0)[0] == [] and path.exists()
-    assert abs(prune.now_of(tmp_path) - (tmp_path / "kind").stat().st_mtime) < DAY
+    assert abs(prune.file_system_time(tmp_path) - (tmp_path / "kind").stat().st_mtime) < DAY
     assert not list(tmp_path.glob("*clock*"))
 
 

@@ -43,16 +43,18 @@ def sha(folder):
 def test_the_mean_of_weights_leaves_counters_as_they_are():
     a = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
     b = {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(5)}
-    found = ensemble.mean([a, b])
+    found = ensemble.mean_weights([a, b])
     assert found["w"].tolist() == [2.0, 4.0] and found["w"].dtype == torch.float32 and found["n"] == 5
 
 
 def test_together_is_the_mean_of_the_probabilities():
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
-    seen = ensemble.together([Predictions(a, torch.tensor([0])), Predictions(b, torch.tensor([0]))])
+    seen = ensemble.mean_prediction([Predictions(a, torch.tensor([0])), Predictions(b, torch.tensor([0]))])
     torch.testing.assert_close(seen.logits.softmax(1), (a.softmax(1) + b.softmax(1)) / 2)
     sure = Predictions(torch.tensor([[500.0, 0.0]]), torch.tensor([1]))
-    assert ensemble.together([sure, sure]).loss == pytest.approx(500), "finite where a probability is not a float32"
+    assert ensemble.mean_prediction([sure, sure]).loss == pytest.approx(500), (
+        "finite where a probability is not a float32"
+    )
 
 
 def test_cycle_ends_taken_together_choose_nothing(run, capsys):
@@ -80,13 +82,13 @@ def test_refreshed_statistics_are_those_of_the_batches(compose, tmp_path):
     first = next(m for m in job.network.modules() if isinstance(m, nn.BatchNorm2d))
     seen = []
     handle = first.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    ensemble.refresh(job, job.plan.phases[-1])
+    ensemble.refresh_batch_norms(job, job.plan.phases[-1])
     handle.remove()
     torch.testing.assert_close(first.running_mean, seen[0].mean((0, 2, 3)), atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(first.running_var, seen[0].var((0, 2, 3)), atol=1e-4, rtol=1e-3)
     assert first.momentum == 0.1
     before = first.running_mean.clone()
-    ensemble.refresh(job, job.plan.phases[-1].__class__(**{**vars(job.plan.phases[-1]), "train": "head"}))
+    ensemble.refresh_batch_norms(job, job.plan.phases[-1].__class__(**{**vars(job.plan.phases[-1]), "train": "head"}))
     assert torch.equal(first.running_mean, before), "a frozen body keeps its own"
 
 

@@ -15,7 +15,7 @@ from thaw.model.network import Network, create_network
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
 from thaw.train import loop
-from thaw.train.lr_finder import range_test, trials
+from thaw.train.lr_finder import range_test, rate_trials
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 SGD = Optimizer("sgd", 1e-4, momentum=0.9, nesterov=False)
@@ -125,7 +125,7 @@ def seen_by(x, mixup, cutmix, step):
         return (y == torch.arange(len(y))).float().mean()
 
     torch.manual_seed(step)
-    value = loop.mixed(look, x, torch.arange(len(x)), loss, mixup, cutmix, random.Random(seed_for("mixup", step)))
+    value = loop.mixed_loss(look, x, torch.arange(len(x)), loss, mixup, cutmix, random.Random(seed_for("mixup", step)))
     return given[0], float(value)
 
 
@@ -235,11 +235,11 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
 
     def tries(batches):
-        ran = list(trials(net, [batches, batches[::-1]], **given))
+        ran = list(rate_trials(net, [batches, batches[::-1]], **given))
         rates, losses = zip(*ran, strict=True)
         assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
         assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
-        assert list(trials(net, [batches, batches[::-1]], **given)) == ran  # each starts anew
+        assert list(rate_trials(net, [batches, batches[::-1]], **given)) == ran  # each starts anew
 
     for test, batches in ((sweeps, pictures() * 7), (sweeps, breaks()), (tries, pictures()), (tries, Breaks([0] * 4))):
         try:

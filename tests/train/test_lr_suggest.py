@@ -240,7 +240,7 @@ def bowl(best, start=2.3, fall=1.0):
 
 @pytest.mark.parametrize("best", [1e-3, 0.02, 0.035, 0.31])
 def test_lowest_is_the_vertex_of_a_parabola(best):
-    assert lr_suggest.lowest(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
+    assert lr_suggest.cheapest_rate(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_lowest_is_the_vertex_of_a_parabola(best):
     ],
 )
 def test_lowest(losses, rate):
-    assert lr_suggest.lowest([10.0**k for k in range(5)], losses) == pytest.approx(rate)
+    assert lr_suggest.cheapest_rate([10.0**k for k in range(5)], losses) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_lowest(losses, rate):
     ],
 )
 def test_breaking(peaks, rate):
-    assert lr_suggest.breaking([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
+    assert lr_suggest.breaking_rate([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
 
 
 def steady(means, n=6):
@@ -301,7 +301,7 @@ def test_two_thirds_of_the_way_from_cheapest_to_breaking_are_taken():
 
 
 def test_breaking_is_measured_against_the_best_trial_of_each_step_but_a_tenth_of_the_start():
-    assert lr_suggest.lows([[2.0, 4.0, 9.0], [1.0, 5.0, 0.3], [0.6]]) == [0.6, 4.0, 0.5]
+    assert lr_suggest.lowest_losses([[2.0, 4.0, 9.0], [1.0, 5.0, 0.3], [0.6]]) == [0.6, 4.0, 0.5]
 
 
 def test_nothing_breaks_below_the_cheapest():

@@ -9,7 +9,7 @@ from itertools import pairwise
 from os.path import exists, expanduser
 from pathlib import Path
 
-from thaw.config.conf_files import choices_of, chosen, experiments, group_names, phase_names
+from thaw.config.conf_files import choices_of, chosen_values, experiment_texts, group_names, phase_names
 from thaw.config.overrides import QUOTED, bracket_depth, join_override, split_override
 from thaw.config.schema import PHOTO_KINDS
 from thaw.config.timm_names import check_backbone
@@ -54,14 +54,14 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
     confs = [conf, *(Path(more) for flag, more in pairwise(flags) if flag in ("-cd", "--config-dir"))]
-    recipes = experiments(typed, *confs)
+    recipes = experiment_texts(typed, *confs)
     multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
     multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
     multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
     notes, phases = [], phase_names(rest, conf)
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
-    wanted = chosen(typed, recipes).get("backbone", [])
+    wanted = chosen_values(typed, recipes).get("backbone", [])
     known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
     for name in backbones:
@@ -180,7 +180,7 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
 
 def implied_groups(typed, recipes: list[str], notes: list[str]) -> list[tuple[str, str]]:
     """The groups that follow from `data.root` or from data of one's own."""
-    groups, out = chosen(typed, recipes), []
+    groups, out = chosen_values(typed, recipes), []
     root = [value for _, key, value in typed if key == "data.root" and value != "null"]
     if root and "data" not in groups:
         out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))

@@ -57,14 +57,14 @@ def to_settings(cfg, overrides: list[str]) -> Settings:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        settings = structured(cfg)
+        settings = to_dataclasses(cfg)
     except OmegaConfBaseException as error:  # data.root=???
         raise explain(error, overrides, CONF) from None
     check_settings(settings)
-    return anchored(settings)
+    return with_absolute_paths(settings)
 
 
-def structured(cfg) -> Settings:
+def to_dataclasses(cfg) -> Settings:
     """As plain dataclasses; a transform that is null is left out, as a phase is: an experiment cannot say ~."""
     from omegaconf import OmegaConf
 
@@ -80,7 +80,7 @@ def to_plain(cfg) -> dict:
     return OmegaConf.to_container(cfg, resolve=True)
 
 
-def anchored(settings: Settings) -> Settings:
+def with_absolute_paths(settings: Settings) -> Settings:
     """Paths of our own outputs are those of the repository wherever the command is started."""
     settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
     settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())

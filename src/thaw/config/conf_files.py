@@ -17,22 +17,22 @@ def read(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def experiments(typed, *confs: Path) -> list[str]:
+def experiment_texts(typed, *confs: Path) -> list[str]:
     """The text of each experiment that was typed and that there is, after the text of those that it builds on."""
     names = [name for _, key, value in typed if key == "experiment" and value for name in swept_choices(value)]
-    return [text for name in names for conf in confs for text in recipe(conf / "experiment" / f"{name}.yaml")]
+    return [text for name in names for conf in confs for text in text_with_bases(conf / "experiment" / f"{name}.yaml")]
 
 
-def recipe(file: Path) -> list[str]:
+def text_with_bases(file: Path) -> list[str]:
     """The text of a yaml after those of its own folder that its defaults name."""
     if not file.is_file():
         return []
     text = read(file)
     bases = [base for base in re.findall(r"^ *- (\w+) *(?:#.*)?$", text, re.M) if base != file.stem]
-    return [before for base in bases for before in recipe(file.with_name(f"{base}.yaml"))] + [text]
+    return [before for base in bases for before in text_with_bases(file.with_name(f"{base}.yaml"))] + [text]
 
 
-def chosen(typed, recipes: list[str]) -> dict[str, list[str]]:
+def chosen_values(typed, recipes: list[str]) -> dict[str, list[str]]:
     """The values that were typed for each key, or that an experiment's yaml chooses for a group."""
     choice = r"^[ \t]*(?:- *override +/?)?(\w+): *([^\s{\[#][^\n#]*)"
     pairs = [pair for text in recipes for pair in re.findall(choice, text, re.M)]
@@ -61,8 +61,8 @@ def default_choice(group: str, conf: Path) -> str:
 def phase_names(argv: list[str], conf: Path) -> list[str]:
     """The phases of the checklist that the arguments choose, and those that they add."""
     typed = [split_override(arg) for arg in argv]
-    recipes = experiments(typed, conf)
-    names = chosen(typed, recipes).get("checklist") or [default_choice("checklist", conf)]
+    recipes = experiment_texts(typed, conf)
+    names = chosen_values(typed, recipes).get("checklist") or [default_choice("checklist", conf)]
     files = [conf / "checklist" / f"{name}.yaml" for name in names]
     texts = [read(file) for file in files if file.is_file()] + recipes
     phases = [name for text in texts for name in re.findall(r"^ *(\w+): *\{ *do:", text, re.M)]

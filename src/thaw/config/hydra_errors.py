@@ -50,50 +50,50 @@ def explain(error: Exception, argv: list[str], conf: Path) -> UserError:
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
     by_name = {type(one).__name__: one for one in reversed(chain)}
-    return UserError(2, shorten(answer(str(error), by_name, argv, conf), 199, placeholder=" ..."))
+    return UserError(2, shorten(one_line(str(error), by_name, argv, conf), 199, placeholder=" ..."))
 
 
-def answer(text: str, errors: dict[str, Exception], argv: list[str], conf: Path) -> str:
+def one_line(text: str, errors: dict[str, Exception], argv: list[str], conf: Path) -> str:
     typed = {key: value for _, key, value in split_overrides(argv)}
     full_key = str(next((key for one in errors.values() if (key := getattr(one, "full_key", None))), ""))
     source = re.match(r"In '([^']+)': \w+ raised while composing", text)
     where = f"conf/{source[1]}.yaml: " if source else ""
     if "OverrideParseException" in errors:
-        return grammar(errors["OverrideParseException"].override, text)
+        return explain_grammar(errors["OverrideParseException"].override, text)
     if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return unswept(sweep[1])
+        return explain_sweep(sweep[1])
     if missing := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, name = missing[1].rpartition("/")
         group = next((known for known in group_names(conf) if missing[1].startswith(f"{known}/")), group)
-        options = choices_of(group, conf) or listed(errors)
-        return no_choice(group, missing[1].removeprefix(f"{group}/") if group else name, typed, options)
+        options = choices_of(group, conf) or options_of(errors)
+        return explain_choice(group, missing[1].removeprefix(f"{group}/") if group else name, typed, options)
     if "Config group override must be" in text:
         groups = [group for group in group_names(conf) if group in typed]
         group = next(g for g in groups if not set(swept_choices(typed[g] or "")) <= set(choices_of(g, conf)))
-        return no_choice(group, typed[group] or "", typed, choices_of(group, conf))
+        return explain_choice(group, typed[group] or "", typed, choices_of(group, conf))
     if "MissingMandatoryValue" in errors:
-        return unset(full_key, conf)
+        return explain_unset(full_key, conf)
     if gone := re.match(r"Could not delete(?: from config\.)? '([^'=]+)", text):
-        return undeletable(gone[1], argv, conf)
+        return explain_deletion(gone[1], argv, conf)
     if "ValidationError" in errors:
-        return where + wrong_type(full_key, typed, str(errors["ValidationError"]))
+        return where + explain_type(full_key, typed, str(errors["ValidationError"]))
     if {"InterpolationKeyError", "InterpolationResolutionError"} & set(errors):
-        return f"{show(full_key, typed)}: {text.splitlines()[0].rpartition('interpolation: ')[2]}"
+        return f"{shown_setting(full_key, typed)}: {text.splitlines()[0].rpartition('interpolation: ')[2]}"
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown or {"ConfigAttributeError", "ConfigKeyError"} & set(errors):
         # Of `find={stps: 3}` Hydra names find, OmegaConf find.stps.
         key = full_key if not unknown or full_key.startswith(f"{unknown[1]}.") else unknown[1]
-        return where + no_key(key, typed, argv, conf)
+        return where + explain_key(key, typed, argv, conf)
     text = re.sub(r"^.*[Tt]o append to your.*$", "", text.partition("Config search path")[0], flags=re.M)
     return " ".join(text.split()) or next(iter(errors))
 
 
-def listed(errors: dict[str, Exception]) -> list[str]:
+def options_of(errors: dict[str, Exception]) -> list[str]:
     options = [getattr(one, "options", None) or [] for one in errors.values()]
     return [name for names in options for name in names if not name.startswith("_")]
 
 
-def show(key: str, typed: dict[str, str | None]) -> str:
+def shown_setting(key: str, typed: dict[str, str | None]) -> str:
     """The setting as it was typed, not longer than it can be read."""
     value = typed.get(key)
     if value is None:
@@ -101,9 +101,9 @@ def show(key: str, typed: dict[str, str | None]) -> str:
     return f"{key}={value if len(value) <= 60 else value[:28] + '...' + value[-28:]}"
 
 
-def grammar(override: str, text: str) -> str:
+def explain_grammar(override: str, text: str) -> str:
     sign, key, value = split_override(override)
-    setting = show(sign + key, {sign + key: value})
+    setting = shown_setting(sign + key, {sign + key: value})
     if function := re.search(r"Unknown function '(\w+)'\s*Available: (\S+)", text):
         return f"{setting}: no such function {function[1]}; {nearest(function[1], function[2].split(','))}"
     opened, rest = bracket_depth(value or ""), without_quoted(value or "")
@@ -116,26 +116,26 @@ def grammar(override: str, text: str) -> str:
     return f"{setting}: a value with such characters needs quotes inside quotes: \"{key}='{value}'\""
 
 
-def unswept(override: str) -> str:
+def explain_sweep(override: str) -> str:
     key, _, value = override.partition("=")
     of_list = key == "lr" or any(get_origin(hint) is list for hint in alternatives(key_types().get(key)))
     advice = f", or give a list: '{key}=[{value}]'" if of_list and "(" not in value else ""
-    return f"{show(key, {key: value})} is a sweep: add -m{advice}"
+    return f"{shown_setting(key, {key: value})} is a sweep: add -m{advice}"
 
 
-def no_choice(group: str, name: str, typed: dict, options: list[str]) -> str:
+def explain_choice(group: str, name: str, typed: dict, options: list[str]) -> str:
     if re.match(r"\[", typed.get(group) or ""):
-        return f"{show(group, typed)}: one choice a run; for a sweep add -m and leave out the brackets"
+        return f"{shown_setting(group, typed)}: one choice a run; for a sweep add -m and leave out the brackets"
     return f"{group}={name}: no such choice; {nearest(name, options)}".rstrip("; ")
 
 
-def unset(key: str, conf: Path) -> str:
+def explain_unset(key: str, conf: Path) -> str:
     if (conf / key).is_dir() and "." not in key:
         return f"{key} cannot be left out; give {key}={'|'.join(choices_of(key, conf))}"
     return f"{key} is not set; give {key}={'FOLDER' if key == 'data.root' else 'VALUE'}"
 
 
-def undeletable(key: str, argv: list[str], conf: Path) -> str:
+def explain_deletion(key: str, argv: list[str], conf: Path) -> str:
     phases = phase_names(argv, conf)
     if key.startswith("checklist."):
         return f"~{key}: no such phase; {nearest(key.removeprefix('checklist.'), phases)}"
@@ -147,8 +147,8 @@ def undeletable(key: str, argv: list[str], conf: Path) -> str:
     return f"~{key}: only phases can be taken away{instead}"
 
 
-def no_key(key: str, typed: dict, argv: list[str], conf: Path) -> str:
-    setting = show(key, typed)
+def explain_key(key: str, typed: dict, argv: list[str], conf: Path) -> str:
+    setting = shown_setting(key, typed)
     if key.startswith("checklist."):
         phase, phases = key.split(".")[1], phase_names(argv, conf)
         new = f"'checklist.{phase}={{do: fit, epochs: 2}}'"
@@ -178,9 +178,9 @@ def alternatives(hint) -> tuple:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def wrong_type(key: str, typed: dict, text: str) -> str:
+def explain_type(key: str, typed: dict, text: str) -> str:
     key, item, _ = key.partition("[")
-    hint, setting = key_types().get(key), show(key, typed)
+    hint, setting = key_types().get(key), shown_setting(key, typed)
     if hint is None or hint is Any:
         return f"{setting}: {text.splitlines()[0]}"
     if is_dataclass(hint):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from thaw.config.schema import PHOTO_KINDS, SCHEDULER_OPTIONS, Head, Optimizer, Settings
-from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, rates_of
+from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
 
 CHOICES = {
@@ -135,7 +135,7 @@ def check_settings(settings: Settings) -> None:
     parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if settings.store.max_size is not None:
         parse_bytes(settings.store.max_size, "store.max_size")
-    rates_of(settings)
+    peak_rate_and_ratios(settings)
 
 
 def check_range(key: str, value: float) -> None:

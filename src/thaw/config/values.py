@@ -60,7 +60,7 @@ def crop_scale(augment: Augment) -> tuple[float, float] | None:
     return tuple(scale)
 
 
-def rates_of(settings: Settings) -> tuple[float | None, list[float] | None]:
+def peak_rate_and_ratios(settings: Settings) -> tuple[float | None, list[float] | None]:
     """The rate of the last group (None: to be found) and the ratio of every group (None: one a layer, see `decay`).
 
     `lr=[a, b, c]` is a rate of c with ratios [a/c, b/c, 1] and overrides `rates.ratios`. Errors: a list that does not

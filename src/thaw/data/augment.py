@@ -26,7 +26,7 @@ TRIED = 4  # draws: what scales at random may leave one as it was
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
-def middle(size: int, crop_pct: float) -> list:
+def center_crop(size: int, crop_pct: float) -> list:
     """The shorter side to size / crop_pct, then the middle: how validation sees a picture."""
     return [
         albumentations.SmallestMaxSize(max_size=round(size / crop_pct), interpolation=cv2.INTER_AREA),
@@ -42,8 +42,10 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
     Errors: an unknown transform or argument, transforms that do not end in such a view, exit 2.
     """
     if augment is not None:
-        must_end_in_view(size, drawn(size, crop_pct, augment, always=True))
-    pipeline = albumentations.Compose(middle(size, crop_pct) if augment is None else drawn(size, crop_pct, augment))
+        check_view(size, augmentations(size, crop_pct, augment, always=True))
+    pipeline = albumentations.Compose(
+        center_crop(size, crop_pct) if augment is None else augmentations(size, crop_pct, augment)
+    )
 
     def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
         if augment is not None and augment.crop == "zoom":
@@ -67,7 +69,7 @@ def at_size(augment: Augment, share: float) -> Augment:
     return replace(augment, scale=[min(high, 1 - (1 - low) * share), high])
 
 
-def must_end_in_view(size: int, steps: list) -> None:
+def check_view(size: int, steps: list) -> None:
     """Try the steps one by one, a few draws of them. Errors: one fails on a picture, or the last leaves no view of the
     size, exit 2."""
     for seed in range(TRIED):
@@ -88,13 +90,13 @@ def must_end_in_view(size: int, steps: list) -> None:
             raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
 
 
-def drawn(size: int, crop_pct: float, augment: Augment, always: bool = False) -> list:
+def augmentations(size: int, crop_pct: float, augment: Augment, always: bool = False) -> list:
     """The crop and the transforms in the order in which they are made; `always`: each of them."""
     certain = {"p": 1.0} if always else {}
-    transforms = [transform(name, {**args, **certain}) for name, args in augment.transforms.items()]
+    transforms = [make_transform(name, {**args, **certain}) for name, args in augment.transforms.items()]
     match augment.crop:
         case "whole":
-            return middle(size, crop_pct) + transforms
+            return center_crop(size, crop_pct) + transforms
         case "random":
             crop = albumentations.RandomResizedCrop(
                 (size, size), scale=crop_scale(augment), interpolation=cv2.INTER_AREA
@@ -106,7 +108,7 @@ def drawn(size: int, crop_pct: float, augment: Augment, always: bool = False) ->
     return [zoom, *transforms, albumentations.RandomCrop(size, size)]
 
 
-def transform(name: str, args: Mapping) -> albumentations.BasicTransform:
+def make_transform(name: str, args: Mapping) -> albumentations.BasicTransform:
     """One albumentations transform by its name and arguments; lists are taken as tuples."""
     kind = getattr(albumentations, name, None)
     if not (isinstance(kind, type) and issubclass(kind, albumentations.BasicTransform)):

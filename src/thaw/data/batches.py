@@ -106,7 +106,7 @@ def shared_memory() -> float:
     return found.f_bavail * found.f_frsize
 
 
-def quiet_worker(worker: int) -> None:
+def init_worker(worker: int) -> None:
     """A loader process computes with one thread and leaves signals to its parent, which ends it by closing `loader`."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
@@ -144,7 +144,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
         num_workers=workers,
         # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
         multiprocessing_context="fork",
-        worker_init_fn=quiet_worker,
+        worker_init_fn=init_worker,
         prefetch_factor=PREFETCH,
         timeout=TIMEOUT_SECONDS,
     )
@@ -173,13 +173,13 @@ def mix_batch(
     share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
     if not cut:
         return (share * x + (1 - share) * x[other]).round().to(x.dtype), share
-    top, bottom, left, right = box(*x.shape[1:3], share, rng)
+    top, bottom, left, right = cutmix_box(*x.shape[1:3], share, rng)
     x = x.clone()
     x[:, top:bottom, left:right] = x[other, top:bottom, left:right]
     return x, 1 - (bottom - top) * (right - left) / (x.shape[1] * x.shape[2])
 
 
-def box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
+def cutmix_box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of a box with the other 1 - `share` of the area about any pixel, cut at the border."""
     high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
     y, x = rng.randrange(height), rng.randrange(width)

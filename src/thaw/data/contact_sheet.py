@@ -52,11 +52,11 @@ def contact_sheet(
         x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + below + GAP)
         image.paste(Image.fromarray(picture), (x, y))
         for number, line in enumerate(lines):
-            draw.text((x, y + picture.shape[0] + 2 + number * LINE), short(line, wide), "black", font(line))
+            draw.text((x, y + picture.shape[0] + 2 + number * LINE), shortened(line, wide), "black", font(line))
     return image
 
 
-def short(text: str, wide: int) -> str:
+def shortened(text: str, wide: int) -> str:
     """The text, or as much of its beginning and its end as `wide` pixels hold."""
     # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
@@ -64,12 +64,12 @@ def short(text: str, wide: int) -> str:
     if face.getlength(text) <= wide:
         return text
     kept = len(text)
-    while kept and face.getlength(ends(text, kept)) > wide:
+    while kept and face.getlength(both_ends(text, kept)) > wide:
         kept -= 1
-    return ends(text, kept)
+    return both_ends(text, kept)
 
 
-def ends(text: str, kept: int) -> str:
+def both_ends(text: str, kept: int) -> str:
     """The text with so many of its characters, those in the middle left out."""
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 

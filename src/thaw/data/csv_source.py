@@ -10,7 +10,7 @@ from unicodedata import normalize
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
 from thaw.data.folder import NAMES, SUFFIXES
-from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, file_of, many, short_repr
+from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, count_text, file_of, short_repr
 from thaw.data.table import SPLITS, TRAIN, VALID
 from thaw.runtime.errors import UserError
 
@@ -35,7 +35,7 @@ def listing(data: Data) -> Listing:
     labels = labels_of(sheet, label)
     splits = splits_of(sheet, split) if split else [SPLITS[TRAIN]] * len(sheet.rows)
     groups = sheet.cells(group) if group else [""] * len(sheet.rows)
-    files = files_of(sheet, root, filled(sheet, path))
+    files = files_of(sheet, root, filled_cells(sheet, path))
     first: dict[str, tuple[int, tuple]] = {}
     for (line, _), file, answer in zip(sheet.rows, files, zip(splits, labels, groups, strict=True), strict=True):
         before, known = first.setdefault(file.path, (line, answer))
@@ -45,7 +45,7 @@ def listing(data: Data) -> Listing:
                 raise sheet.error(line, f"the {what} of {short_repr(file.path)} is {both}")
     notes = [f"{sheet.name}: paths from {path}, labels from {label}, splits from {split or 'no column'}"]
     if again := len(files) - len(first):
-        notes.append(f"{many(again, 'line')} said twice")
+        notes.append(f"{count_text(again, 'line')} said twice")
     return Listing(
         root,
         sorted(set(files)),
@@ -80,7 +80,7 @@ def split_column(sheet: CsvTable, typed: str | None) -> str | None:
     return None if typed == "none" else sheet.given("data.split_column", typed) if typed else sheet.find(SPLIT)
 
 
-def filled(sheet: CsvTable, name: str) -> list[str]:
+def filled_cells(sheet: CsvTable, name: str) -> list[str]:
     """The cells of a column. Errors: an empty one, exit 3."""
     cells = sheet.cells(name)
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
@@ -91,7 +91,7 @@ def filled(sheet: CsvTable, name: str) -> list[str]:
 
 def labels_of(sheet: CsvTable, name: str) -> list[str]:
     """The labels. Errors: an empty one, one number in two spellings, several in one cell, exit 3."""
-    cells = filled(sheet, name)
+    cells = filled_cells(sheet, name)
     lines: dict[str, int] = {}
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         lines.setdefault(cell, line)
@@ -116,7 +116,7 @@ def number(text: str) -> float | None:
 
 def splits_of(sheet: CsvTable, name: str) -> list[str]:
     """The splits. Errors: a word for none, nothing to train on, exit 3."""
-    cells = [cell.lower() for cell in filled(sheet, name)]
+    cells = [cell.lower() for cell in filled_cells(sheet, name)]
     words = IS_VALID if set(cells) <= IS_VALID.keys() else NAMES
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if cell not in words:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from difflib import get_close_matches
 
 from thaw.config.schema import Data
-from thaw.data.listing import File, Listing, file_of, many, short_repr, some
+from thaw.data.listing import File, Listing, count_text, file_of, name_some, short_repr
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError
 
@@ -37,7 +37,7 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
             entries = sorted(os.scandir(os.path.join(root, at)), key=lambda entry: entry.name)
         except OSError as error:
             if not at and isinstance(error, FileNotFoundError):
-                raise UserError(3, f"data.root={root} does not exist{beside_it(root)}") from error
+                raise UserError(3, f"data.root={root} does not exist{suggest_folders(root)}") from error
             what = f"the folder {short_repr(at)} in data.root" if at else f"data.root={root}"
             raise UserError(3, f"{what} cannot be read: {error.strerror}") from error
         if not at and not entries:
@@ -55,18 +55,18 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
             else:
                 other[suffix or "no suffix"] += 1
     if hidden:
-        notes.append(f"ignored {many(hidden.total(), 'hidden or system file')} ({some(hidden)})")
+        notes.append(f"ignored {count_text(hidden.total(), 'hidden or system file')} ({name_some(hidden)})")
     for kind in sorted({UNREAD[suffix] for suffix in other if suffix in UNREAD}):
         count = sum(other.pop(suffix, 0) for suffix in UNREAD if UNREAD[suffix] == kind)
-        notes.append(f"warning: {many(count, f'{kind} picture')} ignored, which cannot be read: make them JPEG")
+        notes.append(f"warning: {count_text(count, f'{kind} picture')} ignored, which cannot be read: make them JPEG")
     if other:
-        notes.append(f"ignored {many(other.total(), 'file')} of other kinds ({some(other)})")
+        notes.append(f"ignored {count_text(other.total(), 'file')} of other kinds ({name_some(other)})")
     if again:
-        notes.append(f"ignored {many(again, 'link')} to folders read already")
+        notes.append(f"ignored {count_text(again, 'link')} to folders read already")
     return sorted(files), folders
 
 
-def beside_it(root: str) -> str:
+def suggest_folders(root: str) -> str:
     """'; did you mean ...?' with folders that are called nearly so."""
     above, name = os.path.split(root)
     if not os.path.isdir(above):
@@ -89,7 +89,7 @@ def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
     if train and (len(splits) > len(train) or busy <= set(splits)):
         for code, split in enumerate(SPLITS):
             if len(same := sorted(name for name in splits if splits[name] == code)) > 1:
-                raise UserError(3, f"data.root={root} has {some(same)}, which all mean {split}; keep one")
+                raise UserError(3, f"data.root={root} has {name_some(same)}, which all mean {split}; keep one")
         return {name: code for name, code in splits.items() if name in holding or code == VALID}
     if not top or top <= set(splits):
         raise UserError(3, f"data.root={root} has no class folders; it needs a folder per class, or train/ with them")
@@ -117,7 +117,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
     within = {name: {path.rpartition("/")[2] for path in inside[name]} for name in inside[""]}
     for name in trains:
         if alike := [other for other in within if other != name and within[name] and within[other] == within[name]]:
-            what = f"{name}/ and {some(alike)} hold the same folders ({some(within[name])}), as splits do"
+            what = f"{name}/ and {name_some(alike)} hold the same folders ({name_some(within[name])}), as splits do"
             raise UserError(3, f"data.root={root}: {what}; call them train/, valid/ and test/")
     at = ""
     while len(inside[at]) == 1:
@@ -127,7 +127,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
         raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
 
 
-def place(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
+def place_files(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
     """The files that lie in a class folder, and (split, class) of each path."""
     depth, where = 0 if "" in tops else 1, {}
     for file in files:
@@ -136,10 +136,10 @@ def place(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
             where[file.path] = tops[parts[0] if depth else ""], parts[depth]
     loose = [file.path for file in files if file.path not in where]
     if loose:
-        notes.append(f"ignored {many(len(loose), 'picture')} outside the class folders ({some(loose)})")
+        notes.append(f"ignored {count_text(len(loose), 'picture')} outside the class folders ({name_some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
         first = f"{short_repr(deep[0])} of {short_repr(where[deep[0]][1])}"
-        said = f"{many(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}"
+        said = f"{count_text(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}"
         if len(deep) > len(where) / 2:
             meant = "/".join(deep[0].split("/")[: depth + 1])
             said = f"warning: {said}; if the folders within are the classes, data.root is a level too high: .../{meant}"
@@ -147,18 +147,18 @@ def place(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
     return [file for file in files if file.path in where], where
 
 
-def beside(root: str, notes: list[str]) -> None:
+def note_sibling_split(root: str, notes: list[str]) -> None:
     """Notes a split that lies beside root, where root is called like one itself."""
     above, name = os.path.split(root)
     if (code := NAMES.get(name.lower())) is None:
         return
     others = sorted(entry.name for entry in os.scandir(above) if NAMES.get(entry.name.lower(), code) != code)
     if others:
-        what = f"{some(others)} beside it: nothing there is used"
+        what = f"{name_some(others)} beside it: nothing there is used"
         notes.append(f"warning: data.root={root} has {what}; data.root={above} takes all of it")
 
 
-def filled(where, folders, tops, allow_missing) -> None:
+def check_filled(where, folders, tops, allow_missing) -> None:
     """Errors: a class folder without pictures, exit 3; outside train it may be empty with `allow_missing`."""
     full = set(where.values())
     for path in folders:
@@ -175,8 +175,8 @@ def listing(data: Data) -> Listing:
     root, notes = os.path.abspath(os.path.expanduser(data.root)), []
     files, folders = walk(root, notes)
     tops = layout(root, folders, files)
-    files, where = place(files, tops, notes)
+    files, where = place_files(files, tops, notes)
     if tops == {"": TRAIN}:
-        beside(root, notes)
-    filled(where, folders, tops, data.allow_missing)
+        note_sibling_split(root, notes)
+    check_filled(where, folders, tops, data.allow_missing)
     return Listing(root, files, where, {code: f"{name}/" for name, code in tops.items()}, notes)

@@ -57,7 +57,7 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
     return File(path, found.st_size, file_stamp(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
 
 
-def agree(found: Listing, allow_missing: bool) -> tuple[str, ...]:
+def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
     """The class names, sorted: those of train. Errors: splits that disagree, two spellings, one class, exit 3."""
     names: dict[int, set[str]] = {code: set() for code in (TRAIN, *found.given)}
     for split, name in set(found.where.values()):
@@ -72,16 +72,16 @@ def agree(found: Listing, allow_missing: bool) -> tuple[str, ...]:
     train = names[TRAIN]
     for code in sorted(names.keys() - {TRAIN}):
         if extra := names[code] - train:
-            raise UserError(3, f"classes in {SPLITS[code]} but not in train: {some(extra)}")
+            raise UserError(3, f"classes in {SPLITS[code]} but not in train: {name_some(extra)}")
         if code == VALID and not allow_missing and (missing := train - names[code]):
             advice = "add pictures or set data.allow_missing=true"
-            raise UserError(3, f"classes in train but not in valid: {some(missing)}; {advice}")
+            raise UserError(3, f"classes in train but not in valid: {name_some(missing)}; {advice}")
     if len(train) < 2:
-        raise UserError(3, f"only one class ({some(train) or 'none'}); a classifier needs two")
+        raise UserError(3, f"only one class ({name_some(train) or 'none'}); a classifier needs two")
     return tuple(sorted(train))
 
 
-def take(files: list[File], where: Mapping, limit: int, least: int) -> list[File]:
+def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> list[File]:
     """At most `limit` files: `least` of every split and class, the rest in proportion, chosen by a hash of the path."""
     groups = defaultdict(list)
     for file in files:
@@ -95,18 +95,18 @@ def take(files: list[File], where: Mapping, limit: int, least: int) -> list[File
     return sorted(file for _, file in sorted(ranked)[:limit])
 
 
-def spelt_alike(names: Iterable[str]) -> dict[str, str]:
+def by_spelling(names: Iterable[str]) -> dict[str, str]:
     """Each name by its composed spelling: a Mac writes accents as letters of their own, people type them composed."""
     return {unicodedata.normalize("NFC", name): name for name in names}
 
 
-def some(names: Iterable[str]) -> str:
+def name_some(names: Iterable[str]) -> str:
     """At most three of the names."""
     names = sorted(names)
     return ", ".join(map(short_repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def many(n: int, noun: str) -> str:
+def count_text(n: int, noun: str) -> str:
     """1 picture, 2,000 pictures."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 

@@ -102,7 +102,7 @@ def load_pixels(
             hashes, {hashes[row]: fit_side(dataset.picture(row, side), side) for row in chosen}, side, dataset.picture
         )
     parts = {"side": side, "versions": machine.library_versions()}
-    kept = shards(store, parts, {hashes[row] for row in chosen})
+    kept = find_shards(store, parts, {hashes[row] for row in chosen})
     rows = [row for row in chosen if hashes[row] not in kept]
     per_shard = max(1, SHARD_BYTES // (side * side * 4))
     parts_of = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
@@ -110,15 +110,17 @@ def load_pixels(
         text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
 
         def build(folder: Path, part=part, text=text) -> None:
-            write(
-                folder, [hashes[row] for row in part], bar(decoded(dataset, part, side, decode_cache), len(part), text)
+            write_shard(
+                folder,
+                [hashes[row] for row in part],
+                bar(decode_rows(dataset, part, side, decode_cache), len(part), text),
             )
 
         kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
     return Pixels(hashes, kept, side, dataset.picture)
 
 
-def decoded(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
+def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
     """The pictures of the rows, shrunk: from the decode_cache, else from their files, in threads."""
 
     def picture(row: int) -> np.ndarray:
@@ -129,7 +131,7 @@ def decoded(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCa
         yield from pool.map(picture, rows)
 
 
-def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:
+def write_shard(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:
     """Fill a shard: a file of bytes, and for each picture its hash, offset, height and width.
 
     Errors: a signal that asks to stop.
@@ -145,7 +147,7 @@ def write(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> No
     (folder / "index.json").write_text(json.dumps(index))
 
 
-def shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
+def find_shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
     """Memory-mapped pictures of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
     out = {}
     for path in store.shards("pixels", parts, wanted):

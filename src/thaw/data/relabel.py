@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
-from thaw.data.listing import Listing, many, short_repr, spelt_alike
+from thaw.data.listing import Listing, by_spelling, count_text, short_repr
 from thaw.runtime.errors import nearest
 
 Where = Mapping[str, tuple[int, str]]  # (split, class) by path
@@ -21,19 +21,19 @@ def relabel(found: Listing, data: Data) -> Listing:
     """
     where = found.where
     if data.labels:
-        where = corrected(found.root, where, read_csv_table("data.labels", data.labels), found.notes)
+        where = apply_labels(found.root, where, read_csv_table("data.labels", data.labels), found.notes)
     if data.classes:
-        where = renamed(where, read_csv_table("data.classes", data.classes), found.notes)
+        where = rename_classes(where, read_csv_table("data.classes", data.classes), found.notes)
     return replace(found, where=where, files=[file for file in found.files if file.path in where])
 
 
-def corrected(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Where:
+def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     """The classes that a table with columns for path and label, called as in a table of pictures, gives some of them.
 
     A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
     label is empty is left out.
     """
-    fixes, alike = {}, spelt_alike(where)
+    fixes, alike = {}, by_spelling(where)
     for text, (line, label) in answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}).items():
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
         spelt += [alike.get(normalize("NFC", path), "") for path in spelt]
@@ -47,16 +47,18 @@ def corrected(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Whe
             )
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
     dropped = {path for path, (_, name) in fixes.items() if not name}
-    out = f" and leaves {many(len(dropped), 'picture')} out" if dropped else ""
-    notes.append(f"{sheet.name} changes {many(changed - len(dropped), 'label')} of the {len(fixes):,} it lists{out}")
+    out = f" and leaves {count_text(len(dropped), 'picture')} out" if dropped else ""
+    notes.append(
+        f"{sheet.name} changes {count_text(changed - len(dropped), 'label')} of the {len(fixes):,} it lists{out}"
+    )
     new = {path: (where[path][0], name) for path, (_, name) in fixes.items()}
     return {path: answer for path, answer in {**where, **new}.items() if path not in dropped}
 
 
-def renamed(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
+def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
-    to, alike = answers(sheet, ["from"], ["to"], None), spelt_alike(names)
+    to, alike = answers(sheet, ["from"], ["to"], None), by_spelling(names)
     to = {name if name in names else alike.get(normalize("NFC", name), name): answer for name, answer in to.items()}
     for name, (line, _) in to.items():
         if name not in names:
@@ -64,7 +66,9 @@ def renamed(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
-    notes.append(f"{sheet.name} makes {classes} classes of {len(names)} and leaves {many(dropped, 'picture')} out")
+    notes.append(
+        f"{sheet.name} makes {classes} classes of {len(names)} and leaves {count_text(dropped, 'picture')} out"
+    )
     return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
 
 
@@ -76,7 +80,7 @@ def answers(
     Errors: two for one, or none of the `known`, exit 3 with the line.
     """
     out: dict[str, tuple[int, str]] = {}
-    key, value, alike = sheet.need(keys), sheet.need(values), spelt_alike(known or ())
+    key, value, alike = sheet.need(keys), sheet.need(values), by_spelling(known or ())
     for (line, _), name, answer in zip(sheet.rows, sheet.cells(key), sheet.cells(value), strict=True):
         if not name:
             raise sheet.error(line, f"{key} is empty")

@@ -10,9 +10,9 @@ import numpy as np
 from thaw.config.schema import Data, Settings
 from thaw.data import csv_source, folder
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import File, Listing, agree, many, short_repr, some, take
+from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, short_repr
 from thaw.data.relabel import relabel
-from thaw.data.split import folds, groups_of, hold_out, joined
+from thaw.data.split import folds, groups_of, hold_out, join_groups
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
 from thaw.data.verify import Verdict, verify_all, verify_held
 from thaw.plan.facts import fact_names
@@ -36,8 +36,8 @@ def scan(
 
     Classes are named as `data.labels` and `data.classes` say. At most `data.limit` pictures train and validate, chosen
     by a hash of their path before anything is read, in proportion to the classes; of test none is left out. Files that
-    cannot be used are left out, as many as are `tolerated` of train, none of a given valid or test. Where the source
-    names no validation pictures, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
+    cannot be used are left out, as many of train as `tolerated_count` says, none of a given valid or test. Where the
+    source names no validation pictures, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
     `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
     What is decoded is left in the `decode_cache`.
@@ -47,12 +47,12 @@ def scan(
         own = f"the data says itself which pictures validate ({found.given[VALID]})"
         raise UserError(3, f"data.fold={data.fold}: {own}; leave one of the two out")
     found = relabel(found, data)
-    classes, notes, where = agree(found, data.allow_missing), found.notes, found.where
+    classes, notes, where = class_names(found, data.allow_missing), found.notes, found.where
     groups = groups_of(found, data.group) if data.group else None
     files = within_limit(found, data.limit)
     verdicts = verdicts_on(found, files, data, cache, progress, decode_cache)
     bad = tuple((file.path, why) for file in files if (why := why_unusable(verdicts[file.path], data.min_side)))
-    bearable(bad, files, where, data.max_bad, notes)
+    check_bad_files(bad, files, where, data.max_bad, notes)
     refused = dict(bad)
     files = [file for file in files if file.path not in refused]
     paths, seen = tuple(file.path for file in files), [verdicts[file.path] for file in files]
@@ -63,12 +63,12 @@ def scan(
     own = [groups[path] for path in paths] if groups else None
     if VALID not in found.given:
         take_validation(labels, splits, hashes, own, data, notes)
-    enough(labels, splits, classes, notes)
+    check_classes(labels, splits, classes, notes)
     if own:
-        parted(own, splits, data, notes)
-    leaks = copies(paths, labels, splits, hashes, data.leak, notes)
+        check_groups(own, splits, data, notes)
+    leaks = find_copies(paths, labels, splits, hashes, data.leak, notes)
     if several := sum(verdict.frames for verdict in seen):
-        notes.append(f"{many(several, 'picture')} of several frames or pages: the first is used")
+        notes.append(f"{count_text(several, 'picture')} of several frames or pages: the first is used")
     return Table(
         found.root, classes, paths, labels, splits, hashes,
         np.array([file.size for file in files], np.int64),
@@ -89,8 +89,8 @@ def take_validation(
     rows = np.flatnonzero(splits == TRAIN)
     units = [hashes[i] for i in rows]
     if groups:
-        units = joined([groups[i] for i in rows], units, notes)
-    splits[rows[validates(labels[rows], units, data)]] = VALID
+        units = join_groups([groups[i] for i in rows], units, notes)
+    splits[rows[validation_mask(labels[rows], units, data)]] = VALID
 
 
 def within_limit(found: Listing, limit: int | None) -> list[File]:
@@ -99,7 +99,7 @@ def within_limit(found: Listing, limit: int | None) -> list[File]:
         return found.files
     tested = [file for file in found.files if found.where[file.path][0] == TEST]
     others = [file for file in found.files if found.where[file.path][0] != TEST]
-    return sorted(tested + take(others, found.where, limit, 1 if VALID in found.given else 2))
+    return sorted(tested + limit_files(others, found.where, limit, 1 if VALID in found.given else 2))
 
 
 def verdicts_on(
@@ -118,7 +118,7 @@ def why_unusable(seen: Verdict, min_side: int) -> str:
     return f"{seen.width}x{seen.height} px, shorter side < data.min_side {min_side}"
 
 
-def validates(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarray:
+def validation_mask(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarray:
     """Which rows of train become validation, bool [n]. Errors: a fold that has none, exit 3."""
     if data.fold is None:
         return hold_out(labels, units, data.valid)
@@ -129,26 +129,26 @@ def validates(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarra
     return chosen
 
 
-def bearable(bad, files, where, max_bad, notes) -> None:
+def check_bad_files(bad, files, where, max_bad, notes) -> None:
     """Notes the bad files. Errors: more of them than allowed in a split, exit 3."""
     total, spoilt = Counter(where[file.path][0] for file in files), Counter(where[path][0] for path, _ in bad)
     for code, count in sorted(spoilt.items()):
-        allowed = tolerated(total[code], max_bad) if code == TRAIN else 0
+        allowed = tolerated_count(total[code], max_bad) if code == TRAIN else 0
         if count > allowed:
             rule = "none may be left out there: mend or remove them"
             if code == TRAIN:
-                share = next(share for share in SHARES if tolerated(total[code], share) >= count)
+                share = next(share for share in SHARES if tolerated_count(total[code], share) >= count)
                 rule = f"data.max_bad={max_bad} allows {allowed}; data.max_bad={share} leaves them out"
-            line = f"{count:,} of {many(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
+            line = f"{count:,} of {count_text(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
             raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
         named = [f"{short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
         more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
-        head = f"{len(bad):,} of {many(len(files), 'file')} left out, as bad_files.csv lists:"
+        head = f"{len(bad):,} of {count_text(len(files), 'file')} left out, as bad_files.csv lists:"
         notes.append("\n  ".join([head, *named, *more]))
 
 
-def tolerated(n: int, share: float) -> int:
+def tolerated_count(n: int, share: float) -> int:
     """How many of n files may be bad: the share of them, but a handful where that is at most a tenth, and at least one.
 
     A share of a small folder is none at all. With a share of 0 none may be.
@@ -156,7 +156,7 @@ def tolerated(n: int, share: float) -> int:
     return max(1, int(share * n + 1e-9), min(HANDFUL, n // 10)) if share else 0
 
 
-def enough(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:
+def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:
     """Notes classes that a split lacks. Errors: one that train lacks, an empty validation set, exit 3."""
     for code, split in enumerate(SPLITS):
         present = labels[splits == code]
@@ -164,26 +164,26 @@ def enough(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes
         if code == VALID and not present.size:
             raise UserError(3, "no picture is left for validation; every class needs at least two different pictures")
         if code == TRAIN and missing:
-            raise UserError(3, f"classes without a usable picture in train: {some(missing)}")
+            raise UserError(3, f"classes without a usable picture in train: {name_some(missing)}")
         if present.size and missing:
-            notes.append(f"classes without pictures in {split}: {some(missing)}")
+            notes.append(f"classes without pictures in {split}: {name_some(missing)}")
 
 
-def parted(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[str]) -> None:
+def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[str]) -> None:
     """Notes groups that the data's own splits part, and a share that groups missed. Errors: the former, exit 3, if
     `data.leak` says so."""
     sides = defaultdict(set)
     for group, split in zip(groups, splits.tolist(), strict=True):
         sides[group].add(split)
     if two := [group for group, codes in sides.items() if len(codes) > 1]:
-        what = f"{many(len(two), 'group')} of data.group={data.group}"
-        leaky(f"{what} in more than one split: {some(two)}", data.leak, notes)
+        what = f"{count_text(len(two), 'group')} of data.group={data.group}"
+        report_leak(f"{what} in more than one split: {name_some(two)}", data.leak, notes)
     trained, held = (splits == TRAIN).sum(), (splits == VALID).sum()
     share = held / (trained + held)
-    notes.append(f"{many(len(sides), 'group')}; validation has {share:.1%} of the pictures")
+    notes.append(f"{count_text(len(sides), 'group')}; validation has {share:.1%} of the pictures")
 
 
-def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
+def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
     """Pairs of byte-equal pictures in two splits, each picture with the first in another; notes copies of any kind.
 
     Errors: such pairs, exit 3, if `leak` says so.
@@ -193,11 +193,11 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
         rows[content].append(i)
     alike = [group for group in rows.values() if len(group) > 1]
     if alike:
-        again = many(sum(map(len, alike)) - len(alike), "picture")
+        again = count_text(sum(map(len, alike)) - len(alike), "picture")
         notes.append(f"{again} byte-equal to another")
     if two := sum(len(set(labels[group])) > 1 for group in alike):
         notes.append(
-            f"warning: {many(two, 'picture')} with a copy in another class ({DISPUTED} lists them: "
+            f"warning: {count_text(two, 'picture')} with a copy in another class ({DISPUTED} lists them: "
             "with right labels it can be data.labels)"
         )
     leaks = {}
@@ -210,11 +210,11 @@ def copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str],
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
         first = " and ".join(short_repr(paths[i]) for i in next(iter(leaks)))
-        leaky(f"{many(len(set(leaks.values())), 'picture')} in more than one split: {first}", leak, notes)
+        report_leak(f"{count_text(len(set(leaks.values())), 'picture')} in more than one split: {first}", leak, notes)
     return tuple((paths[i], paths[j]) for i, j in leaks)
 
 
-def leaky(line: str, leak: str, notes: list[str]) -> None:
+def report_leak(line: str, leak: str, notes: list[str]) -> None:
     if leak == "error":
         raise UserError(3, f"{line}; part them or set data.leak=warn")
     notes.append(f"warning: {line}; results there are too good")

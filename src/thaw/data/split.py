@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import numpy as np
 
-from thaw.data.listing import Listing, many, short_repr, some
+from thaw.data.listing import Listing, count_text, name_some, short_repr
 from thaw.runtime.errors import UserError
 
 FOLDS = 5
@@ -88,7 +88,7 @@ def unit_name(group: str) -> str:
     return sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def joined(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> list[str]:
+def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> list[str]:
     """The unit of each row: its group, those taken together that hold a picture of equal content."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -99,7 +99,9 @@ def joined(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> li
     edges = coo_array((np.ones(len(group), bool), (group, len(names) + content)), (size, size))
     count, part = connected_components(edges, directed=False)
     if count < len(names):
-        notes.append(f"data.group: {many(len(names), 'group')} are taken as {count:,}, as some hold equal pictures")
+        notes.append(
+            f"data.group: {count_text(len(names), 'group')} are taken as {count:,}, as some hold equal pictures"
+        )
     first = dict(zip(part[: len(names)][::-1], names[::-1].tolist(), strict=True))
     return [first[part[row]] for row in group]
 
@@ -111,7 +113,7 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     Errors: no regular expression, exit 2; no picture has a group, or all the same, exit 3.
     """
     paths = [file.path for file in found.files]
-    groups = found.groups if found.groups is not None else dict(matched(paths, pattern))
+    groups = found.groups if found.groups is not None else dict(match_groups(paths, pattern))
     alone = [path for path in paths if not groups.get(path)]
     if len(alone) == len(paths):
         raise UserError(
@@ -120,19 +122,19 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
     names = set(groups.values())
     if len(names) == 1:
-        raise UserError(3, f"data.group={pattern}: all {len(paths)} pictures are of one group, {some(names)}")
+        raise UserError(3, f"data.group={pattern}: all {len(paths)} pictures are of one group, {name_some(names)}")
     if len(names) == len(paths):
         found.notes.append(f"warning: data.group={pattern} groups nothing: every picture is a group of its own")
     elif alone:
-        grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {many(len(names) - len(alone), 'group')}"
-        found.notes.append(f"data.group: {grouped}, {many(len(alone), 'picture')} alone")
+        grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {count_text(len(names) - len(alone), 'group')}"
+        found.notes.append(f"data.group: {grouped}, {count_text(len(alone), 'picture')} alone")
     several = Counter(name for name, _ in {(groups[path], found.where[path][1]) for path in paths})
     if across := sum(classes > 1 for classes in several.values()):
-        found.notes.append(f"data.group: {many(across, 'group')} with pictures of several classes")
+        found.notes.append(f"data.group: {count_text(across, 'group')} with pictures of several classes")
     return groups
 
 
-def matched(paths: Iterable[str], pattern: str) -> Iterable[tuple[str, str | None]]:
+def match_groups(paths: Iterable[str], pattern: str) -> Iterable[tuple[str, str | None]]:
     try:
         find = re.compile(pattern).search
     except re.error as error:

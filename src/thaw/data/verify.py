@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from thaw.data.decode import BadPicture, decode, has_frames, size_of
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import File, many, short_repr
+from thaw.data.listing import File, count_text, short_repr
 from thaw.data.table import Table
 from thaw.runtime import signals
 from thaw.runtime.errors import UserError
@@ -86,7 +86,7 @@ def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=Non
         if table and fresh:
             save_verdicts(table, known | fresh, notes)
     if changed := sum(path in known and known[path][2] != row[2] for path, row in fresh.items()):
-        notes.append(f"{many(changed, 'file')} changed since the last scan")
+        notes.append(f"{count_text(changed, 'file')} changed since the last scan")
     return rows
 
 

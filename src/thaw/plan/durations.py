@@ -65,7 +65,7 @@ def cycle_lengths(name: str, schedule: Scheduler, until: str | None, epochs: int
     Errors: max_cycles below the plan, exit 2.
     """
     if epochs:
-        lengths = schedules.fill(epochs, schedule.cycle_len, schedule.cycle_mult)
+        lengths = schedules.fill_budget(epochs, schedule.cycle_len, schedule.cycle_mult)
     else:
         lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
     budget = len(lengths)

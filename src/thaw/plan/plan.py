@@ -30,7 +30,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         raise UserError(2, "data.limit=null: data=shapes needs to know how many pictures to draw")
     notes = []
     size = final_size(settings, facts)
-    phases = serve_finds(spell_out(settings, facts, size), notes)
+    phases = resolve_finders(spell_out(settings, facts, size), notes)
     if settings.epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
         notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
     for phase in phases:
@@ -44,7 +44,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
 
 def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]:
     """Return every phase of the checklist with what it states and what carries over from those before it."""
-    lr, ratios = values.rates_of(settings)
+    lr, ratios = values.peak_rate_and_ratios(settings)
     ratios_of_all = group_ratios(settings, ratios, facts)
     # lr=[a, b, c] says how many groups there are, which rates=layer_decay leaves to the model
     split = "equal" if ratios is not None and settings.rates.split == "layer_decay" else settings.rates.split
@@ -124,7 +124,7 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
     return tuple(ratios)
 
 
-def serve_finds(phases: list[Phase], notes: list[str]) -> list[Phase]:
+def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
     """Give every find the batches of the first fit that uses its rate, which then belongs to these in all of its fits;
     strike the finds that nobody uses.
 

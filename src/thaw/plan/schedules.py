@@ -25,7 +25,7 @@ def constant(position: float, cycle: int, step: int) -> float:
     return 1.0
 
 
-def between(start: float, end: float, position: float) -> float:
+def half_cosine(start: float, end: float, position: float) -> float:
     """Half a cosine from `start` to `end` as the position goes from 0 to 1."""
     return end + (start - end) * (1 + cos(pi * position)) / 2
 
@@ -39,8 +39,8 @@ def one_cycle(pct: float, start: float, end: float) -> Shape:
 
     def shape(position: float, cycle: int, step: int) -> float:
         if position < pct:
-            return between(start, 1.0, position / pct)
-        return between(1.0, end, (position - pct) / (1 - pct))
+            return half_cosine(start, 1.0, position / pct)
+        return half_cosine(1.0, end, (position - pct) / (1 - pct))
 
     return shape
 
@@ -51,8 +51,8 @@ def momentum(pct: float, high: float, low: float) -> Shape:
 
     def shape(position: float, cycle: int, step: int) -> float:
         if position < pct:
-            return between(high, low, position / pct)
-        return between(low, high, (position - pct) / (1 - pct))
+            return half_cosine(high, low, position / pct)
+        return half_cosine(low, high, (position - pct) / (1 - pct))
 
     return shape
 
@@ -61,12 +61,12 @@ def flat_cos(pct: float) -> Shape:
     """1 for the first `pct` of the cycle, then half a cosine to 0."""
 
     def shape(position: float, cycle: int, step: int) -> float:
-        return 1.0 if position < pct else between(1.0, 0.0, (position - pct) / (1 - pct))
+        return 1.0 if position < pct else half_cosine(1.0, 0.0, (position - pct) / (1 - pct))
 
     return shape
 
 
-def lines(*points: tuple[float, float]) -> Shape:
+def piecewise_linear(*points: tuple[float, float]) -> Shape:
     """Straight lines through (position, value) points, the first at position 0, the last at 1."""
 
     def shape(position: float, cycle: int, step: int) -> float:
@@ -82,7 +82,7 @@ def triangular(div: float, pct: float = 0.5, decay: float = 1.0, gamma: float = 
     The height shrinks by `decay` each cycle (triangular2: 1/2) and by `gamma` each step (exp_range). With pct = 1/8 it
     is fast.ai 0.7's use_clr=(div, 8), with 1/10 and div = 32 ULMFiT's slanted triangle (arXiv:1801.06146).
     """
-    tent = lines((0, 0), (pct, 1), (1, 0))
+    tent = piecewise_linear((0, 0), (pct, 1), (1, 0))
 
     def shape(position: float, cycle: int, step: int) -> float:
         height = tent(position, cycle, step) * decay**cycle * gamma**step
@@ -121,7 +121,7 @@ def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
     return warmed
 
 
-def longest_ramp(cycles: int) -> float:
+def longest_warmup(cycles: int) -> float:
     """The cycles over which the rate rises at most, of so many planned: two, or a fifth of a plan of one or two."""
     return 2.0 if cycles > 2 else cycles / 5
 
@@ -131,7 +131,7 @@ def shapes(scheduler, cycles: int) -> tuple[Shape, Shape | None]:
 
     `cycles` are those planned, not those that may come beyond.
     """
-    s, most = scheduler, longest_ramp(cycles)
+    s, most = scheduler, longest_warmup(cycles)
     match s.shape:
         case "sgdr" | "cosine":
             return warm_up(cosine, s.warmup, most), None
@@ -140,9 +140,9 @@ def shapes(scheduler, cycles: int) -> tuple[Shape, Shape | None]:
         case "flat_cos":
             return warm_up(flat_cos(s.pct), s.warmup, most), None
         case "one_cycle_linear":  # fast.ai 0.7's use_clr_beta: up, down as long, then a tail to almost 0
-            rate = lines((0, 1 / s.div), (s.pct, 1), (2 * s.pct, 1 / s.div), (1, 1 / s.final_div))
+            rate = piecewise_linear((0, 1 / s.div), (s.pct, 1), (2 * s.pct, 1 / s.div), (1, 1 / s.final_div))
             high, low = s.momentum_high, s.momentum_low
-            return rate, lines((0, high), (s.pct, low), (2 * s.pct, high), (1, high))
+            return rate, piecewise_linear((0, high), (s.pct, low), (2 * s.pct, high), (1, high))
         case "triangular":
             return triangular(s.div, s.pct), None
         case "triangular2":
@@ -159,7 +159,7 @@ def cycle_epochs(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
     return [cycle_len * cycle_mult**i for i in range(cycles)]
 
 
-def fill(budget: int, cycle_len: int, cycle_mult: int) -> list[int]:
+def fill_budget(budget: int, cycle_len: int, cycle_mult: int) -> list[int]:
     """Epochs of each cycle for a budget in epochs: as many whole cycles as fit, the last one takes the rest.
 
     fill(7, 1, 2) is [1, 2, 4]; fill(9, 1, 2) is [1, 2, 6]; fill(2, 3, 1) is [2]. Two budgets agree on all their cycles
@@ -182,7 +182,7 @@ def cycle_ends(epoch_steps: Sequence[int], epochs_of_cycle: Sequence[int]) -> li
     return [running[epoch] for epoch in accumulate(epochs_of_cycle)]
 
 
-def following(at: Callable[[int], float], steps: Sequence[int], batches: Sequence[int], own: int):
+def scaled_with_batch(at: Callable[[int], float], steps: Sequence[int], batches: Sequence[int], own: int):
     """The curve `at` times the square root of the batch in batches of `own`, for epochs of `steps` and `batches`.
 
     The rate follows a batch that grew because its pictures are small, so that the noise of a step stays what it was

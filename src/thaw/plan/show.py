@@ -35,11 +35,11 @@ def rates_text(phase: Phase, lr_factor: float, found: Mapping[str, float] | None
         factor = "" if lr_factor == 1 else f" × {lr_factor:g}"
         return f"{f'found{factor}' if lr is None else f'{lr:.3g}'} × decay a layer"
     if lr is not None:
-        return " ".join(f"{lr * ratio:.2g}" for ratio in shorten(ratios))
-    return f"{phase.rate_from} × " + " ".join(f"{lr_factor * ratio:.2g}" for ratio in shorten(ratios))
+        return " ".join(f"{lr * ratio:.2g}" for ratio in few_ratios(ratios))
+    return f"{phase.rate_from} × " + " ".join(f"{lr_factor * ratio:.2g}" for ratio in few_ratios(ratios))
 
 
-def shorten(ratios: tuple[float, ...]) -> tuple[float, ...]:
+def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
     """At most four ratios of many: the first three and the last."""
     return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
 
@@ -66,7 +66,7 @@ def network_name(backbone: Backbone) -> str:
     return f"{backbone.name} ({'no weights' if backbone.weights == 'none' else PurePath(backbone.weights).stem})"
 
 
-def total(counts) -> str:
+def sum_text(counts) -> str:
     return or_unknown(None if None in counts else sum(counts))
 
 
@@ -93,7 +93,7 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
             epochs, steps = str(phase.epochs_budget), or_unknown(phase.steps_budget)
             if len(phase.cycles) > phase.budget:
                 epochs += f"–{sum(phase.cycles)}"
-                steps += f"–{total([epoch.steps for epoch in phase.epochs])}"
+                steps += f"–{sum_text([epoch.steps for epoch in phase.epochs])}"
         rows.append(
             (
                 f"{i + 1} {phase.name}",
@@ -136,7 +136,7 @@ def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | N
             ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
             steps = ends[-1]
             at = schedules.curve(schedules.shapes(phase.schedule, phase.budget)[0], ends)
-            at = schedules.following(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
+            at = schedules.scaled_with_batch(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
             lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
             stride = max(1, steps // 400)
             points = list(range(0, steps, stride))

@@ -48,9 +48,11 @@ def run_html(run: dict, drawn: dict) -> str:
         section(f"Classes, worst first ({len(classes)})", class_table(run["per_class"])),
         section("Plan", image(run["timeline"]) + preformatted(run["plan"])),
         section(f"Twins across the splits ({len(run['leaks']) - 1})", leaks(run)),
-        section(f"Equal pictures of different classes ({len(run['disputed']) - 1})", listed(run["disputed"], DISPUTED)),
-        section(f"Files left out ({len(run['bad_files']) - 1})", listed(run["bad_files"], BAD_FILES)),
-        section("How to run it again", preformatted(text(result.get("command")), "wrap")),
+        section(
+            f"Equal pictures of different classes ({len(run['disputed']) - 1})", listed_files(run["disputed"], DISPUTED)
+        ),
+        section(f"Files left out ({len(run['bad_files']) - 1})", listed_files(run["bad_files"], BAD_FILES)),
+        section("How to run it again", preformatted(as_text(result.get("command")), "wrap")),
         section("Made with", versions_table(result)),
     ]
     return document(run_title(run), parts)
@@ -86,8 +88,8 @@ def section(title: str, body: str) -> str:
 
 def about(result: dict) -> str:
     """What was run on what, in a line."""
-    overrides = text(result.get("overrides")) or ("the defaults" if result else "")
-    return " · ".join(part for part in (overrides, text(result.get("device"))) if part)
+    overrides = as_text(result.get("overrides")) or ("the defaults" if result else "")
+    return " · ".join(part for part in (overrides, as_text(result.get("device"))) if part)
 
 
 def tile(what: str, value: str, detail: str) -> str:
@@ -132,7 +134,7 @@ def phase_table(result: dict) -> str:
         cells.insert(2, "" if math.isnan(gain) else f'<span class="{kind}">{gain:+.2f}</span>')
         before = before if math.isnan(accuracy) else accuracy
         reused = " (reused)" if fields.get("reused") else ""
-        cells.append(escape(text(fields.get("stopped_because")) + reused))
+        cells.append(escape(as_text(fields.get("stopped_because")) + reused))
         rows.append(cells)
     head = ["phase", "accuracy", "gain", "loss", "rate", "epochs", "time", "why it stopped"]
     return table(head, rows, {1, 2, 3, 4, 5, 6}) if rows else ""
@@ -173,7 +175,7 @@ def gallery(run: dict) -> str:
         return ""
     cards = []
     for row, picture in zip(run["wrong"], run["pictures"], strict=True):
-        shown = '<div class="none">no picture</div>' if picture is None else encoded(picture)
+        shown = '<div class="none">no picture</div>' if picture is None else encoded_image(picture)
         sure = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
         path = escape(row["path"])
         cards.append(
@@ -186,7 +188,7 @@ def gallery(run: dict) -> str:
     return f'<div class="gallery">{"".join(cards)}</div>'
 
 
-def encoded(picture) -> str:
+def encoded_image(picture) -> str:
     """A uint8 array as an <img>: small ones exactly and in squares, large ones as JPEG of at most 320 pixels."""
     from PIL import Image
 
@@ -200,10 +202,10 @@ def encoded(picture) -> str:
 
 def leaks(run: dict) -> str:
     """The pictures that are in two splits, equal or nearly so, and the sheet of the latter."""
-    return listed(run["leaks"], "leaks.csv") + image(run["leaks_sheet"])
+    return listed_files(run["leaks"], "leaks.csv") + image(run["leaks_sheet"])
 
 
-def listed(rows: list[list[str]], file: str) -> str:
+def listed_files(rows: list[list[str]], file: str) -> str:
     """The first fifty rows of a table that lies beside the page, and a link to it."""
     if len(rows) < 2:
         return ""
@@ -220,14 +222,14 @@ def preformatted(content: str, kind: str = "") -> str:
 def versions_table(result: dict) -> str:
     """What the run was made with: the facts that result.json has, a line each."""
     keys = ("device", "versions", "commit", "key", "wandb_id")
-    rows = [[escape(key), escape(text(result[key]))] for key in keys if result.get(key)]
+    rows = [[escape(key), escape(as_text(result[key]))] for key in keys if result.get(key)]
     return table(["what", "which"], rows, set()) if rows else ""
 
 
-def text(value) -> str:
+def as_text(value) -> str:
     """Anything as text: lists in one line, dicts as key value pairs."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {as_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value))
     return "" if value is None else str(value)

@@ -14,7 +14,7 @@ from thaw.runtime.console import say
 from thaw.runtime.files import phase_results, short_path
 
 
-def identity_of(
+def run_identity(
     settings,
     folder: Path,
     about: dict,
@@ -45,8 +45,8 @@ def identity_of(
             "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
             "setting": run_names.short_name(setting_of(told)) or "default",
             **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
-            **numbered("lr", settings.lr),
-            **numbered("ratios", settings.rates.ratios),
+            **numbered_columns("lr", settings.lr),
+            **numbered_columns("ratios", settings.rates.ratios),
             "commit": about["commit"],
             "command": run_names.typed_command(told),
             "folder": short_path(folder),
@@ -54,7 +54,7 @@ def identity_of(
     }
 
 
-def numbered(name: str, values) -> dict:
+def numbered_columns(name: str, values) -> dict:
     """lr_0, lr_1, ... of a list: W&B filters and groups by numbers, not by lists."""
     return {f"{name}_{i}": value for i, value in enumerate(values)} if isinstance(values, (list, tuple)) else {}
 

@@ -72,7 +72,7 @@ def stretch(steps: list[int], floors: list[float], total: float) -> list[float]:
         fixed |= short_ones
 
 
-def at(phase: dict, start: float, end: float, steps: list[int]) -> list[float]:
+def positions(phase: dict, start: float, end: float, steps: list[int]) -> list[float]:
     """Where these steps of a phase lie on the x axis."""
     return [start + (end - start) * step / phase["steps"] for step in steps]
 
@@ -101,7 +101,7 @@ def draw_rates(axes, placed) -> None:
             # A sign for the sweep, not its values: the range is the finder's own.
             ends = axes.get_xaxis_transform()
             axes.plot([start, end], [0.06, 0.94], color=INK, alpha=0.5, linestyle=":", transform=ends)
-        x = at(phase, start, end, [*phase["points"], phase["steps"]])
+        x = positions(phase, start, end, [*phase["points"], phase["steps"]])
         for rates, colour in zip(phase["rates"], group_colours(len(phase["rates"])), strict=True):
             style = "-" if phase["known"] else (0, (4, 1.5))
             beyond = rates[-1] ** 2 / rates[-2] if len(rates) > 1 and rates[-2] > 0 else rates[-1]
@@ -122,7 +122,7 @@ def draw_sizes(axes, placed) -> None:
     """The image size of every epoch, as steps."""
     sizes = [size for phase, _, _ in placed for size in phase["sizes"] if size is not None]
     for phase, start, end in placed:
-        marks = at(phase, start, end, phase["edges"])
+        marks = positions(phase, start, end, phase["edges"])
         values = [math.nan if size is None else size for size in phase["sizes"]]
         axes.stairs(values, marks, baseline=None, color=TRAIN, linewidth=2)
         axes.stairs(values, marks, color=TRAIN, alpha=0.15, fill=True)

@@ -8,7 +8,7 @@ from thaw.config.schema import HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTION
 from thaw.config.values import crop_scale
 from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
-from thaw.plan.schedules import longest_ramp
+from thaw.plan.schedules import longest_warmup
 from thaw.store.code_hash import ALL_CODE, code_by_module
 
 AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
@@ -78,7 +78,7 @@ def cycle_parts(
         "lr": lr,
         "rate_batch": phase.rate_batch,
         "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
-        "longest_ramp": longest_ramp(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
+        "longest_ramp": longest_warmup(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
         "cycle": cycle,
         "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,

@@ -9,7 +9,7 @@ from thaw.config.schema import Settings
 from thaw.config.values import parse_bytes
 from thaw.runtime.files import format_bytes, read_json, write_atomically
 from thaw.store.code_hash import code_part
-from thaw.store.prune import now_of, prune
+from thaw.store.prune import file_system_time, prune
 from thaw.store.store import Store
 
 FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
@@ -42,7 +42,7 @@ def begin_fresh(store: Store, file: Path) -> None:
     if since := read_json(file).get("since"):
         store.since = since
         return
-    store.since = now_of(store.root)
+    store.since = file_system_time(store.root)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, json.dumps({"since": store.since}))
 

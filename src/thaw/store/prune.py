@@ -18,7 +18,9 @@ from thaw.store.lock import DONE
 
 UNDER_WAY = "underway"
 HOUR, DAY = 3600, 86400
-OWN = re.compile(r"([0-9a-f]{32}|clock)\.")  # the names of artifacts and shards that are not whole, and `now_of`'s
+OWN = re.compile(
+    r"([0-9a-f]{32}|clock)\."
+)  # the names of artifacts and shards that are not whole, and `file_system_time`'s
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Entry:
     used: float  # seconds, by the clock of the file system
 
 
-def inside(path: Path) -> list[Path]:
+def list_folder(path: Path) -> list[Path]:
     """What lies in a directory; nothing where it is a file, or another process removed it meanwhile."""
     try:
         return sorted(path.iterdir())
@@ -39,19 +41,19 @@ def inside(path: Path) -> list[Path]:
         return []
 
 
-def places(root: Path) -> list[Path]:
+def artifact_paths(root: Path) -> list[Path]:
     """Where artifacts, shards of them and snapshots lie."""
-    artifacts = [path for kind in inside(root) for path in inside(kind)]
-    return artifacts + [path for artifact in artifacts for path in inside(artifact)]
+    artifacts = [path for kind in list_folder(root) for path in list_folder(kind)]
+    return artifacts + [path for artifact in artifacts for path in list_folder(artifact)]
 
 
 def entries(root: Path) -> list[Entry]:
     """All that a run could find, used longest ago first."""
     found = []
-    for path in places(root):
+    for path in artifact_paths(root):
         names = path.relative_to(root).parts
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-            files = {file.name: file.stat() for file in inside(path) if file.is_file()}
+            files = {file.name: file.stat() for file in list_folder(path) if file.is_file()}
             times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
             if times and (DONE in files or names[0] == UNDER_WAY) and "." not in "".join(names):
                 found.append(Entry(path, names[0], sum(file.st_size for file in files.values()), max(times)))
@@ -63,8 +65,8 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
 
     Never what was used in the last hour. What dead processes left half made, and what was damaged, goes in any case.
     """
-    now = now_of(root)
-    clear(root, now)
+    now = file_system_time(root)
+    remove_leftovers(root, now)
     there = entries(root)
     left, removed = sum(entry.bytes for entry in there), []
     for entry in there:
@@ -79,31 +81,31 @@ def prune(root: Path, size: float) -> tuple[list[Entry], int]:
     return removed, left
 
 
-def clear(root: Path, now: float) -> None:
+def remove_leftovers(root: Path, now: float) -> None:
     """Remove what nobody can use: damaged, half removed, left behind by dead processes; of the store's own alone."""
-    for path in filter(partial(ours, root), [*inside(root), *places(root)]):
+    for path in filter(partial(is_own_name, root), [*list_folder(root), *artifact_paths(root)]):
         with contextlib.suppress(OSError):
             name, age = path.name, now - path.stat().st_mtime
             if ".bad." in name or ".gone." in name:
                 shutil.rmtree(path, ignore_errors=True)
-            elif ".tmp." in name and left_behind(name.partition(".tmp.")[2], age):
+            elif ".tmp." in name and is_abandoned(name.partition(".tmp.")[2], age):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
             elif name.endswith(".lock") and (is_dead(path.read_text()) or age > DAY):
                 path.unlink()
 
 
-def ours(root: Path, path: Path) -> bool:
+def is_own_name(root: Path, path: Path) -> bool:
     """Whether the store named it: a store may lie in a folder with other things, whose yarn.lock is not ours."""
     return bool(OWN.match(path.name)) or path.relative_to(root).parts[0] in (UNDER_WAY, "facts")
 
 
-def left_behind(owner: str, age: float) -> bool:
+def is_abandoned(owner: str, age: float) -> bool:
     """Whether `host.pid` is of a dead process; of another machine's nobody knows, a day is enough for it."""
     host, _, pid = owner.rpartition(".")
     return is_dead(f"{host} {pid}") or age > DAY
 
 
-def now_of(root: Path) -> float:
+def file_system_time(root: Path) -> float:
     """The time by the clock that stamps the store's files."""
     probe = root / f"clock.tmp.{process_id('.')}"
     try:

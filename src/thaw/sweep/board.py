@@ -9,7 +9,17 @@ from pathlib import Path
 from thaw.config import run_names
 from thaw.runtime.files import as_number, read_json, short_path
 from thaw.sweep.jobs import JobRecord, monitor_of, planned_jobs, read_jobs, swept_keys
-from thaw.sweep.rank import Difference, Effect, Setting, compared, effects, higher_is_better, pareto, rank, scores
+from thaw.sweep.rank import (
+    Difference,
+    Effect,
+    Setting,
+    compare_to_best,
+    effects,
+    higher_is_better,
+    pareto,
+    rank,
+    scores,
+)
 
 MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
 AUDITION = "experiment=audition"
@@ -73,7 +83,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
         jobs=jobs,
         total=max(len(jobs), planned_jobs(folder) or 0),
         settings=settings,
-        differences=[compared(setting, settings[0], read) for setting in settings] if paired else [],
+        differences=[compare_to_best(setting, settings[0], read) for setting in settings] if paired else [],
         effects=[
             effect
             for key in keys

@@ -73,7 +73,7 @@ def parts_table(runs: Sequence[JobRecord]) -> TextTable:
     flat = [dict(flatten(read_json(run.folder / "run.json").get("parts", {}))) for run in runs]
     rows: dict[tuple, list[str]] = {}
     for path in dict.fromkeys(path for one in flat for path in one):
-        values = tuple(brief(one[path]) if path in one else NOWHERE for one in flat)
+        values = tuple(short_value(one[path]) if path in one else NOWHERE for one in flat)
         if len({repr(one.get(path)) for one in flat}) > 1:
             phase, name = (path[1], path[2:]) if path[0] == "phases" else ("", path)
             if name not in (("phase",), ()):
@@ -95,7 +95,7 @@ def flatten(parts: Mapping, path: tuple = ()):
             yield (*path, key), value
 
 
-def brief(value) -> str:
+def short_value(value) -> str:
     """A value in a table's cell."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     if re.fullmatch(r"[0-9a-f]{16,}", text):
@@ -110,10 +110,10 @@ def phases_table(runs: Sequence[JobRecord]) -> TextTable:
     for name in dict.fromkeys(name for phases in found for name in phases):
         for label, phases in zip(labels(runs), found, strict=True):
             phase = phases.get(name)
-            cells = [shown(phase, *column) for column in PHASE] if phase else [NOWHERE] * len(PHASE)
+            cells = [number_text(phase, *column) for column in PHASE] if phase else [NOWHERE] * len(PHASE)
             rows.append([name, label, *cells])
     for label, run in zip(labels(runs), runs, strict=True):
-        best = [shown(run.result, key, form) for key, form in BEST]
+        best = [number_text(run.result, key, form) for key, form in BEST]
         rows.append(["best", label, best[0], best[1], "", "", best[2], ""])
     return ["phase", "run", *(key for key, _ in PHASE)], rows
 
@@ -123,7 +123,7 @@ PHASE += (("reused", "{:g}"),)
 BEST = (("best/accuracy", "{:.2%}"), ("best/loss", "{:.4f}"), ("cost/seconds", "{:.1f}"))
 
 
-def shown(fields: Mapping, key: str, form: str) -> str:
+def number_text(fields: Mapping, key: str, form: str) -> str:
     """A number; '' where there is none."""
     value = as_number(fields.get(key))
     return "" if math.isnan(value) else form.format(value)
@@ -131,7 +131,7 @@ def shown(fields: Mapping, key: str, form: str) -> str:
 
 def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
     """b against a, picture by picture. Errors: no picture that both validated, exit 3; no predictions, exit 6."""
-    first, second = (predicted(run.folder) for run in (a, b))
+    first, second = (read_answers(run.folder) for run in (a, b))
     for run, found in ((a, first), (b, second)):
         if not found:
             raise UserError(6, f"{short_path(run.folder)}: no predictions are there (valid_predictions.csv)")
@@ -149,7 +149,7 @@ def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
     )
 
 
-def predicted(folder: Path) -> dict[str, tuple[str, str]]:
+def read_answers(folder: Path) -> dict[str, tuple[str, str]]:
     """Truth and prediction of each validation picture, by its path."""
     rows = read_csv(folder / "valid_predictions.csv")
     next(rows, None)  # the head

@@ -17,7 +17,7 @@ def leaderboard_figure(board: Board):
     """Accuracy against seconds with the Pareto front and error bars over seeds; main effects beside it, names below."""
     lines = sum(1 for _ in rows_of(board.effects))
     height = max(3.6, ROW * lines)
-    names = [f"{i + 1}  {board.settings[i].name}" for i in named(board)]
+    names = [f"{i + 1}  {board.settings[i].name}" for i in named_settings(board)]
     if rest := len(board.settings) - len(names):
         names.append(f"and {rest} more, see leaderboard.md")
     columns = 2 if len(names) > 4 and max(map(len, names)) < 70 else 1
@@ -61,18 +61,18 @@ def draw_settings(fig, board: Board, width: float, height: float) -> None:
     axes.autoscale_view()
     if is_share(board.monitor) and axes.get_ylim()[1] > 1:
         axes.set_ylim(top=1 + 0.05 * (1 - axes.get_ylim()[0]))  # no bar makes more than all of them right
-    shown = [(i + 1, (s.seconds, s.mean)) for i, s in drawn if i in named(board)]
-    for at, ranks in together(shown, lambda at: axes.transData.transform(at) / fig.dpi):
+    shown = [(i + 1, (s.seconds, s.mean)) for i, s in drawn if i in named_settings(board)]
+    for at, ranks in join_marks(shown, lambda at: axes.transData.transform(at) / fig.dpi):
         text = ", ".join(map(str, ranks[:3])) + ("…" if len(ranks) > 3 else "")
         axes.annotate(text, at, (5, 4), textcoords="offset points", fontsize=8, fontweight="bold")
 
 
-def named(board: Board) -> list[int]:
+def named_settings(board: Board) -> list[int]:
     """The settings whose names stand below the picture: the best ones, and all of the front."""
     return sorted({*range(min(len(board.settings), NAMED)), *board.front})
 
 
-def together(marks: list[tuple], inches: Callable) -> list[tuple[tuple, list[int]]]:
+def join_marks(marks: list[tuple], inches: Callable) -> list[tuple[tuple, list[int]]]:
     """Marks (rank, place), those whose rank would be written over that of a better one joined to it: (place, ranks)."""
     groups = []
     for rank, place in marks:

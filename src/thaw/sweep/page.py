@@ -31,7 +31,7 @@ def write_sweep_report(board: Board) -> None:
 def sweep_html(board: Board, settings: str, curves: str) -> str:
     """report.html; the drawn ones are <svg> elements."""
     name = board.folder.resolve().name
-    notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.explained(board), *words.notes(board)))
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.column_notes(board), *words.notes(board)))
     job = board.best_job
     again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
     audition = page.preformatted(after_audition(board), "wrap")
@@ -39,13 +39,13 @@ def sweep_html(board: Board, settings: str, curves: str) -> str:
         f"<h1>{escape(name)}</h1>",
         f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
         f'<div class="tiles">{"".join(page.tile(*tile) for tile in headline(board))}</div>',
-        page.section("Settings, best first", cells(tables.ranking(board)) + f'<ul class="dim">{notes}</ul>'),
+        page.section("Settings, best first", html_table(tables.ranking(board)) + f'<ul class="dim">{notes}</ul>'),
         page.section("Accuracy against seconds, and what each choice does", settings),
-        page.section("Averaged over the rest", cells(tables.effects_table(board))),
+        page.section("Averaged over the rest", html_table(tables.effects_table(board))),
         page.section("Learning, every job", curves),
-        page.section("No other setting is better and as quick", cells(tables.front_table(board))),
-        page.section("Not done", cells(tables.failures_table(board), linked=board)),
-        page.section("Every job", cells(tables.jobs_table(board), linked=board)),
+        page.section("No other setting is better and as quick", html_table(tables.front_table(board))),
+        page.section("Not done", html_table(tables.failures_table(board), linked=board)),
+        page.section("Every job", html_table(tables.jobs_table(board), linked=board)),
         page.section("How to run the best again", again),
         page.section("Next, all of the checklist for the winner", audition),
         page.section("To W&B, once logged in", page.preformatted(sync_line(board), "wrap")),
@@ -66,7 +66,7 @@ def headline(board: Board) -> list[tuple[str, str, str]]:
     return out
 
 
-def cells(table: tables.TextTable, linked: Board | None = None) -> str:
+def html_table(table: tables.TextTable, linked: Board | None = None) -> str:
     """A table of text as html; with `linked` the first column leads to that job's own report, where it has one."""
     head, rows = table
     body = [[escape(cell) for cell in row] for row in rows]

@@ -111,7 +111,7 @@ def preview_sweep(
     planned, made, notes, files = [], set(), {}, {}
     for number, overrides, settings in jobs:
         try:
-            own = stopped(plan.make_plan(settings, known_facts(settings, store.recall)), settings.stop_after)
+            own = cut_after(plan.make_plan(settings, known_facts(settings, store.recall)), settings.stop_after)
         except UserError as error:
             refuse(number, error)
             continue
@@ -129,10 +129,10 @@ def preview_sweep(
         planned.append(PlannedJob(typed, own, len(there), shared, NOTHING if over else cost(links, knows, made), over))
     if not planned:
         return []
-    return [*grid(planned), "", *sums(planned, at_once, of), *(f"note: {note}" for note in notes)]
+    return [*settings_grid(planned), "", *sums(planned, at_once, of), *(f"note: {note}" for note in notes)]
 
 
-def stopped(planned: Plan, after: int | None) -> Plan:
+def cut_after(planned: Plan, after: int | None) -> Plan:
     """The plan with the last phase cut after so many cycles: a rung of hydra/sweeper=halving."""
     if after is None:
         return planned
@@ -141,7 +141,7 @@ def stopped(planned: Plan, after: int | None) -> Plan:
     return replace(planned, phases=(*planned.phases[:-1], last))
 
 
-def grid(planned: Sequence[PlannedJob]) -> list[str]:
+def settings_grid(planned: Sequence[PlannedJob]) -> list[str]:
     """A row a setting, the sums below."""
     settings: dict[tuple, list[PlannedJob]] = {}
     for job in planned:

@@ -128,7 +128,7 @@ def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
     return out
 
 
-def compared(setting: Setting, best: Setting, read: Callable[[Path], Mapping]) -> Difference:
+def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapping]) -> Difference:
     """The setting against the best, over the pictures and seeds that both have.
 
     read: `scores` of a folder. A picture's difference is averaged over the seeds (of folds it is in one). The standard

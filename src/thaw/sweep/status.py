@@ -10,7 +10,7 @@ from thaw.runtime.console import grid
 from thaw.runtime.files import as_number, format_duration, read_json, read_jsonl, short_path
 from thaw.sweep.board import Board
 from thaw.sweep.jobs import JobRecord, monitored_value
-from thaw.sweep.words import cause, mean_of, short_words, shown
+from thaw.sweep.words import cause, mean_of, short_words, value_text
 
 ENOUGH = 0.02  # share of a job from which on its own time says how long it will take
 
@@ -80,11 +80,11 @@ def status_lines(board: Board, now: float) -> list[str]:
         if job.state == "running":
             here = at[job.folder]
             share = "beyond" if here.share > 1 else f"{here.share:.0%}"  # one more cycle than planned
-            phase, value = here.phase or "starting", text(board.monitor, here.value)
+            phase, value = here.phase or "starting", value_or_nothing(board.monitor, here.value)
             more = f"for {format_duration(here.seconds)}"
             more += f", waits for {job.waits_for}, which another job is making" if job.waits_for else ""
         elif job.state == "done":
-            value = text(board.monitor, monitored_value(job, board.monitor)) if job.result else ""
+            value = value_or_nothing(board.monitor, monitored_value(job, board.monitor)) if job.result else ""
             more = f"in {format_duration(as_number(job.result.get('cost/seconds_paid')))}" if job.result else ""
         elif job.state != "waiting":
             more = cause(job)
@@ -111,5 +111,5 @@ def status_lines(board: Board, now: float) -> list[str]:
     return out
 
 
-def text(monitor: str, value: float) -> str:
-    return "" if math.isnan(value) else shown(monitor, value)
+def value_or_nothing(monitor: str, value: float) -> str:
+    return "" if math.isnan(value) else value_text(monitor, value)

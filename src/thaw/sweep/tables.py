@@ -8,8 +8,8 @@ from thaw.sweep.words import (
     effect_text,
     epochs_of,
     epochs_text,
-    figure,
     mean_of,
+    number_text,
     seconds_text,
     seeds_of,
     short_words,
@@ -39,7 +39,7 @@ def ranking(board: Board) -> TextTable:
     ]
 
 
-def explained(board: Board) -> list[str]:
+def column_notes(board: Board) -> list[str]:
     """What the columns are."""
     unit = "" if board.monitor.endswith("loss") else " in percentage points"
     return [
@@ -86,13 +86,13 @@ def jobs_table(board: Board) -> TextTable:
                     job.name,
                     str(i + 1),
                     short_words(board, job),
-                    figure(job, "best/accuracy", "{:.2%}"),
-                    figure(job, "best/loss", "{:.4f}"),
+                    number_text(job, "best/accuracy", "{:.2%}"),
+                    number_text(job, "best/loss", "{:.4f}"),
                     str(job.result.get("best/phase", "")),
                     "+".join(map(str, epochs_of(job))),
                     next((reason for reason in reversed(reasons) if reason), ""),
-                    figure(job, "cost/seconds", "{:.1f}"),
-                    figure(job, "cost/seconds_paid", "{:.1f}"),
+                    number_text(job, "cost/seconds", "{:.1f}"),
+                    number_text(job, "cost/seconds_paid", "{:.1f}"),
                 ]
             )
     return [

@@ -6,7 +6,7 @@ from thaw.config.run_names import key_and_value
 from thaw.runtime.console import grid
 from thaw.runtime.files import short_path
 from thaw.sweep.board import Board, after_audition, sync_line
-from thaw.sweep.tables import TextTable, effects_table, explained, failures_table, front_table, jobs_table, ranking
+from thaw.sweep.tables import TextTable, column_notes, effects_table, failures_table, front_table, jobs_table, ranking
 from thaw.sweep.words import cause, effect_text, epochs_text, notes, short_words, why_text
 
 MOST_LINES = 20  # of settings on the terminal
@@ -17,7 +17,9 @@ def effect_lines(board: Board) -> list[list[str]]:
     """A line for each swept key: the key, then its values with their means, in the order typed."""
     lines: dict[str, list[str]] = {}
     for effect in board.effects:
-        lines.setdefault(effect.key, [effect.key]).append(f"{middle(effect.value, 24)} {effect_text(board, effect)}")
+        lines.setdefault(effect.key, [effect.key]).append(
+            f"{shorten_middle(effect.value, 24)} {effect_text(board, effect)}"
+        )
     return list(lines.values())
 
 
@@ -28,7 +30,10 @@ def terminal(board: Board) -> list[str]:
         head, rows = ranking(board)
         why = head.index("stopped")  # too long for a terminal, but for the rung at which a setting was given up
         why = -1 if any(row[why].startswith("stop_after=") for row in rows) else why
-        cells = [[middle(cell, WIDEST) for i, cell in enumerate(row) if i != why] for row in (head, *rows[:MOST_LINES])]
+        cells = [
+            [shorten_middle(cell, WIDEST) for i, cell in enumerate(row) if i != why]
+            for row in (head, *rows[:MOST_LINES])
+        ]
         out += ["", *grid(cells[0], cells[1:])]
         if len(board.settings) > MOST_LINES:
             out.append(f"... {len(board.settings) - MOST_LINES} more in leaderboard.md")
@@ -52,7 +57,7 @@ def terminal(board: Board) -> list[str]:
     return out
 
 
-def middle(text: str, most: int) -> str:
+def shorten_middle(text: str, most: int) -> str:
     """At most that many letters of a text, its start and its end."""
     if len(text) <= most:
         return text
@@ -67,32 +72,35 @@ def markdown(board: Board) -> str:
     """leaderboard.md."""
     parts = [f"# {board.folder.resolve().name}", status_line(board)]
     if board.common:
-        parts.append(f"In all of them: {cell(board.common)}")
+        parts.append(f"In all of them: {markdown_cell(board.common)}")
     if board.settings:
         parts += [
             "![](leaderboard.png)",
-            pipes(ranking(board)),
-            "\n".join(f"* {cell(note)}" for note in (*explained(board), *notes(board))),
+            markdown_table(ranking(board)),
+            "\n".join(f"* {markdown_cell(note)}" for note in (*column_notes(board), *notes(board))),
         ]
     if board.effects:
-        parts += ["## What each choice does, averaged over the rest", pipes(effects_table(board))]
+        parts += ["## What each choice does, averaged over the rest", markdown_table(effects_table(board))]
     if board.front:
-        parts += ["## Accuracy against seconds: no other setting is better and as quick", pipes(front_table(board))]
+        parts += [
+            "## Accuracy against seconds: no other setting is better and as quick",
+            markdown_table(front_table(board)),
+        ]
     if board.best_job:
         job = board.best_job
         parts += [
             "## The best again",
             f"From job {job.name}, {short_path(job.folder)}:",
-            code(job.result.get("command", "")),
+            code_block(job.result.get("command", "")),
         ]
     if line := after_audition(board):
-        parts += ["## Next, all of the checklist for the winner", code(line)]
+        parts += ["## Next, all of the checklist for the winner", code_block(line)]
     if board.failures or board.total > len(board.jobs):
-        parts += ["## Not done", pipes(failures_table(board))]
+        parts += ["## Not done", markdown_table(failures_table(board))]
     if board.settings:
-        parts += ["## Every job", pipes(jobs_table(board))]
+        parts += ["## Every job", markdown_table(jobs_table(board))]
     if line := sync_line(board):
-        parts += ["## To W&B, once logged in", code(line)]
+        parts += ["## To W&B, once logged in", code_block(line)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,21 +109,21 @@ def status_line(board: Board) -> str:
     return f"{board.done}/{board.total} jobs done, {n} setting{'s' * (n != 1)}, compared by {board.monitor}"
 
 
-def pipes(table: TextTable) -> str:
+def markdown_table(table: TextTable) -> str:
     """A table of Markdown."""
     head, rows = table
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(map(cell, line))} |" for line in lines)
+    return "\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines)
 
 
-def cell(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Text as Markdown shows it, in one line."""
     for mark in "\\|*`<>":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())
 
 
-def code(text: str) -> str:
+def code_block(text: str) -> str:
     return f"```\n{text}\n```"
 
 

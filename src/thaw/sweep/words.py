@@ -12,14 +12,14 @@ from thaw.sweep.rank import Effect, Setting
 RULE = "tie: at most 2 standard errors from the best, on the same pictures and seeds"
 
 
-def shown(monitor: str, value: float) -> str:
+def value_text(monitor: str, value: float) -> str:
     """A value of `monitor` as people read it."""
     if math.isnan(value):
         return "nan"
     return f"{value:.2%}" if is_share(monitor) else f"{value:.4f}"
 
 
-def spread(monitor: str, value: float) -> str:
+def spread_text(monitor: str, value: float) -> str:
     """± an uncertainty of `monitor`; '' where there is none."""
     if math.isnan(value):
         return ""
@@ -28,7 +28,7 @@ def spread(monitor: str, value: float) -> str:
 
 def mean_of(board: Board, setting: Setting) -> str:
     """Mean and standard deviation over seeds: 98.61% ± 0.20."""
-    return shown(board.monitor, setting.mean) + spread(board.monitor, setting.deviation)
+    return value_text(board.monitor, setting.mean) + spread_text(board.monitor, setting.deviation)
 
 
 def seeds_of(setting: Setting) -> str:
@@ -75,7 +75,7 @@ def why_text(setting: Setting) -> str:
     return "; ".join(f"{why or 'unknown'} ({n})" for why, n in counts.most_common())
 
 
-def figure(job: JobRecord, key: str, form: str) -> str:
+def number_text(job: JobRecord, key: str, form: str) -> str:
     """A number of result.json; 'nan' where it is none."""
     return form.format(as_number(job.result.get(key)))
 
@@ -85,7 +85,7 @@ def seconds_text(value: float) -> str:
 
 
 def effect_text(board: Board, effect: Effect) -> str:
-    return shown(board.monitor, effect.mean) + spread(board.monitor, effect.error)
+    return value_text(board.monitor, effect.mean) + spread_text(board.monitor, effect.error)
 
 
 def cause(job: JobRecord) -> str:

@@ -84,7 +84,7 @@ def begin_phase(
     shapes = schedules.shapes(phase.schedule, phase.budget)
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
-    rate = schedules.following(rate, steps, sizes, phase.rate_batch)
+    rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(context.network, groups, context.settings.optimizer)
     return FittedPhase(context, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
 

@@ -17,7 +17,7 @@ from thaw.train.fit import BestSoFar
 from thaw.train.predictions import Predictions, predict
 
 
-def figures(context: RunContext, kept: BestSoFar) -> dict:
+def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
     """Accuracy and loss, `best/...` on the validation and `test/...` on the test pictures, of what N cycle ends say
     together: `..._ensemble` of the mean of their softmax (arXiv:1704.00109), `..._average` of one network of their mean
     weights (arXiv:1803.05407).
@@ -38,11 +38,11 @@ def figures(context: RunContext, kept: BestSoFar) -> dict:
     for own in weights if len(test) else []:
         load_weights(context.network.model, own, "the store", head=True)
         members["test"].append(predict(context, test))
-    load_weights(context.network.model, mean(weights), "the store", head=True)
-    refresh(context, next(phase for phase in context.plan.phases if phase.name == kept.phase))
+    load_weights(context.network.model, mean_weights(weights), "the store", head=True)
+    refresh_batch_norms(context, next(phase for phase in context.plan.phases if phase.name == kept.phase))
     out = {}
     for name in rows:
-        ensemble, average = together(members[name]), predict(context, rows[name])
+        ensemble, average = mean_prediction(members[name]), predict(context, rows[name])
         for kind, seen in (("ensemble", ensemble), ("average", average)):
             out |= {f"{name}/accuracy_{kind}": seen.accuracy, f"{name}/loss_{kind}": seen.loss}
         console.say(
@@ -53,13 +53,13 @@ def figures(context: RunContext, kept: BestSoFar) -> dict:
     return out
 
 
-def together(members: Sequence[Predictions]) -> Predictions:
+def mean_prediction(members: Sequence[Predictions]) -> Predictions:
     """The mean of the members' probabilities, as logits."""
     logs = torch.stack([member.logits.log_softmax(1) for member in members])
     return Predictions(logs.logsumexp(0), members[0].labels)
 
 
-def mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+def mean_weights(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of every floating parameter and buffer, in its dtype; counters are those of the last."""
     last = weights[-1]
     moving = {name: [own[name].double() for own in weights] for name in last if last[name].is_floating_point()}
@@ -67,7 +67,7 @@ def mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def refresh(context: RunContext, phase: Phase) -> None:
+def refresh_batch_norms(context: RunContext, phase: Phase) -> None:
     """Give the batch norms that the phase trains the statistics of an epoch of its batches: no mean of statistics is
     that of mean weights (arXiv:1803.05407, section 3)."""
     network = context.network

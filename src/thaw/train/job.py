@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from thaw.config import paths, run_names
-from thaw.config.compose import anchored, structured, to_plain, to_settings
+from thaw.config.compose import to_dataclasses, to_plain, to_settings, with_absolute_paths
 from thaw.config.paths import ROOT
 from thaw.config.schema import Settings
 from thaw.runtime import machine, signals
@@ -37,7 +37,7 @@ class Tracking:
         swept = keys_swept_in(self.folder.parent) if self.sweep else ()
         choices = {group: choice for group, choice in self.hydra.runtime.choices.items() if group in GROUPS}
         config = to_plain(self.cfg)
-        identity = publish.identity_of(settings, self.folder, self.about, self.sweep, swept, choices, config, key)
+        identity = publish.run_identity(settings, self.folder, self.about, self.sweep, swept, choices, config, key)
         identity["config"] |= columns
         self.tracker = tracker.open_tracker(self.folder, settings.wandb, tracker.RunIdentity(**identity), say)
         return self.tracker
@@ -54,7 +54,7 @@ class Tracking:
         """Open a W&B run for a job of a sweep that was refused before it had one: there it is a failed one."""
         if self.sweep and self.tracker is None and not self.cfg.plan_only:
             with suppress(Exception):
-                self.open(anchored(structured(self.cfg)), self.folder.name)
+                self.open(with_absolute_paths(to_dataclasses(self.cfg)), self.folder.name)
 
 
 def carry_out(cfg, hydra_, folder: Path) -> None:

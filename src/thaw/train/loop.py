@@ -92,7 +92,7 @@ def train(
             if momentum is not None:
                 set_momentum(group, momentum(step))
         value = (
-            mixed(network, x, y, loss, mixup, cutmix, random.Random(seed_for("mixup", *seed, step)))
+            mixed_loss(network, x, y, loss, mixup, cutmix, random.Random(seed_for("mixup", *seed, step)))
             if mixup or cutmix
             else loss(network(x), y)
         )
@@ -107,12 +107,14 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         yield Step(step, value.detach(), len(y), wait, first_bad)
         if (step + 1) % check_every == 0:
-            refuse(first_bad, seed, lr, rate)
+            raise_if_not_finite(first_bad, seed, lr, rate)
         waited = time.perf_counter()
-    refuse(first_bad, seed, lr, rate)
+    raise_if_not_finite(first_bad, seed, lr, rate)
 
 
-def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, mixup: float, cutmix: float, rng: random.Random) -> Tensor:
+def mixed_loss(
+    network: nn.Module, x: Tensor, y: Tensor, loss, mixup: float, cutmix: float, rng: random.Random
+) -> Tensor:
     """The loss of a batch of pictures [n, h, w, 3] mixed with itself in another order, see `batches.mix_batch`."""
     other = torch.randperm(len(y), device=y.device)
     x, share = batches_.mix_batch(x, other, mixup, cutmix, rng)
@@ -120,7 +122,7 @@ def mixed(network: nn.Module, x: Tensor, y: Tensor, loss, mixup: float, cutmix: 
     return share * loss(logits, y) + (1 - share) * loss(logits, y[other])
 
 
-def refuse(first_bad: Tensor, seed: tuple, lr: float, rate: Callable[[int], float]) -> None:
+def raise_if_not_finite(first_bad: Tensor, seed: tuple, lr: float, rate: Callable[[int], float]) -> None:
     if (step := int(first_bad)) >= 0:
         at = lr * rate(step)
         raise UserError(

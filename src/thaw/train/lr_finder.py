@@ -29,7 +29,7 @@ from thaw.train import lr_suggest
 from thaw.train.context import RunContext, phase_groups, train_batches
 from thaw.train.fit import BestSoFar
 from thaw.train.loop import make_optimizer, train
-from thaw.train.lr_suggest import bottom, mean
+from thaw.train.lr_suggest import first_minimum, mean
 
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
@@ -85,7 +85,7 @@ def range_test(
     return rates, losses
 
 
-def trials(
+def rate_trials(
     network: Network,
     orders: Sequence[Sequence[Batch]],
     groups: Sequence[LayerGroup],
@@ -124,7 +124,7 @@ def trials(
         rates = ladder(find.min_lr, find.max_lr, a_decade)
         if costs:
             tried = sorted(costs)
-            best = bottom([costs[rate] for rate in tried])
+            best = first_minimum([costs[rate] for rate in tried])
             low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
             rates = [rate for rate in rates if low < rate < high and rate not in costs]
         for rate in rates:
@@ -190,7 +190,7 @@ def run_trials(
         for order in range(orders)
     ]
     with console.PhaseBar(phase.name, finder_steps.most_trials(context.settings)) as line:
-        ran = trials(context.network, cut, find=find_, **fit_options(context, phase))
+        ran = rate_trials(context.network, cut, find=find_, **fit_options(context, phase))
         rates, losses = zip(*sorted(until_signal(ran, line, phase.name)), strict=True)
     return list(rates), list(losses)
 

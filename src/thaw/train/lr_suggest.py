@@ -94,7 +94,7 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
     return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
-def bottom(losses: Sequence[float]) -> int:
+def first_minimum(losses: Sequence[float]) -> int:
     """Where the loss is lowest; of several valleys in the first.
 
     What comes after a rise by more than a quarter of the fall is not looked at: there the network has forgotten what
@@ -109,12 +109,12 @@ def bottom(losses: Sequence[float]) -> int:
     return k
 
 
-def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
+def cheapest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
     """The rate at the vertex of the parabola, over log rate, through the lowest loss and its neighbours.
 
     Rates in equal ratios there. At the ends the rate itself.
     """
-    k = bottom(losses)
+    k = first_minimum(losses)
     if not 0 < k < len(rates) - 1:
         return rates[k]
     before, after = losses[k - 1] - losses[k], losses[k + 1] - losses[k]
@@ -122,7 +122,7 @@ def lowest(rates: Sequence[float], losses: Sequence[float]) -> float:
     return rates[k] * (rates[k + 1] / rates[k]) ** shift
 
 
-def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
+def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
     """The rate at which the peak of a trial, its loss over the lowest of any at that step, reaches `BREAKS`.
 
     Between two rates on a straight line in both logarithms; the highest rate where none does.
@@ -134,7 +134,7 @@ def breaking(rates: Sequence[float], peaks: Sequence[float]) -> float:
     return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
 
 
-def lows(trials: Sequence[Sequence[float]]) -> list[float]:
+def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
     """Of every step the lowest loss of any trial, but no less than `LEAST` of the mean of the first, the lowest rate's.
 
     Not the loss at the start: a head that was fitted to a still body may do worse than guessing once the body's batch
@@ -154,7 +154,7 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     """
     if len(rates) < 2:
         raise not_finite(find)
-    n, lowest_of = len(losses[0][0]), [lows(trials) for trials in zip(*losses, strict=True)]
+    n, lowest_of = len(losses[0][0]), [lowest_losses(trials) for trials in zip(*losses, strict=True)]
     whole = [[mean(order) for order in orders if len(order) == n] for orders in losses]
     most = find.diverge * min(mean(means) for means in whole if means)
     costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
@@ -165,9 +165,11 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
         return max(TINY, *above, find.diverge if len(order) < n else TINY)
 
     peaks = [mean(list(map(peak, orders, lowest_of))) for orders in losses]
-    k, doubtful = bottom(means), False
-    cheapest = lowest(rates, means)
-    breaks = max(cheapest, breaking(rates[k:], peaks[k:]))  # lower rates are as far from the lowest loss, being slow
+    k, doubtful = first_minimum(means), False
+    cheapest = cheapest_rate(rates, means)
+    breaks = max(
+        cheapest, breaking_rate(rates[k:], peaks[k:])
+    )  # lower rates are as far from the lowest loss, being slow
     cost = f"{means[k]:.3g} a step where it was {means[0]:.3g}"
     if means[0] - means[k] <= CLEAR * means[0]:
         taken, doubtful = breaks / 3, True

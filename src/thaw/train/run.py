@@ -13,6 +13,7 @@ from timm.models import save_for_hf
 
 from thaw.config import run_names
 from thaw.config.schema import Settings
+from thaw.data.contact_sheet import write_sheets
 from thaw.data.table import TEST
 from thaw.model import freezing, heads, weights
 from thaw.plan import show
@@ -23,7 +24,7 @@ from thaw.train.context import Row, RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
 from thaw.train.predictions import Predictions, predict
-from thaw.train.setup import probe_sizes, sheets
+from thaw.train.setup import probe_sizes
 
 
 def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
@@ -31,7 +32,7 @@ def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
     settings, folder, context.log = context.settings, context.folder, log
     started, waited = time.perf_counter(), context.store.waited
     probe_sizes(context)
-    sheets(context)
+    write_sheets(folder, context.plan, settings, context.dataset.table, context.pixels)
     twins_found = near_duplicates.report_duplicates(context)
     kept, found, phases, saved = None, {}, {}, 0.0
     for index, phase in enumerate(context.plan.phases):
@@ -54,9 +55,9 @@ def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
         "best/f1_macro": best.f1_macro,
         "best/epoch": kept.epoch,
         "best/phase": kept.phase,
-        **tta.figures(context, "best", context.valid_rows, best),
+        **tta.tta_figures(context, "best", context.valid_rows, best),
         **evaluate_test(context),
-        **ensemble.figures(context, kept),
+        **ensemble.ensemble_figures(context, kept),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(context.dataset.table.bad),
         **twins_found,
@@ -124,7 +125,7 @@ def evaluate_test(context: RunContext) -> dict:
     seen = predict(context, rows)
     write_predictions(context, "test", rows, seen)
     figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
-    return figures | tta.figures(context, "test", rows, seen)
+    return figures | tta.tta_figures(context, "test", rows, seen)
 
 
 def export(context: RunContext, kept: BestSoFar) -> None:

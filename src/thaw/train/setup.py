@@ -9,7 +9,7 @@ from safetensors.torch import load_file as read_safetensors
 
 from thaw.config.schema import Backbone, Settings
 from thaw.config.values import parse_bytes
-from thaw.data import contact_sheet, dataset, pixels
+from thaw.data import dataset, pixels
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
@@ -117,7 +117,7 @@ def probe_sizes(context: RunContext) -> None:
             trial.zero_grad(set_to_none=True)
             moments.clear()
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise refusal(error, context, size, batch) from None
+            raise explain_failure(error, context, size, batch) from None
     if gpu:
         n, size = prediction_batch(context), context.plan.size
         try:
@@ -130,7 +130,7 @@ def probe_sizes(context: RunContext) -> None:
         torch.cuda.empty_cache()
 
 
-def refusal(error: Exception, context: RunContext, size: int, batch: int) -> Exception:
+def explain_failure(error: Exception, context: RunContext, size: int, batch: int) -> Exception:
     """Return why a step of that size and batch failed, as the user has to know it; the error itself, if it is ours."""
     settings = context.settings
     if is_out_of_memory(error):
@@ -145,11 +145,6 @@ def refusal(error: Exception, context: RunContext, size: int, batch: int) -> Exc
     asked = f"size={size}" if size == context.plan.size else f"resize.sizes={settings.resize.sizes}, {size} px"
     own = f"its own size is {context.plan.facts.native_size}"
     return UserError(2, f"{asked}: {settings.backbone.name} does not take it ({why}); {own}")
-
-
-def sheets(context: RunContext) -> None:
-    """What the network sees of some pictures, in the run's folder."""
-    contact_sheet.write_sheets(context.folder, context.plan, context.settings, context.dataset.table, context.pixels)
 
 
 def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:

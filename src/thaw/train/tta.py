@@ -7,10 +7,10 @@ from thaw.train.context import RunContext
 from thaw.train.predictions import Predictions, predict
 
 
-def figures(context: RunContext, name: str, rows, plain: Predictions) -> dict:
+def tta_figures(context: RunContext, name: str, rows, plain: Predictions) -> dict:
     """`<name>/accuracy_tta` of the rows beside the plain figures; nothing where it is off or every view is the same."""
     views = context.settings.evaluate.tta
-    if not views or same_views(context):
+    if not views or draws_nothing(context):
         return {}
     p = probabilities(context, rows, plain, views)
     accuracy = float((p.argmax(1) == plain.labels).float().mean())
@@ -18,7 +18,7 @@ def figures(context: RunContext, name: str, rows, plain: Predictions) -> dict:
     return {f"{name}/accuracy_tta": accuracy}
 
 
-def same_views(context: RunContext) -> bool:
+def draws_nothing(context: RunContext) -> bool:
     """Whether augmentation draws nothing."""
     return context.settings.augment.crop == "whole" and not context.settings.augment.transforms
 
