@@ -22,7 +22,7 @@ lint: .venv/dev  ## ruff
 	$(BIN)/ruff format --check .
 
 clean:  ## remove the environment and the caches, never outputs/
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "thaw needs Python 3.11 or newer, this is " + sys.version.split()[0])'

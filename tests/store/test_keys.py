@@ -44,8 +44,6 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
     ("evaluate.ensemble=2", False),
 ]  # fmt: skip
-
-
 PLAIN_PARTS = []  # the key with no overrides
 
 

@@ -14,8 +14,6 @@ from thaw.config.conf_files import key_types
 from thaw.config.overrides import join_override, split_override, split_overrides, swept_choices
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
-
-
 UNNAMED_KEYS = (
     "name",
     "notes",

@@ -26,8 +26,6 @@ CHOICES = {
 }
 
 TORCHVISION_SETS = ("pets", "flowers", "cifar10", "imagenette")  # of data=torchvision
-
-
 # key: (lowest, highest, is the lowest itself allowed)
 RANGES = {
     "scheduler.cycles": (1, 64, True),

@@ -1,4 +1,4 @@
-"""Tell which cores and GPUs a job has here, and whether it is one process. Standard library only."""
+"""Tell which cores, GPUs and libraries a job has here, and which host and process it is."""
 
 import contextlib
 import hashlib
@@ -15,8 +15,6 @@ from thaw.runtime.errors import UserError
 
 ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
 LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow")
-
-
 AT_ONCE = "THAW_JOBS_AT_ONCE"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
 # Processes that a launcher starts for one job. Not SLURM_NTASKS: an allocation sets it too, where one process runs.
@@ -105,11 +103,12 @@ def visible_gpus(which: bool) -> int | list[str] | None:
 
 @cache
 def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that results depend on."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def numerics(device: str, dtype: str, **rest) -> dict:
-    """What computes: results are promised the same bits only where all of it is the same."""
+    """Return what computes: results are promised the same bits only where all of it is the same."""
     return {"device": device, "dtype": dtype, **rest, "versions": library_versions()}
 
 
