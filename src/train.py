@@ -20,11 +20,11 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error, short_path
 from thaw.runtime.job_status import causes, exit_codes, internal_error, print_error, read_status
 from thaw.store import lock
-from thaw.store.open import FRESH, end_fresh
+from thaw.store.fresh import FRESH, end_fresh
 from thaw.sweep import preview
 from thaw.sweep.jobs import by_number, progress_line, search_value
-from thaw.train.earlier_runs import folder_for
 from thaw.train.job import carry_out
+from thaw.train.run_folders import folder_for
 
 TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
 
@@ -137,7 +137,7 @@ def close_sweep(folder: Path) -> None:
 
 
 def job(cfg) -> float | None:
-    """One job as Hydra calls it; the value of `monitor`, for sweepers."""
+    """Carry out a job, which Hydra calls for each configuration; return the value of `monitor`, for sweepers."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra_ = HydraConfig.get()

@@ -13,7 +13,7 @@ import predict
 import pytest
 
 from thaw.runtime.errors import UserError
-from thaw.train.earlier_runs import refuse_sweep_folder
+from thaw.train.run_folders import refuse_sweep_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ("smoke=true", "size=32", "threads=1", "data.limit=100", "wandb=offline")

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
-from thaw.store import keys, snapshot, store
+from thaw.store import code_hash, store
 from thaw.store.open import open_store
-from thaw.train import context, cycle, features, run, setup
+from thaw.train import context, features, run, setup
+from thaw.train.cycle_state import Snapshots
 from thaw.train.setup import set_up
 
 require_checkout(__file__)
@@ -120,7 +121,7 @@ def main() -> None:
         (setup, "body_hash"),
         (features, "body_hash"),
     )
-    hashing, writing = Clock((*hashed, (keys, "code_of"))), Clock([(snapshot, "write"), (cycle, "weights_of")])
+    hashing, writing = Clock((*hashed, (code_hash, "code_by_module"))), Clock([(Snapshots, "write")])
     parts = {
         "head": head_epoch,
         "again": partial(again, hashing=hashing),

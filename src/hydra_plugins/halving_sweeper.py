@@ -49,7 +49,7 @@ class HalvingSweeper(BasicSweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         first, returned = 0, []
         for rung in range(1, rungs + 1):
-            settings = len({setting_of(job) for job in jobs})
+            settings = len({without_seeds(job) for job in jobs})
             last = rung == rungs or settings == 1
             count = f"{settings} setting{'s' * (settings != 1)}, {len(jobs)} job{'s' * (len(jobs) != 1)}"
             where = "last rung" if last else f"rung {rung} of {rungs}"
@@ -65,7 +65,7 @@ class HalvingSweeper(BasicSweeper):
             if not better:
                 break  # every job failed, and says why
             chosen = better[: math.ceil(self.keep * settings)]
-            for setting in dict.fromkeys(map(setting_of, jobs)):
+            for setting in dict.fromkeys(map(without_seeds, jobs)):
                 if setting not in chosen:
                     why = (
                         "not among the better"
@@ -73,7 +73,7 @@ class HalvingSweeper(BasicSweeper):
                         else "it has no result; the same command tries again"
                     )
                     say(f"given up after rung {rung}: {short_name(list(setting)) or 'default'} ({why})")
-            jobs = [job for job in jobs if setting_of(job) in chosen]
+            jobs = [job for job in jobs if without_seeds(job) in chosen]
         return returned
 
     def cycles(self, job: list[str]) -> int:
@@ -124,7 +124,7 @@ def cycles_of(last: Phase) -> int:
     return len(last.cycles)
 
 
-def setting_of(job: Sequence[str]) -> tuple[str, ...]:
+def without_seeds(job: Sequence[str]) -> tuple[str, ...]:
     """What a job chose, without seed and fold."""
     return tuple(override for override in job if not override.startswith(SEEDS))
 
@@ -139,11 +139,11 @@ def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: s
     values: dict[tuple, list[tuple[float, float]]] = {}
     for job, result in zip(jobs, results, strict=True):
         if result:
-            values.setdefault(setting_of(job), []).append(
+            values.setdefault(without_seeds(job), []).append(
                 (sign * as_number(result.get(key)), as_number(result.get("best/loss")))
             )
 
-    asked = Counter(map(setting_of, jobs))
+    asked = Counter(map(without_seeds, jobs))
 
     def order(setting: tuple[str, ...]) -> list[float]:
         means = [fmean(column) for column in zip(*values[setting], strict=True)]

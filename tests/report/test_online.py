@@ -18,11 +18,11 @@ NOISE = ("wandb: [wandb.login()]", "wandb: WARNING Artifact", "wandb: 500 encoun
 JOB = """
 import json, sys
 from pathlib import Path
-from thaw import track
-from thaw.settings import Wandb
+from thaw.config.schema import Wandb
+from thaw.report import tracker as tracking
 folder = Path(sys.argv[1])
-identity = track.Identity("abcd1234", "sgdr · s1", "a sweep", ("digits",), None, {"seed": 1})
-tracker = track.open_tracker(folder, Wandb(sys.argv[2], None, None, str(folder / "wandb")), identity, print)
+identity = tracking.RunIdentity("abcd1234", "sgdr · s1", "a sweep", ("digits",), None, {"seed": 1})
+tracker = tracking.open_tracker(folder, Wandb(sys.argv[2], None, None, str(folder / "wandb")), identity, print)
 for step in range(int(sys.argv[3])):
     if step == 6 and sys.argv[4] == "midway":
         print("midway", flush=True)

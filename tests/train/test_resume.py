@@ -20,7 +20,7 @@ from thaw.data import batches
 from thaw.model.network import Network
 from thaw.runtime import processes, signals
 from thaw.store import snapshot
-from thaw.store.open import FRESH, end_fresh
+from thaw.store.fresh import FRESH, end_fresh
 from thaw.train import features, loop, run
 
 

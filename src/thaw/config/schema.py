@@ -8,6 +8,8 @@ that all choices of a group share one schema.
 from dataclasses import dataclass
 from typing import Any, Optional
 
+AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
+
 PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
 EVERY_OPTIMIZER = ("name", "weight_decay", "clip")
 OPTIMIZER_OPTIONS = {"sgd": (*EVERY_OPTIMIZER, "momentum", "nesterov"), "adamw": (*EVERY_OPTIMIZER, "betas")}

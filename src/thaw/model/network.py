@@ -170,10 +170,6 @@ def open_classifier(folder: Path) -> nn.Module:
     return model.eval()
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# freezing
-
-
 def multiply_adds(model: nn.Module, size: int) -> float:
     """Count the multiply-adds of one picture's way through a timm model; inf where they cannot be counted.
 

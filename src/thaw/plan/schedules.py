@@ -162,8 +162,7 @@ def cycle_epochs(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:
 def fill_budget(budget: int, cycle_len: int, cycle_mult: int) -> list[int]:
     """Epochs of each cycle for a budget in epochs: as many whole cycles as fit, the last one takes the rest.
 
-    fill(7, 1, 2) is [1, 2, 4]; fill(9, 1, 2) is [1, 2, 6]; fill(2, 3, 1) is [2]. Two budgets agree on all their cycles
-    but the last.
+    (7, 1, 2) is [1, 2, 4]; (9, 1, 2) is [1, 2, 6]; (2, 3, 1) is [2]. Two budgets agree on all cycles but the last.
     """
     lengths, left = [], budget
     while left > 0:

@@ -11,7 +11,7 @@ from thaw.runtime.fonts import families
 
 INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
-GROUPS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legible on white and on near-black
+GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legible on white and on near-black
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def group_colours(groups: int) -> list:
     """A colour for each layer group, the body's first ones dark, the head bright; a single group is the head."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    ramp = LinearSegmentedColormap.from_list("groups", GROUPS)
+    ramp = LinearSegmentedColormap.from_list("groups", GROUP_COLOURS)
     return [ramp(i / (groups - 1) if groups > 1 else 1.0) for i in range(groups)]
 
 

@@ -1,1 +1,1 @@
-"""The process, its disk and its terminal: errors, signals, files, locks of a host, what is printed."""
+"""The process, its disk and its terminal: errors, signals, files, hosts, what is printed."""

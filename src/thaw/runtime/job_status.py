@@ -1,7 +1,9 @@
 """How a job ends: status.json, and where it does not end well one line and an exit code. Standard library only."""
 
 import json
+import os
 import re
+import socket
 import sys
 import traceback
 from contextlib import suppress
@@ -9,6 +11,10 @@ from pathlib import Path
 
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, write_atomically, write_bad_files
+from thaw.runtime.machine import process_start
+
+CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
+
 
 ACCELERATOR = re.compile(
     "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
@@ -108,3 +114,21 @@ def update_status(folder: Path, **fields) -> dict:
     with suppress(OSError):
         write_status(folder, **fields)
     return fields
+
+
+def is_gone(status: dict, since: float) -> bool:
+    """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
+
+    since: when it said so. A process younger than that has its number after a restart of the machine. The process that
+    asks has no job under way: one that names it could not write how it ended.
+    """
+    pid = status.get("pid")
+    if status.get("host") not in (None, socket.gethostname()) or not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return pid == os.getpid() or process_start(pid) > since + CLOCKS_DIFFER

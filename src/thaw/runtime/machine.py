@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import math
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -128,7 +129,7 @@ def process_id(between: str) -> str:
 
 
 def is_dead(holder: str) -> bool:
-    """Whether the lock is of a process of this machine that is no more."""
+    """Return whether `holder`, a host and a process number, is a process of this machine that is no more."""
     host, _, pid = holder.partition(" ")
     if host != host_id() or not pid.isdecimal():
         return False
@@ -139,3 +140,13 @@ def is_dead(holder: str) -> bool:
     except OSError:
         pass
     return False
+
+
+def process_start(pid: int) -> float:
+    """When a process started, in seconds since 1970; -inf where the system does not tell."""
+    try:
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)
+        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, TypeError, ValueError):
+        return -math.inf

@@ -4,14 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from textwrap import shorten
 
-from thaw.config.schema import HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTIONS, Augment, Settings
+from thaw.config.schema import AUGMENT_OPTIONS, HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTIONS, Augment, Settings
 from thaw.config.values import crop_scale
 from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
 from thaw.plan.schedules import longest_warmup
 from thaw.store.code_hash import ALL_CODE, code_by_module
-
-AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
 
 
 def training_parts(settings: Settings, phase: Phase) -> dict:
@@ -80,12 +78,12 @@ def cycle_parts(
         "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
         "longest_ramp": longest_warmup(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
         "cycle": cycle,
-        "epochs": epochs_text(phase.epochs[first : first + phase.cycles[cycle]]),
+        "epochs": epoch_list(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
     }
 
 
-def epochs_text(epochs: Sequence) -> list[list]:
+def epoch_list(epochs: Sequence) -> list[list]:
     """Size, batch and steps of each epoch."""
     return [[epoch.size, epoch.batch, epoch.steps] for epoch in epochs]
 
@@ -105,7 +103,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
             "rate_batch": phase.rate_batch,
             "budget": phase.budget,
             "cycles": phase.cycles,
-            "epochs": epochs_text(phase.epochs),
+            "epochs": epoch_list(phase.epochs),
         }
         for phase in plan.phases
     }

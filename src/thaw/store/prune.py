@@ -1,4 +1,4 @@
-"""Looking after the store: open it for a run, list it, keep it within its size. Standard library only.
+"""Look after the store: list it, keep it within its size. Standard library only.
 
 What is in use is never removed: every process marks what it uses (`store.Store.use`, `lock.marked`), and what was
 marked within the last hour stays. Marks and `now` are both times of the store's own file system, so that no clocks of

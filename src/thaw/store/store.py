@@ -47,7 +47,7 @@ class Store:
         warn: Callable[[str], None] = lambda line: None,
         wait_s: float = 0.0,
         anew: tuple = (),
-        code: Callable[[str], Mapping] = lambda kind: {},
+        code: Callable[[str], Sequence] = lambda kind: [],
     ):
         self.root = root
         self.warn = warn

@@ -96,9 +96,6 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
     )
 
 
-# words and numbers ----------------------------------------------------------------------------------------------------
-
-
 def is_share(monitor: str) -> bool:
     return higher_is_better(monitor)
 

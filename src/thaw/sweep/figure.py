@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 
-from thaw.report.style import BEST, GROUPS, INK, TRAIN, VALID, axes_at, figure, plain_ticks, shortened
+from thaw.report.style import BEST, GROUP_COLOURS, INK, TRAIN, VALID, axes_at, figure, plain_ticks, shortened
 from thaw.runtime.files import as_number, read_jsonl
 from thaw.sweep.board import Board, is_share
 from thaw.sweep.rank import Effect
 
-COLOURS = (VALID, TRAIN, BEST, *GROUPS[1::2], "#00a6a6", "#b0568f", "#7a6a4f")  # of the best settings, in order
+COLOURS = (VALID, TRAIN, BEST, *GROUP_COLOURS[1::2], "#00a6a6", "#b0568f", "#7a6a4f")  # of the best settings, in order
 NAMED = 12  # settings whose names stand beside the picture
 ROW = 0.3  # inches of an effect's row
 

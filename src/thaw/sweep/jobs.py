@@ -1,9 +1,7 @@
 """The jobs of a sweep as their folders tell it: overrides, state, result. Standard library only."""
 
 import math
-import os
 import re
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +10,10 @@ from thaw.config.overrides import bracket_depth, split_override
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, read_json, read_text
+from thaw.runtime.job_status import is_gone
 
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
 STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
-CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 DEFAULT_MONITOR = "valid/accuracy"
 
 
@@ -108,34 +106,6 @@ def hydra_overrides(folder: Path) -> list[str]:
     """The overrides that Hydra wrote for a job before it started."""
     lines = read_text(folder / ".hydra/overrides.yaml").splitlines()
     return [yaml_scalar(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
-
-
-def is_gone(status: dict, since: float) -> bool:
-    """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
-
-    since: when it said so. A process younger than that has its number after a restart of the machine. The process that
-    asks has no job under way: one that names it could not write how it ended.
-    """
-    pid = status.get("pid")
-    if status.get("host") not in (None, socket.gethostname()) or not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        pass
-    return pid == os.getpid() or process_start(pid) > since + CLOCKS_DIFFER
-
-
-def process_start(pid: int) -> float:
-    """When a process started, in seconds since 1970; -inf where the system does not tell."""
-    try:
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)
-        return int(boot[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, TypeError, ValueError):
-        return -math.inf
 
 
 def monitor_of(jobs: Iterable[JobRecord]) -> str:

@@ -64,7 +64,7 @@ def seconds_of(epochs: list[dict]) -> float:
 
 
 @dataclass(frozen=True)
-class FittedPhase:
+class PhaseFit:
     """One phase being fitted: the network's optimizer over its groups, and the curves of its rate and momentum."""
 
     context: RunContext
@@ -79,18 +79,18 @@ class FittedPhase:
 
 def begin_phase(
     context: RunContext, phase: Phase, groups: list[LayerGroup], lr: float, on_step: Callable, on_epoch: Callable
-) -> FittedPhase:
+) -> PhaseFit:
     """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
     shapes = schedules.shapes(phase.schedule, phase.budget)
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
     rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)
     optimizer = loop.make_optimizer(context.network, groups, context.settings.optimizer)
-    return FittedPhase(context, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
+    return PhaseFit(context, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
 
 
 def run_cycle(
-    fit: FittedPhase, cycle: int, parts: dict, start: CycleResult | None, before: CycleResult | None
+    fit: PhaseFit, cycle: int, parts: dict, start: CycleResult | None, before: CycleResult | None
 ) -> tuple[CycleResult, bool]:
     """The end of a cycle, and whether it was there already.
 
@@ -131,7 +131,7 @@ def run_cycle(
     return ended, True
 
 
-def train_cycle(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleRecord, Predictions, float]:
+def train_cycle(fit: PhaseFit, cycle: int, underway: Path) -> tuple[CycleRecord, Predictions, float]:
     """Train a cycle from where its snapshot is, or from its start.
 
     Return its record, the last validation, and the seconds that went into the snapshot.
@@ -156,7 +156,7 @@ def train_cycle(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleReco
     return record, validation, resumed
 
 
-def resumed_from(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleRecord, float]:
+def resumed_from(fit: PhaseFit, cycle: int, underway: Path) -> tuple[CycleRecord, float]:
     """Restore what a snapshot holds and show it; return its record, or an empty one, and the seconds spent on it."""
     if not (found := snapshot.read(underway)):
         return CycleRecord(), 0.0
@@ -169,7 +169,7 @@ def resumed_from(fit: FittedPhase, cycle: int, underway: Path) -> tuple[CycleRec
     return record, seconds_of(record.epochs) + record.figures["seconds"]
 
 
-def train_epoch(fit: FittedPhase, batches: Iterable[Batch], at: int, record: CycleRecord, snapshots: Snapshots) -> None:
+def train_epoch(fit: PhaseFit, batches: Iterable[Batch], at: int, record: CycleRecord, snapshots: Snapshots) -> None:
     """Train an epoch, or what is left of it, from step `at` of the phase; write snapshots when they are due.
 
     Errors: a signal that asks to stop, after a snapshot.
@@ -194,7 +194,7 @@ def train_epoch(fit: FittedPhase, batches: Iterable[Batch], at: int, record: Cyc
     figures["seconds"] += time.perf_counter() - began
 
 
-def fetch_losses(fit: FittedPhase, fresh: list, record: CycleRecord, seconds: float) -> None:
+def fetch_losses(fit: PhaseFit, fresh: list, record: CycleRecord, seconds: float) -> None:
     """Bring the losses of the last steps from the device, in one synchronisation, record and show them."""
     values = torch.stack([loss for loss, _, _ in fresh]).tolist() if fresh else []
     for loss, (_, step, images) in zip(values, fresh, strict=True):
@@ -203,7 +203,7 @@ def fetch_losses(fit: FittedPhase, fresh: list, record: CycleRecord, seconds: fl
     fresh.clear()
 
 
-def optimizer_steps(fit: FittedPhase, batches: Iterable[Batch], at: int):
+def optimizer_steps(fit: PhaseFit, batches: Iterable[Batch], at: int):
     """The optimizer steps of these batches, the first of them step `at` of the phase."""
     context, phase = fit.context, fit.phase
     set_trainable(context.network, phase.train, context.settings.bn)
@@ -224,7 +224,7 @@ def optimizer_steps(fit: FittedPhase, batches: Iterable[Batch], at: int):
     )
 
 
-def replay(fit: FittedPhase, cycle: int, losses: list[float], epochs: list[dict]) -> None:
+def replay(fit: PhaseFit, cycle: int, losses: list[float], epochs: list[dict]) -> None:
     """Show what was done before as if it were done now."""
     phase, left = fit.phase, list(losses)
     first = sum(phase.cycles[:cycle])

@@ -1,4 +1,4 @@
-"""The last cycle ends of a run taken together: snapshot ensemble, and one network of their mean weights."""
+"""The best cycle end and those before it taken together: snapshot ensemble, and one network of their mean weights."""
 
 from collections.abc import Sequence
 from contextlib import closing

@@ -15,7 +15,7 @@ from thaw.runtime import console
 from thaw.store import keys
 from thaw.train import early_stopping
 from thaw.train.context import RunContext, phase_groups
-from thaw.train.cycle import CycleResult, FittedPhase, begin_phase, run_cycle
+from thaw.train.cycle import CycleResult, PhaseFit, begin_phase, run_cycle
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def fit_phase(
 
 
 def fit_cycles(
-    fit: FittedPhase,
+    fit: PhaseFit,
     index: int,
     start: CycleResult | None,
     before: early_stopping.CycleEnd,
@@ -97,8 +97,9 @@ def fit_cycles(
         out.saved += end.cost if was_there else end.resumed
         at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == context.plan.size
         out.records.append(as_cycle_end(end, end.train_loss, at_final))
-        out.because, go_on = whether_to_go_on(context, phase, index, before, out.records)
-        if not go_on:
+        verdict = whether_to_go_on(context, phase, index, before, out.records)
+        out.because = verdict.because
+        if not verdict.go_on:
             break
     return out
 
@@ -109,17 +110,16 @@ def whether_to_go_on(
     index: int,
     before: early_stopping.CycleEnd,
     records: list[early_stopping.CycleEnd],
-) -> tuple[str, bool]:
-    """Return why a phase stops or goes on after the cycles recorded, and whether it goes on."""
+) -> early_stopping.Verdict:
+    """Return whether a phase goes on after the cycles recorded, and why."""
     done = len(records)
     if phase.until == "overfit":
         verdict = early_stopping.judge(before, records, phase.budget, len(phase.cycles))
-        because, go_on = verdict.because, verdict.go_on
     else:
-        because, go_on = "all planned cycles trained", done < len(phase.cycles)
-    if go_on and done == context.settings.stop_after and index + 1 == len(context.plan.phases):
-        return f"stop_after={done}", False
-    return because, go_on
+        verdict = early_stopping.Verdict(done < len(phase.cycles), "all planned cycles trained")
+    if verdict.go_on and done == context.settings.stop_after and index + 1 == len(context.plan.phases):
+        return early_stopping.Verdict(False, f"stop_after={done}")
+    return verdict
 
 
 def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycles) -> dict:

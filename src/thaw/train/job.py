@@ -17,10 +17,21 @@ from thaw.runtime.console import say
 from thaw.runtime.job_status import as_user_error, print_error, read_status, write_status
 from thaw.sweep.jobs import keys_swept_in
 from thaw.train import fingerprint
-from thaw.train.earlier_runs import finished_result, refuse_folder
+from thaw.train.run_folders import finished_result, refuse_folder
 from thaw.train.stages import train_job
 
-GROUPS = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss")
+CONFIG_GROUPS = (
+    "scheduler",
+    "rates",
+    "resize",
+    "backbone",
+    "augment",
+    "checklist",
+    "optimizer",
+    "head",
+    "data",
+    "loss",
+)
 
 
 class Tracking:
@@ -35,7 +46,7 @@ class Tracking:
         from thaw.report import publish, tracker
 
         swept = keys_swept_in(self.folder.parent) if self.sweep else ()
-        choices = {group: choice for group, choice in self.hydra.runtime.choices.items() if group in GROUPS}
+        choices = {group: choice for group, choice in self.hydra.runtime.choices.items() if group in CONFIG_GROUPS}
         config = to_plain(self.cfg)
         identity = publish.run_identity(settings, self.folder, self.about, self.sweep, swept, choices, config, key)
         identity["config"] |= columns
@@ -113,10 +124,10 @@ def about_job(hydra_) -> dict:
     overrides = list(hydra_.overrides.task)
     recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
     alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
-    return {"overrides": overrides, "command": run_names.typed_command(overrides + alone), "commit": commit()}
+    return {"overrides": overrides, "command": run_names.typed_command(overrides + alone), "commit": git_commit()}
 
 
-def commit() -> str | None:
+def git_commit() -> str | None:
     """None where the code is not in git, or git is not on this machine."""
     asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
     with suppress(OSError):

@@ -18,7 +18,7 @@ from thaw.train.context import RunContext, prediction_batch
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits [n, classes] of the validation pictures, and what follows from them."""
+    """Logits [n, classes] and labels of some images, and what follows from them."""
 
     logits: torch.Tensor
     labels: torch.Tensor

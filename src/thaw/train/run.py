@@ -1,4 +1,4 @@
-"""The plan carried out: one fold over the phases, from a pretrained network to a finished classifier."""
+"""The plan carried out: one pass over the phases, from a pretrained network to a finished classifier."""
 
 import csv
 import json
@@ -143,7 +143,7 @@ def export(context: RunContext, kept: BestSoFar) -> None:
     except SafetensorError as error:
         if not (number := re.search(r"os error (\d+)", str(error))):
             raise
-        raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine knows
+        raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine_error knows
     weights.chmod((context.folder / "config.json").stat().st_mode)  # safetensors keeps it from everybody else
     sync(weights)
     if context.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture

@@ -17,10 +17,11 @@ from thaw.runtime.console import say, say_notes
 from thaw.runtime.files import format_bytes, short_path, write_atomically, write_data_lists
 from thaw.runtime.job_status import update_status
 from thaw.store import code_hash, estimates
-from thaw.store.open import FRESH, begin_fresh, end_fresh, open_store
+from thaw.store.fresh import FRESH, begin_fresh, end_fresh
+from thaw.store.open import open_store
 from thaw.store.store import Store, sha256_of
 from thaw.sweep import preview
-from thaw.train.earlier_runs import begin_work, done_before, link_latest
+from thaw.train.run_folders import begin_work, done_before, link_latest
 
 
 def train_job(

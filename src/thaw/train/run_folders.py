@@ -1,4 +1,4 @@
-"""What earlier runs left in the folders and the store: to be gone on with, pointed to, or not overwritten."""
+"""The folders of runs: which one a run gets, and what an earlier run left there or in the store."""
 
 import json
 import os
@@ -12,9 +12,10 @@ from thaw.config.overrides import split_overrides
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import new_folder, read_text, short_path
+from thaw.runtime.job_status import is_gone
 from thaw.store import keys
 from thaw.store.store import Store, sha256_of
-from thaw.sweep.jobs import is_gone, overrides_in
+from thaw.sweep.jobs import overrides_in
 from thaw.train import fingerprint
 
 
