@@ -41,7 +41,7 @@ EXEMPT = {
 }
 
 RUNS = [  # together they take every way through the modules that are listed
-    ("digits", "head=fastai", "augment.mixup=0.2", "optimizer=sgd", "+checklist.head_augmented.views=2",
+    ("shapes", "head=fastai", "augment.mixup=0.2", "optimizer=sgd", "+checklist.head_augmented.views=2",
      "checklist.head_augmented.features=precomputed"),
     ("folder", "backbone=lite0", "augment=standard", "augment.cutmix=1", "rates=layer_decay", "resize=double",
      "find.rule=edge", "find.steps=10", "loss.balance=sampler"),
@@ -91,8 +91,8 @@ def executed(monkeypatch):
 def test_every_module_that_makes_an_artifact_is_in_its_key(compose, tmp_path, monkeypatch, executed):
     undrawn(monkeypatch)
     photos = tree(tmp_path / "photos", cat=8, dog=8)
-    for number, (data, *overrides) in enumerate(RUNS):
-        own = [f"data.root={photos}"] if data == "folder" else ["data.limit=60"]
+    for number, (kind, *overrides) in enumerate(RUNS):
+        own = [f"data.root={photos}"] if kind == "folder" else ["data=shapes", "data.limit=40"]
         settings = compose("smoke=true", "size=32", "batch_size=8", "data.workers=0", *own, *FIND, *overrides)
         trained(settings, tmp_path / f"run-{number}")
     assert executed.keys() == code_hash.CODE.keys()

@@ -45,7 +45,7 @@ def test_made_once_found_after(tmp_path):
     assert Store(tmp_path).make("kind", PARTS, lambda f: calls.append(f)) == (path, True)
     assert len(calls) == 1
     done = json.loads((path / "DONE.json").read_text())
-    assert done["parts"] == PARTS | {"code": {}} and done["files"]["a.bin"]["bytes"] == 1000
+    assert done["parts"] == PARTS | {"code": []} and done["files"]["a.bin"]["bytes"] == 1000
     assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "a.bin", "b.json"]
 
 
@@ -155,7 +155,7 @@ def test_shards_are_those_of_one_key(tmp_path):
     store.make("kind", {"size": 2}, build, rows=[1])
     assert store.shards("kind", {"size": 1}, [1, 2]) == sorted([a, b])
     assert store.shards("nothing", {"size": 1}, [1, 2]) == []
-    assert json.loads((a / "DONE.json").read_text())["parts"] == {"size": 1, "code": {}, "rows": [1]}
+    assert json.loads((a / "DONE.json").read_text())["parts"] == {"size": 1, "code": [], "rows": [1]}
     (b / "a.bin").write_bytes(b"")
     assert Store(tmp_path).shards("kind", {"size": 1}, [1, 2]) == [a]
 

@@ -13,14 +13,14 @@ from thaw.store.store import Store
 from thaw.sweep import preview
 
 
-def links_of(settings, facts=None) -> list[estimates.PlannedArtifact]:
+def artifacts_of(settings, facts=None) -> list[estimates.PlannedArtifact]:
     facts = facts or known_facts(settings, lambda name: {})
     return estimates.planned_artifacts(settings, plan.make_plan(settings, facts), [])
 
 
 def shared(a, b) -> int:
-    """How many links from the first on two runs have in common."""
-    names = [[link.name for link in run] for run in (a, b)]
+    """How many artifacts from the first on two runs have in common."""
+    names = [[artifact.name for artifact in run] for run in (a, b)]
     return next((i for i, (x, y) in enumerate(zip(*names, strict=False)) if x != y), min(map(len, names)))
 
 
@@ -44,7 +44,7 @@ def shared(a, b) -> int:
     ],
 )
 def test_what_two_runs_share(compose, typed, common):
-    assert shared(links_of(compose()), links_of(compose(*typed))) == common
+    assert shared(artifacts_of(compose()), artifacts_of(compose(*typed))) == common
 
 
 @pytest.fixture
@@ -101,21 +101,21 @@ def test_a_row_a_setting_and_what_they_add_up_to(compose, tmp_path):
 def test_costs_are_those_of_what_is_alike(compose, tmp_path):
     """Twice the steps take twice the time; a phase that two jobs share is paid once, the start by each."""
     store, settings = Store(tmp_path), compose("data.limit=200", "find.rule=edge")
-    for link in links_of(settings):
-        seconds = 7.0 if link.phase == estimates.PICTURES else 0.5 * link.steps
-        (tmp_path / link.name).mkdir()
-        estimates.remember_cost(store, link, [tmp_path / link.name], seconds, made=True)
+    for artifact in artifacts_of(settings):
+        seconds = 7.0 if artifact.phase == estimates.PICTURES else 0.5 * artifact.steps
+        (tmp_path / artifact.name).mkdir()
+        estimates.remember_cost(store, artifact, [tmp_path / artifact.name], seconds, made=True)
     longer = compose("data.limit=200", "find.rule=edge", "checklist.head_precomputed.epochs=4")
-    links = links_of(longer)
-    knows = {link.name: estimates.estimate(store, link, False) for link in links}
-    assert [knows[link.name].seconds for link in links][:3] == [7.0, 50.0, 0.5 * 4 * 3], (
+    artifacts = artifacts_of(longer)
+    knows = {artifact.name: estimates.estimate(store, artifact, False) for artifact in artifacts}
+    assert [knows[artifact.name].seconds for artifact in artifacts][:3] == [7.0, 50.0, 0.5 * 4 * 3], (
         "160 pictures: 3 steps an epoch"
     )
     made = set()
-    first, second = (preview.cost(links, knows, made) for _ in range(2))
-    assert second.seconds == 7.0 and first.seconds == 7.0 + 0.5 * sum(k.steps for k in links[1:] if k.planned)
+    first, second = (preview.cost(artifacts, knows, made) for _ in range(2))
+    assert second.seconds == 7.0 and first.seconds == 7.0 + 0.5 * sum(k.steps for k in artifacts[1:] if k.planned)
     assert first.at_most > first.seconds
-    other = links_of(compose("data.limit=200", "backbone=test_vit"), Facts(160, 40, 0, 10, 160, 1, 4))
+    other = artifacts_of(compose("data.limit=200", "backbone=test_vit"), Facts(160, 40, 0, 10, 160, 1, 4))
     assert math.isnan(preview.cost(other, {k.name: estimates.estimate(store, k, False) for k in other}, set()).seconds)
 
 

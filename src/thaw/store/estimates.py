@@ -31,15 +31,15 @@ class PlannedArtifact:
     """A find, a cycle of a fit, or what comes before the phases (pictures, activations, loading)."""
 
     phase: str
-    name: str  # two jobs whose links have one name share its artifact
-    like: str  # links of one likeness take as long a step and as much room
+    name: str  # two jobs whose artifacts have one name share it
+    like: str  # artifacts of one likeness take as long a step and as much room
     steps: int | None
     planned: bool  # else a cycle beyond the budget, trained only while it helps
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is known of a link; nan is not known."""
+    """What is known of a artifact; nan is not known."""
 
     stored: bool
     seconds: float  # to make it
@@ -94,15 +94,15 @@ def likeness_of(phase: Phase, epochs: Sequence, settings: Settings, likeness: Se
     return key_of({"like": [phase.do, phase.train, phase.features, settings.optimizer.name, sizes, *likeness]})
 
 
-def remember_cost(store: Store, link: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
-    """Keep where a link lies and what it took; `made` now, it also stands for those that are like it."""
-    if not made and store.recall(f"link_{link.name}"):
+def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
+    """Keep where a artifact lies and what it took; `made` now, it also stands for those that are like it."""
+    if not made and store.recall(f"artifact_{artifact.name}"):
         return
     size = sum(size_of(path) for path in paths)
     places = [str(path.relative_to(store.root)) for path in paths]
-    store.remember(f"link_{link.name}", {"places": places, "seconds": seconds, "bytes": size})
+    store.remember(f"artifact_{artifact.name}", {"places": places, "seconds": seconds, "bytes": size})
     if made:
-        store.remember(f"like_{link.like}", {"seconds": seconds / (link.steps or 1), "bytes": size})
+        store.remember(f"like_{artifact.like}", {"seconds": seconds / (artifact.steps or 1), "bytes": size})
 
 
 def size_of(path: Path) -> int:
@@ -113,17 +113,17 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def estimate(store: Store, link: PlannedArtifact, fresh: bool) -> Estimate:
-    """What is known of a link: whether it lies in the store, its cost from itself or else from what is like it."""
-    own, alike = store.recall(f"link_{link.name}"), store.recall(f"like_{link.like}")
+def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
+    """What is known of a artifact: whether it lies in the store, its cost from itself or else from what is like it."""
+    own, alike = store.recall(f"artifact_{artifact.name}"), store.recall(f"like_{artifact.like}")
     there = bool(own) and not fresh and all((store.root / place / DONE).exists() for place in own["places"])
-    steps = 1 if link.phase == PICTURES else link.steps or math.nan
+    steps = 1 if artifact.phase == PICTURES else artifact.steps or math.nan
     seconds = own.get("seconds", alike.get("seconds", math.nan) * steps)
     return Estimate(there, seconds, (own or alike).get("bytes", math.nan))
 
 
 def stored_phases(run: Sequence[PlannedArtifact], knows: Mapping[str, Estimate]) -> list[str]:
-    """The phases of a run of whose planned links all lie in the store."""
-    planned = {link.phase: [k for k in run if k.phase == link.phase and k.planned] for link in run}
+    """The phases of a run of whose planned artifacts all lie in the store."""
+    planned = {artifact.phase: [k for k in run if k.phase == artifact.phase and k.planned] for artifact in run}
     planned.pop(PICTURES, None)
-    return [phase for phase, own in planned.items() if own and all(knows[link.name].stored for link in own)]
+    return [phase for phase, own in planned.items() if own and all(knows[artifact.name].stored for artifact in own)]

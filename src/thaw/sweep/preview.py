@@ -65,11 +65,11 @@ class PlannedJob:
 
 def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     """What of one run lies in the store, and what the rest would cost, in a line."""
-    links = estimates.planned_artifacts(settings, planned, file_state.named_files(settings))
-    knows = {link.name: estimates.estimate(store, link, settings.fresh) for link in links}
-    there = estimates.stored_phases(links, knows)
+    artifacts = estimates.planned_artifacts(settings, planned, file_state.named_files(settings))
+    knows = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
+    there = estimates.stored_phases(artifacts, knows)
     named = f" ({', '.join(there)})" if there else ""
-    rest = cost(links, knows, set())
+    rest = cost(artifacts, knows, set())
     if math.isnan(rest.seconds + rest.bytes):
         to_do = f"time and room for the rest are not known: {UNKNOWN}"
     else:
@@ -77,19 +77,19 @@ def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; {to_do}"
 
 
-def cost(links: Sequence[PlannedArtifact], knows: dict[str, Estimate], made: set[str]) -> Cost:
+def cost(artifacts: Sequence[PlannedArtifact], knows: dict[str, Estimate], made: set[str]) -> Cost:
     """What a job adds to what lies in the store and to what jobs before it `made`, which those of its plan join."""
     seconds = at_most = size = 0.0
-    for link in links:
-        known = knows[link.name]
-        if link.phase == PICTURES:  # every job starts, looks and reports
+    for artifact in artifacts:
+        known = knows[artifact.name]
+        if artifact.phase == PICTURES:  # every job starts, looks and reports
             seconds, at_most = seconds + known.seconds, at_most + known.seconds
-        if known.stored or link.name in made:
+        if known.stored or artifact.name in made:
             continue
-        if link.phase != PICTURES:
-            seconds, at_most = seconds + (known.seconds if link.planned else 0.0), at_most + known.seconds
-        if link.planned:
-            made.add(link.name)
+        if artifact.phase != PICTURES:
+            seconds, at_most = seconds + (known.seconds if artifact.planned else 0.0), at_most + known.seconds
+        if artifact.planned:
+            made.add(artifact.name)
             size += known.bytes
     return Cost(seconds, at_most, size)
 
@@ -118,15 +118,17 @@ def preview_sweep(
         what = repr([settings.data, file_state.paths_in(settings)])
         if what not in files:  # looked at once for all jobs
             files[what] = file_state.named_files(settings)
-        links = estimates.planned_artifacts(settings, own, files[what])
-        knows = {link.name: estimates.estimate(store, link, settings.fresh) for link in links}
-        there = estimates.stored_phases(links, knows)
+        artifacts = estimates.planned_artifacts(settings, own, files[what])
+        knows = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
+        there = estimates.stored_phases(artifacts, knows)
         with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
-        shared = len(estimates.stored_phases(links, with_made)) - len(there)
+        shared = len(estimates.stored_phases(artifacts, with_made)) - len(there)
         notes |= dict.fromkeys((*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)))
         typed = tuple(override for override in overrides if split_override(override)[1] != "plan_only")
         over = typed in done and not settings.fresh
-        planned.append(PlannedJob(typed, own, len(there), shared, NOTHING if over else cost(links, knows, made), over))
+        planned.append(
+            PlannedJob(typed, own, len(there), shared, NOTHING if over else cost(artifacts, knows, made), over)
+        )
     if not planned:
         return []
     return [*settings_grid(planned), "", *sums(planned, at_once, of), *(f"note: {note}" for note in notes)]

@@ -163,7 +163,7 @@ class RunContext:
         return key_of(self.parts | {"code": sorted(self.parts["code"].values())})
 
     @cached_property
-    def links(self) -> list[estimates.PlannedArtifact]:
+    def artifacts(self) -> list[estimates.PlannedArtifact]:
         """What the run makes, as it was named before it was made."""
         return estimates.planned_artifacts(self.settings, self.plan, file_state.named_files(self.settings))
 
@@ -171,8 +171,8 @@ class RunContext:
         """Keep for the plans of later runs where the `number`th artifact of a phase lies, and what it takes to make it;
         `paid` are the seconds of this process that went into it, None where it was there."""
         self.counters.paid += paid or 0.0
-        link = [link for link in self.links if link.phase == phase.name][number]
-        estimates.remember_cost(self.store, link, [path], seconds, paid is not None)
+        artifact = [artifact for artifact in self.artifacts if artifact.phase == phase.name][number]
+        estimates.remember_cost(self.store, artifact, [path], seconds, paid is not None)
 
     @property
     def computes_on(self) -> str:

@@ -84,9 +84,16 @@ def fit_cycles(
         if cycle >= phase.budget:
             bar.extend(phase.ends[cycle] - phase.ends[cycle - 1])
         last = out.ends[-1] if out.ends else None
-        link = last.key if last else start.key if start else context.made
+        before_key = last.key if last else start.key if start else context.made
         parts = keys.cycle_parts(
-            context.settings, phase, cycle, fit.lr, context.plan.size, link, context.data_key, context.device.computed
+            context.settings,
+            phase,
+            cycle,
+            fit.lr,
+            context.plan.size,
+            before_key,
+            context.data_key,
+            context.device.computed,
         )
         began = time.perf_counter() - context.store.waited
         end, was_there = run_cycle(fit, cycle, parts, start, last)

@@ -66,7 +66,7 @@ def train_job(
     result = run_and_publish(context, about, opened)
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     seconds = time.perf_counter() - began - context.counters.paid
-    estimates.remember_cost(store, context.links[0], looked_at, seconds, made=True)
+    estimates.remember_cost(store, context.artifacts[0], looked_at, seconds, made=True)
     say_end(result, context, alone=sweep is None)
     if not sweep:  # of which the end is known to train.py
         end_fresh(anew)
