@@ -9,9 +9,9 @@ from faults import in_child, type_in
 from hydra_plugins.search_sweeper import SearchSweeper
 from thaw.config import command_line, paths, run_names
 from thaw.runtime.errors import UserError
+from thaw.runtime.files import read_json
 from thaw.store import store
 from thaw.sweep import jobs
-from thaw.train import run_folders
 
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
 
@@ -76,9 +76,7 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
     def again(trials):
         ran.write_text("")
         monkeypatch.setattr("thaw.train.job.train_job", trial)
-        monkeypatch.setattr(
-            run_folders, "finished_result", lambda folder: json.loads((folder / "result.json").read_text())
-        )
+        monkeypatch.setattr("thaw.train.job.finished_result", lambda folder: read_json(folder / "result.json"))
         typed = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "lr_factor=interval(0.1,3)")
         places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
         code = in_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")
