@@ -178,7 +178,8 @@ def compare(before: dict[str, dict], after: dict[str, dict]) -> int:
     for name in before:
         said = differences(before[name], after[name])
         differ += bool(said)
-        print("\n".join([f"== {name}", *said]) if said else f"   {name}: equal")
+        code = f" (exit {before[name]['exit']})" if before[name]["exit"] else ""  # which may be wrong on both sides
+        print("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
     sides = [told_apart(side) for side in (before, after)]
     if sides[0] != sides[1]:
         differ += 1
