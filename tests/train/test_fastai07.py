@@ -25,7 +25,7 @@ from itertools import pairwise
 import pytest
 import timm
 import torch
-from test_configs import planned, settings_of
+from composed import planned, settings_of
 from torch import nn
 
 from thaw.config.schema import Head, Scheduler
