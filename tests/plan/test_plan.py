@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from test_configs import settings_of
+from composed import settings_of
 
 from thaw.config import run_names, schema, validate
 from thaw.config.schema import Settings

@@ -3,8 +3,8 @@
 import pytest
 import sweeps
 import yaml
+from commands import script
 from composed import ROOT, leaves_of, planned, settings_of
-from test_review import script
 
 RECIPE = "experiment=ablation"
 ONE_CYCLE = "shape warmup pct div final_div momentum_low momentum_high"

@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sweeps
+from commands import script
 from pages import NASTY, Page
 
 import train
@@ -19,11 +19,6 @@ from thaw.sweep.board import leaderboard
 from thaw.sweep.figure import join_marks
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def script(name, *args, **environment):
-    command = [sys.executable, str(ROOT / "scripts" / name), *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)
 
 
 def page_of(folder) -> Page:
