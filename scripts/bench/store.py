@@ -15,7 +15,7 @@ from pathlib import Path
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
-from thaw.store import code_hash, store
+from thaw.store import code_hash, publish, store
 from thaw.store.open import open_store
 from thaw.train import context, features, run, setup
 from thaw.train.cycle_state import Snapshots
@@ -116,6 +116,7 @@ def snapshots(folder: Path, writing: Clock) -> None:
 def main() -> None:
     hashed = (
         (store, "sha256_of"),
+        (publish, "sha256_of"),
         (store, "key_of"),
         (context, "key_of"),
         (setup, "body_hash"),

@@ -18,7 +18,7 @@ from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import listed_gpus
-from thaw.store.store import sha256_of
+from thaw.store.publish import sha256_of
 
 STATE = []  # what a job leaves in its process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")

@@ -10,7 +10,7 @@ from hydra_plugins.search_sweeper import SearchSweeper
 from thaw.config import command_line, paths, run_names
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import read_json
-from thaw.store import store
+from thaw.store.publish import sha256_of
 from thaw.sweep import jobs
 
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
@@ -69,7 +69,7 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
         if settings.lr_factor > 2.5:
             raise RuntimeError("boom")
         loss = math.nan if settings.lr_factor < 0.5 else abs(settings.lr_factor - 2)
-        result = {"best/loss": loss, "best/accuracy": 1 - loss, "model_sha256": store.sha256_of(ran)}
+        result = {"best/loss": loss, "best/accuracy": 1 - loss, "model_sha256": sha256_of(ran)}
         (folder / "result.json").write_text(json.dumps(result))
         return result
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, start_child, type_in
+from stores import make
 
 from thaw.report import publish
 from thaw.runtime import signals
@@ -196,16 +197,16 @@ def test_a_store_of_others_gives_and_takes_nothing(others):
     def build(folder):
         (folder / "a").write_text("a")
 
-    made, _ = Store(others).make("kind", {"n": 1}, build)
+    made, _ = make(Store(others), "kind", {"n": 1}, build)
     for folder in (others, others / "kind", made):
         folder.chmod(0o555)
 
     def work():
         if os.getuid() == 0:
             os.setuid(65534)
-        assert Store(others, wait_s=60).make("kind", {"n": 1}, build) == (made, True)
+        assert make(Store(others, wait_s=60), "kind", {"n": 1}, build) == (made, True)
         with pytest.raises(UserError) as caught:
-            Store(others, wait_s=60).make("kind", {"n": 2}, build)
+            make(Store(others, wait_s=60), "kind", {"n": 2}, build)
         assert caught.value.code == 5 and "Permission denied" in caught.value.line
         with pytest.raises(UserError):
             Store(others).remember("x", {})
@@ -327,6 +328,6 @@ def test_a_signal_while_another_makes_what_is_needed_stops_the_wait(tmp_path):
         path = Store(tmp_path).place("kind", {})
         path.with_name(f"{path.name}.lock").write_text("elsewhere 1")
         signals.asked.append(signal.SIGTERM)
-        Store(tmp_path, wait_s=60).make("kind", {}, lambda folder: None)
+        make(Store(tmp_path, wait_s=60), "kind", {}, lambda folder: None)
 
     assert in_child(work) == 143

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import contextmanager
 from importlib import import_module
 
 import pytest
@@ -34,6 +35,7 @@ EXEMPT = {
     "store/estimates.py": "remembers what things cost",
     "store/keys.py": "names artifacts",
     "store/lock.py": "waits for other processes",
+    "store/publish.py": "publishes artifacts",
     "store/snapshot.py": "gives back the bits that it was given, or nothing: it checks their SHA-256",
     "store/store.py": "publishes artifacts",
     "train/fit.py": "logs steps and epochs while a cycle runs",
@@ -53,17 +55,16 @@ def executed(monkeypatch):
     """Of each kind of artifact the modules, relative to src/thaw, of which a function was called while it was made."""
     found: dict[str, set[str]] = {}
     kinds: list[str] = []
-    make = Store.make
+    entry = Store.entry
 
-    def traced(self, kind, parts, build, rows=None):
-        def watched(folder):
-            kinds.append(kind)
+    @contextmanager
+    def traced(self, kind, parts, rows=None):
+        with entry(self, kind, parts, rows) as one:
+            kinds.extend([kind] * one.missing)
             try:
-                build(folder)
+                yield one
             finally:
-                kinds.pop()
-
-        return make(self, kind, parts, watched, rows)
+                del kinds[len(kinds) - one.missing :]
 
     def note(frame, event, arg):
         if event == "call" and kinds and frame.f_code.co_filename.startswith(f"{ROOMS}/"):
@@ -79,7 +80,7 @@ def executed(monkeypatch):
 
     for file in sorted(ROOMS.rglob("*.py")):  # else what an import executes would be taken for a part of the work
         import_module("thaw." + ".".join(file.relative_to(ROOMS).with_suffix("").parts).removesuffix(".__init__"))
-    monkeypatch.setattr(Store, "make", traced)
+    monkeypatch.setattr(Store, "entry", traced)
     monkeypatch.setattr(run, "run_plan", result)
     threading.setprofile(note)
     sys.setprofile(note)

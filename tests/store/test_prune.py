@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from brief import FIND
 from faults import ended, start_child, type_in
+from stores import make
 
 from thaw.runtime import machine
 from thaw.store import lock, prune
@@ -24,7 +26,7 @@ HOUR, DAY = prune.HOUR, prune.DAY
 
 def made(root, number, age, size=1000, rows=None):
     """An artifact of some bytes, used so many seconds ago."""
-    path, _ = Store(root).make("kind", {"n": number}, lambda folder: (folder / "a").write_bytes(b"a" * size), rows)
+    path, _ = make(Store(root), "kind", {"n": number}, lambda folder: (folder / "a").write_bytes(b"a" * size), rows)
     aged(path / DONE, age)
     return path
 
@@ -65,7 +67,7 @@ def test_what_was_used_within_the_hour_stays_whatever_the_size(tmp_path):
 
 def test_to_find_an_artifact_is_to_use_it(tmp_path):
     path = made(tmp_path, 0, DAY)
-    assert Store(tmp_path).make("kind", {"n": 0}, None) == (path, True)
+    assert make(Store(tmp_path), "kind", {"n": 0}, None) == (path, True)
     assert prune.prune(tmp_path, 0)[0] == []
 
 
@@ -94,7 +96,7 @@ def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
         prune.remove_leftovers(tmp_path, time.time())
         assert folder.is_dir()
 
-    store.make("kind", {"n": 1}, build)
+    make(store, "kind", {"n": 1}, build)
 
 
 def test_a_shard_goes_alone(tmp_path):
@@ -244,15 +246,16 @@ def test_an_artifact_that_is_gone_is_made_again(tmp_path, kind):
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
 
     def prepare():
-        whole = Store.make
+        whole = Store.entry
 
+        @contextmanager
         def gone(self, name, *args, **kwargs):
-            out = whole(self, name, *args, **kwargs)
+            with whole(self, name, *args, **kwargs) as entry:
+                yield entry
             if name == kind:
-                shutil.rmtree(out[0])
-            return out
+                shutil.rmtree(entry.path)
 
-        Store.make = gone
+        Store.entry = gone
 
     for name in ("facts", "activations", "finds", "cycles") if kind == "activations" else ("facts",):
         shutil.rmtree(tmp_path / "store" / name, ignore_errors=True)

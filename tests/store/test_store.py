@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from stores import make
 
 from thaw.runtime import machine
 from thaw.runtime.errors import UserError
 from thaw.store import lock as lock_
-from thaw.store import store as store_
+from thaw.store import publish
 from thaw.store.store import Store, key_of
 
 PARTS = {"what": "a test", "n": 3}
@@ -39,10 +40,10 @@ def test_a_folder_is_at_work_for_one_process_at_a_time(tmp_path):
 
 def test_made_once_found_after(tmp_path):
     store, calls = Store(tmp_path), []
-    path, was_there = store.make("kind", PARTS, lambda f: calls.append(f) or build(f))
+    path, was_there = make(store, "kind", PARTS, lambda f: calls.append(f) or build(f))
     assert not was_there
     assert path == store.place("kind", PARTS)
-    assert Store(tmp_path).make("kind", PARTS, lambda f: calls.append(f)) == (path, True)
+    assert make(Store(tmp_path), "kind", PARTS, lambda f: calls.append(f)) == (path, True)
     assert len(calls) == 1
     done = json.loads((path / "DONE.json").read_text())
     assert done["parts"] == PARTS | {"code": []} and done["files"]["a.bin"]["bytes"] == 1000
@@ -59,7 +60,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        Store(tmp_path).make("kind", PARTS, breaks)
+        make(Store(tmp_path), "kind", PARTS, breaks)
     assert list((tmp_path / "kind").iterdir()) == []
 
 
@@ -80,7 +81,7 @@ def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
                 return whole(*args, **kwargs)
 
             setattr(os, call, counted)
-            Store(tmp_path).make("kind", PARTS, build)
+            make(Store(tmp_path), "kind", PARTS, build)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         path = Store(tmp_path).find(place(tmp_path))
@@ -94,7 +95,7 @@ def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "no done"])
 def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
-    path, _ = Store(tmp_path).make("kind", PARTS, build)
+    path, _ = make(Store(tmp_path), "kind", PARTS, build)
     file = path / "a.bin"
     if damage == "flip":
         file.write_bytes(b"a" * 999 + b"b")
@@ -108,7 +109,7 @@ def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
     store = Store(tmp_path, said.append)
     assert store.find(place(tmp_path)) is None
     assert len(said) == 1 and "damaged" in said[0]
-    again, _ = store.make("kind", PARTS, build)
+    again, _ = make(store, "kind", PARTS, build)
     assert (again / "a.bin").read_bytes() == b"a" * 1000
     assert len(list((tmp_path / "kind").glob("*.bad.*"))) == 1
 
@@ -118,11 +119,11 @@ def test_of_two_builders_the_second_drops_its_own(tmp_path):
 
     def other_wins(folder):
         build(folder)
-        Store(tmp_path / "other").make("kind", PARTS, build)
+        make(Store(tmp_path / "other"), "kind", PARTS, build)
         os.rename(place(tmp_path / "other"), place(tmp_path))
         (place(tmp_path) / "mark").touch()
 
-    path, _ = store.make("kind", PARTS, other_wins)
+    path, _ = make(store, "kind", PARTS, other_wins)
     assert (path / "mark").exists()
     assert [p.name for p in (tmp_path / "kind").iterdir()] == [place(tmp_path).name]
 
@@ -132,7 +133,7 @@ def test_the_order_on_disk_is_files_done_rename_directory(tmp_path, monkeypatch)
     whole_sync, whole_rename = os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda fd: calls.append(os.readlink(f"/proc/self/fd/{fd}")) or whole_sync(fd))
     monkeypatch.setattr(os, "rename", lambda a, b: calls.append("rename") or whole_rename(a, b))
-    Store(tmp_path).make("kind", PARTS, build)
+    make(Store(tmp_path), "kind", PARTS, build)
     names = ["DIRECTORY" if os.path.isdir(c) or ".tmp." in os.path.basename(c) else os.path.basename(c) for c in calls]
     assert names == ["a.bin", "b.json", "DONE.json", "DIRECTORY", "rename", "DIRECTORY"]
 
@@ -143,16 +144,16 @@ def test_a_disk_that_takes_nothing_is_one_line(tmp_path, monkeypatch, number, wo
         raise OSError(number, os.strerror(number))
 
     with pytest.raises(UserError) as caught:
-        Store(tmp_path).make("kind", PARTS, refuses)
+        make(Store(tmp_path), "kind", PARTS, refuses)
     assert caught.value.code == 5 and words in caught.value.line
     assert list((tmp_path / "kind").iterdir()) == []
 
 
 def test_shards_are_those_of_one_key(tmp_path):
     store = Store(tmp_path)
-    a, _ = store.make("kind", {"size": 1}, build, rows=[1])
-    b, _ = store.make("kind", {"size": 1}, build, rows=[2])
-    store.make("kind", {"size": 2}, build, rows=[1])
+    a, _ = make(store, "kind", {"size": 1}, build, rows=[1])
+    b, _ = make(store, "kind", {"size": 1}, build, rows=[2])
+    make(store, "kind", {"size": 2}, build, rows=[1])
     assert store.shards("kind", {"size": 1}, [1, 2]) == sorted([a, b])
     assert store.shards("nothing", {"size": 1}, [1, 2]) == []
     assert json.loads((a / "DONE.json").read_text())["parts"] == {"size": 1, "code": [], "rows": [1]}
@@ -162,7 +163,7 @@ def test_shards_are_those_of_one_key(tmp_path):
 
 def test_shards_of_other_pictures_are_neither_read_nor_marked_as_used(tmp_path):
     store = Store(tmp_path)
-    a, b = (store.make("kind", {}, build, rows=rows)[0] for rows in ([1, 2], [3]))
+    a, b = (make(store, "kind", {}, build, rows=rows)[0] for rows in ([1, 2], [3]))
     os.utime(b / "DONE.json", (0, 0))
     (b / "a.bin").write_bytes(b"")  # damaged, which a reader would see
     warned = []
@@ -175,21 +176,21 @@ def test_shards_of_other_pictures_are_neither_read_nor_marked_as_used(tmp_path):
 
 def test_the_code_is_in_the_key_of_its_kind(tmp_path):
     one, other, ignoring = (Store(tmp_path, code=lambda kind, c=c: c) for c in ({"a.py": "1"}, {"a.py": "2"}, {}))
-    one.make("kind", PARTS, build)
+    make(one, "kind", PARTS, build)
     assert one.find(one.place("kind", PARTS)) and not other.find(other.place("kind", PARTS))
     assert not ignoring.find(ignoring.place("kind", PARTS))
 
 
 def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
-    path, _ = Store(tmp_path).make("kind", PARTS, build)
-    again, was_there = Store(tmp_path, anew=("kind",)).make("kind", PARTS, lambda f: (f / "new").touch())
+    path, _ = make(Store(tmp_path), "kind", PARTS, build)
+    again, was_there = make(Store(tmp_path, anew=("kind",)), "kind", PARTS, lambda f: (f / "new").touch())
     assert again == path and not was_there
     assert sorted(p.name for p in path.iterdir()) == ["DONE.json", "new"]
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_what_is_made_anew_is_made_once_by_several_at_once(tmp_path):
-    Store(tmp_path).make("kind", PARTS, build)
+    make(Store(tmp_path), "kind", PARTS, build)
     since, made = time.time() + 1e-3, tmp_path / "made"
     time.sleep(0.01)
 
@@ -202,16 +203,16 @@ def test_what_is_made_anew_is_made_once_by_several_at_once(tmp_path):
 
         store = Store(tmp_path, anew=("kind",), wait_s=60)
         store.since = since
-        assert (store.make("kind", PARTS, slow)[0] / "a.bin").exists()
+        assert (make(store, "kind", PARTS, slow)[0] / "a.bin").exists()
 
     assert children(3, work) == [0] * 3 and made.read_text() == "x"
 
 
 def test_what_is_made_anew_can_be_read_until_all_of_the_new_is_on_disk(tmp_path, monkeypatch):
-    path, _ = Store(tmp_path).make("kind", PARTS, build)
+    path, _ = make(Store(tmp_path), "kind", PARTS, build)
     seen, whole = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: seen.append((path / "DONE.json").exists()) or whole(file))
-    Store(tmp_path, anew=("kind",)).make("kind", PARTS, build)
+    make(Store(tmp_path, anew=("kind",)), "kind", PARTS, build)
     assert len(seen) > 2 and all(seen)
 
 
@@ -221,7 +222,7 @@ def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
     store.remember("x", {"train": 3})
     store.remember("x", {"train": 4})
     assert Store(tmp_path).recall("x") == {"train": 4}
-    assert store_.FORMAT == 1
+    assert publish.FORMAT == 1
 
 
 def children(n, work):
@@ -250,7 +251,7 @@ def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wai
                 time.sleep(0.02)
                 build(folder)
 
-            path, _ = Store(tmp_path, wait_s=wait_s).make("kind", {"turn": turn}, slow)
+            path, _ = make(Store(tmp_path, wait_s=wait_s), "kind", {"turn": turn}, slow)
             assert (path / "a.bin").read_bytes() == b"a" * 1000
 
         assert children(4, work) == [0] * 4
@@ -268,7 +269,7 @@ def test_a_dead_holder_is_not_waited_for(tmp_path):
     os.waitpid(child, 0)
     lock.write_text(f"{machine.host_id()} {child}")
     said = []
-    Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
+    make(Store(tmp_path, said.append, wait_s=60), "kind", PARTS, build)
     assert said == [] and not lock.exists()
 
 
@@ -279,7 +280,7 @@ def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
     os.utime(lock, (2e9, 2e9))  # in the future by this clock: clocks are not compared
     monkeypatch.setattr("thaw.store.lock.STALE_SECONDS", 0.3)
     said = []
-    Store(tmp_path, said.append, wait_s=60).make("kind", PARTS, build)
+    make(Store(tmp_path, said.append, wait_s=60), "kind", PARTS, build)
     assert len(said) == 1 and "elsewhere:1 is making" in said[0]
     assert not lock.exists()
 
@@ -293,7 +294,7 @@ def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
         return whole(path, *args, **kwargs)
 
     monkeypatch.setattr(os, "open", refuses)
-    assert Store(tmp_path, wait_s=60).make("kind", PARTS, build)[0].is_dir()
+    assert make(Store(tmp_path, wait_s=60), "kind", PARTS, build)[0].is_dir()
 
 
 def test_a_lock_that_may_not_be_read_is_no_reason_to_wait_for_ever(tmp_path, monkeypatch):
@@ -308,7 +309,7 @@ def test_a_lock_that_may_not_be_read_is_no_reason_to_wait_for_ever(tmp_path, mon
         return whole(file, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", refuses)
-    assert store.make("kind", PARTS, build)[0].is_dir()
+    assert make(store, "kind", PARTS, build)[0].is_dir()
 
 
 def test_what_another_job_makes_is_named_while_it_is_waited_for(tmp_path):
@@ -318,5 +319,5 @@ def test_what_another_job_makes_is_named_while_it_is_waited_for(tmp_path):
     path = store.place("cycles", {"n": 1})
     path.parent.mkdir(parents=True)
     path.with_name(f"{path.name}.lock").write_text(f"{machine.host_id()} {os.getppid()}")
-    store.make("cycles", {"n": 1}, lambda folder: (folder / "a").touch())
+    make(store, "cycles", {"n": 1}, lambda folder: (folder / "a").touch())
     assert said == [f"cycles/{path.name[:8]}", None] and store.waited > 0.25

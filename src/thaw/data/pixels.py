@@ -108,15 +108,11 @@ def load_pixels(
     parts_of = [rows[start : start + per_shard] for start in range(0, len(rows), per_shard)]
     for number, part in enumerate(parts_of, 1):
         text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
-
-        def build(folder: Path, part=part, text=text) -> None:
-            write_shard(
-                folder,
-                [hashes[row] for row in part],
-                bar(decode_rows(dataset, part, side, decode_cache), len(part), text),
-            )
-
-        kept |= pictures_of(store.make("pixels", parts, build, rows=[hashes[row] for row in part])[0])
+        names = [hashes[row] for row in part]
+        with store.entry("pixels", parts, rows=names) as entry:
+            if entry.missing:
+                write_shard(entry.folder, names, bar(decode_rows(dataset, part, side, decode_cache), len(part), text))
+        kept |= pictures_of(entry.path)
     return Pixels(hashes, kept, side, dataset.picture)
 
 

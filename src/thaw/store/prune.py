@@ -24,7 +24,7 @@ OWN = re.compile(
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredFolder:
     """An artifact, a shard of one, or the snapshots of a cycle under way."""
 
     path: Path
@@ -47,7 +47,7 @@ def artifact_paths(root: Path) -> list[Path]:
     return artifacts + [path for artifact in artifacts for path in list_folder(artifact)]
 
 
-def entries(root: Path) -> list[Entry]:
+def entries(root: Path) -> list[StoredFolder]:
     """All that a run could find, used longest ago first."""
     found = []
     for path in artifact_paths(root):
@@ -56,11 +56,11 @@ def entries(root: Path) -> list[Entry]:
             files = {file.name: file.stat() for file in list_folder(path) if file.is_file()}
             times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
             if times and (DONE in files or names[0] == UNDER_WAY) and "." not in "".join(names):
-                found.append(Entry(path, names[0], sum(file.st_size for file in files.values()), max(times)))
+                found.append(StoredFolder(path, names[0], sum(file.st_size for file in files.values()), max(times)))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 
 
-def prune(root: Path, size: float) -> tuple[list[Entry], int]:
+def prune(root: Path, size: float) -> tuple[list[StoredFolder], int]:
     """Remove what was used longest ago until the rest is at most `size` bytes: what was removed, and the bytes left.
 
     Never what was used in the last hour. What dead processes left half made, and what was damaged, goes in any case.

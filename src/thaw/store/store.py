@@ -7,21 +7,19 @@ Of what grows with the pictures `<key>/` holds immutable shards, each such a dir
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.runtime.files import is_machine_error, machine_error, rename_away, sync, write_atomically
+from thaw.runtime.files import machine_error, write_atomically
 from thaw.runtime.machine import process_id
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
-
-FORMAT = 1
+from thaw.store.publish import machine_errors, publish, sha256_of
 
 
 def key_of(parts: Mapping) -> str:
@@ -29,9 +27,16 @@ def key_of(parts: Mapping) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass
+class Entry:
+    """A place in the store: `path` with the artifact, or where that is missing a `folder` to be filled."""
+
+    path: Path
+    folder: Path | None = None
+
+    @property
+    def missing(self) -> bool:
+        return self.folder is not None
 
 
 class Store:
@@ -108,41 +113,55 @@ class Store:
         kind, key, *_ = path.relative_to(self.root).parts
         return f"{kind}/{key[:8]}"
 
-    def make(
-        self, kind: str, parts: Mapping, build: Callable[[Path], None], rows: Sequence | None = None
-    ) -> tuple[Path, bool]:
-        """The directory of the artifact made from `parts`, and whether it was there or `build` had to fill it.
+    @contextlib.contextmanager
+    def entry(self, kind: str, parts: Mapping, rows: Sequence | None = None) -> Iterator[Entry]:
+        """Enter the artifact made from `parts`, with `rows` the shard of it that holds them: it is there, or missing.
 
-        With `rows`, of the shard of it that holds them. Where another process is making it, wait for that up to
-        `wait_s`, then make a private copy: correctness never depends on the lock, only double work does. Errors: no
-        room, a read-only disk, exit 5.
+        `with store.entry(kind, parts) as entry: if entry.missing: ...` fills `entry.folder`, which is published when
+        the block ends without an error. Where another process is making it, wait for that up to `wait_s`, then make a
+        private copy: correctness never depends on the lock, only double work does. Errors: no room, a read-only disk,
+        exit 5.
         """
         path = self.place(kind, parts, rows)
         temporary = path.with_name(f"{path.name}.tmp.{process_id('.')}")
+        entry = Entry(path)
+        with contextlib.ExitStack() as held:
+            if not self.has(kind, path):
+                with machine_errors(path):
+                    entry.folder = self.claim_folder(kind, path, temporary, held)
+            if not entry.missing:
+                held.close()
+                self.use(path)
+                yield entry
+                return
+            with machine_errors(path):
+                yield entry
+                about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
+                self.added += publish(temporary, path, about, replace=kind in self.anew)
+                self.made.add(path)
+        self.use(path)
+
+    def has(self, kind: str, path: Path) -> bool:
+        """Return whether an artifact is there, whole and not to be made anew."""
+        return (path / DONE).exists() and not self.stale(kind, path) and self.find(path) is not None
+
+    def claim_folder(self, kind: str, path: Path, temporary: Path, held: contextlib.ExitStack) -> Path | None:
+        """Return an empty folder to fill, its lock `held`; None where another process made the artifact meanwhile."""
 
         def there() -> bool:
             return (path / DONE).exists() and not self.stale(kind, path)
 
-        was_there = there() and self.find(path) is not None
-        if not was_there:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                asked = time.monotonic()
-                claimed = claim(path, self.short(path), there, self.wait_s, self.warn, self.waits)
-                with claimed as lock, marked((lock, temporary), self.used):
-                    self.waited += time.monotonic() - asked
-                    was_there = there() and self.find(path) is not None
-                    if not was_there:
-                        about = {**parts, "code": self.code(kind)} | ({} if rows is None else {"rows": rows})
-                        self.build(temporary, path, about, build, replace=kind in self.anew)
-                        self.made.add(path)
-            except OSError as error:
-                if not is_machine_error(error):
-                    raise
-                raise machine_error(error, path) from error
-        self.verified.add(path)
-        self.use(path)
-        return path, was_there
+        path.parent.mkdir(parents=True, exist_ok=True)
+        asked = time.monotonic()
+        lock = held.enter_context(claim(path, self.short(path), there, self.wait_s, self.warn, self.waits))
+        held.enter_context(marked((lock, temporary), self.used))
+        self.waited += time.monotonic() - asked
+        if self.has(kind, path):
+            return None
+        shutil.rmtree(temporary, ignore_errors=True)
+        held.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary.mkdir()
+        return temporary
 
     def stale(self, kind: str, path: Path) -> bool:
         """Whether what lies at a path, if anything does, is to be made anew."""
@@ -151,18 +170,9 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def build(self, temporary: Path, path: Path, parts: Mapping, build: Callable[[Path], None], replace: bool) -> None:
-        """Fill a private temporary directory and publish it as `path`, in the place of one that is there if asked."""
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            build(temporary)
-            self.added += publish(temporary, path, parts, replace)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
     def use(self, path: Path) -> None:
         """Mark an artifact as used now: what was not used for longest is pruned first; now and then all that is."""
+        self.verified.add(path)
         self.used.add(path)
         now, due = time.monotonic(), {path}
         if now - self.marked_at > USE_SECONDS:
@@ -207,33 +217,3 @@ def holds_any(done: Path, wanted: frozenset) -> bool:
         return not wanted.isdisjoint(json.loads(done.read_text())["parts"]["rows"])
     except (OSError, ValueError, LookupError, TypeError):
         return True
-
-
-def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
-    """Make a filled temporary directory the artifact at `path`, durably, in the place of one that is there if asked.
-
-    The bytes added: none where another has won.
-    """
-    files = {}
-    for file in sorted(temporary.iterdir()):
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
-        files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
-    done = temporary / DONE
-    with done.open("w") as opened:
-        json.dump({"format": FORMAT, "files": files, "parts": parts}, opened, indent=1)
-        opened.flush()
-        os.fsync(opened.fileno())
-    sync(temporary)
-    old = rename_away(path) if replace else None  # only now, for others may be reading it
-    try:
-        temporary.rename(path)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return 0
-    finally:
-        if old:
-            shutil.rmtree(old, ignore_errors=True)
-    sync(path.parent)
-    return sum(entry["bytes"] for entry in files.values())

@@ -97,30 +97,22 @@ def run_cycle(
     `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
     before this one (None: it is the first).
     """
-    context, model, trained = fit.context, fit.context.network.model, []
+    context, model = fit.context, fit.context.network.model
     underway = context.store.root / UNDER_WAY / context.store.key("cycles", parts)
-
-    def build(folder: Path) -> None:
-        if context.store.stale("cycles", underway):
-            snapshot.remove(underway)
-        if before is not None and context.holds != before.key:
-            kept = before.weights() | load_file(before.path / "momentum.safetensors")
-            restore(model, fit.optimizer, kept)
-        elif before is None and start is not None and context.holds != start.key:
-            load_weights(model, start.weights(), "the store", head=True)
-        context.holds = ""  # until the cycle ends it holds what has no name
-        trained.append(train_cycle(fit, cycle, underway))
-        record, validation, _ = trained[0]
-        (folder / "weights.safetensors").write_bytes(save(weights_of(model)))
-        (folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
-        (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
-        (folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
-
-    path, _ = context.store.make("cycles", parts, build)
+    with context.store.entry("cycles", parts) as entry:
+        if entry.missing:
+            if context.store.stale("cycles", underway):
+                snapshot.remove(underway)
+            start_cycle(fit, start, before)
+            record, validation, resumed = train_cycle(fit, cycle, underway)
+            (entry.folder / "weights.safetensors").write_bytes(save(weights_of(model)))
+            (entry.folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
+            (entry.folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
+            (entry.folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
+    path = entry.path
     snapshot.remove(underway)
-    if trained:
+    if entry.missing:
         context.holds = path.name
-        record, validation, resumed = trained[0]
         return CycleResult(path.name, path, record.losses, record.epochs, validation, resumed), False
     record = json.loads((path / "record.json").read_text())
     labels = torch.from_numpy(context.dataset.table.labels[context.valid_rows])
@@ -129,6 +121,16 @@ def run_cycle(
     replay(fit, cycle, ended.losses, ended.epochs)
     console.say(f"  {fit.phase.name}: cycle {cycle + 1} from the store, validation loss {validation.loss:.4f}")
     return ended, True
+
+
+def start_cycle(fit: PhaseFit, start: CycleResult | None, before: CycleResult | None) -> None:
+    """Have the network hold what the cycle starts from."""
+    context, model = fit.context, fit.context.network.model
+    if before is not None and context.holds != before.key:
+        restore(model, fit.optimizer, before.weights() | load_file(before.path / "momentum.safetensors"))
+    elif before is None and start is not None and context.holds != start.key:
+        load_weights(model, start.weights(), "the store", head=True)
+    context.holds = ""  # until the cycle ends it holds what has no name
 
 
 def train_cycle(fit: PhaseFit, cycle: int, underway: Path) -> tuple[CycleRecord, Predictions, float]:

@@ -82,16 +82,15 @@ def activations(
     parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
     for number, part in enumerate(parts_of, 1):
         text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
-
-        def build(folder: Path, part=part, text=text) -> None:
-            seeds = [seed_for("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
-            see, began = view(size, crop_pct, drawn and drawn.augment), time.perf_counter()
-            computed = compute_activations(network, pixels, part, size, bar, text, see, seeds)
-            (folder / "features.safetensors").write_bytes(save({"features": computed}))
-            about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
-            (folder / "rows.json").write_text(json.dumps(about))
-
-        take(store.make("activations", parts, build, rows=[hashes[row] for row in part])[0])
+        with store.entry("activations", parts, rows=[hashes[row] for row in part]) as entry:
+            if entry.missing:
+                seeds = [seed_for("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
+                see, began = view(size, crop_pct, drawn and drawn.augment), time.perf_counter()
+                computed = compute_activations(network, pixels, part, size, bar, text, see, seeds)
+                (entry.folder / "features.safetensors").write_bytes(save({"features": computed}))
+                about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
+                (entry.folder / "rows.json").write_text(json.dumps(about))
+        take(entry.path)
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
 
 

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import torch
 
@@ -143,27 +142,17 @@ def find_rate(context: RunContext, phase: Phase, kept: BestSoFar | None) -> tupl
     Also the report of the phase, and the seconds that the store saved.
     """
     settings = context.settings
-    made: list[dict] = []
     steps, orders = finder_steps.finder_length(settings, phase)
-
-    def build(folder: Path) -> None:
-        began = time.perf_counter()
-        if kept is not None and context.holds != kept.end.key:
-            weights.load_weights(context.network.model, kept.end.weights(), "the store", head=True)
-            context.holds = kept.end.key
-        record = run_trials if settings.find.rule == "trials" else run_range_test
-        rates, losses = record(context, phase, steps, orders)
-        made.append({"rates": rates, "losses": losses, "seconds": time.perf_counter() - began})
-        (folder / "curve.json").write_text(json.dumps(made[0]))
-
-    before = kept.end.key if kept else context.made
-    path, _ = context.store.make(
-        "finds",
-        keys.find_parts(settings, phase, steps, orders, before, context.data_key, context.device.computed),
-        build,
-    )
-    curve = made[0] if made else json.loads((path / "curve.json").read_text())
-    context.note(phase, 0, path, curve["seconds"], curve["seconds"] if made else None)
+    before, computed = kept.end.key if kept else context.made, context.device.computed
+    parts = keys.find_parts(settings, phase, steps, orders, before, context.data_key, computed)
+    with context.store.entry("finds", parts) as entry:
+        made = entry.missing
+        if made:
+            curve = record_curve(context, phase, kept, steps, orders)
+            (entry.folder / "curve.json").write_text(json.dumps(curve))
+    if not made:
+        curve = json.loads((entry.path / "curve.json").read_text())
+    context.note(phase, 0, entry.path, curve["seconds"], curve["seconds"] if made else None)
     read = lr_suggest.read_trials if settings.find.rule == "trials" else lr_suggest.read_range
     found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
@@ -178,6 +167,17 @@ def find_rate(context: RunContext, phase: Phase, kept: BestSoFar | None) -> tupl
     console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
     report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
     return found, report, 0.0 if made else curve["seconds"]
+
+
+def record_curve(context: RunContext, phase: Phase, kept: BestSoFar | None, steps: int, orders: int) -> dict:
+    """Return rates, losses and seconds of the finder, which starts from the best so far."""
+    began = time.perf_counter()
+    if kept is not None and context.holds != kept.end.key:
+        weights.load_weights(context.network.model, kept.end.weights(), "the store", head=True)
+        context.holds = kept.end.key
+    record = run_trials if context.settings.find.rule == "trials" else run_range_test
+    rates, losses = record(context, phase, steps, orders)
+    return {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
 
 
 def run_trials(

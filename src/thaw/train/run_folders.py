@@ -14,7 +14,8 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import new_folder, read_text, short_path
 from thaw.runtime.job_status import is_gone
 from thaw.store import keys
-from thaw.store.store import Store, sha256_of
+from thaw.store.publish import sha256_of
+from thaw.store.store import Store
 from thaw.sweep.jobs import overrides_in
 from thaw.train import fingerprint
 

@@ -157,5 +157,7 @@ def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:
     if backbone.name != packaged.NETWORK:
         what = f"only backbone=lite0 ({packaged.NETWORK}) has such, not {backbone.name}"
         raise UserError(2, f"backbone.weights={packaged.PACKAGED}: {what}")
-    path, _ = store.make("weights", packaged.parts(), packaged.write)
-    return replace(backbone, weights=str(path / "weights.safetensors"))
+    with store.entry("weights", packaged.parts()) as entry:
+        if entry.missing:
+            packaged.write(entry.folder)
+    return replace(backbone, weights=str(entry.path / "weights.safetensors"))

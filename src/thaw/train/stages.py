@@ -19,7 +19,8 @@ from thaw.runtime.job_status import update_status
 from thaw.store import code_hash, estimates
 from thaw.store.fresh import FRESH, begin_fresh, end_fresh
 from thaw.store.open import open_store
-from thaw.store.store import Store, sha256_of
+from thaw.store.publish import sha256_of
+from thaw.store.store import Store
 from thaw.sweep import preview
 from thaw.train.run_folders import begin_work, done_before, link_latest
 
