@@ -1,1 +1,1 @@
-"""What was typed, made into settings: the command line, the schema, the checks, the help."""
+"""Make settings of what was typed: the command line, the schema, the checks, the help."""

@@ -1,4 +1,4 @@
-"""What conf/ offers, read from its text: groups, choices, phases, and the type of every key.
+"""Read from the text of conf/ what it offers: groups, choices, phases, and the type of every key.
 
 Without a yaml library, so that a typing error is answered at once.
 """
@@ -54,7 +54,7 @@ def choices_of(group: str, conf: Path) -> list[str]:
 
 
 def default_choice(group: str, conf: Path) -> str:
-    """What config.yaml chooses of a group."""
+    """Return the choice of a group in config.yaml."""
     return re.search(rf"^  - {group}: *(\w+)", read(conf / "config.yaml"), re.M)[1]
 
 

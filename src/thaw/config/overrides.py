@@ -28,7 +28,7 @@ def without_quoted(value: str) -> str:
 
 
 def bracket_depth(value: str) -> int:
-    """How many brackets are left open, quoted ones not counted."""
+    """Count the brackets that are left open, quoted ones left out."""
     return sum((c in "[{(") - (c in "]})") for c in without_quoted(value))
 
 

@@ -1,4 +1,4 @@
-"""Where things lie in the checkout: the repository, conf/ and outputs/."""
+"""Name the places of the checkout: the repository, conf/ and outputs/."""
 
 import sys
 from pathlib import Path

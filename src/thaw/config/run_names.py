@@ -1,4 +1,4 @@
-"""What runs and sweeps are called: a short name of what was typed, a folder. Standard library only."""
+"""Name runs, sweeps and settings by what was typed, in words and as folders. Standard library only."""
 
 import re
 import shlex
@@ -43,7 +43,7 @@ def short_name(overrides: list[str]) -> str:
 
 
 def typed_command(overrides: list[str]) -> str:
-    """What to type for them."""
+    """Return the command line to type for these overrides."""
     return shlex.join(["python", "src/train.py", *overrides])
 
 

@@ -37,7 +37,7 @@ def table_files(data: Data) -> list:
 
 
 def possible_paths(value: str) -> tuple[Path, Path]:
-    """Where a setting that is a path can lie: as typed, or in the repository."""
+    """Return where a setting that is a path can lie: as typed, or in the repository."""
     return Path(os.path.expanduser(value)).absolute(), ROOT / value
 
 

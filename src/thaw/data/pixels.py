@@ -117,11 +117,11 @@ def load_pixels(
 
 
 def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
-    """The pictures of the rows, shrunk: from the decode_cache, else from their files, in threads."""
+    """The pictures of the rows, shrunk: from the decode cache, else from their files, in threads."""
 
     def picture(row: int) -> np.ndarray:
-        spooled = decode_cache and decode_cache.get(dataset.table.hashes[row], side)
-        return shrink(dataset.picture(row, side), side) if spooled is None else spooled
+        cached = decode_cache and decode_cache.get(dataset.table.hashes[row], side)
+        return shrink(dataset.picture(row, side), side) if cached is None else cached
 
     with ThreadPoolExecutor(readers()) as pool:
         yield from pool.map(picture, rows)

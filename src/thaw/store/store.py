@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from thaw.runtime.files import machine_error, write_atomically
@@ -143,16 +144,17 @@ class Store:
 
     def has(self, kind: str, path: Path) -> bool:
         """Return whether an artifact is there, whole and not to be made anew."""
-        return (path / DONE).exists() and not self.stale(kind, path) and self.find(path) is not None
+        return self.is_current(kind, path) and self.find(path) is not None
+
+    def is_current(self, kind: str, path: Path) -> bool:
+        """Return whether an artifact was published and is not to be made anew; its files are not looked at."""
+        return (path / DONE).exists() and not self.stale(kind, path)
 
     def claim_folder(self, kind: str, path: Path, temporary: Path, held: contextlib.ExitStack) -> Path | None:
         """Return an empty folder to fill, its lock `held`; None where another process made the artifact meanwhile."""
-
-        def there() -> bool:
-            return (path / DONE).exists() and not self.stale(kind, path)
-
         path.parent.mkdir(parents=True, exist_ok=True)
         asked = time.monotonic()
+        there = partial(self.is_current, kind, path)
         lock = held.enter_context(claim(path, self.short(path), there, self.wait_s, self.warn, self.waits))
         held.enter_context(marked((lock, temporary), self.used))
         self.waited += time.monotonic() - asked

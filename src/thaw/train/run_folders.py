@@ -61,7 +61,7 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
     for line in result.get("warnings", ()):
         say(line)
     say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}; fresh=true trains anew")
-    link_latest("latest", where)
+    link_latest(where)
     return True
 
 
@@ -90,14 +90,14 @@ def begin_work(context, about: dict) -> None:
     (context.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
 
 
-def link_latest(name: str, target: Path) -> None:
-    """outputs/NAME points at the newest run or sweep there; one that was put elsewhere is found by who put it there."""
+def link_latest(target: Path) -> None:
+    """Point outputs/latest at a run or a sweep in outputs; one that was put elsewhere is found by who put it there."""
     if not target.is_relative_to(paths.OUTPUTS):
         return
-    temporary = paths.OUTPUTS / f".{name}.{os.getpid()}"
+    temporary = paths.OUTPUTS / f".latest.{os.getpid()}"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.relative_to(paths.OUTPUTS))
-    temporary.replace(paths.OUTPUTS / name)
+    temporary.replace(paths.OUTPUTS / "latest")
 
 
 def folder_for(typed: CommandLine) -> Path:

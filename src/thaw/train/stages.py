@@ -63,7 +63,7 @@ def train_job(
         return None
     say(f"device: {context.computes_on}")
     begin_work(context, about)
-    link_latest("latest", folder if sweep is None else folder.parent)
+    link_latest(folder if sweep is None else folder.parent)
     result = run_and_publish(context, about, opened)
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     seconds = time.perf_counter() - began - context.counters.paid
