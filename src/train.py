@@ -6,8 +6,11 @@ printed, so that a wrong word or a plan costs a second.
 
 import os
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+
+from thaw.runtime.entry import TRACES, run
 
 from thaw.config import command_line, compose
 from thaw.config.help import help_text
@@ -18,94 +21,54 @@ from thaw.runtime import machine, signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error, short_path
-from thaw.runtime.job_status import causes, exit_codes, internal_error, print_error, read_status
+from thaw.runtime.job_status import causes
 from thaw.store import lock
 from thaw.store.fresh import FRESH, end_fresh
 from thaw.sweep import preview
-from thaw.sweep.jobs import by_number, progress_line, search_value
-from thaw.train.job import carry_out
-from thaw.train.run_folders import folder_for
-
-TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks
+from thaw.sweep.jobs import progress_line
+from thaw.train.job import Task
+from thaw.train.run_folders import folder_for, named_folder
 
 
 def main() -> int:
-    """Run what was typed; return the exit code."""
+    """Run what was typed; return the exit code. Errors: what cannot be typed or composed, exit 2."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(CONF))
+        say(help_text(CONF))
         return 0
-    exit_codes.clear()
     machine.wait_passively()
     if several := machine.several_processes():
-        return print_error(several) if machine.is_first_process() else several.code
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
-    try:
-        typed = command_line.normalise(sys.argv[1:], CONF)
-        for note in typed.notes:
-            say(f"note: {note}")
-        return run_typed(typed)
-    except UserError as error:
-        return print_error(error)
-    except signals.Stopped as stopped:
-        print(stopped.line, file=sys.stderr)
-        return stopped.code
-    except KeyboardInterrupt:
-        print("stopped (signal 2)", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if TRACES:
-            raise
-        return print_error(internal_error(error))
-
-
-def run_typed(typed: command_line.CommandLine) -> int:
-    """Run one job or a sweep in its folder, and close the sweep. Return the exit code of the first job that failed."""
+        if machine.is_first_process():
+            raise several
+        return several.code
+    typed = command_line.normalise(sys.argv[1:], CONF)
+    for note in typed.notes:
+        say(f"note: {note}")
     if typed.multirun:
         check_swept(typed.argv)
-    folder = folder_for(typed)
-    planned = any(word.lower() == "plan_only=true" for word in typed.argv)
-    try:
-        with lock.only_one_at_work(folder) if typed.multirun and not planned else nullcontext(True) as free:
-            if not free:
-                what = "this sweep is at work already; scripts/status.py shows how far"
-                raise UserError(5, f"{short_path(folder)}: {what}")
-            start_hydra(typed, folder)
-    except preview.PlanOnly:
-        return first_code()
-    except signals.Stopped:
-        if any(folder.glob("*/result.json")):
-            close_sweep(folder)
-        elif typed.multirun:
-            say(progress_line(folder))
-        raise
-    finally:
-        with suppress(OSError):  # it is not empty
-            folder.rmdir()
-    jobs = sorted((file.parent for file in folder.glob("*/status.json")), key=by_number)
-    ends = [read_status(job_folder) for job_folder in jobs]
-    if ends:
-        if all(end.get("state") == "done" for end in ends):
-            end_fresh(folder / FRESH)
-        close_sweep(folder)
-    elif alone := read_status(folder):
-        ends = [alone]
-    # A job that still says it is running was killed, or could not write how it ended.
-    return next((end.get("code", 5) for end in ends if end.get("state") != "done"), first_code())
-
-
-def start_hydra(typed: command_line.CommandLine, folder: Path) -> None:
-    """Hand the command line to Hydra, which composes the configuration and starts one job or a sweep of them.
-
-    Errors: what cannot be composed, exit 2. A job raises no failure of its own: its status.json says it, so that no
-    launcher loses the others.
-    """
+    named, folder = named_folder(typed), folder_for(typed)
+    task = Task(named is not None)
     import hydra
 
     compose.register(typed.backbones)
-    os.environ["THAW_FOLDER"] = str(folder)
-    sys.argv[1:] = typed.argv
+    key = "hydra.sweep.dir" if typed.multirun else "hydra.run.dir"
+    sys.argv[1:] = typed.argv + ([] if named else [f"{key}={command_line.quote(str(folder))}"])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
-        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(job)()
+        with sweep_in(folder, typed, task) if typed.multirun else run_in(folder), explained(typed, folder):
+            hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+    except preview.PlanOnly as planned:
+        return planned.code
+    return task.code
+
+
+@contextmanager
+def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
+    """Make what Hydra raises a line that a person can act on.
+
+    Errors: what cannot be composed, exit 2. A job raises no failure of its own: its status.json says it.
+    """
+    try:
+        yield
     except (UserError, preview.PlanOnly):
         raise
     except Exception as error:
@@ -116,9 +79,39 @@ def start_hydra(typed: command_line.CommandLine, folder: Path) -> None:
         raise explain(error, typed.argv, CONF) from None
 
 
-def first_code() -> int:
-    """Return the exit code of the first refusal in this process, 0 without one."""
-    return exit_codes[0] if exit_codes else 0
+@contextmanager
+def run_in(folder: Path) -> Iterator[None]:
+    """Leave no folder behind in which nothing was run."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+@contextmanager
+def sweep_in(folder: Path, typed: command_line.CommandLine, task: Task) -> Iterator[None]:
+    """Keep the sweep's folder to this process, and close the sweep when its jobs have ended.
+
+    Errors: another process is at work there, exit 5.
+    """
+    planned = any(word.lower() == "plan_only=true" for word in typed.argv)
+    with run_in(folder), nullcontext(True) if planned else lock.only_one_at_work(folder) as free:
+        if not free:
+            what = "this sweep is at work already; scripts/status.py shows how far"
+            raise UserError(5, f"{short_path(folder)}: {what}")
+        try:
+            yield
+        except signals.Stopped:
+            if any(folder.glob("*/result.json")):
+                close_sweep(folder)
+            else:
+                say(progress_line(folder))
+            raise
+        if task.codes and not task.code:
+            end_fresh(folder / FRESH)
+        if task.codes:  # else only the configuration was shown
+            close_sweep(folder)
 
 
 def close_sweep(folder: Path) -> None:
@@ -136,15 +129,5 @@ def close_sweep(folder: Path) -> None:
             say(f"warning: no leaderboard written ({error})")
 
 
-def job(cfg) -> float | None:
-    """Carry out a job, which Hydra calls for each configuration; return the value of `monitor`, for sweepers."""
-    from hydra.core.hydra_config import HydraConfig
-
-    hydra_ = HydraConfig.get()
-    folder = Path(hydra_.runtime.output_dir)
-    carry_out(cfg, hydra_, folder)
-    return search_value(folder, cfg.monitor)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -22,10 +22,10 @@ from omegaconf import DictConfig, open_dict
 from hydra_plugins import sweep_preview
 from thaw.config import run_names
 from thaw.runtime import processes, signals
-from thaw.runtime.console import say
+from thaw.runtime.console import complain, say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, format_duration, short_path
-from thaw.runtime.job_status import as_user_error, exit_codes, print_error, read_status, update_status
+from thaw.runtime.job_status import as_user_error, print_error, read_status, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.sweep.jobs import read_job, search_value
 
@@ -68,7 +68,8 @@ class LocalLauncher(Launcher):
             return self.carry_out(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
 
         def ended(i: int, code: int) -> None:
-            tell(folders[numbers[i]], code, folders[numbers[i]] / OUTPUT if at_once > 1 else None)
+            log = folders[numbers[i]] / OUTPUT if at_once > 1 else None
+            self.task_function.ended(numbers[i], report_ending(folders[numbers[i]], code, log))
 
         works = [partial(work, n) for n in numbers]
         asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
@@ -78,7 +79,6 @@ class LocalLauncher(Launcher):
 
     def carry_out(self, overrides: Sequence[str], number: int, folder: Path, aside: bool) -> int:
         """One job in its process; its exit code. Aside: what it prints goes to a file in its folder."""
-        exit_codes.clear()
         try:
             if aside:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -89,19 +89,19 @@ class LocalLauncher(Launcher):
                 config.hydra.job.id = config.hydra.job.num = number
                 config.hydra.sweep.subdir = str(number)
             HydraConfig.instance().set_config(config)
-            run_job(
+            done = run_job(
                 hydra_context=self.hydra_context,
                 task_function=self.task_function,
                 config=config,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
             )
+            return done.return_value
         except signals.Stopped as stopped:
-            print(stopped.line, file=sys.stderr)
+            complain(stopped.line)
             return stopped.code
         except Exception as error:
             return print_error(as_user_error(error, folder))
-        return next(iter(exit_codes), 0)
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:
@@ -156,24 +156,27 @@ def print_to(file: Path) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def tell(folder: Path, code: int, log: Path | None) -> None:
-    """Say how a job ended, where it could not or where what it said went to `log`, and count what it ended with."""
+def report_ending(folder: Path, code: int, log: Path | None) -> int:
+    """Report how a job ended if it could not itself, or if what it said went to `log`; return its exit code.
+
+    code: negative if a signal killed it.
+    """
     found = read_status(folder)
     if code < 0 and found.get("state") != "done":
         line = f"killed (signal {-code}){': memory may have been short' if code == -signal.SIGKILL else ''}"
         update_status(folder, state="failed", code=5, line=line)
-        print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
-    elif code > 0:
+        return print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
+    if code > 0:
         if found.get("state") != "failed":
             found = update_status(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
         if log:
-            print(f"error: job {folder.name}: {found['line']}; {short_path(log)}", file=sys.stderr)
-        exit_codes.append(code)
+            complain(f"error: job {folder.name}: {found['line']}; {short_path(log)}")
     elif log:
         result = read_job(folder).result
         accuracy, seconds = as_number(result.get("best/accuracy")), as_number(result.get("cost/seconds_paid"))
         reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {format_duration(seconds)}"
         say(f"job {folder.name} done: {words_of(found.get('overrides', []))}{reached}")
+    return max(code, 0)
 
 
 def words_of(overrides: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydrasLauncher
 
 from hydra_plugins import sweep_preview
-from hydra_plugins.local_launcher import first_of_equals, returned, tell, tell_equals
+from hydra_plugins.local_launcher import first_of_equals, report_ending, returned, tell_equals
 from thaw.runtime import signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -59,7 +59,8 @@ class SlurmLauncher(HydrasLauncher):
             if found.get("state") not in ("done", "failed"):
                 line = f"left Slurm's queue before it was done ({state_of(identity)})"
                 found = update_status(folder, state="failed", code=5, line=line)
-            tell(folder, 0 if found["state"] == "done" else found["code"], log)
+            code = 0 if found["state"] == "done" else found["code"]
+            self.task_function.ended(numbers[i], report_ending(folder, code, log))
 
         asked = wait({job.job_id for job in queued}, ended)
         if asked:
@@ -77,8 +78,8 @@ class SlurmLauncher(HydrasLauncher):
             cluster="slurm",
             slurm_max_num_timeout=given.pop("max_num_timeout"),
         )
-        exported = {"THAW_FOLDER": str(root), "PYTHONPATH": f"{SRC}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
-        given["setup"] = [f"export {k}={shlex.quote(v)}" for k, v in exported.items()] + (given.get("setup") or [])
+        python_path = shlex.quote(f"{SRC}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"))
+        given["setup"] = [f"export PYTHONPATH={python_path}", *(given.get("setup") or [])]
         try:
             executor.update_parameters(**{k if k in OWN else f"slurm_{k}": v for k, v in given.items()})
             arguments = [

@@ -35,11 +35,11 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
     Errors: always `preview.PlanOnly`, so that no sweeper goes on.
     """
     folder, sweeper = Path(launcher.config.hydra.sweep.dir), launcher.config.hydra.sweeper
+    jobs, codes = [], []
 
     def refuse(number: int, error: UserError) -> None:
-        print_error(UserError(error.code, f"job {number}: {error.line}"))
+        codes.append(print_error(UserError(error.code, f"job {number}: {error.line}")))
 
-    jobs = []
     for number, overrides in enumerate(job_overrides):
         config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
         try:
@@ -57,7 +57,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         for line in lines:
             say(line)
         say(f"plan only: {short_path(preview.write_preview(lines, folder))}")
-    raise preview.PlanOnly
+    raise preview.PlanOnly(next(iter(codes), 0))
 
 
 def count(jobs: Sequence, store) -> None:

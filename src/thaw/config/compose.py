@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thaw.config import command_line
 from thaw.config.hydra_errors import explain
+from thaw.config.job_request import GROUPS, JobRequest
 from thaw.config.paths import CONF, ROOT
 from thaw.config.schema import Settings
 from thaw.config.validate import check_settings
@@ -52,6 +53,22 @@ def compose_settings(words: list[str]) -> Settings:
         raise explain(error, typed.argv, CONF) from None
 
 
+def job_request(cfg) -> JobRequest:
+    """The job that Hydra calls for with a composed configuration."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    asked = HydraConfig.get()
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:  # which the job itself refuses
+        config = OmegaConf.to_container(cfg)
+    choices = {group: choice for group, choice in asked.runtime.choices.items() if group in GROUPS}
+    number = asked.job.num if asked.mode.name == "MULTIRUN" else None
+    return JobRequest(Path(asked.runtime.output_dir), list(asked.overrides.task), choices, config, number)
+
+
 def to_settings(cfg, overrides: list[str]) -> Settings:
     """The composed configuration as plain dataclasses, values checked."""
     from omegaconf.errors import OmegaConfBaseException
@@ -72,12 +89,6 @@ def to_dataclasses(cfg) -> Settings:
     transforms = settings.augment.transforms.items()
     settings.augment.transforms = {name: args for name, args in transforms if args is not None}
     return settings
-
-
-def to_plain(cfg) -> dict:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg, resolve=True)
 
 
 def with_absolute_paths(settings: Settings) -> Settings:

@@ -1,11 +1,20 @@
 """Name the places of the checkout: the repository, conf/ and outputs/."""
 
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout; None where the code is not in git, or git is not on this machine."""
+    asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
+    with suppress(OSError):
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
 
 
 def require_checkout(script: str) -> None:

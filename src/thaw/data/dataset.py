@@ -56,8 +56,11 @@ def load_dataset(
         case _:
             raise ValueError(f"no data is called {data.kind!r}")
     table, held = scan(found, data, cache, progress, decode_cache), found.pictures
-    if held is not None:
-        return Dataset(table, lambda row, side: held[table.paths[row]])
+    return of_files(table, data) if held is None else Dataset(table, lambda row, side: held[table.paths[row]])
+
+
+def of_files(table: Table, data: Data) -> Dataset:
+    """Return the pictures of a table of files, each decoded when it is looked at."""
     return Dataset(table, partial(picture_of, table, int(data.max_pixels)))
 
 

@@ -1,57 +1,59 @@
 """What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
 from thaw.config import run_names
+from thaw.config.job_request import JobRequest
 from thaw.config.run_names import key_and_value, setting_of
+from thaw.config.schema import Settings
+from thaw.plan.phases import Plan
 from thaw.plan.show import plan_timeline
 from thaw.report import finder, run_files, run_page, timeline
+from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime import console
 from thaw.runtime.console import say
 from thaw.runtime.files import phase_results, short_path
 
+Picture = Callable[[str], object]
 
-def run_identity(
-    settings,
-    folder: Path,
-    about: dict,
-    sweep: str | None,
-    swept: Collection[str],
-    choices: dict,
-    config: dict,
-    key: str,
-) -> dict:
-    """What W&B shows of a job besides its numbers; `swept` are the keys in which the jobs of its sweep differ.
+
+def run_identity(request: JobRequest, swept: Collection[str], key: str, columns: Mapping | None = None) -> RunIdentity:
+    """What W&B shows of a job besides its numbers, with further columns of its configuration.
+
+    `swept` are the keys in which the jobs of its sweep differ.
 
     The id of a run follows from `key`, so that a resumed attempt goes on with its W&B run; one trained anew is a run of
     its own. That of a job follows from its sweep and what it was told, so that a rung of hydra/sweeper=halving, and the
     next attempt of a job that failed before it had a key, go on with theirs.
     """
-    told = [override for override in about["overrides"] if not override.startswith("stop_after=")]
+    config, sweep = request.config, request.sweep
+    told = [override for override in request.overrides if not override.startswith("stop_after=")]
     own = [override for override in told if key_and_value(override)[0] in swept]
-    single = ["single", key, str(datetime.now()) if settings.fresh else ""]
+    single = ["single", key, str(datetime.now()) if config["fresh"] else ""]
     name = run_names.short_name(own) or run_names.short_name(told) or "default"
-    return {
-        "id": run_names.short_hash([str(folder.parent.resolve()), told] if sweep else single),
-        "name": settings.name if settings.name and not sweep else name,
-        "group": (settings.name or sweep) if sweep else None,
-        "tags": (settings.data.kind, settings.backbone.name, "sweep" if sweep else "single", *settings.tags),
-        "notes": settings.notes,
-        "config": {
+    kinds = (config["data"]["kind"], config["backbone"]["name"], "sweep" if sweep else "single")
+    return RunIdentity(
+        id=run_names.short_hash([str(request.folder.parent.resolve()), told] if sweep else single),
+        name=config["name"] if config["name"] and not sweep else name,
+        group=(config["name"] or sweep) if sweep else None,
+        tags=(*kinds, *config["tags"]),
+        notes=config["notes"],
+        config={
             "cfg": {key: value for key, value in config.items() if key != "stop_after"},
-            "choice": dict(choices),  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
+            "choice": request.choices,  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
             "setting": run_names.short_name(setting_of(told)) or "default",
-            **{key: getattr(settings, key) for key in ("seed", "lr_factor", "batch_size")},
-            **numbered_columns("lr", settings.lr),
-            **numbered_columns("ratios", settings.rates.ratios),
-            "commit": about["commit"],
+            **{key: config[key] for key in ("seed", "lr_factor", "batch_size")},
+            **numbered_columns("lr", config["lr"]),
+            **numbered_columns("ratios", config["rates"]["ratios"]),
+            "commit": request.about["commit"],
             "command": run_names.typed_command(told),
-            "folder": short_path(folder),
+            "folder": short_path(request.folder),
+            **(columns or {}),
         },
-    }
+    )
 
 
 def numbered_columns(name: str, values) -> dict:
@@ -59,21 +61,25 @@ def numbered_columns(name: str, values) -> dict:
     return {f"{name}_{i}": value for i, value in enumerate(values)} if isinstance(values, (list, tuple)) else {}
 
 
-def publish_report(context, result: dict, tracker) -> None:
-    """The pictures and tables of a finished run, in its folder and on the dashboard."""
-    settings, folder = context.settings, context.folder
+def publish_report(
+    settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, picture: Picture
+) -> None:
+    """The pictures and tables of a finished run, in its folder and on the dashboard.
+
+    picture: gives the image of a path, uint8 [h, w, 3], None where it is none.
+    """
     found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
     for name, curve in found.items():
         finder.finder_png(curve, folder / f"{name}.png")
     rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
-    timeline.plan_png(plan_timeline(context.plan, settings, rates), folder / "plan.png")
-    run_page.write_run_report(folder, context.picture)
+    timeline.plan_png(plan_timeline(plan, settings, rates), folder / "plan.png")
+    run_page.write_run_report(folder, picture)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
-    publish_tables(tracker, folder, context.picture)
+    publish_tables(tracker, folder, picture)
     tracker.finish(0)
 
 
-def publish_tables(tracker, folder: Path, picture) -> None:
+def publish_tables(tracker: Tracker, folder: Path, picture: Picture) -> None:
     """The tables and pictures of a run, for the dashboard."""
     classes, rows = run_files.read_predictions(folder / "valid_predictions.csv")
     truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]

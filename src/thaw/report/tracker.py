@@ -16,7 +16,10 @@ from pathlib import Path
 
 from thaw.config.schema import Wandb
 from thaw.report.wandb_mode import choose_mode
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError
 from thaw.runtime.files import read_jsonl
+from thaw.runtime.signals import Stopped
 
 INIT_SECONDS = 8
 PATIENCE = 8.0  # seconds that a run waits in all for a server to take tables, summary and exit
@@ -43,10 +46,16 @@ class RunIdentity:
 
 @dataclass
 class Tracker:
-    """Rows go to metrics.jsonl, then to the W&B run while there is one and it is well."""
+    """Rows go to metrics.jsonl, then to the W&B run while there is one and it is well.
+
+    Entered, it ends the W&B run with what ended the block. A job that was `refused` before it began to be tracked has a
+    failed W&B run of that identity, where one is given.
+    """
 
     folder: Path
-    say: Callable[[str], None]
+    wandb: Wandb
+    say: Callable[[str], None] = say
+    refused: Callable[[], RunIdentity] | None = None
     run: object = None
     id: str | None = None
     local: str | None = None  # where W&B keeps the run on this machine
@@ -54,6 +63,51 @@ class Tracker:
     axes: set[str] = field(default_factory=set)
     patience: float = PATIENCE
     code: int = 0  # how the run ends, as far as is known
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self.id is None and self.refused and isinstance(error, UserError):
+            with suppress(Exception):  # the refusal itself is what counts
+                self.begin(self.refused())
+        if self.id is not None and isinstance(error, (UserError, Stopped)):
+            self.summary({"error": error.line})
+            self.finish(error.code)
+
+    def begin(self, identity: RunIdentity) -> None:
+        """Begin a W&B run where the mode and the network allow one; never prompt.
+
+        `auto` is online with a login and a server that answers within three seconds, else offline; so is what cannot
+        begin online.
+        """
+        self.id = identity.id
+        mode, why = choose_mode(self.wandb.mode)
+        if mode == "disabled":
+            return
+        try:
+            try:
+                self.run = begin_run(mode, self.wandb, identity)
+            except Exception as error:
+                if mode != "online":
+                    raise
+                mode, why = "offline", brief_error(error)
+                tear_down(1)  # else the id is in use
+                self.run = begin_run(mode, self.wandb, identity)
+            self.local = str(Path(self.run.dir).parent)
+        except Exception as error:
+            self.run = None
+            self.say(f"wandb: not used ({brief_error(error)}); metrics.jsonl has everything")
+            return
+        for axis, names in AXES.items():
+            self.tell(lambda run, axis=axis: run.define_metric(axis, hidden=True))
+            for name in names:
+                self.tell(lambda run, axis=axis, name=name: run.define_metric(name, step_metric=axis))
+        if mode == "offline":
+            self.unsent = self.local
+            self.say(f"wandb: offline ({why}); look: wandb leet {self.wandb.dir}; later: wandb sync {self.local}")
+        else:
+            self.say(f"wandb: {self.run.url}")
 
     def tell(self, call: Callable, wait: bool = False) -> None:
         """`call(run)`, if there is a W&B run; the first failure ends it with a line.
@@ -121,42 +175,6 @@ class Tracker:
             self.unsent = self.local
             self.say(f"wandb: the server may not have all of it ({what}); to be sure: wandb sync {self.local}")
         self.run = None
-
-
-def open_tracker(folder: Path, wandb: Wandb, identity: RunIdentity, say: Callable[[str], None]) -> Tracker:
-    """A tracker that writes into `folder`, with a W&B run beside it where the mode and the network allow one.
-
-    `auto` is online with a login and a server that answers within three seconds, else offline; so is what cannot begin
-    online. Never prompts.
-    """
-    tracker = Tracker(folder, say, id=identity.id)
-    mode, why = choose_mode(wandb.mode)
-    if mode == "disabled":
-        return tracker
-    try:
-        try:
-            tracker.run = begin_run(mode, wandb, identity)
-        except Exception as error:
-            if mode != "online":
-                raise
-            mode, why = "offline", brief_error(error)
-            tear_down(1)  # else the id is in use
-            tracker.run = begin_run(mode, wandb, identity)
-        tracker.local = str(Path(tracker.run.dir).parent)
-    except Exception as error:
-        tracker.run = None
-        say(f"wandb: not used ({brief_error(error)}); metrics.jsonl has everything")
-        return tracker
-    for axis, names in AXES.items():
-        tracker.tell(lambda run, axis=axis: run.define_metric(axis, hidden=True))
-        for name in names:
-            tracker.tell(lambda run, axis=axis, name=name: run.define_metric(name, step_metric=axis))
-    if mode == "offline":
-        tracker.unsent = tracker.local
-        say(f"wandb: offline ({why}); look: wandb leet {wandb.dir}; later: wandb sync {tracker.local}")
-    else:
-        say(f"wandb: {tracker.run.url}")
-    return tracker
 
 
 def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):

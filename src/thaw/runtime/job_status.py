@@ -3,15 +3,17 @@
 import json
 import os
 import re
+import signal
 import socket
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, write_atomically, write_bad_files
 from thaw.runtime.machine import process_start
+from thaw.runtime.signals import Stopped
 
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 
@@ -20,7 +22,6 @@ ACCELERATOR = re.compile(
     "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
 )
 SHOWN = 5  # bad files that are named on the terminal
-exit_codes: list[int] = []  # exit codes of this process; a full disk takes no status.json that tells them
 
 
 def causes(error: BaseException | None):
@@ -65,6 +66,17 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
     return internal_error(error, log)
 
 
+@contextmanager
+def in_one_line(folder: Path):
+    """Make whatever ends the block a `UserError`, or a `Stopped` where a signal asked for it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise error if isinstance(error, Stopped) else Stopped(signal.SIGINT, "before training") from None
+    except (Exception, SystemExit) as error:
+        raise as_user_error(error, folder) from None
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether torch had no memory: CUDA's error has a type of its own, the CPU's and Apple's a text."""
     texts = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -91,7 +103,6 @@ def print_error(error: UserError) -> int:
     if len(rows) > SHOWN:
         print(f"  and {len(rows) - SHOWN:,} more", file=sys.stderr)
     print(f"error: {error.line}", file=sys.stderr)
-    exit_codes.append(error.code)
     return error.code
 
 

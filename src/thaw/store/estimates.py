@@ -19,6 +19,7 @@ from thaw.runtime import machine
 from thaw.runtime.machine import cores
 from thaw.store import keys
 from thaw.store.code_hash import ALL_CODE, code_part
+from thaw.store.keys import Basis
 from thaw.store.lock import DONE
 from thaw.store.store import Store, key_of
 
@@ -69,7 +70,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
     found = {}
     for phase in plan.phases:
         if phase.do == "find":
-            name = key_of(keys.find_parts(settings, phase, *finder_length(settings, phase), before, "", {}))
+            name = key_of(keys.find_parts(settings, phase, *finder_length(settings, phase), Basis(before, "", {})))
             steps = finder_steps(settings, phase)
             found[phase.name] = f"{name} {settings.find.rule}"
             out.append(
@@ -82,7 +83,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
             first = sum(phase.cycles[:cycle])
             epochs = phase.epochs[first : first + phase.cycles[cycle]]
             steps = None if None in (counts := [epoch.steps for epoch in epochs]) else sum(counts)
-            chain.append(key_of(keys.cycle_parts(settings, phase, cycle, lr, plan.size, chain[-1], "", {})))
+            chain.append(key_of(keys.cycle_parts(settings, phase, cycle, lr, plan.size, Basis(chain[-1], "", {}))))
             alike = likeness_of(phase, epochs, settings, likeness)
             out.append(PlannedArtifact(phase.name, chain[-1], alike, steps, cycle < phase.budget))
         before = key_of({"handed on": chain, "until": phase.until, "budget": phase.budget})
@@ -92,6 +93,22 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
 def likeness_of(phase: Phase, epochs: Sequence, settings: Settings, likeness: Sequence) -> str:
     sizes = sorted({(epoch.size or 0, epoch.batch) for epoch in epochs})
     return key_of({"like": [phase.do, phase.train, phase.features, settings.optimizer.name, sizes, *likeness]})
+
+
+@dataclass
+class ArtifactCosts:
+    """What the artifacts of a run took, kept for the plans of later runs."""
+
+    store: Store
+    artifacts: list[PlannedArtifact]  # as they were named before they were made
+    paid: float = 0.0  # seconds that this attempt spent on finds and cycles
+
+    def note(self, phase: str, number: int, path: Path, seconds: float, paid: float | None) -> None:
+        """Keep where the `number`th artifact of a phase lies, and what it takes to make it; `paid` are the seconds of
+        this process that went into it, None where it was there."""
+        self.paid += paid or 0.0
+        artifact = [artifact for artifact in self.artifacts if artifact.phase == phase][number]
+        remember_cost(self.store, artifact, [path], seconds, paid is not None)
 
 
 def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:

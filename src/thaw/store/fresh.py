@@ -3,25 +3,34 @@
 import json
 from pathlib import Path
 
+from thaw.config.job_request import JobRequest
+from thaw.config.schema import Settings
 from thaw.runtime.files import read_json, write_atomically
 from thaw.store.prune import file_system_time
-from thaw.store.store import Store
 
 FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
 
 
-def begin_fresh(store: Store, file: Path) -> None:
-    """fresh=true: what was made before the run or the sweep began is made again; one that was stopped goes on.
+def fresh_file(settings: Settings, request: JobRequest, stamp: str | None) -> Path | None:
+    """Return the file that says when a run or a sweep with fresh=true began; None without."""
+    if not (settings.fresh and stamp):
+        return None
+    own = Path(settings.store.dir) / "facts" / f"fresh_stamp_{stamp}.json"
+    return request.folder.parent / FRESH if request.sweep else own
 
-    The file says when it began, from its first job until `end_fresh`.
+
+def begin_fresh(root: Path, file: Path) -> float:
+    """fresh=true: return when the run or the sweep began; what the store at `root` made before that is made again.
+
+    The file says when, from the first job until `end_fresh`, so that what was stopped goes on.
     """
-    store.root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     if since := read_json(file).get("since"):
-        store.since = since
-        return
-    store.since = file_system_time(store.root)
+        return since
+    since = file_system_time(root)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps({"since": store.since}))
+    write_atomically(file, json.dumps({"since": since}))
+    return since
 
 
 def end_fresh(file: Path) -> None:

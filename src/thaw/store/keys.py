@@ -1,7 +1,7 @@
 """What a result depends on, and nothing else: the parts of the key of every artifact. Standard library only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from textwrap import shorten
 
 from thaw.config.schema import AUGMENT_OPTIONS, HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTIONS, Augment, Settings
@@ -10,6 +10,15 @@ from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
 from thaw.plan.schedules import longest_warmup
 from thaw.store.code_hash import ALL_CODE, code_by_module
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the steps of a phase start from and run on."""
+
+    before: str  # the key of the weights
+    data: str  # of the pictures and their labels
+    computed: dict  # what the bits of a result depend on: device, precision, threads, versions
 
 
 def training_parts(settings: Settings, phase: Phase) -> dict:
@@ -46,32 +55,24 @@ def read_by(choice, names: Sequence[str]) -> dict:
     return {name: getattr(choice, name) for name in names}
 
 
-def find_parts(
-    settings: Settings, phase: Phase, steps: int, orders: int, before: str, data: str, computed: dict
-) -> dict:
+def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis: Basis) -> dict:
     """The key of a finder's curve; of a range test the rule that reads it is not in it."""
     f = finder_range(settings)
     return {
         "kind": "find",
-        "before": before,
-        "data": data,
-        "computed": computed,
+        **asdict(basis),
         "training": training_parts(settings, phase),
         "epoch": asdict(phase.epochs[0]),
         "test": [f.min_lr, f.max_lr, f.diverge, steps, *(["trials", orders] if f.rule == "trials" else [f.smooth])],
     }
 
 
-def cycle_parts(
-    settings: Settings, phase: Phase, cycle: int, lr: float, size: int, before: str, data: str, computed: dict
-) -> dict:
+def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: int, basis: Basis) -> dict:
     """The key of a cycle's end: the key before it and what this cycle does; never how many cycles are to follow."""
     first = sum(phase.cycles[:cycle])
     return {
         "kind": "cycle",
-        "before": before,
-        "data": data,
-        "computed": computed,
+        **asdict(basis),
         "training": training_parts(settings, phase),
         "lr": lr,
         "rate_batch": phase.rate_batch,

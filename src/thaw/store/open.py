@@ -1,5 +1,6 @@
 """Open the store for a run."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,16 @@ from thaw.store.prune import prune
 from thaw.store.store import Store
 
 
-def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
-    """The store of a run, within `store.max_size` where that can be."""
+def open_store(
+    settings: Settings,
+    say: Callable[[str], None],
+    waits: Callable[[str | None], None] | None = None,
+    since: float = math.inf,
+) -> Store:
+    """The store of a run, within `store.max_size` where that can be.
+
+    With fresh=true what was trained before `since` is made again; `waits` is told what other jobs are making.
+    """
     s = settings.store
     root = Path(s.dir)
     if s.max_size is not None and root.is_dir():
@@ -26,5 +35,7 @@ def open_store(settings: Settings, say: Callable[[str], None]) -> Store:
         say,
         s.wait_s,
         anew=("cycles", "finds") if settings.fresh else (),
+        since=since,
         code=partial(code_part, check=s.code),
+        waits=waits,
     )

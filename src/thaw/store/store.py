@@ -44,7 +44,8 @@ class Store:
     """Artifacts below one directory, which may be shared between processes and machines.
 
     `code(kind)` is the part of every key that says which code makes a kind; of the kinds in `anew` what was made
-    before `since` is made again, by the clock of the file system.
+    before `since` is made again, by the clock of the file system. `waits` is told the name of an artifact that another
+    process is making, and None when the waiting is over.
     """
 
     def __init__(
@@ -53,14 +54,16 @@ class Store:
         warn: Callable[[str], None] = lambda line: None,
         wait_s: float = 0.0,
         anew: tuple = (),
+        since: float = math.inf,
         code: Callable[[str], Sequence] = lambda kind: [],
+        waits: Callable[[str | None], None] | None = None,
     ):
         self.root = root
         self.warn = warn
-        self.waits: Callable[[str | None], None] = lambda name: None  # told which artifact of another job it waits for
+        self.waits = waits or (lambda name: None)
         self.wait_s = wait_s
         self.anew = anew
-        self.since = math.inf
+        self.since = since
         self.code = code
         self.verified: set[Path] = set()
         self.used: set[Path] = set()

@@ -25,7 +25,14 @@ HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "tim
 
 
 class PlanOnly(Exception):
-    """A sweep was planned, and that is all that was asked for: whatever started it starts no more."""
+    """A sweep was planned, and that is all that was asked for: whatever started it starts no more.
+
+    code: the exit code of the first job that was refused, 0 without one.
+    """
+
+    def __init__(self, code: int):
+        super().__init__(code)
+        self.code = code
 
 
 @dataclass(frozen=True)

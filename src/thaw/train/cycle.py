@@ -1,30 +1,43 @@
-"""The unit of work: one cycle of a fit, from the store or trained, gone on with where a killed process left it."""
+"""The unit of work: one cycle of a fit, trained from where a killed process left it, or read from the store."""
 
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from thaw.data.batches import Batch
 from thaw.model.freezing import set_trainable
-from thaw.model.layer_groups import LayerGroup
-from thaw.model.weights import load_weights
-from thaw.plan import schedules
 from thaw.plan.phases import Phase
-from thaw.runtime import console, signals
+from thaw.runtime import signals
 from thaw.store import snapshot
-from thaw.store.prune import UNDER_WAY
 from thaw.train import loop
-from thaw.train.context import RunContext, train_batches
-from thaw.train.cycle_state import CycleRecord, Snapshots, momentum_of, restore, weights_of
+from thaw.train.cycle_state import CycleRecord, HeldWeights, Snapshots, momentum_of, restore, seconds_of, weights_of
+from thaw.train.loop import Step
+from thaw.train.phase_fit import PhaseFit
 from thaw.train.predictions import Predictions, validate
+
+
+class StepEnd(NamedTuple):
+    """A step of a phase is over."""
+
+    step: int
+    loss: float
+    speed: float | None  # pictures a second; None: it was trained before
+
+
+class EpochEnd(NamedTuple):
+    """An epoch of a phase is over, and validated."""
+
+    epoch: int
+    figures: dict  # train_loss, loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
+    validation: Predictions | None  # None: it was trained before
 
 
 @dataclass(frozen=True)
@@ -34,9 +47,8 @@ class CycleResult:
     key: str
     path: Path
     losses: list[float]
-    epochs: list[dict]  # of each: loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
+    epochs: list[dict]  # the figures of each
     validation: Predictions  # at the end of the cycle
-    resumed: float = 0.0  # seconds that attempts before this one spent on it
 
     @property
     def train_loss(self) -> float:
@@ -58,184 +70,105 @@ class CycleResult:
         return load_file(self.path / "weights.safetensors")
 
 
-def seconds_of(epochs: list[dict]) -> float:
-    """Seconds of their steps and validations."""
-    return sum(epoch["seconds"] + epoch["validation"] for epoch in epochs)
-
-
-@dataclass(frozen=True)
-class PhaseFit:
-    """One phase being fitted: the network's optimizer over its groups, and the curves of its rate and momentum."""
-
-    context: RunContext
-    phase: Phase
-    lr: float
-    optimizer: torch.optim.Optimizer
-    rate: Callable[[int], float]
-    momentum: Callable[[int], float] | None
-    on_step: Callable  # (step of the phase, loss, pictures a second or None)
-    on_epoch: Callable  # (epoch of the phase, its figures, whether it was trained now)
-
-
-def begin_phase(
-    context: RunContext, phase: Phase, groups: list[LayerGroup], lr: float, on_step: Callable, on_epoch: Callable
-) -> PhaseFit:
-    """A phase with a fresh optimizer. `on_step` and `on_epoch` see everything in order, trained now or replayed."""
-    shapes = schedules.shapes(phase.schedule, phase.budget)
-    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
-    steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
-    rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)
-    optimizer = loop.make_optimizer(context.network, groups, context.settings.optimizer)
-    return PhaseFit(context, phase, lr, optimizer, rate, momentum, on_step, on_epoch)
-
-
-def run_cycle(
-    fit: PhaseFit, cycle: int, parts: dict, start: CycleResult | None, before: CycleResult | None
-) -> tuple[CycleResult, bool]:
-    """The end of a cycle, and whether it was there already.
+def begin_cycle(
+    fit: PhaseFit, held: HeldWeights, start: CycleResult | None, before: CycleResult | None, underway: Path
+) -> CycleRecord:
+    """Have the network hold what the cycle goes on from, a snapshot or its start; return what is recorded of it.
 
     `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
     before this one (None: it is the first).
     """
-    context, model = fit.context, fit.context.network.model
-    underway = context.store.root / UNDER_WAY / context.store.key("cycles", parts)
-    with context.store.entry("cycles", parts) as entry:
-        if entry.missing:
-            if context.store.stale("cycles", underway):
-                snapshot.remove(underway)
-            start_cycle(fit, start, before)
-            record, validation, resumed = train_cycle(fit, cycle, underway)
-            (entry.folder / "weights.safetensors").write_bytes(save(weights_of(model)))
-            (entry.folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
-            (entry.folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
-            (entry.folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
-    path = entry.path
-    snapshot.remove(underway)
-    if entry.missing:
-        context.holds = path.name
-        return CycleResult(path.name, path, record.losses, record.epochs, validation, resumed), False
-    record = json.loads((path / "record.json").read_text())
-    labels = torch.from_numpy(context.dataset.table.labels[context.valid_rows])
-    validation = Predictions(load_file(path / "logits.safetensors")["logits"], labels)
-    ended = CycleResult(path.name, path, record["losses"], record["epochs"], validation)
-    replay(fit, cycle, ended.losses, ended.epochs)
-    console.say(f"  {fit.phase.name}: cycle {cycle + 1} from the store, validation loss {validation.loss:.4f}")
-    return ended, True
-
-
-def start_cycle(fit: PhaseFit, start: CycleResult | None, before: CycleResult | None) -> None:
-    """Have the network hold what the cycle starts from."""
-    context, model = fit.context, fit.context.network.model
-    if before is not None and context.holds != before.key:
+    model = fit.network.model
+    if before is not None and held.key != before.key:
         restore(model, fit.optimizer, before.weights() | load_file(before.path / "momentum.safetensors"))
-    elif before is None and start is not None and context.holds != start.key:
-        load_weights(model, start.weights(), "the store", head=True)
-    context.holds = ""  # until the cycle ends it holds what has no name
+    elif before is None and start is not None:
+        held.hold(start.key, start.weights)
+    held.key = ""  # until the cycle ends it holds what has no name
+    if not (found := snapshot.read(underway)):
+        return CycleRecord()
+    state, tensors = found
+    restore(model, fit.optimizer, tensors)
+    return CycleRecord(**state)
 
 
-def train_cycle(fit: PhaseFit, cycle: int, underway: Path) -> tuple[CycleRecord, Predictions, float]:
-    """Train a cycle from where its snapshot is, or from its start.
+def train_cycle(fit: PhaseFit, cycle: int, record: CycleRecord, snapshots: Snapshots) -> Iterator[StepEnd | EpochEnd]:
+    """Train what is not yet recorded of a cycle, validate after its epochs, write snapshots when they are due.
 
-    Return its record, the last validation, and the seconds that went into the snapshot.
     Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
     """
-    context, phase = fit.context, fit.phase
-    record, resumed = resumed_from(fit, cycle, underway)
+    phase, pending, shown = fit.phase, [], time.monotonic()
     first = sum(phase.cycles[:cycle])
-    before_cycle = sum(epoch.steps for epoch in phase.epochs[:first])
     left = range(first + len(record.epochs), first + phase.cycles[cycle])
-    done = len(record.losses) - sum(epoch.steps for epoch in phase.epochs[first : left.start])
-    interval, model = context.settings.store.snapshot_s, context.network.model
-    snapshots, validation = Snapshots(underway, interval, record, model, fit.optimizer), None
+    at = steps_before(phase, first) + len(record.losses)
+    done = at - steps_before(phase, left.start)  # of the epoch under way
     # One loader for all of them: its processes start once, and read ahead while the network validates.
-    with closing(train_batches(context, phase, left, phase.name, skip=done)) as batches:
+    with closing(fit.inputs.batches(left, phase.name, skip=done)) as batches:
+        steps = loop.train(fit.network, batches, fit.optimizer, fit.options, at)
         for epoch in left:
-            of_epoch = islice(batches, phase.epochs[epoch].steps - (done if epoch == left.start else 0))
-            train_epoch(fit, of_epoch, before_cycle + len(record.losses), record, snapshots)
-            validated = time.perf_counter()
-            validation = validate(context, phase)
-            fit.on_epoch(epoch, record.end_epoch(validation, time.perf_counter() - validated), True)
-    return record, validation, resumed
-
-
-def resumed_from(fit: PhaseFit, cycle: int, underway: Path) -> tuple[CycleRecord, float]:
-    """Restore what a snapshot holds and show it; return its record, or an empty one, and the seconds spent on it."""
-    if not (found := snapshot.read(underway)):
-        return CycleRecord(), 0.0
-    state, tensors = found
-    restore(fit.context.network.model, fit.optimizer, tensors)
-    record = CycleRecord(**state)
-    replay(fit, cycle, record.losses, record.epochs)
-    step = len(record.losses)
-    console.say(f"  {fit.phase.name}: cycle {cycle + 1} goes on after its step {step}, from a snapshot")
-    return record, seconds_of(record.epochs) + record.figures["seconds"]
-
-
-def train_epoch(fit: PhaseFit, batches: Iterable[Batch], at: int, record: CycleRecord, snapshots: Snapshots) -> None:
-    """Train an epoch, or what is left of it, from step `at` of the phase; write snapshots when they are due.
-
-    Errors: a signal that asks to stop, after a snapshot.
-    """
-    figures, log_every = record.figures, fit.context.settings.log_every
-    began, fresh, shown = time.perf_counter(), [], time.monotonic()
-    for step in optimizer_steps(fit, batches, at):
-        fresh.append((step.loss, step.step, step.images))
-        figures["wait"] += step.wait
-        stop = signals.pending()
-        due = stop or snapshots.due
-        if due or (step.step + 1) % log_every == 0 or time.monotonic() - shown > 0.5:
-            fetch_losses(fit, fresh, record, figures["seconds"] + time.perf_counter() - began)
-            shown = time.monotonic()
-        if due and int(step.first_bad) < 0:
-            figures["seconds"] += time.perf_counter() - began
             began = time.perf_counter()
-            snapshots.write()
-            if stop:
-                signals.leave(stop, f"in {fit.phase.name} after {step.step + 1} steps")
-    fetch_losses(fit, fresh, record, figures["seconds"] + time.perf_counter() - began)
-    figures["seconds"] += time.perf_counter() - began
+            set_trainable(fit.network, phase.train, fit.bn)
+            for step in islice(steps, phase.epochs[epoch].steps - done):
+                pending.append(step)
+                stop = signals.pending()
+                due = stop or snapshots.due
+                if due or (step.step + 1) % fit.log_every == 0 or time.monotonic() - shown > 0.5:
+                    yield from fetched(fit, pending, record, time.perf_counter() - began)
+                    shown = time.monotonic()
+                if due:
+                    record.figures["seconds"] += time.perf_counter() - began
+                    began = time.perf_counter()
+                    snapshots.write()
+                if stop:
+                    signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
+            yield from fetched(fit, pending, record, time.perf_counter() - began)
+            record.figures["seconds"] += time.perf_counter() - began
+            began, done = time.perf_counter(), 0
+            validation = validate(fit.inputs)
+            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), validation)
 
 
-def fetch_losses(fit: PhaseFit, fresh: list, record: CycleRecord, seconds: float) -> None:
-    """Bring the losses of the last steps from the device, in one synchronisation, record and show them."""
-    values = torch.stack([loss for loss, _, _ in fresh]).tolist() if fresh else []
-    for loss, (_, step, images) in zip(values, fresh, strict=True):
-        record.add(loss, images)
-        fit.on_step(step, loss, record.figures["images"] / seconds)
-    fresh.clear()
+def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
+    """Bring the losses of the last steps from the device, in one synchronisation, and record them.
+
+    Errors: one that is not finite, exit 4.
+    """
+    values = torch.stack([step.loss for step in steps]).tolist() if steps else []
+    for loss, step in zip(values, steps, strict=True):
+        record.add(loss, step.images, step.wait)
+        yield StepEnd(step.step, loss, record.figures["images"] / (record.figures["seconds"] + seconds))
+    if steps:
+        loop.raise_if_not_finite(steps[-1], fit.options, fit.phase.name)
+    steps.clear()
 
 
-def optimizer_steps(fit: PhaseFit, batches: Iterable[Batch], at: int):
-    """The optimizer steps of these batches, the first of them step `at` of the phase."""
-    context, phase = fit.context, fit.phase
-    set_trainable(context.network, phase.train, context.settings.bn)
-    return loop.train(
-        context.network,
-        batches,
-        fit.optimizer,
-        lr=fit.lr,
-        rate=fit.rate,
-        momentum=fit.momentum,
-        loss=context.loss,
-        mixup=context.settings.augment.mixup if phase.features == "live" else 0.0,
-        cutmix=context.settings.augment.cutmix if phase.features == "live" else 0.0,
-        clip=context.settings.optimizer.clip,
-        seed=(context.settings.seed, phase.name, "fit"),
-        start=at,
-        check_every=context.settings.log_every,
-    )
+def steps_before(phase: Phase, epoch: int) -> int:
+    """Return the steps of the phase's epochs before this one."""
+    return sum(one.steps for one in phase.epochs[:epoch])
 
 
-def replay(fit: PhaseFit, cycle: int, losses: list[float], epochs: list[dict]) -> None:
-    """Show what was done before as if it were done now."""
-    phase, left = fit.phase, list(losses)
-    first = sum(phase.cycles[:cycle])
-    step = sum(epoch.steps for epoch in phase.epochs[:first])
-    for number in range(phase.cycles[cycle]):
-        steps = phase.epochs[first + number].steps
-        of_epoch, left = left[:steps], left[steps:]
-        for loss in of_epoch:
-            fit.on_step(step, loss, None)
-            step += 1
-        if number < len(epochs):
-            fit.on_epoch(first + number, epochs[number], False)
+def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
+    """Tell of a cycle, or of its part that is recorded, as if it were trained now."""
+    first, left = sum(phase.cycles[:cycle]), list(losses)
+    step = steps_before(phase, first)
+    for number in range(first, first + phase.cycles[cycle]):
+        of_epoch, left = left[: phase.epochs[number].steps], left[phase.epochs[number].steps :]
+        yield from (StepEnd(i, loss, None) for i, loss in enumerate(of_epoch, step))
+        step += len(of_epoch)
+        if number < first + len(epochs):
+            yield EpochEnd(number, epochs[number - first], None)
+
+
+def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:
+    """Write what a trained cycle leaves in the store."""
+    model = fit.network.model
+    (folder / "weights.safetensors").write_bytes(save(weights_of(model)))
+    (folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
+    (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
+    (folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
+
+
+def read_cycle(path: Path, labels: Tensor) -> CycleResult:
+    """Read a cycle from the store; `labels` are those of the validation pictures."""
+    record = json.loads((path / "record.json").read_text())
+    validation = Predictions(load_file(path / "logits.safetensors")["logits"], labels)
+    return CycleResult(path.name, path, record["losses"], record["epochs"], validation)

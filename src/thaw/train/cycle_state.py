@@ -1,6 +1,7 @@
 """The state of a cycle under way: what it has recorded, its weights and momentum, and the snapshots of both."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,9 +24,15 @@ class CycleRecord:
     epochs: list[dict] = field(default_factory=list)
     figures: dict = field(default_factory=lambda: dict(NOTHING))
 
-    def add(self, loss: float, images: int) -> None:
-        """Record a step: the mean loss of so many images."""
+    @property
+    def seconds(self) -> float:
+        """What its steps and validations took so far."""
+        return seconds_of(self.epochs) + self.figures["seconds"]
+
+    def add(self, loss: float, images: int, wait: float) -> None:
+        """Record a step: the mean loss of so many images, and the seconds waited for them."""
         self.losses.append(loss)
+        self.figures["wait"] += wait
         self.figures["sum"] += loss * images
         self.figures["images"] += images
 
@@ -44,6 +51,25 @@ class CycleRecord:
         )
         figures.update(NOTHING)
         return self.epochs[-1]
+
+
+def seconds_of(epochs: list[dict]) -> float:
+    """Seconds of their steps and validations."""
+    return sum(epoch["seconds"] + epoch["validation"] for epoch in epochs)
+
+
+@dataclass
+class HeldWeights:
+    """Which weights the network holds, by the key of the cycle that ended with them, so that none are loaded twice."""
+
+    model: nn.Module
+    key: str  # at first that of the network as it was made; '' while it trains
+
+    def hold(self, key: str, weights: Callable[[], dict[str, Tensor]]) -> None:
+        """Have the network hold the weights of a cycle end."""
+        if self.key != key:
+            load_weights(self.model, weights(), "the store", head=True)
+            self.key = key
 
 
 class Snapshots:

@@ -12,7 +12,7 @@ from thaw.model.weights import load_weights
 from thaw.plan.phases import Phase
 from thaw.runtime import console
 from thaw.runtime.seeds import seed_for
-from thaw.train.context import RunContext, train_batches
+from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar
 from thaw.train.predictions import Predictions, predict
 
@@ -32,17 +32,17 @@ def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
     if len(ends) < 2:
         console.say(f"note: evaluate.ensemble={asked}: the best is the first cycle end of {kept.phase}, alone")
         return {}
-    weights, test = [end.weights() for end in ends], context.dataset.rows(TEST)
-    rows = {"best": context.valid_rows} | ({"test": test} if len(test) else {})
+    weights, test = [end.weights() for end in ends], context.inputs.rows(TEST)
+    rows = {"best": context.inputs.valid_rows} | ({"test": test} if len(test) else {})
     members = {"best": [end.validation for end in ends], "test": []}
     for own in weights if len(test) else []:
         load_weights(context.network.model, own, "the store", head=True)
-        members["test"].append(predict(context, test))
+        members["test"].append(predict(context.inputs, test))
     load_weights(context.network.model, mean_weights(weights), "the store", head=True)
     refresh_batch_norms(context, next(phase for phase in context.plan.phases if phase.name == kept.phase))
     out = {}
     for name in rows:
-        ensemble, average = mean_prediction(members[name]), predict(context, rows[name])
+        ensemble, average = mean_prediction(members[name]), predict(context.inputs, rows[name])
         for kind, seen in (("ensemble", ensemble), ("average", average)):
             out |= {f"{name}/accuracy_{kind}": seen.accuracy, f"{name}/loss_{kind}": seen.loss}
         console.say(
@@ -80,7 +80,7 @@ def refresh_batch_norms(context: RunContext, phase: Phase) -> None:
         norm.momentum = None  # the mean over all batches
     network.device.seed(seed_for("refresh", context.settings.seed))
     last = len(phase.epochs) - 1  # whose size is that of the evaluation
-    with closing(train_batches(context, phase, range(last, last + 1), "refresh")) as batches:
+    with closing(context.inputs.of(phase).batches(range(last, last + 1), "refresh")) as batches:
         for x, _ in batches:
             network(network.device.put(x))
     for norm, momentum in moving.items():

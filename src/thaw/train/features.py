@@ -3,7 +3,6 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save
 
 from thaw.config.schema import Augment
-from thaw.data.augment import View, view
+from thaw.data.augment import view
 from thaw.data.pixels import Pixels
 from thaw.model.freezing import frozen_weights
 from thaw.model.network import Network
-from thaw.runtime import signals
+from thaw.runtime import console, signals
 from thaw.runtime.machine import readers
 from thaw.runtime.seeds import seed_for
 from thaw.store import keys
@@ -27,11 +26,17 @@ SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopp
 
 
 @dataclass(frozen=True)
-class AugmentedView:
-    """A view of every picture drawn by `augment` from `seed` and its content."""
+class Look:
+    """How pictures are looked at: the middle of each, or with `augment` a view drawn from `seed` and its content."""
 
-    augment: Augment
-    seed: tuple
+    size: int  # pixels
+    crop_pct: float
+    augment: Augment | None = None
+    seed: tuple = ()
+
+    def seed_of(self, content: str) -> int | None:
+        """Return the seed of the view of a picture; None for the plain one, which draws nothing."""
+        return seed_for("augment", *self.seed, content) if self.augment else None
 
 
 def images_per_pass(size: int) -> int:
@@ -50,24 +55,14 @@ def body_hash(network: Network, head: bool = False) -> str:
 
 
 def activations(
-    network: Network,
-    pixels: Pixels,
-    hashes: list[str],
-    rows: np.ndarray,
-    size: int,
-    crop_pct: float,
-    store: Store,
-    bar: Callable[[Iterable, int, str], Iterable],
-    drawn: AugmentedView | None = None,
+    network: Network, pixels: Pixels, rows: np.ndarray, look: Look, store: Store
 ) -> tuple[torch.Tensor, dict[Path, float]]:
-    """Pooled activations [len(rows), d] of the middle view of the pictures, on the device, in the dtype the body gives;
-    and of each shard that another process made the seconds which that saves.
+    """Return the pooled activations [len(rows), d] of the pictures, on the device, in the dtype the body gives.
 
-    With `drawn` of an augmented view, which is a function of its seed and the picture's content. Kept in immutable
-    shards that list the content hashes of their rows; only pictures that no shard has pass through the body. Labels and
-    names are in no key.
+    Also, per shard made by another process, the seconds saved. Kept in immutable shards that list the content hashes of
+    their rows; only pictures that no shard has pass through the body. Labels and names are in no key.
     """
-    parts = activation_parts(network, size, crop_pct, drawn)
+    hashes, parts = pixels.names, activation_parts(network, look)
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
 
     def take(shard: Path) -> None:
@@ -84,9 +79,8 @@ def activations(
         text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
         with store.entry("activations", parts, rows=[hashes[row] for row in part]) as entry:
             if entry.missing:
-                seeds = [seed_for("augment", *drawn.seed, hashes[row]) for row in part] if drawn else [None] * len(part)
-                see, began = view(size, crop_pct, drawn and drawn.augment), time.perf_counter()
-                computed = compute_activations(network, pixels, part, size, bar, text, see, seeds)
+                began = time.perf_counter()
+                computed = compute_activations(network, pixels, part, look, text)
                 (entry.folder / "features.safetensors").write_bytes(save({"features": computed}))
                 about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
                 (entry.folder / "rows.json").write_text(json.dumps(about))
@@ -94,45 +88,36 @@ def activations(
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
 
 
-def activation_parts(network: Network, size: int, crop_pct: float, drawn: AugmentedView | None) -> dict:
+def activation_parts(network: Network, look: Look) -> dict:
     """Return what activations depend on besides the pictures."""
     return {
         "body": body_hash(network),
         "pooling": network.pooling,
-        "size": size,
-        "crop_pct": crop_pct,
-        "build_batch": images_per_pass(size),
+        "size": look.size,
+        "crop_pct": look.crop_pct,
+        "build_batch": images_per_pass(look.size),
         "computed": network.device.computed,
-        "drawn": drawn and {"augment": keys.augment_parts(drawn.augment), "seed": drawn.seed},
+        "drawn": {"augment": keys.augment_parts(look.augment), "seed": look.seed} if look.augment else None,
     }
 
 
 @torch.inference_mode()
-def compute_activations(
-    network: Network,
-    pixels: Pixels,
-    rows: list[int],
-    size: int,
-    bar: Callable,
-    text: str,
-    see: View,
-    seeds: Sequence[int | None],
-) -> torch.Tensor:
-    """Activations of the rows as `see` shows them, each with its seed, on the CPU.
+def compute_activations(network: Network, pixels: Pixels, rows: list[int], look: Look, text: str) -> torch.Tensor:
+    """Return the activations of the rows, on the CPU; `text` is what the progress bar says.
 
     The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
     Errors: a signal that asks to stop.
     """
     network.eval()
-    out, n = [], images_per_pass(size)
+    out, n, size, see = [], images_per_pass(look.size), look.size, view(look.size, look.crop_pct, look.augment)
     with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
-        for start in bar(range(0, len(rows), n), -(-len(rows) // n), text):
+        for start in console.bar(range(0, len(rows), n), -(-len(rows) // n), text):
             if number := signals.pending():
                 signals.leave(number, "while activations were computed")
-            part = slice(start, start + n)
+            part = rows[start : start + n]
+            seeds = [look.seed_of(pixels.names[row]) for row in part]
+            seen = [see(*one) for one in zip(pool.map(pixels.__getitem__, part), seeds, strict=True)]
             batch = np.zeros((n, size, size, 3), np.uint8)
-            pictures = pool.map(pixels.__getitem__, rows[part])
-            seen = [see(picture, seed) for picture, seed in zip(pictures, seeds[part], strict=True)]
             batch[: len(seen)] = seen
             out.append(network.features(network.device.put(torch.from_numpy(batch)))[: len(seen)].cpu())
     return torch.cat(out)

@@ -2,133 +2,101 @@
 
 import os
 import shutil
-import signal
 import socket
-import subprocess
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 
-from thaw.config import paths, run_names
-from thaw.config.compose import to_dataclasses, to_plain, to_settings, with_absolute_paths
-from thaw.config.paths import ROOT
-from thaw.config.schema import Settings
+from thaw.config import paths
+from thaw.config.compose import job_request, to_settings
+from thaw.config.job_request import JobRequest
+from thaw.report.tracker import Tracker
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say
-from thaw.runtime.job_status import as_user_error, print_error, read_status, write_status
-from thaw.sweep.jobs import keys_swept_in
+from thaw.runtime.errors import UserError
+from thaw.runtime.job_status import in_one_line, print_error, read_status, write_status
 from thaw.train import fingerprint
 from thaw.train.run_folders import finished_result, refuse_folder
-from thaw.train.stages import train_job
-
-CONFIG_GROUPS = (
-    "scheduler",
-    "rates",
-    "resize",
-    "backbone",
-    "augment",
-    "checklist",
-    "optimizer",
-    "head",
-    "data",
-    "loss",
-)
+from thaw.train.stages import run_identity, train_job
 
 
-class Tracking:
-    """The W&B run of a job: opened once there is something to track, ended with what became of the job."""
+@dataclass
+class Ending:
+    """How a job ends."""
 
-    def __init__(self, cfg, hydra_, folder: Path, about: dict, sweep: str | None):
-        self.cfg, self.hydra, self.folder, self.about, self.sweep = cfg, hydra_, folder, about, sweep
-        self.tracker = None
-
-    def open(self, settings: Settings, key: str, **columns):
-        """Open the tracker under the key of the run, with further columns of its configuration."""
-        from thaw.report import publish, tracker
-
-        swept = keys_swept_in(self.folder.parent) if self.sweep else ()
-        choices = {group: choice for group, choice in self.hydra.runtime.choices.items() if group in CONFIG_GROUPS}
-        config = to_plain(self.cfg)
-        identity = publish.run_identity(settings, self.folder, self.about, self.sweep, swept, choices, config, key)
-        identity["config"] |= columns
-        self.tracker = tracker.open_tracker(self.folder, settings.wandb, tracker.RunIdentity(**identity), say)
-        return self.tracker
-
-    def end(self, code: int, line: str) -> dict:
-        """End a W&B run that is open with an exit code; return what status.json says of it."""
-        if self.tracker is None:
-            return {}
-        self.tracker.summary({"error": line})
-        self.tracker.finish(code)
-        return {"wandb_offline": self.tracker.unsent}
-
-    def show_refusal(self) -> None:
-        """Open a W&B run for a job of a sweep that was refused before it had one: there it is a failed one."""
-        if self.sweep and self.tracker is None and not self.cfg.plan_only:
-            with suppress(Exception):
-                self.open(with_absolute_paths(to_dataclasses(self.cfg)), self.folder.name)
+    code: int = 0
 
 
-def carry_out(cfg, hydra_, folder: Path) -> None:
-    """Plan and carry out the composed configuration; whatever happens is said in status.json.
+class Task:
+    """What Hydra calls with every composed configuration, in this process or in one of a launcher's."""
 
-    Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
+    def __init__(self, named: bool = True):
+        self.named = named  # the user said where the run is to lie
+        self.codes: dict[int, int] = {}  # the exit code of each job by its number, 0 for a run of its own
+
+    @property
+    def code(self) -> int:
+        """The exit code of the first job that failed, 0 without one."""
+        return next((code for _, code in sorted(self.codes.items()) if code), 0)
+
+    def ended(self, number: int | None, code: int) -> int:
+        """Note what a job ended with."""
+        self.codes[number or 0] = code
+        return code
+
+    def __call__(self, cfg) -> int:
+        """Carry out one job; whatever happens is said in status.json. Return its exit code.
+
+        Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
+        """
+        if (several := machine.several_processes()) and not machine.is_first_process():
+            return 0
+        request = job_request(cfg)
+        folder, sweep, before = request.folder, request.sweep, read_status(request.folder)
+        if not sweep and (taken := refuse_folder(folder, before, request.overrides)):
+            return self.ended(None, print_error(taken))  # and nothing is written there
+        tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
+        with status_of(request, tracker) as ending, tracker, in_one_line(folder):
+            signals.listen()
+            if several:
+                raise several
+            settings = to_settings(cfg, request.overrides)
+            stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
+            same = sweep and stamp and (before.get("stamp"), before.get("overrides")) == (stamp, request.overrides)
+            if same and (result := finished_result(folder)):
+                say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
+                return self.ended(request.number, 0)
+            write_status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **request.about)
+            dated = not (before or sweep or self.named) and folder.parent == paths.OUTPUTS / "runs"
+            result = train_job(settings, request, tracker, stamp, dated)
+            if result is None and dated and not settings.plan_only:
+                shutil.rmtree(folder)  # a run is finished: nothing but Hydra's files and ours of a second ago
+            else:
+                stamp = stamp if result and not settings.fresh else None
+                write_status(folder, state="done", stamp=stamp, **request.about)
+        return self.ended(request.number, ending.code)
+
+
+@contextmanager
+def status_of(request: JobRequest, tracker: Tracker) -> Iterator[Ending]:
+    """Say in status.json why a job failed or was stopped, and on the terminal why it failed.
+
+    Errors: a signal that asks to stop.
     """
-    about = about_job(hydra_)
-    overrides, before = about["overrides"], read_status(folder)
-    if (several := machine.several_processes()) and not machine.is_first_process():
-        return
-    sweep = folder.parent.name if hydra_.mode.name == "MULTIRUN" else None
-    if sweep is None and (taken := refuse_folder(folder, before, overrides)):
-        print_error(taken)  # and nothing is written there
-        return
-    tracking = Tracking(cfg, hydra_, folder, about, sweep)
-    try:
-        signals.listen()
-        if several:
-            raise several
-        settings = to_settings(cfg, overrides)
-        mark = None if settings.plan_only else fingerprint.fingerprint(settings)
-        same = sweep and mark and before.get("stamp") == mark and before["overrides"] == overrides
-        if same and (result := finished_result(folder)):
-            say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
-            return
-        write_status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **about)
-        dated = not before and not has_named_folder(hydra_) and folder.parent == paths.OUTPUTS / "runs"
-        result = train_job(settings, folder, about, sweep, tracking.open, mark, dated)
-        if result is None and dated and not settings.plan_only:
-            shutil.rmtree(folder)  # it was done already: nothing but Hydra's files and ours of a second ago
-            return
-        write_status(folder, state="done", stamp=mark if result and not settings.fresh else None, **about)
-    except KeyboardInterrupt as error:
-        stopped = error if isinstance(error, signals.Stopped) else signals.Stopped(signal.SIGINT, "before training")
-        with suppress(OSError):
-            words = {"state": "waiting" if stopped.requeued else "failed", "code": stopped.code, "line": stopped.line}
-            write_status(folder, **words, **about, **tracking.end(stopped.code, stopped.line))
-        raise stopped from None
-    except (Exception, SystemExit) as error:
-        error = as_user_error(error, folder)
-        code = print_error(error)
-        tracking.show_refusal()
+    ending = Ending()
+
+    def write(state: str, code: int, line: str) -> None:
+        ending.code, about = code, request.about
+        if tracker.id is not None:
+            about = about | {"wandb_offline": tracker.unsent}
         with suppress(OSError):  # on a full disk the line on the terminal has to do
-            words = {"state": "failed", "code": code, "line": error.line}
-            write_status(folder, **words, **about, **tracking.end(code, error.line))
+            write_status(request.folder, state=state, code=code, line=line, **about)
 
-
-def has_named_folder(hydra_) -> bool:
-    """Whether the user said where the run is to lie."""
-    return any(o.lstrip("+").startswith("hydra.run.dir=") for o in hydra_.overrides.hydra)
-
-
-def about_job(hydra_) -> dict:
-    """What was asked for, as every file of a job says it."""
-    overrides = list(hydra_.overrides.task)
-    recipe = hydra_.mode.name == "MULTIRUN" and any(o.startswith("experiment=") for o in overrides)
-    alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
-    return {"overrides": overrides, "command": run_names.typed_command(overrides + alone), "commit": git_commit()}
-
-
-def git_commit() -> str | None:
-    """None where the code is not in git, or git is not on this machine."""
-    asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
-    with suppress(OSError):
-        return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
+    try:
+        yield ending
+    except signals.Stopped as stopped:
+        write("waiting" if stopped.requeued else "failed", stopped.code, stopped.line)
+        raise
+    except UserError as error:
+        write("failed", print_error(error), error.line)

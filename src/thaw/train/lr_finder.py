@@ -8,65 +8,68 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 
 import torch
 
-from thaw.config.schema import Find, Optimizer
+from thaw.config.schema import Find, Optimizer, Settings
 from thaw.data.batches import Batch
-from thaw.model import weights
 from thaw.model.freezing import set_trainable
 from thaw.model.layer_groups import LayerGroup
 from thaw.model.network import Network
 from thaw.plan import finder_steps
 from thaw.plan.phases import Phase
 from thaw.plan.schedules import curve, exponential, ladder
+from thaw.report.tracker import Tracker
 from thaw.runtime import console, signals
 from thaw.store import keys
 from thaw.train import lr_suggest
-from thaw.train.context import RunContext, phase_groups, train_batches
+from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar
-from thaw.train.loop import make_optimizer, train
+from thaw.train.inputs import PhaseInputs
+from thaw.train.loop import StepOptions, make_optimizer, train
 from thaw.train.lr_suggest import first_minimum, mean
+from thaw.train.phase_fit import phase_groups, step_options
 
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a find trains with: as the fit that it serves."""
+
+    train: str  # head | all
+    bn: str
+    groups: Sequence[LayerGroup]
+    kind: Optimizer
+    options: StepOptions
+
+    def prepare(self, network: Network) -> None:
+        set_trainable(network, self.train, self.bn)
+
+    def optimizer(self, network: Network) -> torch.optim.Optimizer:
+        return make_optimizer(network, self.groups, self.kind)
+
+
 def range_test(
-    network: Network,
-    batches: Iterable[Batch],
-    groups: Sequence[LayerGroup],
-    optimizer: Optimizer,
-    find: Find,
-    prepare: Callable[[Network], None],
-    steps: int,
-    **options,
+    network: Network, batches: Iterable[Batch], trial: Trial, find: Find, steps: int
 ) -> tuple[list[float], list[float]]:
     """Rates (of the last group) and training losses of `steps` steps whose rate rises from min_lr towards max_lr.
 
     Works on a copy of the network with a new optimizer, every draw keyed by its step, torch's generators put back: the
-    network is bit for bit what it was, also after an exception. `prepare` freezes the copy as the fit will be; the
-    ratios of the groups are kept. Ends early at a loss that is not finite or, smoothed, `diverge` times the lowest and
-    twice that of the first ten steps.
+    network is bit for bit what it was, also after an exception. The ratios of the groups are kept. Ends early at a loss
+    that is not finite or, smoothed, `diverge` times the lowest and twice that of the first ten steps.
     """
-    trial = copy.deepcopy(network)
-    prepare(trial)
+    copied = copy.deepcopy(network)
+    trial.prepare(copied)
     rate = curve(exponential(find.min_lr / find.max_lr), [steps])
     rates, losses, average, weight, lowest = [], [], 0.0, 0.0, math.inf
-    devices = [trial.device.device] if trial.device.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        trained = train(
-            trial,
-            batches,
-            make_optimizer(trial, groups, optimizer),
-            lr=find.max_lr,
-            rate=rate,
-            check_every=steps + 1,
-            **options,
-        )
-        for step in trained:
+    options = replace(trial.options, lr=find.max_lr, rate=rate)
+    with generators_put_back(copied):
+        for step in train(copied, batches, trial.optimizer(copied), options):
             loss = float(step.loss)
             if not math.isfinite(loss):
                 break
@@ -85,13 +88,7 @@ def range_test(
 
 
 def rate_trials(
-    network: Network,
-    orders: Sequence[Sequence[Batch]],
-    groups: Sequence[LayerGroup],
-    optimizer: Optimizer,
-    find: Find,
-    prepare: Callable[[Network], None],
-    **options,
+    network: Network, orders: Sequence[Sequence[Batch]], trial: Trial, find: Find
 ) -> Iterator[tuple[float, list[list[float]]]]:
     """Rates (of the last group), and of each, for every order of the data, the training losses of a step a batch.
 
@@ -99,23 +96,18 @@ def rate_trials(
     above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
     network, with a new optimizer; no trace is left, as by `range_test`.
     """
-    start, trial = network.state_dict(), copy.deepcopy(network)
-    devices = [trial.device.device] if trial.device.device.type == "cuda" else []
+    start, copied = network.state_dict(), copy.deepcopy(network)
 
     def of(batches: Sequence[Batch], rate: float, most: float) -> list[float]:
-        trial.load_state_dict(start)
-        prepare(trial)
-        fresh, losses = make_optimizer(trial, groups, optimizer), []
-        with torch.random.fork_rng(devices=devices):
-            for step in train(
-                trial, batches, fresh, lr=rate, rate=lambda step: 1.0, check_every=len(batches) + 1, **options
-            ):
+        copied.load_state_dict(start)
+        trial.prepare(copied)
+        fresh, losses = trial.optimizer(copied), []
+        with generators_put_back(copied):
+            for step in train(copied, batches, fresh, replace(trial.options, lr=rate)):
                 loss = float(step.loss)
                 if not math.fsum([*losses, loss]) <= most * len(batches) or not math.isfinite(loss):
                     break
                 losses.append(loss)
-                if len(losses) == len(batches):
-                    break
         return losses
 
     costs, most = {}, math.inf
@@ -136,27 +128,42 @@ def rate_trials(
             most = min(most, find.diverge * costs[rate])
 
 
-def find_rate(context: RunContext, phase: Phase, kept: BestSoFar | None) -> tuple[lr_suggest.FoundRate, dict, float]:
-    """Find the rate for the fits that use it, write its curve, say what was taken and why.
+def generators_put_back(network: Network):
+    """The context in which torch's draws leave no trace."""
+    devices = [network.device.device] if network.device.device.type == "cuda" else []
+    return torch.random.fork_rng(devices=devices)
 
-    Also the report of the phase, and the seconds that the store saved.
-    """
-    settings = context.settings
+
+@dataclass(frozen=True)
+class FindOutcome:
+    """What the curve suggests, what result.json says of the phase, and the seconds the store saved."""
+
+    found: lr_suggest.FoundRate
+    report: dict
+    saved: float
+
+
+def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, tracker: Tracker) -> FindOutcome:
+    """Find the rate for the fits that use it, write its curve, say what was taken and why."""
+    settings, phase = context.settings, inputs.phase
     steps, orders = finder_steps.finder_length(settings, phase)
-    before, computed = kept.end.key if kept else context.made, context.device.computed
-    parts = keys.find_parts(settings, phase, steps, orders, before, context.data_key, computed)
+    parts = keys.find_parts(settings, phase, steps, orders, context.basis(best and best.end))
     with context.store.entry("finds", parts) as entry:
-        made = entry.missing
-        if made:
-            curve = record_curve(context, phase, kept, steps, orders)
+        if entry.missing:
+            if best is not None:
+                context.held.hold(best.end.key, best.end.weights)
+            began = time.perf_counter()
+            record = run_trials if settings.find.rule == "trials" else run_range_test
+            rates, losses = record(settings, context.network, inputs, steps, orders)
+            seconds = time.perf_counter() - began
+            curve = {"rates": rates, "losses": losses, "seconds": seconds}
             (entry.folder / "curve.json").write_text(json.dumps(curve))
-    if not made:
-        curve = json.loads((entry.path / "curve.json").read_text())
-    context.note(phase, 0, entry.path, curve["seconds"], curve["seconds"] if made else None)
+    made, curve = entry.missing, json.loads((entry.path / "curve.json").read_text())
+    context.costs.note(phase.name, 0, entry.path, curve["seconds"], curve["seconds"] if made else None)
     read = lr_suggest.read_trials if settings.find.rule == "trials" else lr_suggest.read_range
     found = read(curve["rates"], curve["losses"], settings.find)
     for row in found.rows():
-        context.log({f"{phase.name}/{column}": value for column, value in row.items()})
+        tracker.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (context.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
         json.dumps({"phase": phase.name, **found.as_json()}, indent=1)
     )
@@ -166,47 +173,30 @@ def find_rate(context: RunContext, phase: Phase, kept: BestSoFar | None) -> tupl
         used += f", × lr_factor {settings.lr_factor:g} = {found.taken * settings.lr_factor:.3g}"
     console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
     report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
-    return found, report, 0.0 if made else curve["seconds"]
-
-
-def record_curve(context: RunContext, phase: Phase, kept: BestSoFar | None, steps: int, orders: int) -> dict:
-    """Return rates, losses and seconds of the finder, which starts from the best so far."""
-    began = time.perf_counter()
-    if kept is not None and context.holds != kept.end.key:
-        weights.load_weights(context.network.model, kept.end.weights(), "the store", head=True)
-        context.holds = kept.end.key
-    record = run_trials if context.settings.find.rule == "trials" else run_range_test
-    rates, losses = record(context, phase, steps, orders)
-    return {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
+    return FindOutcome(found, report, 0.0 if made else curve["seconds"])
 
 
 def run_trials(
-    context: RunContext, phase: Phase, steps: int, orders: int
+    settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int
 ) -> tuple[list[float], list[list[list[float]]]]:
     """Trials of so many steps in so many orders of the data: rates, rising, and of each the losses in every order."""
-    find_ = finder_steps.finder_range(context.settings)
-    cut = [
-        list(train_batches(context, phase, trial_epochs(phase, steps, order), phase.name, steps))
-        for order in range(orders)
-    ]
-    with console.PhaseBar(phase.name, finder_steps.most_trials(context.settings)) as line:
-        ran = rate_trials(context.network, cut, find=find_, **fit_options(context, phase))
-        rates, losses = zip(*sorted(until_signal(ran, line, phase.name)), strict=True)
+    phase, find = inputs.phase, finder_steps.finder_range(settings)
+    cut = [list(inputs.batches(trial_epochs(phase, steps, order), phase.name, steps)) for order in range(orders)]
+    with console.PhaseBar(phase.name, finder_steps.most_trials(settings)) as bar:
+        ran = rate_trials(network, cut, trial_of(settings, network, inputs), find)
+        rates, losses = zip(*sorted(until_signal(ran, bar, phase.name)), strict=True)
     return list(rates), list(losses)
 
 
-def run_range_test(context: RunContext, phase: Phase, steps: int, orders: int) -> tuple[list[float], list[float]]:
+def run_range_test(
+    settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int
+) -> tuple[list[float], list[float]]:
     """A range test of so many steps: rates and losses."""
-    cut = train_batches(context, phase, trial_epochs(phase, steps, 0), phase.name, steps)
-    with console.PhaseBar(phase.name, steps) as line, closing(cut):
-        batches = until_signal(cut, line, phase.name)
-        return range_test(
-            context.network,
-            batches,
-            find=finder_steps.finder_range(context.settings),
-            steps=steps,
-            **fit_options(context, phase),
-        )
+    phase, find = inputs.phase, finder_steps.finder_range(settings)
+    cut = inputs.batches(trial_epochs(phase, steps, 0), phase.name, steps)
+    with console.PhaseBar(phase.name, steps) as bar, closing(cut):
+        batches = until_signal(cut, bar, phase.name)
+        return range_test(network, batches, trial_of(settings, network, inputs), find, steps)
 
 
 def trial_epochs(phase: Phase, steps: int, order: int) -> range:
@@ -215,25 +205,17 @@ def trial_epochs(phase: Phase, steps: int, order: int) -> range:
     return range(order * n, (order + 1) * n)
 
 
-def fit_options(context: RunContext, phase: Phase) -> dict:
-    """What a find trains with: as the fit that it serves."""
-    settings, live = context.settings, phase.features == "live"
-    return {
-        "groups": phase_groups(context, phase),
-        "optimizer": settings.optimizer,
-        "prepare": lambda network: set_trainable(network, phase.train, settings.bn),
-        "loss": context.loss,
-        "mixup": settings.augment.mixup if live else 0.0,
-        "cutmix": settings.augment.cutmix if live else 0.0,
-        "clip": settings.optimizer.clip,
-        "seed": (settings.seed, phase.name, "find"),
-    }
+def trial_of(settings: Settings, network: Network, inputs: PhaseInputs) -> Trial:
+    """What a find trains with."""
+    groups = phase_groups(network, inputs.phase, settings.rates.decay)
+    options = step_options(settings, network, inputs, "find")
+    return Trial(inputs.phase.train, settings.bn, groups, settings.optimizer, options)
 
 
-def until_signal(items, line: console.PhaseBar, name: str):
-    """The items, the line moving with them. Errors: a signal that asks to stop; the test is done again next time."""
+def until_signal(items, bar: console.PhaseBar, name: str):
+    """The items, the bar moving with them. Errors: a signal that asks to stop; the test is done again next time."""
     for item in items:
         if number := signals.pending():
             signals.leave(number, f"in {name}")
         yield item
-        line.step()
+        bar.step()

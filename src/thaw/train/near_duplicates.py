@@ -4,9 +4,11 @@ Byte-equal ones are found by the scan; near ones by stored activations, where a 
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -16,7 +18,7 @@ from thaw.data.listing import short_repr
 from thaw.data.table import SPLITS, TEST, VALID, Table
 from thaw.runtime import console, signals
 from thaw.runtime.files import write_csv
-from thaw.train.context import RunContext
+from thaw.train.inputs import Inputs, PhaseInputs
 
 NEIGHBOURS = 10
 NEARER = 9  # times, by 1 - cosine: three times by distance
@@ -52,39 +54,40 @@ def find_near_duplicates(train: Tensor, valid: Tensor) -> list[Pair]:
     return sorted(found, key=lambda pair: (-pair[2], pair))
 
 
-def report_duplicates(context: RunContext) -> dict:
+def report_duplicates(folder: Path, inputs: Inputs, phases: Sequence[PhaseInputs]) -> dict:
     """List the twins (leaks.csv), draw the near ones (leaks.png) and warn of them; their numbers, as in result.json."""
-    table, pairs = context.dataset.table, near_pairs(context)
-    rows = [(a, b, splits_of(table, context.row_of[a], context.row_of[b]), "equal") for a, b in table.leaks]
+    table, pairs = inputs.table, near_pairs(inputs, phases)
+    row_of = {path: row for row, path in enumerate(table.paths)}
+    rows = [(a, b, splits_of(table, row_of[a], row_of[b]), "equal") for a, b in table.leaks]
     rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
-    write_csv(context.folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
+    write_csv(folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
     warnings = [note for note in table.notes if note.startswith("warning: ")]
-    (context.folder / "leaks.png").unlink(missing_ok=True)  # of an attempt before
+    (folder / "leaks.png").unlink(missing_ok=True)  # of an attempt before
     if pairs:
-        draw(context, pairs[:SHOWN])
+        draw(inputs, pairs[:SHOWN]).save(folder / "leaks.png")
         warnings.append(f"warning: {warning(table, pairs)}")
         console.say(warnings[-1])
     counts = {} if pairs is None else {"near_twins": len({b for _, b, _ in pairs})}
     return {"equal_twins": len({b for _, b in table.leaks}), **counts, "warnings": warnings}
 
 
-def near_pairs(context: RunContext) -> list[Pair] | None:
+def near_pairs(inputs: Inputs, phases: Sequence[PhaseInputs]) -> list[Pair] | None:
     """Near twins of train in valid, and of both in test; None where the plan does not begin with stored activations."""
-    before = next(
-        (phase for phase in context.plan.phases if phase.train == "all" or phase.features == "precomputed"), None
-    )
-    if before is None or before.features != "precomputed" or before.views:
+    first = next((one for one in phases if one.phase.train == "all" or one.phase.features == "precomputed"), None)
+    if first is None or first.phase.features != "precomputed" or first.phase.views:
         return None
-    (train, _), (valid, _) = context.stored_of(before)
-    sides = [(train, context.train_rows, valid, context.valid_rows)]
-    if len(held := context.dataset.rows(TEST)):
-        both = torch.cat([train, valid]), np.concatenate([context.train_rows, context.valid_rows])
-        sides.append((*both, context.stored(held)[0], held))
-    hashes = context.dataset.table.hashes
+    (train, _), (valid, _) = first.stored
+    sides = [(train, inputs.train_rows, valid, inputs.valid_rows)]
+    if len(held := inputs.rows(TEST)):
+        both = torch.cat([train, valid]), np.concatenate([inputs.train_rows, inputs.valid_rows])
+        sides.append((*both, inputs.activations(held)[0], held))
+    hashes = inputs.table.hashes
     try:
         found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in find_near_duplicates(a, b)]
     except torch.OutOfMemoryError:
-        console.say(f"note: near twins are not looked for: {len(train):,} pictures are too many for {context.device}")
+        console.say(
+            f"note: near twins are not looked for: {len(train):,} pictures are too many for {inputs.network.device}"
+        )
         return None
     return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
 
@@ -107,13 +110,13 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     )
 
 
-def draw(context: RunContext, pairs: Sequence[Pair]) -> None:
-    """leaks.png: each pair side by side, under each its split, how alike they are, its folder and its name."""
-    see, table = view(context.plan.size, context.settings.data.crop_pct), context.dataset.table
-    pictures = [see(context.pixels[row]) for a, b, _ in pairs for row in (a, b)]
+def draw(inputs: Inputs, pairs: Sequence[Pair]) -> Image:
+    """Draw each pair side by side, under each its split, how alike they are, its folder and its name."""
+    see, table = view(inputs.size, inputs.crop_pct), inputs.table
+    pictures = [see(inputs.pixels[row]) for a, b, _ in pairs for row in (a, b)]
     texts = [caption(table, row, s) for a, b, s in pairs for row in (a, b)]
-    columns = 8 if context.plan.size < 200 else 4
-    contact_sheet.contact_sheet(pictures, texts, columns, SMALLEST).save(context.folder / "leaks.png")
+    columns = 8 if inputs.size < 200 else 4
+    return contact_sheet.contact_sheet(pictures, texts, columns, SMALLEST)
 
 
 def caption(table: Table, row: int, similarity: float) -> str:

@@ -10,10 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from thaw.config.schema import Augment
 from thaw.data import batches
-from thaw.data.batches import BatchKey, Views
-from thaw.plan.phases import Phase
+from thaw.data.batches import BatchKey
 from thaw.train import loop
-from thaw.train.context import RunContext, prediction_batch
+from thaw.train.inputs import Inputs, PhaseInputs
 
 
 @dataclass(frozen=True)
@@ -43,22 +42,17 @@ class Predictions:
         return float(f1_score(self.labels, self.logits.argmax(1), average="macro", zero_division=0))
 
 
-def validate(context: RunContext, phase: Phase) -> Predictions:
-    """Validate as the network is; while the body is frozen its stored activations do."""
-    if phase.train == "head":
-        return Predictions(*loop.evaluate(context.network, [context.valid_of(phase)]))
-    return predict(context, context.valid_rows)
+def validate(inputs: PhaseInputs) -> Predictions:
+    """Validate the network as it is; while the body is frozen its stored activations do."""
+    if inputs.phase.train == "head":
+        return Predictions(*loop.evaluate(inputs.run.network, [inputs.valid]))
+    return predict(inputs.run, inputs.run.valid_rows)
 
 
 def predict(
-    context: RunContext, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0
+    inputs: Inputs, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0
 ) -> Predictions:
     """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
-    settings = context.settings
-    table = context.dataset.table
-    views = Views(
-        context.pixels, table.labels, settings.data.crop_pct, context.plan.size, augment, seed, context.places
-    )
-    keys = [BatchKey(epoch, context.plan.size, part) for part in batches.cut_batches(rows, prediction_batch(context))]
-    with closing(batches.loader(views, keys, context.workers)) as seen:
-        return Predictions(*loop.evaluate(context.network, seen))
+    keys = [BatchKey(epoch, inputs.size, part) for part in batches.cut_batches(rows, inputs.batch)]
+    with closing(inputs.pictures(keys, augment, seed)) as seen:
+        return Predictions(*loop.evaluate(inputs.network, seen))

@@ -4,7 +4,6 @@ import csv
 import json
 import re
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,38 +14,43 @@ from thaw.config import run_names
 from thaw.config.schema import Settings
 from thaw.data.contact_sheet import write_sheets
 from thaw.data.table import TEST
-from thaw.model import freezing, heads, weights
+from thaw.model import freezing, heads
 from thaw.plan import show
+from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.runtime.files import sync
 from thaw.train import ensemble, lr_suggest, near_duplicates, tta
-from thaw.train.context import Row, RunContext
+from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
 from thaw.train.predictions import Predictions, predict
 from thaw.train.setup import probe_sizes
 
 
-def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
+def run_plan(context: RunContext, tracker: Tracker) -> dict:
     """Carry out the checklist and leave a finished classifier in the job's folder; the result as in result.json."""
-    settings, folder, context.log = context.settings, context.folder, log
+    settings, folder, inputs = context.settings, context.folder, context.inputs
     started, waited = time.perf_counter(), context.store.waited
     probe_sizes(context)
-    write_sheets(folder, context.plan, settings, context.dataset.table, context.pixels)
-    twins_found = near_duplicates.report_duplicates(context)
+    write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
+    ahead = [inputs.of(phase) for phase in context.plan.phases]
+    twins_found = near_duplicates.report_duplicates(folder, inputs, ahead)
     kept, found, phases, saved = None, {}, {}, 0.0
-    for index, phase in enumerate(context.plan.phases):
+    while ahead:
+        own = ahead.pop(0)  # whose activations are free again when its phase is over
+        phase = own.phase
         if phase.do == "find":
-            found[phase.name], report, seconds = find_rate(context, phase, kept)
+            outcome = find_rate(context, own, kept, tracker)
+            found[phase.name] = outcome.found
         else:
             lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * settings.lr_factor
-            kept, report, seconds = fit_phase(context, phase, index, lr, kept)
-        phases[phase.name] = report
-        saved += seconds
+            outcome = fit_phase(context, own, lr, kept, tracker)
+            kept = outcome.best
+        phases[phase.name] = outcome.report
+        saved += outcome.saved
     planned = show.plan_table(context.plan, settings, rates_found(settings, found))
     (folder / "plan.txt").write_text(planned, encoding="utf-8", errors="backslashreplace")
-    if context.holds != kept.end.key:
-        weights.load_weights(context.network.model, kept.end.weights(), "the store", head=True)
+    context.held.hold(kept.end.key, kept.end.weights)
     best = kept.end.validation
     twins_found["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)
     result = {
@@ -55,11 +59,11 @@ def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
         "best/f1_macro": best.f1_macro,
         "best/epoch": kept.epoch,
         "best/phase": kept.phase,
-        **tta.tta_figures(context, "best", context.valid_rows, best),
+        **tta.tta_figures(context, "best", inputs.valid_rows, best),
         **evaluate_test(context),
         **ensemble.ensemble_figures(context, kept),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
-        "bad_files": len(context.dataset.table.bad),
+        "bad_files": len(inputs.table.bad),
         **twins_found,
         "key": kept.end.key,
         "store/code": settings.store.code,
@@ -67,7 +71,7 @@ def run_plan(context: RunContext, log: Callable[[Row], None]) -> dict:
     }
     export(context, kept)
     paid = time.perf_counter() - started
-    saved += sum(context.counters.saved.values())
+    saved += sum(inputs.saved.values())
     result |= {"cost/seconds": paid - (context.store.waited - waited) + saved, "cost/seconds_paid": paid}
     if context.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(context.device.device) / 1e9
@@ -100,7 +104,7 @@ def warn_nothing_gained(context: RunContext, kept: BestSoFar, phases: dict[str, 
 
 def result_columns(context: RunContext) -> dict:
     """What dashboards filter by and nobody typed."""
-    facts, table = context.plan.facts, context.dataset.table
+    facts, table = context.plan.facts, context.inputs.table
     content = sorted(zip(table.hashes, table.labels.tolist(), table.splits.tolist(), strict=True))
     return {
         "size": context.plan.size,
@@ -119,10 +123,10 @@ def rates_found(settings: Settings, found: dict[str, lr_suggest.FoundRate]) -> d
 
 def evaluate_test(context: RunContext) -> dict:
     """The test set, where there is one: looked at once, used for nothing."""
-    rows = context.dataset.rows(TEST)
+    rows = context.inputs.rows(TEST)
     if not len(rows):
         return {}
-    seen = predict(context, rows)
+    seen = predict(context.inputs, rows)
     write_predictions(context, "test", rows, seen)
     figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
     return figures | tta.tta_figures(context, "test", rows, seen)
@@ -130,7 +134,7 @@ def evaluate_test(context: RunContext) -> dict:
 
 def export(context: RunContext, kept: BestSoFar) -> None:
     """Weights and configuration in timm's form, and what the network says of every validation picture."""
-    classes, size = list(context.dataset.table.classes), context.plan.size
+    classes, size = list(context.inputs.table.classes), context.plan.size
     weights = context.folder / "model.safetensors"
     try:
         save_for_hf(
@@ -151,12 +155,12 @@ def export(context: RunContext, kept: BestSoFar) -> None:
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
             config["pretrained_cfg"].pop(key, None)
         (context.folder / "config.json").write_text(json.dumps(config, indent=2))
-    write_predictions(context, "valid", context.valid_rows, kept.end.validation)
+    write_predictions(context, "valid", context.inputs.valid_rows, kept.end.validation)
 
 
 def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:
     """<split>_predictions.csv: of every picture its path, class, the class it was taken for, and the probabilities."""
-    classes, paths = context.dataset.table.classes, context.dataset.table.paths
+    classes, paths = context.inputs.table.classes, context.inputs.table.paths
     with (context.folder / f"{split}_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"
     ) as file:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.config import paths, run_names
 from thaw.config.command_line import CommandLine
+from thaw.config.job_request import JobRequest
 from thaw.config.overrides import split_overrides
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -74,11 +75,11 @@ def finished_result(folder: Path) -> dict:
         return {}
 
 
-def begin_work(context, about: dict) -> None:
+def begin_work(context, request: JobRequest) -> None:
     """Begin the files of a run, run.json with what it depends on, and say why work of the same command is of no use."""
     typed = [
         parts
-        for parts in split_overrides(about["overrides"])
+        for parts in split_overrides(request.overrides)
         if not run_names.is_within(parts[1], fingerprint.UNRELATED)
     ]
     name = f"work_{run_names.short_hash(sorted(map(str, typed)))}"
@@ -86,7 +87,7 @@ def begin_work(context, about: dict) -> None:
     if before and (why := keys.changed(before, context.parts)):
         say(f"not resuming: {why}; what does not depend on it comes from the store")
     context.store.remember(name, context.parts)
-    (context.folder / "run.json").write_text(json.dumps(about | {"parts": context.parts}, indent=1))
+    (context.folder / "run.json").write_text(json.dumps(request.about | {"parts": context.parts}, indent=1))
     (context.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
 
 
@@ -100,19 +101,24 @@ def link_latest(target: Path) -> None:
     temporary.replace(paths.OUTPUTS / "latest")
 
 
+def named_folder(typed: CommandLine) -> Path | None:
+    """Return where the user said that a run or a sweep is to lie. Errors: not a plain name, exit 2."""
+    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
+    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
+    if given and "${" in given[-1]:
+        raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
+    return Path(given[-1]) if given else None
+
+
 def folder_for(typed: CommandLine) -> Path:
     """Return where a run or a sweep is to lie: as its user says, a new dated folder, or that of the same sweep before.
 
     Errors: another sweep lies there, exit 6; no new folder can be made, exit 5.
     """
-    key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
-    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
-    if given:
-        if "${" in given[-1]:
-            raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
-        if typed.multirun and (taken := refuse_sweep_folder(Path(given[-1]), typed.argv)):
+    if named := named_folder(typed):
+        if typed.multirun and (taken := refuse_sweep_folder(named, typed.argv)):
             raise taken
-        return Path(given[-1])
+        return named
     if typed.multirun:
         before = sorted((paths.OUTPUTS / "multirun").glob(f"*_{run_names.sweep_hash(typed.argv)}"))
         if before:

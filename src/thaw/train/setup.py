@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file as read_safetensors
 
 from thaw.config.schema import Backbone, Settings
-from thaw.config.values import parse_bytes
+from thaw.config.values import parse_bytes, parse_count
 from thaw.data import dataset, pixels
-from thaw.data.decode_cache import DecodeCache
+from thaw.data.batches import workers_for
+from thaw.data.file_state import named_files
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
 from thaw.model import heads, network, packaged
@@ -23,17 +24,20 @@ from thaw.runtime import console, errors
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import write_data_lists
 from thaw.runtime.job_status import is_accelerator_error, is_out_of_memory
+from thaw.runtime.machine import cores
+from thaw.store.estimates import ArtifactCosts, planned_artifacts
 from thaw.store.store import Store
-from thaw.train.context import Counters, RunContext, prediction_batch
-from thaw.train.features import body_hash
+from thaw.train.context import RunContext
+from thaw.train.cycle_state import HeldWeights
+from thaw.train.features import body_hash, images_per_pass
+from thaw.train.inputs import Inputs
+from thaw.train.start import Start
 
 
-def set_up(settings: Settings, folder: Path, store: Store, decode_cache: DecodeCache | None = None) -> RunContext:
-    """Make device, pictures and network, and the plan with all its facts; `decode_cache` has what the scan decoded."""
+def set_up(settings: Settings, folder: Path, store: Store, start: Start = Start()) -> RunContext:
+    """Make device, pictures and network, and the plan with all its facts, from what the start found already."""
     device = device_.choose_device(settings)
-    side_known = settings.size or settings.backbone.facts.native_size
-    drawn = round((side_known or 224) / settings.data.crop_pct)
-    pictures = dataset.load_dataset(settings.data, drawn, store.root / "scan", True, decode_cache)
+    pictures = load_pictures(settings, store, start)
     table = pictures.table
     console.say_notes(table.notes)
     write_data_lists(folder, table.bad, table.disputed)
@@ -52,27 +56,46 @@ def set_up(settings: Settings, folder: Path, store: Store, decode_cache: DecodeC
         **looked,
     )
     remember_facts(store, settings, facts)
-    planned = plan.make_plan(settings, facts)
+    planned = start.plan if start.plan and start.plan.facts == facts else plan.make_plan(settings, facts)
     network.device = device = device_.with_threads(device, settings, multiply_adds(network.model, planned.size))
     side = round(planned.size / settings.data.crop_pct)
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if line := pixels.budget_note(table, side, budget):
         console.say(f"note: {line}")
-    return RunContext(
-        settings=settings,
-        plan=planned,
-        folder=folder,
-        device=device,
-        store=store,
-        dataset=pictures,
-        pixels=pixels.load_pixels(pictures, side, budget, store, console.bar, decode_cache),
+    batch = max(settings.batch_size, images_per_pass(planned.size))  # what training takes fits, and no fewer than pay
+    inputs = Inputs(
+        table=table,
+        pixels=pixels.load_pixels(pictures, side, budget, store, console.bar, start.decode_cache),
         network=network,
-        log=lambda row: None,
-        counters=Counters(),
-        made=(made := body_hash(network, head=True)),
-        holds=made,
-        activations={},
+        store=store,
+        size=planned.size,
+        crop_pct=settings.data.crop_pct,
+        augment=settings.augment,
+        balance=settings.loss.balance,
+        seed=settings.seed,
+        batch=batch,
+        workers=loader_processes(settings, planned.size, batch),
     )
+    made, artifacts = body_hash(network, head=True), planned_artifacts(settings, planned, named_files(settings))
+    held, costs = HeldWeights(network.model, made), ArtifactCosts(store, artifacts)
+    return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs)
+
+
+def load_pictures(settings: Settings, store: Store, start: Start) -> dataset.Dataset:
+    """Return the pictures; those of the user's own are not scanned again where the start has done it."""
+    if start.table is not None:
+        return dataset.of_files(start.table, settings.data)
+    side = round((settings.size or settings.backbone.facts.native_size or 224) / settings.data.crop_pct)
+    return dataset.load_dataset(settings.data, side, store.root / "scan", True, start.decode_cache)
+
+
+def loader_processes(settings: Settings, size: int, batch: int) -> int:
+    """Return how many processes make batches, as `data.workers` says; with auto no more than were typed as `threads`."""
+    chosen = parse_count(settings.data.workers, "data.workers", 0)
+    if chosen is not None:
+        return chosen
+    allowed = parse_count(settings.threads, "threads", 1) or cores()
+    return workers_for(min(allowed, cores()), size, batch)
 
 
 def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
@@ -119,7 +142,7 @@ def probe_sizes(context: RunContext) -> None:
         except (RuntimeError, AssertionError, ValueError) as error:
             raise explain_failure(error, context, size, batch) from None
     if gpu:
-        n, size = prediction_batch(context), context.plan.size
+        n, size = context.inputs.batch, context.plan.size
         try:
             with torch.inference_mode():
                 trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device))

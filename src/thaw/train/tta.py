@@ -31,6 +31,6 @@ def probabilities(context: RunContext, rows, plain: Predictions, views: int) -> 
     """
     total = plain.logits.softmax(1)
     for number in range(views):
-        seen = predict(context, rows, context.settings.augment, (context.settings.seed, "tta"), number)
+        seen = predict(context.inputs, rows, context.settings.augment, (context.settings.seed, "tta"), number)
         total = total + seen.logits.softmax(1)
     return total / (views + 1)

@@ -1,0 +1,59 @@
+"""One phase being fitted: its layer groups, its optimizer, and what its steps read."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from thaw.config.schema import Settings
+from thaw.model.layer_groups import LayerGroup, head_group, split_into_groups
+from thaw.model.network import Network
+from thaw.plan import schedules
+from thaw.plan.phases import Phase
+from thaw.train.inputs import PhaseInputs
+from thaw.train.loop import StepOptions, make_loss, make_optimizer
+
+
+@dataclass(frozen=True)
+class PhaseFit:
+    """One phase being fitted."""
+
+    phase: Phase
+    inputs: PhaseInputs
+    network: Network
+    groups: list[LayerGroup]
+    optimizer: torch.optim.Optimizer
+    options: StepOptions
+    bn: str
+    log_every: int  # steps between two looks at the losses, at most
+
+
+def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: float) -> PhaseFit:
+    """Return the fit of a phase, with a fresh optimizer."""
+    phase, groups = inputs.phase, phase_groups(network, inputs.phase, settings.rates.decay)
+    shapes = schedules.shapes(phase.schedule, phase.budget)
+    rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
+    steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
+    rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)
+    options = replace(step_options(settings, network, inputs, "fit"), lr=lr, rate=rate, momentum=momentum)
+    optimizer = make_optimizer(network, groups, settings.optimizer)
+    return PhaseFit(phase, inputs, network, groups, optimizer, options, settings.bn, settings.log_every)
+
+
+def phase_groups(network: Network, phase: Phase, decay: float | None) -> list[LayerGroup]:
+    """The groups a phase trains, with their ratios."""
+    if phase.train == "head":
+        return head_group(network.model)
+    return split_into_groups(network.model, phase.split, phase.ratios, decay)
+
+
+def step_options(settings: Settings, network: Network, inputs: PhaseInputs, purpose: str) -> StepOptions:
+    """What the steps of a phase read besides the learning rate; `purpose` (fit, find) seeds their draws."""
+    table, mixed = inputs.run.table, inputs.phase.features == "live"
+    labels = table.labels[inputs.run.train_rows]
+    return StepOptions(
+        loss=make_loss(settings.loss, labels, len(table.classes), network.device.device),
+        mixup=settings.augment.mixup if mixed else 0.0,
+        cutmix=settings.augment.cutmix if mixed else 0.0,
+        clip=settings.optimizer.clip,
+        seed=(settings.seed, inputs.phase.name, purpose),
+    )

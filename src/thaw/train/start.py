@@ -1,0 +1,21 @@
+"""What a job knows when it starts, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thaw.plan.phases import Plan
+
+if TYPE_CHECKING:
+    from thaw.data.decode_cache import DecodeCache
+    from thaw.data.table import Table
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a job knows when it starts."""
+
+    plan: Plan | None = None
+    table: Table | None = None  # of the user's own pictures
+    decode_cache: DecodeCache | None = None  # what the scan decoded
