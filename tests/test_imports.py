@@ -117,17 +117,28 @@ def test_the_modules_are_found():
     assert own("thaw.plan.schedules") == set() and "thaw.plan.schedules" in own("thaw.plan.phases")
 
 
-# What runs before torch is loaded, or where there is none, needs the standard library only.
+# What runs before torch is loaded, or where there is none, needs the standard library and yaml only, which is light.
 PURE = [name for name in NAMES if room_of(name) in ("runtime", "config", "plan", "store")]
 PURE = [name for name in PURE if name not in ("thaw.runtime.console", "thaw.store.snapshot")]
 PURE += [f"thaw.train.{name}" for name in ("early_stopping", "lr_suggest")]
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_standard_library_only(name):
+def test_standard_library_and_yaml_only(name):
     outer = {module for module, top in imports(name) if top}
-    outer -= {"thaw.runtime.console"}  # with tqdm, which is light
+    outer -= {"thaw.runtime.console", "yaml"}  # console with tqdm, which is light too
     assert {m for m in outer if m.partition(".")[0] not in sys.stdlib_module_names and m not in PURE} == set()
+
+
+def test_yaml_is_read_in_one_place_as_text():
+    assert importers("yaml") == {"thaw.config.conf_files": {True}}
+    assert re.findall(r"yaml\.load\(.*", NAMES["thaw.config.conf_files"].read_text()) == [
+        "yaml.load(read(file), BaseLoader)"
+    ]
+
+
+def test_locks_of_the_system_are_filelocks_and_late():
+    assert importers("filelock") == {"thaw.store.lock": {False}} and importers("fcntl") == {}
 
 
 def test_hydra_stops_at_the_door():
@@ -160,8 +171,9 @@ def test_what_a_launcher_loads_before_it_forks_is_there():
     assert [module for module in EVERY_JOBS if find_spec(module) is None] == []
 
 
-# The one pickle that is ever opened: ImageNet's weights of backbone=lite0, by name, SHA-256 and weights_only.
-OPENED = {"thaw.model.packaged": ["torch.load"]}
+# The one pickle that is ever opened: ImageNet's weights of backbone=lite0, by name, SHA-256 and weights_only; and yaml,
+# by a loader that makes strings, lists and dictionaries only.
+OPENED = {"thaw.model.packaged": ["torch.load"], "thaw.config.conf_files": ["yaml.load("]}
 
 
 def test_the_one_pickle_is_opened_with_weights_only_and_checked_before():

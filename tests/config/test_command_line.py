@@ -241,6 +241,37 @@ def test_an_experiment_on_top_of_another_has_what_that_one_chooses(conf):
     assert typed(conf, "experiment=lesson1", "data.root=/p").head.kind == "fastai"
 
 
+@pytest.mark.parametrize("text", ["defaults: [", "- a list", "", "defaults: {a: b}\nhydra: no\nchecklist: [1]", "\0"])
+def test_a_broken_yaml_is_left_to_hydra(conf, tmp_path, text):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    got = normalise(["experiment=mine", "--config-dir", str(tmp_path)], conf)
+    assert (got.backbones, got.multirun) == ((), False)
+
+
+def test_yaml_of_any_form_tells_what_it_chooses(tmp_path):
+    """Words that YAML 1.1 takes for booleans stay words, and a checklist has the phases of that which it builds on."""
+    for name, text in {
+        "config.yaml": "defaults: [{checklist: own}, _self_, {wandb: off}, {without: null}, {override hydra/job: x}]",
+        "checklist/base.yaml": "# @package _global_\nchecklist:\n  one:\n    epochs: 1\n    do: fit\n",
+        "checklist/own.yaml": "defaults: [base, _self_]\none: {epochs: 2}\ntwo: {epochs: 1, do: fit}\n",
+        "wandb/off.yaml": "",
+        "without/a.yaml": "",
+        "experiment/mine.yaml": """
+            defaults: [{/wandb: 'off'}, {override /backbone: null}, _self_]
+            hydra: {sweeper: {params: {seed: '0,1', resize: no}}, mode: "MULTIRUN"}
+            """,
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert conf_files.default_choices(tmp_path) == {"checklist": "own", "wandb": "off", "without": "null"}
+    assert conf_files.phase_names([], tmp_path) == ["one", "two"]
+    recipes = conf_files.experiments([("", "experiment", "mine")], tmp_path)
+    chosen = {"wandb": ["off"], "backbone": ["null"], "seed": ["0", "1"], "resize": ["no"]}
+    assert conf_files.chosen_values([], recipes) == chosen
+    assert conf_files.part(recipes[0], "hydra", "mode", kind=str) == "MULTIRUN"
+
+
 def test_what_is_implied_is_told(conf):
     assert normalise(["data.root=/p"], conf).notes == (f"data.root implies {OWN}",)
     assert normalise(["data=folder"], conf).notes == (f"data=folder implies {OWN.removeprefix('data=folder ')}",)

@@ -206,13 +206,15 @@ def test_states_of_jobs(tmp_path):
     sweeps.status(tmp_path / "3", state="running", pid=2**22 + 1, overrides=["lr=4"])
     sweeps.status(tmp_path / "4", state="running", pid=2**22 + 1, host="elsewhere", overrides=["lr=5"])
     (tmp_path / "10/.hydra").mkdir(parents=True)
-    (tmp_path / "10/.hydra/overrides.yaml").write_text("- lr=6\n- 'data.root=''/a b'''\n")
+    # What is long Hydra writes on two lines.
+    text = "- lr=6\n- 'data.root=''/a b\n  c'''\n- lr_factor=1e-3\n- wandb=off\n"
+    (tmp_path / "10/.hydra/overrides.yaml").write_text(text)
     (tmp_path / "notes").mkdir()
     found = jobs.read_jobs(tmp_path)
     assert [job.name for job in found] == ["0", "1", "2", "3", "4", "10"]
     assert [job.state for job in found] == ["done", "failed", "running", "dead", "running", "waiting"]
     assert [job.code for job in found] == [0, 4, 0, 5, 0, 0]
-    assert found[-1].overrides == ("lr=6", "data.root='/a b'")
+    assert found[-1].overrides == ("lr=6", "data.root='/a b c'", "lr_factor=1e-3", "wandb=off")
     with pytest.raises(UserError, match="no sweep and no run") as refused:
         jobs.read_jobs(tmp_path / "notes")
     assert refused.value.code == 6

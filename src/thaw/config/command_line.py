@@ -1,6 +1,6 @@
 """What people type, made into what Hydra takes.
 
-Plain functions from words to words. Standard library only, so that a typing error is answered at once.
+Plain functions from words to words. Nothing heavier than yaml is imported, so that a typing error is answered at once.
 """
 
 import re
@@ -9,7 +9,7 @@ from itertools import pairwise
 from os.path import exists, expanduser
 from pathlib import Path
 
-from thaw.config.conf_files import choices_of, chosen_values, experiment_texts, group_names, phase_names
+from thaw.config.conf_files import choices_of, chosen_values, experiments, group_names, part, phase_names
 from thaw.config.overrides import QUOTED, bracket_depth, join_override, split_override
 from thaw.config.schema import PHOTO_KINDS
 from thaw.config.timm_names import check_backbone
@@ -54,9 +54,9 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
     confs = [conf, *(Path(more) for flag, more in pairwise(flags) if flag in ("-cd", "--config-dir"))]
-    recipes = experiment_texts(typed, *confs)
+    recipes = experiments(typed, *confs)
     multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
-    multirun = multirun or any(re.search(r"^\s+mode:\s*MULTIRUN\b", text, re.M) for text in recipes)
+    multirun = multirun or any(part(recipe, "hydra", "mode", kind=str) == "MULTIRUN" for recipe in recipes)
     multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
     notes, phases = [], phase_names(rest, conf)
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
@@ -178,7 +178,7 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
     return quote(whole)
 
 
-def implied_groups(typed, recipes: list[str], notes: list[str]) -> list[tuple[str, str]]:
+def implied_groups(typed, recipes: list[dict], notes: list[str]) -> list[tuple[str, str]]:
     """The groups that follow from `data.root` or from data of one's own."""
     groups, out = chosen_values(typed, recipes), []
     root = [value for _, key, value in typed if key == "data.root" and value != "null"]

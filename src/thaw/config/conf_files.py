@@ -1,6 +1,6 @@
-"""Read from the text of conf/ what it offers: groups, choices, phases, and the type of every key.
+"""Read from conf/ what it offers: groups, choices, phases, and the type of every key; and any other yaml.
 
-Without a yaml library, so that a typing error is answered at once.
+Nothing heavier than yaml is imported, so that a typing error is answered at once.
 """
 
 import re
@@ -9,33 +9,52 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
+
 from thaw.config.overrides import split_override, swept_choices
 from thaw.config.schema import Settings
+
+# Scalars stay text, as names and overrides have to: `no` is a choice, and 1e-3 what was typed. In C where yaml has it.
+BaseLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def read(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def experiment_texts(typed, *confs: Path) -> list[str]:
-    """The text of each experiment that was typed and that there is, after the text of those that it builds on."""
+def read_yaml(file: Path) -> Any:
+    """Read what a yaml holds: dictionaries, lists and strings; None of one that is not there or is broken."""
+    try:
+        return yaml.load(read(file), BaseLoader)
+    except (OSError, UnicodeError, yaml.YAMLError):  # Hydra says what is wrong with it
+        return None
+
+
+def part(data: Any, *keys: str, kind: type = dict) -> Any:
+    """Return what a yaml holds below these keys, an empty one where that is not there or of another kind."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, kind) else kind()
+
+
+def experiments(typed, *confs: Path) -> list[dict]:
+    """Read each experiment that was typed and that there is, after those that it builds on."""
     names = [name for _, key, value in typed if key == "experiment" and value for name in swept_choices(value)]
-    return [text for name in names for conf in confs for text in text_with_bases(conf / "experiment" / f"{name}.yaml")]
+    return [recipe for name in names for conf in confs for recipe in with_bases(conf / "experiment" / f"{name}.yaml")]
 
 
-def text_with_bases(file: Path) -> list[str]:
-    """The text of a yaml after those of its own folder that its defaults name."""
+def with_bases(file: Path) -> list[dict]:
+    """Read a yaml after those of its own folder that its defaults name; nothing where there is none."""
     if not file.is_file():
         return []
-    text = read(file)
-    bases = [base for base in re.findall(r"^ *- (\w+) *(?:#.*)?$", text, re.M) if base != file.stem]
-    return [before for base in bases for before in text_with_bases(file.with_name(f"{base}.yaml"))] + [text]
+    recipe = part(read_yaml(file))
+    bases = [base for base in part(recipe, "defaults", kind=list) if isinstance(base, str) and base != file.stem]
+    return [before for base in bases for before in with_bases(file.parent / f"{base}.yaml")] + [recipe]
 
 
-def chosen_values(typed, recipes: list[str]) -> dict[str, list[str]]:
-    """The values that were typed for each key, or that an experiment's yaml chooses for a group."""
-    choice = r"^[ \t]*(?:- *override +/?)?(\w+): *([^\s{\[#][^\n#]*)"
-    pairs = [pair for text in recipes for pair in re.findall(choice, text, re.M)]
+def chosen_values(typed, recipes: list[dict]) -> dict[str, list[str]]:
+    """Return the values that were typed for each key, or that an experiment's yaml chooses for a group or sweeps."""
+    pairs = [pair for recipe in recipes for pair in choices_in(recipe)]
     pairs += [(key, value) for sign, key, value in typed if sign != "~" and value]
     out = {}
     for key, value in pairs:
@@ -43,9 +62,24 @@ def chosen_values(typed, recipes: list[str]) -> dict[str, list[str]]:
     return out
 
 
+def choices_in(recipe: dict) -> list[tuple[str, str]]:
+    """Return the groups of a recipe's defaults with their choices, and the keys that it sweeps with their values."""
+    entries = [entry for entry in part(recipe, "defaults", kind=list) if isinstance(entry, dict)]
+    pairs = [pair for entry in entries for pair in entry.items()]  # of `override /data: csv` the last word is the group
+    pairs = [(key.rpartition(" ")[2].removeprefix("/"), value) for key, value in pairs]
+    pairs += part(recipe, "hydra", "sweeper", "params").items()
+    return [(key, value) for key, value in pairs if isinstance(value, str)]
+
+
+def default_choices(conf: Path) -> dict[str, str]:
+    """Return the config groups with their choices, in the order of config.yaml, experiments last."""
+    choices = choices_in(part(read_yaml(conf / "config.yaml")))
+    return {group: choice for group, choice in choices if "/" not in group and (conf / group).is_dir()}
+
+
 def group_names(conf: Path) -> list[str]:
-    """The config groups, in the order of config.yaml, experiments last."""
-    return [group for group in re.findall(r"^  - (\w+): ", read(conf / "config.yaml"), re.M) if (conf / group).is_dir()]
+    """Return the names of the config groups, in the order of config.yaml."""
+    return list(default_choices(conf))
 
 
 def choices_of(group: str, conf: Path) -> list[str]:
@@ -53,21 +87,21 @@ def choices_of(group: str, conf: Path) -> list[str]:
     return sorted(file.stem for file in (conf / group).glob("*.yaml") if not file.name.startswith("_"))
 
 
-def default_choice(group: str, conf: Path) -> str:
-    """Return the choice of a group in config.yaml."""
-    return re.search(rf"^  - {group}: *(\w+)", read(conf / "config.yaml"), re.M)[1]
-
-
 def phase_names(argv: list[str], conf: Path) -> list[str]:
-    """The phases of the checklist that the arguments choose, and those that they add."""
+    """Return the phases of the checklist that the arguments choose, and those that they add."""
     typed = [split_override(arg) for arg in argv]
-    recipes = experiment_texts(typed, conf)
-    names = chosen_values(typed, recipes).get("checklist") or [default_choice("checklist", conf)]
-    files = [conf / "checklist" / f"{name}.yaml" for name in names]
-    texts = [read(file) for file in files if file.is_file()] + recipes
-    phases = [name for text in texts for name in re.findall(r"^ *(\w+): *\{ *do:", text, re.M)]
+    recipes = experiments(typed, conf)
+    names = chosen_values(typed, recipes).get("checklist") or [default_choices(conf).get("checklist")]
+    checklists = [recipe for name in names for recipe in with_bases(conf / "checklist" / f"{name}.yaml")]
+    phases = [name for recipe in checklists + recipes for name in phases_in(recipe)]
     added = [re.fullmatch(r"checklist\.(\w+)", key) for sign, key, _ in typed if sign != "~"]
     return list(dict.fromkeys(phases + [match[1] for match in added if match]))
+
+
+def phases_in(recipe: dict) -> list[str]:
+    """Return the phases that a checklist or an experiment adds: those that say what they do."""
+    entries = part(recipe, "checklist") or recipe
+    return [name for name, entry in entries.items() if part(entry, "do", kind=str)]
 
 
 @cache

@@ -1,13 +1,13 @@
 """What there is to set: keys, groups, choices and phases, and a page of it all.
 
-Read from the text of conf/ and from the schema, without a yaml library. Standard library only.
+Read from conf/ and from the schema; the comments, which no yaml library gives, from the text. Loads next to nothing.
 """
 
 import re
 from pathlib import Path
 from textwrap import wrap
 
-from thaw.config.conf_files import choices_of, default_choice, group_names, read
+from thaw.config.conf_files import choices_of, default_choices, read
 
 WIDTH = 100
 EXAMPLES = """
@@ -96,10 +96,10 @@ def described(file: Path) -> str:
 
 def group_lines(conf: Path) -> list[str]:
     rows, comments = [], dict(re.findall(r"^  - (\w+): [^#\n]*# *(.*)", read(conf / "config.yaml"), re.M))
-    for group in group_names(conf):
+    for group, default in default_choices(conf).items():
         rows.append((group, comments.get(group, "")))
         for name in choices_of(group, conf):
-            mark = "*" if name == default_choice(group, conf) else " "
+            mark = "*" if name == default else " "
             rows.append((f"{mark} {name}", described(conf / group / f"{name}.yaml")))
     return columns(rows, max(len(left) for left, _ in rows))
 

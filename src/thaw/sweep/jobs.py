@@ -1,4 +1,4 @@
-"""The jobs of a sweep as their folders tell it: overrides, state, result. Standard library only."""
+"""The jobs of a sweep as their folders tell it: overrides, state, result."""
 
 import math
 import re
@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from thaw.config.conf_files import part, read_yaml
 from thaw.config.overrides import bracket_depth, split_override
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, read_json, read_text
+from thaw.runtime.files import as_number, read_json
 from thaw.runtime.job_status import is_gone
 
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
@@ -103,16 +104,15 @@ def read_job(folder: Path) -> JobRecord:
 
 
 def hydra_overrides(folder: Path) -> list[str]:
-    """The overrides that Hydra wrote for a job before it started."""
-    lines = read_text(folder / ".hydra/overrides.yaml").splitlines()
-    return [yaml_scalar(line.removeprefix("- ")) for line in lines if line.startswith("- ")]
+    """Read the overrides that Hydra wrote for a job before it started."""
+    return part(read_yaml(folder / ".hydra/overrides.yaml"), kind=list)
 
 
 def monitor_of(jobs: Iterable[JobRecord]) -> str:
     """What the sweep compares its jobs by: `monitor` as it was composed, else as it was typed."""
     for job in jobs:
-        if found := re.search(r"^monitor: *['\"]?([\w/]+)", read_text(job.folder / ".hydra/config.yaml"), re.M):
-            return found[1]
+        if composed := part(read_yaml(job.folder / ".hydra/config.yaml"), "monitor", kind=str):
+            return composed
         for sign, key, value in map(split_override, job.overrides):
             if not sign and key == "monitor" and value:
                 return value
@@ -138,10 +138,11 @@ def planned_jobs(folder: Path) -> int | None:
 
     Jobs that are equal count once. A search says itself how many.
     """
-    if trials := re.search(r"^    n_trials: (\d+)$", read_text(folder / "multirun.yaml"), re.M):
-        return int(trials[1])
+    sweeper = part(read_multirun(folder), "sweeper")
+    if (trials := part(sweeper, "n_trials", kind=str)).isdecimal():
+        return int(trials)
     counts = [len(values) for values in asked_values(folder).values()]
-    if not counts or 0 in counts or "BasicSweeper" not in read_text(folder / "multirun.yaml"):
+    if not counts or 0 in counts or not part(sweeper, "_target_", kind=str).endswith(".BasicSweeper"):
         return None
     return math.prod(counts)
 
@@ -156,18 +157,19 @@ def asked_values(folder: Path) -> dict[str, set[str]]:
 
     What was typed comes after what an experiment says, and so in its place.
     """
-    text, values = read_text(folder / "multirun.yaml"), []
-    if params := re.search(r"^  sweeper:\n(?:    .*\n)*?    params:\n((?:      .*\n)*)", text, re.M):
-        lines = [line.strip().partition(": ") for line in params[1].splitlines()]
-        values += [(yaml_scalar(key), yaml_scalar(value)) for key, _, value in lines]
-    values += [split_override(override)[1:] for override in overrides_in(text)]
+    values = [(key, str(value)) for key, value in part(read_multirun(folder), "sweeper", "params").items()]
+    values += [split_override(override)[1:] for override in overrides_in(folder)]
     return {key: values_in(value or "") for key, value in values}
 
 
-def overrides_in(text: str) -> list[str]:
-    """The overrides of a sweep, as its multirun.yaml has them."""
-    found = re.search(r"^  overrides:\n(?:    .*\n)*?    task:((?:\n    (?:- |  ).*)*)", text, re.M)
-    return [yaml_scalar(item) for item in re.split(r"\n    - ", found[1])[1:]] if found else []
+def overrides_in(folder: Path) -> list[str]:
+    """Return the overrides of a sweep."""
+    return part(read_multirun(folder), "overrides", "task", kind=list)
+
+
+def read_multirun(folder: Path) -> dict:
+    """Read what Hydra was told of a sweep, as its sweeper leaves it in multirun.yaml."""
+    return part(read_yaml(folder / "multirun.yaml"), "hydra")
 
 
 def progress_line(folder: Path) -> str:
@@ -175,12 +177,6 @@ def progress_line(folder: Path) -> str:
     states = [read_json(file).get("state") for file in folder.glob("*/status.json")]
     total = max(len(states), planned_jobs(folder) or 0)
     return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
-
-
-def yaml_scalar(text: str) -> str:
-    """A yaml scalar without its quotes."""
-    text = text.strip()
-    return text[1:-1].replace("''", "'") if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
 
 
 def values_in(value: str) -> set[str]:

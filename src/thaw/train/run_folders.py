@@ -12,7 +12,7 @@ from thaw.config.job_request import JobRequest
 from thaw.config.overrides import split_overrides
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import new_folder, read_text, short_path
+from thaw.runtime.files import new_folder, short_path
 from thaw.runtime.job_status import is_gone
 from thaw.store import keys
 from thaw.store.publish import sha256_of
@@ -34,7 +34,7 @@ def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError
 
 def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
     """Why a sweep may not have this folder: one of other keys is there, exit 6. More values of its keys go on."""
-    before = overrides_in(read_text(folder / "multirun.yaml")) if any(folder.glob("*/status.json")) else None
+    before = overrides_in(folder) if any(folder.glob("*/status.json")) else None
 
     def keys_of(overrides: list[str]) -> set[str]:
         given = {key for _, key, _ in split_overrides(overrides)}
