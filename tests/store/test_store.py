@@ -38,6 +38,17 @@ def test_a_folder_is_at_work_for_one_process_at_a_time(tmp_path):
     assert free and [path.name for path in (tmp_path / "kept").iterdir()] == ["0"]
 
 
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EROFS])
+def test_where_nothing_can_be_locked_nobody_is_known_to_be_at_work(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.open" if number == errno.EROFS else "fcntl.flock", refuse)
+    with lock_.only_one_at_work(tmp_path / "new") as first, lock_.only_one_at_work(tmp_path / "new") as second:
+        assert first and second
+    assert not (tmp_path / "new").exists()
+
+
 def test_made_once_found_after(tmp_path):
     store, calls = Store(tmp_path), []
     path, was_there = make(store, "kind", PARTS, lambda f: calls.append(f) or build(f))

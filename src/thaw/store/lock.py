@@ -1,10 +1,9 @@
-"""Who is making what, and what is in use, told among processes and machines by files. Standard library only.
+"""Who is making what, and what is in use, told among processes and machines by files.
 
 Nothing correct depends on it: without a lock only work is done twice.
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
@@ -39,7 +38,8 @@ def claim(
 
     Ends early when the artifact is `there`. A holder touches its lock every few seconds (`marked`); whether it still
     does is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited
-    for.
+    for. filelock does not do here: flock does not reach across every network disk, and its leases wait without saying
+    for whom.
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
@@ -120,19 +120,21 @@ def only_one_at_work(folder: Path):
 
     The system gives the lock back when a process dies. Where a file system has none, nobody is known of.
     """
+    from filelock import FileLock, Timeout  # late: only a sweep needs it, and it loads slowly
+
     path, free = folder / ".at-work", True
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(path.open("a"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                free = False
-        try:
-            yield free
-        finally:
-            if free:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-                    folder.rmdir()  # of a sweep that was refused before it began
+    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock outlives the process that is killed
+    try:
+        lock.acquire()
+    except Timeout:
+        free = False
+    except OSError:
+        pass
+    try:
+        yield free
+    finally:
+        if free:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
+                folder.rmdir()  # of a sweep that was refused before it began
+        lock.release()
