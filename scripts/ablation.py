@@ -9,7 +9,6 @@ same pictures and seeds; its error is the larger of the standard error over pict
 where it is more than two of them from 0: of twenty such differences one is, where no step does anything.
 """
 
-import argparse
 import math
 import sys
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number
-from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
 from thaw.sweep.rank import CLEARLY, Difference, Setting, compare_to_best, scores
 
@@ -50,20 +50,16 @@ class Row:
         return not math.isnan(self.difference.mean) and not self.difference.tie
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(__doc__)
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folders of sweeps")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .png or .svg")
     args = parser.parse_args()
-    try:
-        tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
-    except UserError as error:
-        return print_error(error)
-    print("\n".join(markdown(tables)))
+    tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
+    say("\n".join(markdown(tables)))
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         draw(tables, args.picture)
-    return 0
 
 
 def rows_of(sweep: Path) -> list[Row]:
@@ -153,4 +149,4 @@ def draw(tables: dict[str, list[Row]], file: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

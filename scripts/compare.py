@@ -8,15 +8,13 @@ Every run is compared with the first, of a sweep with the best, on the validatio
 are of one class in both; p is that of McNemar's exact test. Runs that share no such picture are refused, exit 3.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import grid, printable
-from thaw.runtime.errors import UserError
+from thaw.runtime.console import grid, say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.files import short_path
-from thaw.runtime.job_status import print_error
 from thaw.sweep import compare
 from thaw.sweep.jobs import monitor_of, monitored_value
 from thaw.sweep.rank import higher_is_better
@@ -27,23 +25,17 @@ require_checkout(__file__)
 FEW = 20  # lines of a list unless --all
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs or of sweeps")
     parser.add_argument("--all", action="store_true", help="every picture won and lost")
     args = parser.parse_args()
-    try:
-        runs = compare.runs_of(args.runs)
-        if len(args.runs) == 1:
-            sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
-            runs = sorted(runs, key=lambda run: sign * monitored_value(run, monitor))
-        for line in compared(runs, sys.maxsize if args.all else FEW):
-            print(printable(line))
-        return 0
-    except UserError as error:
-        return print_error(error)
-    except BrokenPipeError:  # whoever read along has left (| head)
-        return 0
+    runs = compare.runs_of(args.runs)
+    if len(args.runs) == 1:
+        sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
+        runs = sorted(runs, key=lambda run: sign * monitored_value(run, monitor))
+    for line in compared(runs, sys.maxsize if args.all else FEW):
+        say(line)
 
 
 def compared(runs: list, few: int) -> list[str]:
@@ -88,4 +80,4 @@ def verdict(duel) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

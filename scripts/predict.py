@@ -6,7 +6,6 @@ python scripts/predict.py outputs/latest holiday --csv out.csv     every picture
 Pictures go through the decoder and the view that validation used. What cannot be read is said and left out, exit 3.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -15,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import bar, grid, say
+from thaw.runtime.console import bar, complain, grid, say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import machine_error, short_path
-from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
 
 require_checkout(__file__)
@@ -27,43 +26,33 @@ require_checkout(__file__)
 BATCH = 64
 
 
-class Words(argparse.ArgumentParser):
-    """Refuses as everything here does: one line, exit 2."""
-
-    def error(self, message: str) -> None:
-        raise UserError(2, f"{message}; python scripts/predict.py RUN PICTURES... (--help)")
-
-
 def main() -> int:
-    parser = Words(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, nargs="?", help="a run's folder, e.g. outputs/latest")
     parser.add_argument("pictures", nargs="*", type=Path, help="files, or folders of them")
     parser.add_argument("--top", type=int, default=3, help="how many labels of each picture (3)")
     parser.add_argument("--csv", type=Path, help="write path, prediction and all probabilities there instead")
-    try:
-        args = parser.parse_intermixed_args()
-        if args.run is None or not args.pictures:
-            is_file = args.run is not None and args.run.is_file()
-            lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no pictures are given"
-            parser.error("no run is given" if args.run is None else lacking)
-        if args.top < 1:
-            parser.error(f"--top {args.top}: must be >= 1")
-        if args.csv and not args.csv.absolute().parent.is_dir():
-            parser.error(f"--csv {args.csv}: no such folder")
-        run = folder_of(args.run)
-        files, bad = files_of(args.pictures)
-        classes, rows, broken = predict(run, files)
-        if args.csv:
-            write(args.csv, classes, rows)
-        else:
-            show(classes, rows, args.top)
-    except UserError as error:
-        return print_error(error)
+    args = parser.parse_intermixed_args()
+    if args.run is None or not args.pictures:
+        is_file = args.run is not None and args.run.is_file()
+        lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no pictures are given"
+        parser.error("no run is given" if args.run is None else lacking)
+    if args.top < 1:
+        parser.error(f"--top {args.top}: must be >= 1")
+    if args.csv and not args.csv.absolute().parent.is_dir():
+        parser.error(f"--csv {args.csv}: no such folder")
+    folder = folder_of(args.run)
+    files, bad = files_of(args.pictures)
+    classes, rows, broken = predict(folder, files)
+    if args.csv:
+        write(args.csv, classes, rows)
+    else:
+        show(classes, rows, args.top)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
     for file, reason in (*bad, *broken):
-        print(f"left out: {file}: {reason}", file=sys.stderr)
+        complain(f"left out: {file}: {reason}")
     return 3 if bad or broken else 0
 
 
@@ -180,4 +169,4 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -11,7 +11,7 @@ Measured on one core of a server: 222 and 245 s, 1.5 MB; 69 % of new pictures pu
 linear classifier on the frozen network then reaches 97 % on scikit-learn's digits, fine-tuning all of it 99 %.
 """
 
-import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +22,12 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 from tqdm import tqdm
+
+from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
 
 INK = 96  # pixels along a side of the sheet a character is drawn on, before it is averaged down
 DOTS = 12  # points drawn between two control points of a stroke
@@ -96,7 +102,7 @@ def batch(characters: list, rng: np.random.Generator, count: int, size: int, mea
 
 def main() -> None:
     """Draw, train, save."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = Parser(__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--model", default="test_resnet", help="name of a timm model")
     parser.add_argument("--size", type=int, default=32, help="pixels along a side of a picture")
@@ -112,7 +118,7 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     model = timm.create_model(args.model, num_classes=args.classes).train().to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    print(f"{args.model}: mean {model.pretrained_cfg['mean']}, std {model.pretrained_cfg['std']}")
+    say(f"{args.model}: mean {model.pretrained_cfg['mean']}, std {model.pretrained_cfg['std']}")
     characters = [character(rng) for _ in range(args.classes)]
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.lr, args.steps, pct_start=0.1)
@@ -135,8 +141,8 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, args.out, metadata={"format": "pt"})
     size, seconds = args.out.stat().st_size / 1e6, time.perf_counter() - start
-    print(f"{args.out}: {size:.2f} MB, {seconds:.0f} s, accuracy on new pictures {right:.3f}")
+    say(f"{args.out}: {size:.2f} MB, {seconds:.0f} s, accuracy on new pictures {right:.3f}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

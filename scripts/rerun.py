@@ -15,10 +15,10 @@ from pathlib import Path
 from thaw.config import run_names
 from thaw.config.overrides import split_override
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import printable
+from thaw.runtime.console import say
+from thaw.runtime.entry import run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import short_path
-from thaw.runtime.job_status import print_error
 from thaw.sweep.jobs import read_jobs
 
 require_checkout(__file__)
@@ -30,13 +30,10 @@ TRAIN = Path(__file__).resolve().parents[1] / "src/train.py"
 def main() -> int:
     args = sys.argv[1:]
     if not args or {"-h", "--help"} & set(args):
-        print(__doc__)
+        say(__doc__)
         return 0 if args else 2
-    try:
-        overrides = again(overrides_of(Path(args[0])), args[1:])
-    except UserError as error:
-        return print_error(error)
-    print(printable(run_names.typed_command(overrides)), flush=True)
+    overrides = again(overrides_of(Path(args[0])), args[1:])
+    say(run_names.typed_command(overrides))
     os.execv(sys.executable, [sys.executable, str(TRAIN), *overrides])  # its exit code and signals are those of the run
 
 
@@ -59,4 +56,4 @@ def again(before: tuple[str, ...], more: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -6,7 +6,6 @@ python scripts/show_batch.py ... --out=FOLDER                                   
 Nothing is trained and no weights are fetched; only the pictures that are shown are decoded, once all were scanned.
 """
 
-import argparse
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,43 +18,37 @@ from thaw.config.schema import Settings
 from thaw.plan import plan
 from thaw.plan.facts import Facts, known_facts
 from thaw.runtime.console import say, say_notes
-from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.entry import Parser, run
+from thaw.runtime.errors import BadFiles
 from thaw.runtime.files import new_folder, short_path, write_data_lists
-from thaw.runtime.job_status import as_user_error, print_error
+from thaw.runtime.job_status import as_user_error
 from thaw.store.open import open_store
 
 require_checkout(__file__)
 
 
-def main() -> int:
+def main() -> None:
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
-        print(__doc__)
-        return 0
+        say(__doc__)
+        return
+    words, folder = folder_of(words)
+    say_notes(command_line.normalise(words, paths.CONF).notes)
     try:
-        words, folder = folder_of(words)
-        say_notes(command_line.normalise(words, paths.CONF).notes)
-        try:
-            for file in show(compose.compose_settings(words), folder):
-                print(short_path(file))
-        except BadFiles as error:
-            raise as_user_error(error, folder) from None
-        finally:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-        return 0
-    except UserError as error:
-        return print_error(error)
+        for file in show(compose.compose_settings(words), folder):
+            say(short_path(file))
+    except BadFiles as error:
+        raise as_user_error(error, folder) from None
+    finally:
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
 
 
 def folder_of(words: list[str]) -> tuple[list[str], Path]:
     """The other words, and the folder of --out or a new one named as a run's is. Errors: no folder, exit 2."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("--out", type=Path)
-    try:
-        given, rest = parser.parse_known_args(words)
-    except argparse.ArgumentError:
-        raise UserError(2, "--out: needs a folder, --out=FOLDER") from None
+    given, rest = parser.parse_known_args(words)
     name = run_names.folder_name(command_line.normalise(rest, paths.CONF).argv, datetime.now(), False)
     return rest, given.out.expanduser() if given.out else new_folder(paths.OUTPUTS / "show_batch" / name)
 
@@ -95,4 +88,4 @@ def look(settings: Settings) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -8,43 +8,33 @@ Reads the files that the jobs leave, and nothing else. A job counts as dead wher
 process on this machine is gone; the same sweep command again goes on with it.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
-from thaw.config.paths import require_checkout
+from thaw.config.paths import OUTPUTS, require_checkout
 from thaw.config.validate import CHOICES
-from thaw.runtime.console import printable
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import short_path
-from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
 from thaw.sweep.status import status_lines
 
 require_checkout(__file__)
 
 
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", nargs="?", type=Path, default=ROOT / "outputs/latest", help="(outputs/latest)")
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("sweep", nargs="?", type=Path, default=OUTPUTS / "latest", help="(outputs/latest)")
     parser.add_argument("--write", action="store_true", help="write leaderboard.md, .csv, .png and report.html")
     parser.add_argument("--monitor", choices=CHOICES["monitor"], help="compare by that instead of the sweep's own")
     args = parser.parse_args()
-    try:
-        board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)
-        for line in status_lines(board, time.time()):
-            print(printable(line))
-        if args.write:
-            write(board)
-        return 0
-    except UserError as error:
-        return print_error(error)
-    except BrokenPipeError:  # whoever read along has left (| head)
-        return 0
+    board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)
+    for line in status_lines(board, time.time()):
+        say(line)
+    if args.write:
+        write(board)
 
 
 def write(board) -> None:
@@ -59,8 +49,8 @@ def write(board) -> None:
         write_sweep_report(board)
     except OSError as error:
         raise UserError(5, f"cannot write {error.filename or board.folder}: {error.strerror}") from error
-    print(f"written: {short_path(board.folder)}/report.html, leaderboard.md, .csv, .png")
+    say(f"written: {short_path(board.folder)}/report.html, leaderboard.md, .csv, .png")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

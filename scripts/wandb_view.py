@@ -1,12 +1,14 @@
 """Build the saved view of a W&B project: `python scripts/wandb_view.py`; without a login print what it would be."""
 
-import argparse
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
+from thaw.runtime.errors import UserError
 
 require_checkout(__file__)
 
@@ -104,10 +106,10 @@ def drawn(panel: Panel):
             return wr.MediaBrowser(title="augmented", media_keys=list(panel.y))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
     from thaw.report import wandb_mode
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("--project", default="thaw", help="as wandb.project")
     parser.add_argument("--entity", help="user or team; default: that of the login")
     parser.add_argument("--dry-run", action="store_true", help="print what would be built")
@@ -119,24 +121,22 @@ def main(argv: list[str] | None = None) -> int:
     else:
         mode, why = wandb_mode.choose_mode("auto")
         if mode == "online":
-            return save(args.entity, args.project)
-    print("\n".join(outline()))
-    print(f"nothing was built ({why})")
-    return 0
+            save(args.entity, args.project)
+            return
+    say("\n".join(outline()))
+    say(f"nothing was built ({why})")
 
 
-def save(entity: str | None, project: str) -> int:
-    """Build the view and say where it is."""
+def save(entity: str | None, project: str) -> None:
+    """Build the view and say where it is. Errors: the server or its library refuses, exit 5."""
     import wandb
 
     try:
         view = workspace(entity or wandb.Api(timeout=10).default_entity, project).save()
     except Exception as error:  # of a library that speaks to a server
-        print(f"error: no view was built ({type(error).__name__}: {str(error)[:120]})", file=sys.stderr)
-        return 5
-    print(view.url)
-    return 0
+        raise UserError(5, f"no view was built ({type(error).__name__}: {str(error)[:120]})") from error
+    say(view.url)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -12,6 +12,7 @@ import offline
 import predict
 import pytest
 
+from thaw.runtime import entry
 from thaw.runtime.errors import UserError
 from thaw.train.run_folders import refuse_sweep_folder
 
@@ -160,7 +161,7 @@ def test_predict_says_what_it_leaves_out(tmp_path):
 )
 def test_predict_refuses_in_a_line(tmp_path, monkeypatch, capsys, typed, code, words):
     monkeypatch.setattr("sys.argv", ["predict.py", *(str(tmp_path) if word == "RUN" else word for word in typed)])
-    assert predict.main() == code
+    assert entry.run(predict.main) == code
     said = capsys.readouterr().err
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
 

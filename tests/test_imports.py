@@ -212,6 +212,16 @@ def test_a_file_and_its_functions_can_be_read_at_a_sitting(file):
     assert {name for name in longer if f"{file.stem}.{name}" not in LONG} == set()
 
 
+TO_DO = ("src/train.py", "src/hydra_plugins/", "src/thaw/train/")
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_what_is_printed_goes_through_the_console(file):
+    names = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Name)]
+    prints = [node.lineno for node in names if node.id == "print"]
+    assert prints == [] or str(file.relative_to(REPOSITORY)).startswith(TO_DO)
+
+
 SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.py"))
 
 
@@ -221,6 +231,14 @@ def test_a_script_runs_with_the_thaw_of_its_own_checkout_only(file):
     assert "sys.path" not in text
     if re.search(r"^ *(from|import) thaw\b", text, re.M):
         assert re.search(r"^require_checkout\(__file__\)$", text, re.M)
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_script_starts_and_refuses_in_one_way(file):
+    text = file.read_text()
+    assert "argparse" not in text
+    start = r'^if __name__ == "__main__":\n    sys\.exit\((entry\.)?run\(main\)\)$'
+    assert "__main__" not in text or re.search(start, text, re.M)
 
 
 def test_a_script_of_another_checkout_is_refused(tmp_path):

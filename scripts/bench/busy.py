@@ -6,7 +6,6 @@ The busy process computes without end on one core. The conditions take turns, so
 drift. Each run is a line of outputs/bench/busy.jsonl.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -14,7 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
+
 LINES = ROOT / "outputs/bench/busy.jsonl"
 SHAPES = ("data=shapes", "checklist=from_scratch", "~checklist.full.until", "lr=1e-3", "epochs=3", "batch_size=32")
 CASES = {
@@ -31,8 +35,10 @@ CONDITIONS = {  # is there a busy process, and what is typed
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all where none is given")
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "cases", nargs="*", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)}; all where none is given"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     LINES.parent.mkdir(parents=True, exist_ok=True)
@@ -76,13 +82,15 @@ def show(case: str) -> None:
     of = {name: [row["seconds"] for (c, n, _), row in found.items() if (c, n) == (case, name)] for name in CONDITIONS}
     median = {name: statistics.median(values) for name, values in of.items()}
     device = next(row["device"] for (c, n, _), row in found.items() if (c, n) == (case, "quiet"))
-    print(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (lowest to highest)")
+    say(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (lowest to highest)")
     for name, values in of.items():
-        print(f"  {name:18} {median[name]:7.1f}  ({min(values):.1f} to {max(values):.1f})")
-    print(f"  busy over quiet {median['busy'] / median['quiet']:.2f}, over threads=1 beside the same load "
-          f"{median['busy'] / median['busy, threads=1']:.2f}, two threads' gain when quiet "
-          f"{median['quiet, threads=1'] / median['quiet']:.2f}", flush=True)  # fmt: skip
+        say(f"  {name:18} {median[name]:7.1f}  ({min(values):.1f} to {max(values):.1f})")
+    say(
+        f"  busy over quiet {median['busy'] / median['quiet']:.2f}, over threads=1 beside the same load "
+        f"{median['busy'] / median['busy, threads=1']:.2f}, two threads' gain when quiet "
+        f"{median['quiet, threads=1'] / median['quiet']:.2f}"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

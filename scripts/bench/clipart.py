@@ -7,7 +7,6 @@ FOLDER has train/, valid/ and test/ with a folder a class; that of docs/results.
 --thaw, another checkout of thaw is run (its lines carry --name), to compare one commit with another.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -17,11 +16,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from thaw.config.paths import require_checkout
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
 
-ROOT = Path(__file__).resolve().parents[2]
 LINES = ROOT / "outputs/bench/clipart.jsonl"
 EVERY = ("size=128", "threads=1", "wandb=disabled")
 HEAD_ONLY = ("~checklist.head_augmented", "~checklist.find_full", "~checklist.full")
@@ -42,7 +42,7 @@ PENALTIES = [10 ** (k / 2) for k in range(-8, 1)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("overrides", nargs="*", help="backbone=lite0 where none is given")
     parser.add_argument("--seeds", type=int, default=3)
@@ -95,7 +95,7 @@ def regression(shared: list[str]) -> dict:
 
     settings = compose.compose_settings(shared)
     with tempfile.TemporaryDirectory() as folder:
-        job = set_up(settings, Path(folder), open_store(settings, print))
+        job = set_up(settings, Path(folder), open_store(settings, say))
         splits = {split: job.stored(job.dataset.rows(split)) for split in (TRAIN, VALID, TEST)}
     (x, y), valid, test = [(features.float().numpy(), labels.numpy()) for features, labels in splits.values()]
     tried, began = [], time.perf_counter()
@@ -115,12 +115,12 @@ def show(found: dict[tuple[str, int], dict]) -> None:
         rows = [row for (other, _), row in found.items() if other == name]
         keys = ["best/accuracy", "best/loss", "test/accuracy", "test/loss", "cost/seconds", "penalty"]
         keys += [key for key in rows[0] if key.startswith("phase/") and key.endswith(("accuracy", "/loss", "/lr"))]
-        print(f"\n{name}, n={len(rows)}")
+        say(f"\n{name}, n={len(rows)}")
         for key in (key for key in keys if key in rows[0]):
             values = [row[key] for row in rows if row.get(key) is not None]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            print(f"  {key:32} {statistics.mean(values):.4f}{spread}" if values else f"  {key:32} -")
+            say(f"  {key:32} {statistics.mean(values):.4f}{spread}" if values else f"  {key:32} -")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

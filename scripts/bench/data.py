@@ -36,6 +36,8 @@ from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import TRAIN
 from thaw.model import device, freezing, layer_groups
 from thaw.model.network import create_network
+from thaw.runtime.console import say
+from thaw.runtime.entry import run
 from thaw.store.store import Store
 from thaw.train import loop
 
@@ -146,7 +148,7 @@ def least(costs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 def pipeline(root: Path) -> None:
     """Pictures a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
-    print("\nPipeline alone, images a second (images a second of the processor)")
+    say("\nPipeline alone, images a second (images a second of the processor)")
     heading(*LIBRARIES, "thaw : fastai")
     for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
         made, first, later = {}, {}, {name: [] for name in LIBRARIES}
@@ -175,7 +177,7 @@ def one_batch(of: Callable, root: Path, store: Path) -> None:
 
 def first(root: Path) -> None:
     """Seconds from a folder to the first batch: nothing known of it, and a second start."""
-    print("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
+    say("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
     heading(*LIBRARIES)
     with tempfile.TemporaryDirectory() as store:
         for what in ("cold", "again"):
@@ -185,7 +187,7 @@ def first(root: Path) -> None:
 
 def step(root: Path) -> None:
     """An epoch of the full network through thaw's loader, and the same steps on batches that lie in memory."""
-    print("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
+    say("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
     heading("from the loader", "in memory", "more")
     for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
@@ -211,11 +213,11 @@ def step(root: Path) -> None:
 
 
 def heading(*columns: str) -> None:
-    print(f"|  | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}", flush=True)
+    say(f"|  | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
 
 
 def row(*cells: str) -> None:
-    print(f"| {' | '.join(cells)} |", flush=True)
+    say(f"| {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -230,4 +232,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

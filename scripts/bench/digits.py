@@ -11,7 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import run
+
+require_checkout(__file__)
+
 SEEDS = 5
 
 
@@ -21,12 +26,12 @@ def main() -> None:
         seeds = f"seed={','.join(map(str, range(SEEDS)))}"
         subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *sys.argv[1:]], check=True)
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/result.json"))]
-    print(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
+    say(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
     for key in ("best/accuracy", "test/accuracy"):
-        print(f"{key:32} {show([100 * result[key] for result in results], 2)} %")
+        say(f"{key:32} {show([100 * result[key] for result in results], 2)} %")
     for key in results[0]:
         if key.endswith(("/seconds", "/epochs", "/lr")):
-            print(f"{key:32} {show([result[key] for result in results], 3)}")
+            say(f"{key:32} {show([result[key] for result in results], 3)}")
 
 
 def show(values: list[float], digits: int) -> str:
@@ -34,4 +39,4 @@ def show(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -7,7 +7,6 @@ where the exported cycle ends; nothing is chosen by it. 480 digits to train on, 
 half; 500 drawn shapes, 500 to validate, 1,000 to test.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,8 @@ from thaw.config import compose
 from thaw.config.paths import require_checkout
 from thaw.data.table import TEST
 from thaw.model import weights
+from thaw.runtime.console import complain, say
+from thaw.runtime.entry import Parser, run
 from thaw.store.store import Store
 from thaw.train import cycle
 from thaw.train.predictions import predict
@@ -68,7 +69,7 @@ def averaged(overrides: list[str]) -> dict[str, float]:
             out = {"export": plain}
             there = dict(ends).get(key)
             if there is None:
-                print("a head phase was best: its plain figure is counted", file=sys.stderr)
+                complain("a head phase was best: its plain figure is counted")
                 return out | dict.fromkeys(map(str, DECAYS), plain)
             for decay in DECAYS:
                 weights.load_weights(job.network.model, there[decay], "the average", head=True)
@@ -91,19 +92,19 @@ def follow(averages: dict[float, dict], weights: dict[str, torch.Tensor]) -> Non
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     args, given = parser.parse_known_args()
     for name, overrides in TASKS.items():
         found = [averaged([*EVERY, *overrides, *given, f"seed={seed}"]) for seed in range(args.seeds)]
-        print(f"\n{name}, n={args.seeds}: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        say(f"\n{name}, n={args.seeds}: accuracy, mean ± standard deviation; difference, mean ± standard error")
         for key in found[0]:
             values = [100 * one[key] for one in found]
             differences = [value - 100 * one["export"] for value, one in zip(values, found, strict=True)]
             error = statistics.stdev(differences) / len(differences) ** 0.5
             against = f"{statistics.mean(differences):+.2f} ± {error:.2f}" if key != "export" else ""
-            print(f"{key:8} {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %  {against}", flush=True)
+            say(f"{key:8} {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %  {against}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

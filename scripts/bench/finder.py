@@ -21,6 +21,8 @@ from finder_rules import RULES, Rule, averaged
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import complain, say
+from thaw.runtime.entry import run
 from thaw.train.lr_suggest import read_range, read_trials
 
 require_checkout(__file__)
@@ -96,32 +98,32 @@ def scored(name: str) -> dict[str, Score]:
     file = file_of(name)
     known = json.loads(file.read_text()) if file.exists() else {"trials": {}}
     if len(known["trials"]) < SEEDS:
-        print(f"{name}: not recorded yet", file=sys.stderr)
+        complain(f"{name}: not recorded yet")
         return {}
     scores = {rule: score(known, rates) for rule, rates in suggested(known, known["trials"]).items()}
     mean = np.mean(list(known["grid"].values()), 0)
-    print(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
-    print("| rule | median rate | within 3x | regret, median | 90th percentile | spread, decades |")
-    print("|---|---|---|---|---|---|")
+    say(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
+    say("| rule | median rate | within 3x | regret, median | 90th percentile | spread, decades |")
+    say("|---|---|---|---|---|---|")
     for rule, s in scores.items():
         regrets = f"{100 * s.regret:.1f} | {100 * s.worst:.1f}"
         none = f" {s.none} without a suggestion" if s.none else ""
-        print(f"| {rule} | {s.median:.2g} | {s.near:.0%} | {regrets} | {s.spread:.2f} |{none}")
+        say(f"| {rule} | {s.median:.2g} | {s.near:.0%} | {regrets} | {s.spread:.2f} |{none}")
     return scores
 
 
 def compare(title: str, tasks: list[dict[str, Score]]) -> None:
     """A table of the rules' means over tasks."""
-    print(f"\n{title}: means over {len(tasks)} tasks\n")
-    print("| rule | within 3x | regret | its worst task | 90th percentile | spread, decades |")
-    print("|---|---|---|---|---|---|")
+    say(f"\n{title}: means over {len(tasks)} tasks\n")
+    say("| rule | within 3x | regret | its worst task | 90th percentile | spread, decades |")
+    say("|---|---|---|---|---|---|")
     for rule in tasks[0] if tasks else ():
         rows = [task[rule] for task in tasks]
         near, regret, worst, spread = (
             np.mean([getattr(s, key) for s in rows]) for key in ("near", "regret", "worst", "spread")
         )
         most = max(s.regret for s in rows)
-        print(f"| {rule} | {near:.0%} | {100 * regret:.1f} | {100 * most:.1f} | {100 * worst:.1f} | {spread:.2f} |")
+        say(f"| {rule} | {near:.0%} | {100 * regret:.1f} | {100 * most:.1f} | {100 * worst:.1f} | {spread:.2f} |")
 
 
 def main() -> None:
@@ -142,4 +144,4 @@ def by_adam(name: str) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

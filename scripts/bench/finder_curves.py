@@ -26,6 +26,8 @@ from thaw.config.schema import Settings
 from thaw.data.table import TEST, VALID
 from thaw.plan import finder_steps
 from thaw.plan.phases import Phase
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.store.open import open_store
 from thaw.train import context, cycle, lr_finder, predictions
@@ -93,7 +95,7 @@ def prepared(overrides: list[str], folder: Path) -> tuple[context.RunContext, Ph
     if ADAM[0] not in given:
         given.append("optimizer=sgd")
     settings = compose.compose_settings([*given, "threads=1", f"store.dir={folder.parent}/store"])
-    made = set_up(settings, folder, open_store(settings, print))
+    made = set_up(settings, folder, open_store(settings, say))
     phases = list(made.plan.phases)
     while phases[0].do == "fit":
         fully(made, phase := phases.pop(0), phase.lr)
@@ -166,16 +168,19 @@ def record(name: str, folder: Path) -> None:
                     made.network.load_state_dict(start)
                     known["grid"][seed].append(judged(made, fits, rate))
         file.write_text(json.dumps(known))
-        print(f"{name}, seed {seed}: {time.perf_counter() - began:.1f} s", flush=True)
+        say(f"{name}, seed {seed}: {time.perf_counter() - began:.1f} s")
 
 
 def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("tasks", nargs="*", choices=TASKS, metavar="TASK", help=f"of {'; '.join(TASKS)}")
+    asked = parser.parse_args().tasks or TASKS
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scenes.draw(Path(folder) / "scenes")
-        for name in sys.argv[1:] or TASKS:
+        for name in asked:
             record(name, Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import grid
+from thaw.runtime.console import grid, say
+from thaw.runtime.entry import run
 from thaw.sweep.board import Board, leaderboard, seconds_of_all
 from thaw.sweep.words import value_text
 
@@ -66,13 +67,13 @@ def main() -> None:
             f"{reached.average('test/accuracy'):.2%}", f"{full.settings[0].average('test/accuracy'):.2%}",
             "" if math.isnan(difference.mean) or not place else "tie" if difference.tie else "worse",
         ))  # fmt: skip
-        print(f"seeds {rows[-1][0]}: {rows[-1][1]} epochs, {rows[-1][4]}", flush=True)
-    print("", *grid(HEAD, rows), "", sep="\n")
+        say(f"seeds {rows[-1][0]}: {rows[-1][1]} epochs, {rows[-1][4]}")
+    say("\n".join(["", *grid(HEAD, rows), ""]))
     for what, of_repeats in zip(
         ("epochs", "seconds of training", "seconds by the clock"), zip(*ratios, strict=True), strict=True
     ):
-        print(f"{what}: {fmean(of_repeats):.2f} ± {stdev(of_repeats):.2f} of the full sweep's, n = {len(ratios)}")
+        say(f"{what}: {fmean(of_repeats):.2f} ± {stdev(of_repeats):.2f} of the full sweep's, n = {len(ratios)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

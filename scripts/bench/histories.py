@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 
-from thaw.config.paths import require_checkout
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
-
-ROOT = Path(__file__).resolve().parents[2]
 
 FILE = ROOT / "outputs/bench/stop.jsonl"
 TRAIN_PICTURES = 300
@@ -71,7 +71,7 @@ def record(file: Path, seeds: Iterable[int]) -> None:
         ends = train(case)
         with file.open("a") as lines:
             lines.write(json.dumps({"case": asdict(case), "ends": ends}) + "\n")
-        print(f"{number + 1} of {len(todo)}, {time.perf_counter() - started:.0f} s: {case}", flush=True)
+        say(f"{number + 1} of {len(todo)}, {time.perf_counter() - started:.0f} s: {case}")
 
 
 def train(case: Case) -> list[dict]:
@@ -136,5 +136,11 @@ def draw(table, case: Case) -> None:
     table.labels[wrong] = (table.labels[wrong] + rng.integers(1, classes, len(wrong))) % classes
 
 
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="3, 4 and 5 where none is given")
+    record(FILE, parser.parse_args().seeds or SEEDS)
+
+
 if __name__ == "__main__":
-    record(FILE, list(map(int, sys.argv[1:])) or SEEDS)
+    sys.exit(run(main))

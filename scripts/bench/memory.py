@@ -7,7 +7,6 @@ its loader processes at the end of every epoch, in MB. Paths, hashes and labels 
 themselves are one array, so that what grows is the loader's own. Linux only.
 """
 
-import argparse
 import os
 import sys
 from hashlib import sha256
@@ -20,6 +19,8 @@ from thaw.config.schema import Augment
 from thaw.data import batches
 from thaw.data.batches import BatchKey, Views
 from thaw.data.pixels import Pixels
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
 
@@ -27,18 +28,17 @@ MIRRORED = Augment("whole", None, {"HorizontalFlip": {"p": 0.5}}, 0.0, 0.0)
 BATCH = 200
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(__doc__)
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     sizes = memory(args.pictures, args.epochs, args.workers)
-    print(" ".join(f"{size:.0f}" for size in sizes))
+    say(" ".join(f"{size:.0f}" for size in sizes))
     second, last = sizes[1], sizes[-1]
     grown = f"{second:.1f} MB after epoch 2, {last:.1f} after {len(sizes)} ({last / second - 1:+.1%})"
-    print(f"{args.workers} workers: {grown}")
-    return 0
+    say(f"{args.workers} workers: {grown}")
 
 
 def memory(pictures: int, epochs: int, workers: int) -> list[float]:
@@ -74,4 +74,4 @@ def proportional(pid: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -9,7 +9,6 @@ beyond the plan. Seconds are those of training: what test-time augmentation and 
 them.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -19,7 +18,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
+
 SETS = {
     "digits": ("data=digits", "data.limit=600"),
     "shapes": ("data=shapes", "data.limit=1000", "data.valid=0.5", "data.test=1000"),
@@ -65,7 +69,7 @@ OPTIONS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the runs lie; what is done there is not done again")
     parser.add_argument("--only", default="", help="options whose name has it, and what they are compared with")
@@ -79,7 +83,7 @@ def main() -> None:
             sweeps = {o.overrides: [] for o in options}
             for own in sweeps:
                 sweeps[own] = sweep(folder, (*overrides, *EVERY, *own), args.seeds)
-        print(f"\n{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        say(f"\n{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
         for o in options:
             found = values(sweeps[o.overrides], o)
             base = next(other for other in OPTIONS if other.name == o.against)
@@ -91,7 +95,7 @@ def main() -> None:
             accuracy = f"{statistics.mean(found):6.2f} ± {statistics.stdev(found):.2f} %"
             none = sum(o.key not in result for result in sweeps[o.overrides])
             left = f"  {none} had none: the plain figure is counted" if none else ""
-            print(f"{o.name:46} {accuracy}  {against:16} {seconds:6.1f} s{left}", flush=True)
+            say(f"{o.name:46} {accuracy}  {against:16} {seconds:6.1f} s{left}")
 
 
 def sweep(folder: Path, overrides: tuple, seeds: int) -> list[dict]:
@@ -119,4 +123,4 @@ def cost(result: dict, phase: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

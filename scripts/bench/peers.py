@@ -26,10 +26,11 @@ import warnings
 from functools import partial
 from pathlib import Path
 
-from thaw.config.paths import require_checkout
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import complain, say
+from thaw.runtime.entry import run
 
 require_checkout(__file__)
-ROOT = Path(__file__).resolve().parents[2]
 
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
@@ -184,7 +185,7 @@ def child(recipe: str, task: str, folder: str, seed: str, rest: list[str]) -> No
             figures = with_thaw(task, Path(folder), Path(out), int(seed), rest)
         else:
             figures = with_fastai(task, Path(folder), recipe, int(seed), *map(int, rest))
-    print(json.dumps(figures))
+    say(json.dumps(figures))
 
 
 def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
@@ -194,7 +195,7 @@ def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, env=env)
     figures = json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - began}
     shown = {key: value for key, value in figures.items() if key != "moments"}
-    print(task, recipe, f"seed {seed}", shown, file=sys.stderr, flush=True)
+    complain(f"{task} {recipe} seed {seed} {shown}")
     return figures
 
 
@@ -228,23 +229,22 @@ def compare(task: str, folder: Path, given: list[str]) -> None:
             times = [reached(own, run["test"], 1) for own, run in pairs]
             shares = [time / run["seconds"][1] for time, (_, run) in zip(times, pairs, strict=True)]
             row += [", ".join(f"{time:.1f} ({share:.0%})" for time, share in zip(times, shares, strict=True))]
-        print(f"| {' | '.join(row)} |{'' if recipe != 'thaw' else ' |'}", flush=True)
+        say(f"| {' | '.join(row)} |{'' if recipe != 'thaw' else ' |'}")
 
 
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
-        child(*sys.argv[2:6], sys.argv[6:])
-        return
+        return child(*sys.argv[2:6], sys.argv[6:])
     chosen = [arg for arg in sys.argv[1:] if arg in TASKS] or list(TASKS)
     given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
-    print(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
+    say(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
     columns = ("task", "recipe", "epochs", "valid, %", "test, %", "seconds", "CPU s", "process s",
                "CPU s after which thaw had its test accuracy")  # fmt: skip
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    say(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as root:
         for task in chosen:
             compare(task, folder_of(task, Path(root)), given)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

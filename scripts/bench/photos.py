@@ -11,6 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from thaw.config.paths import require_checkout
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
+
 COUNT = 3000
 SPLITS = ("train", "train", "train", "valid", "test")  # pictures of a class in turn
 CLASSES = ("triangle", "square", "pentagon", "hexagon", "star4", "star5", "star6", "disc", "ring", "cross")
@@ -84,5 +89,13 @@ def draw(folder: Path, count: int = COUNT) -> Path:
     return folder
 
 
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("count", type=int, nargs="?", default=COUNT, metavar="COUNT")
+    args = parser.parse_args()
+    draw(args.folder, args.count)
+
+
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else COUNT)
+    sys.exit(run(main))

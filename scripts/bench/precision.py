@@ -12,6 +12,8 @@ import torch
 from thaw.config.paths import require_checkout
 from thaw.config.schema import Backbone, BackboneFacts
 from thaw.model import device, network
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
 
@@ -21,11 +23,15 @@ SIZE, BATCH, ROUNDS = 96, 16, 5
 
 
 def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of timm; {', '.join(NAMES)} where none is given")
+    names = parser.parse_args().names or NAMES
     where = torch.device(device.default_device())
     threads = torch.get_num_threads()
     auto = "bfloat16" if device.multiplies_bfloat16(where) else "float32"
-    print(f"{where}, {torch.backends.cpu.get_cpu_capability()}, {threads} threads: precision=auto is {auto}")
-    for name in sys.argv[1:] or NAMES:
+    say(f"{where}, {torch.backends.cpu.get_cpu_capability()}, {threads} threads: precision=auto is {auto}")
+    for name in names:
+        network.check_name(name)
         seconds = {}
         nets = {
             dtype: network.create_network(
@@ -41,7 +47,7 @@ def main() -> None:
                 seconds[dtype].append(step(net, where))
         full, half = (statistics.median(seconds[dtype]) for dtype in nets)
         times = f"float32 {1e3 * full:7.1f} ms, bfloat16 {1e3 * half:7.1f} ms"
-        print(f"{name:12} {times}, float32 / bfloat16 {full / half:.2f}")
+        say(f"{name:12} {times}, float32 / bfloat16 {full / half:.2f}")
 
 
 def step(net: network.Network, where: torch.device) -> float:
@@ -55,4 +61,4 @@ def step(net: network.Network, where: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -20,10 +20,10 @@ from io import StringIO
 from pathlib import Path
 
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import run
 
 require_checkout(__file__)
-
-ROOT = Path(__file__).resolve().parents[2]
 
 SEEDS = 6
 FINAL = 64
@@ -54,13 +54,13 @@ def main() -> None:
         given = ["augment.crop=random", "augment.scale=[0.35,1.0]", *given]
     else:
         cases = [(*case, "weaker") for case in RESIZE]
-    print(f"{' '.join(given) or 'as in the file'}, n={SEEDS}: mean ± standard deviation", flush=True)
-    print(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy, %':>15} {'CPU seconds':>15}", flush=True)
+    say(f"{' '.join(given) or 'as in the file'}, n={SEEDS}: mean ± standard deviation")
+    say(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy, %':>15} {'CPU seconds':>15}")
     for resize, follow, rule in cases:
         ran = [once([*SETTINGS, *given, f"resize={resize}", f"seed={n}"], follow, rule) for n in range(SEEDS)]
         accuracy, seconds = ([values[i] for values in ran] for i in (0, 1))
         figures = f"{show([100 * a for a in accuracy], 2):>15} {show(seconds, 1):>15}"
-        print(f"{resize:10} {follow:19} {rule:9} {figures}", flush=True)
+        say(f"{resize:10} {follow:19} {rule:9} {figures}")
 
 
 def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
@@ -108,4 +108,4 @@ def show(values: list[float], digits: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -9,7 +9,6 @@ told apart. What differs from one start to the next (seconds, dates, hashes of c
 command whose line is in FOLDER is not run again.
 """
 
-import argparse
 import difflib
 import hashlib
 import json
@@ -26,7 +25,12 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
+
 SUITE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 EXACT = re.compile(r"(model\.safetensors|config\.json|.*predictions\.csv|plan\.txt|leaks\.csv|find_.*\.json|.*px\.png)")
 TIMED = ("train_seconds", "speed/images_per_second", "speed/data_wait")  # columns of metrics.jsonl
@@ -34,8 +38,8 @@ SHARED = ("first", "resized", "sweep")  # folders that later commands read
 HASH = re.compile(r"\b(?=[0-9a-z]*\d)(?:[0-9a-f]{8,}|[0-9a-z]{8})\b|\b\d{8}_\d{6}\b")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    parser = Parser(__doc__)
     parser.add_argument("before", help="a commit")
     parser.add_argument("after", nargs="?", default="HEAD", help="another (HEAD)")
     parser.add_argument("--work", type=Path, default=ROOT / "outputs/same", help="(outputs/same)")
@@ -47,7 +51,7 @@ def main() -> None:
     }
     with ThreadPoolExecutor(2) as pool:
         sides = list(pool.map(lambda commit: record(work, commit, commands), dict.fromkeys((args.before, args.after))))
-    sys.exit(compare(sides[0], sides[-1]))
+    return compare(sides[0], sides[-1])
 
 
 def draw_pictures(work: Path) -> None:
@@ -72,7 +76,7 @@ def draw_pictures(work: Path) -> None:
 def record(work: Path, commit: str, commands: dict[str, str]) -> dict[str, dict]:
     """Run all commands in a worktree of the commit; return what was observed of each by its name."""
     asked = ["git", "-C", ROOT, "rev-parse", "--short=12", commit]
-    commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
     checkout, file = work / commit, work / f"{commit}.jsonl"
     if not checkout.exists():
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", checkout, commit], check=True)
@@ -83,7 +87,7 @@ def record(work: Path, commit: str, commands: dict[str, str]) -> dict[str, dict]
             seen[name] = {"name": name} | observed(checkout, work, name, arguments)
             with file.open("a") as opened:
                 opened.write(json.dumps(seen[name]) + "\n")
-            print(f"{commit}: {name}: exit {seen[name]['exit']}", flush=True)
+            say(f"{commit}: {name}: exit {seen[name]['exit']}")
     return seen
 
 
@@ -179,13 +183,13 @@ def compare(before: dict[str, dict], after: dict[str, dict]) -> int:
         said = differences(before[name], after[name])
         differ += bool(said)
         code = f" (exit {before[name]['exit']})" if before[name]["exit"] else ""  # which may be wrong on both sides
-        print("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
+        say("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
     sides = [told_apart(side) for side in (before, after)]
     if sides[0] != sides[1]:
         differ += 1
-        print("== which settings are told apart", *difflib.ndiff(*sides), sep="\n")
+        say("\n".join(["== which settings are told apart", *difflib.ndiff(*sides)]))
     models = sum(key.endswith(".safetensors") for one in after.values() for key in one.get("exact", {}))
-    print(f"\n{len(before)} commands, {differ} differ; {models} models compared by SHA-256")
+    say(f"\n{len(before)} commands, {differ} differ; {models} models compared by SHA-256")
     return min(differ, 1)
 
 
@@ -227,4 +231,4 @@ def told_apart(side: dict[str, dict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

@@ -7,12 +7,16 @@ python scripts/bench/stop.py          replay the rules over them, in seconds
 import json
 import math
 import statistics
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from histories import CYCLES, FILE, Case
 
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import run
+from thaw.runtime.errors import UserError
 from thaw.train.early_stopping import CLEARLY, CycleEnd, best_cycle, judge, paired_difference
 
 require_checkout(__file__)
@@ -146,8 +150,8 @@ def replay(histories: list[History]) -> None:
         chosen = [history for history in histories if history.case.mult == mult]
         budget, most = (3, 5) if mult == "2" else (31, 31)
         ours = thaws(budget, most)
-        print(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
-        print("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
+        say(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
+        say("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
         table("stop rule", {name: (chosen, rule, best_cycle) for name, rule in rules(budget, most).items()})
         table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
         parts: dict[str, list[History]] = {}
@@ -161,7 +165,7 @@ def replay(histories: list[History]) -> None:
 def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
     """A row each; where all are over the same histories, with the paired difference to the first."""
     first: list[float] = []
-    print(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
+    say(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
     for name, (histories, rule, export) in rows.items():
         cycles = [one.trained(rule) for one in histories]
         lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]
@@ -170,7 +174,7 @@ def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> No
         first = first or lost
         apart = [a - b for a, b in zip(lost, first, strict=True)] if same else []
         more = show(apart, histories, "+") if same and lost is not first else ""
-        print(f"| {name} | {show(lost, histories)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
+        say(f"| {name} | {show(lost, histories)} | {max(lost):.1f} | {more} | {epochs:.1f} | {len(lost)} |")
 
 
 def show(values: list[float], histories: list[History], sign: str = "") -> str:
@@ -183,5 +187,11 @@ def show(values: list[float], histories: list[History], sign: str = "") -> str:
     return f"{statistics.fmean(values):{sign}.2f} ± {error:.2f}"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    if not FILE.exists():
+        raise UserError(6, f"{FILE}: no histories are recorded; python scripts/bench/histories.py")
     replay([history(json.loads(line)) for line in FILE.open()])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -15,6 +15,9 @@ from pathlib import Path
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
+from thaw.runtime import entry
+from thaw.runtime.console import say
+from thaw.runtime.errors import UserError, nearest
 from thaw.store import code_hash, publish, store
 from thaw.store.open import open_store
 from thaw.train import context, features, run, setup
@@ -46,7 +49,7 @@ def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     settings = compose.compose_settings(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        made = set_up(settings, Path(out), open_store(settings, print))
+        made = set_up(settings, Path(out), open_store(settings, say))
         result = run.run_plan(made, lambda row: None)
     return result, time.perf_counter() - began
 
@@ -80,7 +83,7 @@ def head_epoch(folder: Path) -> None:
         result, _ = carry_out(folder / name[:3], *overrides, *only_heads)
         stored = result["phase/head_precomputed/seconds"] / result["phase/head_precomputed/epochs"]
         live = result["phase/head_augmented/seconds"] / result["phase/head_augmented/epochs"]
-        print(f"head epoch, {name}: stored {1e3 * stored:.0f} ms, live {1e3 * live:.0f} ms: {live / stored:.0f}x")
+        say(f"head epoch, {name}: stored {1e3 * stored:.0f} ms, live {1e3 * live:.0f} ms: {live / stored:.0f}x")
 
 
 def sweep(folder: Path, name: str, settings: list[tuple], overrides: tuple) -> None:
@@ -91,17 +94,17 @@ def sweep(folder: Path, name: str, settings: list[tuple], overrides: tuple) -> N
         alone.append(carry_out(folder / f"alone{number}", *overrides, *setting))
     assert [result["best/loss"] for result, _ in shared] == [result["best/loss"] for result, _ in alone]
     sums = [sum(seconds for _, seconds in jobs) for jobs in (shared, alone)]
-    print(f"{len(settings)} jobs over {name}: {sums[0]:.1f} s with one store, {sums[1]:.1f} s apart: ", end="")
-    print(f"{sums[1] / sums[0]:.2f}x, to the same losses")
+    seconds = f"{sums[0]:.1f} s with one store, {sums[1]:.1f} s apart"
+    say(f"{len(settings)} jobs over {name}: {seconds}: {sums[1] / sums[0]:.2f}x, to the same losses")
 
 
 def again(folder: Path, hashing: Clock) -> None:
     """A first run, what of it went into hashing, and the same run again."""
     before = hashing.seconds
     _, first = carry_out(folder)
-    print(f"hashing: {100 * (hashing.seconds - before) / first:.2f} % of a first run of {first:.1f} s")
+    say(f"hashing: {100 * (hashing.seconds - before) / first:.2f} % of a first run of {first:.1f} s")
     _, second = carry_out(folder)
-    print(f"a finished run again, all from the store: {second:.1f} s of {first:.1f} s: {first / second:.1f}x")
+    say(f"a finished run again, all from the store: {second:.1f} s of {first:.1f} s: {first / second:.1f}x")
 
 
 def snapshots(folder: Path, writing: Clock) -> None:
@@ -110,7 +113,7 @@ def snapshots(folder: Path, writing: Clock) -> None:
     overrides = (*PHOTOS, "checklist=from_scratch", "epochs=6", "lr=0.01", "scheduler=constant")
     result, _ = carry_out(folder, *overrides)
     trained = result["phase/full/seconds"]
-    print(f"snapshots: {100 * (writing.seconds - before) / trained:.2f} % of {trained:.0f} s of training (resnet18)")
+    say(f"snapshots: {100 * (writing.seconds - before) / trained:.2f} % of {trained:.0f} s of training (resnet18)")
 
 
 def main() -> None:
@@ -135,11 +138,14 @@ def main() -> None:
             overrides=(*PHOTOS, "checklist=head_only", "epochs=3"),
         ),
     }
+    asked = [arg for arg in sys.argv[1:] if "=" not in arg] or list(parts)
+    if unknown := [name for name in asked if name not in parts]:
+        raise UserError(2, f"{unknown[0]}: no such part; {nearest(unknown[0], parts)}")
     with tempfile.TemporaryDirectory() as folder:
         carry_out(Path(folder) / "warm", "smoke=true")  # imports, first calls
-        for name in [arg for arg in sys.argv[1:] if "=" not in arg] or parts:
+        for name in asked:
             parts[name](Path(folder) / name)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(entry.run(main))

@@ -6,15 +6,15 @@ A job is there at the first epoch whose validation accuracy is within a point of
 `resize=none`, of the highest that each has in any. Seconds are those of training steps, as if nothing were reused.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from statistics import fmean
 
 from thaw.config.paths import require_checkout
+from thaw.runtime.console import say
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError, nearest
 from thaw.runtime.files import read_jsonl
-from thaw.runtime.job_status import print_error
 from thaw.sweep.board import leaderboard
 from thaw.sweep.jobs import JobRecord
 from thaw.sweep.rank import Setting
@@ -22,18 +22,14 @@ from thaw.sweep.rank import Setting
 require_checkout(__file__)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = Parser(__doc__)
     parser.add_argument("sweep", type=Path, metavar="SWEEP", help="the folder of a sweep")
     parser.add_argument("choice", metavar="KEY=VALUE", help="what the setting that sets the accuracy was told")
     parser.add_argument("--within", type=float, default=1.0, help="percentage points that it may lack (1)")
     args = parser.parse_args()
-    try:
-        settings = leaderboard(args.sweep, "valid/accuracy", paired=False).settings
-        print("\n".join(markdown(settings, chosen(settings, args.choice), args.within / 100)))
-    except UserError as error:
-        return print_error(error)
-    return 0
+    settings = leaderboard(args.sweep, "valid/accuracy", paired=False).settings
+    say("\n".join(markdown(settings, chosen(settings, args.choice), args.within / 100)))
 
 
 def chosen(settings: list[Setting], choice: str) -> Setting:
@@ -69,4 +65,4 @@ def when(job: JobRecord, goal: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

@@ -41,7 +41,7 @@ def test_a_text_gets_the_first_font_that_has_all_its_letters():
 def test_show_batch_draws_each_size_of_the_plan(tmp_path, monkeypatch, capsys):
     words = ["data.limit=100", "size=32", "resize=double", f"store.dir={tmp_path}/store", "threads=1"]
     monkeypatch.setattr("sys.argv", ["show_batch.py", *words, "--out", str(tmp_path / "out")])
-    assert show_batch.main() == 0
+    show_batch.main()
     files = [tmp_path / "out" / name for name in ("batch_16px.png", "batch_32px.png", "valid_32px.png")]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     assert all(Image.open(file).width == GAP + 8 * (96 + GAP) for file in files)
@@ -55,7 +55,8 @@ def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         contact_sheet, "contact_sheet", lambda pictures, of, *rest: texts.append(of) or real(pictures, of, *rest)
     )
-    assert show_batch.main() == show_batch.main() == 0
+    show_batch.main()
+    show_batch.main()
     folders = {Path(line).parent for line in capsys.readouterr().out.split()}
     assert len(folders) == 2, "no sheet is overwritten"
     both = {tuple(int(line.partition("%")[0]) for line in text.split("\n")) for text in texts[0]}
@@ -66,7 +67,7 @@ def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("words", [["--out", "here"], ["--out=here"]])
 def test_the_folder_of_the_sheets(words):
     assert show_batch.folder_of(["seed=1", *words]) == (["seed=1"], Path("here"))
-    with pytest.raises(UserError, match="--out: needs a folder"):
+    with pytest.raises(UserError, match="--out: expected one argument"):
         show_batch.folder_of(["--out"])
 
 

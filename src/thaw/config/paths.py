@@ -5,6 +5,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from thaw.runtime.console import complain
+
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
@@ -24,7 +26,5 @@ def require_checkout(script: str) -> None:
     """
     path = Path(script).resolve()
     if not path.is_relative_to(ROOT):
-        print(
-            f"error: {path}: the thaw installed here is that of {ROOT}; make setup in its own checkout", file=sys.stderr
-        )
+        complain(f"error: {path}: the thaw installed here is that of {ROOT}; make setup in its own checkout")
         sys.exit(5)

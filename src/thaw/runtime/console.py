@@ -1,24 +1,29 @@
 """What a person sees while it runs: one moving line a phase on a terminal, plain lines in a pipe."""
 
 import os
+import re
 import sys
 import time
 import unicodedata
 from collections.abc import Iterable
+from typing import TextIO
 
 from tqdm import tqdm
 
 SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+# Control characters but newline and tab, and those that turn the direction of what follows.
+OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def say(line: str = "") -> None:
-    """A line on standard output, above any moving one."""
-    try:
-        tqdm.write(printable(line), file=sys.stdout)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read along has left (| head); the run goes on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def say(text: str = "") -> None:
+    """Write to standard output, above any moving line."""
+    write(text, sys.stdout)
+
+
+def complain(text: str) -> None:
+    """Write to standard error, above any moving line."""
+    write(text, sys.stderr)
 
 
 def say_notes(lines: Iterable[str]) -> None:
@@ -27,10 +32,26 @@ def say_notes(lines: Iterable[str]) -> None:
         say(line if line.startswith("warning: ") else f"note: {line}")
 
 
-def printable(line: str) -> str:
-    """The line in what the terminal can show."""
-    encoding = sys.stdout.encoding or "ascii"
-    return line.encode(encoding, "backslashreplace").decode(encoding)
+def write(text: str, stream: TextIO | None) -> None:
+    """Write what is printable of a text and a line break; go on silently where nobody reads."""
+    if stream is None:  # closed by whoever started the process (>&-)
+        return
+    try:
+        tqdm.write(printable(text, stream.encoding or "ascii"), file=stream)
+        stream.flush()
+    except BrokenPipeError:  # whoever read along has left (| head); the run goes on
+        discard(stream)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Return a text with escapes for what the encoding lacks and for what a terminal obeys instead of showing it."""
+    escaped = OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def discard(stream: TextIO) -> None:
+    """Have all that is written to a stream from now on, and what its buffer holds, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def is_terminal() -> bool:

@@ -1,15 +1,15 @@
-"""How a job ends: status.json, and where it does not end well one line and an exit code. Standard library only."""
+"""How a job ends: status.json, and where it does not end well one line and an exit code."""
 
 import json
 import os
 import re
 import signal
 import socket
-import sys
 import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from thaw.runtime.console import complain
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, write_atomically, write_bad_files
 from thaw.runtime.machine import process_start
@@ -99,10 +99,10 @@ def print_error(error: UserError) -> int:
     """Say why, the first of several files before the line; the exit code."""
     rows = error.rows if isinstance(error, BadFiles) else ()
     for path, reason in rows[:SHOWN]:
-        print(f"  {path!r}: {reason}", file=sys.stderr)
+        complain(f"  {path!r}: {reason}")
     if len(rows) > SHOWN:
-        print(f"  and {len(rows) - SHOWN:,} more", file=sys.stderr)
-    print(f"error: {error.line}", file=sys.stderr)
+        complain(f"  and {len(rows) - SHOWN:,} more")
+    complain(f"error: {error.line}")
     return error.code
 
 

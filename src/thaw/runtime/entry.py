@@ -1,0 +1,84 @@
+"""How a script starts and ends: `if __name__ == "__main__": sys.exit(run(main))`."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CalledProcessError
+
+from thaw.runtime.console import complain, discard, say
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import is_machine_error, machine_error
+from thaw.runtime.job_status import internal_error, print_error
+from thaw.runtime.signals import EXIT, Stopped
+
+TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks; read before train.py sets it for Hydra
+
+
+def run(main: Callable[[], int | None]) -> int:
+    """Call a script's `main` and return the exit code, after a line on standard error for what `main` raises.
+
+    Errors: our own bug, where tracebacks are wanted; SystemExit, by which argparse leaves after --help.
+    """
+    warnings.showwarning = show_warning
+    logging.lastResort = Complaints(logging.WARNING)
+    try:
+        code = main() or 0
+        if sys.stdout:
+            sys.stdout.flush()  # what others wrote; at shutdown the interpreter would tell of a broken pipe
+        return code
+    except Stopped as stopped:
+        complain(stopped.line)
+        return stopped.code
+    except KeyboardInterrupt:
+        complain("stopped (signal 2)")
+        return EXIT[signal.SIGINT]
+    except BrokenPipeError:  # whoever read along has left (| head)
+        discard(sys.stdout)
+        return 0
+    except Exception as error:
+        known = as_known(error)
+        if TRACES and known is None:
+            raise
+        return print_error(known or internal_error(error))
+
+
+def as_known(error: Exception) -> UserError | None:
+    """Return an error as the line a person needs, or None where it is our own bug."""
+    if isinstance(error, UserError):
+        return error
+    if is_machine_error(error):
+        return machine_error(error, Path("a file"), "use")
+    if isinstance(error, CalledProcessError):
+        code = error.returncode if error.returncode > 0 else 128 - error.returncode
+        return UserError(code, f"{' '.join(map(str, error.cmd[:2]))}: exit {code}")
+    return None
+
+
+class Parser(argparse.ArgumentParser):
+    """Parse a script's words; refuse them as everything here does, in one line with exit code 2."""
+
+    def __init__(self, description: str | None = None, **more):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+
+    def error(self, message: str) -> None:
+        raise UserError(2, f"{message}; see {self.prog} --help")
+
+    def print_help(self, file=None) -> None:
+        say(self.format_help().rstrip())
+
+
+class Complaints(logging.Handler):
+    """Show what libraries log, where nothing else does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(self.format(record))
+
+
+def show_warning(message: Warning, category: type[Warning], filename: str, lineno: int, file=None, line=None) -> None:
+    """Show a warning of Python's, in the place of `warnings.showwarning`."""
+    complain(warnings.formatwarning(message, category, filename, lineno, line).rstrip())

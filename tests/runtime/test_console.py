@@ -1,0 +1,48 @@
+"""What reaches the terminal: text that it shows, none that it obeys."""
+
+import subprocess
+import sys
+
+import pytest
+
+from thaw.runtime import console
+
+PRINTABLE = {
+    "plain, tab\tand\nline": "plain, tab\tand\nline",
+    "a\x1b[31mb.jpg": r"a\x1b[31mb.jpg",
+    "x\x07\x00\x7f": r"x\x07\x00\x7f",
+    "one\rother": r"one\rother",
+    "\x85\x9b31m": r"\x85\x9b31m",
+    "\u202egpj.exe\u2066": r"\u202egpj.exe\u2066",
+    "\udcff.jpg": r"\udcff.jpg",
+    "Straße, 猫, e\u0301, \u200b, \u061c": "Straße, 猫, e\u0301, \u200b, \u061c",
+    "C:\\x1b": "C:\\x1b",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), PRINTABLE.items())
+def test_what_a_terminal_would_obey_is_escaped(text, shown):
+    assert console.printable(text) == shown
+
+
+def test_what_the_encoding_has_not_is_escaped():
+    assert console.printable("5 × 猫\x1b", "ascii") == r"5 \xd7 \u732b\x1b"
+    assert console.printable("5 × 猫", "latin-1") == r"5 × \u732b"
+
+
+def test_both_streams_have_one_door(capsys):
+    console.say("a\x1b[31m")
+    console.complain("b\x1b[31m")
+    assert capsys.readouterr() == ("a\\x1b[31m\n", "b\\x1b[31m\n")
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+@pytest.mark.parametrize("closed", ["before", "by its reader"])
+def test_a_stream_that_nobody_reads_is_no_error(stream, closed):
+    prepare = "os.close(r); os.dup2(w, {0})" if closed == "by its reader" else "os.close({0}); sys.{1} = None"
+    words = (stream, ("stdout", "stderr")[stream - 1])
+    code = f"import os, sys; r, w = os.pipe(); {prepare.format(*words)}\n"
+    code += "from thaw.runtime import console\nfor _ in range(3): console.say('x' * 10000); console.complain('y')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert (done.stderr if stream == 1 else done.stdout).count("\n") == 3
