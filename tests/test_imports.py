@@ -114,7 +114,7 @@ def test_no_cycles():
 def test_the_modules_are_found():
     assert {"train", "thaw.train.run", "thaw.data.scan", "thaw.model.network"} <= NAMES.keys()
     assert Import("torch", True) in imports("thaw.train.loop")
-    assert own("thaw.plan.schedules") == set() and "thaw.plan.schedules" in own("thaw.plan.phases")
+    assert own("thaw.plan.schedules") == {"thaw.config.schedule"} and "thaw.plan.schedules" in own("thaw.plan.phases")
 
 
 # What runs before torch is loaded, or where there is none, needs the standard library and yaml only, which is light.

@@ -14,14 +14,13 @@ from statistics import fmean
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
+from thaw.config.compose import to_settings
 from thaw.config.run_names import SEEDS, short_name
-from thaw.config.validate import check_settings
+from thaw.config.schedulers import SCHEDULES
 from thaw.plan.facts import Facts
 from thaw.plan.phases import Phase
 from thaw.plan.plan import make_plan
-from thaw.plan.schedules import RESTARTING
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, read_json
@@ -82,10 +81,8 @@ class HalvingSweeper(BasicSweeper):
         with open_dict(config):
             del config["hydra"]
         try:
-            settings = OmegaConf.to_object(config)
-            check_settings(settings)
-            last = make_plan(settings, Facts()).phases[-1]
-        except (UserError, OmegaConfBaseException):
+            last = make_plan(to_settings(config, job), Facts()).phases[-1]
+        except UserError:
             return 1  # the job itself says what is wrong with it, and the others go on
         return cycles_of(last)
 
@@ -115,11 +112,12 @@ def cycles_of(last: Phase) -> int:
 
     Errors: a schedule without restarts, exit 2.
     """
-    if last.schedule.shape not in RESTARTING:
+    if not last.schedule.restarts:
+        restarting = [shape for shape, choice in SCHEDULES.items() if choice.restarts]
         raise UserError(
             2,
             f"hydra/sweeper=halving: it stops settings at warm restarts, and {last.name}, the last phase, is "
-            f"{last.schedule.shape}; scheduler={' or '.join(RESTARTING)} has them",
+            f"{last.schedule.shape}; scheduler={' or '.join(restarting)} has them",
         )
     return len(last.cycles)
 

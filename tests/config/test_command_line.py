@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from thaw.config import conf_files
 from thaw.config import help as page
 from thaw.config.command_line import normalise
+from thaw.config.composed import Composed, pick
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.run_names import folder_name, short_name
@@ -43,7 +44,7 @@ def hydra(conf):
     """Hydra, started once for the module as train.py starts it."""
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()
-    store.store("schema", Settings)
+    store.store("schema", Composed)
     store.store("local", {})
     with initialize_config_dir(version_base="1.3", config_dir=str(conf)):
         yield
@@ -55,7 +56,7 @@ def typed(conf: Path, *args: str) -> Settings:
     for name in normalise(list(args), conf).backbones:
         node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
         ConfigStore.instance().store(group="backbone", name=name, node=node)
-    return OmegaConf.to_object(compose("config", overrides=[arg for arg in argv if arg != "-m"]))
+    return pick(OmegaConf.to_object(compose("config", overrides=[arg for arg in argv if arg != "-m"])))
 
 
 def refused(conf: Path, *args: str) -> str:

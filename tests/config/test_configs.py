@@ -11,13 +11,13 @@ import pytest
 import timm
 import torch
 import yaml
-from composed import ROOT, composition, leaves_of, planned, settings_of
+from composed import ROOT, composed_of, composition, leaves_of, planned, settings_of
 from safetensors import safe_open
 from sklearn.datasets import load_digits
 from timm.models import group_parameters
 
-from thaw.config import schema
-from thaw.config.schema import Settings
+from thaw.config.composed import CHOSEN, Composed
+from thaw.config.options import option_names
 from thaw.data import dataset
 from thaw.data.augment import view
 from thaw.data.table import TEST, TRAIN, VALID
@@ -211,7 +211,7 @@ def test_settings_that_stand_alone_change_themselves():
 # no default in two places ---------------------------------------------------------------------------------------------
 
 
-def classes_of(cls=Settings) -> list[type]:
+def classes_of(cls=Composed) -> list[type]:
     """The schema's dataclasses, from the outermost in."""
     inner = [hint for hint in get_type_hints(cls).values() if is_dataclass(hint)]
     return [cls, *(found for hint in inner for found in classes_of(hint))]
@@ -250,12 +250,15 @@ def test_every_field_of_the_schema_has_a_value_in_conf():
     assert [key for key, value in leaves_of("data=folder").items() if value == "???"] == ["data.root"]
 
 
-def test_scheduler_presets_set_the_options_their_shape_reads():
-    for shape, options in schema.SCHEDULER_OPTIONS.items():
-        scheduler = settings_of(f"scheduler={shape}").scheduler
-        assert scheduler.shape == shape
-        of_shapes = {name for names in schema.SCHEDULER_OPTIONS.values() for name in names}
-        assert {name for name in of_shapes if getattr(scheduler, name) is not None} == set(options)
+@pytest.mark.parametrize("group", CHOSEN)
+def test_presets_set_the_options_that_their_choice_reads(group):
+    named, choices = CHOSEN[group]
+    assert {file.stem for file in CHOICES if file.parent.name == group} == choices.keys()
+    for name, choice in choices.items():
+        composed = getattr(composed_of(f"{group}={name}"), group)
+        assert getattr(composed, named) == name
+        stated = yaml.safe_load((ROOT / "conf" / group / f"{name}.yaml").read_text())
+        assert stated.keys() - {named, "defaults"} == set(option_names(choice)), name
 
 
 # shipped facts are true -----------------------------------------------------------------------------------------------

@@ -2,22 +2,24 @@
 
 import math
 from copy import deepcopy
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, make_dataclass
 from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 import pytest
-from composed import settings_of
+from composed import composed_of
 
 from thaw.config import schema, validate, values
-from thaw.config.schema import Settings
+from thaw.config.composed import Composed, pick
+from thaw.config.options import Range, all_options, number
+from thaw.config.schedulers import SCHEDULES
 from thaw.config.validate import CHOICES, RANGES
 from thaw.runtime.errors import UserError
 
 
-def with_value(key: str, value, *overrides: str) -> Settings:
-    """The default settings with one of them changed behind the schema's back."""
-    changed = settings_of(*overrides)
+def with_value(key: str, value, *overrides: str) -> Composed:
+    """What the defaults compose to with one value changed behind the schema's back."""
+    changed = composed_of(*overrides)
     *path, last = key.split(".")
     node = validate.value_at(changed, ".".join(path)) if path else changed
     assert hasattr(node, last)
@@ -25,7 +27,7 @@ def with_value(key: str, value, *overrides: str) -> Settings:
     return changed
 
 
-def refused(changed: Settings) -> str:
+def refused(changed: Composed) -> str:
     with pytest.raises(UserError) as raised:
         validate.check_settings(changed)
     assert raised.value.code == 2
@@ -35,7 +37,7 @@ def refused(changed: Settings) -> str:
 
 def hint_of(key: str):
     """The type of a dotted key, without its Optional."""
-    hint = Settings
+    hint = Composed
     for part in key.split("."):
         hint = get_type_hints(hint)[part]
     if get_origin(hint) in (Union, UnionType):
@@ -43,7 +45,7 @@ def hint_of(key: str):
     return hint
 
 
-def numeric_keys(cls=Settings, prefix="") -> set[str]:
+def numeric_keys(cls=Composed, prefix="") -> set[str]:
     """Every key of the schema that is a number."""
     out = set()
     for name in get_type_hints(cls):
@@ -56,12 +58,12 @@ def numeric_keys(cls=Settings, prefix="") -> set[str]:
 
 
 OUTSIDE = [
-    *((key, low - 1 if inclusive else low) for key, (low, _, inclusive) in RANGES.items()),
+    *((key, low if above else low - 1) for key, (low, _, above) in RANGES.items()),
     *((key, high * 2) for key, (_, high, _) in RANGES.items() if high < math.inf),
     *((key, math.nan) for key in RANGES),
 ]
 BOUNDS = [
-    *((key, low) for key, (low, _, inclusive) in RANGES.items() if inclusive),
+    *((key, low) for key, (low, _, above) in RANGES.items() if not above),
     *((key, high) for key, (_, high, _) in RANGES.items() if high < math.inf),
 ]
 CROSSED = ("scheduler.max_cycles", "scheduler.cycles", "find.min_lr", "find.max_lr")  # that have a say on each other
@@ -76,7 +78,7 @@ def test_a_sweep_is_refused_before_it_starts(words):
 
 
 def test_the_shipped_settings_pass():
-    default = settings_of()
+    default = composed_of()
     before = deepcopy(default)
     validate.check_settings(default)
     assert default == before
@@ -144,7 +146,7 @@ def test_the_nearest_choice_is_named():
         (["scheduler=one_cycle"], "scheduler.pct", None, "scheduler.pct=null: one_cycle needs a number"),
         (["scheduler=exp_range"], "scheduler.gamma", None, "scheduler.gamma=null: exp_range needs a number"),
         ([], "scheduler.warmup", None, "scheduler.warmup=null: sgdr needs a number"),
-        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: one_cycle_linear falls as long as"),
+        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: must be >= 0 and <= 0.5"),
         (["head=fastai"], "head.hidden", None, "head.hidden=null: head=fastai needs a whole number"),
         (["head=fastai"], "head.drop", [0.5], "head.drop=[0.5]: head=fastai needs two numbers from 0 to below 1"),
         (["head=fastai"], "head.drop", [0.5, 1.0], "head.drop=[0.5, 1.0]: head=fastai needs two"),
@@ -253,9 +255,49 @@ def test_an_error_survives_being_sent_from_process_to_process():
         ("optimizer.betas=[1.0,0.99]",),
         ("optimizer.betas=[0.9]",),
         ("optimizer.betas=null",),
+        ("optimizer.weight_decay=null",),
+        ("optimizer=sgd", "optimizer.nesterov=null"),
     ],
 )
 def test_what_an_optimizer_cannot_have_is_refused_before_it_is_made(typed):
     with pytest.raises(UserError, match=r"^optimizer\.") as refused:
-        validate.check_settings(settings_of(*typed))
+        validate.check_settings(composed_of(*typed))
     assert refused.value.code == 2
+
+
+@pytest.mark.parametrize(
+    "overrides", [["scheduler.pct=1"], ["scheduler.div=0.5"], ["optimizer=adamw", "optimizer.momentum=1"]]
+)
+def test_a_value_that_no_choice_takes_is_refused_where_the_chosen_one_does_not_read_it(overrides):
+    with pytest.raises(UserError, match=f"^{overrides[-1].partition('=')[0]}=.*must be >= ") as refused:
+        validate.check_settings(composed_of(*overrides))
+    assert refused.value.code == 2
+
+
+@pytest.mark.parametrize("shape", SCHEDULES)
+def test_a_scheduler_has_its_own_options_only(shape):
+    scheduler = pick(composed_of(f"scheduler={shape}", "scheduler.gamma=0.5", "scheduler.warmup=7")).scheduler
+    assert type(scheduler) is SCHEDULES[shape]
+    assert ("gamma" in vars(scheduler)) == (shape == "exp_range")
+    assert ("warmup" in vars(scheduler)) == (shape in ("sgdr", "cosine", "flat_cos", "constant"))
+    assert scheduler.warmup == (7 if "warmup" in vars(scheduler) else 0)
+
+
+def test_what_is_composed_is_found_by_its_name_in_another_process():
+    import pickle
+
+    assert pickle.loads(pickle.dumps(composed_of())) == composed_of()
+
+
+def test_two_choices_agree_on_the_type_of_an_option():
+    one, other, same = (make_dataclass("Choice", [("a", hint)]) for hint in (int, float, int | None))
+    assert all_options([one, same])["a"][0] == int | None
+    with pytest.raises(TypeError, match=r"Choice\.a"):
+        all_options([one, other])
+
+
+def test_all_choices_have_the_widest_range():
+    one = make_dataclass("One", [("a", float, number(0, 1, above=True))])
+    other = make_dataclass("Other", [("a", float, number(0, 0.5))])
+    assert all_options([one, other])["a"][1].metadata["range"] == all_options([other, one])["a"][1].metadata["range"]
+    assert all_options([one, other])["a"][1].metadata["range"] == Range(0, 1)

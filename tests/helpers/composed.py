@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from thaw.config import command_line
-from thaw.config.compose import register, to_settings
+from thaw.config.compose import register, to_dataclasses, to_settings
+from thaw.config.composed import Composed
 from thaw.config.paths import ROOT
 from thaw.config.schema import Settings
 from thaw.plan import phases, plan
@@ -34,9 +35,14 @@ def composition(*overrides: str):
         return compose("config", overrides=list(overrides))
 
 
+def composed_of(*overrides: str) -> Composed:
+    """The values as they are composed, by the names that are typed, nothing checked; free to be changed."""
+    return to_dataclasses(composition(*overrides))
+
+
 @cache
 def plain(*overrides: str) -> Settings:
-    """The dataclasses that train.py makes of it, values checked."""
+    """The settings that train.py makes of it, values checked."""
     return to_settings(composition(*overrides), list(overrides))
 
 

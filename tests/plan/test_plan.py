@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 from composed import settings_of
 
-from thaw.config import run_names, schema, validate
+from thaw.config import run_names, validate
+from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import Settings
 from thaw.plan import image_sizes, plan, show
 from thaw.plan.facts import Facts, fact_names, known_facts
@@ -19,7 +20,7 @@ THIRDS = pytest.approx((1 / 9, 1 / 3, 1.0))
 
 
 def given(*choices: str, checklist: dict | None = None, **values) -> Settings:
-    """The settings of some group choices, `scheduler__cycles=4` for scheduler.cycles=4 and a checklist of one's own."""
+    """The settings of some group choices, `budget__cycles=4` for scheduler.cycles=4 and a checklist of one's own."""
     out = settings_of(*choices)
     for key, value in values.items():
         *path, last = key.split("__")
@@ -123,18 +124,18 @@ def test_the_timeline_of_the_default_plan():
     [
         ([], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
         ([], {}, {}, (1, 2, 4), 3),
-        ([], {"scheduler__cycles": 2}, {"until": "overfit"}, (1, 2, 4, 8), 2),
-        ([], {"scheduler__cycle_mult": 1}, {"until": "overfit"}, (1, 1, 1, 1, 1), 3),
-        ([], {"scheduler__cycle_len": 2}, {}, (2, 4, 8), 3),
-        ([], {"scheduler__max_cycles": 4}, {"until": "overfit"}, (1, 2, 4, 8), 3),
-        ([], {"scheduler__max_cycles": 3}, {"until": "overfit"}, (1, 2, 4), 3),
-        ([], {"epochs": 7}, {"until": "overfit"}, (1, 2, 4), 3),
-        ([], {"epochs": 9}, {}, (1, 2, 6), 3),
-        ([], {"epochs": 9}, {"until": "overfit"}, (1, 2, 6), 3),
-        ([], {"epochs": 1}, {}, (1,), 1),
+        ([], {"budget__cycles": 2}, {"until": "overfit"}, (1, 2, 4, 8), 2),
+        ([], {"budget__cycle_mult": 1}, {"until": "overfit"}, (1, 1, 1, 1, 1), 3),
+        ([], {"budget__cycle_len": 2}, {}, (2, 4, 8), 3),
+        ([], {"budget__max_cycles": 4}, {"until": "overfit"}, (1, 2, 4, 8), 3),
+        ([], {"budget__max_cycles": 3}, {"until": "overfit"}, (1, 2, 4), 3),
+        ([], {"budget__epochs": 7}, {"until": "overfit"}, (1, 2, 4), 3),
+        ([], {"budget__epochs": 9}, {}, (1, 2, 6), 3),
+        ([], {"budget__epochs": 9}, {"until": "overfit"}, (1, 2, 6), 3),
+        ([], {"budget__epochs": 1}, {}, (1,), 1),
         ([], {}, {"epochs": 5}, (5,), 1),
-        ([], {"epochs": 9}, {"epochs": 5}, (5,), 1),
-        ([], {"epochs": 9}, {"cycles": 2}, (1, 2), 2),
+        ([], {"budget__epochs": 9}, {"epochs": 5}, (5,), 1),
+        ([], {"budget__epochs": 9}, {"cycles": 2}, (1, 2), 2),
         ([], {}, {"cycles": 2}, (1, 2), 2),
         ([], {}, {"cycles": 2, "cycle_mult": 1}, (1, 1), 2),
         ([], {}, {"cycle_len": 3, "cycles": 1}, (3,), 1),
@@ -143,9 +144,9 @@ def test_the_timeline_of_the_default_plan():
         (["scheduler=triangular"], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
         # Without restarts: once, whatever the rule.
         (["scheduler=one_cycle"], {}, {"until": "overfit"}, (7,), 1),
-        (["scheduler=cosine"], {"epochs": 12}, {}, (12,), 1),
-        (["scheduler=flat_cos"], {"scheduler__cycles": 2}, {}, (3,), 1),
-        (["scheduler=constant"], {"epochs": 4}, {}, (4,), 1),
+        (["scheduler=cosine"], {"budget__epochs": 12}, {}, (12,), 1),
+        (["scheduler=flat_cos"], {"budget__cycles": 2}, {}, (3,), 1),
+        (["scheduler=constant"], {"budget__epochs": 4}, {}, (4,), 1),
     ],
 )
 def test_cycles_of_the_full_network(choices, values, stated, cycles, budget):
@@ -173,10 +174,10 @@ def test_a_head_that_states_nothing_takes_the_scheduler():
     assert (head.schedule.shape, head.cycles, head.train, head.features) == ("one_cycle", (7,), "head", "precomputed")
 
 
-@pytest.mark.parametrize("shape", schema.SCHEDULER_OPTIONS)
+@pytest.mark.parametrize("shape", SCHEDULES)
 @pytest.mark.parametrize("epochs", [1, 2, 7, 9, 20])
 def test_epochs_is_the_budget_of_every_scheduler(shape, epochs):
-    full = phases(f"scheduler={shape}", epochs=epochs)["full"]
+    full = phases(f"scheduler={shape}", budget__epochs=epochs)["full"]
     assert full.epochs_budget == epochs
     assert full.steps_budget == 12 * epochs
 
@@ -186,8 +187,7 @@ def test_epochs_is_the_budget_of_every_scheduler(shape, epochs):
 def test_one_more_cycle_changes_nothing_before_it(choice, mult):
     for n in range(1, 5):
         shorter, longer = (
-            phases(f"resize={choice}", scheduler__cycles=cycles, scheduler__cycle_mult=mult)["full"]
-            for cycles in (n, n + 1)
+            phases(f"resize={choice}", budget__cycles=cycles, budget__cycle_mult=mult)["full"] for cycles in (n, n + 1)
         )
         assert longer.cycles[: len(shorter.cycles)] == shorter.cycles
         assert longer.epochs[: len(shorter.epochs)] == shorter.epochs
@@ -196,10 +196,10 @@ def test_one_more_cycle_changes_nothing_before_it(choice, mult):
 
 def test_epochs_that_no_phase_takes_are_noted():
     checklist = {"full": {"do": "fit", "train": "all", "lr": 0.1, "epochs": 3}}
-    assert plan.make_plan(given(checklist=checklist, epochs=9), DIGITS).notes == (
+    assert plan.make_plan(given(checklist=checklist, budget__epochs=9), DIGITS).notes == (
         "epochs=9 has no effect: every phase of the checklist states its own duration",
     )
-    assert plan.make_plan(given(epochs=9), DIGITS).notes == ()
+    assert plan.make_plan(given(budget__epochs=9), DIGITS).notes == ()
 
 
 # carrying over, rates, finds ------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_layer_decay_on_unknown_layers():
         (["resize=double"], {"resize__sizes": ["1/2", 224]}, [112] + [224] * 30),
         (["resize=double", "scheduler=one_cycle"], {}, [112] * 3 + [224] * 4),
         (["resize=staircase", "scheduler=one_cycle"], {}, [112, 112, 168, 168, 224, 224, 224]),
-        (["resize=staircase", "scheduler=cosine"], {"epochs": 1}, [224]),
+        (["resize=staircase", "scheduler=cosine"], {"budget__epochs": 1}, [224]),
     ],
 )
 def test_sizes_of_the_full_network(choices, values, expected):
@@ -382,7 +382,7 @@ def test_sizes_are_snapped_to_what_the_model_takes():
 
 
 def test_a_budget_too_short_for_the_final_size_is_noted():
-    found = plan.make_plan(given("resize=staircase", scheduler__cycles=2), PHOTOS)
+    found = plan.make_plan(given("resize=staircase", budget__cycles=2), PHOTOS)
     (note,) = found.notes
     assert "full ends its 2 planned cycles before the final size 224" in note
     assert "resize.sizes" in note
@@ -571,7 +571,7 @@ def test_digest():
 
 
 @pytest.mark.parametrize("checklist", ["eight", "fine_tune", "head_only", "from_scratch"])
-@pytest.mark.parametrize("scheduler", schema.SCHEDULER_OPTIONS)
+@pytest.mark.parametrize("scheduler", SCHEDULES)
 def test_every_combination_plans(checklist, scheduler):
     settings = settings_of(f"checklist={checklist}")
     settings.scheduler = settings_of(f"scheduler={scheduler}").scheduler

@@ -6,8 +6,9 @@ import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 
-from thaw.config import schema
-from thaw.config.schema import Scheduler
+from thaw.config import schedule, schedulers
+from thaw.config.options import option_names
+from thaw.config.schedulers import SCHEDULES, SGDR, OneCycle
 from thaw.plan import schedules
 
 HALF = math.sqrt(0.5)
@@ -17,10 +18,6 @@ def drawn(shape, ends) -> list[float]:
     """The multiplier of every step."""
     at = schedules.curve(shape, ends)
     return [at(step) for step in range(ends[-1])]
-
-
-def scheduler(shape, **options) -> Scheduler:
-    return Scheduler(shape, cycles=3, cycle_len=1, cycle_mult=2, max_cycles=None, **options)
 
 
 def restarts(cycle_mult: int, cycles: int, steps: int) -> list[int]:
@@ -37,29 +34,29 @@ COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
 @pytest.mark.parametrize(
     ("shape", "ends", "expected"),
     [
-        (schedules.cosine, [4], COSINE_4),
-        (schedules.cosine, [1], [1.0]),
-        (schedules.cosine, [1, 3, 7], [1.0, 1.0, 0.5, *COSINE_4]),
-        (schedules.cosine, [4, 8], COSINE_4 * 2),
-        (schedules.constant, [3], [1.0, 1.0, 1.0]),
-        (schedules.constant, [1, 3], [1.0, 1.0, 1.0]),
-        (schedules.flat_cos(0.5), [8], [1, 1, 1, 1, *COSINE_4]),
-        (schedules.flat_cos(0.0), [4], COSINE_4),
-        (schedules.triangular(4), [4], [0.25, 0.625, 1.0, 0.625]),
-        (schedules.triangular(4), [4, 8], [0.25, 0.625, 1.0, 0.625] * 2),
-        (schedules.triangular(1), [4], [1.0, 1.0, 1.0, 1.0]),
-        (schedules.triangular(4, pct=0.25), [4], [0.25, 1.0, 0.75, 0.5]),
-        (schedules.piecewise_linear((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
-        (schedules.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
-        (schedules.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
+        (schedulers.cosine, [4], COSINE_4),
+        (schedulers.cosine, [1], [1.0]),
+        (schedulers.cosine, [1, 3, 7], [1.0, 1.0, 0.5, *COSINE_4]),
+        (schedulers.cosine, [4, 8], COSINE_4 * 2),
+        (schedulers.constant, [3], [1.0, 1.0, 1.0]),
+        (schedulers.constant, [1, 3], [1.0, 1.0, 1.0]),
+        (schedulers.flat_cos(0.5), [8], [1, 1, 1, 1, *COSINE_4]),
+        (schedulers.flat_cos(0.0), [4], COSINE_4),
+        (schedulers.triangular(4), [4], [0.25, 0.625, 1.0, 0.625]),
+        (schedulers.triangular(4), [4, 8], [0.25, 0.625, 1.0, 0.625] * 2),
+        (schedulers.triangular(1), [4], [1.0, 1.0, 1.0, 1.0]),
+        (schedulers.triangular(4, pct=0.25), [4], [0.25, 1.0, 0.75, 0.5]),
+        (schedulers.piecewise_linear((0, 0.25), (0.5, 1), (1, 0)), [4], [0.25, 0.625, 1.0, 0.5]),
+        (schedulers.triangular(4, decay=0.5), [2, 4, 6], [0.25, 1.0, 0.25, 0.625, 0.25, 0.4375]),
+        (schedulers.triangular(4, gamma=0.5), [2, 4], [0.25, 0.625, 0.25, 0.25 + 0.75 * 0.125]),
         (schedules.exponential(1e-4), [4], [1e-4, 1e-3, 1e-2, 1e-1]),
-        (schedules.warm_up(schedules.constant, 0.5, 2), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
-        (schedules.warm_up(schedules.cosine, 0.5, 2), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
-        (schedules.warm_up(schedules.cosine, 0.0, 2), [4], COSINE_4),
-        (schedules.warm_up(schedules.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in steps
-        (schedules.warm_up(schedules.cosine, 2, 2), [4, 8], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:], *COSINE_4]),
-        (schedules.warm_up(schedules.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # cycles
-        (schedules.warm_up(schedules.constant, 100, 0.5), [8], [0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 1]),
+        (schedule.warm_up(schedulers.constant, 0.5, 2), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
+        (schedule.warm_up(schedulers.cosine, 0.5, 2), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
+        (schedule.warm_up(schedulers.cosine, 0.0, 2), [4], COSINE_4),
+        (schedule.warm_up(schedulers.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in steps
+        (schedule.warm_up(schedulers.cosine, 2, 2), [4, 8], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:], *COSINE_4]),
+        (schedule.warm_up(schedulers.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # cycles
+        (schedule.warm_up(schedulers.constant, 100, 0.5), [8], [0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 1]),
     ],
 )
 def test_shape_at_every_step(shape, ends, expected):
@@ -100,24 +97,22 @@ def combined_cos(pct, start, middle, end, pos):
 
 
 def test_one_cycle_is_fastais_numbers():
-    rate, momentum = schedules.shapes(
-        scheduler("one_cycle", pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95), 1
-    )
-    assert drawn(rate, [8]) == pytest.approx(ONE_CYCLE, abs=1e-12)
-    assert drawn(momentum, [8]) == pytest.approx(MOMENTUM, abs=1e-12)
+    one_cycle = OneCycle(pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95)
+    assert drawn(one_cycle.rate(1), [8]) == pytest.approx(ONE_CYCLE, abs=1e-12)
+    assert drawn(one_cycle.momentum(), [8]) == pytest.approx(MOMENTUM, abs=1e-12)
 
 
 @pytest.mark.parametrize(("pct", "div", "final_div"), [(0.25, 25, 1e5), (0.3, 5, 1e5), (0.5, 10, 10), (0.99, 25, 1e5)])
 def test_one_cycle_is_fastais_formula(pct, div, final_div):
     lr, steps = 3e-3, 37
-    ours = drawn(schedules.one_cycle(pct, 1 / div, 1 / final_div), [steps])
+    ours = drawn(schedulers.one_cycle(pct, 1 / div, 1.0, 1 / final_div), [steps])
     theirs = [combined_cos(pct, lr / div, lr, lr / final_div, step / steps) for step in range(steps)]
     assert [lr * value for value in ours] == pytest.approx(theirs, rel=1e-12)
-    momentum = drawn(schedules.momentum(pct, 0.95, 0.85), [steps])
+    momentum = drawn(schedulers.one_cycle(pct, 0.95, 0.85, 0.95), [steps])
     assert momentum == pytest.approx([combined_cos(pct, 0.95, 0.85, 0.95, step / steps) for step in range(steps)])
 
 
-@pytest.mark.parametrize("shape", schema.SCHEDULER_OPTIONS)
+@pytest.mark.parametrize("shape", SCHEDULES)
 def test_every_shape_is_a_share_of_the_peak(shape):
     options = {
         "warmup": 0.05,
@@ -128,27 +123,20 @@ def test_every_shape_is_a_share_of_the_peak(shape):
         "momentum_high": 0.95,
         "gamma": 0.99,
     }
-    rate, momentum = schedules.shapes(
-        scheduler(shape, **{name: options[name] for name in schema.SCHEDULER_OPTIONS[shape]}), 3
-    )
-    values = drawn(rate, [40, 120, 280])
+    choice = SCHEDULES[shape]
+    chosen = choice(**{name: options[name] for name in option_names(choice)})
+    values = drawn(chosen.rate(3), [40, 120, 280])
     assert min(values) >= 0 and max(values) <= 1
     assert max(values) > 0.8  # exp_range shrinks by gamma on its way up
-    assert (momentum is not None) == shape.startswith("one_cycle")
+    assert (chosen.momentum() is not None) == shape.startswith("one_cycle")
 
 
 @pytest.mark.parametrize(("cycles", "risen_at"), [(1, 12), (2, 24), (3, 100), (5, 100)])
 def test_a_warm_up_leaves_most_of_a_short_plan_its_rate(cycles, risen_at):
-    ramped, _ = schedules.shapes(scheduler("sgdr", warmup=100), cycles)
-    plain, _ = schedules.shapes(scheduler("sgdr", warmup=0), cycles)
+    ramped, plain = SGDR(warmup=100).rate(cycles), SGDR(warmup=0).rate(cycles)
     ends = [60 * (n + 1) for n in range(cycles)]
     pairs = list(zip(drawn(ramped, ends), drawn(plain, ends), strict=True))
     assert all(a < b for a, b in pairs[: risen_at - 1]) and all(a == b for a, b in pairs[risen_at:])
-
-
-def test_no_such_shape():
-    with pytest.raises(ValueError, match="zigzag"):
-        schedules.shapes(scheduler("zigzag"), 3)
 
 
 # against other libraries ----------------------------------------------------------------------------------------------
@@ -161,7 +149,7 @@ def optimizer():
 @pytest.mark.parametrize("cycle_mult", [1, 2, 3, 4])
 @pytest.mark.parametrize("steps", [1, 7, 10])
 def test_a_restart_is_exactly_the_peak(cycle_mult, steps):
-    shape, _ = schedules.shapes(scheduler("sgdr", warmup=0.0), 3)
+    shape = SGDR(warmup=0.0).rate(3)
     ends = restarts(cycle_mult, 8, steps)
     at = schedules.curve(shape, ends)
     assert len(ends) == 8
@@ -178,7 +166,7 @@ def test_sgdr_is_torchs_warm_restarts_step_by_step(cycle_mult):
         expected.append(sgd.param_groups[0]["lr"])
         sgd.step()
         reference.step()
-    assert drawn(schedules.cosine, ends) == pytest.approx(expected, abs=1e-12)
+    assert drawn(schedulers.cosine, ends) == pytest.approx(expected, abs=1e-12)
 
 
 def timms(cycle_mult: int, steps: int) -> CosineLRScheduler:
@@ -188,13 +176,13 @@ def timms(cycle_mult: int, steps: int) -> CosineLRScheduler:
 def test_sgdr_is_timms_where_its_logarithm_is_exact():
     ends, reference = restarts(2, 6, 10), timms(2, 10)
     expected = [reference._get_lr(step)[0] for step in range(ends[-1])]
-    assert drawn(schedules.cosine, ends) == pytest.approx(expected, abs=1e-9)
+    assert drawn(schedulers.cosine, ends) == pytest.approx(expected, abs=1e-9)
 
 
 def test_timms_fifth_restart_of_cycle_mult_3_is_zero_and_ours_the_peak():
     """Why cycle ends are integers: floor(log(243, 3)) is 4."""
     ends = restarts(3, 8, 10)
-    at, reference = schedules.curve(schedules.cosine, ends), timms(3, 10)
+    at, reference = schedules.curve(schedulers.cosine, ends), timms(3, 10)
     assert ends[4] == 1210
     assert reference._get_lr(1210) == [0.0]
     assert at(1210) == 1.0
@@ -215,7 +203,7 @@ def test_triangular_is_torchs_cyclic_lr(mode, options, gamma):
         expected.append(sgd.param_groups[0]["lr"])
         sgd.step()
         reference.step()
-    assert drawn(schedules.triangular(4, **options), [10, 20, 30, 40]) == pytest.approx(expected, abs=1e-12)
+    assert drawn(schedulers.triangular(4, **options), [10, 20, 30, 40]) == pytest.approx(expected, abs=1e-12)
 
 
 # cycles ---------------------------------------------------------------------------------------------------------------

@@ -28,15 +28,17 @@ import torch
 from composed import planned, settings_of
 from torch import nn
 
-from thaw.config.schema import Head, Scheduler
+from thaw.config.schedule import Schedule
+from thaw.config.schedulers import SGDR, OneCycleLinear, Triangular
+from thaw.config.schema import Head
 from thaw.model import heads, layer_groups
 from thaw.plan import schedules
 
 
-def drawn(scheduler: Scheduler, epochs, steps: int) -> tuple[list[float], list[float] | None]:
+def drawn(schedule: Schedule, epochs, steps: int) -> tuple[list[float], list[float] | None]:
     """thaw's multiplier and momentum at every step of cycles of `epochs`, `steps` steps each."""
     ends = schedules.cycle_ends([steps] * sum(epochs), epochs)
-    curves = [shape and schedules.curve(shape, ends) for shape in schedules.shapes(scheduler, 3)]
+    curves = [shape and schedules.curve(shape, ends) for shape in (schedule.rate(3), schedule.momentum())]
     return tuple(at and [at(step) for step in range(ends[-1])] for at in curves)
 
 
@@ -61,8 +63,8 @@ def cosine_with_restarts(steps: int, cycles: int, mult: int) -> list[float]:
 def test_sgdr(steps, mult):
     theirs = cosine_with_restarts(steps, 3, mult)
     lengths = schedules.cycle_epochs(3, 1, mult)
-    plain, _ = drawn(Scheduler("sgdr", 3, 1, mult, None, warmup=0.0), lengths, steps)
-    warmed, _ = drawn(Scheduler("sgdr", 3, 1, mult, None, warmup=0.05), lengths, steps)
+    plain, _ = drawn(SGDR(warmup=0.0), lengths, steps)
+    warmed, _ = drawn(SGDR(warmup=0.05), lengths, steps)
     first = math.ceil(steps / 20)
     assert plain[first:] == warmed[first:] == pytest.approx(theirs[first:], abs=1e-12)
     assert theirs[:first] == [0.01] * first
@@ -84,7 +86,7 @@ def test_what_the_preset_composes_trains_theirs():
 
 def test_seven_epochs_of_lesson_one():
     """fit(lr, 3, cycle_len=1, cycle_mult=2): 1 + 2 + 4 epochs of 360 steps; the last rate of a cycle is never 0."""
-    values, _ = drawn(Scheduler("sgdr", 3, 1, 2, None, warmup=0.0), [1, 2, 4], 360)
+    values, _ = drawn(SGDR(warmup=0.0), [1, 2, 4], 360)
     assert len(values) == 7 * 360
     assert [values[0], values[360], values[3 * 360]] == [1.0, 1.0, 1.0]
     assert values[180] == pytest.approx(0.5)
@@ -100,7 +102,7 @@ def clr(steps: int, div: float, cut_div: float) -> list[float]:
 
 @pytest.mark.parametrize(("div", "cut_div"), [(4, 8), (20, 10), (32, 8)])
 def test_use_clr(div, cut_div):
-    scheduler = Scheduler("triangular", 2, 1, 1, None, div=div, pct=1 / cut_div)
+    scheduler = Triangular(div=div, pct=1 / cut_div)
     assert drawn(scheduler, [1, 1], 80)[0] == pytest.approx(clr(80, div, cut_div) * 2, abs=1e-12)
     rounded = clr(83, div, cut_div)
     step = max(abs(b - a) for a, b in pairwise(rounded))
@@ -125,7 +127,7 @@ def clr_beta(steps: int, div: float, pct: float, high: float, low: float) -> tup
 @pytest.mark.parametrize(("div", "pct"), [(10, 10), (20, 20), (50, 12.5)])
 def test_use_clr_beta(div, pct):
     options = {"div": div, "pct": (1 - pct / 100) / 2, "final_div": 100 * div}
-    scheduler = Scheduler("one_cycle_linear", 1, 1, 1, None, **options, momentum_low=0.85, momentum_high=0.95)
+    scheduler = OneCycleLinear(**options, momentum_low=0.85, momentum_high=0.95)
     rates, momenta = clr_beta(160, div, pct, 0.95, 0.85)
     assert drawn(scheduler, [1], 160)[0] == pytest.approx(rates, abs=1e-12)
     assert drawn(scheduler, [1], 160)[1] == pytest.approx(momenta, abs=1e-12)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from thaw.config.optimizers import SGD
 from thaw.config.schema import Backbone, BackboneFacts
 from thaw.data import batches
 from thaw.data.augment import view
@@ -140,9 +141,9 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     x = activations(net, pixels, range(8), Store(tmp_path))
     monkeypatch.setattr(net.model, "forward_features", None)
     freezing.set_trainable(net, "head", "train")
-    from thaw.config.schema import Optimizer
-
-    optimizer = loop.make_optimizer(net, head_group(net.model), Optimizer("sgd", 0.0, momentum=0.9, nesterov=False))
+    optimizer = loop.make_optimizer(
+        net, head_group(net.model), SGD(weight_decay=0.0, momentum=0.9, nesterov=False, clip=None)
+    )
     order = batches.cut_batches(np.arange(8), 4)
     steps = loop.train(
         net, batches.stored_batches(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0

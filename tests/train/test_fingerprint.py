@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from thaw.config.schedulers import SCHEDULES
 from thaw.data import file_state
 from thaw.store import code_hash
 from thaw.train import fingerprint
@@ -30,6 +31,11 @@ def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
     assert fingerprint.fingerprint(settings) == before
     (photos / changed).write_bytes(b"xy")
     assert fingerprint.fingerprint(settings) != before
+
+
+def test_choices_of_equal_options_have_different_stamps(compose):
+    schedulers = {fingerprint.fingerprint(compose(f"scheduler={shape}", "scheduler.warmup=0")) for shape in SCHEDULES}
+    assert len(schedulers) == len(SCHEDULES)
 
 
 def test_the_folder_of_a_table_s_pictures_is_not_walked(compose, photos, monkeypatch):

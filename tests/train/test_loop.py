@@ -6,7 +6,8 @@ import random
 import pytest
 import torch
 
-from thaw.config.schema import Backbone, BackboneFacts, Find, Optimizer
+from thaw.config.optimizers import SGD, AdamW
+from thaw.config.schema import Backbone, BackboneFacts, Find
 from thaw.data.batches import cut_batches, epoch_order, stored_batches
 from thaw.model import freezing
 from thaw.model.device import Device
@@ -18,8 +19,8 @@ from thaw.train import loop
 from thaw.train.lr_finder import range_test, rate_trials
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
-SGD = Optimizer("sgd", 1e-4, momentum=0.9, nesterov=False)
-ADAMW = Optimizer("adamw", 0.01, betas=[0.9, 0.99])
+MOMENTUM = SGD(weight_decay=1e-4, momentum=0.9, nesterov=False, clip=None)
+ADAMW = AdamW(betas=[0.9, 0.99], weight_decay=0.01, clip=None)
 FIND = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 20, 0.8, 4.0)
 
 
@@ -34,7 +35,7 @@ def pictures(n=24, batch=8):
     return [(x[i : i + batch], y[i : i + batch]) for i in range(0, n, batch)]
 
 
-def fit(net, optimizer=SGD, batches=None, **kwargs):
+def fit(net, optimizer=MOMENTUM, batches=None, **kwargs):
     groups = split_into_groups(net.model, "equal", (0.1, 1.0))
     made = loop.make_optimizer(net, groups, optimizer)
     freezing.set_trainable(net, "all", "train")
@@ -42,7 +43,7 @@ def fit(net, optimizer=SGD, batches=None, **kwargs):
     return made, loop.train(net, batches or pictures(), made, **options)
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
 def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimizer):
     net = network()
     made, steps = fit(net, optimizer, rate=lambda step: 1 / (step + 1), momentum=lambda step: 0.5 + step / 10)
@@ -81,7 +82,7 @@ def moved(clip):
     """How far the first step of plain SGD at rate 1 goes, over all parameters, and the weights after it."""
     net = network()
     before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
-    plain = Optimizer("sgd", 0.0, momentum=0.0, nesterov=False)
+    plain = SGD(weight_decay=0.0, momentum=0.0, nesterov=False, clip=None)
     _, steps = fit(net, plain, batches=pictures()[:1], lr=1.0, clip=clip)
     list(steps)
     ratios = {name: group.ratio for group in split_into_groups(net.model, "equal", (0.1, 1.0)) for name in group.names}
@@ -159,7 +160,7 @@ def test_both_ways_of_mixing_take_turns_evenly():
     assert 70 < whole < 130
 
 
-@pytest.mark.parametrize("optimizer", [SGD, ADAMW])
+@pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
 def test_a_step_that_is_not_finite_is_not_applied_and_ends_the_run(optimizer):
     net = network()
     x, y = pictures()[0]
@@ -223,7 +224,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
 
     given = {
         "groups": groups,
-        "optimizer": SGD,
+        "optimizer": MOMENTUM,
         "find": FIND,
         "prepare": lambda n: freezing.set_trainable(n, "all", "train"),
         "seed": (0, "find", "find"),

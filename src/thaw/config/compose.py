@@ -1,9 +1,10 @@
-"""What Hydra composed, made into plain dataclasses; nothing behind this knows that there was a yaml."""
+"""The door: what Hydra composed, checked and made into settings; nothing behind it knows that there was a yaml."""
 
 import os
 from pathlib import Path
 
 from thaw.config import command_line
+from thaw.config.composed import Composed, pick
 from thaw.config.hydra_errors import explain
 from thaw.config.job_request import GROUPS, JobRequest
 from thaw.config.paths import CONF, ROOT
@@ -22,7 +23,7 @@ def register(backbones: tuple[str, ...] = ()) -> None:
     store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
     for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
         ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
-    store("schema", Settings)
+    store("schema", Composed)
     store("local", {})  # stands in where there is no conf/local.yaml
     for name in backbones:
         path, _, last = name.rpartition("/")
@@ -70,25 +71,28 @@ def job_request(cfg) -> JobRequest:
 
 
 def to_settings(cfg, overrides: list[str]) -> Settings:
-    """The composed configuration as plain dataclasses, values checked."""
+    """The settings that the composed configuration means. Errors: values that cannot be, exit 2."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        settings = to_dataclasses(cfg)
+        composed = to_dataclasses(cfg)
     except OmegaConfBaseException as error:  # data.root=???
         raise explain(error, overrides, CONF) from None
-    check_settings(settings)
-    return with_absolute_paths(settings)
+    check_settings(composed)
+    return with_absolute_paths(pick(composed))
 
 
-def to_dataclasses(cfg) -> Settings:
-    """As plain dataclasses; a transform that is null is left out, as a phase is: an experiment cannot say ~."""
+def to_dataclasses(cfg) -> Composed:
+    """The composed configuration as plain dataclasses, nothing checked yet.
+
+    A transform that is null is left out, as a phase is: an experiment cannot say ~.
+    """
     from omegaconf import OmegaConf
 
-    settings = OmegaConf.to_object(cfg)
-    transforms = settings.augment.transforms.items()
-    settings.augment.transforms = {name: args for name, args in transforms if args is not None}
-    return settings
+    composed = OmegaConf.to_object(cfg)
+    transforms = composed.augment.transforms.items()
+    composed.augment.transforms = {name: args for name, args in transforms if args is not None}
+    return composed
 
 
 def with_absolute_paths(settings: Settings) -> Settings:

@@ -11,8 +11,8 @@ from typing import Any, get_type_hints
 
 import yaml
 
+from thaw.config.composed import Composed
 from thaw.config.overrides import split_override, swept_choices
-from thaw.config.schema import Settings
 
 # Scalars stay text, as names and overrides have to: `no` is a choice, and 1e-3 what was typed. In C where yaml has it.
 BaseLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -114,4 +114,4 @@ def key_types() -> dict[str, Any]:
             if is_dataclass(hint):
                 yield from walk(hint, f"{prefix}{key}.")
 
-    return dict(walk(Settings, ""))
+    return dict(walk(Composed, ""))

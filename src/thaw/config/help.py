@@ -7,7 +7,9 @@ import re
 from pathlib import Path
 from textwrap import wrap
 
+from thaw.config.composed import CHOSEN
 from thaw.config.conf_files import choices_of, default_choices, read
+from thaw.config.options import all_options, option_names
 
 WIDTH = 100
 EXAMPLES = """
@@ -68,6 +70,8 @@ def help_text(conf: Path) -> str:
     lines += section("flags, in any place", FLAGS.strip().splitlines())
     lines += section("groups (* where nothing is typed); GROUP.OPTION=VALUE, as scheduler.cycles=4", group_lines(conf))
     lines += section("keys, as they are where nothing is typed", key_lines(conf))
+    lines += section("keys of scheduler", columns(budget_rows(conf) + option_rows("scheduler", conf)))
+    lines += section("keys of optimizer", columns(option_rows("optimizer", conf)))
     lines += section("keys of data", data_lines(conf))
     lines += section("keys of augment", setting_lines(read(conf / "augment" / "_shared.yaml"), "augment."))
     lines += section("where the results are", RESULTS.strip().splitlines())
@@ -79,9 +83,9 @@ def section(title: str, lines: list[str]) -> list[str]:
     return ["", title, *(f"  {line}".rstrip() for line in lines)]
 
 
-def columns(rows: list[tuple[str, str]], width: int) -> list[str]:
+def columns(rows: list[tuple[str, str]]) -> list[str]:
     """Two columns, the second wrapped."""
-    out = []
+    width, out = max(len(left) for left, _ in rows), []
     for left, right in rows:
         first, *more = wrap(right, WIDTH - 4 - width) or [""]
         out += [f"{left:<{width}}  {first}".rstrip(), *(" " * (width + 2) + line for line in more)]
@@ -101,7 +105,7 @@ def group_lines(conf: Path) -> list[str]:
         for name in choices_of(group, conf):
             mark = "*" if name == default else " "
             rows.append((f"{mark} {name}", described(conf / group / f"{name}.yaml")))
-    return columns(rows, max(len(left) for left, _ in rows))
+    return columns(rows)
 
 
 def key_lines(conf: Path) -> list[str]:
@@ -115,11 +119,32 @@ def data_lines(conf: Path) -> list[str]:
     return setting_lines(read(conf / "data" / "_pictures.yaml") + own, "data.")
 
 
+def budget_rows(conf: Path) -> list[tuple[str, str]]:
+    """The keys that all schedulers share."""
+    return setting_rows(read(conf / "scheduler" / "_budget.yaml"), "scheduler.")
+
+
+def option_rows(group: str, conf: Path) -> list[tuple[str, str]]:
+    """Every option of a group's choices, with the choices that read it; value and comment are those of the first."""
+    _, choices = CHOSEN[group]
+    rows = []
+    for option in all_options(choices.values()):
+        key, readers = f"{group}.{option}", [name for name, one in choices.items() if option in option_names(one)]
+        stated = setting_rows(read(conf / group / f"{readers[0]}.yaml"), f"{group}.")
+        setting, comment = next(row for row in stated if row[0].partition("=")[0] == key)
+        rows.append((setting, f"{', '.join(readers)}: {comment}".removesuffix(": ")))
+    return rows
+
+
 def setting_lines(text: str, prefix: str = "") -> list[str]:
-    """The keys in the text of a yaml with their values and comments."""
+    return columns(setting_rows(text, prefix))
+
+
+def setting_rows(text: str, prefix: str = "") -> list[tuple[str, str]]:
+    """The keys in the text of a yaml with their values, and their comments."""
     rows, parent = [], ""
     for indent, key, value, comment in re.findall(r"^( *)(\w+):[ \t]*([^#\n]*?)[ \t]*(?:# *(.*))?$", text, re.M):
         parent = parent if indent else key
         name = prefix + (f"{parent}.{key}" if indent else key)
         rows.append((f"{name}={value}" if indent or value else name, comment))
-    return columns(rows, max(len(left) for left, _ in rows))
+    return rows

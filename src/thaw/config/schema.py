@@ -1,49 +1,34 @@
 """Every setting with its type. Standard library only.
 
-The dataclasses are the schema that Hydra composes into and the plain objects that everything inside works with. They
-hold no defaults: those live in conf/, one place each. A field that is None is not used by the choice that was made, so
-that all choices of a group share one schema.
+The dataclasses are the plain objects that everything inside works with, and what Hydra composes into follows from them
+(`thaw.config.composed`). They hold no defaults: those live in conf/, one place each. A field that is None is not used
+by the choice that was made, where all choices of a group share one dataclass.
 """
 
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from thaw.config.optimizers import Optimizer
+from thaw.config.options import number
+from thaw.config.schedule import Schedule
+
 AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
 
 PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
-EVERY_OPTIMIZER = ("name", "weight_decay", "clip")
-OPTIMIZER_OPTIONS = {"sgd": (*EVERY_OPTIMIZER, "momentum", "nesterov"), "adamw": (*EVERY_OPTIMIZER, "betas")}
 HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
-# What each shape reads besides the budget; anything else set under `scheduler` has no effect with it.
-SCHEDULER_OPTIONS = {
-    "sgdr": ("warmup",),
-    "cosine": ("warmup",),
-    "one_cycle": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
-    "flat_cos": ("pct", "warmup"),
-    "one_cycle_linear": ("pct", "div", "final_div", "momentum_low", "momentum_high"),
-    "triangular": ("div", "pct"),
-    "triangular2": ("div", "pct"),
-    "exp_range": ("div", "pct", "gamma"),
-    "constant": ("warmup",),
-}
 
 # ruff: noqa: UP045  (OmegaConf 2.3 reads Optional[X], not X | None, in a schema)
 
 
 @dataclass
-class Scheduler:
-    shape: str
-    cycles: int  # the budget, in cycles
-    cycle_len: int  # epochs of the first cycle
-    cycle_mult: int  # each cycle is that many times as long as the one before
-    max_cycles: Optional[int]  # how far `until: overfit` may go on; null: cycles + 2
-    warmup: Optional[float] = None  # steps; below 1: share of the first cycle
-    pct: Optional[float] = None  # share that rises; flat_cos: that is flat
-    div: Optional[float] = None  # one_cycle*, triangular*: the first rate is peak / div
-    final_div: Optional[float] = None  # one_cycle*: the last rate is peak / final_div
-    momentum_low: Optional[float] = None
-    momentum_high: Optional[float] = None
-    gamma: Optional[float] = None  # exp_range: factor a step
+class Budget:
+    """How long a phase that takes the scheduler's budget is; typed as scheduler.cycles and so on, and as epochs."""
+
+    cycles: int = number(1, 64)
+    cycle_len: int = number(1, 10_000)  # epochs of the first cycle
+    cycle_mult: int = number(1, 16)  # each cycle is that many times as long as the one before
+    max_cycles: Optional[int] = number(1, 64)  # how far `until: overfit` may go on; null: cycles + 2
+    epochs: Optional[int] = number(1, 10_000)  # so many in the place of cycles
 
 
 @dataclass
@@ -128,16 +113,6 @@ class Augment:
 
 
 @dataclass
-class Optimizer:
-    name: str
-    weight_decay: float
-    momentum: Optional[float] = None
-    nesterov: Optional[bool] = None
-    betas: Optional[list[float]] = None
-    clip: Optional[float] = None  # the largest norm that the gradient of a step keeps
-
-
-@dataclass
 class Loss:
     smoothing: float
     balance: str
@@ -182,7 +157,7 @@ class Wandb:
 
 @dataclass
 class Settings:
-    scheduler: Scheduler
+    scheduler: Schedule
     rates: Rates
     resize: Resize
     backbone: Backbone
@@ -198,7 +173,7 @@ class Settings:
     wandb: Wandb
     lr: Any
     lr_factor: float
-    epochs: Optional[int]
+    budget: Budget
     size: Optional[int]
     batch_size: int
     bn: str

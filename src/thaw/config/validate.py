@@ -3,19 +3,24 @@
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
-from thaw.config.schema import PHOTO_KINDS, SCHEDULER_OPTIONS, Head, Optimizer, Settings
+from thaw.config.composed import CHOSEN, Composed, OptimizerKeys, SchedulerKeys, picked
+from thaw.config.optimizers import OPTIMIZERS
+from thaw.config.options import Range, can_be_unset, option_names, ranges
+from thaw.config.schedulers import SCHEDULES
+from thaw.config.schema import PHOTO_KINDS, Head
 from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
 
 CHOICES = {
-    "scheduler.shape": tuple(SCHEDULER_OPTIONS),
+    "scheduler.shape": tuple(SCHEDULES),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
     "head.kind": ("linear", "fastai"),
     "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
     "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random", "zoom"),
-    "optimizer.name": ("sgd", "adamw"),
+    "optimizer.name": tuple(OPTIMIZERS),
     "loss.balance": ("none", "weights", "sampler"),
     "find.rule": ("trials", "edge", "valley"),
     "store.code": ("check", "ignore"),
@@ -26,122 +31,118 @@ CHOICES = {
 }
 
 TORCHVISION_SETS = ("pets", "flowers", "cifar10", "imagenette")  # of data=torchvision
-# key: (lowest, highest, is the lowest itself allowed)
 RANGES = {
-    "scheduler.cycles": (1, 64, True),
-    "scheduler.cycle_len": (1, 10_000, True),
-    "scheduler.cycle_mult": (1, 16, True),
-    "scheduler.max_cycles": (1, 64, True),
-    "scheduler.warmup": (0, 1e9, True),
-    "scheduler.pct": (0, 0.99, True),
-    "scheduler.div": (1, math.inf, True),
-    "scheduler.final_div": (1, math.inf, True),
-    "scheduler.momentum_low": (0, 0.9999, True),
-    "scheduler.momentum_high": (0, 0.9999, True),
-    "scheduler.gamma": (0, 1, False),
-    "rates.decay": (0, 1, False),
-    "backbone.drop": (0, 0.99, True),
-    "backbone.drop_path": (0, 0.99, True),
-    "head.hidden": (1, 65_536, True),
-    "data.valid": (0, 0.9, False),
-    "data.fold": (0, 4, True),
-    "data.limit": (2, math.inf, True),
-    "data.crop_pct": (0.1, 1, True),
-    "data.max_bad": (0, 1, True),
-    "data.max_pixels": (1, 1e12, True),
-    "data.min_side": (1, math.inf, True),
-    "data.detail": (0, 100, False),
-    "data.test": (0, 1e9, True),
-    "augment.mixup": (0, 10, True),
-    "augment.cutmix": (0, 10, True),
-    "optimizer.weight_decay": (0, 10, True),
-    "optimizer.momentum": (0, 0.9999, True),
-    "optimizer.clip": (0, math.inf, False),
-    "loss.smoothing": (0, 0.9, True),
-    "evaluate.tta": (0, 1000, True),
-    "evaluate.ensemble": (0, 64, True),
-    "find.min_lr": (0, 1e3, False),
-    "find.max_lr": (0, 1e3, False),
-    "find.trial_steps": (2, 100_000, True),
-    "find.trial_orders": (1, 100, True),
-    "find.stored_steps": (2, 100_000, True),
-    "find.stored_orders": (1, 100, True),
-    "find.steps": (10, 100_000, True),
-    "find.smooth": (0, 0.999, True),
-    "find.diverge": (1, math.inf, False),
-    "store.wait_s": (0, math.inf, True),
-    "store.snapshot_s": (0, math.inf, True),
-    "lr_factor": (0, 1e6, False),
-    "epochs": (1, 10_000, True),
-    "size": (8, 4096, True),
-    "batch_size": (1, 1_000_000, True),
-    "seed": (0, 2**32 - 1, True),
-    "log_every": (1, math.inf, True),
-    "stop_after": (1, math.inf, True),
+    "rates.decay": Range(0, 1, above=True),
+    "backbone.drop": Range(0, 0.99),
+    "backbone.drop_path": Range(0, 0.99),
+    "head.hidden": Range(1, 65_536),
+    "data.valid": Range(0, 0.9, above=True),
+    "data.fold": Range(0, 4),
+    "data.limit": Range(2, math.inf),
+    "data.crop_pct": Range(0.1, 1),
+    "data.max_bad": Range(0, 1),
+    "data.max_pixels": Range(1, 1e12),
+    "data.min_side": Range(1, math.inf),
+    "data.detail": Range(0, 100, above=True),
+    "data.test": Range(0, 1e9),
+    "augment.mixup": Range(0, 10),
+    "augment.cutmix": Range(0, 10),
+    "loss.smoothing": Range(0, 0.9),
+    "evaluate.tta": Range(0, 1000),
+    "evaluate.ensemble": Range(0, 64),
+    "find.min_lr": Range(0, 1e3, above=True),
+    "find.max_lr": Range(0, 1e3, above=True),
+    "find.trial_steps": Range(2, 100_000),
+    "find.trial_orders": Range(1, 100),
+    "find.stored_steps": Range(2, 100_000),
+    "find.stored_orders": Range(1, 100),
+    "find.steps": Range(10, 100_000),
+    "find.smooth": Range(0, 0.999),
+    "find.diverge": Range(1, math.inf, above=True),
+    "store.wait_s": Range(0, math.inf),
+    "store.snapshot_s": Range(0, math.inf),
+    "lr_factor": Range(0, 1e6, above=True),
+    "size": Range(8, 4096),
+    "batch_size": Range(1, 1_000_000),
+    "seed": Range(0, 2**32 - 1),
+    "log_every": Range(1, math.inf),
+    "stop_after": Range(1, math.inf),
+    **ranges(Composed),
+    **ranges(SchedulerKeys, "scheduler."),
+    **ranges(OptimizerKeys, "optimizer."),
 }
 
 
-def value_at(settings: Settings, key: str):
+def value_at(composed: Composed, key: str):
     """The value at a dotted key."""
-    value = settings
+    value = composed
     for part in key.split("."):
         value = getattr(value, part)
     return value
 
 
-def check_settings(settings: Settings) -> None:
+def check_settings(composed: Composed) -> None:
     """Refuse values that cannot be meant, each with its key and what is allowed. Errors: exit 2."""
     for key, choices in CHOICES.items():
-        value = value_at(settings, key)
+        value = value_at(composed, key)
         if value not in choices:
             raise UserError(2, f"{key}={value}: must be one of {', '.join(choices)}; {nearest(value, choices)}")
     for key in RANGES:
-        if (value := value_at(settings, key)) is not None:
-            check_range(key, value)
-    shape = settings.scheduler.shape
-    for option in SCHEDULER_OPTIONS[shape]:
-        if getattr(settings.scheduler, option) is None:
-            raise UserError(2, f"scheduler.{option}=null: {shape} needs a number")
-    if shape == "one_cycle_linear" and settings.scheduler.pct > 0.5:
-        raise UserError(2, f"scheduler.pct={settings.scheduler.pct}: {shape} falls as long as it rises, at most 0.5")
-    if settings.find.min_lr >= settings.find.max_lr:
-        raise UserError(2, f"find.min_lr={settings.find.min_lr}: must be below find.max_lr={settings.find.max_lr}")
-    if settings.scheduler.max_cycles is not None and settings.scheduler.max_cycles < settings.scheduler.cycles:
+        if (value := value_at(composed, key)) is not None:
+            check_range(key, value, RANGES[key])
+    for group in CHOSEN:
+        check_chosen(group, picked(group, composed))
+    if composed.find.min_lr >= composed.find.max_lr:
+        raise UserError(2, f"find.min_lr={composed.find.min_lr}: must be below find.max_lr={composed.find.max_lr}")
+    if composed.scheduler.max_cycles is not None and composed.scheduler.max_cycles < composed.scheduler.cycles:
         raise UserError(
             2,
-            f"scheduler.max_cycles={settings.scheduler.max_cycles}: must be >= scheduler.cycles="
-            f"{settings.scheduler.cycles}",
+            f"scheduler.max_cycles={composed.scheduler.max_cycles}: must be >= scheduler.cycles="
+            f"{composed.scheduler.cycles}",
         )
     for key in ("resize.sizes", "checklist"):
-        if not value_at(settings, key):
+        if not value_at(composed, key):
             raise UserError(2, f"{key} is empty: it needs at least one entry")
-    steps = [parse_number(size, "resize.sizes") for size in settings.resize.sizes]
+    steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
-        raise UserError(2, f"resize.sizes={settings.resize.sizes}: must be fractions up to 1 or whole pixels")
-    if settings.data.kind in PHOTO_KINDS and not settings.data.root:
-        raise UserError(2, f"data.root={settings.data.root}: data={settings.data.kind} needs to know where they lie")
-    if settings.data.kind == "torchvision" and (name := settings.data.name) not in TORCHVISION_SETS:
+        raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")
+    if composed.data.kind in PHOTO_KINDS and not composed.data.root:
+        raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs to know where they lie")
+    if composed.data.kind == "torchvision" and (name := composed.data.name) not in TORCHVISION_SETS:
         raise UserError(
             2, f"data.name={name}: must be one of {', '.join(TORCHVISION_SETS)}; {nearest(name, TORCHVISION_SETS)}"
         )
-    if settings.head.kind == "fastai":
-        check_fastai(settings.head, settings.batch_size)
-    check_optimizer(settings.optimizer)
-    crop_scale(settings.augment)
-    parse_count(settings.threads, "threads", 1)
-    parse_count(settings.data.workers, "data.workers", 0)
-    parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
-    if settings.store.max_size is not None:
-        parse_bytes(settings.store.max_size, "store.max_size")
-    peak_rate_and_ratios(settings)
+    if composed.head.kind == "fastai":
+        check_fastai(composed.head, composed.batch_size)
+    crop_scale(composed.augment)
+    parse_count(composed.threads, "threads", 1)
+    parse_count(composed.data.workers, "data.workers", 0)
+    parse_bytes(composed.data.pixels_budget, "data.pixels_budget")
+    if composed.store.max_size is not None:
+        parse_bytes(composed.store.max_size, "store.max_size")
+    peak_rate_and_ratios(composed)
 
 
-def check_range(key: str, value: float) -> None:
-    """Errors: a value that `RANGES` does not have, exit 2."""
-    low, high, inclusive = RANGES[key]
-    if not ((low <= value if inclusive else low < value) and value <= high):
-        upper = "" if high == math.inf else f" and <= {high}"
-        raise UserError(2, f"{key}={value}: must be {'>=' if inclusive else '>'} {low}{upper}")
+def check_range(key: str, value: float, allowed: Range) -> None:
+    """Errors: a value that is not in the range, exit 2."""
+    if value not in allowed:
+        raise UserError(2, f"{key}={value}: must be {allowed}")
+
+
+def check_chosen(group: str, chosen: Any) -> None:
+    """Refuse options of a group's chosen one that are unset or out of its own range, which other choices may take.
+
+    Errors: exit 2.
+    """
+    name = getattr(chosen, CHOSEN[group][0])
+    own = ranges(type(chosen))
+    for option in option_names(type(chosen)):
+        key, value = f"{group}.{option}", getattr(chosen, option)
+        if value is not None and option in own:
+            check_range(key, value, own[option])
+        if value is None and not can_be_unset(type(chosen), option):
+            raise UserError(2, f"{key}=null: {name} needs a {'number' if option in own else 'value'}")
+    chosen.check()
 
 
 def check_swept(words: Iterable[str]) -> None:
@@ -150,18 +151,7 @@ def check_swept(words: Iterable[str]) -> None:
         key, _, values = word.partition("=")
         for value in values.split(",") if key in RANGES and "," in values else ():
             with suppress(ValueError):  # no plain number: Hydra's to read
-                check_range(key, float(value))
-
-
-def check_optimizer(optimizer: Optimizer) -> None:
-    """Errors: options that the optimizer cannot have, exit 2."""
-    if optimizer.name == "sgd":
-        if optimizer.momentum is None:
-            raise UserError(2, "optimizer.momentum=null: optimizer=sgd needs a number, 0 for none")
-        if optimizer.nesterov and not optimizer.momentum:
-            raise UserError(2, f"optimizer.nesterov=true: needs optimizer.momentum above 0, not {optimizer.momentum}")
-    elif optimizer.betas is None or len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
-        raise UserError(2, f"optimizer.betas={optimizer.betas}: optimizer=adamw needs two numbers from 0 to below 1")
+                check_range(key, float(value), RANGES[key])
 
 
 def check_fastai(head: Head, batch_size: int) -> None:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from thaw.config import validate, values
-from thaw.config.schema import Scheduler, Settings
+from thaw.config.schedule import Schedule
+from thaw.config.schedulers import SGDR, Constant
+from thaw.config.schema import Budget, Settings
 from thaw.plan import image_sizes, schedules
 from thaw.plan.facts import Facts
 from thaw.plan.phases import CYCLE_KEYS, Epoch
@@ -28,59 +30,58 @@ def durations(
     `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
     4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
     """
-    schedule, until = schedule_of(given, train, settings.scheduler), given.get("until")
-    restarts = schedule.shape in schedules.RESTARTING
-    filled = bool(settings.epochs) and "epochs" not in given and not states_cycles(given) and given["do"] == "fit"
-    lengths, budget = cycle_lengths(name, schedule, until, settings.epochs if filled else None)
-    most_epochs = validate.RANGES["epochs"][1]
+    schedule, budget = schedule_and_budget(given, train, settings)
+    until = given.get("until")
+    lengths, planned = cycle_lengths(name, schedule.restarts, until, budget)
+    most_epochs = validate.RANGES["epochs"].high
     if sum(lengths) > most_epochs:
-        what = f"cycles={schedule.cycles} with cycle_mult={schedule.cycle_mult}"
+        what = f"cycles={budget.cycles} with cycle_mult={budget.cycle_mult}"
         raise UserError(2, f"checklist.{name}: {what} takes {sum(lengths):,} epochs, more than {most_epochs:,}")
     return {
         "schedule": schedule,
         "cycles": tuple(lengths),
-        "budget": budget,
+        "budget": planned,
         "until": until,
-        "epochs": (epochs := epochs_of(lengths, restarts, train, settings, facts, size)),
+        "epochs": (epochs := epochs_of(lengths, schedule.restarts, train, settings, facts, size)),
         "rate_batch": min(settings.batch_size, epochs[0].batch) if lr is not None else epochs[0].batch,
     }
 
 
-def schedule_of(given: dict, train: str, group: Scheduler) -> Scheduler:
-    """Return the schedule of a phase: the `scheduler` group, a constant rate, or warm restarts of its own."""
+def schedule_and_budget(given: dict, train: str, settings: Settings) -> tuple[Schedule, Budget]:
+    """Return the schedule of a phase and how long it is: the `scheduler` group, a constant rate, or warm restarts."""
     if takes_scheduler(given, train):
-        schedule = replace(group, **{key: given[key] for key in CYCLE_KEYS if key in given})
-        if "max_cycles" not in given and states_cycles(given):
-            schedule = replace(schedule, max_cycles=None)
-        return schedule
+        own = {key: given[key] for key in CYCLE_KEYS if key in given}
+        if states_cycles(given):
+            own = {"max_cycles": None, "epochs": None} | own
+        return settings.scheduler, replace(settings.budget, **own)
     if given["do"] == "find" or "epochs" in given:
-        return Scheduler("constant", 1, given.get("epochs", 1), 1, None, warmup=0.0)
+        return Constant(warmup=0.0), Budget(1, given.get("epochs", 1), 1, max_cycles=None, epochs=None)
     own = [given.get(key, 1) for key in ("cycles", "cycle_len", "cycle_mult")]
-    return Scheduler("sgdr", *own, given.get("max_cycles"), 0.0)
+    return SGDR(warmup=0.0), Budget(*own, max_cycles=given.get("max_cycles"), epochs=None)
 
 
-def cycle_lengths(name: str, schedule: Scheduler, until: str | None, epochs: int | None) -> tuple[list[int], int]:
-    """Return the epochs of each cycle and how many of the cycles are planned; `epochs` is the budget, if that is set.
+def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) -> tuple[list[int], int]:
+    """Return the epochs of each cycle and how many of the cycles are planned.
 
     Errors: max_cycles below the plan, exit 2.
     """
-    if epochs:
-        lengths = schedules.fill_budget(epochs, schedule.cycle_len, schedule.cycle_mult)
+    if budget.epochs:
+        lengths = schedules.fill_budget(budget.epochs, budget.cycle_len, budget.cycle_mult)
     else:
-        lengths = schedules.cycle_epochs(schedule.cycles, schedule.cycle_len, schedule.cycle_mult)
-    budget = len(lengths)
-    if schedule.shape not in schedules.RESTARTING:
+        lengths = schedules.cycle_epochs(budget.cycles, budget.cycle_len, budget.cycle_mult)
+    planned = len(lengths)
+    if not restarts:
         return [sum(lengths)], 1
     if until == "overfit":
         # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
-        beyond = 0 if epochs else 2
-        most = schedule.max_cycles if schedule.max_cycles is not None else budget + beyond
-        if most < budget:
-            planned = f"epochs={epochs} ({budget} cycles)" if epochs else f"cycles={budget}"
-            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {planned}, which is more")
+        beyond = 0 if budget.epochs else 2
+        most = budget.max_cycles if budget.max_cycles is not None else planned + beyond
+        if most < planned:
+            asked = f"epochs={budget.epochs} ({planned} cycles)" if budget.epochs else f"cycles={planned}"
+            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {asked}, which is more")
         while len(lengths) < most:
-            lengths.append(lengths[-1] * schedule.cycle_mult)
-    return lengths, budget
+            lengths.append(lengths[-1] * budget.cycle_mult)
+    return lengths, planned
 
 
 def epochs_of(
@@ -96,7 +97,7 @@ def epochs_of(
             raise UserError(
                 2, f"resize.sizes={settings.resize.sizes}: must grow and end at the final size (1.0, or {size})"
             )
-        smallest = validate.RANGES["size"][0]
+        smallest = validate.RANGES["size"].low
         if pixels[0] < smallest:
             raise UserError(2, f"resize.sizes={settings.resize.sizes}: begins at {pixels[0]} px, below {smallest}")
         sizes = image_sizes.epoch_sizes(pixels, lengths, restarts)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thaw.config.schema import Scheduler
+from thaw.config.schedule import Schedule
 from thaw.plan import schedules
 from thaw.plan.facts import Facts
 from thaw.runtime.errors import UserError, nearest
@@ -34,7 +34,7 @@ class Phase:
     rate_from: str | None  # the find phase it waits for
     ratios: tuple[float, ...] | None  # of every group, earliest layers first; None: layer_decay on unknown layers
     split: str
-    schedule: Scheduler
+    schedule: Schedule
     cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
     budget: int  # how many of the cycles are planned; the rest only while they help
     epochs: tuple[Epoch, ...]

@@ -31,8 +31,9 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     notes = []
     size = final_size(settings, facts)
     phases = resolve_finders(spell_out(settings, facts, size), notes)
-    if settings.epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
-        notes.append(f"epochs={settings.epochs} has no effect: every phase of the checklist states its own duration")
+    epochs = settings.budget.epochs
+    if epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
+        notes.append(f"epochs={epochs} has no effect: every phase of the checklist states its own duration")
     for phase in phases:
         warn_of_sizes(phase, settings, size, notes)
     warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)

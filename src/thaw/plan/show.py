@@ -135,7 +135,7 @@ def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | N
             counts = [epoch.steps or 10 for epoch in planned]
             ends = schedules.cycle_ends(counts, phase.cycles[: phase.budget])
             steps = ends[-1]
-            at = schedules.curve(schedules.shapes(phase.schedule, phase.budget)[0], ends)
+            at = schedules.curve(phase.schedule.rate(phase.budget), ends)
             at = schedules.scaled_with_batch(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
             lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
             stride = max(1, steps // 400)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+from thaw.config.composed import CHOSEN
+from thaw.config.options import all_options, option_names
 from thaw.config.overrides import split_overrides
 from thaw.config.run_names import is_within
-from thaw.config.schema import PHOTO_KINDS, SCHEDULER_OPTIONS, Settings
+from thaw.config.schema import PHOTO_KINDS, Settings
 from thaw.plan.durations import takes_scheduler
 from thaw.plan.phases import Phase
-from thaw.plan.schedules import RESTARTING, shapes
 
 FILE_OPTIONS = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
 READ_BY = {  # options of data that not all choices read, and those that do
@@ -20,15 +21,9 @@ READ_BY = {  # options of data that not all choices read, and those that do
 
 def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase]) -> list[str]:
     """A line for each setting that was typed and that the choices made, or the phases planned, do not read."""
-    shape, split_, lr = settings.scheduler.shape, settings.rates.split, settings.lr
+    split_, lr = settings.rates.split, settings.lr
     many = isinstance(lr, (list, tuple))
-    why = {f"scheduler.{name}": f"scheduler={shape}" for names in SCHEDULER_OPTIONS.values() for name in names}
-    for name in SCHEDULER_OPTIONS[shape]:
-        del why[f"scheduler.{name}"]
-    if settings.optimizer.name == "adamw":
-        why |= dict.fromkeys(("optimizer.momentum", "optimizer.nesterov"), "optimizer=adamw")
-    if settings.optimizer.name == "sgd":
-        why["optimizer.betas"] = "optimizer=sgd"
+    why = unused_options(settings)
     if settings.head.kind == "linear":
         why |= dict.fromkeys(("head.hidden", "head.drop"), "head=linear")
     if split_ == "layer_decay":
@@ -63,25 +58,35 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
     return out
 
 
+def unused_options(settings: Settings) -> dict[str, str]:
+    """The options of a group's other choices, which the chosen one has not, and why they are not read."""
+    why = {}
+    for group, (named, choices) in CHOSEN.items():
+        chosen = getattr(settings, group)
+        others = all_options(choices.values()).keys() - set(option_names(type(chosen)))
+        why |= dict.fromkeys((f"{group}.{option}" for option in others), f"{group}={getattr(chosen, named)}")
+    return why
+
+
 def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
     """What no fit reads, and why; of a group all its options."""
-    why = {}
+    why, scheduler, epochs = {}, settings.scheduler, settings.budget.epochs
     stated = [given for given in settings.checklist.values() if given and "cycles" not in given]
-    if settings.epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
-        why["scheduler.cycles"] = f"epochs={settings.epochs}"
+    if epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
+        why["scheduler.cycles"] = f"epochs={epochs}"
     if not any(takes_scheduler(settings.checklist[fit.name], fit.train) for fit in fits):
         why["scheduler"] = "no phase that takes it: all state their own"
-    if settings.scheduler.shape not in RESTARTING:
-        why["scheduler.max_cycles"] = f"scheduler={settings.scheduler.shape}"
-        if settings.epochs is not None:
+    if not scheduler.restarts:
+        why["scheduler.max_cycles"] = f"scheduler={scheduler.shape}"
+        if epochs is not None:
             names = ("scheduler.cycle_len", "scheduler.cycle_mult")
-            why |= dict.fromkeys(names, f"epochs={settings.epochs} and scheduler={settings.scheduler.shape}")
+            why |= dict.fromkeys(names, f"epochs={epochs} and scheduler={scheduler.shape}")
     elif not any(fit.until for fit in fits):
         why["scheduler.max_cycles"] = "no phase until over-fitting"
     if all(len(fit.cycles) < 2 for fit in fits):
         why["evaluate.ensemble"] = "one cycle a phase: it takes two"
-    if all(shapes(fit.schedule, fit.budget)[1] for fit in fits):
-        why["optimizer.momentum"] = f"scheduler={settings.scheduler.shape}, which sets it"
+    if all(fit.schedule.momentum() for fit in fits):
+        why["optimizer.momentum"] = f"scheduler={scheduler.shape}, which sets it"
     if all(fit.train == "head" for fit in fits):
         names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
         why |= dict.fromkeys(names, "no phase that trains the whole network")

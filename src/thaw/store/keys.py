@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 
-from thaw.config.schema import AUGMENT_OPTIONS, HEAD_OPTIONS, OPTIMIZER_OPTIONS, SCHEDULER_OPTIONS, Augment, Settings
+from thaw.config.schedule import Schedule, longest_warmup
+from thaw.config.schema import AUGMENT_OPTIONS, HEAD_OPTIONS, Augment, Settings
 from thaw.config.values import crop_scale
 from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
-from thaw.plan.schedules import longest_warmup
 from thaw.store.code_hash import ALL_CODE, code_by_module
 
 
@@ -34,7 +34,7 @@ def training_parts(settings: Settings, phase: Phase) -> dict:
         "split": phase.split,
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
-        "optimizer": read_by(settings.optimizer, OPTIMIZER_OPTIONS[settings.optimizer.name]),
+        "optimizer": {"name": settings.optimizer.name, **asdict(settings.optimizer)},
         "loss": asdict(settings.loss),
         "augment": augment_parts(settings.augment) if augmented else None,
         "crop_pct": settings.data.crop_pct,
@@ -76,12 +76,16 @@ def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: i
         "training": training_parts(settings, phase),
         "lr": lr,
         "rate_batch": phase.rate_batch,
-        "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
-        "longest_ramp": longest_warmup(phase.budget) if (phase.schedule.warmup or 0) >= 1 else None,
+        "schedule": schedule_parts(phase.schedule),
+        "longest_ramp": longest_warmup(phase.budget) if phase.schedule.warmup >= 1 else None,
         "cycle": cycle,
         "epochs": epoch_list(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
     }
+
+
+def schedule_parts(schedule: Schedule) -> dict:
+    return {"shape": schedule.shape, **asdict(schedule)}
 
 
 def epoch_list(epochs: Sequence) -> list[list]:
@@ -100,7 +104,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
             "lr": phase.lr,
             "rate_from": phase.rate_from,
             "until": phase.until,
-            "schedule": read_by(phase.schedule, ("shape", *SCHEDULER_OPTIONS[phase.schedule.shape])),
+            "schedule": schedule_parts(phase.schedule),
             "rate_batch": phase.rate_batch,
             "budget": phase.budget,
             "cycles": phase.cycles,

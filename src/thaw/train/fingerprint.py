@@ -5,9 +5,7 @@ something changes on disk, in the code, the libraries or the machine, the same s
 what a stamp stands for, so that a finished run is recognised in the time it takes to read a folder.
 """
 
-import json
 import os
-from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
 
@@ -24,10 +22,11 @@ UNRELATED += ("log_every", "verbose", "plan_only", "stop_after")
 
 def fingerprint(settings: Settings) -> str:
     """A key of the settings and of all that they name: files by size and time, code, libraries, machine."""
-    related = {name: value for name, value in asdict(settings).items() if name not in UNRELATED}
+    related = {name: value for name, value in vars(settings).items() if name not in UNRELATED}
     return key_of(
         {
-            "settings": json.dumps(related),  # in the order of the phases and of the transforms
+            # In the order of the phases and of the transforms; two schedulers of equal options differ by their class.
+            "settings": repr(related),
             "files": named_files(settings),
             "code": code_digest() if settings.store.code == "check" else None,
             "versions": machine.library_versions(),

@@ -128,6 +128,5 @@ class PhaseInputs:
         if phase.features == "precomputed":
             n, views = len(labels), phase.views or 1
             return batches.stored_batches(*self.stored[0], [part + epoch % views * n for epoch, _, part in cut])
-        return run.pictures(
-            [BatchKey(epoch, size, run.train_rows[part]) for epoch, size, part in cut], run.augment, seed
-        )
+        keys = [BatchKey(epoch, size, run.train_rows[part]) for epoch, size, part in cut]
+        return run.pictures(keys, run.augment, seed)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from thaw.config.schema import Loss, Optimizer
+from thaw.config.optimizers import SGD, AdamW, Optimizer
+from thaw.config.schema import Loss
 from thaw.data.batches import Batch, mix_batch
 from thaw.model.layer_groups import LayerGroup
 from thaw.model.network import Network
@@ -59,10 +60,11 @@ def make_optimizer(network: Network, groups: Sequence[LayerGroup], optimizer: Op
             if chosen:
                 decay = optimizer.weight_decay if decayed else 0.0
                 param_groups.append({"params": chosen, "lr_scale": group.ratio, "weight_decay": decay})
-    if optimizer.name == "sgd":
-        nesterov = bool(optimizer.nesterov)
-        return torch.optim.SGD(param_groups, lr=1.0, momentum=optimizer.momentum, nesterov=nesterov, fused=True)
-    return torch.optim.AdamW(param_groups, lr=1.0, betas=tuple(optimizer.betas), fused=True)
+    match optimizer:
+        case SGD(momentum=momentum, nesterov=nesterov):
+            return torch.optim.SGD(param_groups, lr=1.0, momentum=momentum, nesterov=nesterov, fused=True)
+        case AdamW(betas=betas):
+            return torch.optim.AdamW(param_groups, lr=1.0, betas=tuple(betas), fused=True)
 
 
 def make_loss(loss: Loss, labels: np.ndarray, classes: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:

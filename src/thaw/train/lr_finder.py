@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from thaw.config.schema import Find, Optimizer, Settings
+from thaw.config.optimizers import Optimizer
+from thaw.config.schema import Find, Settings
 from thaw.data.batches import Batch
 from thaw.model.freezing import set_trainable
 from thaw.model.layer_groups import LayerGroup

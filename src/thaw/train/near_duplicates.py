@@ -85,9 +85,8 @@ def near_pairs(inputs: Inputs, phases: Sequence[PhaseInputs]) -> list[Pair] | No
     try:
         found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in find_near_duplicates(a, b)]
     except torch.OutOfMemoryError:
-        console.say(
-            f"note: near twins are not looked for: {len(train):,} pictures are too many for {inputs.network.device}"
-        )
+        device = inputs.network.device
+        console.say(f"note: near twins are not looked for: {len(train):,} pictures are too many for {device}")
         return None
     return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
 

@@ -30,7 +30,7 @@ class PhaseFit:
 def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: float) -> PhaseFit:
     """Return the fit of a phase, with a fresh optimizer."""
     phase, groups = inputs.phase, phase_groups(network, inputs.phase, settings.rates.decay)
-    shapes = schedules.shapes(phase.schedule, phase.budget)
+    shapes = phase.schedule.rate(phase.budget), phase.schedule.momentum()
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
     rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)

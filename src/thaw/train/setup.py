@@ -31,10 +31,10 @@ from thaw.train.context import RunContext
 from thaw.train.cycle_state import HeldWeights
 from thaw.train.features import body_hash, images_per_pass
 from thaw.train.inputs import Inputs
-from thaw.train.start import Start
+from thaw.train.start import NOTHING_YET, Start
 
 
-def set_up(settings: Settings, folder: Path, store: Store, start: Start = Start()) -> RunContext:
+def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHING_YET) -> RunContext:
     """Make device, pictures and network, and the plan with all its facts, from what the start found already."""
     device = device_.choose_device(settings)
     pictures = load_pictures(settings, store, start)
@@ -90,7 +90,7 @@ def load_pictures(settings: Settings, store: Store, start: Start) -> dataset.Dat
 
 
 def loader_processes(settings: Settings, size: int, batch: int) -> int:
-    """Return how many processes make batches, as `data.workers` says; with auto no more than were typed as `threads`."""
+    """Return how many processes make batches: as `data.workers` says, with auto no more than `threads`."""
     chosen = parse_count(settings.data.workers, "data.workers", 0)
     if chosen is not None:
         return chosen
@@ -124,7 +124,7 @@ def probe_sizes(context: RunContext) -> None:
     Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
     """
     tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
-    gpu, kept = context.device.device.type == "cuda", {"sgd": 1, "adamw": 2}[context.settings.optimizer.name]
+    gpu, kept = context.device.device.type == "cuda", context.settings.optimizer.moments
     trial = copy.deepcopy(context.network)
     for train, size, batch in sorted(tried | {("head", context.plan.size, context.settings.batch_size)}):
         n = batch if gpu else min(batch, 2)

@@ -19,3 +19,6 @@ class Start:
     plan: Plan | None = None
     table: Table | None = None  # of the user's own pictures
     decode_cache: DecodeCache | None = None  # what the scan decoded
+
+
+NOTHING_YET = Start()

@@ -1,0 +1,81 @@
+"""The options of a choice: its dataclass says which there are, of what type and from where to where.
+
+Standard library only.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import Field, field, fields, make_dataclass
+from typing import Any, NamedTuple, Optional, get_args, get_type_hints
+
+NONE = type(None)
+
+
+class Range(NamedTuple):
+    """What a number may be: from `low` to `high`, the lowest itself left out where `above`."""
+
+    low: float
+    high: float
+    above: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return (self.low < value if self.above else self.low <= value) and value <= self.high
+
+    def __str__(self) -> str:
+        upper = "" if self.high == math.inf else f" and <= {self.high}"
+        return f"{'>' if self.above else '>='} {self.low}{upper}"
+
+
+def number(low: float, high: float, above: bool = False) -> Any:
+    """Return a field without a default that holds its range."""
+    return field(metadata={"range": Range(low, high, above)})
+
+
+def option_names(choice: type) -> list[str]:
+    return [option.name for option in fields(choice)]
+
+
+def ranges(choice: type, prefix: str = "") -> dict[str, Range]:
+    """Return the range of each option that is a number."""
+    return {prefix + one.name: one.metadata["range"] for one in fields(choice) if "range" in one.metadata}
+
+
+def can_be_unset(choice: type, name: str) -> bool:
+    """Return whether an option of a choice may be null."""
+    return NONE in get_args(get_type_hints(choice)[name])
+
+
+def plain_type(choice: type, name: str) -> Any:
+    """Return the type of an option of a choice, without null."""
+    hint = get_type_hints(choice)[name]
+    return next(part for part in get_args(hint) if part is not NONE) if can_be_unset(choice, name) else hint
+
+
+def all_options(choices: Iterable[type]) -> dict[str, tuple[type, Field]]:
+    """Return the type of every option of the choices and its field, which is null by default and holds the widest
+    range of those that the choices have.
+
+    Errors: TypeError, two choices have an option of one name and of two types.
+    """
+    types: dict[str, Any] = {}
+    widest_ranges: dict[str, Range] = {}
+    for choice in choices:
+        for name in option_names(choice):
+            hint = plain_type(choice, name)
+            if types.setdefault(name, hint) != hint:
+                raise TypeError(f"{choice.__name__}.{name} is {hint}, that of another choice {types[name]}")
+        for name, own in ranges(choice).items():
+            widest_ranges[name] = widest(widest_ranges.get(name, own), own)
+    held = {name: {"range": one} for name, one in widest_ranges.items()}
+    return {name: (Optional[hint], field(default=None, metadata=held.get(name))) for name, hint in types.items()}  # noqa: UP045  OmegaConf 2.3 reads no X | None
+
+
+def widest(one: Range, other: Range) -> Range:
+    """Return the range from the lowest to the highest number of two ranges."""
+    low, above = min((one.low, one.above), (other.low, other.above))
+    return Range(low, max(one.high, other.high), above)
+
+
+def dataclass_of(name: str, module: str, members: Iterable[tuple]) -> type:
+    """Return a dataclass of (name, type) and (name, type, field), which pickle finds by its name in its module."""
+    return make_dataclass(name, members, namespace={"__module__": module})
