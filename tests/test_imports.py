@@ -160,6 +160,14 @@ def test_matplotlib_is_imported_for_pictures_only():
     assert all(tops == {False} for tops in found.values()), "inside functions"
 
 
+def test_pages_escape_all_but_the_drawn_svg():
+    assert importers("jinja2") == {"thaw.report.page": {True}}
+    assert importers("markupsafe") == {"thaw.report.style": {True}}
+    templates = sorted(SRC.rglob("*.j2"))
+    assert len(templates) > 3
+    assert [file.name for file in templates if re.search(r"\bsafe\b|\bautoescape\b", file.read_text())] == []
+
+
 def test_models_are_made_by_network_only():
     makers = {name for name, file in NAMES.items() if re.search(r"\bcreate_model\b", file.read_text())}
     assert makers == {"thaw.model.network"}
@@ -253,6 +261,8 @@ def test_a_script_of_another_checkout_is_refused(tmp_path):
 
 # what a plan costs ----------------------------------------------------------------------------------------------------
 
+HEAVY = {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "jinja2"}
+
 
 def loaded_by(*args: str) -> tuple[str, set[str]]:
     """What train.py prints, and the packages it imports while it runs."""
@@ -269,7 +279,7 @@ def test_a_plan_loads_nothing_heavy(tmp_path):
     assert "5 full" in printed
     assert "5 full" in (tmp_path / "run" / "plan.txt").read_text()
     assert {"hydra", "thaw"} <= loaded
-    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2"}
+    assert not loaded & HEAVY
 
 
 def test_the_preview_of_a_sweep_loads_nothing_heavy_and_is_one_table(tmp_path):
@@ -278,7 +288,7 @@ def test_the_preview_of_a_sweep_loads_nothing_heavy_and_is_one_table(tmp_path):
     assert "4 jobs, 2 settings × 2 seeds" in printed and printed.count("phases  shared") == 1
     assert (tmp_path / "sweep" / "plan.txt").read_text() in printed
     assert not [path for path in (tmp_path / "sweep").iterdir() if path.is_dir()], "no job has a folder yet"
-    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "matplotlib"}
+    assert not loaded & (HEAVY | {"matplotlib"})
 
 
 def test_tab_completion_loads_nothing_heavy(monkeypatch):
@@ -286,11 +296,11 @@ def test_tab_completion_loads_nothing_heavy(monkeypatch):
     monkeypatch.setenv("COMP_POINT", "31")
     printed, loaded = loaded_by("-sc", "query=bash")
     assert {"scheduler=sgdr", "scheduler=one_cycle"} <= set(printed.split())
-    assert not loaded & {"torch", "torchvision", "timm", "wandb", "albumentations", "sklearn", "cv2", "numpy", "optuna"}
+    assert not loaded & (HEAVY | {"numpy", "optuna"})
 
 
 def test_help_loads_next_to_nothing():
     printed, loaded = loaded_by("--help")
     assert "usage" in printed
     assert "thaw" in loaded
-    assert not loaded & {"hydra", "omegaconf", "torch", "timm", "wandb", "matplotlib", "numpy"}
+    assert not loaded & (HEAVY | {"hydra", "omegaconf", "matplotlib", "numpy"})

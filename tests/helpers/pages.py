@@ -4,7 +4,7 @@ import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "img", "br"}
-NASTY = "<script>alert(1)</script> été $x_1^2$"
+NASTY = "<script>alert(1)</script>&\"' été $x_1^2$"
 
 
 class Page(HTMLParser):

@@ -70,7 +70,7 @@ def make(folder, classes, n=60, wrong=0.2):
             taken = (truth + 1) % len(classes) if i < wrong * n else truth
             shares = [0.1 / len(classes)] * len(classes)
             shares[taken] = 0.9 - i / 1000
-            table.writerow([f"é dir/<{i}>.jpg", classes[truth], classes[taken], *shares])
+            table.writerow([f"é dir/\"'&<{i}>.jpg", classes[truth], classes[taken], *shares])
     return folder
 
 
@@ -97,8 +97,10 @@ def test_two_classes_with_names_that_need_escaping(tmp_path):
         "<b>full</b>",
         "all cycles <done>",
         "a&b.jpg",
+        "\"'&<0>.jpg",
     ):
         assert expected in words
+    assert "é dir/\"'&<0>.jpg" in [attrs["title"] for tag, attrs in page.tags if tag == "figure"]
     assert sum(tag == "svg" for tag, _ in page.tags) == 3  # curves, one finder, confusion
     assert "+40.00" in words  # what the phase 'full' bought
 

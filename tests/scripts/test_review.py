@@ -42,17 +42,27 @@ def closed(folder) -> str:
 
 def test_a_sweep_of_all_kinds(tmp_path):
     root = sweeps.make_sweep(tmp_path / "my <sweep>", pictures=60, seeds=2)
+    job = "<9> & \"'"
+    (root / "0").rename(root / job)
     sweeps.status(root / "8", state="failed", code=4, line=NASTY, overrides=["scheduler=flat", "seed=0"])
-    (root / "0/report.html").write_text("<p>the job's own")
+    (root / job / "report.html").write_text("<p>the job's own")
     said = closed(root)
     assert "sweep: 8/9 jobs done" in said
     assert (root / "leaderboard.png").stat().st_size > 10_000
     page = page_of(root)
     words = " ".join(page.words)
-    for expected in ("my <sweep>", NASTY, "8 of 9", "one_cycle · thirds", "averaged over the rest", "over-fitting"):
+    for expected in (
+        "my <sweep>",
+        job,
+        NASTY,
+        "8 of 9",
+        "one_cycle · thirds",
+        "averaged over the rest",
+        "over-fitting",
+    ):
         assert expected in words
     assert sum(tag == "svg" for tag, _ in page.tags) == 2
-    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == ["0/report.html"]
+    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [f"{job}/report.html"]
     assert (root / "leaderboard.md").read_text(encoding="utf-8").startswith("# my <sweep>")
     assert len(list(csv.reader((root / "leaderboard.csv").open(encoding="utf-8")))) == 5
 

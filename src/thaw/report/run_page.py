@@ -4,10 +4,12 @@ from pathlib import Path
 
 from thaw.report.curves import curves_figure, curves_inches, draw_curves
 from thaw.report.finder import finder_figure
-from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong
-from thaw.report.page import run_html
+from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong, matrix_inches
+from thaw.report.page import data_uri, render
 from thaw.report.run_files import headline, read_run, run_title
 from thaw.report.style import figure, picture_style, shortened, svg
+from thaw.report.tables import about, as_text, class_rows, listing, made_with, pairs, phase_rows, wrong_images
+from thaw.runtime.files import BAD_FILES, DISPUTED
 
 
 def write_run_report(folder, picture) -> None:
@@ -22,10 +24,44 @@ def write_run_report(folder, picture) -> None:
         report_sheet(run).savefig(folder / "report.png", dpi=100)
         drawn = {
             "curves": svg(curves_figure(run)) if run["metrics"] else "",
-            "finds": [svg(finder_figure(find, 5.6)) if isinstance(find, dict) else find for find in run["finds"]],
+            "finds": [
+                svg(finder_figure(find, 5.6)) if isinstance(find, dict) else data_uri(find) for find in run["finds"]
+            ],
             "confusion": svg(confusion_figure(run)) if run["predictions"] else "",
         }
     (folder / "report.html").write_text(run_html(run, drawn), encoding="utf-8", errors="backslashreplace")
+
+
+def run_html(run: dict, drawn: dict) -> str:
+    """Return report.html.
+
+    run: as `read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: `curves` and
+    `confusion`, as drawn by `style.svg` or '', and `finds`, a list of the like or a data: URI each.
+    """
+    result = run["result"]
+    return render(
+        "report/templates/run.html.j2",
+        title=run_title(run),
+        sweep=run["sweep"],
+        about=about(result),
+        warnings=result.get("warnings", ()),
+        headline=headline(run),
+        phases=phase_rows(result),
+        **drawn,
+        large_matrix=matrix_inches(len(run["classes"])) > 6,
+        pairs=pairs(run["confusion"], run["classes"]),
+        predicted=bool(run["predictions"]),
+        wrong=wrong_images(run["wrong"], run["pictures"]),
+        classes=class_rows(run["per_class"]),
+        timeline=data_uri(run["timeline"]),
+        plan=run["plan"],
+        twins=listing(run["leaks"], "leaks.csv"),
+        twins_sheet=data_uri(run["leaks_sheet"]),
+        disputed=listing(run["disputed"], DISPUTED),
+        bad_files=listing(run["bad_files"], BAD_FILES),
+        command=as_text(result.get("command")),
+        made_with=made_with(result),
+    )
 
 
 def report_sheet(run: dict):

@@ -6,6 +6,8 @@ import warnings
 from contextlib import contextmanager
 from io import StringIO
 
+from markupsafe import Markup
+
 from thaw.runtime.files import as_number
 from thaw.runtime.fonts import families
 
@@ -58,8 +60,8 @@ def axes_at(fig, left: float, top: float, width: float, height: float):
     return fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
-def svg(fig) -> str:
-    """The figure as an <svg> element for a page: at most as wide as drawn, in the page's ink and paper."""
+def svg(fig) -> Markup:
+    """Return the figure as an <svg> element for a page: at most as wide as drawn, in the page's ink and paper."""
     file = StringIO()
     fig.savefig(file, format="svg", dpi=150, transparent=True, metadata={"Date": None})
     text = file.getvalue()
@@ -67,7 +69,7 @@ def svg(fig) -> str:
     head, rest = text.split(">", 1)
     head = re.sub(r' (?:xmlns(?::\w+)?|width|height)="[^"]*"', "", head)
     head += f' style="max-width: {fig.get_figwidth():g}in"'
-    return (head + ">" + rest).replace(INK, "currentColor").replace(PAPER, "var(--card)")
+    return Markup((head + ">" + rest).replace(INK, "currentColor").replace(PAPER, "var(--card)"))
 
 
 def group_colours(groups: int) -> list:

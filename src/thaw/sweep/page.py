@@ -2,9 +2,8 @@
 
 import csv
 import re
-from html import escape
 
-from thaw.report import page
+from thaw.report.page import render
 from thaw.report.style import picture_style, svg
 from thaw.runtime.files import format_duration
 from thaw.sweep import tables, text, words
@@ -29,28 +28,29 @@ def write_sweep_report(board: Board) -> None:
 
 
 def sweep_html(board: Board, settings: str, curves: str) -> str:
-    """report.html; the drawn ones are <svg> elements."""
-    name = board.folder.resolve().name
-    notes = "".join(f"<li>{escape(note)}</li>" for note in (*tables.column_notes(board), *words.notes(board)))
+    """Return report.html.
+
+    settings, curves: as drawn by `style.svg`.
+    """
     job = board.best_job
-    again = page.preformatted(job.result.get("command", ""), "wrap") if job else ""
-    audition = page.preformatted(after_audition(board), "wrap")
-    parts = [
-        f"<h1>{escape(name)}</h1>",
-        f'<div class="dim">{escape(" · ".join(filter(None, (text.status_line(board), board.common))))}</div>',
-        f'<div class="tiles">{"".join(page.tile(*tile) for tile in headline(board))}</div>',
-        page.section("Settings, best first", html_table(tables.ranking(board)) + f'<ul class="dim">{notes}</ul>'),
-        page.section("Accuracy against seconds, and what each choice does", settings),
-        page.section("Averaged over the rest", html_table(tables.effects_table(board))),
-        page.section("Learning, every job", curves),
-        page.section("No other setting is better and as quick", html_table(tables.front_table(board))),
-        page.section("Not done", html_table(tables.failures_table(board), linked=board)),
-        page.section("Every job", html_table(tables.jobs_table(board), linked=board)),
-        page.section("How to run the best again", again),
-        page.section("Next, all of the checklist for the winner", audition),
-        page.section("To W&B, once logged in", page.preformatted(sync_line(board), "wrap")),
-    ]
-    return page.document(name, parts)
+    return render(
+        "sweep/templates/sweep.html.j2",
+        title=board.folder.resolve().name,
+        about=" · ".join(filter(None, (text.status_line(board), board.common))),
+        headline=headline(board),
+        ranking=columns_and_rows(tables.ranking(board)),
+        notes=[*tables.column_notes(board), *words.notes(board)],
+        settings=settings,
+        effects=columns_and_rows(tables.effects_table(board)),
+        curves=curves,
+        front=columns_and_rows(tables.front_table(board)),
+        failures=columns_and_rows(tables.failures_table(board)),
+        jobs=columns_and_rows(tables.jobs_table(board)),
+        reports=reports(board),
+        command=job.result.get("command", "") if job else "",
+        audition=after_audition(board),
+        sync=sync_line(board),
+    )
 
 
 def headline(board: Board) -> list[tuple[str, str, str]]:
@@ -66,15 +66,21 @@ def headline(board: Board) -> list[tuple[str, str, str]]:
     return out
 
 
-def html_table(table: tables.TextTable, linked: Board | None = None) -> str:
-    """A table of text as html; with `linked` the first column leads to that job's own report, where it has one."""
+def columns_and_rows(table: tables.TextTable) -> tuple[list[tuple[str, str]], list[list]]:
+    """Return (name, class) of each column, and the rows, in which a text that may be long is the list of its parts.
+
+    A line may break between the parts.
+    """
     head, rows = table
-    body = [[escape(cell) for cell in row] for row in rows]
-    for row in body if linked else []:
-        if row[0] and (linked.folder / row[0] / "report.html").exists():
-            row[0] = f'<a href="{row[0]}/report.html">{row[0]}</a>'
     kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
-    for row in body:  # a long name breaks where its parts meet
-        row[:] = [re.sub(r"(?<=[_./,])", "<wbr>", c) if k == "w" else c for k, c in zip(kinds, row, strict=True)]
-    body = [[f'<td class="{kind}">{cell}</td>' for kind, cell in zip(kinds, row, strict=True)] for row in body]
-    return page.table(head, body, {i for i, kind in enumerate(kinds) if kind == "n"}) if rows else ""
+    parted = [
+        [re.split(r"(?<=[_./,])", cell) if kind == "w" else cell for kind, cell in zip(kinds, row, strict=True)]
+        for row in rows
+    ]
+    return list(zip(head, kinds, strict=True)), parted
+
+
+def reports(board: Board) -> dict[str, str]:
+    """Return where the reports of the jobs lie, for those that have one."""
+    pages = {job.name: f"{job.name}/report.html" for job in board.jobs}
+    return {name: page for name, page in pages.items() if (board.folder / page).exists()}

@@ -1,0 +1,116 @@
+"""What report.html says of a run, as rows of text."""
+
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+
+from thaw.report.page import thumbnail
+from thaw.runtime.files import as_number, format_duration, phase_results
+
+MOST_LISTED = 50  # rows that are shown of a long table
+MOST_PAIRS = 10
+PHASE = {  # the numbers of a phase, as in result.json
+    "accuracy": lambda value: f"{value:.2%}",
+    "loss": lambda value: f"{value:.4g}",
+    "lr": lambda value: f"{value:.3g}",
+    "epochs": lambda value: f"{value:g}",
+    "seconds": format_duration,
+}
+
+
+def about(result: dict) -> str:
+    """Return what was run on what, in a line."""
+    overrides = as_text(result.get("overrides")) or ("the defaults" if result else "")
+    return " · ".join(part for part in (overrides, as_text(result.get("device"))) if part)
+
+
+def phase_rows(result: dict) -> list[dict[str, str]]:
+    """Return a row for each phase in the order of result.json, with the accuracy gained on the phase before."""
+    rows, before = [], math.nan
+    for name, fields in phase_results(result).items():
+        values = {field: as_number(fields.get(field)) for field in PHASE}
+        gain = 100 * (values["accuracy"] - before)
+        rows.append(
+            {
+                "name": name,
+                **{field: "" if math.isnan(value) else PHASE[field](value) for field, value in values.items()},
+                "gain": "" if math.isnan(gain) else f"{gain:+.2f}",
+                "tone": "good" if gain > 0 else "bad" if gain < 0 else "dim",
+                "why": as_text(fields.get("stopped_because")) + (" (reused)" if fields.get("reused") else ""),
+            }
+        )
+        before = before if math.isnan(values["accuracy"]) else values["accuracy"]
+    return rows
+
+
+def pairs(counts: list[list[int]], classes: list[str]) -> list[list[str]]:
+    """Return the most frequent mistakes (truth, taken for, how many): what a matrix of many classes cannot show."""
+    if len(classes) < 3:
+        return []
+    found = [
+        (count, sum(row), classes[i], classes[j])
+        for i, row in enumerate(counts)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    found.sort(key=lambda pair: (-pair[0], pair[2], pair[3]))
+    return [[truth, taken, f"{count} of {n}"] for count, n, truth, taken in found[:MOST_PAIRS]]
+
+
+def class_rows(rows: list[tuple]) -> list[dict]:
+    """Return every class with its shares (width of the bar, text), the lowest f1 first.
+
+    rows: as of `per_class`. Classes without a picture come last and have no shares.
+    """
+    return [
+        {
+            "name": name,
+            "n": n,
+            "shares": [(f"{share:.0%}", f"{share:.1%}") for share in shares] if n else [],
+            "confused": confused,
+        }
+        for name, n, *shares, confused in sorted(rows, key=lambda row: (row[1] == 0, row[4]))
+    ]
+
+
+def wrong_images(rows: list[dict], images: list) -> list[dict[str, str]]:
+    """Return the most wrong images, each with what it is, what it was taken for and how surely.
+
+    images: uint8 array [height, width, 3], or None, for each row of `most_wrong`.
+    """
+    out = []
+    for row, image in zip(rows, images, strict=True):
+        uri, kind = ("", "") if image is None else thumbnail(image)
+        sure = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
+        out.append({**row, "file": PurePath(row["path"]).name, "sure": sure, "image": uri, "kind": kind})
+    return out
+
+
+def listing(table: list[list[str]], file: str) -> dict:
+    """Return the first rows of a table that lies beside the page, how many there are, and how many of them are shown.
+
+    table: the head, then rows, which are brought to its length.
+    """
+    head, *body = table or [[]]
+    return {
+        "file": file,
+        "total": len(body),
+        "shown": f"the first {MOST_LISTED} of {len(body):,} in" if len(body) > MOST_LISTED else "as in",
+        "columns": [(name, "") for name in head],
+        "rows": [[*row, *[""] * len(head)][: len(head)] for row in body[:MOST_LISTED]],
+    }
+
+
+def made_with(result: dict) -> list[list[str]]:
+    """Return the facts that result.json has of what the run was made with."""
+    keys = ("device", "versions", "commit", "key", "wandb_id")
+    return [[key, as_text(result[key])] for key in keys if result.get(key)]
+
+
+def as_text(value) -> str:
+    """Return anything as text: lists in one line, dicts as key value pairs."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {as_text(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(str, value))
+    return "" if value is None else str(value)
