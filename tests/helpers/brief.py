@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from thaw.config import run_names
-from thaw.config.schema import Settings
+from thaw.config.job_request import JobRequest
+from thaw.config.schema import Settings, Wandb
 from thaw.report import finder, run_page, timeline
 from thaw.report.tracker import Tracker
 from thaw.train import fingerprint, stages
 
+# What W&B shows of a job, as plain values.
+CONFIG = {
+    "data": {"kind": "digits"}, "backbone": {"name": "test_resnet"}, "rates": {"ratios": None}, "lr": None,
+    "name": None, "tags": [], "notes": None, "fresh": False, "seed": 0, "lr_factor": 1.0, "batch_size": 64,
+}  # fmt: skip
 FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a tenth of the steps of a find
 
 
@@ -18,10 +23,15 @@ def undrawn(patch) -> None:
 
 
 def trained(
-    settings: Settings, folder: Path, *overrides: str, sweep: str | None = None, dated: bool = False
+    settings: Settings, folder: Path, *overrides: str, number: int | None = None, dated: bool = False
 ) -> dict | None:
-    """The result of a job in a new folder, without W&B; None where it was done already."""
+    """The result of a job in a new folder, without W&B; None where it was done already. number: of a job of a sweep."""
     folder.mkdir(parents=True)
-    about = {"overrides": list(overrides), "command": run_names.typed_command(list(overrides)), "commit": None}
-    mark = None if settings.plan_only else fingerprint.fingerprint(settings)
-    return stages.train_job(settings, folder, about, sweep, lambda *key, **columns: Tracker(folder, print), mark, dated)
+    request = JobRequest(folder, list(overrides), {}, CONFIG, number)
+    stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
+    return stages.train_job(settings, request, untracked(folder), stamp, dated)
+
+
+def untracked(folder: Path) -> Tracker:
+    """A tracker without W&B."""
+    return Tracker(folder, Wandb("disabled", None, None, str(folder)))

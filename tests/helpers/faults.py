@@ -9,9 +9,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from brief import untracked
+
 import train
 from thaw.config import paths
-from thaw.runtime import signals
+from thaw.runtime import entry, signals
 from thaw.store.open import open_store
 from thaw.train import run
 from thaw.train.setup import set_up
@@ -27,12 +29,7 @@ TIMES = ("speed/", "train_seconds")
 def carry_out(settings, folder):
     """A run as a job does it, its rows in metrics.jsonl."""
     folder.mkdir(parents=True)
-
-    def log(row):
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-
-    return run.run_plan(set_up(settings, folder, open_store(settings, print)), log)
+    return run.run_plan(set_up(settings, folder, open_store(settings, print)), untracked(folder))
 
 
 def bits(folder):
@@ -77,7 +74,7 @@ def type_in(*args: str, outputs: Path) -> int:
     """What `python src/train.py ARGS` exits with, done in this process."""
     paths.OUTPUTS = outputs
     sys.argv = ["train.py", "threads=1", *args]
-    return train.main()
+    return entry.run(train.main)
 
 
 def at_call(holder, name: str, number: int, act: Callable, after: bool = False):

@@ -19,7 +19,7 @@ WEIGHTS = ("model/packaged.py", *NETWORK)
 FEATURES = (*DATA, *NETWORK, "train/features.py")
 CYCLE = (*FEATURES, "model/layer_groups.py", "data/batches.py", "train/loop.py")
 CYCLE += ("config/schedule.py", "config/schedulers.py", "plan/schedules.py")
-CYCLE += ("train/context.py", "train/predictions.py", "train/cycle.py", "train/cycle_state.py")
+CYCLE += ("train/inputs.py", "train/phase_fit.py", "train/predictions.py", "train/cycle.py", "train/cycle_state.py")
 FINDS = (*CYCLE, "train/lr_suggest.py", "train/lr_finder.py")
 # What is kept in a run's result only.
 RESULTS = (*FINDS, "model/packaged.py", "train/early_stopping.py", "train/fit.py", "train/tta.py", "train/ensemble.py")
