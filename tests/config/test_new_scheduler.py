@@ -1,0 +1,123 @@
+"""A stranger adds a scheduler: a function, a dataclass beside it and a yaml, and everything else follows."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = '''
+def staircase(factor: float) -> Shape:
+    """1 in the first cycle, `factor` times as much in each after it."""
+    return lambda position, cycle, step: factor**cycle
+
+
+@dataclass(frozen=True)
+class Staircase(Schedule):
+    shape = "staircase"
+    restarts = True
+    factor: float = number(0, 1, above=True)
+    warmup: float = number(0, 1e9)
+
+    def curve(self) -> Shape:
+        return staircase(self.factor)
+
+
+'''
+YAML = """\
+# a stair down in every cycle
+defaults: [_budget]
+shape: staircase
+factor: 0.5    # from one cycle to the next
+warmup: 0.0
+"""
+LOOK = """
+import json, sys
+from thaw.config.compose import compose_settings
+from thaw.plan.facts import Facts
+from thaw.plan.plan import make_plan
+from thaw.plan.schedules import curve
+from thaw.store.keys import cycle_parts
+
+settings = compose_settings(sys.argv[1:])
+full = make_plan(settings, Facts(train=640)).phases[-1]
+at = curve(full.schedule.rate(full.budget), full.ends)
+parts = cycle_parts(settings, full, 0, 0.1, 32, "", "", {})
+print(json.dumps({"rates": [at(step) for step in (0, 10, 30)], "cycles": full.cycles, "key": parts["schedule"]}))
+"""
+REFUSE = """
+import json, sys
+from thaw.config.compose import compose_settings
+from thaw.runtime.errors import UserError
+
+lines = {}
+for word in sys.argv[1:]:
+    try:
+        compose_settings(["scheduler=staircase", word])
+    except UserError as error:
+        lines[word] = error.line
+print(json.dumps(lines))
+"""
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """The code and the yamls with one scheduler more."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local.yaml", "__pycache__"))
+    file = folder / "src/thaw/config/schedulers.py"
+    before, end, after = file.read_text().partition("SCHEDULES = ")
+    file.write_text(f"{before}{CODE.lstrip()}{end}{after}")
+    (folder / "conf/scheduler/staircase.yaml").write_text(YAML)
+    return folder
+
+
+@pytest.fixture
+def ran(checkout):
+    """ran("src/train.py", ...) -> what Python there prints."""
+
+    def python(*args: str) -> str:
+        environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
+        done = subprocess.run([sys.executable, *args], capture_output=True, text=True, env=environment, cwd=checkout)
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    return python
+
+
+def test_it_is_composed_planned_drawn_and_keyed(ran):
+    found = json.loads(ran("-c", LOOK, "scheduler=staircase", "scheduler.factor=0.25", "scheduler.cycles=2"))
+    assert found["cycles"] == [1, 2, 4, 8]
+    assert found["rates"] == [1.0, 0.25, 0.0625]
+    assert found["key"] == {"shape": "staircase", "factor": 0.25, "warmup": 0.0}
+
+
+def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):
+    places = (f"store.dir={checkout}/store", f"hydra.sweep.dir={checkout}/sweep")
+    options = ("scheduler.factor=0.25", "scheduler.pct=0.3")
+    told = ran("src/train.py", "-m", "scheduler=staircase,sgdr", *options, "plan_only=true", *places)
+    assert "2 jobs, 2 settings" in told
+    assert "scheduler.factor=0.25 has no effect with scheduler=sgdr" in told
+    assert "scheduler.pct=0.3 has no effect with scheduler=staircase" in told
+    assert "scheduler.factor=0.25 has no effect with scheduler=staircase" not in told
+
+
+def test_what_it_cannot_be_is_refused(ran):
+    refused = {
+        "scheduler.factor=2": "scheduler.factor=2.0: must be > 0 and <= 1",
+        "scheduler.factor=null": "scheduler.factor=null: staircase needs a number",
+        "factor=0.1": "factor=0.1: no such key; did you mean scheduler.factor=0.1?",
+        "scheduler.factor=x": "scheduler.factor=x: must be a number or null",
+    }
+    assert json.loads(ran("-c", REFUSE, *refused)) == refused
+
+
+def test_it_is_in_the_help(ran):
+    told = ran("src/train.py", "--help")
+    assert "a stair down in every cycle" in told
+    assert "scheduler.factor=0.5" in told and "staircase: from one cycle to the next" in told
