@@ -41,12 +41,12 @@ from thaw.config.compose import compose_settings
 from thaw.plan.facts import Facts
 from thaw.plan.plan import make_plan
 from thaw.plan.schedules import curve
-from thaw.store.keys import cycle_parts
+from thaw.store.keys import Basis, cycle_parts
 
 settings = compose_settings(sys.argv[1:])
 full = make_plan(settings, Facts(train=640)).phases[-1]
 at = curve(full.schedule.rate(full.budget), full.ends)
-parts = cycle_parts(settings, full, 0, 0.1, 32, "", "", {})
+parts = cycle_parts(settings, full, 0, 0.1, 32, Basis("", "", {}))
 print(json.dumps({"rates": [at(step) for step in (0, 10, 30)], "cycles": full.cycles, "key": parts["schedule"]}))
 """
 REFUSE = """

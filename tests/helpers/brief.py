@@ -12,6 +12,7 @@ from thaw.train import fingerprint, stages
 CONFIG = {
     "data": {"kind": "digits"}, "backbone": {"name": "test_resnet"}, "rates": {"ratios": None}, "lr": None,
     "name": None, "tags": [], "notes": None, "fresh": False, "seed": 0, "lr_factor": 1.0, "batch_size": 64,
+    "wandb": {"mode": "disabled", "project": None, "entity": None, "dir": "wandb"},
 }  # fmt: skip
 FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a tenth of the steps of a find
 

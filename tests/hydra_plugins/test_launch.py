@@ -138,7 +138,8 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
     typed = ("-m", "seed=0,1,2,3,4,5,5", f"hydra/launcher={launcher}", *QUICK, f"store.dir={tmp_path}/store")
 
     def again(fault):
-        def faulty(settings, folder, *_):
+        def faulty(settings, request, *_):
+            folder = request.folder
             assert STATE == [], "of another job"
             STATE.append(settings.seed)
             fault(settings)

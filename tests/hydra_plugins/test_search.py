@@ -63,7 +63,8 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper")
     sweep, ran = tmp_path / "sweep", tmp_path / "ran"
 
-    def trial(settings, folder, *_):
+    def trial(settings, request, *_):
+        folder = request.folder
         with ran.open("a") as file:
             file.write(f"{folder.name}\n")
         if settings.lr_factor > 2.5:

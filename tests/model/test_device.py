@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
+from brief import CONFIG
 
 import train
+from thaw.config.job_request import JobRequest
 from thaw.model import device, network
 from thaw.model.device import Device
 from thaw.runtime import job_status, machine
@@ -257,9 +259,8 @@ def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatc
     """In the job itself too: there Slurm's launcher calls no train.py."""
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", rank)
-    mode, overrides = SimpleNamespace(name="MULTIRUN"), SimpleNamespace(task=[], hydra=[])
-    cfg = SimpleNamespace(plan_only=True)
-    job.carry_out(cfg, SimpleNamespace(mode=mode, overrides=overrides), tmp_path)
+    monkeypatch.setattr(job, "job_request", lambda cfg: JobRequest(tmp_path, [], {}, CONFIG, 0))
+    job.Task()(None)
     said, status = capsys.readouterr().err, job_status.read_status(tmp_path)
     assert (said.count("error: "), status.get("code")) == ((1, 2) if rank == "0" else (0, None))
 

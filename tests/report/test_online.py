@@ -22,7 +22,8 @@ from thaw.config.schema import Wandb
 from thaw.report import tracker as tracking
 folder = Path(sys.argv[1])
 identity = tracking.RunIdentity("abcd1234", "sgdr · s1", "a sweep", ("digits",), None, {"seed": 1})
-tracker = tracking.open_tracker(folder, Wandb(sys.argv[2], None, None, str(folder / "wandb")), identity, print)
+tracker = tracking.Tracker(folder, Wandb(sys.argv[2], None, None, str(folder / "wandb")), print)
+tracker.begin(identity)
 for step in range(int(sys.argv[3])):
     if step == 6 and sys.argv[4] == "midway":
         print("midway", flush=True)

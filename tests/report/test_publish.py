@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import offline
 import pytest
 
+from thaw.config.job_request import JobRequest
 from thaw.report import publish
 from thaw.sweep.jobs import keys_swept_in
 
@@ -31,40 +33,40 @@ MULTIRUN = """hydra:
 """
 
 
-def identity(settings, folder, typed, sweep="a sweep", swept=SWEPT, key="k"):
-    about = {"overrides": typed, "command": "wrong: with stop_after", "commit": "abc"}
-    return publish.run_identity(settings, folder, about, sweep, swept, {"scheduler": "sgdr"}, {"stop_after": 1}, key)
+def identity(settings, folder, typed, number=3, swept=SWEPT, key="k"):
+    request = JobRequest(folder, typed, {"scheduler": "sgdr"}, asdict(settings) | {"stop_after": 1}, number)
+    return publish.run_identity(request, swept, key)
 
 
 def test_a_job_is_named_by_what_differs_and_grouped_by_all_but_its_seed(compose, tmp_path):
-    job = identity(compose(*TYPED, "tags=[mine]"), tmp_path / "sweep" / "3", TYPED)
-    assert job["name"] == "sgdr · thirds · lr×2 · s1" and job["group"] == "a sweep"
-    assert job["tags"] == ("digits", "test_resnet", "sweep", "mine")
-    columns = job["config"]
+    job = identity(compose(*TYPED, "tags=[mine]"), tmp_path / "a sweep" / "3", TYPED)
+    assert job.name == "sgdr · thirds · lr×2 · s1" and job.group == "a sweep"
+    assert job.tags == ("digits", "test_resnet", "sweep", "mine")
+    columns = job.config
     assert columns["setting"] == "size 32 · sgdr · thirds · lr×2"
     assert columns["command"] == "python src/train.py size=32 scheduler=sgdr rates=thirds lr_factor=2 seed=1"
     assert (columns["seed"], columns["lr_factor"], columns["choice"]["scheduler"]) == (1, 2.0, "sgdr")
-    assert columns["ratios_2"] == 1 and "lr_0" not in columns and columns["cfg"] == {}
-    named = identity(compose(*TYPED, "name=ours"), tmp_path / "sweep" / "3", TYPED)
-    assert (named["group"], named["name"]) == ("ours", job["name"])
-    assert identity(compose(*TYPED), tmp_path / "0", TYPED, swept=())["name"] == "size 32 · sgdr · thirds · lr×2 · s1"
+    assert columns["ratios_2"] == 1 and "lr_0" not in columns and "stop_after" not in columns["cfg"]
+    named = identity(compose(*TYPED, "name=ours"), tmp_path / "a sweep" / "3", TYPED)
+    assert (named.group, named.name) == ("ours", job.name)
+    assert identity(compose(*TYPED), tmp_path / "0", TYPED, swept=()).name == "size 32 · sgdr · thirds · lr×2 · s1"
 
 
 def test_lists_are_columns_of_their_own(compose, tmp_path):
     job = identity(compose("lr=[1e-4,1e-3,1e-2]"), tmp_path / "a", ["lr=[1e-4,1e-3,1e-2]"], None, ())
-    assert [job["config"][f"lr_{i}"] for i in range(3)] == [1e-4, 1e-3, 1e-2]
-    assert job["group"] is None and job["tags"][2] == "single"
+    assert [job.config[f"lr_{i}"] for i in range(3)] == [1e-4, 1e-3, 1e-2]
+    assert job.group is None and job.tags[2] == "single"
 
 
 def test_rungs_and_attempts_of_a_job_are_one_run_and_all_others_their_own(compose, tmp_path):
-    def id_of(folder, *typed, sweep="a sweep", key="k", fresh="false"):
-        return identity(compose(*typed, f"fresh={fresh}"), tmp_path / folder, list(typed), sweep, SWEPT, key)["id"]
+    def id_of(folder, *typed, number=3, key="k", fresh="false"):
+        return identity(compose(*typed, f"fresh={fresh}"), tmp_path / folder, list(typed), number, SWEPT, key).id
 
     first = id_of("sweep/0", "seed=1", "stop_after=1")
     assert first == id_of("sweep/4", "seed=1", "stop_after=2") == id_of("sweep/9", "seed=1", key="another")
-    assert first not in {id_of("sweep/1", "seed=2"), id_of("other/0", "seed=1"), id_of("sweep", "seed=1", sweep=None)}
-    assert id_of("a", sweep=None) == id_of("b", sweep=None) != id_of("a", sweep=None, key="another")
-    assert id_of("a", sweep=None, fresh="true") != id_of("a", sweep=None, fresh="true")
+    assert first not in {id_of("sweep/1", "seed=2"), id_of("other/0", "seed=1"), id_of("sweep", "seed=1", number=None)}
+    assert id_of("a", number=None) == id_of("b", number=None) != id_of("a", number=None, key="another")
+    assert id_of("a", number=None, fresh="true") != id_of("a", number=None, fresh="true")
 
 
 def test_what_a_sweep_was_asked_for(tmp_path):

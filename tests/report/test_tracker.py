@@ -3,14 +3,18 @@
 import json
 import socket
 import sys
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import offline
 import pytest
 
 from thaw.config.schema import Wandb
-from thaw.report import tracker, wandb_mode
-from thaw.report.tracker import RunIdentity, Tracker, open_tracker
+from thaw.report import tracker, wandb_mode, wandb_run
+from thaw.report.tracker import RunIdentity, Tracker
+from thaw.runtime.errors import UserError
+from thaw.runtime.signals import Stopped
 
 CONFIG = {"cfg": {"lr": [1, 2]}, "seed": 1}
 IDENTITY = tracker.RunIdentity("abcd1234", "sgdr · s1", "a sweep", ("digits", "x" * 80), "a note", CONFIG)
@@ -19,7 +23,9 @@ IDENTITY = tracker.RunIdentity("abcd1234", "sgdr · s1", "a sweep", ("digits", "
 def opened(tmp_path, mode="offline", say=print):
     (tmp_path / "run").mkdir(exist_ok=True)
     wandb = Wandb(mode, None, None, str(tmp_path / "wandb"))
-    return tracker.open_tracker(tmp_path / "run", wandb, IDENTITY, say)
+    opened = Tracker(tmp_path / "run", wandb, say)
+    opened.begin(IDENTITY)
+    return opened
 
 
 def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
@@ -56,10 +62,8 @@ def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for n in range(2):
         (tmp_path / str(n)).mkdir()
-        tracker = open_tracker(
-            tmp_path / str(n), Wandb("offline", None, None, str(tmp_path / "wandb")),
-            RunIdentity(f"run{n}", f"n {n}", None, (), None, {}), print,
-        )  # fmt: skip
+        tracker = Tracker(tmp_path / str(n), Wandb("offline", None, None, str(tmp_path / "wandb")))
+        tracker.begin(RunIdentity(f"run{n}", f"n {n}", None, (), None, {}))
         tracker.log({"step": n})
         if n:
             tracker.finish(0)
@@ -80,7 +84,7 @@ def test_a_fault_of_the_guest_says_one_line_and_ends_it(tmp_path, call):
             return fails
 
     said = []
-    tracker = Tracker(tmp_path, said.append, Broken(), local="x")
+    tracker = Tracker(tmp_path, None, said.append, run=Broken(), local="x")
     if call == "log":
         tracker.log({"step": 1})
         tracker.log({"step": 2})
@@ -144,10 +148,41 @@ def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch,
 
 
 def test_what_wandb_complains_of_in_its_own_log(tmp_path):
-    assert tracker.server_complaint(tmp_path) == ""
+    assert wandb_run.server_complaint(tmp_path) == ""
     (tmp_path / "logs").mkdir()
     log = tmp_path / "logs/debug-internal.log"
     log.write_text('{"level":"INFO","msg":"fine"}\nnot json\n')
-    assert tracker.server_complaint(tmp_path) == ""
+    assert wandb_run.server_complaint(tmp_path) == ""
     log.write_text('{"level":"ERROR","msg":"upserter:","error":"invalid  \'<\'"}\n{"level":"INFO","msg":"fine"}\n{"lev')
-    assert tracker.server_complaint(tmp_path) == "upserter: invalid '<'"
+    assert wandb_run.server_complaint(tmp_path) == "upserter: invalid '<'"
+
+
+def of_blocks(tmp_path, error, begun, refused):
+    """The W&B runs of a block that ends with `error`, by name: exit code and what it says of the error."""
+    (tmp_path / "run").mkdir()
+    wandb = Wandb("offline", None, None, str(tmp_path / "wandb"))
+    with suppress(type(error)), Tracker(tmp_path / "run", wandb, print, refused) as tracker:
+        if begun:
+            tracker.begin(IDENTITY)
+        raise error
+    runs = [offline.read_ended(file) for file in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    return {run["name"]: (run["exit"], run["summary"].get("error")) for run in runs}
+
+
+ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is to be seen, what W&B has
+    (UserError(3, "no pictures"), True, True, {"sgdr · s1": (3, "no pictures")}),
+    (UserError(3, "no pictures"), False, True, {"refused": (3, "no pictures")}),
+    (UserError(3, "no pictures"), False, False, {}),
+    (Stopped(15, "in full"), True, True, {"sgdr · s1": (143, "stopped in full (signal 15)")}),
+    (Stopped(15, "in full"), False, True, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "begun", "seen", "runs"), ENDS)
+def test_a_block_that_fails_ends_the_run_and_one_that_was_refused_has_one(
+    tmp_path, monkeypatch, error, begun, seen, runs
+):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    refused = (lambda: replace(IDENTITY, id="other", name="refused")) if seen else None
+    found = of_blocks(tmp_path, error, begun, refused)
+    assert {name: (code, line.partition(";")[0]) for name, (code, line) in found.items()} == runs

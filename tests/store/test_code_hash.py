@@ -38,7 +38,8 @@ EXEMPT = {
     "store/publish.py": "publishes artifacts",
     "store/snapshot.py": "gives back the bits that it was given, or nothing: it checks their SHA-256",
     "store/store.py": "publishes artifacts",
-    "train/fit.py": "logs steps and epochs while a cycle runs",
+    "train/context.py": "holds what the phases work with",
+    "train/progress.py": "shows steps and epochs while a cycle runs",
     "train/setup.py": "makes network and pictures, whose contents are in the key",
 }
 

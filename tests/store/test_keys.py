@@ -3,7 +3,7 @@
 import copy
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 
 import pytest
@@ -23,12 +23,12 @@ from thaw.train import fingerprint, setup
 from thaw.train.setup import set_up
 
 FACTS = Facts(train=718, valid=180, test=899, classes=10, native_size=32, multiple=1, layers=6)
-COMPUTED = machine.numerics("cpu", "float32", threads=1)
+BASIS = keys.Basis("before", "data", machine.numerics("cpu", "float32", threads=1))
 
 
 def parts(settings, cycle=0):
     full = plan.make_plan(settings, FACTS).phases[-1]
-    return keys.cycle_parts(settings, full, cycle, 0.01, 32, "before", "data", COMPUTED)
+    return keys.cycle_parts(settings, full, cycle, 0.01, 32, BASIS)
 
 
 CHANGES = [  # an override, and whether the key of the full network's first cycle changes
@@ -260,14 +260,14 @@ def test_the_longest_ramp_is_in_the_key_where_it_is_read(compose, warmup, same):
     for cycles in (2, 3):
         settings = compose(f"scheduler.cycles={cycles}", f"scheduler.warmup={warmup}")
         full = plan.make_plan(settings, FACTS).phases[-1]
-        keys_of.append(keys.cycle_parts(settings, full, 0, 0.01, 32, "before", "data", COMPUTED))
+        keys_of.append(keys.cycle_parts(settings, full, 0, 0.01, 32, BASIS))
     assert (keys_of[0] == keys_of[1]) == same
 
 
 def test_a_cycle_has_the_key_before_it_in_its_own(compose):
     settings = compose()
     full = plan.make_plan(settings, FACTS).phases[-1]
-    one, other = (keys.cycle_parts(settings, full, 1, 0.01, 32, b, "data", COMPUTED) for b in ("a", "b"))
+    one, other = (keys.cycle_parts(settings, full, 1, 0.01, 32, replace(BASIS, before=b)) for b in ("a", "b"))
     assert keys.first_difference(one, other) == ("before", "a", "b")
 
 
@@ -296,7 +296,8 @@ EDITS = [  # what is written into a module, and which kinds are made anew for it
     ("train/loop.py", "# a comment", set()),
     ("train/loop.py", '"""Reworded: ', set()),
     ("train/loop.py", "def more():\n    return 1", {"finds", "cycles", "results"}),
-    ("train/context.py", "MORE = 1", {"finds", "cycles", "results"}),
+    ("train/inputs.py", "MORE = 1", {"finds", "cycles", "results"}),
+    ("train/phase_fit.py", "MORE = 1", {"finds", "cycles", "results"}),
     ("train/lr_finder.py", "MORE = 1", {"finds", "results"}),
     ("plan/schedules.py", "MORE = 1", {"finds", "cycles", "results"}),
     ("config/schedulers.py", "MORE = 1", {"finds", "cycles", "results"}),
@@ -305,7 +306,13 @@ EDITS = [  # what is written into a module, and which kinds are made anew for it
     ("train/early_stopping.py", "MORE = 1", {"results"}),
     ("train/tta.py", "MORE = 1", {"results"}),
     ("train/near_duplicates.py", "MORE = 1", {"results"}),
+    ("train/fit.py", "MORE = 1", {"results"}),
+    ("train/progress.py", "MORE = 1", set()),
+    ("train/context.py", "MORE = 1", set()),
+    ("train/stages.py", "MORE = 1", set()),
+    ("store/estimates.py", "MORE = 1", set()),
     ("report/tracker.py", "MORE = 1", set()),
+    ("report/publish.py", "MORE = 1", set()),
     ("report/page.py", "MORE = 1", set()),
     ("runtime/console.py", "MORE = 1", set()),
     ("config/command_line.py", "MORE = 1", set()),

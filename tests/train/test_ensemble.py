@@ -14,7 +14,6 @@ from thaw.plan.plan import make_plan
 from thaw.runtime.errors import UserError
 from thaw.store.open import open_store
 from thaw.train import ensemble
-from thaw.train.features import AugmentedView
 from thaw.train.predictions import Predictions
 from thaw.train.setup import set_up
 
@@ -99,16 +98,17 @@ def test_stored_views_are_taken_in_turn_and_drawn_from_content(compose, tmp_path
     settings = compose(*SHORT, *VIEWS)
     job = set_up(settings, tmp_path, open_store(settings, print))
     phase = job.plan.phases[-1]
-    n = len(job.train_rows)
-    (features, labels), (valid, _) = job.stored_of(phase)
-    assert (phase.views, len(features), len(labels), len(valid)) == (3, 3 * n, 3 * n, len(job.valid_rows))
+    inputs = job.inputs
+    n = len(inputs.train_rows)
+    (features, labels), (valid, _) = inputs.of(phase).stored
+    assert (phase.views, len(features), len(labels), len(valid)) == (3, 3 * n, 3 * n, len(inputs.valid_rows))
     first, second = features[:n], features[n : 2 * n]
     assert not torch.equal(first, second) and torch.equal(labels[:n], labels[2 * n :])
-    plain, _ = job.stored(job.train_rows)
+    plain, _ = inputs.activations(inputs.train_rows)
     assert not torch.equal(first, plain)
-    assert torch.equal(valid, job.stored(job.valid_rows)[0])
-    few = np.array([job.train_rows[5], job.train_rows[2]])
-    alone, _ = job.stored(few, AugmentedView(settings.augment, (0, "views", 1)))
+    assert torch.equal(valid, inputs.activations(inputs.valid_rows)[0])
+    few = np.array([inputs.train_rows[5], inputs.train_rows[2]])
+    alone, _ = inputs.activations(few, settings.augment, (0, "views", 1))
     assert torch.equal(alone, second[[5, 2]]), "from the store, whatever they are asked for with"
 
 

@@ -17,6 +17,7 @@ from thaw.store.store import Store
 from thaw.train import features, loop
 
 SIZE = 64
+LOOK = features.Look(SIZE, 1.0)
 
 
 def network(name, dtype=torch.float32) -> Network:
@@ -27,16 +28,12 @@ def network(name, dtype=torch.float32) -> Network:
 def pictures(n) -> Pixels:
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)]
-    return Pixels(range(n), dict(enumerate(drawn)), SIZE)
+    names = [f"picture {row}" for row in range(n)]
+    return Pixels(names, dict(zip(names, drawn, strict=True)), SIZE)
 
 
-def bar(items, total, label):
-    return items
-
-
-def activations(net, pixels, rows, store, hashes=None):
-    hashes = hashes or [f"picture {row}" for row in range(len(pixels))]
-    return features.activations(net, pixels, hashes, np.array(rows), SIZE, 1.0, store, bar)[0]
+def activations(net, pixels, rows, store, look=LOOK):
+    return features.activations(net, pixels, np.array(rows), look, store)[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -65,19 +62,19 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     more = activations(net, pixels, [6, 2, 5, 0], store)
     assert passed == [[0, 1, 2, 3], [6, 5]]
     assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
-    alone = whole(net, pixels, [6], SIZE, bar, "", view(SIZE, 1.0), [None])
+    alone = whole(net, pixels, [6], LOOK, "")
     assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
 
 
 def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
     net, pixels = network("test_resnet"), pictures(3)
-    pixels.kept[2] = pixels.kept[0]
+    pixels.names = ["picture 0", "picture 1", "picture 0"]
     passed = []
     whole = features.compute_activations
     monkeypatch.setattr(
         features, "compute_activations", lambda n, p, rows, *rest: passed.append(len(rows)) or whole(n, p, rows, *rest)
     )
-    out = activations(net, pixels, [0, 1, 2], Store(tmp_path), ["a", "b", "a"])
+    out = activations(net, pixels, [0, 1, 2], Store(tmp_path))
     assert passed == [2] and torch.equal(out[0], out[2])
 
 
@@ -93,7 +90,7 @@ def test_what_changes_the_features_changes_the_key(tmp_path, change):
         net.model.bn1.running_mean.add_(0.1)
         after = activations(net, pixels, [0, 1], store)
     else:
-        after, _ = features.activations(net, pixels, ["picture 0", "picture 1"], np.array([0, 1]), 32, 1.0, store, bar)
+        after = activations(net, pixels, [0, 1], store, features.Look(32, 1.0))
     assert not torch.equal(before, after)
 
 
@@ -109,12 +106,13 @@ def test_training_the_head_changes_no_key(tmp_path):
 
 def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
     net, pixels, store = network("test_resnet"), pictures(4), Store(tmp_path)
-    named = (net, pixels, ["a", "b", "c", "d"])
-    _, first = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
-    _, again = features.activations(*named, np.array([0, 1]), SIZE, 1.0, store, bar)
+
+    def saved(rows, store):
+        return features.activations(net, pixels, np.array(rows), LOOK, store)[1]
+
+    first, again = saved([0, 1], store), saved([0, 1], store)
     assert first == again == {}, "this process paid for them"
-    _, whole = features.activations(*named, np.array([0, 1]), SIZE, 1.0, Store(tmp_path), bar)
-    _, half = features.activations(*named, np.array([2, 1]), SIZE, 1.0, Store(tmp_path), bar)
+    whole, half = saved([0, 1], Store(tmp_path)), saved([2, 1], Store(tmp_path))
     assert whole.keys() == half.keys() and list(half.values()) == [next(iter(whole.values())) / 2] != [0]
 
 
@@ -145,9 +143,8 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
         net, head_group(net.model), SGD(weight_decay=0.0, momentum=0.9, nesterov=False, clip=None)
     )
     order = batches.cut_batches(np.arange(8), 4)
-    steps = loop.train(
-        net, batches.stored_batches(x, torch.arange(8) % 5, order), optimizer, lr=0.1, rate=lambda s: 1.0
-    )
+    stored = batches.stored_batches(x, torch.arange(8) % 5, order)
+    steps = loop.train(net, stored, optimizer, loop.StepOptions(lr=0.1))
     assert len(list(steps)) == 2
 
 

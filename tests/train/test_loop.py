@@ -1,7 +1,6 @@
 """The loop: rates, momentum, determinism, steps that are not finite."""
 
 import math
-import random
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from thaw.model.network import Network, create_network
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
 from thaw.train import loop
-from thaw.train.lr_finder import range_test, rate_trials
+from thaw.train.lr_finder import Trial, range_test, rate_trials
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 MOMENTUM = SGD(weight_decay=1e-4, momentum=0.9, nesterov=False, clip=None)
@@ -39,8 +38,11 @@ def fit(net, optimizer=MOMENTUM, batches=None, **kwargs):
     groups = split_into_groups(net.model, "equal", (0.1, 1.0))
     made = loop.make_optimizer(net, groups, optimizer)
     freezing.set_trainable(net, "all", "train")
-    options = {"lr": 0.01, "rate": lambda step: 1.0, "seed": (0, "full", "fit")} | kwargs
-    return made, loop.train(net, batches or pictures(), made, **options)
+    return made, loop.train(net, batches or pictures(), made, options(**kwargs))
+
+
+def options(**kwargs):
+    return loop.StepOptions(**{"lr": 0.01, "seed": (0, "full", "fit")} | kwargs)
 
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
@@ -106,9 +108,7 @@ def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
     made, steps = fit(b, **mixing, batches=pictures()[:1])
     list(steps)
     torch.rand(3)
-    steps = loop.train(
-        b, pictures()[1:], made, lr=0.01, rate=lambda step: 1.0, seed=(0, "full", "fit"), start=1, **mixing
-    )
+    steps = loop.train(b, pictures()[1:], made, options(**mixing), start=1)
     assert [step.step for step in steps] == [1, 2]
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
@@ -118,16 +118,21 @@ def seen_by(x, mixup, cutmix, step):
     """What the network is given of a batch, and the loss where that of a label is 1 and of any other 0."""
     given = []
 
-    def look(x):
-        given.append(x)
-        return torch.eye(len(x))
+    class Looks(torch.nn.Linear):
+        device = CPU
+
+        def forward(self, x):
+            given.append(x)
+            return torch.eye(len(x)) + 0 * self.weight
 
     def loss(logits, y):
-        return (y == torch.arange(len(y))).float().mean()
+        return (y == torch.arange(len(y))).float().mean() + 0 * logits.sum()
 
-    torch.manual_seed(step)
-    value = loop.mixed_loss(look, x, torch.arange(len(x)), loss, mixup, cutmix, random.Random(seed_for("mixup", step)))
-    return given[0], float(value)
+    net = Looks(1, 1, bias=False)
+    optimizer = torch.optim.SGD([{"params": [net.weight], "lr_scale": 1.0}], fused=True)
+    how = loop.StepOptions(mixup=mixup, cutmix=cutmix, loss=loss, seed=())
+    (done,) = loop.train(net, [(x, torch.arange(len(x)))], optimizer, how, start=step)
+    return given[0], float(done.loss)
 
 
 def test_cutmix_pastes_a_box_of_another_picture_and_weighs_labels_by_area():
@@ -161,35 +166,24 @@ def test_both_ways_of_mixing_take_turns_evenly():
 
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
-def test_a_step_that_is_not_finite_is_not_applied_and_ends_the_run(optimizer):
+def test_a_step_that_is_not_finite_is_not_applied_and_can_be_told_from_any_after_it(optimizer):
     net = network()
     x, y = pictures()[0]
     good = (x, y)
-    made, steps = fit(net, optimizer, batches=[good, good], check_every=4)
+    made, steps = fit(net, optimizer, batches=[good, good])
     list(steps)
     kept = {name: p.detach().clone() for name, p in net.named_parameters()}
 
     def poisoned(logits, labels):
         return torch.nn.functional.cross_entropy(logits, labels) * math.nan
 
-    trained = loop.train(
-        net,
-        [good] * 8,
-        made,
-        lr=0.5,
-        rate=lambda s: 1.0,
-        loss=poisoned,
-        seed=(0, "full", "fit"),
-        start=2,
-        check_every=4,
-    )
-    seen = []
+    how = options(lr=0.5, loss=poisoned)
+    steps = list(loop.train(net, [good] * 3, made, how, start=2))
+    assert [int(step.first_bad) for step in steps] == [2, 2, 2]
     with pytest.raises(UserError) as caught:
-        for step in trained:
-            seen.append(step.step)
+        loop.raise_if_not_finite(steps[-1], how, "full")
     assert caught.value.code == 4
     assert "full at step 2 (lr 0.5)" in caught.value.line
-    assert seen == [2, 3], "ends at the check after the step, within check_every steps"
     for name, p in net.named_parameters():
         assert torch.equal(p, kept[name]), name
 
@@ -201,8 +195,7 @@ def test_infinite_gradient_of_a_finite_loss_is_seen():
         return torch.sqrt(logits.sum() * 0).sum()
 
     _, steps = fit(net, loss=steep)
-    with pytest.raises(UserError, match="not finite"):
-        list(steps)
+    assert [int(step.first_bad) for step in steps] == [0, 0, 0]
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 
@@ -222,25 +215,19 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         def __iter__(self):
             return breaks()
 
-    given = {
-        "groups": groups,
-        "optimizer": MOMENTUM,
-        "find": FIND,
-        "prepare": lambda n: freezing.set_trainable(n, "all", "train"),
-        "seed": (0, "find", "find"),
-    }
+    trial = Trial("all", "train", groups, MOMENTUM, options(seed=(0, "find", "find")))
 
     def sweeps(batches):
-        rates, losses = range_test(net, batches, steps=20, **given)
+        rates, losses = range_test(net, batches, trial, FIND, steps=20)
         assert len(rates) == len(losses) <= 20
         assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
 
     def tries(batches):
-        ran = list(rate_trials(net, [batches, batches[::-1]], **given))
+        ran = list(rate_trials(net, [batches, batches[::-1]], trial, FIND))
         rates, losses = zip(*ran, strict=True)
         assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
         assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
-        assert list(rate_trials(net, [batches, batches[::-1]], **given)) == ran  # each starts anew
+        assert list(rate_trials(net, [batches, batches[::-1]], trial, FIND)) == ran  # each starts anew
 
     for test, batches in ((sweeps, pictures() * 7), (sweeps, breaks()), (tries, pictures()), (tries, Breaks([0] * 4))):
         try:

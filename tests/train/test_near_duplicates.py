@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from brief import FIND, trained
+from brief import CONFIG, FIND, trained, untracked
 from PIL import Image
 
 from thaw.config import paths
+from thaw.config.job_request import JobRequest
 from thaw.train import fingerprint, near_duplicates, stages
 
 SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled")
@@ -111,7 +112,8 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
     settings = compose(*SHORT, *data)
-    second = stages.train_job(settings, folder, {"overrides": []}, None, None, fingerprint.fingerprint(settings), False)
+    request = JobRequest(folder, [], {}, CONFIG)
+    second = stages.train_job(settings, request, untracked(folder), fingerprint.fingerprint(settings))
     said = capsys.readouterr().out.splitlines()
     assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 

@@ -357,7 +357,7 @@ def test_the_jobs_of_a_fresh_sweep_share_what_they_make(settings, tmp_path, monk
 
     def taken(name):
         before = len(steps)
-        trained(settings("sweep", "fresh=true"), tmp_path / "swept" / name, "fresh=true", sweep="swept")
+        trained(settings("sweep", "fresh=true"), tmp_path / "swept" / name, "fresh=true", number=int(name))
         return len(steps) - before
 
     everything = taken("0")
@@ -373,7 +373,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import faults, train, wandb
 from thaw.report import tracker
-holders = {"tracker": tracker, "Tracker": tracker.Tracker, "wandb": wandb, "Run": wandb.Run}
+holders = {"Tracker": tracker.Tracker, "wandb": wandb, "Run": wandb.Run}
 if int(sys.argv[4]) >= 0:
     faults.at_call(holders[sys.argv[2]], sys.argv[3], int(sys.argv[4]), faults.kill)
 sys.exit(faults.type_in(*sys.argv[6:], outputs=Path(sys.argv[5])))
@@ -385,7 +385,7 @@ def with_wandb(tmp_path):
     """with_wandb(folder, holder, function, call) -> the process, a run that writes to W&B offline, killed there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
 
-    def ran(folder, holder="tracker", function="open_tracker", number=-1):
+    def ran(folder, holder="Tracker", function="begin", number=-1):
         helpers = Path(in_child.__code__.co_filename).parent
         typed = [arg for arg in SMALL if not arg.startswith("wandb")] + [
             "wandb=offline", f"wandb.dir={tmp_path}/wandb", f"store.dir={tmp_path}/store", f"hydra.run.dir={folder}",

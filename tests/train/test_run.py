@@ -173,18 +173,19 @@ def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, ca
 def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
     settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
     job = set_up(settings, tmp_path, open_store(settings, print))
-    rows, few = job.valid_rows, job.valid_rows[3:7]
-    plain = predict(job, rows)
+    inputs = job.inputs
+    rows, few = inputs.valid_rows, inputs.valid_rows[3:7]
+    plain = predict(inputs, rows)
     p = tta.probabilities(job, rows, plain, 2)
     seen = job.settings.augment
     views = [view(32, 1.0, seen) for _ in range(2)]
     drawn = [
-        [views[n](job.pixels[row], seed_for("augment", 0, "tta", n, int(job.places[row]))) for row in rows]
+        [views[n](inputs.pixels[row], seed_for("augment", 0, "tta", n, int(inputs.places[row]))) for row in rows]
         for n in range(2)
     ]
     logits = [loop.evaluate(job.network, [(torch.from_numpy(np.stack(d)), plain.labels)])[0] for d in drawn]
     torch.testing.assert_close(p, (plain.logits.softmax(1) + logits[0].softmax(1) + logits[1].softmax(1)) / 3)
-    torch.testing.assert_close(tta.probabilities(job, few, predict(job, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(tta.probabilities(job, few, predict(inputs, few), 2), p[3:7], atol=1e-4, rtol=1e-3)
 
 
 def test_resizing_trains_each_cycle_at_its_size(run):

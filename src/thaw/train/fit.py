@@ -4,6 +4,7 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from thaw.model.layer_groups import group_table
 from thaw.plan.phases import Phase
@@ -11,6 +12,7 @@ from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.store import keys, snapshot
 from thaw.store.prune import UNDER_WAY
+from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
 from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, replayed, train_cycle, write_cycle
@@ -82,7 +84,7 @@ def fit_phase(
                 bar.extend(phase.ends[cycle] - phase.ends[cycle - 1])
             basis = context.basis(fitted.last or start)
             parts = keys.cycle_parts(context.settings, phase, cycle, lr, context.plan.size, basis)
-            underway = store.root / UNDER_WAY / store.key("cycles", parts)
+            underway = snapshot_folder(store, parts)
             began, resumed = time.perf_counter() - store.waited, 0.0
             with store.entry("cycles", parts) as entry:
                 if entry.missing:
@@ -109,6 +111,14 @@ def fit_phase(
             if not verdict.go_on:
                 break
     return conclude(context, fit, fitted, best)
+
+
+def snapshot_folder(store: Store, parts: dict) -> Path:
+    """Return where the snapshots of a cycle lie; those that fresh=true is to make again are removed."""
+    folder = store.root / UNDER_WAY / store.key("cycles", parts)
+    if store.stale("cycles", folder):
+        snapshot.remove(folder)
+    return folder
 
 
 def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> float:
