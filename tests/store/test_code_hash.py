@@ -39,6 +39,7 @@ EXEMPT = {
     "store/snapshot.py": "gives back the bits that it was given, or nothing: it checks their SHA-256",
     "store/store.py": "publishes artifacts",
     "train/context.py": "holds what the phases work with",
+    "train/fit.py": "shows what a snapshot holds of a cycle",
     "train/progress.py": "shows steps and epochs while a cycle runs",
     "train/setup.py": "makes network and pictures, whose contents are in the key",
 }

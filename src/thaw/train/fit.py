@@ -72,7 +72,7 @@ def fit_phase(
 
     The next cycle starts from the last weights; what is handed on is the cycle end of most worth.
     """
-    phase, store, start = inputs.phase, context.store, best and best.end
+    phase, store, start = inputs.phase, context.store, best.end if best else None
     fit = begin_phase(context.settings, context.network, inputs, lr)
     for line in group_table(fit.groups, lr) if phase.train == "all" else []:
         console.say(f"  {line}")

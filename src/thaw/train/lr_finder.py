@@ -37,6 +37,8 @@ from thaw.train.phase_fit import phase_groups, step_options
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
+Point = tuple[float, float]  # a rate and the loss at it
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -55,10 +57,8 @@ class Trial:
         return make_optimizer(network, self.groups, self.kind)
 
 
-def range_test(
-    network: Network, batches: Iterable[Batch], trial: Trial, find: Find, steps: int
-) -> tuple[list[float], list[float]]:
-    """Rates (of the last group) and training losses of `steps` steps whose rate rises from min_lr towards max_lr.
+def range_test(network: Network, batches: Iterable[Batch], trial: Trial, find: Find, steps: int) -> Iterator[Point]:
+    """Yield the rate (of the last group) and the training loss of `steps` steps whose rate rises from min_lr to max_lr.
 
     Works on a copy of the network with a new optimizer, every draw keyed by its step, torch's generators put back: the
     network is bit for bit what it was, also after an exception. The ratios of the groups are kept. Ends early at a loss
@@ -67,15 +67,14 @@ def range_test(
     copied = copy.deepcopy(network)
     trial.prepare(copied)
     rate = curve(exponential(find.min_lr / find.max_lr), [steps])
-    rates, losses, average, weight, lowest = [], [], 0.0, 0.0, math.inf
-    options = replace(trial.options, lr=find.max_lr, rate=rate)
+    losses, average, weight, lowest = [], 0.0, 0.0, math.inf
     with generators_put_back(copied):
-        for step in train(copied, batches, trial.optimizer(copied), options):
+        for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=find.max_lr, rate=rate)):
             loss = float(step.loss)
             if not math.isfinite(loss):
                 break
-            rates.append(find.max_lr * rate(step.step))
             losses.append(loss)
+            yield find.max_lr * rate(step.step), loss
             # Debiased exponential average of what has been seen so far, as fast.ai smooths it.
             average = find.smooth * average + (1 - find.smooth) * loss
             weight = find.smooth * weight + (1 - find.smooth)
@@ -85,48 +84,48 @@ def range_test(
             exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:FEWEST]) / FEWEST
             if (len(losses) > FEWEST and exploded) or step.step + 1 == steps:
                 break
-    return rates, losses
 
 
 def rate_trials(
     network: Network, orders: Sequence[Sequence[Batch]], trial: Trial, find: Find
 ) -> Iterator[tuple[float, list[list[float]]]]:
-    """Rates (of the last group), and of each, for every order of the data, the training losses of a step a batch.
+    """Yield rates (of the last group) and of each, for every order of the data, the training losses of a step a batch.
 
     One rate a decade, rising, until a trial is cut short: at a loss that is not finite, or where its mean is sure to be
     above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
     network, with a new optimizer; no trace is left, as by `range_test`.
     """
     start, copied = network.state_dict(), copy.deepcopy(network)
-
-    def of(batches: Sequence[Batch], rate: float, most: float) -> list[float]:
-        copied.load_state_dict(start)
-        trial.prepare(copied)
-        fresh, losses = trial.optimizer(copied), []
-        with generators_put_back(copied):
-            for step in train(copied, batches, fresh, replace(trial.options, lr=rate)):
-                loss = float(step.loss)
-                if not math.fsum([*losses, loss]) <= most * len(batches) or not math.isfinite(loss):
-                    break
-                losses.append(loss)
-        return losses
-
     costs, most = {}, math.inf
     for a_decade in (1, 3):
-        rates = ladder(find.min_lr, find.max_lr, a_decade)
-        if costs:
-            tried = sorted(costs)
-            best = first_minimum([costs[rate] for rate in tried])
-            low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
-            rates = [rate for rate in rates if low < rate < high and rate not in costs]
-        for rate in rates:
-            losses = [of(batches, rate, most) for batches in orders]
+        for rate in rates_to_try(find, a_decade, costs):
+            losses = [[] for _ in orders]
+            for batches, own in zip(orders, losses, strict=True):
+                copied.load_state_dict(start)
+                trial.prepare(copied)
+                with generators_put_back(copied):
+                    for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=rate)):
+                        loss = float(step.loss)
+                        if not math.fsum([*own, loss]) <= most * len(batches) or not math.isfinite(loss):
+                            break
+                        own.append(loss)
             yield rate, losses
-            whole = all(len(of_order) == len(batches) for of_order, batches in zip(losses, orders, strict=True))
-            costs[rate] = mean([mean(of_order) for of_order in losses]) if whole else most
+            whole = all(len(own) == len(batches) for own, batches in zip(losses, orders, strict=True))
+            costs[rate] = mean([mean(own) for own in losses]) if whole else most
             if not whole:
                 break
             most = min(most, find.diverge * costs[rate])
+
+
+def rates_to_try(find: Find, a_decade: int, costs: dict[float, float]) -> list[float]:
+    """Return so many rates a decade; where some have been tried, those between the best one's neighbours."""
+    rates = ladder(find.min_lr, find.max_lr, a_decade)
+    if not costs:
+        return rates
+    tried = sorted(costs)
+    best = first_minimum([costs[rate] for rate in tried])
+    low, high = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
+    return [rate for rate in rates if low < rate < high and rate not in costs]
 
 
 def generators_put_back(network: Network):
@@ -145,19 +144,29 @@ class FindOutcome:
 
 
 def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, tracker: Tracker) -> FindOutcome:
-    """Find the rate for the fits that use it, write its curve, say what was taken and why."""
-    settings, phase = context.settings, inputs.phase
+    """Find the rate for the fits that use it, write its curve, say what was taken and why.
+
+    Errors: a signal that asks to stop; the find is done again next time.
+    """
+    settings, phase, network = context.settings, inputs.phase, context.network
     steps, orders = finder_steps.finder_length(settings, phase)
-    parts = keys.find_parts(settings, phase, steps, orders, context.basis(best and best.end))
+    parts = keys.find_parts(settings, phase, steps, orders, context.basis(best.end if best else None))
     with context.store.entry("finds", parts) as entry:
         if entry.missing:
             if best is not None:
                 context.held.hold(best.end.key, best.end.weights)
-            began = time.perf_counter()
-            record = run_trials if settings.find.rule == "trials" else run_range_test
-            rates, losses = record(settings, context.network, inputs, steps, orders)
-            seconds = time.perf_counter() - began
-            curve = {"rates": rates, "losses": losses, "seconds": seconds}
+            began, points = time.perf_counter(), []
+            with (
+                console.PhaseBar(phase.name, most_points(settings, steps)) as bar,
+                closing(measured(settings, network, inputs, steps, orders)) as measuring,
+            ):
+                for point in measuring:
+                    points.append(point)
+                    bar.step()
+                    if number := signals.pending():
+                        signals.leave(number, f"in {phase.name}")
+            rates, losses = ([point[i] for point in sorted(points)] for i in (0, 1))
+            curve = {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
             (entry.folder / "curve.json").write_text(json.dumps(curve))
     made, curve = entry.missing, json.loads((entry.path / "curve.json").read_text())
     context.costs.note(phase.name, 0, entry.path, curve["seconds"], curve["seconds"] if made else None)
@@ -177,46 +186,23 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     return FindOutcome(found, report, 0.0 if made else curve["seconds"])
 
 
-def run_trials(
-    settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int
-) -> tuple[list[float], list[list[list[float]]]]:
-    """Trials of so many steps in so many orders of the data: rates, rising, and of each the losses in every order."""
+def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int) -> Iterator:
+    """Return the generator of the points of a find: trials of so many steps in so many orders, or a range test."""
     phase, find = inputs.phase, finder_steps.finder_range(settings)
-    cut = [list(inputs.batches(trial_epochs(phase, steps, order), phase.name, steps)) for order in range(orders)]
-    with console.PhaseBar(phase.name, finder_steps.most_trials(settings)) as bar:
-        ran = rate_trials(network, cut, trial_of(settings, network, inputs), find)
-        rates, losses = zip(*sorted(until_signal(ran, bar, phase.name)), strict=True)
-    return list(rates), list(losses)
+    groups = phase_groups(network, phase, settings.rates.decay)
+    trial = Trial(phase.train, settings.bn, groups, settings.optimizer, step_options(settings, network, inputs, "find"))
+    cut = [inputs.batches(trial_epochs(phase, steps, order), phase.name, steps) for order in range(orders)]
+    if settings.find.rule == "trials":
+        return rate_trials(network, [list(batches) for batches in cut], trial, find)
+    return range_test(network, cut[0], trial, find, steps)
 
 
-def run_range_test(
-    settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int
-) -> tuple[list[float], list[float]]:
-    """A range test of so many steps: rates and losses."""
-    phase, find = inputs.phase, finder_steps.finder_range(settings)
-    cut = inputs.batches(trial_epochs(phase, steps, 0), phase.name, steps)
-    with console.PhaseBar(phase.name, steps) as bar, closing(cut):
-        batches = until_signal(cut, bar, phase.name)
-        return range_test(network, batches, trial_of(settings, network, inputs), find, steps)
+def most_points(settings: Settings, steps: int) -> int:
+    """Return how many points a find has at most."""
+    return finder_steps.most_trials(settings) if settings.find.rule == "trials" else steps
 
 
 def trial_epochs(phase: Phase, steps: int, order: int) -> range:
     """The epochs from which a find takes so many steps; every order takes others."""
     n = -(-steps // phase.epochs[0].steps)
     return range(order * n, (order + 1) * n)
-
-
-def trial_of(settings: Settings, network: Network, inputs: PhaseInputs) -> Trial:
-    """What a find trains with."""
-    groups = phase_groups(network, inputs.phase, settings.rates.decay)
-    options = step_options(settings, network, inputs, "find")
-    return Trial(inputs.phase.train, settings.bn, groups, settings.optimizer, options)
-
-
-def until_signal(items, bar: console.PhaseBar, name: str):
-    """The items, the bar moving with them. Errors: a signal that asks to stop; the test is done again next time."""
-    for item in items:
-        if number := signals.pending():
-            signals.leave(number, f"in {name}")
-        yield item
-        bar.step()
