@@ -205,8 +205,7 @@ def test_nothing_is_unpickled(name):
 # how large and whose ------------------------------------------------------------------------------------------------
 
 SOURCES = [*FILES, *sorted((REPOSITORY / "scripts").rglob("*.py"))]
-MOST_LINES, MOST_OF_A_FUNCTION = 250, 50
-LONG = {"loop.train": "the loop is read from top to bottom, and much of it says what it takes"}  # and why
+MOST_LINES, MOST_OF_A_FUNCTION, MOST_PARAMETERS = 250, 50, 7
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(REPOSITORY)))
@@ -215,9 +214,16 @@ def test_a_file_and_its_functions_can_be_read_at_a_sitting(file):
     functions = [
         node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
-    longer = {one.name for one in functions if one.end_lineno - one.lineno + 1 > MOST_OF_A_FUNCTION}
     assert len(text.splitlines()) <= MOST_LINES
-    assert {name for name in longer if f"{file.stem}.{name}" not in LONG} == set()
+    assert {one.name for one in functions if one.end_lineno - one.lineno + 1 > MOST_OF_A_FUNCTION} == set()
+    assert {one.name for one in functions if len(parameters(one)) > MOST_PARAMETERS} == set()
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    """The names of what a function is given."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return [name for name in names if name not in ("self", "cls")]
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(REPOSITORY)))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from faults import in_child
 from stores import make
 
 from thaw.runtime import machine
@@ -38,12 +39,36 @@ def test_a_folder_is_at_work_for_one_process_at_a_time(tmp_path):
     assert free and [path.name for path in (tmp_path / "kept").iterdir()] == ["0"]
 
 
+def test_a_folder_is_at_work_until_all_that_was_forked_there_is_gone(tmp_path):
+    """The jobs of a sweep that is killed are still writing snapshots."""
+    told, tell = os.pipe()
+
+    def killed():
+        with lock_.only_one_at_work(tmp_path):
+            if os.fork() == 0:
+                os.close(tell)
+                os.read(told, 1)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def free() -> bool:
+        with lock_.only_one_at_work(tmp_path) as free:
+            return free
+
+    assert in_child(killed) == -signal.SIGKILL and not free()
+    os.close(tell)
+    end = time.monotonic() + 30
+    while not free() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert free()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EROFS])
 def test_where_nothing_can_be_locked_nobody_is_known_to_be_at_work(tmp_path, monkeypatch, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("os.open" if number == errno.EROFS else "fcntl.flock", refuse)
+    monkeypatch.setattr("pathlib.Path.open" if number == errno.EROFS else "fcntl.flock", refuse)
     with lock_.only_one_at_work(tmp_path / "new") as first, lock_.only_one_at_work(tmp_path / "new") as second:
         assert first and second
     assert not (tmp_path / "new").exists()

@@ -118,23 +118,22 @@ def marked(held: Sequence[Path | None], used: set[Path]):
 def only_one_at_work(folder: Path):
     """Whether no other process is at work in a folder, for as long as this one is; nothing is left of it.
 
-    The system gives the lock back when a process dies. Where a file system has none, nobody is known of.
+    The system gives the lock back when this process and all that it forked are dead: the jobs of a sweep outlive it for
+    a step. Where a file system has no locks, nobody is known of.
     """
-    from filelock import FileLock, Timeout  # late: only a sweep needs it, and it loads slowly
+    from filelock import lock_descriptor  # late: only a sweep needs it, and it loads slowly
 
     path, free = folder / ".at-work", True
-    lock = FileLock(path, blocking=False, fallback_to_soft=False)  # a soft lock outlives the process that is killed
-    try:
-        lock.acquire()
-    except Timeout:
-        free = False
-    except OSError:
-        pass
-    try:
-        yield free
-    finally:
-        if free:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
-                folder.rmdir()  # of a sweep that was refused before it began
-        lock.release()
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(path.open("a")).fileno()
+            free = lock_descriptor(file, blocking=False)
+            free = free and os.path.samestat(os.fstat(file), path.stat())  # else one that was just removed
+        try:
+            yield free
+        finally:
+            if free:
+                with contextlib.suppress(OSError):
+                    path.unlink()  # while it is held, so that it is nobody else's
+                    folder.rmdir()  # of a sweep that was refused before it began

@@ -31,7 +31,7 @@ from thaw.train.start import Start
 
 
 def train_job(
-    settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None = None, dated: bool = False
+    settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None, dated: bool = False
 ) -> dict | None:
     """Plan, and unless that is all that is wanted, train, export and report.
 
