@@ -96,8 +96,8 @@ def regression(shared: list[str]) -> dict:
     settings = compose.compose_settings(shared)
     with tempfile.TemporaryDirectory() as folder:
         job = set_up(settings, Path(folder), open_store(settings, say))
-        splits = {split: job.stored(job.dataset.rows(split)) for split in (TRAIN, VALID, TEST)}
-    (x, y), valid, test = [(features.float().numpy(), labels.numpy()) for features, labels in splits.values()]
+        splits = [job.inputs.activations(job.inputs.rows(split)) for split in (TRAIN, VALID, TEST)]
+    (x, y), valid, test = [(features.float().numpy(), labels.numpy()) for features, labels in splits]
     tried, began = [], time.perf_counter()
     for penalty in PENALTIES:  # of the mean loss
         found = LogisticRegression(C=1 / (penalty * len(y)), max_iter=2000).fit(x, y)

@@ -197,7 +197,7 @@ def step(root: Path) -> None:
 
         def steps(given: Iterable, network=network, parts=parts, settings=settings) -> None:
             optimizer = loop.make_optimizer(network, parts, settings.optimizer)
-            run_through(loop.train(network, given, optimizer, lr=1e-3, rate=lambda step: 1.0))
+            run_through(loop.train(network, given, optimizer, loop.StepOptions(lr=1e-3)))
 
         costs = {"loader": [], "memory": []}
         with tempfile.TemporaryDirectory() as store:

@@ -10,20 +10,23 @@ half; 500 drawn shapes, 500 to validate, 1,000 to test.
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import torch
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
 from thaw.data.table import TEST
 from thaw.model import weights
+from thaw.report.tracker import Tracker
 from thaw.runtime.console import complain, say
 from thaw.runtime.entry import Parser, run
 from thaw.store.store import Store
-from thaw.train import cycle
 from thaw.train.predictions import predict
 from thaw.train.run import run_plan
 from thaw.train.setup import set_up
@@ -40,43 +43,48 @@ TASKS = {
 }
 
 
+@dataclass
+class EpochTracker(Tracker):
+    """A tracker that also calls with the epoch of the run whenever one is over."""
+
+    on_epoch: Callable[[int], None] | None = None
+
+    def log(self, row: dict) -> None:
+        super().log(row)
+        if "valid/accuracy" in row:
+            self.on_epoch(row["epoch"])
+
+
 def averaged(overrides: list[str]) -> dict[str, float]:
     """Accuracy of a run's export and, at the same cycle end, of every average."""
-    averages, ends, steps_of, run_cycle = {}, [], cycle.optimizer_steps, cycle.run_cycle
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
+        settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
+        job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
+        averages, ends, first = {}, {}, next(job.network.parameters())
 
-    def watch(fit, *args):
-        for step in steps_of(fit, *args):
-            if fit.phase.train == "all":
-                follow(averages, fit.context.network.model.state_dict())
-            yield step
+        def watch(optimizer: Optimizer, *_) -> None:
+            # Neither the head alone nor a finder's copy of the network.
+            if any(p is first for group in optimizer.param_groups for p in group["params"]):
+                follow(averages, job.network.model.state_dict())
 
-    def end(fit, *args):
-        ended = run_cycle(fit, *args)
-        if averages:
-            ends.append(
-                (ended[0].key, {decay: {n: v.clone() for n, v in kept.items()} for decay, kept in averages.items()})
-            )
-        return ended
+        def end(epoch: int) -> None:
+            ends[epoch] = {decay: {n: v.clone() for n, v in kept.items()} for decay, kept in averages.items()}
 
-    cycle.optimizer_steps, cycle.run_cycle = watch, end
-    try:
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
-            job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
-            key = run_plan(job, lambda row: None)["key"]
-            rows = job.dataset.rows(TEST)
-            plain = predict(job, rows).accuracy
-            out = {"export": plain}
-            there = dict(ends).get(key)
-            if there is None:
-                complain("a head phase was best: its plain figure is counted")
-                return out | dict.fromkeys(map(str, DECAYS), plain)
-            for decay in DECAYS:
-                weights.load_weights(job.network.model, there[decay], "the average", head=True)
-                out[str(decay)] = predict(job, rows).accuracy
-            return out
-    finally:
-        cycle.optimizer_steps, cycle.run_cycle = steps_of, run_cycle
+        hook = register_optimizer_step_post_hook(watch)
+        try:
+            best = run_plan(job, EpochTracker(Path(folder), settings.wandb, on_epoch=end))["best/epoch"]
+        finally:
+            hook.remove()
+        rows = job.inputs.rows(TEST)
+        plain = predict(job.inputs, rows).accuracy
+        out = {"export": plain}
+        if not ends[best]:
+            complain("a head phase was best: its plain figure is counted")
+            return out | dict.fromkeys(map(str, DECAYS), plain)
+        for decay, average in ends[best].items():
+            weights.load_weights(job.network.model, average, "the average", head=True)
+            out[str(decay)] = predict(job.inputs, rows).accuracy
+        return out
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +23,19 @@ import scenes
 from thaw.config import compose, paths
 from thaw.config.paths import require_checkout
 from thaw.config.schema import Settings
-from thaw.data.table import TEST, VALID
+from thaw.data.table import TEST
+from thaw.model.freezing import set_trainable
+from thaw.model.network import Network
 from thaw.plan import finder_steps
-from thaw.plan.phases import Phase
 from thaw.runtime.console import say
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.store.open import open_store
-from thaw.train import context, cycle, lr_finder, predictions
+from thaw.train import lr_finder, predictions
+from thaw.train.context import RunContext
+from thaw.train.inputs import PhaseInputs
+from thaw.train.loop import raise_if_not_finite, train
+from thaw.train.phase_fit import begin_phase
 from thaw.train.setup import set_up
 
 require_checkout(__file__)
@@ -88,7 +93,7 @@ TASKS = {
 }
 
 
-def prepared(overrides: list[str], folder: Path) -> tuple[context.RunContext, Phase, list[Phase]]:
+def prepared(overrides: list[str], folder: Path) -> tuple[RunContext, PhaseInputs, list[PhaseInputs]]:
     """The job with everything before its find trained, the find, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
     given = [o.replace("=DRAWN/", f"={folder.parent}/") for o in overrides]
@@ -96,18 +101,19 @@ def prepared(overrides: list[str], folder: Path) -> tuple[context.RunContext, Ph
         given.append("optimizer=sgd")
     settings = compose.compose_settings([*given, "threads=1", f"store.dir={folder.parent}/store"])
     made = set_up(settings, folder, open_store(settings, say))
-    phases = list(made.plan.phases)
-    while phases[0].do == "fit":
-        fully(made, phase := phases.pop(0), phase.lr)
+    phases = [made.inputs.of(phase) for phase in made.plan.phases]
+    while phases[0].phase.do == "fit":
+        fully(made, own := phases.pop(0), own.phase.lr)
     return made, phases[0], phases[1:]
 
 
-def fully(made: context.RunContext, phase: Phase, lr: float) -> None:
-    """Train the planned cycles of a phase from the weights that are there."""
-    fit_ = cycle.begin_phase(made, phase, context.phase_groups(made, phase), lr, None, None)
-    batches = context.train_batches(made, phase, range(phase.epochs_budget), phase.name)
-    for _ in cycle.optimizer_steps(fit_, batches, 0):
-        pass
+def fully(made: RunContext, inputs: PhaseInputs, lr: float) -> None:
+    """Train the planned cycles of a phase from the weights that are there. Errors: not finite, exit 4."""
+    phase, fit = inputs.phase, begin_phase(made.settings, made.network, inputs, lr)
+    set_trainable(made.network, phase.train, fit.bn)
+    with closing(inputs.batches(range(phase.epochs_budget), phase.name)) as batches:
+        for step in train(made.network, batches, fit.optimizer, fit.options):
+            raise_if_not_finite(step, fit.options, phase.name)
 
 
 def rates(settings: Settings, trained: str) -> list[float]:
@@ -115,28 +121,33 @@ def rates(settings: Settings, trained: str) -> list[float]:
     return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
 
 
-def tried(made: context.RunContext, find: Phase) -> dict:
+def tried(made: RunContext, find: PhaseInputs) -> dict:
     """The package's trials."""
-    rates, losses = lr_finder.run_trials(made, find, *finder_steps.finder_length(made.settings, find))
-    return {"rates": rates, "losses": losses}
+    return measured(made.settings, made.network, find)
 
 
-def swept(made: context.RunContext, find: Phase) -> dict:
+def swept(made: RunContext, find: PhaseInputs) -> dict:
     """A range test that is never stopped."""
-    made.settings.find = replace(made.settings.find, rule="edge", diverge=1e30)
-    steps = made.settings.find.steps
-    rates, losses = lr_finder.run_range_test(made, find, steps, 1)
+    never = replace(made.settings.find, rule="edge", diverge=1e30)
+    return measured(replace(made.settings, find=never), made.network, find)
+
+
+def measured(settings: Settings, network: Network, find: PhaseInputs) -> dict:
+    """The rates that a find tries, rising, and the losses at each."""
+    length = finder_steps.finder_length(settings, find.phase)
+    rates, losses = zip(*sorted(lr_finder.measured(settings, network, find, *length)), strict=True)
     return {"rates": rates, "losses": losses}
 
 
-def judged(made: context.RunContext, fits: list[Phase], rate: float) -> float:
+def judged(made: RunContext, fits: list[PhaseInputs], rate: float) -> float:
     """Accuracy after the fits at a rate, on all pictures that were not trained on."""
     try:
-        for phase in fits:
-            fully(made, phase, rate)
+        for inputs in fits:
+            fully(made, inputs, rate)
     except UserError:  # not finite
         return 0.0
-    return predictions.predict(made, np.concatenate([made.dataset.rows(VALID), made.dataset.rows(TEST)])).accuracy
+    rows = np.concatenate([made.inputs.valid_rows, made.inputs.rows(TEST)])
+    return predictions.predict(made.inputs, rows).accuracy
 
 
 def file_of(name: str) -> Path:

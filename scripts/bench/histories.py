@@ -18,6 +18,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say
@@ -79,43 +80,44 @@ def train(case: Case) -> list[dict]:
     from thaw.config import compose
     from thaw.data import dataset
     from thaw.data.table import TEST
+    from thaw.report.tracker import Tracker
     from thaw.store.store import Store
-    from thaw.train import cycle
+    from thaw.train import fit
     from thaw.train.predictions import predict
     from thaw.train.run import run_plan
     from thaw.train.setup import set_up
 
-    ends, load, run_cycle = [], dataset.load_dataset, cycle.run_cycle
+    ends, load, judge = [], dataset.load_dataset, fit.whether_to_go_on
 
     def load_drawn(*args):
         pictures = load(*args)
         draw(pictures.table, case)
         return pictures
 
-    def run_and_keep(fit, cycle, *args):
-        end, was_there = run_cycle(fit, cycle, *args)
-        test = predict(fit.context, fit.context.dataset.rows(TEST))
+    def keep_and_judge(context, phase, fitted):  # at every cycle end
+        test = predict(context.inputs, context.inputs.rows(TEST))
         ends.append(
             {
-                "phase": fit.phase.name,
-                "epochs": fit.phase.cycles[cycle],
-                "train_loss": end.train_loss,
-                "valid_losses": [round(loss, 6) for loss in end.validation.losses],
-                "valid_accuracy": end.validation.accuracy,
+                "phase": phase.name,
+                "epochs": phase.cycles[len(fitted.ends) - 1],
+                "train_loss": fitted.last.train_loss,
+                "valid_losses": [round(loss, 6) for loss in fitted.last.validation.losses],
+                "valid_accuracy": fitted.last.validation.accuracy,
                 "test_accuracy": test.accuracy,
             }
         )
-        return end, was_there
+        return judge(context, phase, fitted)
 
-    dataset.load_dataset, cycle.run_cycle = load_drawn, run_and_keep
-    try:
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0]]
-            chosen += [f"seed={case.seed}", f"store.dir={folder}/store"]
-            settings = compose.compose_settings(chosen)
-            run_plan(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
-    finally:
-        dataset.load_dataset, cycle.run_cycle = load, run_cycle
+    chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0], f"seed={case.seed}"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redirect_stdout(StringIO()),
+        patch.object(dataset, "load_dataset", load_drawn),
+        patch.object(fit, "whether_to_go_on", keep_and_judge),
+    ):
+        settings = compose.compose_settings([*chosen, f"store.dir={folder}/store"])
+        job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
+        run_plan(job, Tracker(Path(folder), settings.wandb))
     return ends
 
 

@@ -90,7 +90,7 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
 
     import train
     from thaw.data.table import TEST
-    from thaw.train import fit
+    from thaw.train import cycle, fit
     from thaw.train.predictions import predict
 
     overrides, _, size = TASKS[task]
@@ -99,18 +99,18 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
         "data.workers=0", "backbone=tiny", f"backbone.weights={WEIGHTS}", "wandb=disabled", f"store.dir={out}/store",
         f"hydra.run.dir={out}/run", *overrides, *given,
     ]  # fmt: skip
-    own, moments, looking = fit.PhaseLog.epoch, [], [0.0, 0.0]
+    own, moments, looking = fit.train_cycle, [], [0.0, 0.0]
 
-    def epoch(self, number: int, figures: dict, now: bool) -> None:
-        own(self, number, figures, now)
-        wall, cpu = clock()
-        accuracy = predict(self.context, self.context.dataset.rows(TEST)).accuracy
-        moments.append((accuracy, wall - looking[0], cpu - looking[1]))
-        looking[:] = [
-            spent + after - before for spent, after, before in zip(looking, clock(), (wall, cpu), strict=True)
-        ]
+    def train_cycle(phase_fit, *args):
+        for event in own(phase_fit, *args):
+            yield event
+            if isinstance(event, cycle.EpochEnd):
+                moment = [now - spent for now, spent in zip(clock(), looking, strict=True)]
+                inputs = phase_fit.inputs.run
+                moments.append((predict(inputs, inputs.rows(TEST)).accuracy, *moment))
+                looking[:] = [now - then for now, then in zip(clock(), moment, strict=True)]
 
-    fit.PhaseLog.epoch = epoch
+    fit.train_cycle = train_cycle
     clock = watch()
     if code := train.main():
         raise SystemExit(code)

@@ -18,6 +18,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say
@@ -66,41 +67,36 @@ def main() -> None:
 def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
     """Best validation accuracy and the CPU seconds from set-up to export."""
     from thaw.config import compose
-    from thaw.data import augment
-    from thaw.plan import image_sizes
+    from thaw.data import batches
+    from thaw.plan import image_sizes, schedules
+    from thaw.report.tracker import Tracker
     from thaw.store.store import Store
-    from thaw.train import cycle
     from thaw.train.run import run_plan
     from thaw.train.setup import set_up
 
-    begin, at_size, most = cycle.begin_phase, augment.at_size, image_sizes.MOST_BATCH_GROWTH
+    def scaled(at, steps, sizes, own):
+        ends = list(itertools.accumulate(steps))
+        return lambda step: at(step) * FOLLOW[follow](sizes[bisect.bisect_right(ends, step)] / own)
 
-    def begin_following(job, phase, *args):
-        fit = begin(job, phase, *args)
-        edges = list(itertools.accumulate(epoch.steps for epoch in phase.epochs))
-
-        def rate(step: int) -> float:
-            grown = phase.epochs[bisect.bisect_right(edges, step)].batch / phase.epochs[-1].batch
-            return fit.rate(step) / grown**0.5 * FOLLOW[follow](grown)  # the package's own is the square root
-
-        return replace(fit, rate=rate)
-
-    def crop_following(augment, share):
+    def at_size(augment, share):
         if augment.crop != "random":
             return augment
         low, high = augment.scale
         return replace(augment, scale=[CROP[rule](low, share), high])
 
-    cycle.begin_phase, augment.at_size = begin_following, crop_following
-    image_sizes.MOST_BATCH_GROWTH = 1 if follow == "no growth" else most
-    try:
-        with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-            settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
-            started = time.process_time()
-            result = run_plan(set_up(settings, Path(folder), Store(Path(folder) / "store")), lambda row: None)
-            return result["best/accuracy"], time.process_time() - started
-    finally:
-        cycle.begin_phase, augment.at_size, image_sizes.MOST_BATCH_GROWTH = begin, at_size, most
+    growth = 1 if follow == "no growth" else image_sizes.MOST_BATCH_GROWTH
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        redirect_stdout(StringIO()),
+        patch.object(schedules, "scaled_with_batch", scaled),
+        patch.object(batches, "at_size", at_size),
+        patch.object(image_sizes, "MOST_BATCH_GROWTH", growth),
+    ):
+        settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
+        started = time.process_time()
+        job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
+        result = run_plan(job, Tracker(Path(folder), settings.wandb))
+        return result["best/accuracy"], time.process_time() - started
 
 
 def show(values: list[float], digits: int) -> str:

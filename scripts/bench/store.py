@@ -15,12 +15,13 @@ from pathlib import Path
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
+from thaw.report.tracker import Tracker
 from thaw.runtime import entry
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError, nearest
 from thaw.store import code_hash, publish, store
 from thaw.store.open import open_store
-from thaw.train import context, features, run, setup
+from thaw.train import context, features, inputs, run, setup
 from thaw.train.cycle_state import Snapshots
 from thaw.train.setup import set_up
 
@@ -50,7 +51,7 @@ def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
         made = set_up(settings, Path(out), open_store(settings, say))
-        result = run.run_plan(made, lambda row: None)
+        result = run.run_plan(made, Tracker(Path(out), settings.wandb))
     return result, time.perf_counter() - began
 
 
@@ -122,6 +123,7 @@ def main() -> None:
         (publish, "sha256_of"),
         (store, "key_of"),
         (context, "key_of"),
+        (inputs, "key_of"),
         (setup, "body_hash"),
         (features, "body_hash"),
     )

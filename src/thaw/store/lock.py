@@ -135,5 +135,5 @@ def only_one_at_work(folder: Path):
         finally:
             if free:
                 with contextlib.suppress(OSError):
-                    path.unlink()  # while it is held, so that it is nobody else's
+                    path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
                     folder.rmdir()  # of a sweep that was refused before it began
