@@ -46,6 +46,10 @@ class Phase:
         """The step at which each cycle ends."""
         return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
 
+    def last_epoch(self, cycle: int) -> Epoch:
+        """Return the last epoch of a cycle."""
+        return self.epochs[sum(self.cycles[: cycle + 1]) - 1]
+
     @property
     def epochs_budget(self) -> int:
         return sum(self.cycles[: self.budget])

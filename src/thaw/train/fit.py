@@ -15,7 +15,7 @@ from thaw.store.prune import UNDER_WAY
 from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, replayed, train_cycle, write_cycle
+from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, train_cycle, write_cycle
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
@@ -51,18 +51,18 @@ class FittedCycles:
     records: list[CycleEnd] = field(default_factory=list)
     reused: int = 0
     saved: float = 0.0  # seconds, by the store
-    because: str = ""
+    verdict: Verdict | None = None  # after the last
 
     @property
     def last(self) -> CycleResult | None:
         return self.ends[-1] if self.ends else None
 
-    def add(self, end: CycleResult, final_size: bool, saved: float, reused: bool) -> None:
-        """Add a cycle, of whose seconds the store saved so many."""
+    def add(self, end: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
+        """Add a cycle. paid: seconds of this process, None if the store had it; resumed: those in its snapshot."""
         self.ends.append(end)
         self.records.append(as_cycle_end(end, end.train_loss, final_size))
-        self.reused += reused
-        self.saved += saved
+        self.reused += paid is None
+        self.saved += end.cost if paid is None else resumed
 
 
 def fit_phase(
@@ -104,11 +104,9 @@ def fit_phase(
                 show_stored(log, cycle, end)
             paid = time.perf_counter() - store.waited - began if entry.missing else None
             context.costs.note(phase.name, cycle, end.path, end.cost if paid is None else paid + resumed, paid)
-            at_final = phase.epochs[sum(phase.cycles[: cycle + 1]) - 1].size == context.plan.size
-            fitted.add(end, at_final, end.cost if paid is None else resumed, paid is None)
-            verdict = whether_to_go_on(context, phase, fitted)
-            fitted.because = verdict.because
-            if not verdict.go_on:
+            fitted.add(end, phase.last_epoch(cycle).size == context.plan.size, paid, resumed)
+            fitted.verdict = whether_to_go_on(context, phase, fitted)
+            if not fitted.verdict.go_on:
                 break
     return conclude(context, fit, fitted, best)
 
@@ -125,16 +123,14 @@ def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> float:
     """Show what a snapshot holds of a cycle; return the seconds that went into it."""
     if not record.losses:
         return 0.0
-    for event in replayed(log.phase, cycle, record.losses, record.epochs):
-        log.show(event)
+    log.replay(cycle, record.losses, record.epochs)
     console.say(f"  {log.phase.name}: cycle {cycle + 1} goes on after its step {len(record.losses)}, from a snapshot")
     return record.seconds
 
 
 def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:
     """Show a cycle that the store has."""
-    for event in replayed(log.phase, cycle, end.losses, end.epochs):
-        log.show(event)
+    log.replay(cycle, end.losses, end.epochs)
     loss = end.validation.loss
     console.say(f"  {log.phase.name}: cycle {cycle + 1} from the store, validation loss {loss:.4f}")
 
@@ -151,7 +147,7 @@ def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: Bes
     stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
     console.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
-        f"{fitted.because}{'' if better else f'; {best.phase} was better and is handed on'}{stored}"
+        f"{fitted.verdict.because}{'' if better else f'; {best.phase} was better and is handed on'}{stored}"
     )
     return PhaseOutcome(own if better else best, report, fitted.saved)
 
@@ -175,7 +171,7 @@ def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycle
         "loss": best.validation.loss,
         "lr": lr,
         "epochs": sum(phase.cycles[: len(fitted.ends)]),
-        "stopped_because": fitted.because,
+        "stopped_because": fitted.verdict.because,
         "seconds": sum(end.seconds for end in fitted.ends),
         "reused": fitted.reused,
     }

@@ -10,7 +10,7 @@ from thaw.model.layer_groups import LayerGroup
 from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import PhaseBar
-from thaw.train.cycle import EpochEnd, StepEnd
+from thaw.train.cycle import EpochEnd, StepEnd, replayed
 from thaw.train.loop import StepOptions
 from thaw.train.phase_fit import PhaseFit
 
@@ -47,6 +47,11 @@ class PhaseLog:
             self.show_step(event)
         else:
             self.show_epoch(event)
+
+    def replay(self, cycle: int, losses: list[float], epochs: list[dict]) -> None:
+        """Show what is recorded of a cycle that was trained before."""
+        for event in replayed(self.phase, cycle, losses, epochs):
+            self.show(event)
 
     def show_step(self, event: StepEnd) -> None:
         """Every `log_every`th step is a row, and ten of every epoch, so that its rates can be seen."""
