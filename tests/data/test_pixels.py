@@ -1,6 +1,7 @@
 """Pictures kept or decoded again: the same bits, within a budget, no larger than their files; memory stays flat."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import tracemalloc
@@ -139,6 +140,19 @@ def test_a_loader_process_that_dies_is_a_line():
     with pytest.raises(UserError, match="loader process") as caught:
         list(batches.loader(views, [BatchKey(0, 8, np.array([row])) for row in range(4)], 2))
     assert caught.value.code == 5 and "data.workers=1" in caught.value.line
+
+
+class Stumbles:
+    def __getitem__(self, row):
+        raise TypeError("a bug of ours")
+
+
+def test_the_loader_processes_of_an_error_end_with_it():
+    """Else the run would wait for them when it ends: they leave signals to it."""
+    views = Views(Stumbles(), np.zeros(4, np.int64), 1.0, 8)
+    with pytest.raises(TypeError, match="a bug of ours") as caught:
+        list(batches.loader(views, [BatchKey(0, 8, np.array([row])) for row in range(4)], 2))
+    assert caught.value.__traceback__ and multiprocessing.active_children() == []
 
 
 class Threads:

@@ -137,16 +137,18 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
     if not workers:
         yield from map(views.__getitem__, keys)
         return
-    made = DataLoader(
-        ErrorsAsBatches(views),
-        batch_size=None,
-        sampler=keys,
-        num_workers=workers,
-        # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
-        multiprocessing_context="fork",
-        worker_init_fn=init_worker,
-        prefetch_factor=PREFETCH,
-        timeout=TIMEOUT_SECONDS,
+    made = iter(
+        DataLoader(
+            ErrorsAsBatches(views),
+            batch_size=None,
+            sampler=keys,
+            num_workers=workers,
+            # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
+            multiprocessing_context="fork",
+            worker_init_fn=init_worker,
+            prefetch_factor=PREFETCH,
+            timeout=TIMEOUT_SECONDS,
+        )
     )
     try:
         for batch in made:
@@ -159,6 +161,9 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
         line = " ".join(str(error).split())[:120]
         advice = f"memory or /dev/shm full? try data.workers={workers // 2}"
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
+    finally:
+        # The error of a process refers to itself, and so keeps all of them: at its end this one would wait for them.
+        made._shutdown_workers()
 
 
 def mix_batch(
