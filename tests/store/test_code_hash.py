@@ -19,7 +19,6 @@ EXEMPT = {
     "config/run_names.py": "names runs",
     "config/values.py": "parses what was typed; the numbers are in the key",
     "data/contact_sheet.py": "draws pictures for people",
-    "data/file_state.py": "names files for the estimates of later plans",
     "data/listing.py": "writes the names of files in notes",
     "data/table.py": "holds paths, labels and splits; contents and labels are in the key",
     "plan/finder_steps.py": "counts the finder's steps and rates, which are in the key",

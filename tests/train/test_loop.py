@@ -218,7 +218,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
     trial = Trial("all", "train", groups, MOMENTUM, options(seed=(0, "find", "find")))
 
     def sweeps(batches):
-        rates, losses = zip(*range_test(net, batches, trial, FIND, steps=20), strict=True)
+        rates, losses = zip(*range_test(net, (batch for batch in batches), trial, FIND, steps=20), strict=True)
         assert len(rates) == len(losses) <= 20
         assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
 

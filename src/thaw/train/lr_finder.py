@@ -8,7 +8,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -37,6 +37,7 @@ from thaw.train.phase_fit import phase_groups, step_options
 FEWEST = 10  # losses before divergence is looked for
 TWICE = 2.0
 
+Batches = Generator[Batch, None, None]
 Point = tuple[float, float]  # a rate and the loss at it
 
 
@@ -57,7 +58,7 @@ class Trial:
         return make_optimizer(network, self.groups, self.kind)
 
 
-def range_test(network: Network, batches: Iterable[Batch], trial: Trial, find: Find, steps: int) -> Iterator[Point]:
+def range_test(network: Network, batches: Batches, trial: Trial, find: Find, steps: int) -> Iterator[Point]:
     """Yield the rate (of the last group) and the training loss of `steps` steps whose rate rises from min_lr to max_lr.
 
     Works on a copy of the network with a new optimizer, every draw keyed by its step, torch's generators put back: the
@@ -68,7 +69,7 @@ def range_test(network: Network, batches: Iterable[Batch], trial: Trial, find: F
     trial.prepare(copied)
     rate = curve(exponential(find.min_lr / find.max_lr), [steps])
     losses, average, weight, lowest = [], 0.0, 0.0, math.inf
-    with generators_put_back(copied):
+    with closing(batches), generators_put_back(copied):  # whose loader has processes that end when it is closed
         for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=find.max_lr, rate=rate)):
             loss = float(step.loss)
             if not math.isfinite(loss):
