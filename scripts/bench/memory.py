@@ -46,7 +46,7 @@ def memory(pictures: int, epochs: int, workers: int) -> list[float]:
     names = [sha256(f"picture {row}".encode()).hexdigest() for row in range(pictures)]
     picture = np.zeros((24, 32, 3), np.uint8)
     labels = np.arange(pictures) % 10
-    views = Views(Pixels(names, {}, 24, lambda row: picture), labels, 1.0, 24, MIRRORED, (0, "full"))
+    views = Views(Pixels(names, {}, 24, lambda row, side: picture), labels, 1.0, 24, MIRRORED, (0, "full"))
     keys = [
         BatchKey(epoch, 24, part)
         for epoch in range(epochs)
