@@ -17,7 +17,7 @@ from thaw.store.store import Store
 from thaw.train import features, loop
 
 SIZE = 64
-LOOK = features.Look(SIZE, 1.0)
+LOOK = features.ImageView(SIZE, 1.0)
 
 
 def network(name, dtype=torch.float32) -> Network:
@@ -90,7 +90,7 @@ def test_what_changes_the_features_changes_the_key(tmp_path, change):
         net.model.bn1.running_mean.add_(0.1)
         after = activations(net, pixels, [0, 1], store)
     else:
-        after = activations(net, pixels, [0, 1], store, features.Look(32, 1.0))
+        after = activations(net, pixels, [0, 1], store, features.ImageView(32, 1.0))
     assert not torch.equal(before, after)
 
 

@@ -61,6 +61,8 @@ class Tracker:
         if self.id is not None and isinstance(error, (UserError, Stopped)):
             self.summary({"error": error.line})
             self.finish(error.code)
+        elif error is None:
+            self.finish(0)
 
     def begin(self, identity: RunIdentity) -> None:
         """Begin a W&B run where the mode and the network allow one; never prompt.

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from thaw.config.schema import Augment
-from thaw.data.augment import view
+from thaw.data import augment
 from thaw.data.pixels import Pixels
 from thaw.model.freezing import frozen_weights
 from thaw.model.network import Network
@@ -26,7 +26,7 @@ SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopp
 
 
 @dataclass(frozen=True)
-class Look:
+class ImageView:
     """How pictures are looked at: the middle of each, or with `augment` a view drawn from `seed` and its content."""
 
     size: int  # pixels
@@ -55,14 +55,14 @@ def body_hash(network: Network, head: bool = False) -> str:
 
 
 def activations(
-    network: Network, pixels: Pixels, rows: np.ndarray, look: Look, store: Store
+    network: Network, pixels: Pixels, rows: np.ndarray, view: ImageView, store: Store
 ) -> tuple[torch.Tensor, dict[Path, float]]:
     """Return the pooled activations [len(rows), d] of the pictures, on the device, in the dtype the body gives.
 
     Also, per shard made by another process, the seconds saved. Kept in immutable shards that list the content hashes of
     their rows; only pictures that no shard has pass through the body. Labels and names are in no key.
     """
-    hashes, parts = pixels.names, activation_parts(network, look)
+    hashes, parts = pixels.names, activation_parts(network, view)
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
 
     def take(shard: Path) -> None:
@@ -80,7 +80,7 @@ def activations(
         with store.entry("activations", parts, rows=[hashes[row] for row in part]) as entry:
             if entry.missing:
                 began = time.perf_counter()
-                computed = compute_activations(network, pixels, part, look, text)
+                computed = compute_activations(network, pixels, part, view, text)
                 (entry.folder / "features.safetensors").write_bytes(save({"features": computed}))
                 about = {"rows": [hashes[row] for row in part], "seconds": time.perf_counter() - began}
                 (entry.folder / "rows.json").write_text(json.dumps(about))
@@ -88,34 +88,34 @@ def activations(
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
 
 
-def activation_parts(network: Network, look: Look) -> dict:
+def activation_parts(network: Network, view: ImageView) -> dict:
     """Return what activations depend on besides the pictures."""
     return {
         "body": body_hash(network),
         "pooling": network.pooling,
-        "size": look.size,
-        "crop_pct": look.crop_pct,
-        "build_batch": images_per_pass(look.size),
+        "size": view.size,
+        "crop_pct": view.crop_pct,
+        "build_batch": images_per_pass(view.size),
         "computed": network.device.computed,
-        "drawn": {"augment": keys.augment_parts(look.augment), "seed": look.seed} if look.augment else None,
+        "drawn": {"augment": keys.augment_parts(view.augment), "seed": view.seed} if view.augment else None,
     }
 
 
 @torch.inference_mode()
-def compute_activations(network: Network, pixels: Pixels, rows: list[int], look: Look, text: str) -> torch.Tensor:
+def compute_activations(network: Network, pixels: Pixels, rows: list[int], view: ImageView, text: str) -> torch.Tensor:
     """Return the activations of the rows, on the CPU; `text` is what the progress bar says.
 
     The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
     Errors: a signal that asks to stop.
     """
     network.eval()
-    out, n, size, see = [], images_per_pass(look.size), look.size, view(look.size, look.crop_pct, look.augment)
+    out, n, size, see = [], images_per_pass(view.size), view.size, augment.view(view.size, view.crop_pct, view.augment)
     with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
         for start in console.bar(range(0, len(rows), n), -(-len(rows) // n), text):
             if number := signals.pending():
                 signals.leave(number, "while activations were computed")
             part = rows[start : start + n]
-            seeds = [look.seed_of(pixels.names[row]) for row in part]
+            seeds = [view.seed_of(pixels.names[row]) for row in part]
             seen = [see(*one) for one in zip(pool.map(pixels.__getitem__, part), seeds, strict=True)]
             batch = np.zeros((n, size, size, 3), np.uint8)
             batch[: len(seen)] = seen

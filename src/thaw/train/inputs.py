@@ -16,7 +16,7 @@ from thaw.data.table import TRAIN, VALID, Table
 from thaw.model.network import Network
 from thaw.plan.phases import Phase
 from thaw.store.store import Store, key_of
-from thaw.train.features import Look, activations
+from thaw.train.features import ImageView, activations
 
 
 @dataclass
@@ -68,8 +68,8 @@ class Inputs:
 
     def activations(self, rows: np.ndarray, augment: Augment | None = None, seed: tuple = ()) -> Batch:
         """Activations and labels of the rows, on the device: of the plain view, or of one drawn by `augment`."""
-        look = Look(self.size, self.crop_pct, augment, seed)
-        features, saved = activations(self.network, self.pixels, rows, look, self.store)
+        view = ImageView(self.size, self.crop_pct, augment, seed)
+        features, saved = activations(self.network, self.pixels, rows, view, self.store)
         for shard, seconds in saved.items():  # which are read again for fewer rows
             self.saved[shard] = max(seconds, self.saved.get(shard, 0.0))
         return features, torch.from_numpy(self.table.labels[rows]).to(features.device)
