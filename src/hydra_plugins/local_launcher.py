@@ -27,7 +27,9 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, format_duration, short_path
 from thaw.runtime.job_status import as_user_error, print_error, read_status, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
+from thaw.store import code_hash
 from thaw.sweep.jobs import read_job, search_value
+from thaw.train import fingerprint
 
 EVERY_JOBS = (  # what each job would load by itself after it was forked
     "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "matplotlib.backends.backend_agg",
@@ -60,6 +62,8 @@ class LocalLauncher(Launcher):
             os.environ.update(share(0, at_once, gpus))
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
         if any(read_status(path).get("state") != "done" for path in folders.values()):
+            code_hash.code_by_module(code_hash.ALL_CODE)  # of what all jobs run, whatever is edited meanwhile
+            fingerprint.code_digest()
             for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
                 import_module(name)
 
@@ -101,7 +105,9 @@ class LocalLauncher(Launcher):
             complain(stopped.line)
             return stopped.code
         except Exception as error:
-            return print_error(as_user_error(error, folder))
+            error = as_user_error(error, folder)
+            update_status(folder, state="failed", code=error.code, line=error.line)
+            return print_error(error)
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:

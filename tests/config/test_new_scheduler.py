@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from thaw.config.schedulers import SGDR
+from thaw.store import code_hash
+
 ROOT = Path(__file__).resolve().parents[2]
 CODE = '''
 def staircase(factor: float) -> Shape:
@@ -94,7 +97,12 @@ def test_it_is_composed_planned_drawn_and_keyed(ran):
     found = json.loads(ran("-c", LOOK, "scheduler=staircase", "scheduler.factor=0.25", "scheduler.cycles=2"))
     assert found["cycles"] == [1, 2, 4, 8]
     assert found["rates"] == [1.0, 0.25, 0.0625]
-    assert found["key"] == {"shape": "staircase", "factor": 0.25, "warmup": 0.0}
+    assert found["key"].pop("code") and found["key"] == {"shape": "staircase", "factor": 0.25, "warmup": 0.0}
+
+
+def test_what_others_made_is_found_as_before(ran):
+    there = json.loads(ran("-c", LOOK, "scheduler=sgdr"))["key"]
+    assert there == {"shape": "sgdr", "warmup": 100.0, "code": code_hash.definition(SGDR)}
 
 
 def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):

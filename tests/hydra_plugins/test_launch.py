@@ -18,6 +18,7 @@ from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import listed_gpus
+from thaw.store import code_hash
 from thaw.store.publish import sha256_of
 
 STATE = []  # what a job leaves in its process
@@ -141,6 +142,7 @@ def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher
         def faulty(settings, request, *_):
             folder = request.folder
             assert STATE == [], "of another job"
+            assert code_hash.hash_of.cache_info().currsize, "of the code that the sweep started with"
             STATE.append(settings.seed)
             fault(settings)
             (folder / "model.safetensors").write_bytes(b"a model")

@@ -1,5 +1,6 @@
 """What reaches the terminal: text that it shows, none that it obeys."""
 
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,26 @@ def test_a_stream_that_nobody_reads_is_no_error(stream, closed):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
     assert (done.stderr if stream == 1 else done.stdout).count("\n") == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a file that is always full")
+def test_a_log_on_a_full_disk_ends_neither_the_work_nor_its_exit_code():
+    code = "import sys; from thaw.runtime import console, entry\nfrom thaw.runtime.errors import UserError\n"
+    code += "def main():\n    console.say('x' * 10000)\n    raise UserError(4, 'no')\nsys.exit(entry.run(main))"
+    with open("/dev/full", "w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full).returncode == 4
+
+
+def test_a_job_that_dies_while_it_writes_silences_no_other():
+    code = """
+import os, signal
+from tqdm import tqdm
+from thaw.runtime import console
+if os.fork() == 0:
+    tqdm.get_lock().acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+os.wait()
+console.say("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "still here\n"

@@ -17,6 +17,7 @@ from thaw.train import run
 # Modules that run while an artifact is made and change nothing of it, each with the reason.
 EXEMPT = {
     "config/run_names.py": "names runs",
+    "config/schedulers.py": "draws the rates; the code of the one that is chosen is in the key",
     "config/values.py": "parses what was typed; the numbers are in the key",
     "data/contact_sheet.py": "draws pictures for people",
     "data/listing.py": "writes the names of files in notes",

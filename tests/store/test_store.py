@@ -63,6 +63,16 @@ def test_a_folder_is_at_work_until_all_that_was_forked_there_is_gone(tmp_path):
     assert free()
 
 
+def test_a_lock_on_a_file_that_was_just_removed_is_none(tmp_path, monkeypatch):
+    def removed(*args, **kwargs):
+        (tmp_path / ".at-work").unlink()
+        return True
+
+    monkeypatch.setattr("filelock.lock_descriptor", removed)
+    with lock_.only_one_at_work(tmp_path) as free:
+        assert not free
+
+
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EROFS])
 def test_where_nothing_can_be_locked_nobody_is_known_to_be_at_work(tmp_path, monkeypatch, number):
     def refuse(*_):

@@ -196,6 +196,9 @@ def test_infinite_gradient_of_a_finite_loss_is_seen():
 
     _, steps = fit(net, loss=steep)
     assert [int(step.first_bad) for step in steps] == [0, 0, 0]
+    trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options(loss=steep))
+    assert {tuple(losses) for _, orders in rate_trials(net, [pictures()], trial, FIND) for losses in orders} == {()}
+    assert list(range_test(net, (batch for batch in pictures()), trial, FIND, 3)) == []
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 

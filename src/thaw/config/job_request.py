@@ -1,6 +1,6 @@
 """One job as it was asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,9 @@ class JobRequest:
 
     @property
     def wandb(self) -> Wandb:
-        wandb = Wandb(**self.config["wandb"])
-        wandb.dir = str(ROOT / Path(wandb.dir).expanduser())
-        return wandb
+        """Where it is tracked; nowhere if the settings of that are none, which the job is refused for."""
+        try:
+            wandb = Wandb(**self.config["wandb"])
+            return replace(wandb, dir=str(ROOT / Path(wandb.dir).expanduser()))
+        except TypeError:
+            return Wandb("disabled", None, None, "")

@@ -184,4 +184,5 @@ class Constant(Schedule):
         return constant
 
 
+# All of them by name; a new one stands above.
 SCHEDULES = {choice.shape: choice for choice in Schedule.__subclasses__()}

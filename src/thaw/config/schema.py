@@ -12,8 +12,6 @@ from thaw.config.optimizers import Optimizer
 from thaw.config.options import number
 from thaw.config.schedule import Schedule
 
-AUGMENT_OPTIONS = ("crop", "transforms", "mixup", "cutmix")
-
 PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
 HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 

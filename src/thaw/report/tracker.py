@@ -23,6 +23,7 @@ from thaw.report.wandb_run import (
 )
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
+from thaw.runtime.job_status import update_status
 from thaw.runtime.signals import Stopped
 
 AXES = {  # what W&B draws over which axis
@@ -61,6 +62,8 @@ class Tracker:
         if self.id is not None and isinstance(error, (UserError, Stopped)):
             self.summary({"error": error.line})
             self.finish(error.code)
+            if self.unsent:
+                update_status(self.folder, wandb_offline=self.unsent)
         elif error is None:
             self.finish(0)
 
@@ -71,10 +74,10 @@ class Tracker:
         begin online.
         """
         self.id = identity.id
-        mode, why = choose_mode(self.wandb.mode)
-        if mode == "disabled":
-            return
         try:
+            mode, why = choose_mode(self.wandb.mode)
+            if mode == "disabled":
+                return
             try:
                 self.run = begin_run(mode, self.wandb, identity)
             except Exception as error:
@@ -142,9 +145,11 @@ class Tracker:
         if self.run is not None:
             import wandb
 
-            data = [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
+            def data() -> list[list]:
+                return [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
+
             # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
-            self.tell(lambda run: run.summary.update({name: wandb.Table(columns=list(columns), data=data)}), wait=True)
+            self.tell(lambda run: run.summary.update({name: wandb.Table(list(columns), data())}), wait=True)
 
     def picture(self, name: str, path: Path) -> None:
         if self.run is not None:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 import time
 import unicodedata
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from tqdm import tqdm
 
 SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
+# tqdm's own lock is one of all forked processes: a job that is killed while it holds it would silence the others.
+tqdm.set_lock(threading.RLock())
 # Control characters but newline and tab, and those that turn the direction of what follows.
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -33,13 +36,16 @@ def say_notes(lines: Iterable[str]) -> None:
 
 
 def write(text: str, stream: TextIO | None) -> None:
-    """Write what is printable of a text and a line break; go on silently where nobody reads."""
+    """Write what is printable of a text and a line break; go on silently where it cannot be written.
+
+    Whoever read along has left (| head), or the output is a file on a full disk: the work does not end for it.
+    """
     if stream is None:  # closed by whoever started the process (>&-)
         return
     try:
         tqdm.write(printable(text, stream.encoding or "ascii"), file=stream)
         stream.flush()
-    except BrokenPipeError:  # whoever read along has left (| head); the run goes on
+    except OSError:
         discard(stream)
 
 

@@ -26,6 +26,7 @@ def run(main: Callable[[], int | None]) -> int:
     """
     warnings.showwarning = show_warning
     logging.lastResort = Complaints(logging.WARNING)
+    code = 0
     try:
         code = main() or 0
         if sys.stdout:
@@ -39,7 +40,7 @@ def run(main: Callable[[], int | None]) -> int:
         return EXIT[signal.SIGINT]
     except BrokenPipeError:  # whoever read along has left (| head)
         discard(sys.stdout)
-        return 0
+        return code
     except Exception as error:
         known = as_known(error)
         if TRACES and known is None:

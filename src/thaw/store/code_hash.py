@@ -7,6 +7,7 @@ traces runs, and fails for a module that makes an artifact and is not listed her
 
 import ast
 import hashlib
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ NETWORK = ("model/heads.py", "model/network.py", "model/weights.py", "model/free
 WEIGHTS = ("model/packaged.py", *NETWORK)
 FEATURES = (*DATA, *NETWORK, "train/features.py")
 CYCLE = (*FEATURES, "model/layer_groups.py", "data/batches.py", "train/loop.py")
-CYCLE += ("config/schedule.py", "config/schedulers.py", "plan/schedules.py")
+CYCLE += ("config/schedule.py", "plan/schedules.py")
 CYCLE += ("train/inputs.py", "train/phase_fit.py", "train/predictions.py", "train/cycle.py", "train/cycle_state.py")
 FINDS = (*CYCLE, "train/lr_suggest.py", "train/lr_finder.py")
 # What is kept in a run's result only.
@@ -52,9 +53,27 @@ def hash_of(module: str) -> str:
     return hashlib.sha256(meaning(text).encode()).hexdigest()[:16]
 
 
+@cache
+def definition(choice: type) -> str:
+    """Hash the definition of a class and of what it names in its own module, so that its siblings may change."""
+    tree = ast.parse(Path(sys.modules[choice.__module__].__file__).read_text(encoding="utf-8"))
+    defined = {node.name: node for node in without_words(tree).body if hasattr(node, "name")}
+    todo, seen = [choice.__name__], {}
+    while todo:
+        name = todo.pop()
+        if name in defined and name not in seen:
+            seen[name] = ast.dump(defined[name])
+            todo += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+    return hashlib.sha256("".join(seen[name] for name in sorted(seen)).encode()).hexdigest()[:16]
+
+
 def meaning(source: str) -> str:
     """Return the syntax tree of a module as text, without docstrings and without imports from thaw."""
-    tree = ast.parse(source)
+    return ast.dump(without_words(ast.parse(source)))
+
+
+def without_words(tree: ast.Module) -> ast.Module:
+    """Take the docstrings and the imports from thaw out of a syntax tree, which has no comments."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if not isinstance(body, list):
@@ -62,7 +81,7 @@ def meaning(source: str) -> str:
         if body and isinstance(body[0], ast.Expr) and isinstance(getattr(body[0].value, "value", None), str):
             del body[0]
         body[:] = [line for line in body if not (isinstance(line, ast.ImportFrom) and is_own(line.module))]
-    return ast.dump(tree)
+    return tree
 
 
 def is_own(module: str | None) -> bool:

@@ -40,7 +40,7 @@ class PlannedArtifact:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is known of a artifact; nan is not known."""
+    """What is known of an artifact; nan is not known."""
 
     stored: bool
     seconds: float  # to make it
@@ -112,7 +112,7 @@ class ArtifactCosts:
 
 
 def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
-    """Keep where a artifact lies and what it took; `made` now, it also stands for those that are like it."""
+    """Keep where an artifact lies and what it took; `made` now, it also stands for those that are like it."""
     if not made and store.recall(f"artifact_{artifact.name}"):
         return
     size = sum(size_of(path) for path in paths)
@@ -131,7 +131,7 @@ def size_of(path: Path) -> int:
 
 
 def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
-    """What is known of a artifact: whether it lies in the store, its cost from itself or else from what is like it."""
+    """What is known of an artifact: whether it lies in the store, its cost from itself or else from what is like it."""
     own, alike = store.recall(f"artifact_{artifact.name}"), store.recall(f"like_{artifact.like}")
     there = bool(own) and not fresh and all((store.root / place / DONE).exists() for place in own["places"])
     steps = 1 if artifact.phase == PICTURES else artifact.steps or math.nan

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from textwrap import shorten
 
+from thaw.config.optimizers import Optimizer
 from thaw.config.schedule import Schedule, longest_warmup
-from thaw.config.schema import AUGMENT_OPTIONS, HEAD_OPTIONS, Augment, Settings
+from thaw.config.schema import HEAD_OPTIONS, Augment, Settings
 from thaw.config.values import crop_scale
 from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
-from thaw.store.code_hash import ALL_CODE, code_by_module
+from thaw.store.code_hash import ALL_CODE, code_by_module, definition
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ def training_parts(settings: Settings, phase: Phase) -> dict:
         "split": phase.split,
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
-        "optimizer": {"name": settings.optimizer.name, **asdict(settings.optimizer)},
+        "optimizer": optimizer_parts(settings.optimizer, phase.schedule),
         "loss": asdict(settings.loss),
-        "augment": augment_parts(settings.augment) if augmented else None,
+        "augment": view_parts(settings.augment) if augmented else None,
+        "mixed": [settings.augment.mixup, settings.augment.cutmix] if phase.features == "live" else None,
         "crop_pct": settings.data.crop_pct,
         "head": read_by(settings.head, HEAD_OPTIONS[settings.head.kind]),
         # of a frozen body the batch norm and the dropout stand still whatever they are set to
@@ -44,10 +46,21 @@ def training_parts(settings: Settings, phase: Phase) -> dict:
     }
 
 
-def augment_parts(augment: Augment) -> dict:
+def optimizer_parts(optimizer: Optimizer, schedule: Schedule) -> dict:
+    """The options of an optimizer but the momentum, if the schedule sets it."""
+    options = {"name": optimizer.name, **asdict(optimizer)}
+    if schedule.momentum() is not None:
+        options |= {"betas": options["betas"][1:]} if "betas" in options else {"momentum": None}
+    return options
+
+
+def view_parts(augment: Augment) -> dict:
     """What a view is drawn by: the scale in numbers, the transforms in order, which a mapping loses in a key."""
-    read = read_by(augment, AUGMENT_OPTIONS)
-    return read | {"transforms": list(read["transforms"].items()), "scale": crop_scale(augment)}
+    return {
+        "crop": augment.crop,
+        "scale": crop_scale(augment),
+        "transforms": list(augment.transforms.items()),
+    }
 
 
 def read_by(choice, names: Sequence[str]) -> dict:
@@ -76,16 +89,20 @@ def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: i
         "training": training_parts(settings, phase),
         "lr": lr,
         "rate_batch": phase.rate_batch,
-        "schedule": schedule_parts(phase.schedule),
+        "schedule": schedule_parts(settings, phase.schedule),
         "longest_ramp": longest_warmup(phase.budget) if phase.schedule.warmup >= 1 else None,
         "cycle": cycle,
         "epochs": epoch_list(phase.epochs[first : first + phase.cycles[cycle]]),
         "size": size,
+        # of the live validation, whose logits are part of the artifact
+        "validated": settings.batch_size if phase.train == "all" else None,
     }
 
 
-def schedule_parts(schedule: Schedule) -> dict:
-    return {"shape": schedule.shape, **asdict(schedule)}
+def schedule_parts(settings: Settings, schedule: Schedule) -> dict:
+    """The options of a schedule and the code that draws it: that of no other, so that one can be added."""
+    code = definition(type(schedule)) if settings.store.code == "check" else None
+    return {"shape": schedule.shape, **asdict(schedule), "code": code}
 
 
 def epoch_list(epochs: Sequence) -> list[list]:
@@ -95,7 +112,7 @@ def epoch_list(epochs: Sequence) -> list[list]:
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
     """What a whole run depends on: two runs of the same parts have the same result."""
-    views = augment_parts(settings.augment) if settings.evaluate.tta else None
+    views = view_parts(settings.augment) if settings.evaluate.tta else None
     phases = {
         phase.name: training_parts(settings, phase)
         | {
@@ -104,7 +121,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
             "lr": phase.lr,
             "rate_from": phase.rate_from,
             "until": phase.until,
-            "schedule": schedule_parts(phase.schedule),
+            "schedule": schedule_parts(settings, phase.schedule),
             "rate_batch": phase.rate_batch,
             "budget": phase.budget,
             "cycles": phase.cycles,

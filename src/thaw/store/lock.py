@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from thaw.runtime import signals
 from thaw.runtime.machine import is_dead, process_id
@@ -127,9 +128,8 @@ def only_one_at_work(folder: Path):
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context(path.open("a")).fileno()
-            free = lock_descriptor(file, blocking=False)
-            free = free and os.path.samestat(os.fstat(file), path.stat())  # else one that was just removed
+            file = held.enter_context(path.open("a"))
+            free = lock_descriptor(file.fileno(), blocking=False) and is_same_file(file, path)
         try:
             yield free
         finally:
@@ -137,3 +137,11 @@ def only_one_at_work(folder: Path):
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
                     folder.rmdir()  # of a sweep that was refused before it began
+
+
+def is_same_file(opened: IO, path: Path) -> bool:
+    """Return whether a path still leads to an opened file; another process may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(opened.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -37,7 +37,7 @@ class EpochEnd(NamedTuple):
 
     epoch: int
     figures: dict  # train_loss, loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
-    validation: Predictions | None  # None: it was trained before
+    now: bool  # else it was trained before
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,12 @@ def begin_cycle(
     return CycleRecord(**state)
 
 
-def train_cycle(fit: PhaseFit, cycle: int, record: CycleRecord, snapshots: Snapshots) -> Iterator[StepEnd | EpochEnd]:
+def train_cycle(
+    fit: PhaseFit, cycle: int, record: CycleRecord, snapshots: Snapshots, folder: Path
+) -> Iterator[StepEnd | EpochEnd]:
     """Train what is not yet recorded of a cycle, validate after its epochs, write snapshots when they are due.
+
+    At its end the cycle lies in `folder`, as `read_cycle` reads it.
 
     Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
     """
@@ -124,7 +128,8 @@ def train_cycle(fit: PhaseFit, cycle: int, record: CycleRecord, snapshots: Snaps
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0
             validation = validate(fit.inputs)
-            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), validation)
+            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), now=True)
+    write_cycle(folder, fit, record, validation)
 
 
 def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
@@ -155,7 +160,7 @@ def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) 
         yield from (StepEnd(i, loss, None) for i, loss in enumerate(of_epoch, step))
         step += len(of_epoch)
         if number < first + len(epochs):
-            yield EpochEnd(number, epochs[number - first], None)
+            yield EpochEnd(number, epochs[number - first], now=False)
 
 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:

@@ -97,7 +97,7 @@ def activation_parts(network: Network, view: ImageView) -> dict:
         "crop_pct": view.crop_pct,
         "build_batch": images_per_pass(view.size),
         "computed": network.device.computed,
-        "drawn": {"augment": keys.augment_parts(view.augment), "seed": view.seed} if view.augment else None,
+        "drawn": {"augment": keys.view_parts(view.augment), "seed": view.seed} if view.augment else None,
     }
 
 

@@ -15,7 +15,7 @@ from thaw.store.prune import UNDER_WAY
 from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, train_cycle, write_cycle
+from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, train_cycle
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
@@ -89,13 +89,13 @@ def fit_phase(
             with store.entry("cycles", parts) as entry:
                 if entry.missing:
                     record = begin_cycle(fit, context.held, start, fitted.last, underway)
-                    resumed = show_snapshot(log, cycle, record)
+                    resumed = record.seconds
+                    show_snapshot(log, cycle, record)
                     interval = context.settings.store.snapshot_s
                     snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
-                    with closing(train_cycle(fit, cycle, record, snapshots)) as events:
+                    with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
                         for event in events:
                             log.show(event)
-                    write_cycle(entry.folder, fit, record, event.validation)
             snapshot.remove(underway)
             end = read_cycle(entry.path, inputs.valid_labels)
             if entry.missing:
@@ -119,13 +119,12 @@ def snapshot_folder(store: Store, parts: dict) -> Path:
     return folder
 
 
-def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> float:
-    """Show what a snapshot holds of a cycle; return the seconds that went into it."""
+def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> None:
+    """Show what a snapshot holds of a cycle."""
     if not record.losses:
-        return 0.0
+        return
     log.replay(cycle, record.losses, record.epochs)
     console.say(f"  {log.phase.name}: cycle {cycle + 1} goes on after its step {len(record.losses)}, from a snapshot")
-    return record.seconds
 
 
 def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:

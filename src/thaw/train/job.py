@@ -57,7 +57,8 @@ class Task:
         if not sweep and (taken := refuse_folder(folder, before, request.overrides)):
             return self.ended(None, print_error(taken))  # and nothing is written there
         tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
-        with status_of(request, tracker) as ending, tracker, in_one_line(folder):
+        ending = Ending()
+        with suppress(UserError), tracker, ending_in_status(request, ending), in_one_line(folder):
             signals.listen()
             if several:
                 raise several
@@ -79,24 +80,15 @@ class Task:
 
 
 @contextmanager
-def status_of(request: JobRequest, tracker: Tracker) -> Iterator[Ending]:
-    """Say in status.json why a job failed or was stopped, and on the terminal why it failed.
-
-    Errors: a signal that asks to stop.
-    """
-    ending = Ending()
-
-    def write(state: str, code: int, line: str) -> None:
-        ending.code, about = code, request.about
-        if tracker.id is not None:
-            about = about | {"wandb_offline": tracker.unsent}
-        with suppress(OSError):  # on a full disk the line on the terminal has to do
-            write_status(request.folder, state=state, code=code, line=line, **about)
-
+def ending_in_status(request: JobRequest, ending: Ending) -> Iterator[None]:
+    """Say in status.json, then on the terminal, why a job failed or was stopped. Errors: what ended it."""
     try:
-        yield ending
-    except signals.Stopped as stopped:
-        write("waiting" if stopped.requeued else "failed", stopped.code, stopped.line)
+        yield
+    except (UserError, signals.Stopped) as error:
+        ending.code = error.code
+        state = "waiting" if isinstance(error, signals.Stopped) and error.requeued else "failed"
+        with suppress(OSError):  # on a full disk the line on the terminal has to do
+            write_status(request.folder, state=state, code=error.code, line=error.line, **request.about)
+        if isinstance(error, UserError):
+            print_error(error)
         raise
-    except UserError as error:
-        write("failed", print_error(error), error.line)

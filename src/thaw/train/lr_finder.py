@@ -72,7 +72,7 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
     with closing(batches), generators_put_back(copied):  # whose loader has processes that end when it is closed
         for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=find.max_lr, rate=rate)):
             loss = float(step.loss)
-            if not math.isfinite(loss):
+            if int(step.first_bad) >= 0:
                 break
             losses.append(loss)
             yield find.max_lr * rate(step.step), loss
@@ -107,7 +107,7 @@ def rate_trials(
                 with generators_put_back(copied):
                     for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=rate)):
                         loss = float(step.loss)
-                        if not math.fsum([*own, loss]) <= most * len(batches) or not math.isfinite(loss):
+                        if int(step.first_bad) >= 0 or math.fsum([*own, loss]) > most * len(batches):
                             break
                         own.append(loss)
             yield rate, losses
@@ -167,12 +167,12 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
                     if number := signals.pending():
                         signals.leave(number, f"in {phase.name}")
             rates, losses = ([point[i] for point in sorted(points)] for i in (0, 1))
-            curve = {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
-            (entry.folder / "curve.json").write_text(json.dumps(curve))
-    made, curve = entry.missing, json.loads((entry.path / "curve.json").read_text())
-    context.costs.note(phase.name, 0, entry.path, curve["seconds"], curve["seconds"] if made else None)
+            recorded = {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
+            (entry.folder / "curve.json").write_text(json.dumps(recorded))
+    made, recorded = entry.missing, json.loads((entry.path / "curve.json").read_text())
+    context.costs.note(phase.name, 0, entry.path, recorded["seconds"], recorded["seconds"] if made else None)
     read = lr_suggest.read_trials if settings.find.rule == "trials" else lr_suggest.read_range
-    found = read(curve["rates"], curve["losses"], settings.find)
+    found = read(recorded["rates"], recorded["losses"], settings.find)
     for row in found.rows():
         tracker.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (context.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
@@ -183,8 +183,8 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     if settings.lr_factor != 1:
         used += f", × lr_factor {settings.lr_factor:g} = {found.taken * settings.lr_factor:.3g}"
     console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
-    report = {"lr": found.taken, "seconds": curve["seconds"], "reused": not made}
-    return FindOutcome(found, report, 0.0 if made else curve["seconds"])
+    report = {"lr": found.taken, "seconds": recorded["seconds"], "reused": not made}
+    return FindOutcome(found, report, 0.0 if made else recorded["seconds"])
 
 
 def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int) -> Iterator:

@@ -65,7 +65,7 @@ class PhaseLog:
 
     def show_epoch(self, event: EpochEnd) -> None:
         """An epoch is a row with its validation; one that was trained now is also told."""
-        figures, counters, now = event.figures, self.counters, event.validation is not None
+        figures, counters = event.figures, self.counters
         counters.images += figures["images"]
         counters.train_seconds += figures["seconds"]
         speed = figures["images"] / figures["seconds"]
@@ -80,10 +80,10 @@ class PhaseLog:
             "speed/images_per_second": speed,
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
-        if now and self.device.type == "cuda":
+        if event.now and self.device.type == "cuda":
             row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.tracker.log(row)
-        if not now:
+        if not event.now:
             return
         cycle = bisect_right(self.cycle_ends, event.epoch)
         ends_cycle = event.epoch + 1 == self.cycle_ends[cycle]

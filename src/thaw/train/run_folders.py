@@ -53,8 +53,9 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
 
     A folder that was asked for by name gets its own copy, from the store.
     """
-    done = store.recall(f"finished_{identity}")
-    where = Path(done.get("folder", "."))
+    if not (done := store.recall(f"finished_{identity}")):
+        return False
+    where = Path(done["folder"])
     if not (result := finished_result(where)) or result.get("identity") != identity:
         return False
     if folder != where and not dated:
