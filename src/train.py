@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from thaw.runtime.entry import TRACES, run
-
 from thaw.config import command_line, compose
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
@@ -19,6 +17,7 @@ from thaw.config.paths import CONF
 from thaw.config.validate import check_swept
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say
+from thaw.runtime.entry import TRACES, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error, short_path
 from thaw.runtime.job_status import causes
