@@ -25,7 +25,7 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
     """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
     known = {}
     for name in fact_names(settings):
-        known |= recall(name)
+        known |= {fact: n for fact, n in recall(name).items() if isinstance(n, int) and (n > 0 or fact == "test")}
     data, shipped = settings.data, settings.data.facts
     if shipped.pictures is not None:
         known |= {"test": (data.test or 0) if shipped.test is None else shipped.test, "classes": shipped.classes}

@@ -37,13 +37,16 @@ def phase_results(result: dict) -> dict[str, dict]:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, with marks for what is not UTF-8; '' without a file."""
+    """The text of a file, with marks for what is not UTF-8; '' if it cannot be read."""
     return read_bytes(file).decode("utf-8", "replace")
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file; none without a file."""
-    return file.read_bytes() if file.exists() else b""
+    """The bytes of a file; none if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def json_objects(*texts: str) -> list[dict]:
@@ -52,7 +55,7 @@ def json_objects(*texts: str) -> list[dict]:
     for text in texts:
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         out += [value] if isinstance(value, dict) else []
     return out

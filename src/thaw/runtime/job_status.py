@@ -11,7 +11,7 @@ from pathlib import Path
 
 from thaw.runtime.console import complain
 from thaw.runtime.errors import BadFiles, UserError
-from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, write_atomically, write_bad_files
+from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, read_json, write_atomically, write_bad_files
 from thaw.runtime.machine import process_start
 from thaw.runtime.signals import Stopped
 
@@ -21,6 +21,18 @@ CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 ACCELERATOR = re.compile(
     "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
 )
+FIELDS = {  # of status.json
+    "state": str,
+    "code": int,
+    "line": str,
+    "pid": int,
+    "host": str,
+    "overrides": list,
+    "command": str,
+    "stamp": str | None,
+    "waits_for": str | None,
+    "wandb_offline": str | None,
+}
 SHOWN = 5  # bad files that are named on the terminal
 
 
@@ -107,11 +119,10 @@ def print_error(error: UserError) -> int:
 
 
 def read_status(folder: Path) -> dict:
-    """What status.json says, or nothing."""
-    try:
-        return json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
-        return {}
+    """What status.json says, as far as it is what we write; nothing without one."""
+    said = read_json(folder / "status.json")
+    said = {name: value for name, value in said.items() if isinstance(value, FIELDS.get(name, object))}
+    return said if all(isinstance(override, str) for override in said.get("overrides", [])) else {}
 
 
 def write_status(folder: Path, **fields) -> None:

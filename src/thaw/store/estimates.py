@@ -113,7 +113,7 @@ class ArtifactCosts:
 
 def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
     """Keep where an artifact lies and what it took; `made` now, it also stands for those that are like it."""
-    if not made and store.recall(f"artifact_{artifact.name}"):
+    if not made and store.recall(f"artifact_{artifact.name}", places=list):
         return
     size = sum(size_of(path) for path in paths)
     places = [str(path.relative_to(store.root)) for path in paths]
@@ -126,14 +126,16 @@ def size_of(path: Path) -> int:
     """The bytes of an artifact, as it says itself."""
     try:
         return sum(entry["bytes"] for entry in json.loads((path / DONE).read_text())["files"].values())
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return 0
 
 
 def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
     """What is known of an artifact: whether it lies in the store, its cost from itself or else from what is like it."""
-    own, alike = store.recall(f"artifact_{artifact.name}"), store.recall(f"like_{artifact.like}")
-    there = bool(own) and not fresh and all((store.root / place / DONE).exists() for place in own["places"])
+    number = int | float
+    own = store.recall(f"artifact_{artifact.name}", places=list, seconds=number, bytes=number)
+    alike = store.recall(f"like_{artifact.like}", seconds=number, bytes=number)
+    there = bool(own) and not fresh and all((store.root / str(place) / DONE).exists() for place in own["places"])
     steps = 1 if artifact.phase == PICTURES else artifact.steps or math.nan
     seconds = own.get("seconds", alike.get("seconds", math.nan) * steps)
     return Estimate(there, seconds, (own or alike).get("bytes", math.nan))

@@ -25,7 +25,7 @@ def begin_fresh(root: Path, file: Path) -> float:
     The file says when, from the first job until `end_fresh`, so that what was stopped goes on.
     """
     root.mkdir(parents=True, exist_ok=True)
-    if since := read_json(file).get("since"):
+    if isinstance(since := read_json(file).get("since"), int | float):
         return since
     since = file_system_time(root)
     file.parent.mkdir(parents=True, exist_ok=True)

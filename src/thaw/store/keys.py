@@ -167,7 +167,7 @@ def changed(before: Mapping, now: Mapping) -> str | None:
     path, was, is_ = found
     path = path.removeprefix("phases.")
     match path.split("."):
-        case ["data", "train" | "valid" | "test" as split]:
+        case ["data", "train" | "valid" | "test" as split] if isinstance(was, int):
             return f"the pictures changed ({was:,} to {split}, now {is_:,})"
         case ["data", *_]:
             return "the pictures or their labels changed"

@@ -16,8 +16,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import UnionType
 
-from thaw.runtime.files import machine_error, write_atomically
+from thaw.runtime.files import machine_error, read_json, write_atomically
 from thaw.runtime.machine import process_id
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
 from thaw.store.publish import machine_errors, publish, sha256_of
@@ -203,12 +204,13 @@ class Store:
         except OSError as error:
             raise machine_error(error, path) from error
 
-    def recall(self, name: str) -> dict:
-        """The facts kept under a name, or none."""
-        try:
-            return json.loads((self.root / "facts" / f"{name}.json").read_text())
-        except (OSError, ValueError):
-            return {}
+    def recall(self, name: str, **kinds: type | UnionType) -> dict:
+        """The facts kept under a name; none unless each of `kinds` is there with a value of its type.
+
+        Whoever can write to the store can write what is no fact.
+        """
+        facts = read_json(self.root / "facts" / f"{name}.json")
+        return facts if all(isinstance(facts.get(key), kind) for key, kind in kinds.items()) else {}
 
 
 def is_published(done: Path) -> bool:

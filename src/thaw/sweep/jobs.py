@@ -11,7 +11,7 @@ from thaw.config.overrides import bracket_depth, split_override
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, read_json
-from thaw.runtime.job_status import is_gone
+from thaw.runtime.job_status import is_gone, read_status
 
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
 STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
@@ -90,7 +90,7 @@ def by_number(folder: Path) -> tuple:
 
 def read_job(folder: Path) -> JobRecord:
     """One job."""
-    status = read_json(folder / "status.json")
+    status = read_status(folder)
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
     if state == "failed" and code in STOPPED:
         state = "stopped"

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from thaw.config.job_request import JobRequest
 from thaw.config.overrides import split_overrides
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import new_folder, short_path
+from thaw.runtime.files import new_folder, read_json, short_path
 from thaw.runtime.job_status import is_gone
 from thaw.store import keys
 from thaw.store.publish import sha256_of
@@ -25,9 +26,9 @@ def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError
     """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
     here = before.get("state") == "running" and before.get("host") == socket.gethostname()
     if here and not is_gone(before, (folder / "status.json").stat().st_mtime):
-        return UserError(5, f"hydra.run.dir={folder}: in use by process {before['pid']}; give another folder")
-    if before and before["overrides"] != overrides and (folder / "run.json").exists():
-        other = run_names.short_name(before["overrides"]) or "default"
+        return UserError(5, f"hydra.run.dir={folder}: in use by process {before.get('pid')}; give another folder")
+    if before and before.get("overrides") != overrides and (folder / "run.json").exists():
+        other = run_names.short_name(before.get("overrides", [])) or "default"
         return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
     return None
 
@@ -53,7 +54,7 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
 
     A folder that was asked for by name gets its own copy, from the store.
     """
-    if not (done := store.recall(f"finished_{identity}")):
+    if not (done := store.recall(f"finished_{identity}", folder=str, accuracy=int | float)):
         return False
     where = Path(done["folder"])
     if not (result := finished_result(where)) or result.get("identity") != identity:
@@ -69,11 +70,10 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
 
 def finished_result(folder: Path) -> dict:
     """The result of a finished run whose model is the one that it left, else nothing."""
-    try:
-        result = json.loads((folder / "result.json").read_text())
-        return result if result["model_sha256"] == sha256_of(folder / "model.safetensors") else {}
-    except (OSError, ValueError, LookupError):
-        return {}
+    result = read_json(folder / "result.json")
+    with suppress(OSError):
+        return result if result.get("model_sha256") == sha256_of(folder / "model.safetensors") else {}
+    return {}
 
 
 def begin_work(context, request: JobRequest) -> None:
@@ -84,7 +84,7 @@ def begin_work(context, request: JobRequest) -> None:
         if not run_names.is_within(parts[1], fingerprint.UNRELATED)
     ]
     name = f"work_{run_names.short_hash(sorted(map(str, typed)))}"
-    before = context.store.recall(name)
+    before = context.store.recall(name, code=dict, data=dict, phases=dict)
     if before and (why := keys.changed(before, context.parts)):
         say(f"not resuming: {why}; what does not depend on it comes from the store")
     context.store.remember(name, context.parts)

@@ -1,0 +1,75 @@
+"""Files that anybody may have written, folders that cannot be made, secrets that are in no file."""
+
+import pytest
+from brief import FIND
+from faults import in_child, type_in
+
+from thaw.runtime.job_status import read_status
+from thaw.store.store import Store
+
+QUICK = ("smoke=true", "size=32", "data.limit=60", "wandb=disabled", *FIND)
+JUNK = (
+    "[1, 2, 3]",
+    "[" * 200_000,
+    "{",
+    "null",
+    '{"places": 3, "seconds": "a", "bytes": []}',
+    '{"folder": 1, "train": -1}',
+)
+
+
+@pytest.mark.parametrize("text", JUNK, ids=lambda text: text[:12])
+def test_what_is_no_fact_is_read_as_none(tmp_path, text):
+    store = Store(tmp_path)
+    store.remember("a", {"places": ["x"], "seconds": 1.5, "bytes": 7})
+    kinds = {"places": list, "seconds": int | float, "bytes": int | float}
+    assert store.recall("a", **kinds) == {"places": ["x"], "seconds": 1.5, "bytes": 7}
+    (tmp_path / "facts/a.json").write_text(text)
+    assert store.recall("a", **kinds) == {}
+
+
+STATUSES = [  # what lies in status.json, and what is read of it
+    ("[1]", {}), ('{"overrides": [1]}', {}), ('{"overrides": "seed=1", "code": 3}', {"code": 3}),
+    ('{"state": 1, "code": "x", "line": "a"}', {"line": "a"}),
+    ('{"state": "done", "stamp": null}', {"state": "done", "stamp": None}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), STATUSES)
+def test_of_a_status_what_we_would_write_is_read(tmp_path, text, said):
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(tmp_path) == said
+
+
+def test_a_store_of_junk_facts_ends_no_run(tmp_path):
+    places = (f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
+    assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out")) == 0
+    for number, file in enumerate(sorted((tmp_path / "store/facts").glob("*.json"))):
+        file.write_text(JUNK[number % len(JUNK)])
+    (tmp_path / "run/status.json").write_text('{"state": "failed", "overrides": 7}')
+    again = (places[0], f"hydra.run.dir={tmp_path}/again")
+    assert in_child(lambda: type_in(*QUICK, *again, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out"), tmp_path / "says") == 6
+    assert "another run is there" in (tmp_path / "says").read_text()
+
+
+def test_what_a_variable_holds_is_in_no_file_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_SECRET", "hunter2hunter2")
+    typed = (*QUICK, "notes=${oc.env:A_SECRET}", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file.name for file in files if b"hunter2" in file.read_bytes()] == []
+    assert "notes=${oc.env:A_SECRET}" in read_status(tmp_path / "run")["overrides"]
+
+
+FOLDERS = [  # the word, the exit code and the line
+    ("hydra.run.dir=", 2, "error: hydra.run.dir is empty; give hydra.run.dir=PATH"),
+    ("hydra.run.dir=/dev/null/x", 5, "error: cannot make /dev/null/x: Not a directory"),
+    (f"hydra.run.dir=/tmp/{'x' * 300}", 5, f"error: cannot make /tmp/{'x' * 300}: File name too long"),
+]
+
+
+@pytest.mark.parametrize(("word", "code", "line"), FOLDERS, ids=lambda value: str(value)[:24])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, word, code, line):
+    assert in_child(lambda: type_in(*QUICK, word, outputs=tmp_path / "out"), tmp_path / "says") == code
+    assert (tmp_path / "says").read_text().splitlines() == [line]
