@@ -28,7 +28,7 @@ def trained(
 ) -> dict | None:
     """The result of a job in a new folder, without W&B; None where it was done already. number: of a job of a sweep."""
     folder.mkdir(parents=True)
-    request = JobRequest(folder, list(overrides), {}, CONFIG, number)
+    request = JobRequest(folder, list(overrides), {}, CONFIG, CONFIG, number)
     stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
     return stages.train_job(settings, request, untracked(folder), stamp, dated)
 

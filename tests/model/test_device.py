@@ -259,7 +259,7 @@ def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatc
     """In the job itself too: there Slurm's launcher calls no train.py."""
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", rank)
-    monkeypatch.setattr(job, "job_request", lambda cfg: JobRequest(tmp_path, [], {}, CONFIG, 0))
+    monkeypatch.setattr(job, "job_request", lambda cfg: JobRequest(tmp_path, [], {}, CONFIG, CONFIG, 0))
     job.Task()(None)
     said, status = capsys.readouterr().err, job_status.read_status(tmp_path)
     assert (said.count("error: "), status.get("code")) == ((1, 2) if rank == "0" else (0, None))

@@ -34,7 +34,8 @@ MULTIRUN = """hydra:
 
 
 def identity(settings, folder, typed, number=3, swept=SWEPT, key="k"):
-    request = JobRequest(folder, typed, {"scheduler": "sgdr"}, asdict(settings) | {"stop_after": 1}, number)
+    config = asdict(settings) | {"stop_after": 1}
+    request = JobRequest(folder, typed, {"scheduler": "sgdr"}, config, config, number)
     return publish.run_identity(request, swept, key)
 
 

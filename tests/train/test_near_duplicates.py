@@ -112,7 +112,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
     settings = compose(*SHORT, *data)
-    request = JobRequest(folder, [], {}, CONFIG)
+    request = JobRequest(folder, [], {}, CONFIG, CONFIG)
     second = stages.train_job(settings, request, untracked(folder), fingerprint.fingerprint(settings))
     said = capsys.readouterr().out.splitlines()
     assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")

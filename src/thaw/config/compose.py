@@ -49,7 +49,7 @@ def compose_settings(words: list[str]) -> Settings:
     except UserError:
         raise
     except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         raise explain(error, typed.argv, CONF) from None
 
@@ -60,14 +60,15 @@ def job_request(cfg) -> JobRequest:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    asked = HydraConfig.get()
+    asked, composed = HydraConfig.get(), OmegaConf.to_container(cfg)
     try:
         config = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException:  # which the job itself refuses
-        config = OmegaConf.to_container(cfg)
+        config = composed
+    overrides = OmegaConf.to_container(asked.overrides)["task"]  # as typed: what a variable holds may be a secret
     choices = {group: choice for group, choice in asked.runtime.choices.items() if group in GROUPS}
     number = asked.job.num if asked.mode.name == "MULTIRUN" else None
-    return JobRequest(Path(asked.runtime.output_dir), list(asked.overrides.task), choices, config, number)
+    return JobRequest(Path(asked.runtime.output_dir), overrides, choices, config, composed, number)
 
 
 def to_settings(cfg, overrides: list[str]) -> Settings:

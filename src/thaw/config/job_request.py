@@ -21,6 +21,7 @@ class JobRequest:
     overrides: list[str]
     choices: dict[str, str]  # of the config groups
     config: dict  # all of it, as plain values
+    composed: dict  # the same before interpolations such as ${oc.env:TOKEN} are resolved
     number: int | None = None  # of a job of a sweep
 
     @property

@@ -42,7 +42,7 @@ def run_identity(request: JobRequest, swept: Collection[str], key: str, columns:
         tags=(*kinds, *config["tags"]),
         notes=config["notes"],
         config={
-            "cfg": {key: value for key, value in config.items() if key != "stop_after"},
+            "cfg": {key: value for key, value in request.composed.items() if key != "stop_after"},
             "choice": request.choices,  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
             "setting": run_names.short_name(setting_of(told)) or "default",
             **{key: config[key] for key in ("seed", "lr_factor", "batch_size")},
