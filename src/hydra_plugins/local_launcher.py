@@ -50,6 +50,7 @@ class LocalLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
         setup_globals()
+        refuse_no_jobs(job_overrides)
         gpus = listed_gpus()
         at_once = jobs_at_once(self.n_jobs, len(gpus), cores()) if processes.can_fork() else 1
         same = first_of_equals(job_overrides)
@@ -117,6 +118,12 @@ def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], N
         if number := signals.pending():
             return number
     return None
+
+
+def refuse_no_jobs(job_overrides: Sequence[Sequence[str]]) -> None:
+    """Errors: a sweep of no jobs, exit 2."""
+    if not job_overrides:
+        raise UserError(2, "-m: no job follows from what is swept: a glob or a range in it matches nothing")
 
 
 def first_of_equals(job_overrides: Sequence[Sequence[str]]) -> list[int]:

@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydrasLauncher
 
 from hydra_plugins import sweep_preview
-from hydra_plugins.local_launcher import first_of_equals, report_ending, returned, tell_equals
+from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, report_ending, returned, tell_equals
 from thaw.runtime import signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -35,6 +35,7 @@ FIRST_LOOK, LONGEST = 1.0, 10.0  # seconds between two looks at the queue
 class SlurmLauncher(HydrasLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Queue the jobs, equal ones once, and wait for them. Errors: no Slurm here, or it refuses, exit 5."""
+        refuse_no_jobs(job_overrides)
         same = first_of_equals(job_overrides)
         tell_equals(same, initial_job_idx)
         if self.config.plan_only:

@@ -1,5 +1,6 @@
 """What people type composes, and what cannot be composed is answered in one line."""
 
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -602,3 +603,29 @@ def test_each_yaml_says_what_it_is(conf):
 )
 def test_a_share_beside_pictures_that_validate_is_said(typed, valid_from, said):
     assert unused_share(typed, valid_from) == said
+
+
+GLOBS = [  # a sweep's word and what Hydra gets of it
+    ("augment=glob(s*)", "augment=side_on,standard,strong"),
+    ("augment=glob('s*')", "augment=side_on,standard,strong"),
+    ("scheduler=glob(*cycle)", "scheduler=one_cycle"),
+    ("augment=glob(*,exclude=none)", "augment=glob(*,exclude=none)"),  # Hydra's own to read
+    ("augment.crop=glob(*)", "augment.crop=glob(*)"),
+]
+
+
+@pytest.mark.parametrize(("typed", "given"), GLOBS)
+def test_a_glob_over_a_group_matches_what_the_help_lists(typed, given):
+    assert given in normalise(["-m", typed], REPOSITORY / "conf").argv
+
+
+def test_a_glob_that_matches_no_choice_is_refused():
+    with pytest.raises(UserError, match=r"matches no choice; known: constant, cosine") as caught:
+        normalise(["-m", "scheduler=glob(zzz*)"], REPOSITORY / "conf")
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_the_home_in_a_folder_is_expanded(key):
+    argv = normalise([f"{key}=~/my runs"], REPOSITORY / "conf").argv
+    assert argv == [f"{key}='{os.path.expanduser('~/my runs')}'"]

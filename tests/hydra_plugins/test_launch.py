@@ -278,3 +278,11 @@ def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_u
         for n in range(3):
             first, second = ((tmp_path / name / f"{n}/model.safetensors").read_bytes() for name in ("quiet", launcher))
             assert first == second
+
+
+@pytest.mark.parametrize("word", ["seed=range(0)", "data.root=glob(/nowhere/*)"])
+@pytest.mark.parametrize("plan", ["plan_only=true", "plan_only=false"])
+def test_a_sweep_of_no_jobs_is_refused(tmp_path, word, plan):
+    typed = ("-m", word, plan, f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out"), tmp_path / "says") == 2
+    assert "no job follows from what is swept" in (tmp_path / "says").read_text()

@@ -3,6 +3,7 @@
 Plain functions from words to words. Nothing heavier than yaml is imported, so that a typing error is answered at once.
 """
 
+import fnmatch
 import re
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from thaw.runtime.errors import UserError
 
 PATH_KEYS = ("data.root", "data.images", "data.classes", "data.labels")
 PATH_KEYS += ("backbone.weights", "store.dir", "wandb.dir", "init")
+FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir")
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
 TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
 OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
@@ -59,6 +61,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     multirun = multirun or any(part(recipe, "hydra", "mode", kind=str) == "MULTIRUN" for recipe in recipes)
     multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
     notes, phases = [], phase_names(rest, conf)
+    typed = [(sign, key, globbed(key, value, confs)) for sign, key, value in typed]
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
     wanted = chosen_values(typed, recipes).get("backbone", [])
@@ -133,8 +136,24 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
     raise UserError(2, f"{arg}: is no setting; they are written key=value, --help lists them")
 
 
+def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
+    """The choices of a group that a sweep's `glob(PATTERN)` matches: those of --help, where Hydra takes base files too.
+
+    Errors: none of them, exit 2.
+    """
+    choices = sorted({name for conf in confs for name in choices_of(key, conf)}) if "." not in key else []
+    pattern = re.fullmatch(r"glob\(\s*(['\"]?)([^'\",()=\[\]]+)\1\s*\)", value or "")
+    if not (choices and pattern):
+        return value
+    if not (matched := fnmatch.filter(choices, pattern[2])):
+        raise UserError(2, f"{key}={value}: matches no choice; known: {', '.join(choices)}")
+    return ",".join(matched)
+
+
 def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: list[str]) -> tuple[str, str, str | None]:
     """One setting in Hydra's words."""
+    if key in FOLDER_KEYS:
+        return sign, key, quoted_path(key, value, False, notes)
     if key.startswith("hydra") or sign == "~":
         return sign, key, value
     # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
