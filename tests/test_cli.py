@@ -63,6 +63,7 @@ def photos(tmp_path):
         ("data.root=/nowhere/at all", 3, "/nowhere/at all"),
         ("backbone=resnet19", 2, "resnet18"),
         ("device=cuda", 5, "device=cpu"),
+        ("name=${oc.env:NO_SUCH}", 2, "error: name=${oc.env:NO_SUCH}: "),
     ],
 )
 def test_what_is_wrong_is_one_line(thaw, places, tmp_path, typed, code, words):

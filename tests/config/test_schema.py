@@ -156,6 +156,13 @@ def test_the_nearest_choice_is_named():
         ([], "resize.sizes", [], "resize.sizes is empty"),
         ([], "checklist", {}, "checklist is empty"),
         ([], "resize.sizes", [0, 1.0], "resize.sizes=[0, 1.0]: must be"),
+        (
+            [],
+            "augment.transforms",
+            {"Blur": 0.1},
+            "augment.transforms.Blur=0.1: must be its arguments, such as {p: 0.5}",
+        ),
+        ([], "augment.transforms", {"Blur": [3, 7]}, "augment.transforms.Blur=[3, 7]: must be its arguments"),
         ([], "resize.sizes", [-0.5, 1.0], "resize.sizes=[-0.5, 1.0]: must be"),
         ([], "resize.sizes", [100.5, 1.0], "resize.sizes=[100.5, 1.0]: must be"),
         ([], "resize.sizes", [math.nan, 1.0], "resize.sizes=[nan, 1.0]: must be"),

@@ -72,7 +72,10 @@ def test_a_bug_is_a_traceback_where_one_is_wanted(monkeypatch, capsys):
         entry.run(raising(SystemExit(0)))
 
 
-@pytest.mark.parametrize(("full", "last"), [("", "error: internal: KeyError: 'x'; "), ("1", "KeyError: 'x'")])
+@pytest.mark.parametrize(
+    ("full", "last"),
+    [("", "error: internal: KeyError: 'x'; "), ("0", "error: internal: KeyError: 'x'; "), ("1", "KeyError: 'x'")],
+)
 def test_that_tracebacks_are_wanted_is_read_before_main_says_so_itself(full, last):
     code = "import os, sys\nfrom thaw.runtime.entry import run\n"
     code += "def main(): os.environ['HYDRA_FULL_ERROR'] = '1'; raise KeyError('x')\nsys.exit(run(main))"

@@ -103,6 +103,9 @@ def check_settings(composed: Composed) -> None:
     for key in ("resize.sizes", "checklist"):
         if not value_at(composed, key):
             raise UserError(2, f"{key} is empty: it needs at least one entry")
+    for name, given in composed.augment.transforms.items():
+        if not isinstance(given, dict):
+            raise UserError(2, f"augment.transforms.{name}={given}: must be its arguments, such as {{p: 0.5}}")
     steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")

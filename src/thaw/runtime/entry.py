@@ -16,7 +16,7 @@ from thaw.runtime.files import is_machine_error, machine_error
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.runtime.signals import EXIT, Stopped
 
-TRACES = bool(os.environ.get("HYDRA_FULL_ERROR"))  # the user wants tracebacks; read before train.py sets it for Hydra
+TRACES = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as Hydra reads it; and before train.py sets it for Hydra
 
 
 def run(main: Callable[[], int | None]) -> int:
