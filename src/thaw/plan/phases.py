@@ -46,9 +46,14 @@ class Phase:
         """The step at which each cycle ends."""
         return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
 
-    def last_epoch(self, cycle: int) -> Epoch:
-        """Return the last epoch of a cycle."""
-        return self.epochs[sum(self.cycles[: cycle + 1]) - 1]
+    def epoch_numbers(self, cycle: int) -> range:
+        """Return the numbers of a cycle's epochs, as `epochs` has them."""
+        first = sum(self.cycles[:cycle])
+        return range(first, first + self.cycles[cycle])
+
+    def epochs_of(self, cycle: int) -> tuple[Epoch, ...]:
+        """Return the epochs of a cycle."""
+        return tuple(self.epochs[number] for number in self.epoch_numbers(cycle))
 
     @property
     def epochs_budget(self) -> int:

@@ -80,8 +80,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
         lr = phase.lr if phase.lr is not None else f"{found[phase.rate_from]} × {settings.lr_factor}"
         chain = [before]
         for cycle in range(len(phase.cycles)):
-            first = sum(phase.cycles[:cycle])
-            epochs = phase.epochs[first : first + phase.cycles[cycle]]
+            epochs = phase.epochs_of(cycle)
             steps = None if None in (counts := [epoch.steps for epoch in epochs]) else sum(counts)
             chain.append(key_of(keys.cycle_parts(settings, phase, cycle, lr, plan.size, Basis(chain[-1], "", {}))))
             alike = likeness_of(phase, epochs, settings, likeness)

@@ -82,7 +82,6 @@ def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis:
 
 def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: int, basis: Basis) -> dict:
     """The key of a cycle's end: the key before it and what this cycle does; never how many cycles are to follow."""
-    first = sum(phase.cycles[:cycle])
     return {
         "kind": "cycle",
         **asdict(basis),
@@ -92,7 +91,7 @@ def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: i
         "schedule": schedule_parts(settings, phase.schedule),
         "longest_ramp": longest_warmup(phase.budget) if phase.schedule.warmup >= 1 else None,
         "cycle": cycle,
-        "epochs": epoch_list(phase.epochs[first : first + phase.cycles[cycle]]),
+        "epochs": epoch_list(phase.epochs_of(cycle)),
         "size": size,
         # of the live validation, whose logits are part of the artifact
         "validated": settings.batch_size if phase.train == "all" else None,

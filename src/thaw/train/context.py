@@ -12,7 +12,7 @@ from thaw.data.augment import view
 from thaw.data.table import TEST
 from thaw.model.device import Device
 from thaw.model.network import Network
-from thaw.plan.phases import Phase, Plan
+from thaw.plan.phases import Plan
 from thaw.store import keys
 from thaw.store.estimates import ArtifactCosts
 from thaw.store.keys import Basis
@@ -42,9 +42,6 @@ class RunContext:
     def basis(self, before: CycleResult | None) -> Basis:
         """What steps start from and run on, after a cycle end or from the network as it was made."""
         return Basis(before.key if before else self.made, self.inputs.key, self.device.computed)
-
-    def index(self, phase: Phase) -> int:
-        return self.plan.phases.index(phase)
 
     def picture(self, path: str) -> np.ndarray | None:
         """The plain view of a path, uint8 [size, size, 3]; None where no picture has it."""

@@ -101,9 +101,9 @@ def train_cycle(
     Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
     """
     phase, pending, shown = fit.phase, [], time.monotonic()
-    first = sum(phase.cycles[:cycle])
-    left = range(first + len(record.epochs), first + phase.cycles[cycle])
-    at = steps_before(phase, first) + len(record.losses)
+    numbers = phase.epoch_numbers(cycle)
+    left = numbers[len(record.epochs) :]
+    at = steps_before(phase, numbers.start) + len(record.losses)
     done = at - steps_before(phase, left.start)  # of the epoch under way
     # One loader for all of them: its processes start once, and read ahead while the network validates.
     with closing(fit.inputs.batches(left, phase.name, skip=done)) as batches:
@@ -153,14 +153,14 @@ def steps_before(phase: Phase, epoch: int) -> int:
 
 def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
     """Tell of a cycle, or of its part that is recorded, as if it were trained now."""
-    first, left = sum(phase.cycles[:cycle]), list(losses)
-    step = steps_before(phase, first)
-    for number in range(first, first + phase.cycles[cycle]):
+    numbers, left = phase.epoch_numbers(cycle), list(losses)
+    step = steps_before(phase, numbers.start)
+    for i, number in enumerate(numbers):
         of_epoch, left = left[: phase.epochs[number].steps], left[phase.epochs[number].steps :]
-        yield from (StepEnd(i, loss, None) for i, loss in enumerate(of_epoch, step))
+        yield from (StepEnd(at, loss, None) for at, loss in enumerate(of_epoch, step))
         step += len(of_epoch)
-        if number < first + len(epochs):
-            yield EpochEnd(number, epochs[number - first], now=False)
+        if i < len(epochs):
+            yield EpochEnd(number, epochs[i], now=False)
 
 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:

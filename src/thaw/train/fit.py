@@ -78,7 +78,7 @@ def fit_phase(
         console.say(f"  {line}")
     fitted = FittedCycles(validation_before(best, len(inputs.run.valid_rows)))
     with console.PhaseBar(phase.name, phase.steps_budget, context.settings.verbose) as bar:
-        log = PhaseLog(fit, context.index(phase), context.counters, tracker, bar)
+        log = PhaseLog(fit, context.plan.phases.index(phase), context.counters, tracker, bar)
         for cycle in range(len(phase.cycles)):
             if cycle >= phase.budget:
                 bar.extend(phase.ends[cycle] - phase.ends[cycle - 1])
@@ -104,7 +104,7 @@ def fit_phase(
                 show_stored(log, cycle, end)
             paid = time.perf_counter() - store.waited - began if entry.missing else None
             context.costs.note(phase.name, cycle, end.path, end.cost if paid is None else paid + resumed, paid)
-            fitted.add(end, phase.last_epoch(cycle).size == context.plan.size, paid, resumed)
+            fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, paid, resumed)
             fitted.verdict = whether_to_go_on(context, phase, fitted)
             if not fitted.verdict.go_on:
                 break
