@@ -37,6 +37,10 @@ class Table:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def rows(self, split: int) -> np.ndarray:
+        """Return the rows of a split, in order."""
+        return np.flatnonzero(self.splits == split)
+
     @property
     def disputed(self) -> list[tuple[str, str, str]]:
         """(path, class, content) of the pictures of which an equal copy is of another class, copies together."""

@@ -38,7 +38,7 @@ class Inputs:
 
     def rows(self, split: int) -> np.ndarray:
         """Return the rows of a split, in the table's order."""
-        return np.flatnonzero(self.table.splits == split)
+        return self.table.rows(split)
 
     @cached_property
     def train_rows(self) -> np.ndarray:
