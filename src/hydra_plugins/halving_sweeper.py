@@ -23,7 +23,8 @@ from thaw.plan.phases import Phase
 from thaw.plan.plan import make_plan
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, read_json
+from thaw.runtime.files import as_number
+from thaw.runtime.job_status import read_status
 from thaw.sweep.jobs import read_job
 
 
@@ -89,10 +90,8 @@ class HalvingSweeper(BasicSweeper):
 
 def lying_in(folder: Path) -> dict[int, list[str]]:
     """What the jobs that lie in a sweep's folder were told, by number."""
-    found = {
-        int(path.parent.name): read_json(path) for path in folder.glob("*/status.json") if path.parent.name.isdigit()
-    }
-    return {job: sorted(status.get("overrides", [])) for job, status in found.items()}
+    jobs = [file.parent for file in folder.glob("*/status.json") if file.parent.name.isdigit()]
+    return {int(job.name): sorted(read_status(job).get("overrides", [])) for job in jobs}
 
 
 def place(lying: Mapping[int, list[str]], batch: Sequence[Sequence[str]], first: int) -> int:

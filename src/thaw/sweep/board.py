@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from thaw.config import run_names
-from thaw.runtime.files import as_number, read_json, short_path
+from thaw.runtime.files import as_number, short_path
+from thaw.runtime.job_status import read_status
 from thaw.sweep.jobs import JobRecord, monitor_of, planned_jobs, read_jobs, swept_keys
 from thaw.sweep.rank import (
     Difference,
@@ -109,7 +110,7 @@ def after_audition(board: Board) -> str:
 
 def sync_line(board: Board) -> str:
     """The one command that sends the runs written offline to W&B; '' where there are none."""
-    told = [job.result or read_json(job.folder / "status.json") for job in board.jobs]  # one that failed has no result
+    told = [job.result or read_status(job.folder) for job in board.jobs]  # one that failed has no result
     folders = [short_path(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
 

@@ -174,7 +174,7 @@ def read_multirun(folder: Path) -> dict:
 
 def progress_line(folder: Path) -> str:
     """How far a sweep came that was stopped, in a line."""
-    states = [read_json(file).get("state") for file in folder.glob("*/status.json")]
+    states = [read_status(file.parent).get("state") for file in folder.glob("*/status.json")]
     total = max(len(states), planned_jobs(folder) or 0)
     return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
 
