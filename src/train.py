@@ -44,7 +44,8 @@ def main() -> int:
         say(f"note: {note}")
     if typed.multirun:
         check_swept(typed.argv)
-    named, folder = named_folder(typed), folder_for(typed)
+    named = named_folder(typed)
+    folder = folder_for(typed, named)
     task = Task(named is not None)
     import hydra
 

@@ -1,15 +1,15 @@
 """The door: what Hydra composed, checked and made into settings; nothing behind it knows that there was a yaml."""
 
-import os
 from pathlib import Path
 
 from thaw.config import command_line
 from thaw.config.composed import Composed, pick
 from thaw.config.hydra_errors import explain
 from thaw.config.job_request import GROUPS, JobRequest
-from thaw.config.paths import CONF, ROOT
+from thaw.config.paths import CONF, from_root
 from thaw.config.schema import Settings
 from thaw.config.validate import check_settings
+from thaw.runtime.entry import TRACES
 from thaw.runtime.errors import UserError
 
 
@@ -49,7 +49,7 @@ def compose_settings(words: list[str]) -> Settings:
     except UserError:
         raise
     except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        if TRACES:
             raise
         raise explain(error, typed.argv, CONF) from None
 
@@ -97,7 +97,6 @@ def to_dataclasses(cfg) -> Composed:
 
 
 def with_absolute_paths(settings: Settings) -> Settings:
-    """Paths of our own outputs are those of the repository wherever the command is started."""
-    settings.store.dir = str(ROOT / Path(settings.store.dir).expanduser())
-    settings.wandb.dir = str(ROOT / Path(settings.wandb.dir).expanduser())
+    """Return the settings with absolute paths of our own outputs."""
+    settings.store.dir, settings.wandb.dir = from_root(settings.store.dir), from_root(settings.wandb.dir)
     return settings

@@ -1,4 +1,4 @@
-"""What Hydra composes into, by the names that are typed, and the settings that are picked from it.
+"""Derive the classes that Hydra composes into, by the names that are typed, and pick the settings from them.
 
 A group of which every choice has a dataclass of its own composes into one that has the options of all of them, so that
 an option of one choice can be typed beside any. Standard library only.

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from thaw.config.paths import ROOT, git_commit
+from thaw.config.paths import from_root, git_commit
 from thaw.config.run_names import typed_command
 from thaw.config.schema import Wandb
 
@@ -31,7 +31,7 @@ class JobRequest:
 
     @cached_property
     def about(self) -> dict:
-        """What was asked for, as every file of the job says it."""
+        """Return what was asked for, as every file of the job says it."""
         recipe = self.sweep and any(o.startswith("experiment=") for o in self.overrides)
         alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
         command = typed_command(self.overrides + alone)
@@ -39,9 +39,9 @@ class JobRequest:
 
     @property
     def wandb(self) -> Wandb:
-        """Where it is tracked; nowhere if the settings of that are none, which the job is refused for."""
+        """Return where to track it: nowhere if its settings cannot be read; the job is then refused."""
         try:
             wandb = Wandb(**self.config["wandb"])
-            return replace(wandb, dir=str(ROOT / Path(wandb.dir).expanduser()))
+            return replace(wandb, dir=from_root(wandb.dir))
         except TypeError:
             return Wandb("disabled", None, None, "")

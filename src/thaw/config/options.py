@@ -12,7 +12,7 @@ NONE = type(None)
 
 
 class Range(NamedTuple):
-    """What a number may be: from `low` to `high`, the lowest itself left out where `above`."""
+    """The range of a number: from `low` to `high`; with `above`, `low` itself is not allowed."""
 
     low: float
     high: float

@@ -12,6 +12,11 @@ CONF = ROOT / "conf"
 OUTPUTS = ROOT / "outputs"
 
 
+def from_root(path: str) -> str:
+    """Return a path of our own outputs, which is that of the checkout wherever the command is started."""
+    return str(ROOT / Path(path).expanduser())
+
+
 def git_commit() -> str | None:
     """Return the commit of the checkout; None where the code is not in git, or git is not on this machine."""
     asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]

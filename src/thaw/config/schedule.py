@@ -1,4 +1,4 @@
-"""What a schedule is: the base of every choice of `scheduler`, and the warm-up that all of them may have.
+"""The base class of every choice of `scheduler`, and the warm-up that all of them may have.
 
 A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a multiplier of the peak rate. Standard library
 only.

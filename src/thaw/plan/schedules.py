@@ -1,4 +1,4 @@
-"""What a phase does over its cycles, as pure functions: how long they are, a shape drawn in each of them.
+"""Spread a phase over its cycles, as pure functions: the length of each, and the curve drawn in each.
 
 *Cycle ends* are integers, the running sum of the steps of each planned epoch at the end of each cycle, so that a
 restart falls exactly on its step however many cycles came before it. Standard library only.

@@ -21,7 +21,7 @@ Picture = Callable[[str], object]
 
 
 def run_identity(request: JobRequest, swept: Collection[str], key: str, columns: Mapping | None = None) -> RunIdentity:
-    """What W&B shows of a job besides its numbers, with further columns of its configuration.
+    """Return what W&B shows of a job besides its numbers, with further columns of its configuration.
 
     `swept` are the keys in which the jobs of its sweep differ.
 

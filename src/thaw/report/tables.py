@@ -1,4 +1,4 @@
-"""What report.html says of a run, as rows of text."""
+"""Make the rows of text that report.html shows of a run."""
 
 import math
 from collections.abc import Mapping

@@ -111,12 +111,12 @@ def named_folder(typed: CommandLine) -> Path | None:
     return Path(given[-1]) if given else None
 
 
-def folder_for(typed: CommandLine) -> Path:
+def folder_for(typed: CommandLine, named: Path | None) -> Path:
     """Return where a run or a sweep is to lie: as its user says, a new dated folder, or that of the same sweep before.
 
     Errors: another sweep lies there, exit 6; no new folder can be made, exit 5.
     """
-    if named := named_folder(typed):
+    if named:
         if typed.multirun and (taken := refuse_sweep_folder(named, typed.argv)):
             raise taken
         return named
