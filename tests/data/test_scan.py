@@ -14,7 +14,7 @@ import pytest
 from pictures import data, noted, picture, put, refused, scan, sides, tree
 from PIL import Image
 
-from thaw.data import dataset, verify
+from thaw.data import dataset, file_state, verify
 from thaw.data.decode import BadPicture, decode
 from thaw.data.scan import tolerated_count
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
@@ -193,6 +193,26 @@ def test_four_roots_four_lines(public):  # 23
     with as_nobody():
         assert "the folder 'train/a'" in refused(public / "shut")
     (public / "shut/train/a").chmod(0o755)
+
+
+def test_a_look_that_serves_a_hint_only_ends_nothing(public):
+    tree(public / "around/train", a=3, b=3)
+    (public / "around/loop").symlink_to("loop")
+    (public / "around").chmod(0o711)  # may be entered, not listed
+    with as_nobody():
+        assert len(scan(public / "around/train")) == 6
+        assert refused(public / "around/trian") == f"data.root={public}/around/trian does not exist"
+    (public / "around").chmod(0o755)
+    assert refused(public / "around/trian").endswith(f"did you mean {public}/around/train?")
+
+
+def test_a_folder_whose_files_cannot_be_asked_about_has_bad_files(public):
+    both(public)
+    (public / "train/a").chmod(0o744)  # may be listed, not entered
+    with as_nobody():
+        assert "4 of 8 files in train cannot be used" in refused(public)
+        assert len(file_state.folder_content(public)) == 8
+    (public / "train/a").chmod(0o755)
 
 
 def test_no_class_folders(tmp_path):

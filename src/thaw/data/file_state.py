@@ -42,7 +42,10 @@ def possible_paths(value: str) -> tuple[Path, Path]:
 
 
 def folder_content(path: Path) -> list:
-    """Name, bytes and state of every file below a folder, or of the one file; links are followed once."""
+    """Name, bytes and state of every file below a folder, or of the one file; links are followed once.
+
+    What the system tells nothing about is left out: whoever reads it says so.
+    """
     below, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):
         status = os.stat(folder)
@@ -51,5 +54,12 @@ def folder_content(path: Path) -> list:
             continue
         seen.add(at)
         below += [Path(folder) / name for name in names]
-    stats = [(os.fsencode(file).hex(), file.stat()) for file in sorted(below or [path]) if file.exists()]
-    return [[name, stat.st_size, file_stamp(stat)] for name, stat in stats]
+    stats = [(os.fsencode(file).hex(), status_of(file)) for file in sorted(below or [path])]
+    return [[name, stat.st_size, file_stamp(stat)] for name, stat in stats if stat]
+
+
+def status_of(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None

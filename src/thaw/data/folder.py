@@ -69,10 +69,16 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
 def suggest_folders(root: str) -> str:
     """'; did you mean ...?' with folders that are called nearly so."""
     above, name = os.path.split(root)
-    if not os.path.isdir(above):
-        return ""
-    close = get_close_matches(name, [entry.name for entry in os.scandir(above) if entry.is_dir()], 3, 0.6)
+    close = get_close_matches(name, folders_in(above), 3, 0.6)
     return f"; did you mean {', '.join(os.path.join(above, other) for other in close)}?" if close else ""
+
+
+def folders_in(path: str) -> list[str]:
+    """The names of the folders in a folder, for a hint: none where it cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
+    except OSError:
+        return []
 
 
 def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
@@ -152,7 +158,7 @@ def note_sibling_split(root: str, notes: list[str]) -> None:
     above, name = os.path.split(root)
     if (code := NAMES.get(name.lower())) is None:
         return
-    others = sorted(entry.name for entry in os.scandir(above) if NAMES.get(entry.name.lower(), code) != code)
+    others = [other for other in folders_in(above) if NAMES.get(other.lower(), code) != code]
     if others:
         what = f"{name_some(others)} beside it: nothing there is used"
         notes.append(f"warning: data.root={root} has {what}; data.root={above} takes all of it")

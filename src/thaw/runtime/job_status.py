@@ -55,7 +55,7 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
         code = error.code if isinstance(error.code, int) and error.code else 1
         return UserError(code, f"left by sys.exit({error.code}) before it was done")
     if is_machine_error(error):
-        return machine_error(error, folder)
+        return machine_error(error, folder, "use")  # whether it was read or written is not known here
     if isinstance(error, FileNotFoundError):
         return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
