@@ -142,6 +142,7 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
     from thaw.data.augment import view
     from thaw.data.decode import BadPicture, decode
     from thaw.data.resize import fit_side
+    from thaw.data.table import FULL
     from thaw.model.network import open_classifier
 
     config = json.loads((run / "config.json").read_text())
@@ -150,12 +151,12 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
     size, crop_pct = shown["input_size"][1], shown["crop_pct"]
     see, side = view(size, crop_pct), round(size / crop_pct)
     mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
-    rows, bad, most = [], [], max_pixels(run)
+    rows, bad, limits = [], [], {"max_pixels": max_pixels(run), "bits": config.get("grey_bits", FULL)}
 
     def views(part: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
         for file in part:
             try:
-                yield file, see(fit_side(decode(file.read_bytes(), max_pixels=most, side=side), side), None)
+                yield file, see(fit_side(decode(file.read_bytes(), side=side, **limits), side), None)
             except (BadPicture, OSError) as error:
                 bad.append((file, getattr(error, "strerror", None) or str(error)))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data.decode import BadPicture, decode, has_frames, size_of
+from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, size_of
 
 COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
@@ -170,13 +170,42 @@ def test_a_phone_picture_with_a_second_one_inside_is_one_picture():
     assert np.array_equal(decode(data), decode(encode(PICTURE, "JPEG"))) and not has_frames(data)
 
 
-@pytest.mark.parametrize("mode", ["I", "F"])
-def test_thirty_two_bits_are_refused_with_the_mode(mode):
-    assert f"mode {mode}" in refused(encode(PICTURE.convert(mode), "TIFF"))
+def deep(suffix, values):
+    return cv2.imencode(suffix, np.asarray(values))[1].tobytes()
 
 
-def test_float_colour_is_refused():
-    refused(cv2.imencode(".tiff", PIXELS.astype(np.float32))[1].tobytes())
+BECOMES = {  # what a picture of one value comes to, of 255, or why it does not
+    "16-bit PNG": (deep(".png", np.full((4, 4), 25700, np.uint16)), 100),
+    "16-bit TIFF": (deep(".tiff", np.full((4, 4), 25700, np.uint16)), 100),
+    "16-bit colour PNG": (deep(".png", np.full((4, 4, 3), 25700, np.uint16)), 100),
+    "16-bit colour TIFF": (deep(".tiff", np.full((4, 4, 3), 25700, np.uint16)), 100),
+    "float TIFF": (encode(Image.new("F", (4, 4), 0.4), "TIFF"), "float pixels, of which nothing says what is white"),
+    "float colour TIFF": (deep(".tiff", np.full((4, 4, 3), 0.4, np.float32)), ""),
+    "32-bit TIFF": (encode(Image.new("I", (4, 4), 100), "TIFF"), "32-bit or signed pixels"),
+    "1 bit": (encode(Image.new("1", (4, 4), 1), "PNG"), 255),
+    "1-bit TIFF": (encode(Image.new("1", (4, 4), 1), "TIFF"), 255),
+    "palette": (encode(Image.new("RGB", (4, 4), (100, 100, 100)).convert("P"), "PNG"), 102),  # the palette's nearest
+    "CMYK": (encode(Image.new("CMYK", (4, 4), (0, 0, 0, 155)), "TIFF"), 100),
+    "grey and alpha": (encode(Image.new("LA", (4, 4), (0, 155)), "PNG"), 100),
+}
+
+
+@pytest.mark.parametrize("kind", BECOMES)
+def test_what_other_kinds_of_pixels_come_to(kind):
+    data, value = BECOMES[kind]
+    if isinstance(value, str):
+        assert value in refused(data)
+    else:
+        assert decode(data).ravel().tolist() == [value] * 48
+
+
+@pytest.mark.parametrize("bits", [1, 10, 12, 15, 16])
+def test_sixteen_bit_grey_of_fewer_bits_is_scaled_by_those(bits):
+    white = 2**bits - 1
+    data = deep(".png", np.array([[0, white // 2 + 1, white]], np.uint16))
+    assert decode(data, bits=bits)[0, :, 0].tolist() == [0, round(255 * (white // 2 + 1) / white), 255]
+    assert peak_of_grey16(data) == white and peak_of_grey16(encode(PICTURE, "PNG")) == 0
+    assert decode(deep(".tiff", np.full((1, 1), 65535, np.uint16)), bits=bits).max() == 255, "above it all is white"
 
 
 def test_negative_sixteen_bit_tiff_is_refused():

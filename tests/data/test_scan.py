@@ -9,14 +9,16 @@ import unicodedata
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pictures import data, noted, picture, put, refused, scan, sides, tree
 from PIL import Image
 
 from thaw.data import dataset, file_state, verify
+from thaw.data.bad_files import tolerated_count
 from thaw.data.decode import BadPicture, decode
-from thaw.data.scan import tolerated_count
+from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.data.verify import read_file
 from thaw.runtime import job_status, signals
@@ -146,6 +148,39 @@ def test_limit_reads_only_what_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(verify, "verify_file", lambda *a: opened.append(a) or real(*a))
     scan(both(tmp_path), limit=6)
     assert len(opened) == 6
+
+
+# ---- how bright they are
+
+
+def grey16(number, most):
+    return cv2.imencode(".png", np.random.default_rng(number).integers(0, most + 1, (6, 8), np.uint16))[1].tobytes()
+
+
+def test_one_scale_for_all_16_bit_grey(tmp_path):
+    for i in range(8):
+        put(tmp_path / f"{'ab'[i % 2]}/{i}.png", grey16(i, 1023 if i else 4095))
+    put(tmp_path / "a/x.png")
+    loaded = dataset.load_dataset(data(tmp_path), 8, decode_cache=(kept := DecodeCache(tmp_path / ".kept", 6, 1e9)))
+    table = loaded.table
+    assert noted(table, "8 pictures of 16-bit grey with values up to 3,976: 4,095") and table.bits == 12
+    row = table.paths.index("b/1.png")
+    assert table.hashes[row].endswith("-12") and kept.get(table.hashes[row], 6) is None
+    assert np.array_equal(loaded.picture(row, 6), decode(read_file(table, row), bits=12))
+    assert 40 < loaded.picture(row, 6).max() < 65, "as dark beside the others as it is"
+    assert "-" not in table.hashes[table.paths.index("a/x.png")]
+    put(tmp_path / "b/full.png", grey16(9, 65535))
+    assert scan(tmp_path).bits == 16 and not noted(scan(tmp_path), "16-bit")
+
+
+def test_pictures_that_are_almost_black_are_said(tmp_path):
+    for i in range(8):
+        put(tmp_path / f"{'ab'[i % 2]}/{i}.png", picture(i))
+    assert not noted(scan(tmp_path), "black")
+    for i in range(5):
+        small = np.random.default_rng(i).integers(0, 4096, (6, 8, 3), np.uint16)  # in colour, which is not scaled
+        put(tmp_path / f"{'ab'[i % 2]}/{i}.png", cv2.imencode(".png", small)[1].tobytes())
+    assert noted(scan(tmp_path), "warning: 5 of 8 pictures are almost black, with no value above 31 of 255; if their")
 
 
 # ---- roots and classes that are refused
@@ -302,7 +337,7 @@ BAD = {
     "empty file": b"",
     "starts with b'<!DOCTYP'": b"<!DOCTYPE html>",
     "truncated": picture(1, "JPEG")[:-20],
-    "mode F": (lambda file: (Image.new("F", (4, 4)).save(file, "TIFF"), file.getvalue())[1])(io.BytesIO()),
+    "float pixels": (lambda file: (Image.new("F", (4, 4)).save(file, "TIFF"), file.getvalue())[1])(io.BytesIO()),
 }
 
 

@@ -17,7 +17,7 @@ from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import short_repr
 from thaw.data.scan import scan
 from thaw.data.split import folds, unit_name
-from thaw.data.table import TEST, TRAIN, VALID, Table
+from thaw.data.table import TEST, TRAIN, VALID, Table, content_and_bits
 from thaw.data.verify import read_file
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
@@ -66,12 +66,12 @@ def of_files(table: Table, data: Data) -> Dataset:
 
 def picture_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
     """The picture of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
-    data = read_file(table, row)
-    if sha256(data).hexdigest() != table.hashes[row]:
+    data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
+    if sha256(data).hexdigest() != content:
         raise UserError(
             3, f"{short_repr(table.paths[row])} changed after it was scanned; the same command reads it again"
         )
-    return decode(data, max_pixels=max_pixels, side=side)
+    return decode(data, max_pixels=max_pixels, side=side, bits=bits)
 
 
 def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:

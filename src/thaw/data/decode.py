@@ -5,7 +5,8 @@ Pillow's reading of the metadata. Formats are told apart by content, never by th
 
 * EXIF orientation is applied. Colour profiles are not: numbers are taken for sRGB.
 * Transparency (alpha, or one transparent colour) is composited on white.
-* 16 bits a channel become 8: grey is divided by 257 and rounded, colour keeps its upper byte.
+* 16 bits a channel become 8: grey is scaled and rounded, white the highest number of `bits` bits; colour keeps its
+  upper byte.
 * Animated and multi-page files give their first frame.
 * A JPEG much larger than it is needed is decoded at a half, a quarter or an eighth of its size, which the format allows
   at a third of the time: the same bits wherever it is needed at the same size.
@@ -50,12 +51,12 @@ class BadPicture(Exception):
         self.reason = reason
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None) -> np.ndarray:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None, bits: int = 16) -> np.ndarray:
     """The picture in these bytes, upright and opaque: uint8 RGB, (H, W, 3), contiguous and writable.
 
     With `side` it may come smaller, the shorter side no shorter than `side` pixels: a JPEG then has the largest of a
-    half, a quarter and an eighth of its size that is enough. Raises BadPicture. A picture of more than `max_pixels` is
-    refused from its header.
+    half, a quarter and an eighth of its size that is enough. `bits` is how many the values of 16-bit grey use. Raises
+    BadPicture. A picture of more than `max_pixels` is refused from its header.
     """
     try:
         image = _open(data)
@@ -63,7 +64,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None
             millions = image.width * image.height / 1e6
             raise BadPicture(f"{millions:.4g} Mpx > data.max_pixels {max_pixels / 1e6:.4g} Mpx")
         plain = _is_jpeg(data) and image.mode in ("L", "RGB")
-        pixels = _jpeg(data, image, side) if plain else _other(data, image)
+        pixels = _jpeg(data, image, side) if plain else _other(data, image, bits)
         return np.ascontiguousarray(TURNS.get(_orientation(image), np.asarray)(pixels))
     except (BadPicture, MemoryError):  # too little memory is no fault of the picture
         raise
@@ -86,6 +87,12 @@ def has_frames(data: bytes) -> bool:
         return bool(getattr(_open(data), "is_animated", False))
     except Exception:  # the frames after the first are broken, which does not matter
         return True
+
+
+def peak_of_grey16(data: bytes) -> int:
+    """The highest value of a picture that decodes and is 16-bit grey; 0 of any other."""
+    image = _open(data)
+    return int(np.asarray(image).max()) if _is_grey16(image) else 0
 
 
 def _open(data: bytes) -> Image.Image:
@@ -125,15 +132,16 @@ def _ends(data: bytes) -> bool:
     return False
 
 
-def _other(data: bytes, image: Image.Image) -> np.ndarray:
+def _other(data: bytes, image: Image.Image, bits: int) -> np.ndarray:
     if image.format == "PNG":
         _open(data).verify()  # loading skips the checksums
     elif _is_jpeg(data) and not _ends(data):
         raise BadPicture("truncated: JPEG without end marker")
-    if image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I"):  # scaled to 65535 as it is read
-        return _grey16(image)
+    if _is_grey16(image):
+        return _grey16(image, bits)
     if image.mode not in EIGHT_BIT:
-        raise BadPicture(f"pixels of mode {image.mode}: only 8-bit, and 16-bit grey, can be scaled to 8 bits")
+        kind = {"I": "32-bit or signed", "F": "float"}.get(image.mode, f"mode {image.mode}")
+        raise BadPicture(f"{kind} pixels, of which nothing says what is white: save it with 8 or 16 bits a channel")
     if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24] == 16:
         raise BadPicture("16-bit colour with one transparent colour")  # Pillow compares it with 8 bits
     if image.format == "PNG" and image.mode in ("1", "L") and "transparency" in image.info and data[24] < 8:
@@ -145,12 +153,16 @@ def _other(data: bytes, image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def _grey16(image: Image.Image) -> np.ndarray:
+def _is_grey16(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.format, image.mode) == ("PPM", "I")  # scaled to 65535 as it is read
+
+
+def _grey16(image: Image.Image, bits: int) -> np.ndarray:
     """(H, W, 3): Pillow's own conversion to RGB clips instead of scaling."""
     if image.format == "TIFF" and image.tag_v2.get(262) == 0:
         raise BadPicture("16-bit grey stored as a negative")  # Pillow ignores it in 16 bits
-    values = np.asarray(image).astype(np.uint32)
-    grey = ((values + 128) // 257).astype(np.uint8)
+    values, white = np.asarray(image).astype(np.uint32), (1 << bits) - 1
+    grey = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
     if "transparency" in image.info:
         grey[values == image.info["transparency"]] = 255
     return cv2.merge([grey, grey, grey])

@@ -1,7 +1,7 @@
 """The strict reading of what a source lists: every file once, nothing guessed, nothing dropped in silence."""
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from thaw.config.schema import Data, Settings
 from thaw.data import csv_source, folder
+from thaw.data.bad_files import check_bad_files, why_unusable
+from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, short_repr
 from thaw.data.relabel import relabel
@@ -16,13 +18,9 @@ from thaw.data.split import folds, groups_of, hold_out, join_groups
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
 from thaw.data.verify import Verdict, verify_all, verify_held
 from thaw.plan.facts import fact_names
-from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.errors import UserError
 from thaw.runtime.files import DISPUTED
 from thaw.store.store import Store
-
-HANDFUL = 5  # bad files that are tolerated, if they are no more than a tenth
-NAMED = 5  # bad files that are named
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.5, 1)  # that data.max_bad is advised
 
 
 def scan(
@@ -56,7 +54,7 @@ def scan(
     refused = dict(bad)
     files = [file for file in files if file.path not in refused]
     paths, seen = tuple(file.path for file in files), [verdicts[file.path] for file in files]
-    hashes = tuple(verdict.hash for verdict in seen)
+    hashes = content_names(seen, notes)
     index = {name: i for i, name in enumerate(classes)}
     labels = np.array([index[where[path][1]] for path in paths], np.int64)
     splits = np.array([where[path][0] for path in paths], np.uint8)
@@ -111,13 +109,6 @@ def verdicts_on(
     return verify_all(found.root, files, int(data.max_pixels), cache, progress, found.notes, decode_cache)
 
 
-def why_unusable(seen: Verdict, min_side: int) -> str:
-    """Return why a file cannot be used, '' where it can."""
-    if seen.bad or min(seen.height, seen.width) >= min_side:
-        return seen.bad
-    return f"{seen.width}x{seen.height} px, shorter side < data.min_side {min_side}"
-
-
 def validation_mask(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarray:
     """Which rows of train become validation, bool [n]. Errors: a fold that has none, exit 3."""
     if data.fold is None:
@@ -127,33 +118,6 @@ def validation_mask(labels: np.ndarray, units: Sequence[str], data: Data) -> np.
         what = "groups" if data.group else "pictures"
         raise UserError(3, f"data.fold={data.fold} has no pictures: there are too few {what} that a class can spare")
     return chosen
-
-
-def check_bad_files(bad, files, where, max_bad, notes) -> None:
-    """Notes the bad files. Errors: more of them than allowed in a split, exit 3."""
-    total, spoilt = Counter(where[file.path][0] for file in files), Counter(where[path][0] for path, _ in bad)
-    for code, count in sorted(spoilt.items()):
-        allowed = tolerated_count(total[code], max_bad) if code == TRAIN else 0
-        if count > allowed:
-            rule = "none may be left out there: mend or remove them"
-            if code == TRAIN:
-                share = next(share for share in SHARES if tolerated_count(total[code], share) >= count)
-                rule = f"data.max_bad={max_bad} allows {allowed}; data.max_bad={share} leaves them out"
-            line = f"{count:,} of {count_text(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
-            raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
-    if bad:
-        named = [f"{short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
-        more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
-        head = f"{len(bad):,} of {count_text(len(files), 'file')} left out, as bad_files.csv lists:"
-        notes.append("\n  ".join([head, *named, *more]))
-
-
-def tolerated_count(n: int, share: float) -> int:
-    """How many of n files may be bad: the share of them, but a handful where that is at most a tenth, and at least one.
-
-    A share of a small folder is none at all. With a share of 0 none may be.
-    """
-    return max(1, int(share * n + 1e-9), min(HANDFUL, n // 10)) if share else 0
 
 
 def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:

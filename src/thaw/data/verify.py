@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 from tqdm import tqdm
 
-from thaw.data.decode import BadPicture, decode, has_frames, size_of
+from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, size_of
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import File, count_text, short_repr
 from thaw.data.table import Table
@@ -22,18 +22,23 @@ from thaw.runtime import signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import readers
 
-FORMAT = 3  # of the kept table; raise it when a verdict on the same bytes can change
+FORMAT = 4  # of the kept table; raise it when a verdict on the same bytes can change
 KEEP_EVERY_S = 60  # for a process that is killed
 
 
 class Verdict(NamedTuple):
-    """What reading a file showed: its content, its size in pixels, upright, and why it cannot be used, or nothing."""
+    """What reading a file showed: its content, its size in pixels, upright, and why it cannot be used, or nothing.
+
+    `peak` is the highest of its 8-bit values, `peak16` of those that it has in 16-bit grey, or 0.
+    """
 
     hash: str  # SHA-256, hex; empty when the bytes could not be read
     height: int
     width: int
     frames: bool
     bad: str
+    peak: int = 0
+    peak16: int = 0
 
 
 def read_file(table: Table, i: int) -> bytes:
@@ -110,12 +115,12 @@ def verify_file(root: str, file: File, max_pixels: int, decode_cache: DecodeCach
     content = sha256(data)
     if decode_cache:
         decode_cache.keep(content, picture)
-    return Verdict(content, *size_of(data), has_frames(data), "")
+    return Verdict(content, *size_of(data), has_frames(data), "", int(picture.max()), peak_of_grey16(data))
 
 
 def verify_held(pictures: Mapping[str, np.ndarray]) -> dict[str, Verdict]:
     """Verdicts on pictures that are in memory: their content is their pixels."""
-    return {path: Verdict(sha256(p.tobytes()), *p.shape[:2], False, "") for path, p in pictures.items()}
+    return {path: Verdict(sha256(p.tobytes()), *p.shape[:2], False, "", int(p.max())) for path, p in pictures.items()}
 
 
 def load_verdicts(table: str) -> dict[str, list]:

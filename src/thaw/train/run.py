@@ -13,7 +13,7 @@ from timm.models import save_for_hf
 from thaw.config import run_names
 from thaw.config.schema import Settings
 from thaw.data.contact_sheet import write_sheets
-from thaw.data.table import TEST
+from thaw.data.table import FULL, TEST
 from thaw.model import freezing, heads
 from thaw.plan import show
 from thaw.report.tracker import Tracker
@@ -134,14 +134,15 @@ def evaluate_test(context: RunContext) -> dict:
 
 def export(context: RunContext, kept: BestSoFar) -> None:
     """Weights and configuration in timm's form, and what the network says of every validation picture."""
-    classes, size = list(context.inputs.table.classes), context.plan.size
+    table, size = context.inputs.table, context.plan.size
+    scale = {} if table.bits == FULL else {"grey_bits": table.bits}  # for scripts/predict.py
     weights = context.folder / "model.safetensors"
     try:
         save_for_hf(
             context.network.model.to(memory_format=torch.contiguous_format),
             str(context.folder),
             safe_serialization=True,
-            model_config={"label_names": classes, **heads.head_config(context.settings.head)},
+            model_config={"label_names": list(table.classes), **scale, **heads.head_config(context.settings.head)},
             data_config={"input_size": (3, size, size), "crop_pct": context.settings.data.crop_pct},
         )
     except SafetensorError as error:
