@@ -8,6 +8,7 @@ Pictures go through the decoder and the view that validation used. What cannot b
 
 import csv
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -34,12 +35,12 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, help="write path, prediction and all probabilities there instead")
     args = parser.parse_intermixed_args()
     if args.run is None or not args.pictures:
-        is_file = args.run is not None and args.run.is_file()
+        is_file = args.run is not None and os.path.isfile(args.run)
         lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no pictures are given"
         parser.error("no run is given" if args.run is None else lacking)
     if args.top < 1:
         parser.error(f"--top {args.top}: must be >= 1")
-    if args.csv and not args.csv.absolute().parent.is_dir():
+    if args.csv and not os.path.isdir(args.csv.absolute().parent):
         parser.error(f"--csv {args.csv}: no such folder")
     folder = folder_of(args.run)
     files, bad = files_of(args.pictures)
@@ -91,9 +92,9 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
 
 def folder_of(run: Path) -> Path:
     """The folder of a finished run, of a sweep that of its best job. Errors: none is there, exit 6."""
-    if (run / "config.json").is_file():
+    if os.path.isfile(run / "config.json"):
         return run
-    if any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
+    if os.path.isdir(run) and any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
         say(f"note: {short_path(run)} is a sweep; its best job is {best.name}")
         return best.folder
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
@@ -105,22 +106,25 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
     Errors: one is not there, none, exit 3.
     """
     from thaw.data.folder import walk
-    from thaw.data.listing import file_of
+    from thaw.data.listing import file_of, say_if_refused
 
-    if gone := [path for path in paths if not path.exists()]:
+    if gone := [path for path in paths if not os.path.lexists(path)]:
         raise UserError(3, f"{gone[0]}: no such file or folder")
-    files, bad = {}, []
+    files, bad, notes = {}, [], []
     for path in paths:
-        notes, at = [], path if path.is_dir() else path.parent
+        is_folder, new = os.path.isdir(path), []
+        at = path if is_folder else path.parent
         try:
-            found = walk(str(path), notes)[0] if path.is_dir() else [file_of(path.name, path.stat)]
+            found = walk(str(path), new)[0] if is_folder else [file_of(path.name, path.stat)]
         except UserError as error:
             raise UserError(3, error.line.replace("data.root=", "")) from None
-        bad += [(path, note.removeprefix("warning: ")) for note in notes if note.startswith("warning: ")]
+        notes += [note for note in new if not note.startswith("warning: ")]
+        bad += [(path, note.removeprefix("warning: ")) for note in new if note.startswith("warning: ")]
         bad += [(at / file.path, file.bad) for file in found if file.bad]
         files |= {at / file.path: None for file in found if not file.bad}
     if not files and not bad:
-        raise UserError(3, f"no pictures in {', '.join(map(str, paths))}")
+        with say_if_refused(notes):
+            raise UserError(3, f"no pictures in {', '.join(map(str, paths))}")
     return list(files), bad
 
 

@@ -16,7 +16,7 @@ from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, siz
 COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
 PICTURE = Image.fromarray(PIXELS)
-LOSSLESS = ("PNG", "TIFF", "BMP", "PPM")
+LOSSLESS = ("PNG", "TIFF", "BMP", "PPM", "JPEG2000")
 UNTURN = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the orientation undoes
 
 
@@ -52,7 +52,7 @@ def test_lossless_formats_give_the_pixels_back(format):
     assert np.array_equal(pixels, PIXELS) and pixels.flags.c_contiguous and pixels.flags.writeable
 
 
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "GIF"])
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "GIF", "HEIF"])
 def test_lossy_formats_come_close(format):
     assert difference(decode(encode(PICTURE, format)), PIXELS) < 10
 
@@ -75,14 +75,15 @@ def test_other_colours_of_jpeg(ink):
     assert np.array_equal(decode(data), decode(data))
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_upright(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = PICTURE.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else PICTURE
     exact = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
-    pixels = decode(encode(turned, format, exif=exif, **exact.get(format, {})))
+    exact["HEIF"] = {"quality": -1, "chroma": 444}
+    pixels = decode(encode(turned, format, exif=exif.tobytes(), **exact.get(format, {})))
     assert difference(pixels, PIXELS) < 3 and pixels.flags.c_contiguous
 
 
@@ -213,7 +214,7 @@ def test_negative_sixteen_bit_tiff_is_refused():
     assert "negative" in refused(encode(picture, "TIFF", tiffinfo={262: 0}))
 
 
-@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG"])
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG", "HEIF", "JPEG2000"])
 def test_bombs_are_refused_from_the_header(format):
     data = encode(Image.new("RGB", (1200, 900)), format)
     header = data if format in ("GIF", "TIFF", "WEBP") else data[:1000]  # these need the whole file
@@ -245,7 +246,7 @@ def test_bytes_after_the_end_of_a_jpeg_are_no_fault():
     assert np.array_equal(decode(data + bytes(99) + b"\xff\xda\xff\xd8"), decode(data))
 
 
-@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"])
+@pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "HEIF", "JPEG2000"])
 def test_other_truncated_files_are_refused(format):
     data = encode(PICTURE, format)
     for left in [5, 20, *range(21, len(data), max(1, len(data) // 40))]:

@@ -122,12 +122,40 @@ def test_splits_by_another_name_are_no_classes(tmp_path):
     assert table.classes == ("cats", "dogs"), "what is alike within need not be a split"
 
 
-def test_phone_formats_that_are_not_read(tmp_path):
-    both(tmp_path)
-    for name in ("a.HEIC", "b.heic", "c.dng"):
-        put(tmp_path / "train/a" / name)
+def test_formats_of_phones_and_scanners(tmp_path):
+    for i, name in enumerate(("a.HEIC", "b.heif", "c.HIF", "d.jp2", "e.J2K", "f.AVIF", "g.mpo", "h.png")):
+        format = {"jp2": "JPEG2000", "j2k": "JPEG2000", "avif": "AVIF", "mpo": "MPO", "png": "PNG"}
+        for label in "xy":
+            put(tmp_path / label / name, picture(2 * i + (label == "y"), format.get(name[2:].lower(), "HEIF")))
     table = scan(tmp_path)
-    assert noted(table, "warning: 2 HEIC pictures ignored, which cannot be read") and noted(table, "1 raw picture ")
+    assert len(table) == 16 and table.bad == () and table.notes == ()
+
+
+def test_what_looks_like_a_picture_and_is_not_read_is_said(tmp_path):
+    both(tmp_path)
+    for name in ("a.DNG", "b.cr3", "c.mp4", "d.svg", "e.txt"):
+        put(tmp_path / "train/a" / name, b"x")
+    table = scan(tmp_path)
+    said = "ignored 1 drawing (.svg) and 2 raw pictures (.cr3, .dng) and 1 video (.mp4), which cannot be read"
+    assert noted(table, f"warning: {said}: make JPEG or PNG") and noted(table, "ignored 1 file of other kinds ('.txt')")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1.NEF", "2.nef"], "has no pictures that can be read, only 2 raw pictures (.nef): make JPEG or PNG pictures"),
+        (["in/1.mov", "2.pdf"], "only 1 drawing (.pdf) and 1 video (.mov): make JPEG"),
+        (["scan.nii.gz"], "only 1 medical picture (.nii): make"),
+        (["1.txt", "2"], "has no pictures (2 files of other kinds); fill it or remove it"),
+    ],
+)
+def test_a_class_of_files_that_are_not_read(tmp_path, capsys, names, said):
+    for name in names:
+        put(tree(tmp_path, a=2) / "b" / name, b"x")
+    assert "class folder 'b' has no pictures" in (line := refused(tmp_path)) and said in line
+    with pytest.raises(UserError):
+        dataset.load_dataset(data(tmp_path), 8)
+    assert "ignored " in capsys.readouterr().out, "what was noted is not lost with the refusal"
 
 
 # ---- fewer of them
@@ -278,7 +306,7 @@ def test_class_only_in_valid_or_test(tmp_path):  # 25
 def test_empty_class_folder(tmp_path, name):  # 26
     (both(tmp_path) / name).mkdir()
     assert f"'{name}' has no pictures" in refused(tmp_path)
-    (tmp_path / name / "x.heic").write_bytes(b"")
+    (tmp_path / name / "x.txt").write_bytes(b"")
     assert f"'{name}' has no pictures" in refused(tmp_path)
 
 

@@ -58,7 +58,7 @@ def scan(root, cache=None, **options):
     """The table of a folder, or of a .csv or .tsv file."""
     chosen = data(root, **options)
     listing = csv_source.listing if chosen.root.endswith((".csv", ".tsv")) else folder.listing
-    return scanning.scan(listing(chosen), chosen, cache)
+    return scanning.scan(listing(chosen, []), chosen, cache)
 
 
 def refused(root, code=3, **options):

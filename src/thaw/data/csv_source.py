@@ -9,8 +9,9 @@ from unicodedata import normalize
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
-from thaw.data.folder import NAMES, SUFFIXES
+from thaw.data.folder import NAMES
 from thaw.data.listing import NOT_REGULAR, NOWHERE, File, Listing, count_text, file_of, short_repr
+from thaw.data.suffixes import SUFFIXES
 from thaw.data.table import SPLITS, TRAIN, VALID
 from thaw.runtime.errors import UserError
 
@@ -19,7 +20,7 @@ IS_VALID = {"true": VALID, "1": VALID, "yes": VALID, "false": TRAIN, "0": TRAIN,
 SEVERAL = re.compile("[|;]")  # between the labels of one picture
 
 
-def listing(data: Data) -> Listing:
+def listing(data: Data, notes: list[str]) -> Listing:
     """The pictures in the lines of the table `data.root`, in folders from `data.images`, else from the table's own.
 
     Errors: what is not there, empty, in two ways or outside that folder, exit 3 with the line.
@@ -43,7 +44,7 @@ def listing(data: Data) -> Listing:
             if one != other:
                 both = f"{short_repr(one)}, but {short_repr(other)} in line {before}"
                 raise sheet.error(line, f"the {what} of {short_repr(file.path)} is {both}")
-    notes = [f"{sheet.name}: paths from {path}, labels from {label}, splits from {split or 'no column'}"]
+    notes.append(f"{sheet.name}: paths from {path}, labels from {label}, splits from {split or 'no column'}")
     if again := len(files) - len(first):
         notes.append(f"{count_text(again, 'line')} said twice")
     return Listing(

@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 
 from thaw.config.schema import Data
-from thaw.data import csv_source, downloads, folder
 from thaw.data.decode import decode
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import short_repr
-from thaw.data.scan import scan
+from thaw.data.scan import scan_source
 from thaw.data.split import folds, unit_name
 from thaw.data.table import TEST, TRAIN, VALID, Table, content_and_bits
 from thaw.data.verify import read_file
@@ -41,21 +40,14 @@ class Dataset:
 def load_dataset(
     data: Data, side: int, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> Dataset:
-    """The pictures the settings ask for, drawn ones with a side of `side` pixels. The rest as `scan`."""
+    """The pictures the settings ask for, drawn ones with a side of `side` pixels. The rest as
+    `scan`."""
     match data.kind:
         case "digits":
             return digits(data)
         case "shapes":
             return shapes(data, side)
-        case "folder":
-            found = folder.listing(data)
-        case "csv":
-            found = csv_source.listing(data)
-        case "torchvision":
-            found = downloads.listing(data)
-        case _:
-            raise ValueError(f"no data is called {data.kind!r}")
-    table, held = scan(found, data, cache, progress, decode_cache), found.pictures
+    table, held = scan_source(data, cache, progress, decode_cache)
     return of_files(table, data) if held is None else Dataset(table, lambda row, side: held[table.paths[row]])
 
 

@@ -37,7 +37,7 @@ SETS = {
 }  # fmt: skip
 
 
-def listing(data: Data) -> Listing:
+def listing(data: Data, notes: list[str]) -> Listing:
     """The pictures of the set `data.name` in the folder `data.root`, fetched if they are not there, in its own splits.
 
     Errors: no network, exit 5; a set that is there in part, exit 3.
@@ -60,7 +60,7 @@ def listing(data: Data) -> Listing:
         what = f"{root / public.folder} is there, but not whole ({short(error)})"
         raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
-    return Listing(str(root / public.folder), sorted(files), where, given, [], pictures=pictures or None)
+    return Listing(str(root / public.folder), sorted(files), where, given, notes, pictures=pictures or None)
 
 
 def sets() -> SimpleNamespace:

@@ -31,7 +31,7 @@ def table_files(data: Data) -> list:
     from thaw.data import csv_source
 
     try:
-        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data).files]
+        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data, []).files]
     except UserError:
         return []  # said when the pictures are looked at
 

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 
 from thaw.config.schema import Data
 from thaw.data.listing import File, Listing, count_text, file_of, name_some, short_repr
+from thaw.data.suffixes import SUFFIXES, note_others, suffix_of, why_empty
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError
 
@@ -14,18 +15,16 @@ NAMES = {
     **dict.fromkeys(("valid", "val", "validation", "valid_set", "val_set", "validation_set", "dev", "eval"), VALID),
     **dict.fromkeys(("test", "testing", "test_set"), TEST),
 }
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".avif",
-            ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
 JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found",
         "@eaDir", "@Recycle", "#recycle"}  # fmt: skip
-UNREAD = {".heic": "HEIC", ".heif": "HEIC", ".dng": "raw", ".cr2": "raw", ".nef": "raw", ".arw": "raw"}
 
 
-def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
-    """Files with a picture's suffix and all folders, relative to root, each real folder once, links last."""
+def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]:
+    """Files with a picture's suffix, all folders and all other files, relative to root, each real folder once, links
+    last; notes what is ignored."""
     if os.path.isfile(root):
         raise UserError(3, f"data.root={root} is a file; give the folder of the class folders, or data=csv for a table")
-    files, folders, links, hidden, other, again = [], [], [], Counter(), Counter(), 0
+    files, folders, others, links, hidden, again = [], [], [], [], Counter(), 0
     queue, seen = [""], set()
     while queue or links:
         at = queue.pop() if queue else links.pop(0)
@@ -45,25 +44,21 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str]]:
         seen.add((status.st_dev, status.st_ino))
         folders.append(at)
         for entry in entries:
-            path, suffix = f"{at}/{entry.name}".lstrip("/"), os.path.splitext(entry.name)[1].lower()
+            path = f"{at}/{entry.name}".lstrip("/")
             if entry.name.startswith(".") or entry.name in JUNK:
                 hidden[entry.name] += 1
             elif os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 (links if entry.is_symlink() else queue).append(path)
-            elif suffix in SUFFIXES:
+            elif suffix_of(path) in SUFFIXES:
                 files.append(file_of(path, entry.stat))
             else:
-                other[suffix or "no suffix"] += 1
+                others.append(path)
     if hidden:
         notes.append(f"ignored {count_text(hidden.total(), 'hidden or system file')} ({name_some(hidden)})")
-    for kind in sorted({UNREAD[suffix] for suffix in other if suffix in UNREAD}):
-        count = sum(other.pop(suffix, 0) for suffix in UNREAD if UNREAD[suffix] == kind)
-        notes.append(f"warning: {count_text(count, f'{kind} picture')} ignored, which cannot be read: make them JPEG")
-    if other:
-        notes.append(f"ignored {count_text(other.total(), 'file')} of other kinds ({name_some(other)})")
+    note_others(others, notes)
     if again:
         notes.append(f"ignored {count_text(again, 'link')} to folders read already")
-    return sorted(files), folders
+    return sorted(files), folders, others
 
 
 def suggest_folders(root: str) -> str:
@@ -164,25 +159,26 @@ def note_sibling_split(root: str, notes: list[str]) -> None:
         notes.append(f"warning: data.root={root} has {what}; data.root={above} takes all of it")
 
 
-def check_filled(where, folders, tops, allow_missing) -> None:
+def check_filled(where, folders, others, tops, allow_missing) -> None:
     """Errors: a class folder without pictures, exit 3; outside train it may be empty with `allow_missing`."""
     full = set(where.values())
     for path in folders:
         parent, _, name = path.rpartition("/")
         if path and parent in tops and (tops[parent], name) not in full and not (allow_missing and tops[parent]):
-            raise UserError(3, f"class folder {short_repr(path)} has no pictures; fill it or remove it")
+            inside = [other for other in others if other.startswith(f"{path}/")]
+            raise UserError(3, f"class folder {short_repr(path)} {why_empty(inside)}")
 
 
-def listing(data: Data) -> Listing:
+def listing(data: Data, notes: list[str]) -> Listing:
     """The pictures of `data.root`: train/ and valid/ (or val/, validation/), perhaps test/, each with a folder a class.
 
     Or the class folders alone, or train/ without valid/. Errors: no such layout, what cannot be read, exit 3.
     """
-    root, notes = os.path.abspath(os.path.expanduser(data.root)), []
-    files, folders = walk(root, notes)
+    root = os.path.abspath(os.path.expanduser(data.root))
+    files, folders, others = walk(root, notes)
     tops = layout(root, folders, files)
     files, where = place_files(files, tops, notes)
     if tops == {"": TRAIN}:
         note_sibling_split(root, notes)
-    check_filled(where, folders, tops, data.allow_missing)
+    check_filled(where, folders, others, tops, data.allow_missing)
     return Listing(root, files, where, {code: f"{name}/" for name, code in tops.items()}, notes)

@@ -5,13 +5,15 @@ import os
 import stat
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from thaw.data.table import SPLITS, TRAIN, VALID
+from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
@@ -55,6 +57,16 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
     except OSError as error:
         return File(path, 0, "", error.strerror)
     return File(path, found.st_size, file_stamp(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
+
+
+@contextmanager
+def say_if_refused(notes: Sequence[str]) -> Iterator[None]:
+    """Say the notes gathered by then if the block is refused: they would be lost with what it was to make."""
+    try:
+        yield
+    except UserError:
+        say_notes(notes)
+        raise
 
 
 def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:

@@ -8,19 +8,33 @@ from pathlib import Path
 import numpy as np
 
 from thaw.config.schema import Data, Settings
-from thaw.data import csv_source, folder
+from thaw.data import csv_source, downloads, folder
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, short_repr
+from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, say_if_refused, short_repr
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, join_groups
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
 from thaw.data.verify import Verdict, verify_all, verify_held
 from thaw.plan.facts import fact_names
+from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import DISPUTED
 from thaw.store.store import Store
+
+SOURCES = {"folder": folder.listing, "csv": csv_source.listing, "torchvision": downloads.listing}
+
+
+def scan_source(
+    data: Data, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
+) -> tuple[Table, Mapping[str, np.ndarray] | None]:
+    """The table of what the settings name, as `scan`, and the pictures where they are no files; says what was noted
+    even where it is refused."""
+    notes: list[str] = []
+    with say_if_refused(notes):
+        found = SOURCES[data.kind](data, notes)
+        return scan(found, data, cache, progress, decode_cache), found.pictures
 
 
 def scan(
@@ -190,7 +204,7 @@ MOST_CLASSES = 12  # that are named
 def count_pictures(
     settings: Settings, store: Store, say: Callable[[str], None], decode_cache: DecodeCache | None = None
 ) -> Table:
-    """The table of the user's own pictures, so that the plan knows how many there are; says which classes they are of.
+    """The table of the user's own pictures, so that the plan knows how many there are; says its notes and classes.
 
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
     `decode_cache` as for `scan`. Errors: they are not there, exit 3.
@@ -198,8 +212,8 @@ def count_pictures(
     if not os.path.exists(os.path.expanduser(settings.data.root)):
         what = "folder" if settings.data.kind == "folder" else "file"
         raise UserError(3, f"data.root={settings.data.root}: no such {what}")
-    listing = {"folder": folder.listing, "csv": csv_source.listing}[settings.data.kind](settings.data)
-    found = scan(listing, settings.data, store.root / "scan", True, decode_cache)
+    found, _ = scan_source(settings.data, store.root / "scan", True, decode_cache)
+    say_notes(found.notes)
     sizes = [int(n) for n in np.bincount(found.labels, minlength=len(found.classes))]
     named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
     more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import PIL
+import pillow_heif
 from tqdm import tqdm
 
 from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, size_of
@@ -58,7 +59,7 @@ def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=Non
 
     Every picture that is decoded for it is left in the `decode_cache`.
     """
-    what = [FORMAT, root, max_pixels, PIL.__version__, cv2.__version__]
+    what = [FORMAT, root, max_pixels, PIL.__version__, pillow_heif.__version__, cv2.__version__]
     table = cache and os.path.join(cache, f"scan-{sha256(json.dumps(what).encode())[:16]}.json")
     known = load_verdicts(table) if table else {}
     rows, todo = {}, []

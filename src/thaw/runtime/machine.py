@@ -15,7 +15,7 @@ from pathlib import Path
 from thaw.runtime.errors import UserError
 
 ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
-LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow")
+LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow", "pillow-heif")
 AT_ONCE = "THAW_JOBS_AT_ONCE"
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
 # Processes that a launcher starts for one job. Not SLURM_NTASKS: an allocation sets it too, where one process runs.

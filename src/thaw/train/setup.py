@@ -39,7 +39,6 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     device = device_.choose_device(settings)
     pictures = load_pictures(settings, store, start)
     table = pictures.table
-    console.say_notes(table.notes)
     write_data_lists(folder, table.bad, table.disputed)
     backbone = with_packaged_weights(settings.backbone, store)
     network = create_network(backbone, len(table.classes), settings.seed, device, settings.head)
@@ -86,7 +85,9 @@ def load_pictures(settings: Settings, store: Store, start: Start) -> dataset.Dat
     if start.table is not None:
         return dataset.of_files(start.table, settings.data)
     side = round((settings.size or settings.backbone.facts.native_size or 224) / settings.data.crop_pct)
-    return dataset.load_dataset(settings.data, side, store.root / "scan", True, start.decode_cache)
+    pictures = dataset.load_dataset(settings.data, side, store.root / "scan", True, start.decode_cache)
+    console.say_notes(pictures.table.notes)
+    return pictures
 
 
 def loader_processes(settings: Settings, size: int, batch: int) -> int:

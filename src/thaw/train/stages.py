@@ -102,7 +102,7 @@ def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
 def say_preview(settings: Settings, request: JobRequest, store: Store, start: Start) -> None:
     """Say what a run would do, and list the pictures that it would leave out."""
     if (table := start.table) is not None:  # else the run itself says it
-        say_notes([*table.notes, *unused_settings.unused_share(request.overrides, table.valid_from)])
+        say_notes(unused_settings.unused_share(request.overrides, table.valid_from))
         write_data_lists(request.folder, table.bad, table.disputed)
     say(preview.preview_run(settings, start.plan, store))
     say(f"plan only: {short_path(request.folder)}/plan.txt, plan.png")
