@@ -3,22 +3,23 @@
 python scripts/predict.py outputs/latest cat.jpg holiday/*.png     a table: the likeliest label of each, then others
 python scripts/predict.py outputs/latest holiday --csv out.csv     every picture below a folder, all probabilities
 
-Pictures go through the decoder and the view that validation used. What cannot be read is said and left out, exit 3.
+Pictures go through the decoder and the view that validation used. What is not there or cannot be read is said and left
+out, exit 3.
 """
 
 import csv
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from thaw.config.conf_files import part, read_yaml
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import bar, complain, grid, say
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import machine_error, short_path
+from thaw.runtime.files import as_number, machine_error, short_path
 from thaw.sweep.board import leaderboard
 
 require_checkout(__file__)
@@ -44,16 +45,18 @@ def main() -> int:
         parser.error(f"--csv {args.csv}: no such folder")
     folder = folder_of(args.run)
     files, bad = files_of(args.pictures)
-    classes, rows, broken = predict(folder, files)
-    if args.csv:
+    classes, rows, broken = predict(folder, files) if files else ([], [], [])
+    if rows and args.csv:
         write(args.csv, classes, rows)
-    else:
+    elif rows:
         show(classes, rows, args.top)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
     for file, reason in (*bad, *broken):
         complain(f"left out: {file}: {reason}")
+    if not rows:
+        raise UserError(3, "no picture is left to predict")
     return 3 if bad or broken else 0
 
 
@@ -74,8 +77,7 @@ def show(classes: list[str], rows: list[Row], top: int) -> None:
         for file, row in rows
         for (label, p), *others in [best(classes, row)[:top]]
     ]
-    if cells:
-        say("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
+    say("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
 
 
 def write(file: Path, classes: list[str], rows: list[Row]) -> None:
@@ -91,10 +93,15 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
 
 
 def folder_of(run: Path) -> Path:
-    """The folder of a finished run, of a sweep that of its best job. Errors: none is there, exit 6."""
+    """The folder of a finished run, of a sweep that of its best job. Errors: none is there, or several, exit 6."""
     if os.path.isfile(run / "config.json"):
         return run
-    if os.path.isdir(run) and any(run.glob("*/config.json")) and (best := leaderboard(run, paired=False).best_job):
+    there = [file.parent for file in run.glob("*/config.json")] if os.path.isdir(run) else []
+    runs = [one for one in there if part(read_yaml(one / ".hydra/hydra.yaml"), "hydra", "mode", kind=str) == "RUN"]
+    if runs:
+        newest = max(runs, key=lambda one: (one / "config.json").stat().st_mtime)
+        raise UserError(6, f"{run}: it holds runs, no sweep; give one of them, the newest is {short_path(newest)}")
+    if there and (best := leaderboard(run, paired=False).best_job):
         say(f"note: {short_path(run)} is a sweep; its best job is {best.name}")
         return best.folder
     raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
@@ -103,39 +110,40 @@ def folder_of(run: Path) -> Path:
 def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
     """The files, each once, and the pictures below folders as training finds them; what of it cannot be opened.
 
-    Errors: one is not there, none, exit 3.
+    Errors: the one path that was given is not there or holds none, exit 3.
     """
     from thaw.data.folder import walk
-    from thaw.data.listing import file_of, say_if_refused
+    from thaw.data.listing import file_of
 
-    if gone := [path for path in paths if not os.path.lexists(path)]:
-        raise UserError(3, f"{gone[0]}: no such file or folder")
-    files, bad, notes = {}, [], []
+    files, bad = {}, []
     for path in paths:
-        is_folder, new = os.path.isdir(path), []
+        is_folder, notes = os.path.isdir(path), []
+        if not os.path.lexists(path):
+            bad.append((path, "no such file or folder"))
+            continue
         at = path if is_folder else path.parent
         try:
-            found = walk(str(path), new)[0] if is_folder else [file_of(path.name, path.stat)]
+            found = walk(str(path), notes)[0] if is_folder else [file_of(path.name, path.stat)]
         except UserError as error:
-            raise UserError(3, error.line.replace("data.root=", "")) from None
-        notes += [note for note in new if not note.startswith("warning: ")]
-        bad += [(path, note.removeprefix("warning: ")) for note in new if note.startswith("warning: ")]
+            if len(paths) == 1:
+                raise UserError(3, error.line.replace("data.root=", "")) from None
+            bad.append((path, error.line.replace(f"data.root={path} ", "")))
+            continue
+        warnings = [note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")]
+        bad += [(path, why) for why in warnings or ([] if found else notes or ["no pictures in it"])]
         bad += [(at / file.path, file.bad) for file in found if file.bad]
         files |= {at / file.path: None for file in found if not file.bad}
-    if not files and not bad:
-        with say_if_refused(notes):
-            raise UserError(3, f"no pictures in {', '.join(map(str, paths))}")
+    if len(paths) == len(bad) == 1 and not files:
+        raise UserError(3, ": ".join(map(str, bad[0])))
     return list(files), bad
 
 
-def max_pixels(run: Path) -> int:
+def max_pixels(run: Path) -> float:
     """How large a picture the run read, where its configuration lies beside it."""
-    from omegaconf import OmegaConf
-
     from thaw.data.decode import MAX_PIXELS
 
-    file = next(iter((run / ".hydra").glob("config.yaml")), None)
-    return int(OmegaConf.load(file).data.max_pixels) if file else MAX_PIXELS
+    asked = as_number(part(read_yaml(run / ".hydra/config.yaml"), "data", "max_pixels", kind=str))
+    return asked if 1 <= asked <= 1e12 else MAX_PIXELS
 
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
@@ -147,15 +155,16 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
     from thaw.data.decode import BadPicture, decode
     from thaw.data.resize import fit_side
     from thaw.data.table import FULL
-    from thaw.model.network import open_classifier
+    from thaw.model.network import open_saved
+    from thaw.model.saved import CONFIG, read_saved
 
-    config = json.loads((run / "config.json").read_text())
-    classes, shown = config["label_names"], config["pretrained_cfg"]
-    model = open_classifier(run)
-    size, crop_pct = shown["input_size"][1], shown["crop_pct"]
-    see, side = view(size, crop_pct), round(size / crop_pct)
-    mean, std = (torch.tensor(shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
-    rows, bad, limits = [], [], {"max_pixels": max_pixels(run), "bits": config.get("grey_bits", FULL)}
+    saved = read_saved(run, str(run))
+    if not saved.names:
+        raise UserError(6, f"{run}: {CONFIG} names no classes")
+    model, crop_pct = open_saved(saved), saved.shown["crop_pct"]
+    see, side = view(saved.size, crop_pct), round(saved.size / crop_pct)
+    mean, std = (torch.tensor(saved.shown[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
+    rows, bad, limits = [], [], {"max_pixels": max_pixels(run), "bits": saved.grey_bits or FULL}
 
     def views(part: list[Path]) -> Iterator[tuple[Path, np.ndarray]]:
         for file in part:
@@ -170,7 +179,7 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
             x = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).float() / 255
             with torch.inference_mode():
                 rows += zip(pictures, model((x - mean) / std).softmax(1).tolist(), strict=True)
-    return classes, rows, bad
+    return list(saved.names), rows, bad
 
 
 if __name__ == "__main__":

@@ -149,6 +149,25 @@ def test_predict_says_what_it_leaves_out(tmp_path):
     assert words["c.jpg"] == "not a regular file" and "1 HEIC picture ignored" in words["p"]
     with pytest.raises(UserError, match=r"^\S+empty is empty$"):
         predict.files_of([tmp_path / "empty"])
+    with pytest.raises(UserError, match=r"no\.png: no such file or folder$"):
+        predict.files_of([tmp_path / "no.png"])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/a.txt").touch()
+    gone = [tmp_path / name for name in ("no.png", "empty", "none", "x" * 300, "p/a.png")]
+    files, bad = predict.files_of(gone)
+    assert files == [tmp_path / "p/a.png"] and [path for path, _ in bad] == gone[:-1]
+
+
+def test_of_a_folder_of_runs_predict_asks_for_one(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        (tmp_path / name / "config.json").touch()
+        (tmp_path / name / ".hydra/hydra.yaml").write_text("hydra: {mode: RUN}")
+    os.utime(tmp_path / "a/config.json", (0, 0))
+    with pytest.raises(UserError, match="it holds runs, no sweep; give one of them, the newest is .*/b$") as refused:
+        predict.folder_of(tmp_path)
+    assert refused.value.code == 6
+    assert predict.folder_of(tmp_path / "b") == tmp_path / "b"
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,23 @@
 """A timm backbone with a fresh head: weights, freezing, what it takes. The only importer of timm's models."""
 
 import copy
-import json
 import math
 from pathlib import Path
 
 import timm
 import torch
-from huggingface_hub import constants as hub
-from safetensors.torch import load_file as read_safetensors
 from timm.data import resolve_input_data_config
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.config.schema import Backbone, Head
-from thaw.config.timm_names import ELSEWHERE, check_backbone
-from thaw.model import heads, layer_groups
+from thaw.config.timm_names import ELSEWHERE, LOCAL, check_backbone
+from thaw.model import heads, hub, layer_groups
 from thaw.model.device import Device
-from thaw.model.weights import load_backbone_file, load_weights
+from thaw.model.saved import CONFIG, SavedNetwork, read_saved
+from thaw.model.weights import load_backbone_file, load_weights, misfit, read_weights, shapes_in
 from thaw.runtime.errors import UserError, first_line, nearest
-from thaw.runtime.online import answers
 from thaw.runtime.seeds import seed_for
 
 
@@ -82,16 +79,8 @@ def create_network(backbone: Backbone, classes: int, seed: int, device: Device, 
     for key, value in (("drop_rate", backbone.drop), ("drop_path_rate", backbone.drop_path)):
         if value:
             args[key] = value
-    if backbone.weights == "pretrained" and not answers(hub.ENDPOINT):
-        hub.HF_HUB_OFFLINE = True  # what is cached is used, what is not fails at once instead of in a minute
     try:
         model = build_model(backbone.name, backbone.weights == "pretrained", args)
-    except FileNotFoundError:  # huggingface_hub's LocalEntryNotFoundError is one
-        raise UserError(
-            5,
-            f"cannot get the weights of {backbone.name} (no network?): take backbone=lite0, whose ImageNet weights are "
-            "installed, give backbone.weights=FILE.safetensors, or set HF_HOME to a cache that has them",
-        ) from None
     except AssertionError as error:  # so do timm's networks refuse a pooling
         raise UserError(
             2, f"head={head.kind}: not with backbone={backbone.name} ({first_line(error)}); take head=linear"
@@ -117,21 +106,60 @@ def check_name(name: str) -> None:
 
 
 def build_model(name: str, pretrained: bool, args: dict) -> nn.Module:
-    """The timm model, able to take other sizes than its own where its family can.
+    """Return the timm model, able to take other sizes than its own where its family can.
 
     A transformer so made keeps its position parameter and resamples it in the forward pass; timm's `set_input_size`
-    would put a new parameter in its place, which an existing optimizer does not know.
+    would put a new parameter in its place, which an existing optimizer does not know. timm opens no file of weights: it
+    is given what `read_weights` read. Errors: weights that are none or a pickle, exit 6; as `hub.fetch`.
     """
-    options = [{}]
-    if (cfg := get_pretrained_cfg(name, allow_unregistered=True)) and cfg.fixed_input_size:
+    source = f"backbone={name}"
+    if name.startswith(LOCAL):
+        saved = read_saved(Path(name.removeprefix(LOCAL)).expanduser(), source)
+        check_saved(saved, pretrained)
+        model = build_saved(saved, args)
+        if pretrained:
+            load_weights(model, read_weights(saved.weights, source), source, head=False)
+        return model
+    cfg, options = get_pretrained_cfg(name, allow_unregistered=True), [{}]
+    repository = cfg.hf_hub_id if cfg else None
+    if name.startswith(ELSEWHERE):
+        repository = name.partition(":")[2]
+        saved = read_saved(hub.fetch_config(repository, source), source)
+        name, args = saved.architecture, {"pretrained_cfg": saved.shown} | saved.args | args
+    elif cfg and cfg.fixed_input_size:
         options = [{"dynamic_img_size": True}, {"strict_img_size": False}, {}]
+    if pretrained:
+        args = args | {"pretrained_cfg_overlay": hub.given_weights(repository, source)}
     for option in options:
         try:
-            return timm.create_model(name, pretrained=pretrained, **args, **option)
+            model = timm.create_model(name, pretrained=pretrained, **args, **option)
+            model.pretrained_cfg.pop("state_dict", None)
+            return model
         except TypeError as error:
             if not option or next(iter(option)) not in str(error):
                 raise
     raise AssertionError("unreachable: the last option is empty")
+
+
+def build_saved(saved: SavedNetwork, args: dict) -> nn.Module:
+    """Return the network that a config.json describes, without its weights; `args` come before its own."""
+    return timm.create_model(saved.architecture, pretrained_cfg=saved.shown, **saved.args | args)
+
+
+def check_saved(saved: SavedNetwork, weights: bool) -> None:
+    """Refuse a config.json of which no network can be made, or another than the weights beside it are of: exit 6.
+
+    On the meta device, which takes no memory however large the network would be.
+    """
+    try:
+        with torch.device("meta"):
+            trial = build_saved(saved, {})
+            if saved.head:
+                heads.replace_head(trial, saved.head, saved.shown["num_classes"])
+    except Exception as error:  # a network may raise whatever it stumbles over in arguments that are not meant for it
+        raise UserError(6, f"{saved.source}: {CONFIG} describes no network ({first_line(error)})") from None
+    if weights and (why := misfit(trial.state_dict(), shapes_in(saved.weights, saved.source))):
+        raise UserError(6, f"{saved.source}: {saved.weights.name} is not of the network in {CONFIG}: {why}")
 
 
 def check_saveable(model: nn.Module, size: int) -> None:
@@ -159,15 +187,33 @@ def check_body_and_head(trial: Network, size: int) -> None:
 
 
 def open_classifier(folder: Path) -> nn.Module:
-    """The classifier that a run left in its folder, in eval mode; what `timm.create_model("local-dir:FOLDER")` gives,
-    and also with a head that timm does not know."""
-    config = json.loads((folder / "config.json").read_text())
-    if "head" not in config:
-        return timm.create_model(f"local-dir:{folder.resolve()}", pretrained=True).eval()
-    model = timm.create_model(f"local-dir:{folder.resolve()}")
-    heads.replace_head(model, Head(**config["head"]), config["num_classes"])
-    load_weights(model, read_safetensors(folder / "model.safetensors"), str(folder), head=True)
-    return model.eval()
+    """Return the classifier that a run left in its folder, in eval mode, whatever head it has.
+
+    Errors: config.json or model.safetensors is missing or damaged, exit 6.
+    """
+    return open_saved(read_saved(folder, str(folder)))
+
+
+def open_saved(saved: SavedNetwork) -> nn.Module:
+    """Return the classifier that lies in a folder, in eval mode.
+
+    Errors: as `check_saved`; weights that are not finite, pictures that it does not take, exit 6.
+    """
+    check_saved(saved, weights=True)
+    model = build_saved(saved, {})
+    if saved.head:
+        heads.replace_head(model, saved.head, saved.shown["num_classes"])
+    load_weights(model, read_weights(saved.weights, saved.source), saved.source, head=True)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            fits = model(torch.zeros(1, *saved.shown["input_size"])).shape == (1, saved.shown["num_classes"])
+        why = "it gives no output a class"
+    except Exception as error:  # as in `check_saved`
+        fits, why = False, first_line(error)
+    if not fits:
+        raise UserError(6, f"{saved.source}: its network does not take pictures of {saved.size} px ({why})")
+    return model
 
 
 def multiply_adds(model: nn.Module, size: int) -> float:

@@ -1,9 +1,12 @@
-"""Load weights by name into a model."""
+"""Read weights from a file, and load them by name into a model. The only reader: safetensors, never a pickle."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file as read_safetensors
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from thaw.config.paths import ROOT
@@ -11,43 +14,69 @@ from thaw.config.schema import Backbone
 from thaw.model import heads
 from thaw.runtime.errors import UserError, first_line
 
+SUFFIX = ".safetensors"
+
+
+def read_weights(path: Path, source: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, by name. Errors: it is none, or cannot be read, exit 6."""
+    with readable(path, source):
+        return load_file(path)
+
+
+def shapes_in(path: Path, source: str) -> dict[str, list[int]]:
+    """Return the shapes of the tensors in a safetensors file, from its header alone. Errors: as `read_weights`."""
+    with readable(path, source), safe_open(path, "pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+
+
+@contextmanager
+def readable(path: Path, source: str) -> Iterator[None]:
+    """Make what goes wrong in reading a file of weights a line, exit 6."""
+    if path.suffix != SUFFIX:
+        raise UserError(6, f"{source}: not a {SUFFIX} file; convert it, pickles are never opened")
+    if not path.is_file():  # a pipe would keep whoever opens it
+        raise UserError(6, f"{source}: it has no file {path.name}; pickles are never opened")
+    try:
+        yield
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or first_line(error)
+        what = f"{path.name} cannot be read as safetensors ({why})"
+        raise UserError(6, f"{source}: {what}; pickles are never opened") from None
+
 
 def load_backbone_file(model: nn.Module, backbone: Backbone) -> None:
     """Load every weight but the classifier's from a safetensors file.
 
     Errors: no such file or another format, exit 2 and 6; a weight that is missing or of another shape, exit 6.
     """
-    path = Path(backbone.weights).expanduser()
+    source, path = f"backbone.weights={backbone.weights}", Path(backbone.weights).expanduser()
     if not path.is_absolute() and not path.exists():
         path = ROOT / path
     if not path.is_file():
-        raise UserError(2, f"backbone.weights={backbone.weights}: no such file (or pretrained, packaged, or none)")
-    if path.suffix != ".safetensors":
-        raise UserError(
-            6, f"backbone.weights={backbone.weights}: not a .safetensors file; convert it, pickles are never opened"
-        )
-    try:
-        weights = read_safetensors(path)
-    except Exception as error:
-        raise UserError(6, f"backbone.weights={backbone.weights}: {first_line(error)}") from None
-    load_weights(model, weights, f"backbone.weights={backbone.weights}", head=False)
+        raise UserError(2, f"{source}: no such file (or pretrained, packaged, or none)")
+    load_weights(model, read_weights(path, source), source, head=False)
 
 
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str, head: bool) -> None:
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, head: bool) -> None:
     """Load weights by name; without `head` the classifier keeps its own. Errors: not the same network, exit 6."""
     own = model.state_dict()
     skip = set() if head else heads.head_parameters(model)
-    for name, value in own.items():
-        if name in skip:
-            continue
-        if name not in weights:
-            raise UserError(6, f"{source}: it has no {name}; is it of another backbone?")
-        if weights[name].shape != value.shape:
-            raise UserError(
-                6, f"{source}: {name} is {list(weights[name].shape)}, this backbone has {list(value.shape)}"
-            )
-        if not torch.isfinite(weights[name]).all():
+    wanted = {name: value for name, value in own.items() if name not in skip}
+    if why := misfit(wanted, {name: list(value.shape) for name, value in weights.items()}):
+        raise UserError(6, f"{source}: {why}")
+    for name, value in wanted.items():
+        if weights[name].is_floating_point() != value.is_floating_point():
+            raise UserError(6, f"{source}: {name} holds {weights[name].dtype}, this backbone has {value.dtype}")
+        if not torch.isfinite(weights[name].to(value.dtype)).all():
             raise UserError(6, f"{source}: {name} holds values that are not finite")
-    model.load_state_dict(
-        {name: weights.get(name, value) if name not in skip else value for name, value in own.items()}
-    )
+    model.load_state_dict(own | {name: weights[name] for name in wanted})
+
+
+def misfit(own: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """Say why weights of these shapes are not those of a network; None: they are, and others beside them."""
+    for name, value in own.items():
+        if name not in shapes:
+            return f"it has no {name}; is it of another backbone?"
+        if list(shapes[name]) != list(value.shape):
+            return f"{name} is {list(shapes[name])}, this backbone has {list(value.shape)}"
+    return None

@@ -15,7 +15,14 @@ ROOMS = Path(__file__).parents[1]
 # The modules that make each kind. Tracking, reports, the terminal and what people type are in none.
 PIXELS = ("data/decode.py", "data/resize.py", "data/decode_cache.py", "data/pixels.py", "data/dataset.py")
 DATA = (*PIXELS, "data/augment.py", "model/device.py", "runtime/seeds.py")
-NETWORK = ("model/heads.py", "model/network.py", "model/weights.py", "model/freezing.py")
+NETWORK = (
+    "model/heads.py",
+    "model/hub.py",
+    "model/network.py",
+    "model/saved.py",
+    "model/weights.py",
+    "model/freezing.py",
+)
 WEIGHTS = ("model/packaged.py", *NETWORK)
 FEATURES = (*DATA, *NETWORK, "train/features.py")
 CYCLE = (*FEATURES, "model/layer_groups.py", "data/batches.py", "train/loop.py")
