@@ -164,7 +164,7 @@ def test_of_a_folder_of_runs_predict_asks_for_one(tmp_path):
         (tmp_path / name / "config.json").touch()
         (tmp_path / name / ".hydra/hydra.yaml").write_text("hydra: {mode: RUN}")
     os.utime(tmp_path / "a/config.json", (0, 0))
-    with pytest.raises(UserError, match="it holds runs, no sweep; give one of them, the newest is .*/b$") as refused:
+    with pytest.raises(UserError, match=r"it holds runs, no sweep; give one of them, the newest is .*/b$") as refused:
         predict.folder_of(tmp_path)
     assert refused.value.code == 6
     assert predict.folder_of(tmp_path / "b") == tmp_path / "b"

@@ -18,6 +18,7 @@ from thaw.model.device import Device
 from thaw.model.network import build_model, create_network, open_classifier
 from thaw.runtime import entry
 from thaw.runtime.errors import UserError
+from thaw.train import setup
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 NAMES = ["cat", "dog", "owl"]
@@ -204,6 +205,69 @@ def test_a_head_that_timm_does_not_know_is_opened(folder):
     assert all(
         torch.equal(value, model.state_dict()[name]) for name, value in open_classifier(folder).state_dict().items()
     )
+
+
+# init ------------------------------------------------------------------------------------------------------------
+
+
+INIT = [  # classes of the run and of the next one, and of each of these the row that it begins with, None for a new one
+    ("cat dog owl", "cat dog owl", [0, 1, 2], "3 of 3 classes by name"),
+    ("cat dog owl", "dog owl zeta", [1, 2, None], "2 of 3 classes by name; new: zeta"),
+    ("owl dog cat", "cat dog owl", [2, 1, 0], "3 of 3 classes by name"),
+    ("cat dog owl", "cat owl", [0, 2], "2 of 2 classes by name"),
+    ("cat dog", "ant cat dog elk", [None, 0, 1, None], "2 of 4 classes by name; new: ant, elk"),
+    ("cat cat dog", "cat dog", [0, 2], "2 of 2 classes by name"),
+    ("dog owl cat", "alpha mid zeta", [None] * 3, "0 of 3 classes by name, none of these is named there"),
+    ("", "alpha mid zeta", [None] * 3, "0 of 3 classes by name, none of these is named there"),
+    ("cat dog owl", "a b c d e f g h i cat", [None] * 9 + [0], "1 of 10 classes by name; new: a, b, c, d, e, f"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["linear", "fastai"])
+@pytest.mark.parametrize(("before", "classes", "rows", "line"), INIT)
+def test_a_head_goes_on_by_the_names_of_its_classes(tmp_path, kind, before, classes, rows, line):
+    before, classes = before.split(), classes.split()
+    head = Head("fastai", len(classes), [0.1, 0.2]) if kind == "fastai" else heads.LINEAR
+    backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
+    theirs = create_network(backbone, len(before) or 3, 1, CPU, head).model.to(memory_format=torch.contiguous_format)
+    for parameter in theirs.get_classifier().parameters():
+        torch.nn.init.normal_(parameter)
+    named = {"label_names": before} if before else {}
+    config = {**named, **heads.head_config(head)}
+    timm.models.save_for_hf(theirs, tmp_path, config, safe_serialization=True)
+    model = create_network(backbone, len(classes), 2, CPU, head).model
+    new = {name: value.clone() for name, value in model.state_dict().items()}
+    assert setup.load_init(model, tmp_path, classes).startswith(f"init={tmp_path}: {line}")
+    last = "fc" if kind == "linear" else "fc.6"
+    for name, value in model.state_dict().items():
+        if name.rpartition(".")[0] != last:
+            assert torch.equal(value, theirs.state_dict()[name]), name
+            continue
+        for i, row in enumerate(rows):
+            assert torch.equal(value[i], new[name][i] if row is None else theirs.state_dict()[name][row])
+
+
+def test_a_head_of_another_form_begins_anew(folder):
+    backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
+    model = create_network(backbone, 3, 2, CPU, Head("fastai", 8, [0.1, 0.2])).model
+    new = model.fc[6].weight.clone()
+    line = setup.load_init(model, folder, NAMES)
+    assert line.endswith("0 of 3 classes by name, its head has another form; their layer begins anew")
+    assert torch.equal(model.fc[6].weight, new)
+
+
+def test_init_of_what_is_no_run_is_refused(folder, tmp_path):
+    model = timm.create_model("test_resnet", num_classes=3)
+    for place in (tmp_path / "none", folder / "model.safetensors"):
+        assert "give a run's folder" in refusal(setup.load_init, model, place, NAMES).line
+    (folder / "config.json").write_text("[")
+    assert "config.json is damaged" in refusal(setup.load_init, model, folder, NAMES).line
+    (folder / "config.json").unlink()
+    assert setup.load_init(model, folder, NAMES).endswith("none of these is named there; their layer begins anew")
+    (folder / "model.safetensors").write_bytes(pickle.dumps(Opened(tmp_path / "it was opened")))
+    error = refusal(setup.load_init, model, folder, NAMES)
+    assert error.code == 6 and "pickles are never opened" in error.line
+    assert not (tmp_path / "it was opened").exists()
 
 
 # the hub ----------------------------------------------------------------------------------------------------------

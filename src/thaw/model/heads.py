@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from thaw.config.schema import Head
 from thaw.runtime.errors import UserError
@@ -29,11 +30,43 @@ def replace_head(model: nn.Module, head: Head, classes: int) -> None:
     if head.kind == "fastai":
         model.set_submodule(head_name(model), fastai_head(classifier.in_features, head.hidden, classes, head.drop))
         return
-    for layer in classifier.modules():
+    if layer := last_layer(classifier, classes):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+
+
+def last_layer(classifier: nn.Module, classes: int) -> nn.Module | None:
+    """Return the layer of a classifier that has an output a class; not a norm or a layer before it."""
+    for layer in reversed(list(classifier.modules())):
         outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
-        if isinstance(layer, (nn.Linear, nn.Conv2d)) and outputs == classes:  # not a norm or a layer before the last
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and outputs == classes:
+            return layer
+    return None
+
+
+def inherit_head(
+    model: nn.Module, weights: Mapping[str, Tensor], before: Sequence[str], classes: Sequence[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the head of other weights for these classes, and the classes whose rows are taken from there.
+
+    `before` are the classes of the other head's rows, none where they are not known. Every class has the row of its
+    name, a new one that of the model's own new head; the layers before the last, if there are any, are taken as they
+    are. A head of another form is no use: the model's own, and no class.
+    """
+    own = {name: model.state_dict()[name].cpu() for name in sorted(head_parameters(model))}
+    last = last_layer(model.get_classifier(), len(classes))
+    at = next((name for name, module in model.named_modules() if module is last), None)
+    rows = {name for name in own if name.rpartition(".")[0] == at}  # whose first dimension is the classes
+    n = len(before) or len(classes)
+    alike = {name: (n, *value.shape[1:]) if name in rows else value.shape for name, value in own.items()}
+    if not rows or {name: weights[name].shape for name in own if name in weights} != alike:
+        return own, []
+    row_of = {name: row for row, name in reversed(list(enumerate(before)))}
+    kept = [name for name in classes if name in row_of]
+    to, of = torch.tensor([(classes.index(name), row_of[name]) for name in kept], dtype=torch.long).view(-1, 2).T
+    for name, value in own.items():
+        own[name] = value.index_copy(0, to, weights[name][of].to(value.dtype)) if name in rows else weights[name]
+    return own, kept
 
 
 def fastai_head(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:

@@ -1,11 +1,11 @@
 """Before the first phase: device, pictures and network are made a job, and every size is tried once."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file as read_safetensors
 
 from thaw.config.schema import Backbone, Settings
 from thaw.config.values import parse_bytes, parse_count
@@ -16,8 +16,9 @@ from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
 from thaw.model import heads, network, packaged
 from thaw.model.freezing import set_trainable
-from thaw.model.network import Network, create_network, model_facts, multiply_adds
-from thaw.model.weights import load_weights
+from thaw.model.network import create_network, model_facts, multiply_adds
+from thaw.model.saved import CONFIG, WEIGHTS, read_saved
+from thaw.model.weights import load_weights, read_weights
 from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
 from thaw.runtime import console, errors
@@ -33,6 +34,8 @@ from thaw.train.features import body_hash, images_per_pass
 from thaw.train.inputs import Inputs
 from thaw.train.start import NOTHING_YET, Start
 
+SHOWN = 8  # new classes that are named
+
 
 def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHING_YET) -> RunContext:
     """Make device, pictures and network, and the plan with all its facts, from what the start found already."""
@@ -46,7 +49,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
     }
     if settings.init:
-        load_init(network, Path(settings.init).expanduser())
+        console.say(load_init(network.model, Path(settings.init).expanduser(), table.classes))
     facts = Facts(
         train=len(pictures.rows(TRAIN)),
         valid=len(pictures.rows(VALID)),
@@ -107,15 +110,30 @@ def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
     store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
 
 
-def load_init(network: Network, folder: Path) -> None:
-    """Load the weights of another run; its head too where it has as many classes. Errors: no run there, exit 6."""
-    path = folder / "model.safetensors"
-    if not path.is_file():
-        raise UserError(6, f"init={folder}: no run is there (it has no model.safetensors)")
-    weights = read_safetensors(path)
-    own = network.model.state_dict()
-    head = all(n in weights and weights[n].shape == own[n].shape for n in heads.head_parameters(network.model))
-    load_weights(network.model, weights, f"init={folder}", head=head)
+def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> str:
+    """Load the weights of another run, the rows of its head by the names of the classes; say which those are.
+
+    Errors: no run there, or what cannot be read of it, exit 6.
+    """
+    source, path = f"init={folder}", folder / WEIGHTS
+    if not path.exists():
+        raise UserError(6, f"{source}: no run is there (it has no {WEIGHTS}); give a run's folder")
+    weights = read_weights(path, source)
+    before = read_saved(folder, source).names if (folder / CONFIG).exists() else ()
+    head, kept = heads.inherit_head(model, weights, before, classes)
+    load_weights(model, weights | head, source, head=True)
+    return init_line(source, before, classes, kept)
+
+
+def init_line(source: str, before: Sequence[str], classes: Sequence[str], kept: Sequence[str]) -> str:
+    """Say which classes begin with the rows that another run's head has of them."""
+    if not kept:
+        why = "its head has another form" if set(before).intersection(classes) else "none of these is named there"
+        return f"{source}: 0 of {len(classes):,} classes by name, {why}; their layer begins anew"
+    new = [name for name in classes if name not in set(kept)]
+    more = f" and {len(new) - SHOWN:,} more" if len(new) > SHOWN else ""
+    begins = f"; new: {', '.join(new[:SHOWN])}{more}" if new else ""
+    return f"{source}: {len(kept):,} of {len(classes):,} classes by name{begins}"
 
 
 def probe_sizes(context: RunContext) -> None:
