@@ -107,7 +107,7 @@ def drawn(panel: Panel):
 
 
 def main(argv: list[str] | None = None) -> None:
-    from thaw.report import wandb_mode
+    from thaw.report import wandb_mode, wandb_run
 
     parser = Parser(__doc__)
     parser.add_argument("--project", default="thaw", help="as wandb.project")
@@ -119,7 +119,10 @@ def main(argv: list[str] | None = None) -> None:
     elif find_spec("wandb_workspaces") is None:
         why = "wandb-workspaces is missing: pip install -e '.[wandb]'"
     else:
-        mode, why = wandb_mode.choose_mode("auto")
+        try:
+            mode, why = wandb_mode.choose_mode("auto")
+        except ValueError as error:  # a WANDB_* variable that W&B does not take
+            mode, why = "", wandb_run.brief_error(error)
         if mode == "online":
             save(args.entity, args.project)
             return

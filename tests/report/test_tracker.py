@@ -1,6 +1,8 @@
 """metrics.jsonl and W&B: the same rows, and no fault of the guest touches the run."""
 
 import json
+import logging
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -186,3 +188,58 @@ def test_a_block_that_fails_ends_the_run_and_one_that_was_refused_has_one(
     refused = (lambda: replace(IDENTITY, id="other", name="refused")) if seen else None
     found = of_blocks(tmp_path, error, begun, refused)
     assert {name: (code, line.partition(";")[0]) for name, (code, line) in found.items()} == runs
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("WANDB_MODE", "nonsense", "mode='nonsense': Input should be 'online'"),
+        ("WANDB_MODE", "dryrun", "WANDB_MODE=dryrun"),
+        ("WANDB_PROJECT", "a/b", "Invalid project name 'a/b'"),
+    ],
+)
+def test_what_the_environment_tells_wandb_is_at_most_a_line(tmp_path, monkeypatch, capfd, variable, value, why):
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv(variable, value)
+    said = []
+    opened(tmp_path, "auto", said.append).finish(0)
+    assert len(said) == 1 and why in said[0]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_online_without_a_server_is_offline_at_once(monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    assert wandb_mode.choose_mode("online") == ("offline", "127.0.0.1 does not answer")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a file that is always full")
+def test_a_log_of_wandb_on_a_full_disk_is_no_traceback(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    said = []
+    tracker = opened(tmp_path, say=said.append)
+    for handler in logging.getLogger("wandb").handlers:
+        if isinstance(handler, logging.FileHandler):
+            own = handler.stream
+            with suppress(OSError), open("/dev/full", "w") as full:
+                handler.setStream(full)
+                logging.getLogger("wandb").error("x" * 10_000)
+                handler.setStream(own)
+    tracker.finish(0)
+    assert len(said) == 1 and capfd.readouterr() == ("", "")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_lies_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setattr(os, "access", lambda path, mode: "wandb" not in str(path))
+    said = []
+    opened(tmp_path, say=said.append).finish(0)
+    assert len(said) == 1 and said[0].startswith("wandb: not used (PermissionError: no right to write in ")
+    assert not list(tmp_path.glob("**/*.wandb"))
+
+
+@pytest.mark.parametrize(("data", "sent"), [(b"", False), (b":W&B123", False), (b":W&B1234", True)])
+def test_a_run_of_which_nothing_was_written_is_not_to_be_synced(tmp_path, data, sent):
+    (tmp_path / "run-x.wandb").write_bytes(data)
+    assert wandb_run.can_be_sent(tmp_path) is sent

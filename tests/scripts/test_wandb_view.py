@@ -43,6 +43,14 @@ def test_without_the_library_or_a_login_it_says_so(capsys, monkeypatch, missing)
     assert ("[wandb]" if missing else "wandb login") in last
 
 
+def test_what_wandb_does_not_take_is_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(wandb_view, "find_spec", lambda name: name)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://[::1")
+    wandb_view.main([])
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing was built (ValueError: Invalid IPv6 URL)"
+
+
 def test_curves_are_drawn_over_the_axis_they_are_logged_over():
     axes = {key: axis for axis, keys in tracker.AXES.items() for key in keys}
     drawn = [panel for panels in wandb_view.SECTIONS.values() for panel in panels if panel.kind == "line"]

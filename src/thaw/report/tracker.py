@@ -17,6 +17,7 @@ from thaw.report.wandb_run import (
     RunIdentity,
     begin_run,
     brief_error,
+    can_be_sent,
     server_complaint,
     tear_down,
     with_timeout,
@@ -116,12 +117,11 @@ class Tracker:
             else:
                 call(self.run)
         except Exception as error:  # a guest's fault, whatever it is
-            self.unsent = self.local
-            self.say(
-                f"wandb: stopped ({brief_error(error)}); metrics.jsonl has everything; later: wandb sync {self.local}"
-            )
             self.run = None
-            tear_down(self.code)
+            tear_down(self.code)  # which has its process write what it holds
+            self.unsent = self.local if self.local and can_be_sent(Path(self.local)) else None
+            later = f"; later: wandb sync {self.unsent}" if self.unsent else ""
+            self.say(f"wandb: stopped ({brief_error(error)}); metrics.jsonl has everything{later}")
 
     def log(self, row: Mapping) -> None:
         """One row of numbers and strings, keys as dashboards know them."""

@@ -6,20 +6,23 @@ from urllib.parse import urlparse
 
 from thaw.runtime.online import answers
 
+SYNONYMS = {"dryrun": "offline", "run": "online"}  # W&B's own, of WANDB_MODE
+
 
 def choose_mode(mode: str) -> tuple[str, str]:
     """The mode to start W&B in, and why."""
-    if mode != "auto":
-        return mode, f"wandb={mode}"
-    if chosen := os.environ.get("WANDB_MODE"):
-        return chosen, f"WANDB_MODE={chosen}"
+    why = f"wandb={mode}"
+    if mode == "auto" and (chosen := os.environ.get("WANDB_MODE")):
+        mode, why = SYNONYMS.get(chosen, chosen), f"WANDB_MODE={chosen}"
+    if mode not in ("auto", "online"):
+        return mode, why
     url = os.environ.get("WANDB_BASE_URL") or default_server()
     host = urlparse(url).hostname
-    if not has_login(host):
+    if mode == "auto" and not has_login(host):
         return "offline", "no login; `wandb login` makes one"
     if not answers(url):
         return "offline", f"{host} does not answer"
-    return "online", "logged in"
+    return "online", "logged in" if mode == "auto" else why
 
 
 def default_server() -> str:

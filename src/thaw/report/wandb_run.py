@@ -3,9 +3,9 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from thaw.runtime.files import read_jsonl
 INIT_SECONDS = 8
 PATIENCE = 8.0  # seconds that a run waits in all for a server to take tables, summary and exit
 LEAVE_SECONDS = 2
+HEAD = 7  # bytes of a .wandb file before its first record
 LONGEST_TAG = 64  # a longer one makes wandb.init raise
 
 
@@ -34,15 +35,21 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
     """A W&B run under way."""
     import wandb as guest
 
+    logging.raiseExceptions = False  # else every line for a log on a full disk is a traceback on the terminal
     directory = Path(wandb.dir)
     directory.mkdir(parents=True, exist_ok=True)
+    # W&B adds a folder `wandb` of its own: of the two names one is enough.
+    root = directory.parent if directory.name == "wandb" else directory
+    for folder in (root, directory):
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # where W&B would write to /tmp instead
+            raise PermissionError(f"no right to write in {folder}")
     statistics = logging.getLogger("opentelemetry")  # W&B's own: that they were refused is nothing to us
     statistics.addHandler(logging.NullHandler())
     statistics.propagate = False
-    guest.termsetup(guest.Settings(silent=True), None)
+    with process_without_stderr():
+        guest.setup(guest.Settings(silent=True))  # of the settings that it reads itself, and of its own process
     return guest.init(
-        # W&B adds a folder `wandb` of its own: of the two names one is enough.
-        dir=directory.parent if directory.name == "wandb" else directory,
+        dir=root,
         project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
         id=identity.id,
         name=identity.name,
@@ -66,6 +73,24 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
             if value
         },
     )
+
+
+@contextmanager
+def process_without_stderr() -> Iterator[None]:
+    """Give the processes that start within the block no standard error of ours."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed by whoever started the process (2>&-)
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)
 
 
 def server_complaint(run: Path) -> str:
@@ -102,5 +127,14 @@ def tear_down(code: int) -> None:
 
 
 def brief_error(error: Exception) -> str:
-    """An error in a part of a line."""
+    """An error in a part of a line; of pydantic's, which W&B checks its settings with, the first setting and what
+    is wrong with it."""
+    with suppress(Exception):
+        first, *_ = error.errors()
+        return f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}"[:160]
     return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+def can_be_sent(run: Path) -> bool:
+    """Whether W&B's file of a run has more in it than its head: on a full disk it has not."""
+    return any(file.stat().st_size > HEAD for file in run.glob("run-*.wandb"))
