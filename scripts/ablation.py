@@ -17,12 +17,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number
 from thaw.sweep.board import leaderboard
 from thaw.sweep.rank import CLEARLY, Difference, Setting, compare_to_best, scores
+from thaw.sweep.text import markdown_cell
 
 require_checkout(__file__)
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .png or .svg")
     args = parser.parse_args()
     tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
-    say("\n".join(markdown(tables)))
+    say_text("\n".join(markdown(tables)))
     if args.picture:
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         draw(tables, args.picture)
@@ -84,10 +85,11 @@ def left_out(one) -> list[str]:
 
 def markdown(tables: dict[str, list[Row]]) -> list[str]:
     """Rows are steps, three columns for each sweep; what is clear is bold."""
+    tables = {markdown_cell(name): rows for name, rows in tables.items()}
     head = [f"{name}: {what}" for name in tables for what in ("accuracy, %", "difference, points", "seconds")]
     out = [f"| without | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
     for step in dict.fromkeys(row.step for rows in tables.values() for row in rows):
-        cells = [step.replace("_", " ")]
+        cells = [markdown_cell(step.replace("_", " "))]
         for rows in tables.values():
             found = [row for row in rows if row.step == step]
             cells += cells_of(found[0]) if found else ["", "", ""]

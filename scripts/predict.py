@@ -16,7 +16,7 @@ from pathlib import Path
 
 from thaw.config.conf_files import part, read_yaml
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import bar, complain, grid, say
+from thaw.runtime.console import bar, complain, grid, say, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, machine_error, short_path
@@ -77,7 +77,7 @@ def show(classes: list[str], rows: list[Row], top: int) -> None:
         for file, row in rows
         for (label, p), *others in [best(classes, row)[:top]]
     ]
-    say("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
+    say_text("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
 
 
 def write(file: Path, classes: list[str], rows: list[Row]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from thaw.config import run_names
 from thaw.config.overrides import split_override
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import short_path
@@ -30,7 +30,7 @@ TRAIN = Path(__file__).resolve().parents[1] / "src/train.py"
 def main() -> int:
     args = sys.argv[1:]
     if not args or {"-h", "--help"} & set(args):
-        say(__doc__)
+        say_text(__doc__)
         return 0 if args else 2
     overrides = again(overrides_of(Path(args[0])), args[1:])
     say(run_names.typed_command(overrides))

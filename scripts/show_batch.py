@@ -17,7 +17,7 @@ from thaw.config.paths import require_checkout
 from thaw.config.schema import Settings
 from thaw.plan import plan
 from thaw.plan.facts import Facts, known_facts
-from thaw.runtime.console import say, say_notes
+from thaw.runtime.console import say, say_notes, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import BadFiles
 from thaw.runtime.files import new_folder, short_path, write_data_lists
@@ -30,7 +30,7 @@ require_checkout(__file__)
 def main() -> None:
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
-        say(__doc__)
+        say_text(__doc__)
         return
     words, folder = folder_of(words)
     say_notes(command_line.normalise(words, paths.CONF).notes)

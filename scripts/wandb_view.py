@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import NamedTuple
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 
@@ -126,7 +126,7 @@ def main(argv: list[str] | None = None) -> None:
         if mode == "online":
             save(args.entity, args.project)
             return
-    say("\n".join(outline()))
+    say_text("\n".join(outline()))
     say(f"nothing was built ({why})")
 
 

@@ -16,7 +16,7 @@ from thaw.config.hydra_errors import explain
 from thaw.config.paths import CONF
 from thaw.config.validate import check_swept
 from thaw.runtime import machine, signals
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import TRACES, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error, short_path
@@ -32,7 +32,7 @@ from thaw.train.run_folders import folder_for, named_folder
 def main() -> int:
     """Run what was typed; return the exit code. Errors: what cannot be typed or composed, exit 2."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        say(help_text(CONF))
+        say_text(help_text(CONF))
         return 0
     machine.wait_passively()
     if several := machine.several_processes():

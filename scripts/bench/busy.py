@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
@@ -82,7 +82,7 @@ def show(case: str) -> None:
     of = {name: [row["seconds"] for (c, n, _), row in found.items() if (c, n) == (case, name)] for name in CONDITIONS}
     median = {name: statistics.median(values) for name, values in of.items()}
     device = next(row["device"] for (c, n, _), row in found.items() if (c, n) == (case, "quiet"))
-    say(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (lowest to highest)")
+    say_text(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (lowest to highest)")
     for name, values in of.items():
         say(f"  {name:18} {median[name]:7.1f}  ({min(values):.1f} to {max(values):.1f})")
     say(

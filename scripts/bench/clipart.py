@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
@@ -115,7 +115,7 @@ def show(found: dict[tuple[str, int], dict]) -> None:
         rows = [row for (other, _), row in found.items() if other == name]
         keys = ["best/accuracy", "best/loss", "test/accuracy", "test/loss", "cost/seconds", "penalty"]
         keys += [key for key in rows[0] if key.startswith("phase/") and key.endswith(("accuracy", "/loss", "/lr"))]
-        say(f"\n{name}, n={len(rows)}")
+        say_text(f"\n{name}, n={len(rows)}")
         for key in (key for key in keys if key in rows[0]):
             values = [row[key] for row in rows if row.get(key) is not None]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""

@@ -36,7 +36,7 @@ from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import TRAIN
 from thaw.model import device, freezing, layer_groups
 from thaw.model.network import create_network
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import run
 from thaw.store.store import Store
 from thaw.train import loop
@@ -148,7 +148,7 @@ def least(costs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 def pipeline(root: Path) -> None:
     """Pictures a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
-    say("\nPipeline alone, images a second (images a second of the processor)")
+    say_text("\nPipeline alone, images a second (images a second of the processor)")
     heading(*LIBRARIES, "thaw : fastai")
     for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
         made, first, later = {}, {}, {name: [] for name in LIBRARIES}
@@ -177,7 +177,7 @@ def one_batch(of: Callable, root: Path, store: Path) -> None:
 
 def first(root: Path) -> None:
     """Seconds from a folder to the first batch: nothing known of it, and a second start."""
-    say("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
+    say_text("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
     heading(*LIBRARIES)
     with tempfile.TemporaryDirectory() as store:
         for what in ("cold", "again"):
@@ -187,7 +187,7 @@ def first(root: Path) -> None:
 
 def step(root: Path) -> None:
     """An epoch of the full network through thaw's loader, and the same steps on batches that lie in memory."""
-    say("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
+    say_text("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
     heading("from the loader", "in memory", "more")
     for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
@@ -213,7 +213,7 @@ def step(root: Path) -> None:
 
 
 def heading(*columns: str) -> None:
-    say(f"|  | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    say_text(f"|  | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
 
 
 def row(*cells: str) -> None:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import run
 
 require_checkout(__file__)
@@ -26,7 +26,7 @@ def main() -> None:
         seeds = f"seed={','.join(map(str, range(SEEDS)))}"
         subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *sys.argv[1:]], check=True)
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/result.json"))]
-    say(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
+    say_text(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
     for key in ("best/accuracy", "test/accuracy"):
         say(f"{key:32} {show([100 * result[key] for result in results], 2)} %")
     for key in results[0]:

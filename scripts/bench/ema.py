@@ -24,7 +24,7 @@ from thaw.config.paths import require_checkout
 from thaw.data.table import TEST
 from thaw.model import weights
 from thaw.report.tracker import Tracker
-from thaw.runtime.console import complain, say
+from thaw.runtime.console import complain, say, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.store.store import Store
 from thaw.train.predictions import predict
@@ -105,7 +105,7 @@ def main() -> None:
     args, given = parser.parse_known_args()
     for name, overrides in TASKS.items():
         found = [averaged([*EVERY, *overrides, *given, f"seed={seed}"]) for seed in range(args.seeds)]
-        say(f"\n{name}, n={args.seeds}: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        say_text(f"\n{name}, n={args.seeds}: accuracy, mean ± standard deviation; difference, mean ± standard error")
         for key in found[0]:
             values = [100 * one[key] for one in found]
             differences = [value - 100 * one["export"] for value, one in zip(values, found, strict=True)]

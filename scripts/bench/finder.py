@@ -21,7 +21,7 @@ from finder_rules import RULES, Rule, averaged
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import complain, say
+from thaw.runtime.console import complain, say, say_text
 from thaw.runtime.entry import run
 from thaw.train.lr_suggest import read_range, read_trials
 
@@ -102,7 +102,7 @@ def scored(name: str) -> dict[str, Score]:
         return {}
     scores = {rule: score(known, rates) for rule, rates in suggested(known, known["trials"]).items()}
     mean = np.mean(list(known["grid"].values()), 0)
-    say(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
+    say_text(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
     say("| rule | median rate | within 3x | regret, median | 90th percentile | spread, decades |")
     say("|---|---|---|---|---|---|")
     for rule, s in scores.items():
@@ -114,7 +114,7 @@ def scored(name: str) -> dict[str, Score]:
 
 def compare(title: str, tasks: list[dict[str, Score]]) -> None:
     """A table of the rules' means over tasks."""
-    say(f"\n{title}: means over {len(tasks)} tasks\n")
+    say_text(f"\n{title}: means over {len(tasks)} tasks\n")
     say("| rule | within 3x | regret | its worst task | 90th percentile | spread, decades |")
     say("|---|---|---|---|---|---|")
     for rule in tasks[0] if tasks else ():

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import grid, say
+from thaw.runtime.console import grid, say, say_text
 from thaw.runtime.entry import run
 from thaw.sweep.board import Board, leaderboard, seconds_of_all
 from thaw.sweep.words import value_text
@@ -68,7 +68,7 @@ def main() -> None:
             "" if math.isnan(difference.mean) or not place else "tie" if difference.tie else "worse",
         ))  # fmt: skip
         say(f"seeds {rows[-1][0]}: {rows[-1][1]} epochs, {rows[-1][4]}")
-    say("\n".join(["", *grid(HEAD, rows), ""]))
+    say_text("\n".join(["", *grid(HEAD, rows), ""]))
     for what, of_repeats in zip(
         ("epochs", "seconds of training", "seconds by the clock"), zip(*ratios, strict=True), strict=True
     ):

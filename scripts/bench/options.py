@@ -83,7 +83,8 @@ def main() -> None:
             sweeps = {o.overrides: [] for o in options}
             for own in sweeps:
                 sweeps[own] = sweep(folder, (*overrides, *EVERY, *own), args.seeds)
-        say(f"\n{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
+        say()
+        say(f"{name}, {args.seeds} seeds: accuracy, mean ± standard deviation; difference, mean ± standard error")
         for o in options:
             found = values(sweeps[o.overrides], o)
             base = next(other for other in OPTIONS if other.name == o.against)

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import complain, say
+from thaw.runtime.console import complain, say, say_text
 from thaw.runtime.entry import run
 
 require_checkout(__file__)
@@ -240,7 +240,7 @@ def main() -> None:
     say(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
     columns = ("task", "recipe", "epochs", "valid, %", "test, %", "seconds", "CPU s", "process s",
                "CPU s after which thaw had its test accuracy")  # fmt: skip
-    say(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    say_text(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as root:
         for task in chosen:
             compare(task, folder_of(task, Path(root)), given)

@@ -26,7 +26,7 @@ from pathlib import Path
 import yaml
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
@@ -183,13 +183,13 @@ def compare(before: dict[str, dict], after: dict[str, dict]) -> int:
         said = differences(before[name], after[name])
         differ += bool(said)
         code = f" (exit {before[name]['exit']})" if before[name]["exit"] else ""  # which may be wrong on both sides
-        say("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
+        say_text("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
     sides = [told_apart(side) for side in (before, after)]
     if sides[0] != sides[1]:
         differ += 1
-        say("\n".join(["== which settings are told apart", *difflib.ndiff(*sides)]))
+        say_text("\n".join(["== which settings are told apart", *difflib.ndiff(*sides)]))
     models = sum(key.endswith(".safetensors") for one in after.values() for key in one.get("exact", {}))
-    say(f"\n{len(before)} commands, {differ} differ; {models} models compared by SHA-256")
+    say_text(f"\n{len(before)} commands, {differ} differ; {models} models compared by SHA-256")
     return min(differ, 1)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from histories import CYCLES, FILE, Case
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import run
 from thaw.runtime.errors import UserError
 from thaw.train.early_stopping import CLEARLY, CycleEnd, best_cycle, judge, paired_difference
@@ -150,8 +150,8 @@ def replay(histories: list[History]) -> None:
         chosen = [history for history in histories if history.case.mult == mult]
         budget, most = (3, 5) if mult == "2" else (31, 31)
         ours = thaws(budget, most)
-        say(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
-        say("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
+        say_text(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
+        say_text("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
         table("stop rule", {name: (chosen, rule, best_cycle) for name, rule in rules(budget, most).items()})
         table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
         parts: dict[str, list[History]] = {}
@@ -165,7 +165,7 @@ def replay(histories: list[History]) -> None:
 def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
     """A row each; where all are over the same histories, with the paired difference to the first."""
     first: list[float] = []
-    say(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
+    say_text(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
     for name, (histories, rule, export) in rows.items():
         cycles = [one.trained(rule) for one in histories]
         lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]

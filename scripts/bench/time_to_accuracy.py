@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import say
+from thaw.runtime.console import say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError, nearest
 from thaw.runtime.files import read_jsonl
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--within", type=float, default=1.0, help="percentage points that it may lack (1)")
     args = parser.parse_args()
     settings = leaderboard(args.sweep, "valid/accuracy", paired=False).settings
-    say("\n".join(markdown(settings, chosen(settings, args.choice), args.within / 100)))
+    say_text("\n".join(markdown(settings, chosen(settings, args.choice), args.within / 100)))
 
 
 def chosen(settings: list[Setting], choice: str) -> Setting:

@@ -13,6 +13,7 @@ from thaw.report import finder, run_files, run_page
 from thaw.report.run_files import wilson
 from thaw.report.style import lanes_of, text_inches
 from thaw.report.timeline import plan_png, stretch
+from thaw.runtime import console, files
 from thaw.runtime.files import format_duration
 
 
@@ -103,6 +104,26 @@ def test_two_classes_with_names_that_need_escaping(tmp_path):
     assert "é dir/\"'&<0>.jpg" in [attrs["title"] for tag, attrs in page.tags if tag == "figure"]
     assert sum(tag == "svg" for tag, _ in page.tags) == 3  # curves, one finder, confusion
     assert "+40.00" in words  # what the phase 'full' bought
+
+
+def test_no_file_that_people_open_holds_what_a_terminal_obeys(tmp_path):
+    bad = "x\x1b[31m\x07y\u202e"
+    folder = make(tmp_path / "run", [bad, "\x1b]0;b\x07"])
+    (folder / "plan.txt").write_text(bad)
+    run_page.write_run_report(folder, picture)
+    files.write_document(folder / "plan.txt", bad)
+    for file in ("report.html", "plan.txt"):
+        text = (folder / file).read_text(encoding="utf-8")
+        assert r"x\x1b[31m\x07y\u202e" in text and not console.OBEYED.search(text)
+
+
+EXACT = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "a\nb", 'a"b', "a,b", "a\x1bb", " a ", "猫"]
+
+
+def test_a_csv_has_names_as_they_are(tmp_path):
+    """It is read back, disputed.csv as data.labels."""
+    files.write_csv(tmp_path / "x.csv", ("path", "label"), [(name, name) for name in EXACT])
+    assert list(files.read_csv(tmp_path / "x.csv")) == [["path", "label"], *([name, name] for name in EXACT)]
 
 
 def test_two_hundred_classes(tmp_path):

@@ -26,6 +26,30 @@ def test_what_a_terminal_would_obey_is_escaped(text, shown):
     assert console.printable(text) == shown
 
 
+LINES = {
+    "one\nother\tlast": r"one\nother\tlast",
+    "a\u2028b\u2029\x1b]0;x\x07": r"a\u2028b\u2029\x1b]0;x\x07",
+    "Straße 猫": "Straße 猫",
+}
+
+
+@pytest.mark.parametrize(("text", "shown"), LINES.items())
+def test_a_name_breaks_no_line(text, shown, capsys):
+    assert console.one_line(text) == shown
+    console.say(text)
+    assert capsys.readouterr().out == f"{shown}\n"
+
+
+WIDE = ["a\nb\x1b[31m", "猫と犬", "e\u0301te\u0301", "👩\u200d👩\u200d👧", "🇩🇪", "\u200b", "\udcff", ""]
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_columns_are_as_wide_as_what_is_shown(name):
+    lines = console.grid(("name", "n"), [(name, "1"), ("a cat", "2")])
+    assert {console.text_width(line) for line in lines} == {console.text_width(lines[1])}
+    assert all("\n" not in line and "\x1b" not in line for line in lines)
+
+
 def test_what_the_encoding_has_not_is_escaped():
     assert console.printable("5 × 猫\x1b", "ascii") == r"5 \xd7 \u732b\x1b"
     assert console.printable("5 × 猫", "latin-1") == r"5 × \u732b"

@@ -8,6 +8,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import sweeps
@@ -30,7 +31,7 @@ def page_of(folder) -> Page:
         assert tag not in ("link", "iframe", "object", "base")
         assert attrs.get("src", "data:").startswith("data:")
         href = attrs.get("href") or attrs.get("xlink:href") or "#"
-        assert href.startswith("#") or (folder / href).exists()
+        assert href.startswith("#") or (folder / unquote(href)).exists()
     return page
 
 
@@ -62,7 +63,7 @@ def test_a_sweep_of_all_kinds(tmp_path):
     ):
         assert expected in words
     assert sum(tag == "svg" for tag, _ in page.tags) == 2
-    assert [attrs["href"] for tag, attrs in page.tags if tag == "a"] == [f"{job}/report.html"]
+    assert [unquote(attrs["href"]) for tag, attrs in page.tags if tag == "a"] == [f"{job}/report.html"]
     assert (root / "leaderboard.md").read_text(encoding="utf-8").startswith("# my <sweep>")
     assert len(list(csv.reader((root / "leaderboard.csv").open(encoding="utf-8")))) == 5
 

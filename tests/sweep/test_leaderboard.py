@@ -12,7 +12,7 @@ import sweeps
 from thaw.config import run_names
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
-from thaw.sweep import jobs, rank, status, text, words
+from thaw.sweep import jobs, page, rank, status, text, words
 from thaw.sweep.board import Board, after_audition, leaderboard
 from thaw.sweep.text import markdown, terminal
 
@@ -262,6 +262,32 @@ def test_how_many_jobs_there_are_to_be(tmp_path):
     (tmp_path / "multirun.yaml").write_text(head.replace("Basic", "Optuna") + task)
     assert jobs.planned_jobs(tmp_path) is None
     assert jobs.planned_jobs(tmp_path / "nowhere") is None
+
+
+MARKDOWN = [
+    ("a|b", r"a\|b"), ("<script>", r"\<script\>"), ("lr_factor=2", "lr_factor=2"), ("__x_", r"\_\_x\_"), ("#1", r"\#1"),
+    ("a\nb\x1b", r"a\\nb\\x1b"), ("[a](b)", r"\[a\](b)"), ("&lt;", r"\&lt;"), ("``` ~~~", r"\`\`\` \~\~\~"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "cell"), MARKDOWN)
+def test_a_name_is_no_markdown(name, cell):
+    assert text.markdown_cell(name) == cell
+
+
+def test_no_text_closes_the_fence_around_it():
+    assert text.code_block("a") == "```\na\n```"
+    assert text.code_block("a\n````\n<b>") == "`````\na\n````\n<b>\n`````"
+
+
+def test_reports_of_folders_with_any_name_are_found(tmp_path):
+    for name in ("a#b", "100%", 'it\'s "x"', "javascript:alert(1)"):
+        (sweeps.make_job(tmp_path / name, f"name={name}") / "report.html").touch()
+    pages = page.reports(leaderboard(tmp_path))
+    assert sorted(pages.values()) == [
+        "100%25/report.html", "a%23b/report.html", "it%27s%20%22x%22/report.html",
+        "javascript%3Aalert%281%29/report.html",
+    ]  # fmt: skip
 
 
 # its forms ------------------------------------------------------------------------------------------------------------

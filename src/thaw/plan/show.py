@@ -8,7 +8,7 @@ from thaw.config.schema import Backbone, Settings
 from thaw.plan import schedules
 from thaw.plan.finder_steps import finder_length, finder_steps
 from thaw.plan.phases import Phase, Plan
-from thaw.runtime.console import grid
+from thaw.runtime.console import grid, one_line
 
 
 def or_unknown(value, form: str = "{}") -> str:
@@ -117,7 +117,8 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
         "",
         *grid(head, rows),
     ]
-    return "\n".join(lines + [f"note: {note}" for note in plan.notes]) + "\n"
+    notes = [f"note: {note}" for note in plan.notes]
+    return "\n".join(map(one_line, lines + notes)) + "\n"
 
 
 def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:

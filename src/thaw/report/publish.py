@@ -14,7 +14,7 @@ from thaw.plan.show import plan_timeline
 from thaw.report import finder, run_files, run_page, timeline
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime import console
-from thaw.runtime.console import say
+from thaw.runtime.console import say, say_text
 from thaw.runtime.files import phase_results, short_path
 
 Picture = Callable[[str], object]
@@ -114,7 +114,7 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
         took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
     where = f"({result['best/phase']}), {took}"
     of = f" of {result['n_valid']:,} pictures"
-    say(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
+    say_text(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
     say(f"look:  {short_path(folder)}/report.html")
     say(f"use:   python scripts/predict.py {short_path(folder)} PICTURES")
     if single and result["wandb_offline"]:

@@ -9,7 +9,7 @@ from thaw.report.page import data_uri, render
 from thaw.report.run_files import headline, read_run, run_title
 from thaw.report.style import figure, picture_style, shortened, svg
 from thaw.report.tables import about, as_text, class_rows, listing, made_with, pairs, phase_rows, wrong_images
-from thaw.runtime.files import BAD_FILES, DISPUTED
+from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
 
 
 def write_run_report(folder, picture) -> None:
@@ -29,7 +29,7 @@ def write_run_report(folder, picture) -> None:
             ],
             "confusion": svg(confusion_figure(run)) if run["predictions"] else "",
         }
-    (folder / "report.html").write_text(run_html(run, drawn), encoding="utf-8", errors="backslashreplace")
+    write_document(folder / "report.html", run_html(run, drawn))
 
 
 def run_html(run: dict, drawn: dict) -> str:

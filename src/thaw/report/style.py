@@ -8,6 +8,7 @@ from io import StringIO
 
 from markupsafe import Markup
 
+from thaw.runtime.console import one_line
 from thaw.runtime.files import as_number
 from thaw.runtime.fonts import families
 
@@ -157,5 +158,6 @@ def plain_ticks(axis) -> None:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most that many letters."""
+    """A name of at most that many letters, in one line."""
+    text = one_line(text)
     return text if len(text) <= most else text[: most - 1] + "…"

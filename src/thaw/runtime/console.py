@@ -5,11 +5,11 @@ import re
 import sys
 import threading
 import time
-import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
 from tqdm import tqdm
+from wcwidth import wcswidth
 
 SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
@@ -17,10 +17,16 @@ FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{re
 tqdm.set_lock(threading.RLock())
 # Control characters but newline and tab, and those that turn the direction of what follows.
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
 
-def say(text: str = "") -> None:
-    """Write to standard output, above any moving line."""
+def say(line: str = "") -> None:
+    """Write a line to standard output, above any moving one; a break in it belongs to a name and is escaped."""
+    write(one_line(line), sys.stdout)
+
+
+def say_text(text: str) -> None:
+    """Write a text of several lines, whose names went through `one_line`, to standard output."""
     write(text, sys.stdout)
 
 
@@ -51,8 +57,16 @@ def write(text: str, stream: TextIO | None) -> None:
 
 def printable(text: str, encoding: str = "utf-8") -> str:
     """Return a text with escapes for what the encoding lacks and for what a terminal obeys instead of showing it."""
-    escaped = OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+    return escape(OBEYED, text).encode(encoding, "backslashreplace").decode(encoding)
+
+
+def one_line(text: str) -> str:
+    """Return a printable text that stays in its line and cell, whatever names are in it."""
+    return escape(BREAKS, printable(text))
+
+
+def escape(what: re.Pattern, text: str) -> str:
+    return what.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def discard(stream: TextIO) -> None:
@@ -68,7 +82,7 @@ def bar(items: Iterable, total: int, label: str) -> Iterable:
     """The items, with a moving line on a terminal and a plain one, where there are many, in a pipe."""
     if not is_terminal() and total > 1000:
         say(f"{label}: {total:,}")
-    return tqdm(items, total=total, desc=label, disable=None, leave=False, bar_format=FORMAT)
+    return tqdm(items, total=total, desc=one_line(label), disable=None, leave=False, bar_format=FORMAT)
 
 
 class PhaseBar:
@@ -80,7 +94,7 @@ class PhaseBar:
     def __init__(self, name: str, steps: int, verbose: bool = False):
         self.name, self.verbose = name, verbose
         self.said = time.monotonic()
-        self.line = tqdm(total=steps, desc=name, disable=None, leave=False, bar_format=FORMAT)
+        self.line = tqdm(total=steps, desc=one_line(name), disable=None, leave=False, bar_format=FORMAT)
 
     def __enter__(self):
         return self
@@ -108,6 +122,7 @@ class PhaseBar:
 
 def grid(head, rows) -> list[str]:
     """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
+    head, *rows = ([one_line(cell) for cell in row] for row in (head, *rows))
     widths = [max(text_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     out = [
         "  ".join(cell + " " * (width - text_width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -117,5 +132,5 @@ def grid(head, rows) -> list[str]:
 
 
 def text_width(text: str) -> int:
-    """The columns that a terminal gives a text: two a letter of East Asia, none an accent of its own."""
-    return sum(0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF") for c in text)
+    """The columns that a terminal gives a text: two a letter of East Asia or a picture, none an accent of its own."""
+    return wcswidth(text)

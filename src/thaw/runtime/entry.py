@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CalledProcessError
 
-from thaw.runtime.console import complain, discard, say
+from thaw.runtime.console import complain, discard, say_text
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error
 from thaw.runtime.job_status import internal_error, print_error
@@ -70,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(2, f"{message}; see {self.prog} --help")
 
     def print_help(self, file=None) -> None:
-        say(self.format_help().rstrip())
+        say_text(self.format_help().rstrip())
 
 
 class Complaints(logging.Handler):

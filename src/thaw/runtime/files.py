@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from thaw.runtime.console import printable
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import process_id
 
@@ -79,13 +80,18 @@ def read_csv(file) -> Iterator[list[str]]:
             yield from filter(None, csv.reader(lines))
 
 
-def write_csv(path: Path, columns: tuple[str, ...], rows: Sequence[tuple]) -> None:
-    """A .csv, bytes that are no text as escapes; where there are no rows, none is there."""
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
+    """Write a .csv of names as they are, bytes that are no text as escapes; where there are no rows, none is there."""
     if not rows:
         path.unlink(missing_ok=True)
         return
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows([columns, *rows])
+
+
+def write_document(path: Path, text: str) -> None:
+    """Write a text that people open (.md, .txt, .html) without what a terminal or an editor would obey."""
+    path.write_text(printable(text), encoding="utf-8")
 
 
 def write_bad_files(folder: Path, rows: Sequence[tuple[str, str]]) -> None:

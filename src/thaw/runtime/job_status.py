@@ -9,7 +9,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thaw.runtime.console import complain
+from thaw.runtime.console import complain, one_line
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, read_json, write_atomically, write_bad_files
 from thaw.runtime.machine import process_start
@@ -114,7 +114,7 @@ def print_error(error: UserError) -> int:
         complain(f"  {path!r}: {reason}")
     if len(rows) > SHOWN:
         complain(f"  and {len(rows) - SHOWN:,} more")
-    complain(f"error: {error.line}")
+    complain(one_line(f"error: {error.line}"))
     return error.code
 
 

@@ -1,11 +1,12 @@
 """The report of a sweep: leaderboard.md, .csv and .png, and report.html, from the files of its folder alone."""
 
-import csv
+import os
 import re
+from urllib.parse import quote
 
 from thaw.report.page import render
 from thaw.report.style import picture_style, svg
-from thaw.runtime.files import format_duration
+from thaw.runtime.files import format_duration, write_csv, write_document
 from thaw.sweep import tables, text, words
 from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
 from thaw.sweep.figure import curves_figure, leaderboard_figure
@@ -17,14 +18,14 @@ WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # 
 def write_sweep_report(board: Board) -> None:
     """Write leaderboard.md, leaderboard.csv, leaderboard.png and report.html into the sweep's folder."""
     folder = board.folder
-    (folder / "leaderboard.md").write_text(text.markdown(board), encoding="utf-8", errors="backslashreplace")
-    with (folder / "leaderboard.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        csv.writer(file).writerows(text.csv_rows(board))
+    write_document(folder / "leaderboard.md", text.markdown(board))
+    head, *rows = text.csv_rows(board)
+    write_csv(folder / "leaderboard.csv", head, rows)
     with picture_style():
         drawn = leaderboard_figure(board)
         drawn.savefig(folder / "leaderboard.png", dpi=110)
         pictures = svg(drawn), svg(curves_figure(board))
-    (folder / "report.html").write_text(sweep_html(board, *pictures), encoding="utf-8", errors="backslashreplace")
+    write_document(folder / "report.html", sweep_html(board, *pictures))
 
 
 def sweep_html(board: Board, settings: str, curves: str) -> str:
@@ -82,5 +83,5 @@ def columns_and_rows(table: tables.TextTable) -> tuple[list[tuple[str, str]], li
 
 def reports(board: Board) -> dict[str, str]:
     """Return where the reports of the jobs lie, for those that have one."""
-    pages = {job.name: f"{job.name}/report.html" for job in board.jobs}
-    return {name: page for name, page in pages.items() if (board.folder / page).exists()}
+    there = [job for job in board.jobs if (job.folder / "report.html").exists()]
+    return {job.name: f"{quote(os.fsencode(job.name), safe='')}/report.html" for job in there}

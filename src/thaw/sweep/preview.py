@@ -14,7 +14,7 @@ from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import format_bytes, format_duration
+from thaw.runtime.files import format_bytes, format_duration, write_document
 from thaw.store import estimates
 from thaw.store.estimates import PICTURES, Estimate, PlannedArtifact
 from thaw.store.store import Store
@@ -226,5 +226,5 @@ def write_preview(lines: Sequence[str], folder: Path) -> Path:
     """The preview as a file of the sweep's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "plan.txt"
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
+    write_document(file, "\n".join(lines) + "\n")
     return file

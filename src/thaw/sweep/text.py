@@ -1,9 +1,10 @@
 """The leaderboard on the terminal, as leaderboard.md and as the rows of leaderboard.csv."""
 
 import math
+import re
 
 from thaw.config.run_names import key_and_value
-from thaw.runtime.console import grid
+from thaw.runtime.console import grid, one_line
 from thaw.runtime.files import short_path
 from thaw.sweep.board import Board, after_audition, sync_line
 from thaw.sweep.tables import TextTable, column_notes, effects_table, failures_table, front_table, jobs_table, ranking
@@ -11,6 +12,7 @@ from thaw.sweep.words import cause, effect_text, epochs_text, notes, short_words
 
 MOST_LINES = 20  # of settings on the terminal
 WIDEST = 44  # letters of a setting's name there
+MARKS = re.compile(r"[\\|*`<>\[\]&~]|(?<![^\W_])_|_(?![^\W_])|^#")  # an underscore within a word is none
 
 
 def effect_lines(board: Board) -> list[list[str]]:
@@ -70,7 +72,7 @@ def shorten_middle(text: str, most: int) -> str:
 
 def markdown(board: Board) -> str:
     """leaderboard.md."""
-    parts = [f"# {board.folder.resolve().name}", status_line(board)]
+    parts = [f"# {markdown_cell(board.folder.resolve().name)}", status_line(board)]
     if board.common:
         parts.append(f"In all of them: {markdown_cell(board.common)}")
     if board.settings:
@@ -90,7 +92,7 @@ def markdown(board: Board) -> str:
         job = board.best_job
         parts += [
             "## The best again",
-            f"From job {job.name}, {short_path(job.folder)}:",
+            f"From job {markdown_cell(job.name)}, {markdown_cell(short_path(job.folder))}:",
             code_block(job.result.get("command", "")),
         ]
     if line := after_audition(board):
@@ -117,14 +119,14 @@ def markdown_table(table: TextTable) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """Text as Markdown shows it, in one line."""
-    for mark in "\\|*`<>":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    """Text as Markdown shows it, in one line: no mark in it makes a cell, a link or HTML."""
+    return " ".join(MARKS.sub(r"\\\g<0>", one_line(text)).split())
 
 
 def code_block(text: str) -> str:
-    return f"```\n{text}\n```"
+    """A block of code, whose fence is longer than any run of backticks in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 # leaderboard.csv ------------------------------------------------------------------------------------------------------

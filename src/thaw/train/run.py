@@ -18,7 +18,7 @@ from thaw.model import freezing, heads
 from thaw.plan import show
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
-from thaw.runtime.files import sync
+from thaw.runtime.files import sync, write_document
 from thaw.train import ensemble, lr_suggest, near_duplicates, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
@@ -49,7 +49,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         phases[phase.name] = outcome.report
         saved += outcome.saved
     planned = show.plan_table(context.plan, settings, rates_found(settings, found))
-    (folder / "plan.txt").write_text(planned, encoding="utf-8", errors="backslashreplace")
+    write_document(folder / "plan.txt", planned)
     context.held.hold(kept.end.key, kept.end.weights)
     best = kept.end.validation
     twins_found["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)

@@ -16,8 +16,8 @@ from thaw.plan import plan, show, unused_settings
 from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.report.tracker import Tracker
-from thaw.runtime.console import say, say_notes
-from thaw.runtime.files import format_bytes, short_path, write_atomically, write_data_lists
+from thaw.runtime.console import say, say_notes, say_text
+from thaw.runtime.files import format_bytes, short_path, write_atomically, write_data_lists, write_document
 from thaw.runtime.job_status import update_status
 from thaw.store import code_hash, estimates
 from thaw.store.fresh import begin_fresh, end_fresh, fresh_file
@@ -92,8 +92,8 @@ def make_start(settings: Settings, request: JobRequest, store: Store) -> Start:
 def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
     """Print the plan, write it, draw it."""
     text = show.plan_table(planned, settings)
-    say(text)
-    (folder / "plan.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+    say_text(text)
+    write_document(folder / "plan.txt", text)
     from thaw.report import timeline
 
     timeline.plan_png(show.plan_timeline(planned, settings), folder / "plan.png")
@@ -115,7 +115,7 @@ def set_up_run(settings: Settings, request: JobRequest, store: Store, start: Sta
     context = set_up(settings, request.folder, store, start)
     say_notes(unused_settings.unused_share(request.overrides, context.inputs.table.valid_from))
     if context.plan.facts != start.plan.facts:  # what was '?' is known now
-        say(show.plan_table(context.plan, settings))
+        say_text(show.plan_table(context.plan, settings))
     return context
 
 
