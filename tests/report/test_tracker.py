@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import sys
@@ -16,6 +17,7 @@ from thaw.config.schema import Wandb
 from thaw.report import tracker, wandb_mode, wandb_run
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime.errors import UserError
+from thaw.runtime.job_status import write_status
 from thaw.runtime.signals import Stopped
 
 CONFIG = {"cfg": {"lr": [1, 2]}, "seed": 1}
@@ -58,6 +60,15 @@ def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
     assert run["axes"]["lr/*"] == "step" and run["axes"]["valid/loss"] == "epoch"
     assert run["axes"]["find_head/*"] == "find_head/rate"
     assert len(said) == 1 and "wandb leet" in said[0]
+
+
+def test_a_number_that_is_none_is_null(tmp_path):
+    row = {"step": 1, "train/loss": math.nan, "lr": np.float64("inf"), "deep": {"a": [-math.inf, 1.5, "x", None, True]}}
+    Tracker(tmp_path, None, print).log(row)
+    written = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
+    assert written == {"step": 1, "train/loss": None, "lr": None, "deep": {"a": [None, 1.5, "x", None, True]}}
+    write_status(tmp_path, state="running", code=math.nan)
+    assert json.loads((tmp_path / "status.json").read_text(), parse_constant=pytest.fail)["code"] is None
 
 
 def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):

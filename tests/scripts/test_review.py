@@ -64,7 +64,7 @@ def test_a_sweep_of_all_kinds(tmp_path):
         assert expected in words
     assert sum(tag == "svg" for tag, _ in page.tags) == 2
     assert [unquote(attrs["href"]) for tag, attrs in page.tags if tag == "a"] == [f"{job}/report.html"]
-    assert (root / "leaderboard.md").read_text(encoding="utf-8").startswith("# my <sweep>")
+    assert (root / "leaderboard.md").read_text(encoding="utf-8").startswith(r"# my \<sweep\>")
     assert len(list(csv.reader((root / "leaderboard.csv").open(encoding="utf-8")))) == 5
 
 

@@ -15,7 +15,7 @@ from thaw.report import finder, run_files, run_page, timeline
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime import console
 from thaw.runtime.console import say, say_text
-from thaw.runtime.files import phase_results, short_path
+from thaw.runtime.files import format_loss, phase_results, short_path
 
 Picture = Callable[[str], object]
 
@@ -99,10 +99,16 @@ def publish_tables(tracker: Tracker, folder: Path, picture: Picture) -> None:
 
 def say_summary(result: dict, folder: Path, single: bool) -> None:
     """The closing lines: what each phase bought, how good the result is, where it lies."""
-    columns = {"accuracy": "{:.2%}", "loss": "{:.4f}", "lr": "{:.3g}", "epochs": "{}", "seconds": "{:.1f}"}
+    columns = {
+        "accuracy": "{:.2%}".format,
+        "loss": format_loss,
+        "lr": "{:.3g}".format,
+        "epochs": str,
+        "seconds": "{:.1f}".format,
+    }
     phases, rows = phase_results(result), []
     for name, said in phases.items():  # a find has a rate and seconds only
-        rows.append((name, *("" if said.get(c) is None else form.format(said[c]) for c, form in columns.items())))
+        rows.append((name, *("" if said.get(c) is None else form(said[c]) for c, form in columns.items())))
     rest = result["cost/seconds"] - sum(said["seconds"] for said in phases.values())
     rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
     say()

@@ -3,7 +3,6 @@
 No fault of the tracker touches the run: its first failure says one line and ends the tracker.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from thaw.report.wandb_run import (
 )
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
+from thaw.runtime.files import finite, json_text
 from thaw.runtime.job_status import update_status
 from thaw.runtime.signals import Stopped
 
@@ -128,7 +128,7 @@ class Tracker:
         path = self.folder / "metrics.jsonl"
         try:
             with path.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(json_text(row) + "\n")
         except OSError as error:
             error.filename = str(path)  # a write that fails names no file
             raise
@@ -138,7 +138,7 @@ class Tracker:
                 self.axes.add(curve)
                 self.tell(lambda run, key=key: run.define_metric(key, hidden=True))
                 self.tell(lambda run, key=key, curve=curve: run.define_metric(f"{curve}/*", step_metric=key))
-        self.tell(lambda run: run.log(dict(row)))
+        self.tell(lambda run: run.log(finite(row)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
         """A table of the summary; an array [h, w, 3] in a cell is a picture."""
@@ -146,7 +146,7 @@ class Tracker:
             import wandb
 
             def data() -> list[list]:
-                return [[wandb.Image(cell) if hasattr(cell, "shape") else cell for cell in row] for row in rows]
+                return [[wandb.Image(cell) if hasattr(cell, "shape") else finite(cell) for cell in row] for row in rows]
 
             # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
             self.tell(lambda run: run.summary.update({name: wandb.Table(list(columns), data())}), wait=True)
@@ -159,7 +159,7 @@ class Tracker:
 
     def summary(self, values: Mapping) -> None:
         """What the run adds up to; before tables, which may find the server gone."""
-        self.tell(lambda run: run.summary.update(dict(values)))
+        self.tell(lambda run: run.summary.update(finite(values)))
 
     def finish(self, code: int) -> None:
         """End with an exit code."""

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from thaw.runtime.console import printable
@@ -60,6 +60,20 @@ def json_objects(*texts: str) -> list[dict]:
             continue
         out += [value] if isinstance(value, dict) else []
     return out
+
+
+def json_text(value, indent: int | None = None) -> str:
+    """Return strict JSON, null for a number that is none (nan, inf): NaN is no JSON, and most readers refuse it."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
+
+
+def finite(value):
+    """Return a number, text or nesting of them with None for every number that is none."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def read_json(file: Path) -> dict:
@@ -116,6 +130,10 @@ def as_number(value) -> float:
 
 def format_bytes(size: float) -> str:
     return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def format_loss(loss: float) -> str:
+    return f"{loss:.4f}" if abs(loss) < 1e4 else f"{loss:.3g}"
 
 
 def format_duration(seconds: float) -> str:

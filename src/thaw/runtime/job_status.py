@@ -1,6 +1,5 @@
 """How a job ends: status.json, and where it does not end well one line and an exit code."""
 
-import json
 import os
 import re
 import signal
@@ -11,7 +10,15 @@ from pathlib import Path
 
 from thaw.runtime.console import complain, one_line
 from thaw.runtime.errors import BadFiles, UserError
-from thaw.runtime.files import BAD_FILES, is_machine_error, machine_error, read_json, write_atomically, write_bad_files
+from thaw.runtime.files import (
+    BAD_FILES,
+    is_machine_error,
+    json_text,
+    machine_error,
+    read_json,
+    write_atomically,
+    write_bad_files,
+)
 from thaw.runtime.machine import process_start
 from thaw.runtime.signals import Stopped
 
@@ -127,7 +134,7 @@ def read_status(folder: Path) -> dict:
 
 def write_status(folder: Path, **fields) -> None:
     """status.json: running, done, or failed with code and line."""
-    write_atomically(folder / "status.json", json.dumps(fields, indent=1))
+    write_atomically(folder / "status.json", json_text(fields, indent=1))
 
 
 def update_status(folder: Path, **fields) -> dict:

@@ -3,13 +3,12 @@
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from thaw.runtime.files import is_machine_error, machine_error, rename_away, sync
+from thaw.runtime.files import is_machine_error, json_text, machine_error, rename_away, sync
 from thaw.store.lock import DONE
 
 FORMAT = 1
@@ -32,7 +31,7 @@ def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
         files[file.name] = {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
     done = temporary / DONE
     with done.open("w") as opened:
-        json.dump({"format": FORMAT, "files": files, "parts": parts}, opened, indent=1)
+        opened.write(json_text({"format": FORMAT, "files": files, "parts": parts}, indent=1))
         opened.flush()
         os.fsync(opened.fileno())
     sync(temporary)

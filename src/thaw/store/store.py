@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from types import UnionType
 
-from thaw.runtime.files import machine_error, read_json, write_atomically
+from thaw.runtime.files import json_text, machine_error, read_json, write_atomically
 from thaw.runtime.machine import process_id
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
 from thaw.store.publish import machine_errors, publish, sha256_of
@@ -200,7 +200,7 @@ class Store:
         path = self.root / "facts" / f"{name}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(facts))
+            write_atomically(path, json_text(facts))
         except OSError as error:
             raise machine_error(error, path) from error
 

@@ -25,6 +25,7 @@ from thaw.plan.phases import Phase
 from thaw.plan.schedules import curve, exponential, ladder
 from thaw.report.tracker import Tracker
 from thaw.runtime import console, signals
+from thaw.runtime.files import json_text
 from thaw.store import keys
 from thaw.train import lr_suggest
 from thaw.train.context import RunContext
@@ -176,7 +177,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     for row in found.rows():
         tracker.log({f"{phase.name}/{column}": value for column, value in row.items()})
     (context.folder / f"find_{phase.name.removeprefix('find_')}.json").write_text(
-        json.dumps({"phase": phase.name, **found.as_json()}, indent=1)
+        json_text({"phase": phase.name, **found.as_json()}, indent=1)
     )
     mark = "warning: " if found.doubtful and not settings.smoke else ""
     used = f"lr {found.taken:.3g} taken"

@@ -1,6 +1,5 @@
 """The folders of runs: which one a run gets, and what an earlier run left there or in the store."""
 
-import json
 import os
 import socket
 from contextlib import suppress
@@ -13,7 +12,7 @@ from thaw.config.job_request import JobRequest
 from thaw.config.overrides import split_overrides
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import new_folder, read_json, short_path
+from thaw.runtime.files import json_text, new_folder, read_json, short_path
 from thaw.runtime.job_status import is_gone
 from thaw.store import keys
 from thaw.store.publish import sha256_of
@@ -88,7 +87,7 @@ def begin_work(context, request: JobRequest) -> None:
     if before and (why := keys.changed(before, context.parts)):
         say(f"not resuming: {why}; what does not depend on it comes from the store")
     context.store.remember(name, context.parts)
-    (context.folder / "run.json").write_text(json.dumps(request.about | {"parts": context.parts}, indent=1))
+    (context.folder / "run.json").write_text(json_text(request.about | {"parts": context.parts}, indent=1))
     (context.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
 
 

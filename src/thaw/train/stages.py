@@ -3,7 +3,6 @@
 Heavy imports (torch, timm, wandb) come only after the plan is printed, so that a wrong word or a plan costs a second.
 """
 
-import json
 import time
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import say, say_notes, say_text
-from thaw.runtime.files import format_bytes, short_path, write_atomically, write_data_lists, write_document
+from thaw.runtime.files import format_bytes, json_text, short_path, write_atomically, write_data_lists, write_document
 from thaw.runtime.job_status import update_status
 from thaw.store import code_hash, estimates
 from thaw.store.fresh import begin_fresh, end_fresh, fresh_file
@@ -143,11 +142,11 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
     settings, folder, file = context.settings, context.folder, context.folder / "result.json"
     result |= {"identity": context.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
     result |= request.about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
-    write_atomically(file, json.dumps(result, indent=1))
+    write_atomically(file, json_text(result, indent=1))
     publish.publish_report(settings, context.plan, folder, result, tracker, context.picture)
     if result["wandb_offline"] != tracker.unsent:  # the server was lost on the way
         result["wandb_offline"] = tracker.unsent
-        write_atomically(file, json.dumps(result, indent=1))
+        write_atomically(file, json_text(result, indent=1))
     if settings.stop_after is None:
         done = {"folder": str(folder), "accuracy": result["best/accuracy"]}
         context.store.remember(f"finished_{context.identity}", done)
