@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import warnings
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -136,6 +137,21 @@ def test_two_hundred_classes(tmp_path):
     assert "class 007" not in confusion  # no text that nobody could read
 
 
+def test_of_a_thousand_classes_the_report_shows_what_can_be_read(tmp_path):
+    folder = make(tmp_path / "run", [f"class {i:04}" for i in range(1000)], n=300)
+    run_page.write_run_report(folder, picture)
+    text, page = page_of(folder)
+    words = " ".join(page.words)
+    assert "Classes, worst first (200 of 1000)" in words and "Most frequent mistakes" in words
+    assert len(text) < 400_000 and sum(tag == "svg" for tag, _ in page.tags) == 2  # curves, one finder
+
+
+def test_the_most_confused_of_equals_is_the_first():
+    counts = {("a", "c"): 2, ("a", "b"): 2, ("b", "b"): 9, ("b", "a"): 1}
+    assert run_files.most_confused(counts, 2) == [("a", "b", 2), ("a", "c", 2)]
+    assert [row[-1] for row in run_files.per_class(counts, list("abc"))] == ["b", "a", ""]
+
+
 @pytest.mark.parametrize("left", [[], ["result.json", "metrics.jsonl"], ["valid_predictions.csv"]])
 def test_missing_files(tmp_path, left):
     folder = make(tmp_path / "run", ["a", "b"], n=12)
@@ -207,18 +223,19 @@ def test_no_figure_is_left_behind(tmp_path):
 
 def test_rows():
     truth, predicted = list("aaabbc"), list("aabbba")
-    assert run_files.confusion_matrix(truth, predicted, list("abcd")) == [
+    counts = Counter(zip(truth, predicted, strict=True))
+    assert run_files.confusion_matrix(counts, list("abcd")) == [
         [2, 1, 0, 0],
         [0, 2, 0, 0],
         [1, 0, 0, 0],
         [0, 0, 0, 0],
     ]
-    rows = run_files.per_class(truth, predicted, list("abcd"))
+    rows = run_files.per_class(counts, list("abcd"))
     assert rows[0] == ("a", 3, pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), "b")
     assert rows[1][-1] == ""
     assert rows[2:] == [("c", 1, 0, 0, 0, "a"), ("d", 0, 0, 0, 0, "")]
-    assert run_files.confusion_matrix([], [], ["a"]) == [[0]]
-    assert run_files.per_class([], [], ["a"]) == [("a", 0, 0, 0, 0, "")]
+    assert run_files.confusion_matrix({}, ["a"]) == [[0]]
+    assert run_files.per_class({}, ["a"]) == [("a", 0, 0, 0, 0, "")]
 
 
 def test_most_wrong_is_the_surest_mistake():

@@ -2,6 +2,7 @@
 
 import math
 
+from thaw.report.run_files import LARGEST, confusion_matrix, most_confused
 from thaw.report.style import BEST, INK, TRAIN, VALID, axes_at, figure, shortened
 
 NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
@@ -42,9 +43,15 @@ def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None
     from matplotlib.colors import to_rgb
 
     n = len(run["classes"])
+    if n > LARGEST:
+        axes = axes_at(fig, left, top, side, side)
+        axes.set_axis_off()
+        lines = [f"{shortened(a, 26)} → {shortened(b, 26)}  {c}" for a, b, c in most_confused(run["confusion"], 20)]
+        axes.text(0.1, 0.95, "\n".join([f"{n:,} classes, most often confused:", "", *lines]), va="top", linespacing=1.5)
+        return
     names, size, flat, inner = matrix_layout(run["classes"], side)
     axes = axes_at(fig, left + side - inner - 0.15, top + 0.35, inner, inner)
-    counts = np.array(run["confusion"], dtype=float).reshape(n, n)
+    counts = np.array(confusion_matrix(run["confusion"], run["classes"]), dtype=float).reshape(n, n)
     strength = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     colours = np.empty((n, n, 4))
     colours[..., :3], colours[..., 3] = to_rgb(VALID), strength

@@ -1,6 +1,7 @@
 """What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -82,11 +83,14 @@ def publish_report(
 def publish_tables(tracker: Tracker, folder: Path, picture: Picture) -> None:
     """The tables and pictures of a run, for the dashboard."""
     classes, rows = run_files.read_predictions(folder / "valid_predictions.csv")
-    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
-    counts = run_files.confusion_matrix(truth, predicted, classes)
-    tracker.table("confusion", ["truth", *classes], [[name, *line] for name, line in zip(classes, counts, strict=True)])
+    counts = Counter((row["truth"], row["prediction"]) for row in rows)
+    if matrix := run_files.confusion_matrix(counts, classes):
+        head, body = ["truth", *classes], [[name, *line] for name, line in zip(classes, matrix, strict=True)]
+    else:
+        head, body = ["truth", "prediction", "pictures"], run_files.most_confused(counts, 1000)
+    tracker.table("confusion", head, body)
     columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
-    tracker.table("per_class", columns, run_files.per_class(truth, predicted, classes))
+    tracker.table("per_class", columns, run_files.per_class(counts, classes))
     wrong = run_files.most_wrong(rows, 32)
     tracker.table(
         "most_wrong",

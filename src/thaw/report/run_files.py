@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 from thaw.config import run_names
@@ -18,25 +19,41 @@ from thaw.runtime.files import (
     read_text,
 )
 
-
-def confusion_matrix(truth: list[str], predicted: list[str], classes: list[str]) -> list[list[int]]:
-    """Counts of pictures, a row for each true class and a column for each predicted one."""
-    counts = Counter(zip(truth, predicted, strict=True))
-    return [[counts[row, column] for column in classes] for row in classes]
+LARGEST = 200  # classes whose confusion is shown as a matrix, of 4 million cells nobody reads one
 
 
-def per_class(truth: list[str], predicted: list[str], classes: list[str]) -> list[tuple]:
+def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[list[int]]:
+    """Counts of pictures, a row for each true class and a column for each predicted one; none of more than LARGEST.
+
+    counts: of (truth, prediction).
+    """
+    if len(classes) > LARGEST:
+        return []
+    return [[counts.get((row, column), 0) for column in classes] for row in classes]
+
+
+def most_confused(counts: Mapping[tuple[str, str], int], most: int) -> list[tuple[str, str, int]]:
+    """The most frequent mistakes, (truth, prediction, count); of equals in the order of their names."""
+    found = [(truth, taken, n) for (truth, taken), n in counts.items() if truth != taken]
+    return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
+
+
+def per_class(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[tuple]:
     """(class, n, precision, recall, f1, most confused with) of every class; the last is '' where nothing was confused.
 
     A ratio without a denominator (no picture of the class, or none predicted as it) is 0.
     """
-    there, taken, rows = Counter(truth), Counter(predicted), []
-    for i, counts in enumerate(confusion_matrix(truth, predicted, classes)):
-        name, right = classes[i], counts[i]
-        n, p = there[name], taken[name]
-        others = [0 if j == i else count for j, count in enumerate(counts)]
-        worst = classes[others.index(max(others))] if max(others) else ""
-        rows.append((name, n, right / (p or 1), right / (n or 1), 2 * right / (n + p or 1), worst))
+    there, taken, worst = Counter(), Counter(), {}
+    places = {name: i for i, name in enumerate(classes)}
+    for (truth, prediction), count in sorted(counts.items(), key=lambda item: (-item[1], places.get(item[0][1], 0))):
+        there[truth] += count
+        taken[prediction] += count
+        if truth != prediction:
+            worst.setdefault(truth, prediction)
+    rows = []
+    for name in classes:
+        right, n, p = counts.get((name, name), 0), there[name], taken[name]
+        rows.append((name, n, right / (p or 1), right / (n or 1), 2 * right / (n + p or 1), worst.get(name, "")))
     return rows
 
 
@@ -71,7 +88,7 @@ def read_run(folder) -> dict:
     above = folder.resolve().parent
     classes, rows = read_predictions(folder / "valid_predictions.csv")
     result = read_json(folder / "result.json")
-    truth, predicted = [row["truth"] for row in rows], [row["prediction"] for row in rows]
+    counts = Counter((row["truth"], row["prediction"]) for row in rows)
     return {
         "name": folder.resolve().name,
         "sweep": above.name if (above / "multirun.yaml").exists() else "",
@@ -82,8 +99,8 @@ def read_run(folder) -> dict:
         "timeline": read_bytes(folder / "plan.png"),
         "classes": classes,
         "predictions": rows,
-        "confusion": confusion_matrix(truth, predicted, classes),
-        "per_class": per_class(truth, predicted, classes),
+        "confusion": counts,
+        "per_class": per_class(counts, classes),
         "wrong": most_wrong(rows, 16),
         "bad_files": list(read_csv(folder / BAD_FILES)),
         "disputed": list(read_csv(folder / DISPUTED)),

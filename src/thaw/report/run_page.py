@@ -6,7 +6,7 @@ from thaw.report.curves import curves_figure, curves_inches, draw_curves
 from thaw.report.finder import finder_figure
 from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong, matrix_inches
 from thaw.report.page import data_uri, render
-from thaw.report.run_files import headline, read_run, run_title
+from thaw.report.run_files import LARGEST, headline, read_run, run_title
 from thaw.report.style import figure, picture_style, shortened, svg
 from thaw.report.tables import about, as_text, class_rows, listing, made_with, pairs, phase_rows, wrong_images
 from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
@@ -27,7 +27,7 @@ def write_run_report(folder, picture) -> None:
             "finds": [
                 svg(finder_figure(find, 5.6)) if isinstance(find, dict) else data_uri(find) for find in run["finds"]
             ],
-            "confusion": svg(confusion_figure(run)) if run["predictions"] else "",
+            "confusion": svg(confusion_figure(run)) if run["predictions"] and len(run["classes"]) <= LARGEST else "",
         }
     write_document(folder / "report.html", run_html(run, drawn))
 
@@ -49,9 +49,10 @@ def run_html(run: dict, drawn: dict) -> str:
         phases=phase_rows(result),
         **drawn,
         large_matrix=matrix_inches(len(run["classes"])) > 6,
-        pairs=pairs(run["confusion"], run["classes"]),
+        pairs=pairs(run["confusion"], len(run["classes"])),
         predicted=bool(run["predictions"]),
         wrong=wrong_images(run["wrong"], run["pictures"]),
+        n_classes=len(run["classes"]),
         classes=class_rows(run["per_class"]),
         timeline=data_uri(run["timeline"]),
         plan=run["plan"],

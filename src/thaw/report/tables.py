@@ -1,10 +1,12 @@
 """Make the rows of text that report.html shows of a run."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePath
 
 from thaw.report.page import thumbnail
+from thaw.report.run_files import LARGEST, most_confused
 from thaw.runtime.files import as_number, format_duration, phase_results
 
 MOST_LISTED = 50  # rows that are shown of a long table
@@ -43,22 +45,19 @@ def phase_rows(result: dict) -> list[dict[str, str]]:
     return rows
 
 
-def pairs(counts: list[list[int]], classes: list[str]) -> list[list[str]]:
+def pairs(counts: Mapping[tuple[str, str], int], classes: int) -> list[list[str]]:
     """Return the most frequent mistakes (truth, taken for, how many): what a matrix of many classes cannot show."""
-    if len(classes) < 3:
+    if classes < 3:
         return []
-    found = [
-        (count, sum(row), classes[i], classes[j])
-        for i, row in enumerate(counts)
-        for j, count in enumerate(row)
-        if i != j and count
-    ]
-    found.sort(key=lambda pair: (-pair[0], pair[2], pair[3]))
-    return [[truth, taken, f"{count} of {n}"] for count, n, truth, taken in found[:MOST_PAIRS]]
+    there = Counter()
+    for (truth, _), count in counts.items():
+        there[truth] += count
+    found = most_confused(counts, MOST_PAIRS if classes <= LARGEST else MOST_LISTED)
+    return [[truth, taken, f"{count} of {there[truth]}"] for truth, taken, count in found]
 
 
 def class_rows(rows: list[tuple]) -> list[dict]:
-    """Return every class with its shares (width of the bar, text), the lowest f1 first.
+    """Return the classes with their shares (width of the bar, text), the lowest f1 first, of very many the worst.
 
     rows: as of `per_class`. Classes without a picture come last and have no shares.
     """
@@ -69,7 +68,7 @@ def class_rows(rows: list[tuple]) -> list[dict]:
             "shares": [(f"{share:.0%}", f"{share:.1%}") for share in shares] if n else [],
             "confused": confused,
         }
-        for name, n, *shares, confused in sorted(rows, key=lambda row: (row[1] == 0, row[4]))
+        for name, n, *shares, confused in sorted(rows, key=lambda row: (row[1] == 0, row[4]))[:LARGEST]
     ]
 
 
