@@ -25,7 +25,7 @@ from thaw.runtime import processes, signals
 from thaw.runtime.console import complain, say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, format_duration, short_path
-from thaw.runtime.job_status import as_user_error, print_error, read_status, update_status
+from thaw.runtime.job_status import in_one_line, print_error, read_status, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.store import code_hash
 from thaw.sweep.jobs import read_job, search_value
@@ -85,30 +85,30 @@ class LocalLauncher(Launcher):
     def carry_out(self, overrides: Sequence[str], number: int, folder: Path, aside: bool) -> int:
         """One job in its process; its exit code. Aside: what it prints goes to a file in its folder."""
         try:
-            if aside:
-                folder.mkdir(parents=True, exist_ok=True)
-                print_to(folder / OUTPUT)
-            say(f"job {number}: {words_of(overrides)}")
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
-                config.hydra.sweep.subdir = str(number)
-            HydraConfig.instance().set_config(config)
-            done = run_job(
-                hydra_context=self.hydra_context,
-                task_function=self.task_function,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-            return done.return_value
-        except signals.Stopped as stopped:
-            complain(stopped.line)
-            return stopped.code
-        except Exception as error:
-            error = as_user_error(error, folder)
+            with in_one_line(folder):
+                if aside:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    print_to(folder / OUTPUT)
+                say(f"job {number}: {words_of(overrides)}")
+                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+                with open_dict(config):
+                    config.hydra.job.id = config.hydra.job.num = number
+                    config.hydra.sweep.subdir = str(number)
+                HydraConfig.instance().set_config(config)
+                done = run_job(
+                    hydra_context=self.hydra_context,
+                    task_function=self.task_function,
+                    config=config,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
+                return done.return_value
+        except (UserError, signals.Stopped) as error:
             update_status(folder, state="failed", code=error.code, line=error.line)
-            return print_error(error)
+            if isinstance(error, UserError):
+                return print_error(error)
+            complain(error.line)
+            return error.code
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:

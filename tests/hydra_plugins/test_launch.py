@@ -224,11 +224,11 @@ def alive(pid: int) -> bool:
 )
 def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, code, tmp_path, monkeypatch):
     def patient(job, log):
-        (tmp_path / f"pid-{job.settings.seed}-{os.getpid()}").touch()
-        while True:
-            if asked := signals.pending():
-                signals.leave(asked, "in full")
-            time.sleep(0.01)
+        with signals.stopping(at_once=False):
+            (tmp_path / f"pid-{job.settings.seed}-{os.getpid()}").touch()
+            while not signals.pending():
+                time.sleep(0.01)
+            signals.leave(signals.pending(), "in full")
 
     monkeypatch.setattr("thaw.train.run.run_plan", patient)
     typed = ("-m", "seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK)

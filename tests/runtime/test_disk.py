@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -327,7 +328,7 @@ def test_a_signal_while_another_makes_what_is_needed_stops_the_wait(tmp_path):
         (tmp_path / "kind").mkdir()
         path = Store(tmp_path).place("kind", {})
         path.with_name(f"{path.name}.lock").write_text("elsewhere 1")
-        signals.asked.append(signal.SIGTERM)
+        threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
         make(Store(tmp_path, wait_s=60), "kind", {}, lambda folder: None)
 
     assert in_child(work) == 143

@@ -21,7 +21,7 @@ from thaw.model.network import Network
 from thaw.runtime import processes, signals
 from thaw.store import snapshot
 from thaw.store.fresh import FRESH, end_fresh
-from thaw.train import features, loop, run
+from thaw.train import cycle, features, loop, run
 
 
 @pytest.fixture
@@ -194,11 +194,20 @@ def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, ref
     assert bits(again) == reference
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(settings, tmp_path, reference, number):
+@pytest.mark.parametrize(
+    ("number", "holder", "name", "call"),
+    [
+        (signal.SIGTERM, snapshot, "write", 4),
+        pytest.param(signal.SIGINT, snapshot, "write", 4, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, cycle, "validate", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(
+    settings, tmp_path, reference, number, holder, name, call
+):
     def work():
         signals.listen()
-        at_call(snapshot, "write", 4, lambda *_: os.kill(os.getpid(), number))
+        at_call(holder, name, call, lambda *_: os.kill(os.getpid(), number))
         carry_out(settings("stopped"), tmp_path / "runs/stopped")
 
     assert in_child(work) == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
@@ -249,9 +258,10 @@ def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, cod
 def test_the_second_interrupt_leaves_at_once(settings, tmp_path):
     def work():
         signals.listen()
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
+        with signals.stopping(at_once=False):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
 
     assert in_child(work) == 130
 
@@ -262,10 +272,9 @@ def test_a_handler_from_before_is_called_after_the_snapshot():
     signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
     try:
         signals.listen()
-        os.kill(os.getpid(), signal.SIGUSR2)
-        assert signals.pending() == signal.SIGUSR2 and called == []
-        with pytest.raises(signals.Stopped):
-            signals.leave(signals.pending(), "here")
+        with pytest.raises(signals.Stopped), signals.stopping(at_once=False):
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert signals.pending() == signal.SIGUSR2 and called == []
         assert called == [signal.SIGUSR2]
     finally:
         signals.asked.clear()

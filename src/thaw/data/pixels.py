@@ -15,7 +15,7 @@ from thaw.data.dataset import Dataset
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.resize import LONGEST, fit_side, shrink
 from thaw.data.table import TEST, Table
-from thaw.runtime import machine, signals
+from thaw.runtime import machine
 from thaw.runtime.files import format_bytes
 from thaw.runtime.machine import readers
 from thaw.store.store import Store
@@ -128,15 +128,10 @@ def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: Deco
 
 
 def write_shard(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:
-    """Fill a shard: a file of bytes, and for each picture its hash, offset, height and width.
-
-    Errors: a signal that asks to stop.
-    """
+    """Fill a shard: a file of bytes, and for each picture its hash, offset, height and width."""
     index, offset = [], 0
     with (folder / "pixels.u8").open("wb") as file:
         for content, picture in zip(hashes, pictures, strict=True):
-            if number := signals.pending():
-                signals.leave(number, "while pictures were decoded")
             file.write(picture.tobytes())
             index.append([content, offset, *picture.shape[:2]])
             offset += picture.nbytes

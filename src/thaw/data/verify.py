@@ -19,7 +19,6 @@ from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, siz
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import File, count_text, short_repr
 from thaw.data.table import Table
-from thaw.runtime import signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import readers
 
@@ -85,8 +84,6 @@ def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=Non
                 if table and time.monotonic() - kept_at > KEEP_EVERY_S:
                     save_verdicts(table, known | fresh, notes)
                     kept_at = time.monotonic()
-                if number := signals.pending():
-                    signals.leave(number, "while pictures were read")
     finally:  # what was read before an interruption is kept too
         pool.shutdown(cancel_futures=True)
         if table and fresh:

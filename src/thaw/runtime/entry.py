@@ -1,6 +1,7 @@
 """How a script starts and ends: `if __name__ == "__main__": sys.exit(run(main))`."""
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -10,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CalledProcessError
 
-from thaw.runtime.console import complain, discard, say_text
+from thaw.runtime import signals
+from thaw.runtime.console import complain, discard, say, say_text
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import is_machine_error, machine_error
 from thaw.runtime.job_status import internal_error, print_error
-from thaw.runtime.signals import EXIT, Stopped
+from thaw.runtime.signals import Stopped
 
 TRACES = os.environ.get("HYDRA_FULL_ERROR") == "1"  # as Hydra reads it; and before train.py sets it for Hydra
 
@@ -24,6 +26,7 @@ def run(main: Callable[[], int | None]) -> int:
 
     Errors: our own bug, where tracebacks are wanted; SystemExit, by which argparse leaves after --help.
     """
+    signals.listen()
     warnings.showwarning = show_warning
     logging.lastResort = Complaints(logging.WARNING)
     code = 0
@@ -32,20 +35,28 @@ def run(main: Callable[[], int | None]) -> int:
         if sys.stdout:
             sys.stdout.flush()  # what others wrote; at shutdown the interpreter would tell of a broken pipe
         return code
-    except Stopped as stopped:
-        complain(stopped.line)
-        return stopped.code
-    except KeyboardInterrupt:
-        complain("stopped (signal 2)")
-        return EXIT[signal.SIGINT]
+    except KeyboardInterrupt as error:
+        return end_stopped(error if isinstance(error, Stopped) else Stopped(signal.SIGINT))
     except BrokenPipeError:  # whoever read along has left (| head)
         discard(sys.stdout)
         return code
     except Exception as error:
+        if (number := signals.pending()) and not isinstance(error, UserError):  # of which a library made another
+            return end_stopped(Stopped(number))
         known = as_known(error)
         if TRACES and known is None:
             raise
         return print_error(known or internal_error(error))
+    finally:
+        gc.freeze()  # else the interpreter, as it ends, looks for garbage among all that torch has made, for a second
+
+
+def end_stopped(stopped: Stopped) -> int:
+    """Say that a signal ended it; return the exit code."""
+    for number in signals.EXIT:
+        signal.signal(number, signal.SIG_IGN)  # while the interpreter ends it would take them as it does by default
+    complain(stopped.line)
+    return stopped.code
 
 
 def as_known(error: Exception) -> UserError | None:

@@ -185,7 +185,7 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.write_text(text)
         sync(temporary)
         temporary.replace(path)
-    except OSError:
+    except BaseException:  # a signal too
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise

@@ -20,7 +20,7 @@ from thaw.runtime.files import (
     write_bad_files,
 )
 from thaw.runtime.machine import process_start
-from thaw.runtime.signals import Stopped
+from thaw.runtime.signals import Stopped, pending
 
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 
@@ -91,8 +91,11 @@ def in_one_line(folder: Path):
     try:
         yield
     except KeyboardInterrupt as error:
-        raise error if isinstance(error, Stopped) else Stopped(signal.SIGINT, "before training") from None
+        number = getattr(error, "number", signal.SIGINT)
+        raise error if getattr(error, "where", None) else Stopped(number, "before its end") from None
     except (Exception, SystemExit) as error:
+        if (number := pending()) and not isinstance(error, UserError):  # of which a library made another
+            raise Stopped(number, "before its end") from None
         raise as_user_error(error, folder) from None
 
 

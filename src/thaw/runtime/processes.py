@@ -75,6 +75,8 @@ def start(work: Callable[[int], int], place: int) -> int:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         die_with(parent)
         code = work(place)
+    except signals.Stopped as stopped:  # before the work could say so itself
+        code = stopped.code
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -67,9 +67,8 @@ def claim(
             say(f"waiting for {name}, which {holder.replace(' ', ':')} is making")
             waits(name)
             said = True
-        if number := signals.pending():
-            signals.leave(number, "while waiting for another job")
-        time.sleep(POLL_SECONDS)
+        with signals.stopping(at_once=True):
+            time.sleep(POLL_SECONDS)
     if said:
         waits(None)
     try:

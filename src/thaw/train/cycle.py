@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -127,9 +127,21 @@ def train_cycle(
             yield from fetched(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0
-            validation = validate(fit.inputs)
+            with snapshot_if_stopped(snapshots, phase.name):
+                validation = validate(fit.inputs)
             yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), now=True)
     write_cycle(folder, fit, record, validation)
+
+
+@contextmanager
+def snapshot_if_stopped(snapshots: Snapshots, name: str) -> Iterator[None]:
+    """Write a snapshot where a signal ends the block, which trains nothing. Errors: that signal."""
+    try:
+        with signals.stopping(at_once=True):
+            yield
+    except signals.Stopped as stopped:
+        snapshots.write()
+        raise signals.Stopped(stopped.number, f"in {name} while it validated") from None
 
 
 def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:

@@ -16,7 +16,7 @@ from thaw.data import augment
 from thaw.data.pixels import Pixels
 from thaw.model.freezing import frozen_weights
 from thaw.model.network import Network
-from thaw.runtime import console, signals
+from thaw.runtime import console
 from thaw.runtime.machine import readers
 from thaw.runtime.seeds import seed_for
 from thaw.store import keys
@@ -106,14 +106,11 @@ def compute_activations(network: Network, pixels: Pixels, rows: list[int], view:
     """Return the activations of the rows, on the CPU; `text` is what the progress bar says.
 
     The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
-    Errors: a signal that asks to stop.
     """
     network.eval()
     out, n, size, see = [], images_per_pass(view.size), view.size, augment.view(view.size, view.crop_pct, view.augment)
     with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
         for start in console.bar(range(0, len(rows), n), -(-len(rows) // n), text):
-            if number := signals.pending():
-                signals.leave(number, "while activations were computed")
             part = rows[start : start + n]
             seeds = [view.seed_of(pixels.names[row]) for row in part]
             seen = [see(*one) for one in zip(pool.map(pixels.__getitem__, part), seeds, strict=True)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from thaw.model.layer_groups import group_table
 from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
-from thaw.runtime import console
+from thaw.runtime import console, signals
 from thaw.store import keys, snapshot
 from thaw.store.prune import UNDER_WAY
 from thaw.store.store import Store
@@ -86,7 +86,8 @@ def fit_phase(
             parts = keys.cycle_parts(context.settings, phase, cycle, lr, context.plan.size, basis)
             underway = snapshot_folder(store, parts)
             began, resumed = time.perf_counter() - store.waited, 0.0
-            with store.entry("cycles", parts) as entry:
+            after = f"in {phase.name} after its cycle {cycle + 1}"
+            with signals.stopping(at_once=False, where=after), store.entry("cycles", parts) as entry:
                 if entry.missing:
                     record = begin_cycle(fit, context.held, start, fitted.last, underway)
                     resumed = record.seconds

@@ -59,7 +59,8 @@ class Task:
         tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
         ending = Ending()
         with suppress(UserError), tracker, ending_in_status(request, ending), in_one_line(folder):
-            signals.listen()
+            signals.listen()  # again, for submitit sets a handler of its own
+            signals.heed()
             if several:
                 raise several
             settings = to_settings(cfg, request.overrides)

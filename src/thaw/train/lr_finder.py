@@ -24,7 +24,7 @@ from thaw.plan import finder_steps
 from thaw.plan.phases import Phase
 from thaw.plan.schedules import curve, exponential, ladder
 from thaw.report.tracker import Tracker
-from thaw.runtime import console, signals
+from thaw.runtime import console
 from thaw.runtime.files import json_text
 from thaw.store import keys
 from thaw.train import lr_suggest
@@ -148,7 +148,7 @@ class FindOutcome:
 def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, tracker: Tracker) -> FindOutcome:
     """Find the rate for the fits that use it, write its curve, say what was taken and why.
 
-    Errors: a signal that asks to stop; the find is done again next time.
+    A find that is stopped is done again next time.
     """
     settings, phase, network = context.settings, inputs.phase, context.network
     steps, orders = finder_steps.finder_length(settings, phase)
@@ -165,8 +165,6 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
                 for point in measuring:
                     points.append(point)
                     bar.step()
-                    if number := signals.pending():
-                        signals.leave(number, f"in {phase.name}")
             rates, losses = ([point[i] for point in sorted(points)] for i in (0, 1))
             recorded = {"rates": rates, "losses": losses, "seconds": time.perf_counter() - began}
             (entry.folder / "curve.json").write_text(json.dumps(recorded))

@@ -16,7 +16,7 @@ from thaw.data import contact_sheet
 from thaw.data.augment import view
 from thaw.data.listing import short_repr
 from thaw.data.table import SPLITS, TEST, VALID, Table
-from thaw.runtime import console, signals
+from thaw.runtime import console
 from thaw.runtime.files import write_csv
 from thaw.train.inputs import Inputs, PhaseInputs
 
@@ -44,8 +44,6 @@ def find_near_duplicates(train: Tensor, valid: Tensor) -> list[Pair]:
     train = normalize(train.float() - mean, dim=1)
     block = max(1, min(BLOCK, MOST // len(train)))
     for start in console.bar(range(0, len(valid), block), -(-len(valid) // block), "near twins"):
-        if number := signals.pending():
-            signals.leave(number, "while twins were looked for")
         alike = normalize(valid[start : start + block].float() - mean, dim=1) @ train.T
         most, rows = alike.topk(NEIGHBOURS, dim=1)
         twins = (1 - most) * NEARER < 1 - most[:, -1:]
