@@ -19,8 +19,8 @@ from thaw.runtime import machine, signals
 from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import TRACES, run
 from thaw.runtime.errors import UserError
+from thaw.runtime.failures import causes, machine_failure
 from thaw.runtime.files import is_machine_error, machine_error, short_path
-from thaw.runtime.job_status import causes
 from thaw.store import lock
 from thaw.store.fresh import FRESH, end_fresh
 from thaw.sweep import preview
@@ -74,6 +74,8 @@ def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
     except Exception as error:
         if TRACES:
             raise
+        if failure := machine_failure(error):
+            raise failure from None
         if disk := next((one for one in causes(error) if is_machine_error(one)), None):
             raise machine_error(disk, folder, "use") from None
         if place := next((one for one in causes(error) if isinstance(one, OSError) and one.filename), None):

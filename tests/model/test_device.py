@@ -16,7 +16,7 @@ import train
 from thaw.config.job_request import JobRequest
 from thaw.model import device, network
 from thaw.model.device import Device
-from thaw.runtime import job_status, machine
+from thaw.runtime import failures, job_status, machine
 from thaw.runtime.errors import UserError
 from thaw.store.open import open_store
 from thaw.train import job
@@ -240,7 +240,7 @@ ENDED = [  # what was raised, and the code it ends with
 @pytest.mark.parametrize(("error", "code"), ENDED)
 def test_what_an_accelerator_does_is_no_bug_of_ours(tmp_path, error, code):
     assert job_status.as_user_error(error, tmp_path).code == code
-    assert (tmp_path / "train.log").exists() != job_status.is_out_of_memory(error), "where it came from can be read"
+    assert (tmp_path / "train.log").exists() != failures.is_out_of_memory(error), "where it came from can be read"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])

@@ -12,8 +12,9 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from thaw.runtime import signals
-from thaw.runtime.console import complain, discard, say, say_text
+from thaw.runtime.console import complain, discard, say_text
 from thaw.runtime.errors import UserError
+from thaw.runtime.failures import machine_failure
 from thaw.runtime.files import is_machine_error, machine_error
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.runtime.signals import Stopped
@@ -63,6 +64,8 @@ def as_known(error: Exception) -> UserError | None:
     """Return an error as the line a person needs, or None where it is our own bug."""
     if isinstance(error, UserError):
         return error
+    if failure := machine_failure(error):
+        return failure
     if is_machine_error(error):
         return machine_error(error, Path("a file"), "use")
     if isinstance(error, CalledProcessError):

@@ -1,7 +1,6 @@
 """How a job ends: status.json, and where it does not end well one line and an exit code."""
 
 import os
-import re
 import signal
 import socket
 import traceback
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from thaw.runtime.console import complain, one_line
 from thaw.runtime.errors import BadFiles, UserError
+from thaw.runtime.failures import is_accelerator_error, is_out_of_memory, machine_failure
 from thaw.runtime.files import (
     BAD_FILES,
     is_machine_error,
@@ -25,9 +25,6 @@ from thaw.runtime.signals import Stopped, pending
 CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
 
 
-ACCELERATOR = re.compile(
-    "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
-)
 FIELDS = {  # of status.json
     "state": str,
     "code": int,
@@ -43,13 +40,6 @@ FIELDS = {  # of status.json
 SHOWN = 5  # bad files that are named on the terminal
 
 
-def causes(error: BaseException | None):
-    """An error and what it came from."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
     """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
     if isinstance(error, BadFiles):
@@ -61,28 +51,20 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else 1
         return UserError(code, f"left by sys.exit({error.code}) before it was done")
-    if is_machine_error(error):
+    failure = machine_failure(error)
+    if not failure and is_machine_error(error):
         return machine_error(error, folder, "use")  # whether it was read or written is not known here
     if isinstance(error, FileNotFoundError):
         return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
-        why = str(error).partition(". It is possible")[0]
-        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
-    if isinstance(error, MemoryError) or is_out_of_memory(error):
-        why = str(error).partition(". ")[0][:120]
-        return UserError(
-            5, f"out of memory{f' ({why})' if why else ''}; try a smaller batch_size; what is done is kept"
-        )
+    if failure and (is_out_of_memory(error) or not is_accelerator_error(error)):
+        return failure
     log = folder / "train.log"
     try:
         with log.open("a") as file:
             file.write(traceback.format_exc())
     except OSError:
         log = None
-    if is_accelerator_error(error):
-        why = " ".join(str(error).split())[:160]
-        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; what is done is kept")
-    return internal_error(error, log)
+    return failure or internal_error(error, log)
 
 
 @contextmanager
@@ -97,18 +79,6 @@ def in_one_line(folder: Path):
         if (number := pending()) and not isinstance(error, UserError):  # of which a library made another
             raise Stopped(number, "before its end") from None
         raise as_user_error(error, folder) from None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether torch had no memory: CUDA's error has a type of its own, the CPU's and Apple's a text."""
-    texts = ("allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in texts)
-
-
-def is_accelerator_error(error: Exception) -> bool:
-    """Return whether an accelerator, its driver or its libraries failed, not what was computed on it."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return "AcceleratorError" in kinds or (isinstance(error, RuntimeError) and bool(ACCELERATOR.search(str(error))))
 
 
 def internal_error(error: Exception, log: Path | None = None) -> UserError:

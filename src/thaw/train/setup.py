@@ -23,8 +23,8 @@ from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
 from thaw.runtime import console, errors
 from thaw.runtime.errors import UserError
+from thaw.runtime.failures import is_accelerator_error, is_out_of_memory
 from thaw.runtime.files import write_data_lists
-from thaw.runtime.job_status import is_accelerator_error, is_out_of_memory
 from thaw.runtime.machine import cores
 from thaw.store.estimates import ArtifactCosts, planned_artifacts
 from thaw.store.store import Store
