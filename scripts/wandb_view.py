@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import NamedTuple
 
+from thaw.config.job_request import GROUPS
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
@@ -15,7 +16,6 @@ require_checkout(__file__)
 NAME = "thaw"
 GROUP = "setting"  # runs are grouped by it: all choices but seed and fold
 TABLE = ("best/accuracy", "best/loss", "test/accuracy", "cost/seconds", "cost/seconds_paid")  # the leaderboard
-CHOICES = ("scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data")
 
 
 class Panel(NamedTuple):
@@ -35,7 +35,7 @@ SECTIONS = {
     "Result": (
         Panel("bar", ("best/accuracy",)),
         Panel("scatter", ("best/accuracy",), "cost/seconds", ("cost/seconds",)),
-        Panel("parallel", (*(f"choice.{choice}" for choice in CHOICES), "lr_factor", "best/accuracy")),
+        Panel("parallel", (*(f"choice.{choice}" for choice in GROUPS), "lr_factor", "best/accuracy")),
         Panel("importance", ("best/accuracy",)),
     ),
     "Learning": lines("epoch", "valid/accuracy", "valid/loss", "train/loss", "valid/f1_macro"),

@@ -13,10 +13,11 @@ from pathlib import Path
 from thaw.config import command_line, compose
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
+from thaw.config.overrides import quote
 from thaw.config.paths import CONF
 from thaw.config.validate import check_swept
 from thaw.runtime import machine, signals
-from thaw.runtime.console import say, say_text
+from thaw.runtime.console import say, say_notes, say_text
 from thaw.runtime.entry import TRACES, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.failures import causes, machine_failure
@@ -40,8 +41,7 @@ def main() -> int:
             raise several
         return several.code
     typed = command_line.normalise(sys.argv[1:], CONF)
-    for note in typed.notes:
-        say(f"note: {note}")
+    say_notes(typed.notes)
     if typed.multirun:
         check_swept(typed.argv)
     named = named_folder(typed)
@@ -51,7 +51,7 @@ def main() -> int:
 
     compose.register(typed.backbones)
     key = "hydra.sweep.dir" if typed.multirun else "hydra.run.dir"
-    sys.argv[1:] = typed.argv + ([] if named else [f"{key}={command_line.quote(str(folder))}"])
+    sys.argv[1:] = typed.argv + ([] if named else [f"{key}={quote(str(folder))}"])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
     try:
         with sweep_in(folder, typed, task) if typed.multirun else run_in(folder), explained(typed, folder):
@@ -70,6 +70,10 @@ def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
     try:
         yield
     except (UserError, preview.PlanOnly):
+        raise
+    except SystemExit as left:
+        if left.code:  # Hydra has said why
+            sys.exit(2)
         raise
     except Exception as error:
         if TRACES:

@@ -52,7 +52,8 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         store = open_store(jobs[0][2], say)
         count(jobs, store)
         ends = [read_status(file.parent) for file in folder.glob("*/status.json")]
-        done = [tuple(end.get("overrides", ())) for end in ends if end.get("state") == "done"]
+        words = [end.get("overrides", ()) for end in ends if end.get("state") == "done"]
+        done = [tuple(word for word in own if not word.startswith("--config-dir=")) for own in words]
         lines = preview.preview_sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
         for line in lines:
             say(line)

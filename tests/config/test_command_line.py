@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from thaw.config import conf_files
 from thaw.config import help as page
 from thaw.config.command_line import normalise
+from thaw.config.compose import compose_settings, to_dataclasses
 from thaw.config.composed import Composed, pick
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
@@ -90,7 +91,11 @@ TABLE = OWN.replace("folder", "csv")
         (["--info", "seed=1"], ["--info", "all", "seed=1"]),
         (["seed=1", "--info", "defaults-tree"], ["--info", "defaults-tree", "seed=1"]),
         (["a=1", "-p", "data", "--cfg", "all", "--resolve"], ["-p", "data", "--cfg", "all", "--resolve", "a=1"]),
-        (["seed=1", "-cd", "more", "-cn", "other"], ["-cd", "more", "-cn", "other", "seed=1"]),
+        (["seed=1", "-cd", "conf", "lr=1"], ["--config-dir=/checkout/conf", "seed=1", "lr=1"]),
+        (["--config-dir=/checkout/conf", "lr=1"], ["--config-dir=/checkout/conf", "lr=1"]),
+        (["seed=1", "--hydra-help"], ["--hydra-help"]),
+        (["seed=1", "--version", "-m"], ["--version"]),
+        (["seed=1", "-sc", "install=zsh"], ["-sc", "install=zsh"]),
         (["--", "seed=1", ""], ["seed=1"]),
         # A plus only where something new is possible: Hydra would take +lrr=1 without a word.
         (["+experiment=schedulers"], ["experiment=schedulers"]),
@@ -125,7 +130,28 @@ TABLE = OWN.replace("folder", "csv")
         (["backbone.weights=none"], ["backbone.weights=none"]),
         (["wandb.dir=${oc.env:HOME}/x"], ["wandb.dir=${oc.env:HOME}/x"]),
         (["store.dir=~/s"], ["store.dir=/home/ann/s"]),
-        (['init="~/s t"'], ['init="/home/ann/s t"']),
+        (['init="~/s t"'], ["init='/home/ann/s t'"]),
+        (
+            ["data.root=.", "data=folder", "backbone=tiny", "augment=none"],
+            ["data.root=/checkout", "data=folder", "backbone=tiny", "augment=none"],
+        ),
+        (["store.dir='a, b'"], ["store.dir='/checkout/a, b'"]),
+        (["wandb.dir=a/../b"], ["wandb.dir=/checkout/a/../b"]),
+        (["init=${oc.env:RUN}"], ["init=${oc.env:RUN}"]),
+        (["init=runs/${seed}"], ["init=/checkout/runs/${seed}"]),
+        (["init='${oc.env:RUN,a b}'"], ["init='${oc.env:RUN,a b}'"]),
+        (
+            ["data.root=???", "data=folder", "backbone=tiny", "augment=none"],
+            ["data.root=???", "data=folder", "backbone=tiny", "augment=none"],
+        ),
+        (["hydra.run.dir=runs/a"], ["hydra.run.dir=/checkout/runs/a"]),
+        (["-m", "hydra.sweep.dir=my sweep"], ["-m", "hydra.sweep.dir='/checkout/my sweep'"]),
+        (["backbone.weights=packaged"], ["backbone.weights=packaged"]),
+        (
+            ["backbone.weights=conf/backbone/tiny.safetensors"],
+            ["backbone.weights=/checkout/conf/backbone/tiny.safetensors"],
+        ),
+        (["backbone.weights=nowhere.safetensors"], ["backbone.weights=nowhere.safetensors"]),
         # What pictures of one's own need.
         (["data.root=/p"], ["data.root=/p", *OWN.split()]),
         (["data=folder", "data.root=/p"], ["data=folder", "data.root=/p", *OWN.split()[1:]]),
@@ -141,15 +167,21 @@ TABLE = OWN.replace("folder", "csv")
             ["data.root=/l.csv", "data.images=~/p q"],
             ["data.root=/l.csv", "data.images='/home/ann/p q'", *TABLE.split()],
         ),
-        (["data.labels=fixes.csv", "data.classes=null"], ["data.labels=fixes.csv", "data.classes=null"]),
+        (["data.labels=fixes.csv", "data.classes=null"], ["data.labels=/checkout/fixes.csv", "data.classes=null"]),
         (["data.group=(p\\d+)_[a, b]"], ["data.group='(p\\d+)_[a, b]'"]),
         (["data.label_column=the label"], ["data.label_column='the label'"]),
         (["data.split_column=none", "data.group=null"], ["data.split_column=none", "data.group=null"]),
     ],
 )
 def test_tidy(conf, monkeypatch, args, argv):
+    """Typed in the checkout; and what was made of it stays as it is wherever one stands."""
     monkeypatch.setenv("HOME", "/home/ann")
-    assert normalise(args, conf).argv == argv
+    monkeypatch.chdir(REPOSITORY)
+    argv = [word.replace("/checkout", str(REPOSITORY)) for word in argv]
+    typed = [word.replace("/checkout", str(REPOSITORY)) for word in args]
+    assert normalise(typed, conf).argv == argv
+    monkeypatch.chdir("/")
+    assert normalise(argv, conf).argv == argv
 
 
 @pytest.mark.parametrize(
@@ -160,7 +192,7 @@ def test_tidy(conf, monkeypatch, args, argv):
 def test_any_folder_can_be_named(conf, folder):
     argv = normalise([f"data.root=/data/{folder}", f"init={folder}"], conf).argv[:2]
     values = [override.value() for override in OverridesParser.create().parse_overrides(argv)]
-    assert values == [f"/data/{folder}", folder]
+    assert values == [f"/data/{folder}", str(Path.cwd() / folder)]
 
 
 @pytest.mark.parametrize(
@@ -189,11 +221,13 @@ def test_a_comma_in_a_sweep(conf, tmp_path, monkeypatch):
     def root(value):
         return next(arg for arg in normalise(["-m", f"data.root={value}"], conf).argv if arg.startswith("data.root="))
 
-    assert root("a,b c") == "data.root=a,'b c'"
-    assert root("a,d") == "data.root='a,d'"
-    assert root("a,nowhere") == "data.root='a,nowhere'"
-    assert root("'a','b c'") == "data.root='a','b c'"
-    assert root("choice(a,b)") == "data.root=choice(a,b)"
+    assert root("a,b c") == f"data.root={tmp_path}/a,'{tmp_path}/b c'"
+    assert root("a,d") == f"data.root='{tmp_path}/a,d'"
+    assert root("a,nowhere") == f"data.root='{tmp_path}/a,nowhere'"
+    assert root("'a','b c'") == f"data.root={tmp_path}/a,'{tmp_path}/b c'"
+    assert root("choice(a, 'b c')") == f"data.root=choice({tmp_path}/a,'{tmp_path}/b c')"
+    assert root("sort(a,b,reverse=true)") == f"data.root=sort({tmp_path}/a,{tmp_path}/b,reverse=true)"
+    assert root("glob(*)") == "data.root=glob(*)"
     assert "data.root=a,d is taken as one path, not as a sweep" in normalise(["-m", "data.root=a,d"], conf).notes
     assert normalise(["-m", "backbone.weights=none,pretrained"], conf).argv == [
         "-m",
@@ -243,12 +277,26 @@ def test_an_experiment_on_top_of_another_has_what_that_one_chooses(conf):
     assert typed(conf, "experiment=lesson1", "data.root=/p").head.kind == "fastai"
 
 
-@pytest.mark.parametrize("text", ["defaults: [", "- a list", "", "defaults: {a: b}\nhydra: no\nchecklist: [1]", "\0"])
-def test_a_broken_yaml_is_left_to_hydra(conf, tmp_path, text):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment/mine.yaml").write_text(text)
-    got = normalise(["experiment=mine", "--config-dir", str(tmp_path)], conf)
-    assert (got.backbones, got.multirun) == ((), False)
+RECIPES = [  # of an experiment or two that build on each other; what is said of it
+    ("", "needs the first line '# @package _global_': it sets keys of all groups"),
+    ("lr: 1", "needs the first line '# @package _global_': it sets keys of all groups"),
+    ("- a list", "must be keys with values, one a line, as the yaml files of conf/ are"),
+    ("3", "must be keys with values, one a line, as the yaml files of conf/ are"),
+    ("defaults: [", "is no yaml: did not find expected node content in line 2"),
+    ("\0", "is no yaml: it holds characters that a text cannot have"),
+    ("caf\udce9", "is no text in UTF-8"),
+    ("defaults: [mine]", "is built on itself: mine.yaml names mine.yaml in its defaults"),
+    ("defaults: [other]", "is built on itself: mine.yaml names other.yaml names mine.yaml in its defaults"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), RECIPES)
+def test_a_broken_experiment_is_named(conf, tmp_path, text, line):
+    file = tmp_path / "experiment/mine.yaml"
+    file.parent.mkdir()
+    file.write_text(f"{text}\n", errors="surrogateescape")
+    (tmp_path / "experiment/other.yaml").write_text("defaults: [mine]")
+    assert refused(conf, "experiment=mine", "--config-dir", str(tmp_path)) == f"{file}: {line}"
 
 
 def test_yaml_of_any_form_tells_what_it_chooses(tmp_path):
@@ -259,7 +307,7 @@ def test_yaml_of_any_form_tells_what_it_chooses(tmp_path):
         "checklist/own.yaml": "defaults: [base, _self_]\none: {epochs: 2}\ntwo: {epochs: 1, do: fit}\n",
         "wandb/off.yaml": "",
         "without/a.yaml": "",
-        "experiment/mine.yaml": """
+        "experiment/mine.yaml": """# @package _global_
             defaults: [{/wandb: 'off'}, {override /backbone: null}, _self_]
             hydra: {sweeper: {params: {seed: '0,1', resize: no}}, mode: "MULTIRUN"}
             """,
@@ -301,7 +349,7 @@ def test_sweeps_are_recognised(conf):
             "Birds: is it part of data.root? a value with spaces needs quotes: 'data.root=/My Birds'",
         ),
         (["--lr=0.1"], "--lr=0.1: no such flag; settings are written without dashes: lr=0.1"),
-        (["--batch-size", "3"], "--batch-size: no such flag; settings are written without dashes: batch_size=VALUE"),
+        (["--batch-size", "3"], "--batch-size: no such flag; settings are written without dashes: batch_size=3"),
         (["--config-dir"], "--config-dir needs a value; --help explains"),
         (["data.root="], "data.root is empty; give data.root=FOLDER"),
     ],
@@ -331,7 +379,7 @@ def test_what_is_no_setting(conf, args, line):
         ("learning_rate=0.1", "learning_rate=0.1: no such key; did you mean lr=0.1?"),
         ("cycles=3", "cycles=3: no such key; did you mean scheduler.cycles=3?"),
         ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.trial_steps, find.smooth?"),
-        ("hydra.rundir=x", "hydra.rundir=x: no such setting of Hydra; --cfg hydra lists them"),
+        ("hydra.launcher.nope=x", "hydra.launcher.nope=x: no such setting of Hydra; --cfg hydra lists them"),
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
         # A phase that there is not.
         ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full, full?"),
@@ -625,7 +673,97 @@ def test_a_glob_that_matches_no_choice_is_refused():
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
-def test_the_home_in_a_folder_is_expanded(key):
-    argv = normalise([f"{key}=~/my runs"], REPOSITORY / "conf").argv
-    assert argv == [f"{key}='{os.path.expanduser('~/my runs')}'"]
+IDLE = [  # settings of Hydra that nothing here reads; what is said
+    ("hydra.rundir=x", "hydra.rundir=x: has no effect; did you mean hydra.run.dir?"),
+    ("hydra.verbose=true", "hydra.verbose=true: has no effect; verbose=true prints a line an epoch"),
+    ("hydra.job.name=x", "hydra.job.name=x: has no effect; name=TEXT names a run or a sweep"),
+    ("hydra.searchpath=[x]", "hydra.searchpath=[x]: has no effect; yaml files of your own: --config-dir FOLDER"),
+    ("hydra.sweep.dir=x", "hydra.sweep.dir=x: has no effect on a single run; its folder is hydra.run.dir"),
+    ("-m hydra.run.dir=x", "hydra.run.dir=x: has no effect on a sweep; its folder is hydra.sweep.dir"),
+    ("-m ~hydra/launcher", "~hydra/launcher: is not typed; a sweep is -m KEY=VALUE,VALUE"),
+    ("-m hydra.sweeper.params.seed=1", "hydra.sweeper.params.seed=1: is not typed; a sweep is -m KEY=VALUE,VALUE"),
+    ("-m hydra.mode=RUN", "-m and hydra.mode=RUN: leave one of them out"),
+]
+NEVER = ["hydra.job.chdir=true", "hydra.output_subdir=null", "hydra.sweep.subdir=x", "hydra/job_logging=default"]
+NEVER += ["+hydra.callbacks.x.y=1", "hydra/output=default", "hydra.job_logging.root.level=DEBUG", "hydra.help.header=x"]
+
+
+@pytest.mark.parametrize(("args", "line"), IDLE)
+def test_a_setting_of_hydra_that_has_no_effect_is_refused(conf, args, line):
+    assert refused(conf, *args.split()) == line
+
+
+@pytest.mark.parametrize("setting", NEVER)
+def test_what_nothing_reads_is_refused_in_an_experiment_too(conf, tmp_path, setting):
+    assert ": has no effect; " in refused(conf, setting)
+    key, value = setting.removeprefix("+").split("=")
+    inner = f"hydra: {{{': {'.join(key.split('.')[1:])}: {value}{'}' * key.count('.')}"
+    text = f"defaults: [override /{key}: {value}]" if "/" in key else inner
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    assert refused(conf, "experiment=mine", f"-cd={tmp_path}").startswith(f"{key} in an experiment: has no effect")
+
+
+def test_an_experiment_chooses_launcher_and_sweeper(conf, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "defaults: [override /hydra/launcher: joblib, override /hydra/sweeper: halving]\nhydra: {mode: MULTIRUN}\n"
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}")
+    flag = f"--config-dir={tmp_path}"
+    got = normalise(["experiment=mine", flag, "hydra/launcher=slurm"], conf)
+    assert got.argv == [flag, "experiment=mine", "hydra/launcher=slurm", "hydra/sweeper=halving"]
+    assert (got.multirun, got.notes) == (True, ())
+    assert "hydra/launcher=joblib" in normalise(["experiment=mine", flag, "hydra.mode=RUN"], conf).argv
+    idle = "warning: hydra/launcher=joblib has no effect without -m"
+    assert normalise(["hydra/launcher=joblib"], conf).notes == (idle,)
+
+
+FLAGS = [  # words in which a flag cannot be had; what is said
+    ("-m=1", "-m=1: -m takes no value"),
+    ("--cfg nope", "--cfg nope: must be one of job, hydra, all"),
+    ("--info=nope", "--info nope: must be one of all, config, defaults, defaults-tree, plugins, searchpath"),
+    ("-p launcher --cfg hydra", "-p launcher: no such part of the settings; did you mean loss.balance?"),
+    ("-cd /nowhere", "--config-dir /nowhere: no such folder; give one laid out as conf/"),
+    ("-cd / -cd /tmp", "--config-dir: one folder at a time, not / and /tmp"),
+    ("-sc nope", "-sc takes one word: install=bash or uninstall=bash, or the same of zsh or fish"),
+    ("-sc query=bash", "-sc takes one word: install=bash or uninstall=bash, or the same of zsh or fish"),
+    ("--nope=3", "--nope=3: no such flag; --help lists flags and settings"),
+    ("--seed seed=1", "--seed: no such flag; settings are written without dashes: seed=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("args", "line"), FLAGS)
+def test_a_flag_that_cannot_be_is_one_line(conf, args, line):
+    assert refused(conf, *args.split()) == line
+
+
+@pytest.mark.parametrize("flag", ["-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun"])
+def test_what_would_take_the_place_of_config_yaml_is_refused(conf, tmp_path, flag):
+    (tmp_path / "status.json").touch()
+    line = refused(conf, flag, f"{tmp_path}/.hydra")
+    assert "settings begin with conf/config.yaml" in line and f"scripts/rerun.py {tmp_path};" in line
+    assert "scripts/rerun.py RUN;" in refused(conf, f"{flag}=config")
+
+
+def test_the_phases_of_an_experiment_of_ones_own_are_known(conf, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\nchecklist: {polish: {do: fit, epochs: 1}}\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    argv = normalise(["experiment=mine", "checklist.polish.lr=1", f"-cd={tmp_path}"], conf).argv
+    assert argv[-1] == "++checklist.polish.lr=1"
+
+
+def test_settings_take_yaml_files_of_ones_own(tmp_path):
+    """As scripts/show_batch.py asks for them, without a run."""
+    GlobalHydra.instance().clear()
+    folder = tmp_path / "it's, a=b"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment/mine.yaml").write_text("# @package _global_\nlr_factor: 2\n")
+    assert compose_settings(["experiment=mine", f"--config-dir={folder}"]).lr_factor == 2
+    with pytest.raises(UserError, match="lost their schema"):
+        to_dataclasses(OmegaConf.create({"augment": {"transforms": {}}}))
+
+
+@pytest.mark.parametrize(("sweep", "key"), [([], "hydra.run.dir"), (["-m"], "hydra.sweep.dir")])
+def test_the_home_in_a_folder_is_expanded(sweep, key):
+    argv = normalise([*sweep, f"{key}=~/my runs"], REPOSITORY / "conf").argv
+    assert argv == [*sweep, f"{key}='{os.path.expanduser('~/my runs')}'"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shlex
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -10,12 +11,15 @@ from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote
 
+import pictures
 import pytest
+import rerun
 import sweeps
 from commands import script
 from pages import NASTY, Page
 
 import train
+from thaw.runtime.errors import UserError
 from thaw.sweep.board import leaderboard
 from thaw.sweep.figure import join_marks
 
@@ -190,12 +194,74 @@ def test_runs_are_compared_on_the_pictures_and_labels_they_share(tmp_path):
     assert "one finished run" in script("compare.py", a, a).stderr
 
 
-def test_a_run_again_with_other_settings(tmp_path):
-    from rerun import again
+POLISH = "++checklist.polish={do: fit, epochs: 1}"
+AGAIN = [  # the words of a run, those typed after it, the command
+    (["lr=1", "~checklist.full", "data.root='/a b'"], "lr=2 -m", ["~checklist.full", "data.root='/a b'", "-m", "lr=2"]),
+    (["lr=1"], "lr = 2", ["lr=2"]),
+    ([POLISH, "lr=1"], "~checklist.polish", ["lr=1"]),
+    (["++checklist.full.lr=1"], "~checklist.full", ["~checklist.full"]),
+    (["++checklist.full.lr=1"], "+checklist.full.lr=2", ["+checklist.full.lr=2"]),
+    (["~checklist.full"], "~checklist.full", ["~checklist.full"]),
+    (["~checklist.full"], "checklist.full.lr=1", ["checklist.full.lr=1"]),
+    ([POLISH, "++checklist.polish.lr=1"], POLISH, [POLISH]),
+    ([], "~checklist.nope", ["~checklist.nope"]),
+    (["--config-dir=/"], "-cd /tmp", ["--config-dir=/tmp"]),
+    (["experiment=lesson1"], "seed=1", ["experiment=lesson1", "hydra.mode=RUN", "seed=1"]),
+    (["experiment=lesson1"], "-m seed=0,1", ["experiment=lesson1", "-m", "seed=0,1"]),
+    (["experiment=lesson1"], "hydra.mode=MULTIRUN", ["experiment=lesson1", "hydra.mode=MULTIRUN"]),
+    (["experiment=lesson1"], "experiment=fastai07", ["experiment=fastai07"]),
+]
 
-    assert again(("lr=1", "~checklist.x", "data.root='/a b'"), ["lr=2", "-m"]) == [
-        "~checklist.x", "data.root='/a b'", "lr=2", "-m",
-    ]  # fmt: skip
+
+@pytest.mark.parametrize(("before", "more", "words"), AGAIN)
+def test_what_is_set_anew_takes_the_place_of_what_was(before, more, words):
+    assert rerun.again(before, [more] if more == POLISH else more.split()) == words
+
+
+DAMAGED = [  # status.json and .hydra/overrides.yaml of a run
+    ("{", None), ("{", "- {a: b}"), ("{", "no list"), ("[]", "- ["), ('{"overrides": [1]}', None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "overrides"), DAMAGED)
+def test_a_damaged_run_is_not_guessed_at(tmp_path, status, overrides):
+    (tmp_path / "status.json").write_text(status)
+    (tmp_path / ".hydra").mkdir()
+    if overrides:
+        (tmp_path / ".hydra/overrides.yaml").write_text(overrides)
+    with pytest.raises(UserError, match=r"damaged, what was typed for it is lost$") as refused:
+        rerun.overrides_of(tmp_path)
+    assert refused.value.code == 6
+
+
+@pytest.mark.parametrize("override", ["name=a\0", "notes=" + "x" * 3_000_000])
+def test_what_no_command_can_hold_is_refused(tmp_path, monkeypatch, override):
+    sweeps.status(tmp_path, state="done", overrides=[override])
+    monkeypatch.setattr("sys.argv", ["rerun.py", str(tmp_path)])
+    with pytest.raises(UserError, match="cannot be typed again") as refused:
+        rerun.main()
+    assert refused.value.code == 6
+
+
+@pytest.mark.slow
+def test_what_is_recorded_can_be_typed_again_from_anywhere(tmp_path):
+    """Words of a folder of one's own: a relative root, yaml files of one's own, text with all that shells trip over."""
+    pictures.tree(tmp_path / "photos", cat=12, dog=12)
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/double.yaml").write_text("# @package _global_\nlr_factor: 2\n")
+    typed = ["-cd", "mine", "experiment=double", "data.root=photos", "store.dir=store", "hydra.run.dir=run"]
+    typed += ["backbone=tiny", "size=32", "smoke=true", "threads=1", "wandb=disabled", 'notes=it\'s \n a=b, "c"']
+    command = [sys.executable, str(ROOT / "src/train.py"), *typed]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "run/result.json").read_text())["command"]
+    words = shlex.split(told)[1:]
+    assert rerun.again(rerun.overrides_of(tmp_path / "run"), []) == [*words[1:], "hydra.mode=RUN"]
+    again = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert again.returncode == 0 and "already done" in again.stdout, again.stderr
+
+
+def test_a_run_again_with_other_settings(tmp_path):
     typed = ("size=32", "scheduler=flat_cos", f"store.dir={tmp_path}/store", "name='a b'")
     run = sweeps.make_job(tmp_path / "runs" / "0", *typed)
     done = script("rerun.py", run, "plan_only=true", "size=40", f"hydra.run.dir={tmp_path}/new")

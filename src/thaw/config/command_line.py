@@ -6,33 +6,30 @@ Plain functions from words to words. Nothing heavier than yaml is imported, so t
 import fnmatch
 import re
 from dataclasses import dataclass
-from itertools import pairwise
-from os.path import exists, expanduser
+from os.path import exists
 from pathlib import Path
 
-from thaw.config.conf_files import choices_of, chosen_values, experiments, group_names, part, phase_names
-from thaw.config.overrides import QUOTED, bracket_depth, join_override, split_override
+from thaw.config.conf_files import (
+    choices_of,
+    chosen_values,
+    experiments,
+    group_names,
+    part,
+    phase_names,
+    read_yaml,
+)
+from thaw.config.flags import config_dirs, flags_and_rest
+from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
+from thaw.config.overrides import QUOTED, bracket_depth, join_override, quote, split_override
 from thaw.config.schema import PHOTO_KINDS
 from thaw.config.timm_names import check_backbone
+from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
 from thaw.runtime.errors import UserError
 
-PATH_KEYS = ("data.root", "data.images", "data.classes", "data.labels")
-PATH_KEYS += ("backbone.weights", "store.dir", "wandb.dir", "init")
-FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir")
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
 TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
 OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
-NOT_FILES = ("null", "none", "pretrained")  # words that a path may be instead
-
-FLAGS = {"-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help", "--hydra-help", "--version"}
-FLAGS |= {"-sc", "--shell-completion"}
-FLAGS_WITH_VALUE = {"-c": "job", "--cfg": "job", "-i": "all", "--info": "all"}  # and what it is where none is given
-FLAGS_WITH_VALUE |= dict.fromkeys(("-p", "--package", "-cp", "--config-path", "-cn", "--config-name"))
-FLAGS_WITH_VALUE |= dict.fromkeys(("-cd", "--config-dir", "--experimental-rerun"))
-FLAG_VALUES = {"job", "hydra", "all", "config", "defaults", "defaults-tree", "plugins", "searchpath"}
-
 TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
-PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 
 
 @dataclass(frozen=True)
@@ -55,44 +52,20 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     typed = [split_override(arg) for arg in join_torn(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
-    confs = [conf, *(Path(more) for flag, more in pairwise(flags) if flag in ("-cd", "--config-dir"))]
+    confs = [conf, *config_dirs(flags)]
     recipes = experiments(typed, *confs)
-    multirun = bool({"-m", "--multirun"} & set(flags)) or ("", "hydra.mode", "MULTIRUN") in typed
-    multirun = multirun or any(part(recipe, "hydra", "mode", kind=str) == "MULTIRUN" for recipe in recipes)
-    multirun = multirun and ("", "hydra.mode", "RUN") not in typed  # one job of a recipe that sweeps
-    notes, phases = [], phase_names(rest, conf)
+    multirun = is_sweep(flags, typed, recipes)
+    notes, phases = idle_hydra_settings(typed, recipes, multirun), phase_names(rest, *confs)
     typed = [(sign, key, globbed(key, value, confs)) for sign, key, value in typed]
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
+    typed += chosen_plugins(typed, [part(read_yaml(conf / "local.yaml")), *recipes])
     wanted = chosen_values(typed, recipes).get("backbone", [])
-    known = {name for folder in confs for name in choices_of("backbone", folder)} | {"null"}
+    known = {*choices_of("backbone", *confs), "null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)
     for name in backbones:
         check_backbone(name, known - {"null"})
     return CommandLine(flags + [join_override(*parts) for parts in typed], tuple(backbones), tuple(notes), multirun)
-
-
-def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Flags with their values, and the other arguments. Errors: an unknown flag, exit 2."""
-    flags, rest, todo = [], [], [arg.strip() for arg in argv if arg.strip() not in ("", "--")]
-    while todo:
-        arg = todo.pop(0)
-        name, equals, value = arg.partition("=")
-        if not re.match(r"--?[A-Za-z]", arg):
-            rest.append(arg)
-        elif name in FLAGS and not equals:
-            flags.append(name)
-        elif name in FLAGS_WITH_VALUE:
-            default = FLAGS_WITH_VALUE[name]
-            if not equals and todo and (default is None or todo[0] in FLAG_VALUES):
-                value = todo.pop(0)
-            if not (value or default):
-                raise UserError(2, f"{name} needs a value; --help explains")
-            flags += [name, expanduser(value or default)]
-        else:
-            setting = f"{name.lstrip('-').replace('-', '_')}={value or 'VALUE'}"
-            raise UserError(2, f"{arg}: no such flag; settings are written without dashes: {setting}")
-    return flags, rest
 
 
 def join_torn(args: list[str]) -> list[str]:
@@ -150,6 +123,20 @@ def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
     return ",".join(matched)
 
 
+def is_sweep(flags: list[str], typed: list[tuple], recipes: list[dict]) -> bool:
+    """Whether several jobs are asked for: -m, or an experiment that sweeps, unless hydra.mode says otherwise.
+
+    Errors: both -m and hydra.mode=RUN, exit 2.
+    """
+    modes = [value for _, key, value in typed if key == "hydra.mode"]
+    if {"-m", "--multirun"} & set(flags):
+        if modes and modes[-1] != "MULTIRUN":
+            raise UserError(2, f"-m and hydra.mode={modes[-1]}: leave one of them out")
+        return True
+    modes = modes or [part(recipe, "hydra", "mode", kind=str) for recipe in recipes]
+    return "MULTIRUN" in (modes[-1:] or "")
+
+
 def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: list[str]) -> tuple[str, str, str | None]:
     """One setting in Hydra's words."""
     if key in FOLDER_KEYS:
@@ -167,34 +154,6 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
     elif key == "monitor":
         value = re.sub(r"\bval(idation)?/", "valid/", value)
     return sign, key, value
-
-
-def quote(text: str) -> str:
-    """Quoted as Hydra's grammar wants it, where it needs quotes."""
-    plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
-    if plain or "${" in text:
-        return text
-    # Backslashes count as escapes only before a quote.
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
-
-
-def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
-    """A path, or several of a sweep, `~` expanded and quoted where needed. Errors: an empty one, exit 2.
-
-    A comma in a sweep belongs to the path where that exists as a whole, or where not all its parts do.
-    """
-    if not value:
-        raise UserError(2, f"{key} is empty; give {key}={'FOLDER' if key == 'data.root' else 'PATH'}")
-    if re.fullmatch(rf"{QUOTED}(\s*,\s*{QUOTED})*", value):
-        return re.sub(r"(?<=['\"])~[^/'\"]*", lambda m: expanduser(m[0]), value)
-    if multirun and re.match(r"(choice|glob|shuffle|sort)\(", value):
-        return value
-    whole, parts = expanduser(value), [expanduser(part.strip()) for part in value.split(",")]
-    if multirun and len(parts) > 1:
-        if not exists(whole) and all(part in NOT_FILES or exists(part) for part in parts):
-            return ",".join(map(quote, parts))
-        notes.append(f"{key}={value} is taken as one path, not as a sweep")
-    return quote(whole)
 
 
 def implied_groups(typed, recipes: list[dict], notes: list[str]) -> list[tuple[str, str]]:

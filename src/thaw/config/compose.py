@@ -1,11 +1,14 @@
 """The door: what Hydra composed, checked and made into settings; nothing behind it knows that there was a yaml."""
 
+import re
 from pathlib import Path
 
 from thaw.config import command_line
 from thaw.config.composed import Composed, pick
+from thaw.config.flags import config_dirs
 from thaw.config.hydra_errors import explain
 from thaw.config.job_request import GROUPS, JobRequest
+from thaw.config.overrides import quote
 from thaw.config.paths import CONF, from_root
 from thaw.config.schema import Settings
 from thaw.config.validate import check_settings
@@ -42,10 +45,11 @@ def compose_settings(words: list[str]) -> Settings:
     if typed.multirun:
         raise UserError(2, "-m: one setting at a time; give one value of each")
     register(typed.backbones)
-    overrides = [word for word in typed.argv if not word.startswith("hydra")]
+    folders = ",".join(quote(f"file://{folder}") for folder in config_dirs(typed.argv))
+    overrides = [word for word in typed.argv if not re.match("hydra[./]|-", word)]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_settings(compose("config", overrides=overrides), overrides)
+            return to_settings(compose("config", overrides=[*overrides, f"hydra.searchpath=[{folders}]"]), overrides)
     except UserError:
         raise
     except Exception as error:
@@ -65,7 +69,9 @@ def job_request(cfg) -> JobRequest:
         config = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException:  # which the job itself refuses
         config = composed
-    overrides = OmegaConf.to_container(asked.overrides)["task"]  # as typed: what a variable holds may be a secret
+    folders = [source.path for source in asked.runtime.config_sources if source.provider == "command-line"]
+    overrides = [f"--config-dir={folder}" for folder in folders]
+    overrides += OmegaConf.to_container(asked.overrides)["task"]  # as typed: what a variable holds may be a secret
     choices = {group: choice for group, choice in asked.runtime.choices.items() if group in GROUPS}
     number = asked.job.num if asked.mode.name == "MULTIRUN" else None
     return JobRequest(Path(asked.runtime.output_dir), overrides, choices, config, composed, number)
@@ -86,10 +92,12 @@ def to_settings(cfg, overrides: list[str]) -> Settings:
 def to_dataclasses(cfg) -> Composed:
     """The composed configuration as plain dataclasses, nothing checked yet.
 
-    A transform that is null is left out, as a phase is: an experiment cannot say ~.
+    A transform that is null is left out, as a phase is: an experiment cannot say ~. Errors: no schema, exit 2.
     """
     from omegaconf import OmegaConf
 
+    if OmegaConf.get_type(cfg) is not Composed:
+        raise UserError(2, "the settings have lost their schema: no yaml of --config-dir may be called schema.yaml")
     composed = OmegaConf.to_object(cfg)
     transforms = composed.augment.transforms.items()
     composed.augment.transforms = {name: args for name, args in transforms if args is not None}

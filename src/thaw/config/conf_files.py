@@ -13,6 +13,7 @@ import yaml
 
 from thaw.config.composed import Composed
 from thaw.config.overrides import split_override, swept_choices
+from thaw.runtime.errors import UserError
 
 # Scalars stay text, as names and overrides have to: `no` is a choice, and 1e-3 what was typed. In C where yaml has it.
 BaseLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -38,18 +39,50 @@ def part(data: Any, *keys: str, kind: type = dict) -> Any:
 
 
 def experiments(typed, *confs: Path) -> list[dict]:
-    """Read each experiment that was typed and that there is, after those that it builds on."""
+    """Read each experiment that was typed and that there is, after those that it builds on. Errors: as of a yaml."""
     names = [name for _, key, value in typed if key == "experiment" and value for name in swept_choices(value)]
-    return [recipe for name in names for conf in confs for recipe in with_bases(conf / "experiment" / f"{name}.yaml")]
+    files = [conf / "experiment" / f"{name}.yaml" for name in names for conf in confs]
+    recipes = [recipe for file in files for recipe in with_bases(file)]
+    for file in filter(Path.is_file, files):
+        if not re.search(r"^# *@package +_global_ *$", read(file), re.M):
+            raise UserError(2, f"{file}: needs the first line '# @package _global_': it sets keys of all groups")
+    return recipes
 
 
-def with_bases(file: Path) -> list[dict]:
-    """Read a yaml after those of its own folder that its defaults name; nothing where there is none."""
+def with_bases(file: Path, above: tuple[Path, ...] = ()) -> list[dict]:
+    """Read a yaml after those of its own folder that its defaults name; nothing where there is none.
+
+    Errors: one that is among its own bases, exit 2; what Hydra can make nothing of either, exit 2.
+    """
     if not file.is_file():
         return []
-    recipe = part(read_yaml(file))
-    bases = [base for base in part(recipe, "defaults", kind=list) if isinstance(base, str) and base != file.stem]
-    return [before for base in bases for before in with_bases(file.parent / f"{base}.yaml")] + [recipe]
+    if file in above:
+        chain = " names ".join(one.name for one in (*above[above.index(file) :], file))
+        raise UserError(2, f"{file}: is built on itself: {chain} in its defaults")
+    recipe = part(checked_yaml(file))
+    bases = [base for base in part(recipe, "defaults", kind=list) if isinstance(base, str)]
+    found = [before for base in bases for before in with_bases(file.parent / f"{base}.yaml", (*above, file))]
+    return [*found, recipe]
+
+
+def checked_yaml(file: Path) -> dict:
+    """Read what a yaml of conf/ sets. Errors: no text, no yaml or no keys with values, exit 2."""
+    try:
+        data = yaml.load(read(file), BaseLoader)
+    except UnicodeError:
+        raise UserError(2, f"{file}: is no text in UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(2, f"{file}: is no yaml: {error.problem}{line}") from None
+    except yaml.YAMLError:
+        raise UserError(2, f"{file}: is no yaml: it holds characters that a text cannot have") from None
+    except RecursionError:
+        raise UserError(2, f"{file}: is no yaml: its brackets are too deep") from None
+    except OSError as error:
+        raise UserError(5, f"cannot read {file}: {error.strerror}") from None
+    if not isinstance(data, dict | None):
+        raise UserError(2, f"{file}: must be keys with values, one a line, as the yaml files of conf/ are")
+    return data or {}
 
 
 def chosen_values(typed, recipes: list[dict]) -> dict[str, list[str]]:
@@ -82,17 +115,19 @@ def group_names(conf: Path) -> list[str]:
     return list(default_choices(conf))
 
 
-def choices_of(group: str, conf: Path) -> list[str]:
+def choices_of(group: str, *confs: Path) -> list[str]:
     """The choices of a group."""
-    return sorted(file.stem for file in (conf / group).glob("*.yaml") if not file.name.startswith("_"))
+    files = [file for conf in confs for file in (conf / group).glob("*.yaml") if not file.name.startswith("_")]
+    return sorted({file.stem for file in files})
 
 
-def phase_names(argv: list[str], conf: Path) -> list[str]:
+def phase_names(argv: list[str], *confs: Path) -> list[str]:
     """Return the phases of the checklist that the arguments choose, and those that they add."""
     typed = [split_override(arg) for arg in argv]
-    recipes = experiments(typed, conf)
-    names = chosen_values(typed, recipes).get("checklist") or [default_choices(conf).get("checklist")]
-    checklists = [recipe for name in names for recipe in with_bases(conf / "checklist" / f"{name}.yaml")]
+    recipes = experiments(typed, *confs)
+    names = chosen_values(typed, recipes).get("checklist") or [default_choices(confs[0]).get("checklist")]
+    files = [conf / "checklist" / f"{name}.yaml" for name in names for conf in confs]
+    checklists = [recipe for file in files for recipe in with_bases(file)]
     phases = [name for recipe in checklists + recipes for name in phases_in(recipe)]
     added = [re.fullmatch(r"checklist\.(\w+)", key) for sign, key, _ in typed if sign != "~"]
     return list(dict.fromkeys(phases + [match[1] for match in added if match]))

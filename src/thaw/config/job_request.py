@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from thaw.config.paths import from_root, git_commit
+from thaw.config.conf_files import group_names
+from thaw.config.overrides import split_override
+from thaw.config.paths import CONF, from_root, git_commit
 from thaw.config.run_names import typed_command
 from thaw.config.schema import Wandb
 
-GROUPS = (  # whose choices W&B has as columns
-    "scheduler", "rates", "resize", "backbone", "augment", "checklist", "optimizer", "head", "data", "loss",
-)  # fmt: skip
+GROUPS = tuple(group for group in group_names(CONF) if group not in ("wandb", "experiment", "without"))  # W&B's columns
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class JobRequest:
     """One job as it was asked for."""
 
     folder: Path
-    overrides: list[str]
+    overrides: list[str]  # a --config-dir that it takes among them
     choices: dict[str, str]  # of the config groups
     config: dict  # all of it, as plain values
     composed: dict  # the same before interpolations such as ${oc.env:TOKEN} are resolved
@@ -32,10 +32,12 @@ class JobRequest:
     @cached_property
     def about(self) -> dict:
         """Return what was asked for, as every file of the job says it."""
-        recipe = self.sweep and any(o.startswith("experiment=") for o in self.overrides)
-        alone = ["hydra.mode=RUN"] if recipe else []  # else the recipe's own sweep may start
-        command = typed_command(self.overrides + alone)
-        return {"overrides": self.overrides, "command": command, "commit": git_commit()}
+        return {"overrides": self.overrides, "command": self.command_of(self.overrides), "commit": git_commit()}
+
+    def command_of(self, overrides: list[str]) -> str:
+        """Return the command line to type for these overrides as one job."""
+        recipe = self.sweep and any(split_override(override)[1] == "experiment" for override in overrides)
+        return typed_command(overrides + ["hydra.mode=RUN"] * bool(recipe))  # else the recipe's own sweep may start
 
     @property
     def wandb(self) -> Wandb:

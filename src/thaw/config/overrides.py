@@ -2,6 +2,7 @@
 
 import re
 
+PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""  # a string as Hydra quotes it
 
 
@@ -34,3 +35,30 @@ def bracket_depth(value: str) -> int:
 
 def join_override(sign: str, key: str, value: str | None) -> str:
     return f"{sign}{key}" if value is None else f"{sign}{key}={value}"
+
+
+def quote(text: str) -> str:
+    """Quoted as Hydra's grammar wants it, where it needs quotes."""
+    plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
+    if plain or re.fullmatch(r"(\$\{[\w.:]+\}|[\w/.-])*\$\{[\w.:]+\}[\w/.-]*", text) or text == "???":
+        return text
+    # Backslashes count as escapes only before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"
+
+
+def unquote(text: str) -> str:
+    """The text that is quoted, or that is not."""
+    if not re.fullmatch(QUOTED, text, re.S):
+        return text
+    return re.sub(rf"(\\+)({text[0]}|$)", lambda m: m[1][: len(m[1]) // 2] + m[2], text[1:-1])
+
+
+def split_values(value: str) -> list[str]:
+    """The parts of a value that commas separate, those in brackets and quotes left out."""
+    parts, pieces = [], []
+    for piece in value.split(","):
+        pieces.append(piece)
+        part = ",".join(pieces)
+        if bracket_depth(part) <= 0 and not re.search("['\"]", without_quoted(part)):
+            parts, pieces = [*parts, part.strip()], []
+    return parts + [piece.strip() for piece in pieces]  # of what is left open each piece is one

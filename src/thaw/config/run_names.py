@@ -9,9 +9,9 @@ from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 
-from thaw.config.command_line import PATH_KEYS
 from thaw.config.conf_files import key_types
 from thaw.config.overrides import join_override, split_override, split_overrides, swept_choices
+from thaw.config.typed_paths import PATH_KEYS
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 UNNAMED_KEYS = (
@@ -84,6 +84,7 @@ def folder_name(argv: list[str], when: datetime, multirun: bool) -> str:
 def sweep_hash(argv: list[str]) -> str:
     """Eight digits that the same sweep has again: of its overrides, whatever their order."""
     same = sorted(join_override(*parts) for parts in split_overrides(argv) if not is_within(parts[1], UNNAMED_KEYS))
+    same += [word for word in argv if word.startswith("--config-dir=")]  # whose yaml files may differ
     return sha256("\n".join(same).encode()).hexdigest()[:8]
 
 

@@ -50,7 +50,7 @@ def run_identity(request: JobRequest, swept: Collection[str], key: str, columns:
             **numbered_columns("lr", config["lr"]),
             **numbered_columns("ratios", config["rates"]["ratios"]),
             "commit": request.about["commit"],
-            "command": run_names.typed_command(told),
+            "command": request.command_of(told),
             "folder": short_path(request.folder),
             **(columns or {}),
         },

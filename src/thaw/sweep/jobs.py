@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.config.conf_files import part, read_yaml
-from thaw.config.overrides import bracket_depth, split_override
+from thaw.config.overrides import split_override, split_values
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, read_json
@@ -104,8 +104,9 @@ def read_job(folder: Path) -> JobRecord:
 
 
 def hydra_overrides(folder: Path) -> list[str]:
-    """Read the overrides that Hydra wrote for a job before it started."""
-    return part(read_yaml(folder / ".hydra/overrides.yaml"), kind=list)
+    """Read the overrides that Hydra wrote for a job before it started; none where the file is damaged."""
+    found = part(read_yaml(folder / ".hydra/overrides.yaml"), kind=list)
+    return found if all(isinstance(override, str) for override in found) else []
 
 
 def monitor_of(jobs: Iterable[JobRecord]) -> str:
@@ -186,12 +187,7 @@ def values_in(value: str) -> set[str]:
     if re.match(r"(glob|interval|range|tag)\(", value):
         return set()
     inner = re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value)
-    parts = [""]
-    for piece in (inner[1] if inner else value).split(","):
-        parts[-1] += piece
-        whole = bracket_depth(parts[-1]) == 0 and parts[-1].count("'") % 2 == parts[-1].count('"') % 2 == 0
-        parts += [""] if whole else []  # else the comma lies in brackets or quotes
-    return {part.strip() for part in parts[:-1]} or {value}
+    return set(split_values(inner[1] if inner else value))
 
 
 def swept_keys(jobs: Sequence[JobRecord]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from thaw.config import paths, run_names
 from thaw.config.command_line import CommandLine
 from thaw.config.job_request import JobRequest
-from thaw.config.overrides import split_overrides
+from thaw.config.overrides import split_overrides, unquote
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import json_text, new_folder, read_json, short_path
@@ -104,7 +104,7 @@ def link_latest(target: Path) -> None:
 def named_folder(typed: CommandLine) -> Path | None:
     """Return where the user said that a run or a sweep is to lie. Errors: not a plain name, exit 2."""
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
-    given = [arg.removeprefix(key).strip("'\"") for arg in typed.argv if arg.startswith(key)]
+    given = [unquote(arg.removeprefix(key)) for arg in typed.argv if arg.startswith(key)]
     if given and "${" in given[-1]:
         raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
     return Path(given[-1]) if given else None
