@@ -84,7 +84,7 @@ def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
             raise machine_error(disk, folder, "use") from None
         if place := next((one for one in causes(error) if isinstance(one, OSError) and one.filename), None):
             raise machine_error(place, folder, "make") from None
-        raise explain(error, typed.argv, CONF) from None
+        raise explain(error, typed.argv, CONF, compose.is_accepted) from None
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """What people type composes, and what cannot be composed is answered in one line."""
 
 import os
+import re
+import shlex
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +14,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import OmegaConf
 
 from thaw.config import conf_files
 from thaw.config import help as page
 from thaw.config.command_line import normalise
-from thaw.config.compose import compose_settings, to_dataclasses
+from thaw.config.compose import compose_settings, is_accepted, to_dataclasses
 from thaw.config.composed import Composed, pick
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
@@ -61,6 +64,16 @@ def typed(conf: Path, *args: str) -> Settings:
     return pick(OmegaConf.to_object(compose("config", overrides=[arg for arg in argv if arg != "-m"])))
 
 
+def accepted(word: str) -> bool:
+    """Whether a word composes, beside the Hydra of this module."""
+    kept = get_gh_backup()
+    GlobalHydra.instance().clear()
+    try:
+        return is_accepted(word)
+    finally:
+        restore_gh_from_backup(kept)
+
+
 def refused(conf: Path, *args: str) -> str:
     """The line that a command line is refused with; the code is always 2."""
     argv = list(args)
@@ -69,7 +82,7 @@ def refused(conf: Path, *args: str) -> str:
         try:
             OmegaConf.to_object(compose("config", overrides=argv))
         except Exception as error:
-            raise explain(error, argv, conf) from error
+            raise explain(error, argv, conf, accepted) from error
     assert raised.value.code == 2
     return raised.value.line
 
@@ -338,8 +351,9 @@ def test_sweeps_are_recognised(conf):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["~/photos"], "~/photos: is it a folder of pictures? 'data.root=~/photos'"),
-        (["."], ".: is it a folder of pictures? 'data.root=.'"),
+        (["~/no photos"], "~/no photos: is no setting, and no folder or file of that name is there"),
+        (["~"], "~: is it a folder of pictures? 'data.root=~'"),
+        (["."], ".: is it a folder of pictures? data.root=."),
         (["lesson1"], "lesson1: did you mean experiment=lesson1?"),
         (["none"], "none: did you mean augment=none or resize=none?"),
         (["foo"], "foo: is no setting; they are written key=value, --help lists them"),
@@ -383,6 +397,13 @@ def test_what_is_no_setting(conf, args, line):
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
         # A phase that there is not.
         ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full, full?"),
+        ("~augment.transforms", "~augment.transforms: only phases can be taken away"),
+        ("augment.transforms=[a]", "augment.transforms=[a]: must be a dictionary"),
+        (
+            "checklist..lr=1",
+            "checklist..lr=1: checklist..lr is no name of a setting; they are written key=value, --help lists them",
+        ),
+        ("lr=a,b", "lr=a,b is a sweep: and lr takes no such values"),
         ("~find_full", "~find_full: only phases can be taken away, such as '~checklist.find_full'"),
         ("~lr", "~lr: only phases can be taken away; lr=null unsets it"),
         # A value of another type.
@@ -416,11 +437,50 @@ def test_explain(conf, arg, line):
     assert refused(conf, arg) == line
 
 
+ADVISED = [  # what was typed; the words that are advised
+    ("tags=[a b,lr=0.1]", ["tags=['a b','lr=0.1']"]),
+    ("tags=[a;b,'c d']", ["tags=['a;b','c d']"]),
+    ("tags=a b", ["tags=[a b]"]),
+    ("tags=a,b", ["tags=[a,b]"]),
+    ("tags=a=b", []),
+    ("data.name=x (y)", ["data.name='x (y)'"]),
+    ("checklist.full.note=a=b", ["checklist.full.note='a=b'"]),
+    ("checklist.ful.lr=0.01", ["checklist.ful={do: fit, epochs: 2}"]),
+    ("checklist={polish: 1}", ["checklist.polish={do: fit, epochs: 2}"]),
+    ("learning_rate=0.1", ["lr=0.1"]),
+    ("learning_rate=fast", []),
+    ("model=resnet18", ["backbone=resnet18"]),
+    ("model=resnet19", []),
+    ("gpus=2", []),
+    ("pretrained=true", []),
+    ("amp=true", []),
+    ("lr_factor=1;2", []),
+    ("optimizer.betas=0.9", []),
+    ("optimizer.betas=0.9,0.99", ["optimizer.betas=[0.9,0.99]"]),
+    ("rates.ratios=1/3,1", ["rates.ratios=[1/3,1]"]),
+    ("lr=a,b", []),
+    ("scheduler=sgdr,nope", []),
+    ("~data.fold", ["data.fold=null"]),
+    ("~seed", []),
+    ("~threads", []),
+    ("~data.root", ["data.root=null"]),
+]
+BEFORE = "did you mean|quotes inside quotes:|give a list:|such as|a new one is|taken away;"
+ADVICE = rf"(?:{BEFORE}) (\S+=.*?)(?= unsets it|\?$|$)"
+
+
+@pytest.mark.parametrize(("arg", "words"), ADVISED)
+def test_what_is_advised_is_accepted(conf, arg, words):
+    line = refused(conf, arg)
+    assert [word for advice in re.findall(ADVICE, line) for word in shlex.split(advice)] == words
+    assert all(map(accepted, words))
+
+
 @pytest.mark.parametrize(
     ("arg", "words"),
     [
         ("scheduler.cyles=3", ["did you mean scheduler.cycles"]),
-        ("checklist.ful.lr=0.01", ["no such phase; did you mean full", "'checklist.ful={do: fit, epochs: 2}'"]),
+        ("checklist.ful.lr=0.01", ["no such phase; did you mean full", "one is 'checklist.ful={do: fit, epochs: 2}'"]),
         ("checklist=nope", ["eight, fine_tune, from_scratch, head_only"]),
         ("scheduler@rates=sgdr", ["no such key"]),
         ("notes_of_mine=" + "x" * 500, ["xxx...xxx", "notes"]),

@@ -5,8 +5,9 @@ Plain functions from words to words. Nothing heavier than yaml is imported, so t
 
 import fnmatch
 import re
+import shlex
 from dataclasses import dataclass
-from os.path import exists
+from os.path import exists, expanduser
 from pathlib import Path
 
 from thaw.config.conf_files import (
@@ -20,7 +21,7 @@ from thaw.config.conf_files import (
 )
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
-from thaw.config.overrides import QUOTED, bracket_depth, join_override, quote, split_override
+from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override
 from thaw.config.schema import PHOTO_KINDS
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
@@ -99,10 +100,12 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
     if value is not None:
         raise UserError(2, f"{arg}: a setting needs a name before the =")
     if before and before[1] in PATH_KEYS + TEXT_KEYS:
-        advice = f"a value with spaces needs quotes: '{join_override(*before)} {arg}'"
+        advice = f"a value with spaces needs quotes: {shlex.quote(f'{join_override(*before)} {arg}')}"
         raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
-    if "/" in arg or arg in ("~", ".", "..") or exists(arg):
-        raise UserError(2, f"{arg}: is it a folder of pictures? 'data.root={arg}'")
+    if exists(expanduser(arg)):
+        raise UserError(2, f"{arg}: is it a folder of pictures? {in_shell(f'data.root={arg}')}")
+    if "/" in arg or arg[0] == "~":
+        raise UserError(2, f"{arg}: is no setting, and no folder or file of that name is there")
     groups = [group for group in group_names(conf) if arg in choices_of(group, conf)]
     if groups:
         raise UserError(2, f"{arg}: did you mean {' or '.join(f'{group}={arg}' for group in groups)}?")
@@ -159,7 +162,7 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
 def implied_groups(typed, recipes: list[dict], notes: list[str]) -> list[tuple[str, str]]:
     """The groups that follow from `data.root` or from data of one's own."""
     groups, out = chosen_values(typed, recipes), []
-    root = [value for _, key, value in typed if key == "data.root" and value != "null"]
+    root = [value for sign, key, value in typed if key == "data.root" and sign != "~" and value != "null"]
     if root and "data" not in groups:
         out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))
     if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(PHOTO_KINDS):

@@ -39,23 +39,37 @@ def compose_settings(words: list[str]) -> Settings:
 
     Errors: what train.py would refuse, exit 2; a sweep.
     """
-    from hydra import compose, initialize_config_dir
-
     typed = command_line.normalise(words, CONF)
     if typed.multirun:
         raise UserError(2, "-m: one setting at a time; give one value of each")
-    register(typed.backbones)
-    folders = ",".join(quote(f"file://{folder}") for folder in config_dirs(typed.argv))
-    overrides = [word for word in typed.argv if not re.match("hydra[./]|-", word)]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return to_settings(compose("config", overrides=[*overrides, f"hydra.searchpath=[{folders}]"]), overrides)
+        return settings_of(typed)
     except UserError:
         raise
     except Exception as error:
         if TRACES:
             raise
-        raise explain(error, typed.argv, CONF) from None
+        raise explain(error, typed.argv, CONF, is_accepted) from None
+
+
+def settings_of(typed: command_line.CommandLine) -> Settings:
+    """The settings of a single run. Errors: whatever Hydra raises."""
+    from hydra import compose, initialize_config_dir
+
+    register(typed.backbones)
+    folders = ",".join(quote(f"file://{folder}") for folder in config_dirs(typed.argv))
+    overrides = [word for word in typed.argv if not re.match("hydra[./]|-", word)]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return to_settings(compose("config", overrides=[*overrides, f"hydra.searchpath=[{folders}]"]), overrides)
+
+
+def is_accepted(word: str) -> bool:
+    """Whether a setting can be typed, by itself."""
+    try:
+        settings_of(command_line.normalise([word], CONF))
+    except Exception:  # whatever is wrong with it
+        return False
+    return True
 
 
 def job_request(cfg) -> JobRequest:
@@ -84,7 +98,7 @@ def to_settings(cfg, overrides: list[str]) -> Settings:
     try:
         composed = to_dataclasses(cfg)
     except OmegaConfBaseException as error:  # data.root=???
-        raise explain(error, overrides, CONF) from None
+        raise explain(error, overrides, CONF, lambda word: False) from None  # it may be an advised word that is tried
     check_settings(composed)
     return with_absolute_paths(pick(composed))
 

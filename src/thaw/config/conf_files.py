@@ -7,7 +7,8 @@ import re
 from dataclasses import is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -23,11 +24,16 @@ def read(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
+def load(file: Path) -> Any:
+    """Read what a yaml holds: dictionaries, lists and strings. Errors: whatever is wrong with it."""
+    return yaml.load(read(file), BaseLoader)
+
+
 def read_yaml(file: Path) -> Any:
-    """Read what a yaml holds: dictionaries, lists and strings; None of one that is not there or is broken."""
+    """Read what a yaml holds; None of one that is not there or is broken."""
     try:
-        return yaml.load(read(file), BaseLoader)
-    except (OSError, UnicodeError, yaml.YAMLError):  # Hydra says what is wrong with it
+        return load(file)
+    except (OSError, UnicodeError, yaml.YAMLError, RecursionError):
         return None
 
 
@@ -40,7 +46,10 @@ def part(data: Any, *keys: str, kind: type = dict) -> Any:
 
 def experiments(typed, *confs: Path) -> list[dict]:
     """Read each experiment that was typed and that there is, after those that it builds on. Errors: as of a yaml."""
-    names = [name for _, key, value in typed if key == "experiment" and value for name in swept_choices(value)]
+    chosen = [
+        value.strip("[]") for _, key, value in typed if key == "experiment" and value
+    ]  # several at once in brackets
+    names = [name for value in chosen for name in swept_choices(value)]
     files = [conf / "experiment" / f"{name}.yaml" for name in names for conf in confs]
     recipes = [recipe for file in files for recipe in with_bases(file)]
     for file in filter(Path.is_file, files):
@@ -68,7 +77,7 @@ def with_bases(file: Path, above: tuple[Path, ...] = ()) -> list[dict]:
 def checked_yaml(file: Path) -> dict:
     """Read what a yaml of conf/ sets. Errors: no text, no yaml or no keys with values, exit 2."""
     try:
-        data = yaml.load(read(file), BaseLoader)
+        data = load(file)
     except UnicodeError:
         raise UserError(2, f"{file}: is no text in UTF-8") from None
     except yaml.MarkedYAMLError as error:
@@ -150,3 +159,8 @@ def key_types() -> dict[str, Any]:
                 yield from walk(hint, f"{prefix}{key}.")
 
     return dict(walk(Composed, ""))
+
+
+def alternatives(hint) -> tuple:
+    """The alternatives of a type: those of a union, else the type itself."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

@@ -1,48 +1,38 @@
 """What Hydra or OmegaConf refused, as one line a person can act on. Standard library only."""
 
 import re
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from thaw.config.conf_files import choices_of, group_names, key_types, phase_names
-from thaw.config.overrides import bracket_depth, split_override, split_overrides, swept_choices, without_quoted
+from thaw.config.conf_files import alternatives, checked_yaml, choices_of, group_names, key_types, phase_names
+from thaw.config.flags import config_dirs
+from thaw.config.overrides import (
+    bracket_depth,
+    in_shell,
+    quote,
+    split_override,
+    split_overrides,
+    split_values,
+    swept_choices,
+    unquote,
+    without_quoted,
+)
+from thaw.config.similar_keys import OTHER_VALUES, close_keys
 from thaw.runtime.errors import UserError, nearest
 
-# What other programs call it.
-ALIASES = {
-    **dict.fromkeys(("model", "arch", "architecture", "net", "network", "encoder"), "backbone"),
-    **dict.fromkeys(("learning_rate", "max_lr", "base_lr", "rate", "lrs"), "lr"),
-    **dict.fromkeys(("optim", "opt"), "optimizer"),
-    **dict.fromkeys(("sched", "schedule", "lr_scheduler"), "scheduler"),
-    **dict.fromkeys(("dataset", "datamodule"), "data"),
-    **dict.fromkeys(("path", "dir", "folder", "data.path", "data.dir", "data_dir", "data.folder"), "data.root"),
-    **dict.fromkeys(("folds", "kfold", "cv", "data.folds"), "data.fold"),
-    **dict.fromkeys(("val_split", "valid_pct", "val_pct", "test_size", "data.val"), "data.valid"),
-    **dict.fromkeys(("img_size", "image_size", "resolution", "data.size", "sz"), "size"),
-    **dict.fromkeys(("bs", "batch", "data.batch_size"), "batch_size"),
-    **dict.fromkeys(("wd", "decay"), "optimizer.weight_decay"),
-    **dict.fromkeys(("epoch", "num_epochs", "max_epochs", "trainer.max_epochs"), "epochs"),
-    **dict.fromkeys(("num_workers", "n_workers"), "data.workers"),
-    **dict.fromkeys(("gpu", "gpus", "accelerator"), "device"),
-    **dict.fromkeys(("pretrained", "weights", "checkpoint"), "backbone.weights"),
-    **dict.fromkeys(("aug", "augmentation", "transforms"), "augment"),
-    **dict.fromkeys(("phases", "recipe"), "checklist"),
-    **dict.fromkeys(("resume", "ckpt"), "init"),
-    **dict.fromkeys(("ratios", "layer_rates", "discriminative"), "rates.ratios"),
-    "label_smoothing": "loss.smoothing",
-    "amp": "precision",
-    "logger": "wandb",
-}
+Accepts = Callable[[str], bool]
 
 
-def explain(error: Exception, argv: list[str], conf: Path) -> UserError:
+def explain(error: Exception, argv: list[str], conf: Path, accepts: Accepts = lambda word: True) -> UserError:
     """What Hydra or OmegaConf refused, as one line: the value, its key, what is possible instead.
 
-    Recognised by the names of the exceptions in its chain, so that nothing has to be imported.
+    Recognised by the names of the exceptions in its chain, so that nothing has to be imported. accepts: whether a word
+    would be taken, which is asked of every word that is advised.
     """
     if isinstance(error, UserError):
         return error
@@ -50,42 +40,92 @@ def explain(error: Exception, argv: list[str], conf: Path) -> UserError:
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
     by_name = {type(one).__name__: one for one in reversed(chain)}
-    return UserError(2, shorten(one_line(str(error), by_name, argv, conf), 199, placeholder=" ..."))
+    try:
+        line = one_line(str(error), by_name, Typed(argv, [conf, *config_dirs(argv)], accepts))
+    except UserError as broken:  # a yaml that was chosen
+        return broken
+    return UserError(2, shorten(line, 199, placeholder=" ..."))
 
 
-def one_line(text: str, errors: dict[str, Exception], argv: list[str], conf: Path) -> str:
-    typed = {key: value for _, key, value in split_overrides(argv)}
+def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
     full_key = str(next((key for one in errors.values() if (key := getattr(one, "full_key", None))), ""))
     source = re.match(r"In '([^']+)': \w+ raised while composing", text)
     where = f"conf/{source[1]}.yaml: " if source else ""
     if "OverrideParseException" in errors:
-        return explain_grammar(errors["OverrideParseException"].override, text)
-    if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*)'", text):
-        return explain_sweep(sweep[1])
+        return explain_grammar(errors["OverrideParseException"].override, text, typed)
+    if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?:\n1\.| requires|$)", text, re.S):
+        return explain_sweep(sweep[1], typed)
+    typed.check_files()
+    if unset := [key for sign, key, _ in split_overrides(typed.argv) if sign == "~" and key in typed.settings]:
+        return explain_deletion(unset[0], typed)
+    if "RecursionError" in errors:
+        return "a yaml of conf/ is built on itself: it names in its defaults one that names it"
     if missing := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, name = missing[1].rpartition("/")
-        group = next((known for known in group_names(conf) if missing[1].startswith(f"{known}/")), group)
-        options = choices_of(group, conf) or options_of(errors)
+        group = next((known for known in group_names(typed.confs[0]) if missing[1].startswith(f"{known}/")), group)
+        options = choices_of(group, *typed.confs) or options_of(errors)
         return explain_choice(group, missing[1].removeprefix(f"{group}/") if group else name, typed, options)
     if "Config group override must be" in text:
-        groups = [group for group in group_names(conf) if group in typed]
-        group = next(g for g in groups if not set(swept_choices(typed[g] or "")) <= set(choices_of(g, conf)))
-        return explain_choice(group, typed[group] or "", typed, choices_of(group, conf))
+        groups = [group for group in group_names(typed.confs[0]) if group in typed.values]
+        known = {group: choices_of(group, *typed.confs) for group in groups}
+        group = next(g for g in groups if not set(swept_choices(typed.values[g] or "")) <= set(known[g]))
+        return explain_choice(group, typed.values[group] or "", typed, known[group])
     if "MissingMandatoryValue" in errors:
-        return explain_unset(full_key, conf)
+        return explain_unset(full_key, typed)
     if gone := re.match(r"Could not delete(?: from config\.)? '([^'=]+)", text):
-        return explain_deletion(gone[1], argv, conf)
+        return explain_deletion(gone[1], typed)
     if "ValidationError" in errors:
-        return where + explain_type(full_key, typed, str(errors["ValidationError"]))
+        return where + explain_type(full_key, str(errors["ValidationError"]), typed)
+    if merging := re.match(r"Error merging override (\S+?)=", text):
+        return explain_type(merging[1].lstrip("+"), text, typed)
     if {"InterpolationKeyError", "InterpolationResolutionError"} & set(errors):
-        return f"{shown_setting(full_key, typed)}: {text.splitlines()[0].rpartition('interpolation: ')[2]}"
+        return f"{typed.shown(full_key)}: {text.splitlines()[0].rpartition('interpolation: ')[2]}"
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown or {"ConfigAttributeError", "ConfigKeyError"} & set(errors):
         # Of `find={stps: 3}` Hydra names find, OmegaConf find.stps.
         key = full_key if not unknown or full_key.startswith(f"{unknown[1]}.") else unknown[1]
-        return where + explain_key(key, typed, argv, conf)
+        return where + explain_key(key, typed)
     text = re.sub(r"^.*[Tt]o append to your.*$", "", text.partition("Config search path")[0], flags=re.M)
     return " ".join(text.split()) or next(iter(errors))
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What was typed, where its yaml files lie, and what would be accepted instead."""
+
+    argv: list[str]
+    confs: list[Path]
+    accepts: Accepts
+
+    @cached_property
+    def values(self) -> dict[str, str | None]:
+        return {key: value for _, key, value in split_overrides(self.argv)}
+
+    @property
+    def settings(self) -> set[str]:
+        """The keys that are no groups."""
+        return key_types().keys() - set(group_names(self.confs[0]))
+
+    @property
+    def phases(self) -> list[str]:
+        return phase_names([word for word in self.argv if word[:2] != "--"], *self.confs)
+
+    def shown(self, key: str) -> str:
+        """The setting as it was typed, not longer than it can be read."""
+        value = self.values.get(key)
+        if value is None:
+            return key
+        return f"{key}={value if len(value) <= 60 else value[:28] + '...' + value[-28:]}"
+
+    def advice(self, before: str, word: str, after: str = "") -> str:
+        """Advice to type a word, where it can be read and would be accepted; else nothing."""
+        return f"{before}{in_shell(word)}{after}" if len(word) <= 90 and self.accepts(word) else ""
+
+    def check_files(self) -> None:
+        """Errors: a yaml that a group was given, or this machine's, is broken, exit 2."""
+        files = [conf / group / f"{choice}.yaml" for conf in self.confs for group, choice in self.values.items()]
+        for file in filter(Path.is_file, [*files, self.confs[0] / "local.yaml"]):
+            checked_yaml(file)
 
 
 def options_of(errors: dict[str, Exception]) -> list[str]:
@@ -93,94 +133,82 @@ def options_of(errors: dict[str, Exception]) -> list[str]:
     return [name for names in options for name in names if not name.startswith("_")]
 
 
-def shown_setting(key: str, typed: dict[str, str | None]) -> str:
-    """The setting as it was typed, not longer than it can be read."""
-    value = typed.get(key)
-    if value is None:
-        return key
-    return f"{key}={value if len(value) <= 60 else value[:28] + '...' + value[-28:]}"
-
-
-def explain_grammar(override: str, text: str) -> str:
+def explain_grammar(override: str, text: str, typed: Typed) -> str:
     sign, key, value = split_override(override)
-    setting = shown_setting(sign + key, {sign + key: value})
-    if function := re.search(r"Unknown function '(\w+)'\s*Available: (\S+)", text):
+    setting = replace(typed, argv=[override]).shown(key).replace(key, sign + key, 1)
+    function = re.search(r"Unknown function '(\w+)'\s*Available: (\S+)", text)
+    if function and re.match(rf"{function[1]}\(", value or ""):
         return f"{setting}: no such function {function[1]}; {nearest(function[1], function[2].split(','))}"
     opened, rest = bracket_depth(value or ""), without_quoted(value or "")
     if opened > 0 or "'" in rest or '"' in rest:
         return f"{setting}: a bracket or quote is not closed"
     if opened < 0:
         return f"{setting}: a bracket is closed that was not opened"
-    if not re.fullmatch(r"[\w.$/@]+", key):
+    if not re.fullmatch(r"[\w$/@-]+(\.[\w$/@-]+)*", key):
         return f"{setting}: {key} is no name of a setting; they are written key=value, --help lists them"
-    return f"{setting}: a value with such characters needs quotes inside quotes: \"{key}='{value}'\""
+    listed = re.fullmatch(r"\[(.*)\]", value or "", re.S)
+    items = [quote(unquote(item)) for item in split_values(listed[1])] if listed else []
+    word = f"{key}=[{','.join(items)}]" if listed else f"{key}={quote(value or '')}"
+    advice = typed.advice("a value with such characters needs quotes inside quotes: ", word)
+    return f"{setting}: {advice or f'is no value that {key} takes'}"
 
 
-def explain_sweep(override: str) -> str:
+def explain_sweep(override: str, typed: Typed) -> str:
     key, _, value = override.partition("=")
-    of_list = key == "lr" or any(get_origin(hint) is list for hint in alternatives(key_types().get(key)))
-    advice = f", or give a list: '{key}=[{value}]'" if of_list and "(" not in value else ""
-    return f"{shown_setting(key, {key: value})} is a sweep: add -m{advice}"
+    typed = replace(typed, argv=[override])
+    choices = choices_of(key, *typed.confs) if "." not in key else []
+    listed = "" if choices or "(" in value else typed.advice("give a list: ", f"{key}=[{value}]")
+    if key not in key_types() and not choices:
+        return explain_key(key, typed)
+    if unknown := [name for name in swept_choices(value) if choices and key != "backbone" and name not in choices]:
+        return explain_choice(key, unknown[0], typed, choices)
+    swept = choices or "(" in value or typed.accepts(f"{key}={split_values(value)[0]}")
+    advice = ", or ".join(filter(None, ("add -m" if swept else "", listed)))
+    return f"{typed.shown(key)} is a sweep: {advice or f'and {key} takes no such values'}"
 
 
-def explain_choice(group: str, name: str, typed: dict, options: list[str]) -> str:
-    if re.match(r"\[", typed.get(group) or ""):
-        return f"{shown_setting(group, typed)}: one choice a run; for a sweep add -m and leave out the brackets"
+def explain_choice(group: str, name: str, typed: Typed, options: list[str]) -> str:
+    if group != "experiment" and re.match(r"\[", typed.values.get(group) or ""):
+        return f"{typed.shown(group)}: one choice a run; for a sweep add -m and leave out the brackets"
     return f"{group}={name}: no such choice; {nearest(name, options)}".rstrip("; ")
 
 
-def explain_unset(key: str, conf: Path) -> str:
-    if (conf / key).is_dir() and "." not in key:
-        return f"{key} cannot be left out; give {key}={'|'.join(choices_of(key, conf))}"
+def explain_unset(key: str, typed: Typed) -> str:
+    if "." not in key and (choices := choices_of(key, *typed.confs)):
+        return f"{key} cannot be left out; give {key}={'|'.join(choices)}"
     return f"{key} is not set; give {key}={'FOLDER' if key == 'data.root' else 'VALUE'}"
 
 
-def explain_deletion(key: str, argv: list[str], conf: Path) -> str:
-    phases = phase_names(argv, conf)
+def explain_deletion(key: str, typed: Typed) -> str:
+    phases = typed.phases
     if key.startswith("checklist."):
         return f"~{key}: no such phase; {nearest(key.removeprefix('checklist.'), phases)}"
-    hint = key_types().get(key)
-    if hint is None:
-        close = get_close_matches(key, phases, 1) or phases[-1:]
-        return f"~{key}: only phases can be taken away, such as '~checklist.{close[0]}'"
-    instead = f"; {key}=null unsets it" if type(None) in alternatives(hint) or hint is Any else ""
-    return f"~{key}: only phases can be taken away{instead}"
+    if key in typed.settings:
+        return f"~{key}: only phases can be taken away" + typed.advice("; ", f"{key}=null", " unsets it")
+    close = get_close_matches(key, phases, 1) or phases[-1:]
+    return f"~{key}: only phases can be taken away, such as '~checklist.{close[0]}'"
 
 
-def explain_key(key: str, typed: dict, argv: list[str], conf: Path) -> str:
-    setting = shown_setting(key, typed)
+def explain_key(key: str, typed: Typed) -> str:
+    setting = typed.shown(key)
     if key.startswith("checklist."):
-        phase, phases = key.split(".")[1], phase_names(argv, conf)
-        new = f"'checklist.{phase}={{do: fit, epochs: 2}}'"
-        return f"{setting}: no such phase; {nearest(phase, phases)} Or a new one, {new}"
+        phase = key.split(".")[1]
+        new = typed.advice("a new one is ", f"checklist.{phase}={{do: fit, epochs: 2}}")
+        return "; ".join(filter(None, (f"{setting}: no such phase", nearest(phase, typed.phases).rstrip("?"), new)))
     if key.startswith("hydra"):
         return f"{setting}: no such setting of Hydra; --cfg hydra lists them"
-    close = close_keys(key, [*key_types(), "experiment"])
-    value = f"={typed[key]}" if len(close) == 1 and typed.get(key) and len(typed[key]) < 40 else ""
-    return f"{setting}: no such key; " + (f"did you mean {', '.join(close)}{value}?" if close else "--help lists them")
+    close = [name for name in close_keys(key, [*key_types(), "experiment"]) if name != key]
+    value = typed.values.get(key)
+    same = len(close) == 1 and value and key not in OTHER_VALUES
+    whole = typed.advice("did you mean ", f"{close[0]}={value}", "?") if same else ""
+    return f"{setting}: no such key; " + (
+        whole or (f"did you mean {', '.join(close)}?" if close else "--help lists them")
+    )
 
 
-def close_keys(key: str, known: list[str]) -> list[str]:
-    """The keys that were probably meant: another program's name, the same last part, a slip of the finger."""
-    if key in ALIASES:
-        return [ALIASES[key]]
-    last = key.split(".")[-1]
-    same = [name for name in known if name.split(".")[-1] == last and ".facts." not in name]
-    if same or last in ALIASES:
-        return (same or [ALIASES[last]])[:3]
-    close = get_close_matches(key, known, 3, 0.7)
-    lasts = get_close_matches(last, [name.split(".")[-1] for name in known], 1, 0.75)
-    return close or [name for name in known if name.split(".")[-1] in lasts][:3]
-
-
-def alternatives(hint) -> tuple:
-    """The alternatives of a type: those of a union, else the type itself."""
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def explain_type(key: str, typed: dict, text: str) -> str:
+def explain_type(key: str, text: str, typed: Typed) -> str:
     key, item, _ = key.partition("[")
-    hint, setting = key_types().get(key), shown_setting(key, typed)
+    hint, setting = key_types().get(key), typed.shown(key)
     if hint is None or hint is Any:
         return f"{setting}: {text.splitlines()[0]}"
     if is_dataclass(hint):
@@ -190,6 +218,6 @@ def explain_type(key: str, typed: dict, text: str) -> str:
     if item:
         inner = next(get_args(part)[0] for part in alternatives(hint) if get_origin(part) is list)
         return f"{setting}: each item must be {plain.get(inner, 'a value')}"
-    a_list = f"a list such as '{key}=[{typed.get(key) or '...'}]'"
+    a_list = "a list" + typed.advice(" such as ", f"{key}=[{typed.values.get(key)}]")
     names = [plain.get(part, a_list if get_origin(part) is list else "a dictionary") for part in alternatives(hint)]
     return f"{setting}: must be {' or '.join(names)}"

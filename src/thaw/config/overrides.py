@@ -1,6 +1,7 @@
 """The grammar of an override as it is typed: its sign, key and value."""
 
 import re
+import shlex
 
 PLAIN = r"[A-Za-z_/][A-Za-z0-9_/.-]*"  # what Hydra's grammar takes as a string without quotes
 QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""  # a string as Hydra quotes it
@@ -62,3 +63,15 @@ def split_values(value: str) -> list[str]:
         if bracket_depth(part) <= 0 and not re.search("['\"]", without_quoted(part)):
             parts, pieces = [*parts, part.strip()], []
     return parts + [piece.strip() for piece in pieces]  # of what is left open each piece is one
+
+
+def in_shell(word: str) -> str:
+    """A word in the quotes that a shell needs."""
+    if re.fullmatch(r"[\w=.,:/+-]+", word):
+        return word
+    return f"'{word}'" if "'" not in word else f'"{word}"' if not re.search(r'["$`\\!]', word) else shlex.quote(word)
+
+
+def options_of(errors: dict[str, Exception]) -> list[str]:
+    options = [getattr(one, "options", None) or [] for one in errors.values()]
+    return [name for names in options for name in names if not name.startswith("_")]

@@ -1,0 +1,44 @@
+"""The keys that were probably meant: by what other programs call them, and by their letters."""
+
+from difflib import get_close_matches
+
+# What other programs call it.
+ALIASES = {
+    **dict.fromkeys(("model", "arch", "architecture", "net", "network", "encoder"), "backbone"),
+    **dict.fromkeys(("learning_rate", "max_lr", "base_lr", "rate", "lrs"), "lr"),
+    **dict.fromkeys(("optim", "opt"), "optimizer"),
+    **dict.fromkeys(("sched", "schedule", "lr_scheduler"), "scheduler"),
+    **dict.fromkeys(("dataset", "datamodule"), "data"),
+    **dict.fromkeys(("path", "dir", "folder", "data.path", "data.dir", "data_dir", "data.folder"), "data.root"),
+    **dict.fromkeys(("folds", "kfold", "cv", "data.folds"), "data.fold"),
+    **dict.fromkeys(("val_split", "valid_pct", "val_pct", "test_size", "data.val"), "data.valid"),
+    **dict.fromkeys(("img_size", "image_size", "resolution", "data.size", "sz"), "size"),
+    **dict.fromkeys(("bs", "batch", "data.batch_size"), "batch_size"),
+    **dict.fromkeys(("wd", "decay"), "optimizer.weight_decay"),
+    **dict.fromkeys(("epoch", "num_epochs", "max_epochs", "trainer.max_epochs"), "epochs"),
+    **dict.fromkeys(("num_workers", "n_workers"), "data.workers"),
+    **dict.fromkeys(("gpu", "gpus", "accelerator"), "device"),
+    **dict.fromkeys(("pretrained", "weights", "checkpoint"), "backbone.weights"),
+    **dict.fromkeys(("aug", "augmentation", "transforms"), "augment"),
+    **dict.fromkeys(("phases", "recipe"), "checklist"),
+    **dict.fromkeys(("resume", "ckpt"), "init"),
+    **dict.fromkeys(("ratios", "layer_rates", "discriminative"), "rates.ratios"),
+    "label_smoothing": "loss.smoothing",
+    "amp": "precision",
+    "logger": "wandb",
+}
+OTHER_VALUES = ("gpu", "gpus", "accelerator", "pretrained", "weights", "checkpoint", "resume", "ckpt", "amp", "logger")
+# Names of ALIASES whose values mean something else there.
+
+
+def close_keys(key: str, known: list[str]) -> list[str]:
+    """The keys that were probably meant: another program's name, the same last part, a slip of the finger."""
+    if key in ALIASES:
+        return [ALIASES[key]]
+    last = key.split(".")[-1]
+    same = [name for name in known if name.split(".")[-1] == last and ".facts." not in name]
+    if same or last in ALIASES:
+        return (same or [ALIASES[last]])[:3]
+    close = get_close_matches(key, known, 3, 0.7)
+    lasts = get_close_matches(last, [name.split(".")[-1] for name in known], 1, 0.75)
+    return close or [name for name in known if name.split(".")[-1] in lasts][:3]
