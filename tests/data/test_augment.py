@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from thaw.config.conf_files import choices_of
+from thaw.config.paths import CONF
 from thaw.config.schema import Augment
 from thaw.data import batches
 from thaw.data.augment import at_size, view
@@ -14,6 +16,7 @@ from thaw.data.resize import fit_side
 from thaw.runtime.errors import UserError
 
 LIGHT = Augment("whole", None, {"Affine": {"rotate": [-20, 20], "translate_percent": [-0.2, 0.2], "p": 1.0}}, 0.0, 0.0)
+BLUR = {"Blur": {"blur_limit": [5, 5], "p": 1}}
 CROPS = Augment("random", [0.2, 1.0], {"HorizontalFlip": {"p": 0.5}, "VerticalFlip": {"p": 0.5}}, 0.0, 0.0)
 
 
@@ -40,17 +43,23 @@ def test_two_transforms_draw_independently():
     assert (abs(flips.mean(0) - 0.5) < 0.04).all()
 
 
-@pytest.mark.parametrize("workers", [0, 1, 4])
-def test_workers_do_not_matter_and_epochs_differ(workers):
+NESTED = {"OneOf": {"transforms": [{"SomeOf": {"transforms": LIGHT.transforms}}, {"GaussNoise": {"p": 1}}], "p": 1}}
+
+
+@pytest.mark.parametrize(
+    ("workers", "transforms"), [(0, LIGHT.transforms), (1, LIGHT.transforms), (4, LIGHT.transforms), (2, NESTED)]
+)
+def test_workers_do_not_matter_and_epochs_differ(workers, transforms):
+    augment = Augment("whole", None, transforms, 0.0, 0.0)
     labels = np.arange(12) % 3
-    views = Views(Pixels(range(12), {i: ramp() + i for i in range(12)}, 40), labels, 1.0, 24, LIGHT, (0, "full"))
+    views = Views(Pixels(range(12), {i: ramp() + i for i in range(12)}, 40), labels, 1.0, 24, augment, (0, "full"))
     keys = [BatchKey(epoch, 24, np.arange(12)[part]) for epoch in (0, 1) for part in (slice(0, 5), slice(5, 12))]
     batches = list(loader(views, keys, workers))
     reference = [views[key] for key in keys]
     for (x, y), (rx, ry) in zip(batches, reference, strict=True):
         assert np.array_equal(x, rx) and np.array_equal(y, ry)
     assert not np.array_equal(batches[0][0], batches[2][0]), "another epoch, another draw"
-    again = Views(views.pixels, labels, 1.0, 24, LIGHT, (1, "full"))
+    again = Views(views.pixels, labels, 1.0, 24, augment, (1, "full"))
     assert not np.array_equal(again[keys[0]][0], batches[0][0]), "another seed, another draw"
 
 
@@ -75,10 +84,63 @@ def test_validation_sees_the_middle():
     [
         ({"HorizontalFlop": {}}, "did you mean HorizontalFlip"),
         ({"HorizontalFlip": {"probability": 1}}, "probability"),
-        ({"Affine": {"rotate": "far"}}, "Affine"),
+        ({"Affine": {"rotate": "far"}}, r"transforms\.Affine\.rotate=far: Input should be"),
+        ({"Blur": {"p": 2}}, r"transforms\.Blur\.p=2: Input should be less than or equal to 1$"),
+        ({"RandomCrop": {}}, r"transforms\.RandomCrop\.height: Field required"),
+        ({"Blur": {1: 2}}, r"transforms\.Blur: keywords must be strings"),
+        ({"Zzzzzz": {}}, "no such transform; its documentation lists them"),
+        ({"Compose": {"transforms": [BLUR]}}, "cannot be one of several steps; Sequential can"),
+        ({"ReplayCompose": {"transforms": [BLUR]}}, "cannot be one of several steps; Sequential can"),
+        ({"OneOff": {"transforms": [BLUR]}}, "did you mean OneOf"),
+        ({"OneOf": {"transforms": {"Blurr": {}}}}, r"transforms\.OneOf\.transforms\.Blurr: .*did you mean Blur"),
+        ({"OneOf": {"transforms": [BLUR, {"Blur": {"p": 2}}]}}, r"OneOf\.transforms\[1\]\.Blur\.p=2: Input"),
+        ({"OneOf": {"transforms": {"Sequential": {"transforms": [{"Blr": {}}]}}}}, r"Sequential.*\[0\]\.Blr: "),
     ],
 )
 def test_unknown_transforms_and_arguments_are_refused(transforms, words):
+    with pytest.raises(UserError, match=words) as caught:
+        view(32, 1.0, Augment("whole", None, transforms, 0.0, 0.0))
+    assert caught.value.code == 2
+
+
+COMPOSITIONS = [  # and how many pictures thirty seeds may make of one
+    ({"OneOf": {"transforms": {**BLUR, "HorizontalFlip": {}}, "p": 0.5}}, 3, 3),
+    ({"OneOf": {"transforms": [BLUR, {"Blur": {"blur_limit": [9, 9], "p": 1}}], "p": 1}}, 2, 2),
+    ({"SomeOf": {"transforms": [{"HorizontalFlip": {"p": 1}}, {"VerticalFlip": {"p": 1}}], "n": 2}}, 1, 1),
+    ({"SomeOf": {"transforms": [{"HorizontalFlip": {"p": 1}}], "n": 3, "replace": True}}, 1, 1),
+    ({"RandomOrder": {"transforms": [{"HorizontalFlip": {}}, {"GaussNoise": {"p": 1}}], "n": 2}}, 30, 30),
+    ({"OneOrOther": {"transforms": [BLUR, {"HorizontalFlip": {}}]}}, 2, 2),
+    ({"SelectiveChannelTransform": {"transforms": [{"HorizontalFlip": {"p": 1}}], "channels": [0]}}, 1, 1),
+    ({"Sequential": {"transforms": [{"OneOf": {"transforms": [BLUR, {"GaussNoise": {"p": 1}}]}}], "p": 1}}, 5, 30),
+    ({"Sequential": {"transforms": {"Resize": {"height": 48, "width": 48, "p": 1},
+                                    "RandomCrop": {"height": 32, "width": 32, "p": 1}}}}, 5, 30),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("transforms", "fewest", "most"), COMPOSITIONS)
+def test_a_composition_draws_by_the_seed_alone(transforms, fewest, most):
+    augment = Augment("whole", None, transforms, 0.0, 0.0)
+    see, other = view(32, 0.875, augment), view(32, 0.875, augment)
+    seen = [see(ramp(), seed) for seed in range(30)]
+    assert fewest <= len({picture.tobytes() for picture in seen}) <= most
+    backwards = [other(ramp(), seed) for seed in reversed(range(30))]
+    assert all(np.array_equal(a, b) for a, b in zip(seen, reversed(backwards), strict=True))
+    assert all(picture.shape == (32, 32, 3) for picture in seen)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "words"),
+    [
+        ({"OneOf": {"transforms": [{"CenterCrop": {"height": 20, "width": 20}}, BLUR]}}, "end in 20x20 pixels"),
+        ({"SomeOf": {"transforms": {"Resize": {"height": 9, "width": 9, "p": 0.1}}}}, "end in 9x9 pixels"),
+        ({"Sequential": {"transforms": [{"Resize": {"height": 9, "width": 9}}], "p": 0.1}}, "end in 9x9 pixels"),
+        ({"Resize": {"height": 48, "width": 48, "p": 1}, "RandomCrop": {"height": 32, "width": 32, "p": 0.5}}, "48x48"),
+        ({"OneOf": {"transforms": [BLUR, {"Normalize": {}}]}}, r"transforms\[1\]\.Normalize: makes float32"),
+        ({"OneOf": {"transforms": [BLUR, {"FDA": {"reference_images": []}}]}}, r"\[1\]\.FDA: fails on a picture"),
+        ({"SelectiveChannelTransform": {"transforms": [{"CenterCrop": {"height": 9, "width": 9}}]}}, "must leave"),
+    ],
+)
+def test_what_a_composition_seldom_draws_is_tried_too(transforms, words):
     with pytest.raises(UserError, match=words) as caught:
         view(32, 1.0, Augment("whole", None, transforms, 0.0, 0.0))
     assert caught.value.code == 2
@@ -92,7 +154,7 @@ def test_pictures_are_kept_with_the_shorter_side_asked_for(height, width, side, 
     assert fit_side(np.zeros((height, width, 3), np.uint8), side).shape == shape
 
 
-@pytest.mark.parametrize("name", ["none", "light", "standard", "strong", "side_on", "top_down"])
+@pytest.mark.parametrize("name", choices_of("augment", CONF))
 def test_every_preset_makes_pictures(name, compose):
     settings = compose(f"augment={name}")
     see = view(32, 0.875, settings.augment)

@@ -18,6 +18,7 @@ from thaw.train import run
 EXEMPT = {
     "config/run_names.py": "names runs",
     "config/schedulers.py": "draws the rates; the code of the one that is chosen is in the key",
+    "config/transforms.py": "reads what was written; names and arguments, in order, are in the key",
     "config/values.py": "parses what was typed; the numbers are in the key",
     "data/contact_sheet.py": "draws pictures for people",
     "data/listing.py": "writes the names of files in notes",

@@ -10,6 +10,7 @@ from thaw.config.optimizers import OPTIMIZERS
 from thaw.config.options import Range, can_be_unset, option_names, ranges
 from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import PHOTO_KINDS, Head
+from thaw.config.transforms import check_written
 from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
 
@@ -103,9 +104,7 @@ def check_settings(composed: Composed) -> None:
     for key in ("resize.sizes", "checklist"):
         if not value_at(composed, key):
             raise UserError(2, f"{key} is empty: it needs at least one entry")
-    for name, given in composed.augment.transforms.items():
-        if not isinstance(given, dict):
-            raise UserError(2, f"augment.transforms.{name}={given}: must be its arguments, such as {{p: 0.5}}")
+    check_written(composed.augment.transforms, "augment.transforms")
     steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOMS = Path(__file__).parents[1]
 # The modules that make each kind. Tracking, reports, the terminal and what people type are in none.
 PIXELS = ("data/decode.py", "data/resize.py", "data/decode_cache.py", "data/pixels.py", "data/dataset.py")
-DATA = (*PIXELS, "data/augment.py", "model/device.py", "runtime/seeds.py")
+DATA = (*PIXELS, "data/augment.py", "data/transforms.py", "model/device.py", "runtime/seeds.py")
 NETWORK = (
     "model/heads.py",
     "model/hub.py",

@@ -7,6 +7,7 @@ from textwrap import shorten
 from thaw.config.optimizers import Optimizer
 from thaw.config.schedule import Schedule, longest_warmup
 from thaw.config.schema import HEAD_OPTIONS, Augment, Settings
+from thaw.config.transforms import in_order
 from thaw.config.values import crop_scale
 from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
@@ -59,7 +60,7 @@ def view_parts(augment: Augment) -> dict:
     return {
         "crop": augment.crop,
         "scale": crop_scale(augment),
-        "transforms": list(augment.transforms.items()),
+        "transforms": in_order(augment.transforms),
     }
 
 

@@ -1,0 +1,130 @@
+"""Read `augment.transforms`: transforms by name and arguments, in order, and compositions that hold further ones.
+
+Standard library and yaml only. What a transform takes itself is albumentations' to say (`thaw.data.transforms`).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from thaw.config.conf_files import choices_of, part, read_yaml
+from thaw.config.paths import CONF
+from thaw.runtime.errors import UserError, nearest
+
+
+class Named(NamedTuple):
+    """A transform as it is written: where, its name, its arguments."""
+
+    where: str
+    name: str
+    args: Mapping[str, Any]
+
+
+def is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def is_channels(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and all(type(one) is int and 0 <= one <= 2 for one in value)
+        and 0 < len(value) == len(set(value))
+    )
+
+
+# albumentations takes any value of these.
+ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "p": (is_share, "a number from 0 to 1"),
+    "n": (is_count, "a whole number >= 1"),
+    "replace": (lambda value: isinstance(value, bool), "true or false"),
+    "channels": (is_channels, "a list of 0, 1 and 2, each at most once"),
+}
+# The compositions, each with its arguments besides `transforms`.
+COMPOSITIONS = {
+    "OneOf": ("p",),
+    "OneOrOther": ("p",),
+    "RandomOrder": ("n", "replace", "p"),
+    "SelectiveChannelTransform": ("channels", "p"),
+    "Sequential": ("p",),
+    "SomeOf": ("n", "replace", "p"),
+}
+
+
+def named_in(given: Any, where: str) -> list[Named]:
+    """Return the transforms of a mapping, or of a list of mappings of one each, in order; one that is null is left out.
+
+    Errors: neither, no arguments, exit 2.
+    """
+    if isinstance(given, Mapping):
+        single = [(where, {name: args}) for name, args in given.items()]
+    elif isinstance(given, (list, tuple)):
+        single = [(f"{where}[{i}]", item) for i, item in enumerate(given)]
+    else:
+        raise UserError(2, f"{where}={given}: must be transforms, such as {{Blur: {{p: 0.5}}}}, or a list of such")
+    found = []
+    for at, item in single:
+        if not isinstance(item, Mapping) or len(item) != 1:
+            raise UserError(2, f"{at}={item}: must be one transform, such as {{Blur: {{p: 0.5}}}}")
+        ((name, args),) = item.items()
+        if args is not None and not isinstance(args, Mapping):
+            such = "{transforms: {Blur: {p: 0.5}}}" if name in COMPOSITIONS else "{p: 0.5}"
+            raise UserError(2, f"{at}.{name}={args}: must be its arguments, such as {such}")
+        found += [] if args is None else [Named(f"{at}.{name}", str(name), args)]
+    return found
+
+
+def inside(named: Named) -> list[Named]:
+    """Return the transforms that a composition holds. Errors: none, exit 2."""
+    at = f"{named.where}.transforms"
+    if not (found := named_in(named.args.get("transforms") or {}, at)):
+        raise UserError(2, f"{at}: {named.name} needs at least one, such as {{transforms: {{Blur: {{p: 0.5}}}}}}")
+    return found
+
+
+def check_written(given: Any, where: str) -> None:
+    """Errors: what are no transforms, arguments that a composition cannot have, exit 2."""
+    for named in named_in(given, where):
+        if named.name in COMPOSITIONS:
+            check_composition(named)
+            check_written(named.args["transforms"], f"{named.where}.transforms")
+
+
+def check_composition(named: Named) -> None:
+    """Errors: arguments that a composition does not know or that cannot be, exit 2."""
+    where, name, args = named
+    for key, value in args.items():
+        if key != "transforms" and key not in COMPOSITIONS[name]:
+            known = ("transforms", *COMPOSITIONS[name])
+            raise UserError(2, f"{where}.{key}: {name} has no such argument; {nearest(key, known)}")
+        if key in ARGUMENTS and not ARGUMENTS[key][0](value):
+            raise UserError(2, f"{where}.{key}={value}: must be {ARGUMENTS[key][1]}")
+    held = inside(named)
+    if name == "OneOrOther" and len(held) != 2:
+        raise UserError(2, f"{where}.transforms: OneOrOther needs two, not {len(held)}; OneOf takes any number")
+    if args.get("n", 1) > len(held) and not args.get("replace", False):
+        raise UserError(2, f"{where}.n={args['n']}: more than it holds ({len(held)}), and replace is false")
+    if name == "OneOf" and all(one.args.get("p", 0.5) == 0 for one in held):
+        raise UserError(2, f"{where}.transforms: the p of each is its weight, and all are 0")
+
+
+def in_order(given: Any) -> list[tuple[str, Any]]:
+    """Return names and arguments as lists, which keep the order in a key, those inside compositions as well."""
+    found = named_in(given, "augment.transforms")
+    held = [{"transforms": in_order(args["transforms"])} if name in COMPOSITIONS else {} for _, name, args in found]
+    return [(one.name, {**one.args, **inner}) for one, inner in zip(found, held, strict=True)]
+
+
+def are_shipped(transforms: Mapping[str, Any]) -> bool:
+    """Return whether these are the transforms of a choice in conf/augment, all of which the tests try."""
+    files = [CONF / "augment" / f"{name}.yaml" for name in choices_of("augment", CONF)]
+    return as_text(transforms) in [part(read_yaml(file), "transforms") for file in files]
+
+
+def as_text(value: Any) -> Any:
+    """Return a value with every scalar as text, as a yaml is read."""
+    if isinstance(value, Mapping):
+        return {str(key): as_text(one) for key, one in value.items()}
+    return [as_text(one) for one in value] if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,143 @@
+"""albumentations' transforms and compositions made of what `augment.transforms` says, and tried."""
+
+import os
+import random
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+
+import albumentations
+import numpy as np
+from pydantic import ValidationError
+
+from thaw.config.transforms import COMPOSITIONS, Named, inside, named_in
+from thaw.runtime.errors import UserError, nearest
+
+TRIED = 4  # draws: what scales at random may leave one as it was
+
+
+class Step(NamedTuple):
+    """A transform, where it is written, and what it draws from if it is a composition."""
+
+    where: str
+    transform: albumentations.BasicTransform | albumentations.BaseCompose
+    inner: tuple["Step", ...] = ()
+
+
+def make_steps(given: Any, where: str) -> list[Step]:
+    """The transforms that are written there, in order. Errors: an unknown one or an unknown argument, exit 2."""
+    return [make_step(named) for named in named_in(given, where)]
+
+
+def make_step(named: Named) -> Step:
+    """One transform; lists in its arguments are taken as tuples."""
+    if named.name not in COMPOSITIONS:
+        return Step(named.where, construct(named, transform_class(named), named.args))
+    inner = tuple(make_step(one) for one in inside(named))
+    args = {**named.args, "transforms": [step.transform for step in inner]}
+    return Step(named.where, construct(named, getattr(albumentations, named.name), args), inner)
+
+
+def transform_class(named: Named) -> type[albumentations.BasicTransform]:
+    """The class of that name. Errors: there is none, or it is a composition that no step can be, exit 2."""
+    kinds = {name: kind for name, kind in vars(albumentations).items() if isinstance(kind, type)}
+    known = [name for name, kind in kinds.items() if issubclass(kind, albumentations.BasicTransform)]
+    if named.name in known:
+        return kinds[named.name]
+    if issubclass(kinds.get(named.name, object), albumentations.BaseCompose):
+        raise UserError(2, f"{named.where}: cannot be one of several steps; Sequential can")
+    close = nearest(named.name, [*known, *COMPOSITIONS]) or "its documentation lists them"
+    raise UserError(2, f"{named.where}: albumentations has no such transform; {close}")
+
+
+def construct(named: Named, kind: type, args: Mapping) -> Any:
+    """The transform. Errors: arguments that it does not take, exit 2 with the first of them."""
+    given = {
+        key: tuple(value) if isinstance(value, (list, tuple)) and key != "transforms" else value
+        for key, value in args.items()
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores what it does not know
+        try:
+            return kind(**given)
+        except Exception as error:  # whatever stumbles over what it is given
+            raise UserError(2, refusal(named, error)) from None
+
+
+def refusal(named: Named, error: Exception) -> str:
+    """Say in a line what a transform does not take: the first argument with its value, if pydantic names it."""
+    if not isinstance(cause := error.__context__, ValidationError) or not (first := cause.errors()[0])["loc"]:
+        return f"{named.where}: {in_a_line(error)}"
+    key = str(first["loc"][0])
+    value = f"={named.args[key]}" if key in named.args else ""
+    return f"{named.where}.{key}{value}: {in_a_line(first['msg'])}"
+
+
+def in_a_line(error: Any) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def check_steps(steps: Sequence[Step], size: int) -> None:
+    """Try every transform, those inside compositions too, a few draws of each, on what may come out of those before it.
+
+    Errors: one fails on a picture, or views that are not uint8 [size, size, 3] may come out of the last, exit 2.
+    """
+    for seed in range(TRIED):
+        pictures = [np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)]
+        for step in steps:
+            pictures = outcomes(step, pictures, seed)
+        for picture in pictures:
+            if picture.shape != (size, size, 3):
+                made = "x".join(map(str, picture.shape[:2]))
+                raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
+
+
+def outcomes(step: Step, pictures: list[np.ndarray], seed: int, always: bool = False) -> list[np.ndarray]:
+    """A picture of each shape that a step may make of these; `always`: it is made whatever its p."""
+    match type(step.transform).__name__:
+        case "OneOf" | "OneOrOther":
+            made = [one for inner in step.inner for one in outcomes(inner, pictures, seed, always=True)]
+        case "SomeOf" | "RandomOrder":
+            made = pictures
+            for _ in range(step.transform.n):
+                made = one_a_shape([one for inner in step.inner for one in outcomes(inner, made, seed)])
+        case "Sequential":
+            made = pictures
+            for inner in step.inner:
+                made = outcomes(inner, made, seed)
+        case "SelectiveChannelTransform":
+            made = [channels_kept(step, picture, seed) for picture in pictures]
+        case _:
+            made = [applied(step, picture, seed) for picture in pictures]
+    drawn = step.transform.p < 1 and not always and type(step.transform).__name__ != "OneOrOther"
+    return one_a_shape([*made, *(pictures if drawn else [])])
+
+
+def one_a_shape(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return list({picture.shape: picture for picture in pictures}.values())
+
+
+def channels_kept(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
+    """The picture, once its channels were tried. Errors: they come out in another shape, exit 2."""
+    part = np.ascontiguousarray(picture[:, :, list(step.transform.channels)])
+    made = [part]
+    for inner in step.inner:
+        made = outcomes(inner, made, seed)
+    if [one.shape for one in made] != [part.shape]:
+        raise UserError(2, f"{step.where}.transforms: must leave the size of the picture and its channels as they are")
+    return picture
+
+
+def applied(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
+    """What a transform makes of a picture. Errors: nothing, or no picture, exit 2."""
+    step.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the run itself says them once
+            made = step.transform(image=picture, force_apply=True)["image"]
+    except Exception as error:  # whatever stumbles over what it lacks
+        raise UserError(2, f"{step.where}: fails on a picture ({in_a_line(error)[:120]})") from None
+    if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
+        raise UserError(2, f"{step.where}: makes {str(made.dtype).removeprefix('torch.')} of a picture, which is uint8")
+    return made

@@ -1,0 +1,77 @@
+"""What can be written in augment.transforms, before albumentations is asked."""
+
+import pytest
+
+from thaw.config.schema import Augment
+from thaw.config.transforms import are_shipped, check_written, in_order
+from thaw.runtime.errors import UserError
+from thaw.store.keys import view_parts
+
+BLUR = {"Blur": {"p": 1}}
+AT = "augment.transforms"
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"OneOf": {"transforms": {"Blur": {"p": 1}, "GaussNoise": {"p": 1}}, "p": 0.5}}, None),
+        ({"OneOf": {"transforms": [BLUR, BLUR]}}, None),
+        ({"OneOf": {"transforms": [BLUR, {"Blur": None}]}}, None),
+        ({"SomeOf": {"transforms": BLUR, "n": 2, "replace": True, "p": 0}}, None),
+        ({"Sequential": {"transforms": [{"RandomOrder": {"transforms": [BLUR, BLUR], "n": 2}}]}}, None),
+        ({"Blur": 0.1}, ".Blur=0.1: must be its arguments, such as {p: 0.5}"),
+        ({"OneOf": [BLUR]}, ".OneOf=[{'Blur': {'p': 1}}]: must be its arguments, such as {transforms: "),
+        ({"OneOf": {}}, ".OneOf.transforms: OneOf needs at least one, such as {transforms: {Blur: {p: 0.5}}}"),
+        ({"OneOf": {"transforms": []}}, ".OneOf.transforms: OneOf needs at least one"),
+        ({"OneOf": {"transforms": {"Blur": None}}}, ".OneOf.transforms: OneOf needs at least one"),
+        ({"OneOf": {"transforms": "Blur"}}, ".OneOf.transforms=Blur: must be transforms, such as"),
+        ({"OneOf": {"transforms": ["Blur"]}}, ".OneOf.transforms[0]=Blur: must be one transform, such as"),
+        ({"OneOf": {"transforms": [{}]}}, ".OneOf.transforms[0]={}: must be one transform"),
+        ({"OneOf": {"transforms": [{**BLUR, "D4": {}}]}}, ".OneOf.transforms[0]={'Blur': {'p': 1}, 'D4': {}}: must"),
+        ({"OneOf": {"transforms": [{"Blur": 3}]}}, ".OneOf.transforms[0].Blur=3: must be its arguments"),
+        ({"OneOf": {"transforms": [BLUR], "p": 2}}, ".OneOf.p=2: must be a number from 0 to 1"),
+        ({"OneOf": {"transforms": [BLUR], "p": "x"}}, ".OneOf.p=x: must be a number from 0 to 1"),
+        ({"OneOf": {"transforms": [BLUR], "p": None}}, ".OneOf.p=None: must be a number from 0 to 1"),
+        ({"OneOf": {"transforms": [BLUR], "n": 1}}, ".OneOf.n: OneOf has no such argument; known: transforms, p"),
+        ({"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}, ".OneOf.transforms: the p of each is its weight, and all"),
+        ({"OneOrOther": {"transforms": [BLUR]}}, ".OneOrOther.transforms: OneOrOther needs two, not 1; OneOf takes"),
+        ({"SomeOf": {"transforms": [BLUR], "n": 0}}, ".SomeOf.n=0: must be a whole number >= 1"),
+        ({"SomeOf": {"transforms": [BLUR], "n": True}}, ".SomeOf.n=True: must be a whole number"),
+        ({"SomeOf": {"transforms": [BLUR], "n": 2}}, ".SomeOf.n=2: more than it holds (1), and replace is false"),
+        ({"SomeOf": {"transforms": [BLUR], "replace": 1}}, ".SomeOf.replace=1: must be true or false"),
+        *(
+            ({"SelectiveChannelTransform": {"transforms": [BLUR], "channels": channels}},
+             f".SelectiveChannelTransform.channels={channels}: must be a list of 0, 1 and 2, each at most once")
+            for channels in ([3], [0, 0], [], 1, ["a"], [[0]], [True], [0.0])
+        ),
+        (
+            {"OneOf": {"transforms": {"Sequential": {"transforms": [{"SomeOf": {"transforms": BLUR, "x": 1}}]}}}},
+            ".OneOf.transforms.Sequential.transforms[0].SomeOf.x: SomeOf has no such argument",
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_be_written(given, line):
+    if line is None:
+        return check_written(given, AT)
+    with pytest.raises(UserError) as refused:
+        check_written(given, AT)
+    assert refused.value.line.startswith(AT + line) and refused.value.code == 2
+
+
+def test_the_order_inside_a_composition_is_part_of_a_key():
+    def parts(*names, of=dict):
+        held = [{name: {"p": 1}} for name in names]
+        held = {name: args for one in held for name, args in one.items()} if of is dict else held
+        return view_parts(Augment("whole", None, {"OneOf": {"p": 1, "transforms": held}}, 0.0, 0.0))
+
+    assert parts("Blur", "D4")["transforms"] == [
+        ("OneOf", {"p": 1, "transforms": [("Blur", {"p": 1}), ("D4", {"p": 1})]})
+    ]
+    assert parts("Blur", "D4") == parts("Blur", "D4", of=list) != parts("D4", "Blur")
+    assert in_order({"Blur": {"p": 1}, "D4": {}}) == [("Blur", {"p": 1}), ("D4", {})]
+
+
+def test_what_conf_has_is_told_from_what_was_changed(compose):
+    assert all(are_shipped(compose(f"augment={name}").augment.transforms) for name in ("none", "light", "strong"))
+    changed = ("augment.transforms.Affine.p=0.3", "augment.transforms.Blur={p: 0.1}", "augment.transforms.Affine=null")
+    assert [are_shipped(compose(one).augment.transforms) for one in changed] == [False, False, True]
