@@ -15,7 +15,6 @@ from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.overrides import quote
 from thaw.config.paths import CONF
-from thaw.config.validate import check_swept
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say, say_notes, say_text
 from thaw.runtime.entry import TRACES, run
@@ -42,8 +41,6 @@ def main() -> int:
         return several.code
     typed = command_line.normalise(sys.argv[1:], CONF)
     say_notes(typed.notes)
-    if typed.multirun:
-        check_swept(typed.argv)
     named = named_folder(typed)
     folder = folder_for(typed, named)
     task = Task(named is not None)
@@ -94,6 +91,8 @@ def run_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # it is not empty
+            if [file.name for file in folder.iterdir()] == ["multirun.yaml"]:  # of a sweep that was refused
+                (folder / "multirun.yaml").unlink()
             folder.rmdir()
 
 

@@ -76,7 +76,7 @@ def test_what_is_wrong_is_one_line(thaw, places, tmp_path, typed, code, words):
 
 def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places, tmp_path):
     done = thaw(
-        "src/train.py", "device=cpu,cuda", "-m", *SMOKE, *places,
+        "src/train.py", "backbone=tiny,resnet18", "-m", *SMOKE, *places,
         f"hydra.sweep.dir={tmp_path}/sweep", "name=a sweep",
     )  # fmt: skip
     states = [json.loads((tmp_path / f"sweep/{n}/status.json").read_text()) for n in (0, 1)]
@@ -98,9 +98,9 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert {"confusion", "per_class", "most_wrong"} <= good["summary"].keys()
     assert any("pictures/batch_32px._type" in row for row in history)
     other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
-    assert other.returncode == 6 and "another sweep is there (device cpu,cuda" in other.stderr
+    assert other.returncode == 6 and "another sweep is there (tiny,resnet18" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
-    more = ["-m", "device=cpu,mps", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
+    more = ["-m", "backbone=tiny,resnet34", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
     assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys go on"
 
 

@@ -13,9 +13,8 @@ from statistics import fmean
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from thaw.config.compose import to_settings
 from thaw.config.run_names import SEEDS, short_name
 from thaw.config.schedulers import SCHEDULES
 from thaw.plan.facts import Facts
@@ -39,9 +38,10 @@ class HalvingSweeper(BasicSweeper):
             raise UserError(2, f"hydra.sweeper.keep={self.keep}: must be > 0 and < 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
-        self.validate_batch_is_legal(jobs)
+        first_batch = jobs if self.config.plan_only else [[*job, "stop_after=1"] for job in jobs]
+        self.validate_batch_is_legal(first_batch)
         monitor = str(self.config.monitor)
-        rungs = 1 if self.config.plan_only else max(map(self.cycles, jobs))
+        rungs = 1 if self.config.plan_only else self.rungs(first_batch)
         if self.config.plan_only:
             say(f"note: at each restart the best {self.keep:.0%} of the settings go on: this is the most it can take")
         folder = Path(self.config.hydra.sweep.dir)
@@ -76,16 +76,10 @@ class HalvingSweeper(BasicSweeper):
             jobs = [job for job in jobs if without_seeds(job) in chosen]
         return returned
 
-    def cycles(self, job: list[str]) -> int:
-        """How many cycles a job may train. Errors: it has no restarts, exit 2."""
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, job)
-        with open_dict(config):
-            del config["hydra"]
-        try:
-            last = make_plan(to_settings(config, job), Facts()).phases[-1]
-        except UserError:
-            return 1  # the job itself says what is wrong with it, and the others go on
-        return cycles_of(last)
+    def rungs(self, jobs: Sequence[Sequence[str]]) -> int:
+        """How many cycles a job may train, of that which may train most. Errors: one is refused or has no restarts."""
+        self.launcher.checks.refuse(jobs)
+        return max(cycles_of(make_plan(self.launcher.checks.of(job), Facts()).phases[-1]) for job in jobs)
 
 
 def lying_in(folder: Path) -> dict[int, list[str]]:

@@ -20,6 +20,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins import sweep_preview
+from hydra_plugins.job_checks import JobChecks
 from thaw.config import run_names
 from thaw.runtime import processes, signals
 from thaw.runtime.console import complain, say
@@ -44,8 +45,7 @@ class LocalLauncher(Launcher):
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        if config.plan_only:
-            sweep_preview.compose_once(hydra_context)
+        self.checks = JobChecks(hydra_context, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
@@ -62,6 +62,8 @@ class LocalLauncher(Launcher):
         if self.config.plan_only:
             os.environ.update(share(0, at_once, gpus))
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
+        if initial_job_idx == 0:  # a search does not stop at a later trial, nor halving at what it has checked
+            self.checks.refuse(job_overrides)
         if any(read_status(path).get("state") != "done" for path in folders.values()):
             code_hash.code_by_module(code_hash.ALL_CODE)  # of what all jobs run, whatever is edited meanwhile
             fingerprint.code_digest()

@@ -3,14 +3,29 @@
 No storage: with a seed, the same search asks for the same trials again, and those that are done are done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.runtime.errors import UserError
+
+
+def ends_of(space: Any) -> list:
+    """Return the values of one of Optuna's distributions, of numbers the lowest and the highest."""
+    values = list(getattr(space, "choices", None) or (space.low, space.high))
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    return sorted({min(values), max(values)}) if numbers else values
+
+
+def corners(values: Mapping[str, Sequence], fixed: Mapping[str, Any]) -> list[list[str]]:
+    """Return the jobs in which each value stands once, beside the first values of all other names."""
+    first = {name: own[0] for name, own in values.items()}
+    jobs = [first, *({**first, name: value} for name, own in values.items() for value in own[1:])]
+    return [[f"{name}={value}" for name, value in {**job, **fixed}.items()] for job in jobs]
 
 
 class SearchSweeper(Sweeper):
@@ -44,7 +59,16 @@ class SearchSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Trial after trial through the launcher; what was searched is left in the sweep's folder."""
+        """Trial after trial through the launcher; what was searched is left in the sweep's folder.
+
+        Errors: a value or an end of what is searched that is refused beside the first of all others, as that.
+        """
+        from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
+
+        spaces, fixed = create_params_from_overrides([*(f"{k}={v}" for k, v in self.params.items()), *arguments])
+        for job in corners({name: ends_of(space) for name, space in spaces.items()}, fixed):
+            if isinstance(refused := self.sweeper.sweeper.launcher.checks.of(job), UserError):
+                raise refused
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")

@@ -17,8 +17,10 @@ from pathlib import Path
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as HydrasLauncher
+from omegaconf import DictConfig
 
 from hydra_plugins import sweep_preview
+from hydra_plugins.job_checks import JobChecks
 from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, report_ending, returned, tell_equals
 from thaw.runtime import signals
 from thaw.runtime.console import say
@@ -33,6 +35,10 @@ FIRST_LOOK, LONGEST = 1.0, 10.0  # seconds between two looks at the queue
 
 
 class SlurmLauncher(HydrasLauncher):
+    def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.checks = JobChecks(hydra_context, config, here=False)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Queue the jobs, equal ones once, and wait for them. Errors: no Slurm here, or it refuses, exit 5."""
         refuse_no_jobs(job_overrides)
@@ -40,6 +46,8 @@ class SlurmLauncher(HydrasLauncher):
         tell_equals(same, initial_job_idx)
         if self.config.plan_only:
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once=1)
+        if initial_job_idx == 0:
+            self.checks.refuse(job_overrides)
         if not shutil.which("srun") or not shutil.which("sbatch"):
             raise UserError(5, "hydra/launcher=slurm: no Slurm here (no srun on the PATH); hydra/launcher=joblib")
         numbers = [initial_job_idx + i for i in sorted(set(same))]

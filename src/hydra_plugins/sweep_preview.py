@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import open_dict, read_write
-
-from thaw.config.compose import to_settings
 from thaw.plan.facts import fact_names
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -13,20 +10,6 @@ from thaw.runtime.files import short_path
 from thaw.runtime.job_status import print_error, read_status
 from thaw.store.open import open_store
 from thaw.sweep import preview
-
-
-def compose_once(hydra_context) -> None:
-    """Have each job composed once: a sweeper does it to see that it can, and `show` again, a tenth of a second each."""
-    loader = hydra_context.config_loader
-    compose, composed = loader.load_sweep_config, {}
-
-    def once(master_config, sweep_overrides):
-        key = tuple(sweep_overrides)
-        if key not in composed:
-            composed[key] = compose(master_config, sweep_overrides)
-        return composed[key]
-
-    loader.load_sweep_config = once
 
 
 def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None:
@@ -41,13 +24,11 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         codes.append(print_error(UserError(error.code, f"job {number}: {error.line}")))
 
     for number, overrides in enumerate(job_overrides):
-        config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
-        try:
-            with read_write(config), open_dict(config):
-                del config["hydra"]  # as for a job
-            jobs.append((number, overrides, to_settings(config, list(overrides))))
-        except UserError as error:
-            refuse(number, error)
+        match launcher.checks.of(overrides):
+            case UserError() as error:
+                refuse(number, error)
+            case settings:
+                jobs.append((number, overrides, settings))
     if jobs:
         store = open_store(jobs[0][2], say)
         count(jobs, store)

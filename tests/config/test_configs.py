@@ -19,10 +19,11 @@ from timm.models import group_parameters
 from thaw.config import job_request
 from thaw.config.composed import CHOSEN, Composed
 from thaw.config.options import option_names
+from thaw.config.weights import PACKAGED_NETWORK
 from thaw.data import dataset
 from thaw.data.augment import view
 from thaw.data.table import TEST, TRAIN, VALID
-from thaw.model import network, packaged
+from thaw.model import network
 from thaw.model.network import build_model
 from thaw.plan import show
 from thaw.plan.facts import fact_names, known_facts
@@ -280,7 +281,7 @@ def test_facts_of_a_backbone(choice):
     if backbone.weights == "pretrained":
         assert facts.native_size == found.pretrained_cfg["input_size"][1]
     elif backbone.weights == "packaged":
-        assert backbone.name == packaged.NETWORK and facts.native_size == found.pretrained_cfg["input_size"][1]
+        assert backbone.name == PACKAGED_NETWORK and facts.native_size == found.pretrained_cfg["input_size"][1]
     else:
         assert (ROOT / backbone.weights).is_file()
 

@@ -69,14 +69,6 @@ BOUNDS = [
 CROSSED = ("scheduler.max_cycles", "scheduler.cycles", "find.min_lr", "find.max_lr")  # that have a say on each other
 
 
-@pytest.mark.parametrize("words", ["lr_factor=-1,1", "seed=0,-1", "epochs=3,0", "loss.smoothing=0,0.1,1"])
-def test_a_sweep_is_refused_before_it_starts(words):
-    with pytest.raises(UserError) as refused:
-        validate.check_swept(["scheduler=sgdr,one_cycle", words])
-    assert refused.value.code == 2 and words.partition("=")[0] in refused.value.line
-    validate.check_swept(["lr_factor=0.5,2", "seed=0,1", "lr=[1,2],[3,4]", "lr_factor=interval(0.1,3)", "size=null,64"])
-
-
 def test_the_shipped_settings_pass():
     default = composed_of()
     before = deepcopy(default)
@@ -114,7 +106,8 @@ def test_every_number_has_a_range():
 @pytest.mark.parametrize("value", ["nonsense", "", None])
 def test_no_such_choice(key, value):
     line = refused(with_value(key, value))
-    assert line.startswith(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+    said, _, more = line.partition(f"{key}={value}: must be one of {', '.join(CHOICES[key])}")
+    assert said == "" and (more == "" or more.startswith("; did you mean ")), "the choices are listed once"
 
 
 @pytest.mark.parametrize(("key", "choice"), [(key, choice) for key, choices in CHOICES.items() for choice in choices])

@@ -11,6 +11,7 @@ from thaw.runtime.errors import UserError, nearest
 LOCAL = "local-dir:"
 ELSEWHERE = ("hf-hub:", "hf_hub:", LOCAL)  # networks that timm fetches or reads by these names
 NOW = re.compile(r"^@register_model\s+def (\w+)\(", re.M)
+TAGGED = re.compile(r"""^\s+['"](\w+\.[\w.]+)['"]\s*:""", re.M)
 BEFORE = re.compile(r"^register_model_deprecations\(__name__, \{(.*?)^\}\)", re.M | re.S)  # still taken
 
 
@@ -24,6 +25,18 @@ def timm_names() -> frozenset[str]:
         for old in BEFORE.findall(text):
             names.update(re.findall(r"'(\w+)'\s*:", old))
     return frozenset(names)
+
+
+@cache
+def tagged_names() -> frozenset[str]:
+    """Names with their weights, such as resnet50.a1_in1k; not all of them, for timm makes some of parts."""
+    files = (Path(find_spec("timm").origin).parent / "models").glob("*.py")
+    return frozenset(name for file in files for name in TAGGED.findall(file.read_text(encoding="utf-8")))
+
+
+def has_known_weights(name: str) -> bool:
+    """Return whether a name asks for no certain weights of timm's, or for some that are found in its source."""
+    return name.startswith(ELSEWHERE) or "." not in name or name in tagged_names()
 
 
 def check_backbone(name: str, own: Iterable[str] = ()) -> None:

@@ -1,8 +1,7 @@
 """What the values of the settings may be: refused with their key and what is allowed. Standard library only."""
 
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 from thaw.config.composed import CHOSEN, Composed, OptimizerKeys, SchedulerKeys, picked
@@ -11,7 +10,7 @@ from thaw.config.options import Range, can_be_unset, option_names, ranges
 from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import PHOTO_KINDS, Head
 from thaw.config.transforms import check_written
-from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, peak_rate_and_ratios
+from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, parse_pattern, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
 
 CHOICES = {
@@ -87,7 +86,7 @@ def check_settings(composed: Composed) -> None:
     for key, choices in CHOICES.items():
         value = value_at(composed, key)
         if value not in choices:
-            raise UserError(2, f"{key}={value}: must be one of {', '.join(choices)}; {nearest(value, choices)}")
+            raise no_choice(key, value, choices)
     for key in RANGES:
         if (value := value_at(composed, key)) is not None:
             check_range(key, value, RANGES[key])
@@ -111,9 +110,9 @@ def check_settings(composed: Composed) -> None:
     if composed.data.kind in PHOTO_KINDS and not composed.data.root:
         raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs to know where they lie")
     if composed.data.kind == "torchvision" and (name := composed.data.name) not in TORCHVISION_SETS:
-        raise UserError(
-            2, f"data.name={name}: must be one of {', '.join(TORCHVISION_SETS)}; {nearest(name, TORCHVISION_SETS)}"
-        )
+        raise no_choice("data.name", name, TORCHVISION_SETS)
+    if composed.data.group is not None and composed.data.kind in ("folder", "torchvision"):  # of a table a column
+        parse_pattern(composed.data.group, "data.group")
     if composed.head.kind == "fastai":
         check_fastai(composed.head, composed.batch_size)
     crop_scale(composed.augment)
@@ -123,6 +122,12 @@ def check_settings(composed: Composed) -> None:
     if composed.store.max_size is not None:
         parse_bytes(composed.store.max_size, "store.max_size")
     peak_rate_and_ratios(composed)
+
+
+def no_choice(key: str, value: Any, choices: Sequence[str]) -> UserError:
+    close = nearest(value, choices)  # all of them where none is
+    meant = f"; {close}" if close.startswith("did you mean") else ""
+    return UserError(2, f"{key}={value}: must be one of {', '.join(choices)}{meant}")
 
 
 def check_range(key: str, value: float, allowed: Range) -> None:
@@ -145,15 +150,6 @@ def check_chosen(group: str, chosen: Any) -> None:
         if value is None and not can_be_unset(type(chosen), option):
             raise UserError(2, f"{key}=null: {name} needs a {'number' if option in own else 'value'}")
     chosen.check()
-
-
-def check_swept(words: Iterable[str]) -> None:
-    """Refuse a sweep for a value of it that its job would be refused for, hours later. Errors: exit 2."""
-    for word in words:
-        key, _, values = word.partition("=")
-        for value in values.split(",") if key in RANGES and "," in values else ():
-            with suppress(ValueError):  # no plain number: Hydra's to read
-                check_range(key, float(value), RANGES[key])
 
 
 def check_fastai(head: Head, batch_size: int) -> None:

@@ -39,6 +39,14 @@ def parse_count(value, key: str, lowest: int) -> int | None:
     return value
 
 
+def parse_pattern(value: str, key: str) -> re.Pattern:
+    """A regular expression. Errors: it is none, exit 2."""
+    try:
+        return re.compile(value)
+    except re.error as error:
+        raise UserError(2, f"{key}={value}: no regular expression: {error}") from None
+
+
 def parse_bytes(value, key: str) -> float:
     """Bytes of 20GB, 500M or 1e9. Errors: anything else, exit 2."""
     found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)B?", str(value).strip(), re.IGNORECASE)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from thaw.config.paths import ROOT
-from thaw.config.schema import Data, Settings
+from thaw.config.schema import PHOTO_KINDS, Data, Settings
 from thaw.config.timm_names import LOCAL
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
@@ -16,6 +16,16 @@ def paths_in(settings: Settings) -> tuple[str, ...]:
     body = backbone.name.removeprefix(LOCAL) if backbone.name.startswith(LOCAL) else None
     paths = (data.root, data.classes, data.labels, body, backbone.weights, settings.init)
     return tuple(path for path in paths if path is not None)
+
+
+def check_there(data: Data) -> None:
+    """Refuse pictures of the user's own, or tables about any, that are not there. Errors: exit 3."""
+    own = {"folder": ("root",), "csv": ("root", "images")}.get(data.kind, ())
+    for key in (*own, *(("labels", "classes") if data.kind in PHOTO_KINDS else ())):
+        path = getattr(data, key)
+        if path is not None and not os.path.exists(os.path.expanduser(path)):
+            folder = key == "images" or (key == "root" and data.kind == "folder")
+            raise UserError(3, f"data.{key}={path}: no such {'folder' if folder else 'file'}")
 
 
 def named_files(settings: Settings) -> list:

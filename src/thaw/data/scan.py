@@ -1,6 +1,5 @@
 """The strict reading of what a source lists: every file once, nothing guessed, nothing dropped in silence."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from thaw.data import csv_source, downloads, folder
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
+from thaw.data.file_state import check_there
 from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, say_if_refused, short_repr
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, join_groups
@@ -209,9 +209,7 @@ def count_pictures(
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
     `decode_cache` as for `scan`. Errors: they are not there, exit 3.
     """
-    if not os.path.exists(os.path.expanduser(settings.data.root)):
-        what = "folder" if settings.data.kind == "folder" else "file"
-        raise UserError(3, f"data.root={settings.data.root}: no such {what}")
+    check_there(settings.data)
     found, _ = scan_source(settings.data, store.root / "scan", True, decode_cache)
     say_notes(found.notes)
     sizes = [int(n) for n in np.bincount(found.labels, minlength=len(found.classes))]

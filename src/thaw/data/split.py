@@ -4,13 +4,13 @@ What must stay on one side is a *unit*: all copies of a picture, or a group. Uni
 which are hashes: of the content, or of the group's name.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
 
+from thaw.config.values import parse_pattern
 from thaw.data.listing import Listing, count_text, name_some, short_repr
 from thaw.runtime.errors import UserError
 
@@ -135,10 +135,7 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
 
 
 def match_groups(paths: Iterable[str], pattern: str) -> Iterable[tuple[str, str | None]]:
-    try:
-        find = re.compile(pattern).search
-    except re.error as error:
-        raise UserError(2, f"data.group={pattern}: no regular expression: {error}") from None
+    find = parse_pattern(pattern, "data.group").search
     for path in paths:
         match = find(path)
         yield path, match and match[1 if match.re.groups else 0]

@@ -9,6 +9,7 @@ import torch
 
 from thaw.config.schema import Settings
 from thaw.config.values import parse_count
+from thaw.model.asked_device import check_kind, no_apple_gpu, no_cuda, no_such_index, no_tf32, parse_device
 from thaw.runtime import machine
 from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
@@ -89,18 +90,15 @@ def choose_device(settings: Settings) -> Device:
     kind, index = (default_device(), 0) if settings.device == "auto" else parse_device(settings.device)
     device = cuda_device(settings.device, index) if kind == "cuda" else torch.device(kind)
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError(5, f"device={settings.device}: no Apple GPU here; use device=cpu")
-    if kind == "mps" and settings.deterministic:
-        raise UserError(2, "deterministic=true: Apple's GPUs do not promise it; use device=cpu")
+        raise no_apple_gpu(settings.device)
+    check_kind(kind, settings)
     if settings.device == "auto" and kind == "cpu" and (listed := listed_gpus()):
         say_notes([f"warning: the CPU is used: {unusable(len(listed))}"])
     asked, dtype = settings.precision, torch.float32
     if asked == "bfloat16" or (asked == "auto" and multiplies_bfloat16(device)):
         dtype = torch.bfloat16
     if asked == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TENSOR_CORES):
-        raise UserError(
-            2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; use precision=float32"
-        )
+        raise no_tf32(device)
     gpu = None
     if device.type == "cuda":
         torch.cuda.set_device(device)  # whose generator `seed` then seeds
@@ -118,12 +116,9 @@ def cuda_device(asked: str, index: int) -> torch.device:
     """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
     if not has_cuda():
         listed = listed_gpus()
-        raise UserError(
-            5, f"device={asked}: {unusable(len(listed)) if listed else 'no CUDA device here'}; use device=cpu"
-        )
+        raise UserError(5, f"device={asked}: {unusable(len(listed))}; use device=cpu") if listed else no_cuda(asked)
     if index >= (there := torch.cuda.device_count()):
-        are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
-        raise UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
+        raise no_such_index(asked, there)
     return torch.device("cuda", index)
 
 
@@ -157,14 +152,6 @@ def with_threads(device: Device, settings: Settings, work: float) -> Device:
         say_notes([f"warning: threads={threads} on {cores()} cores is slower than threads=auto"])
     torch.set_num_threads(threads)
     return replace(device, threads=threads)
-
-
-def parse_device(name: str) -> tuple[str, int]:
-    """Return the kind and the index of a named device. Errors: exit 2."""
-    kind, colon, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
-        raise UserError(2, f"device={name}: must be auto, cpu, cuda, cuda:1 or mps")
-    return kind, int(index or 0)
 
 
 def default_device() -> str:

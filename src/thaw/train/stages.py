@@ -25,6 +25,7 @@ from thaw.store.publish import sha256_of
 from thaw.store.store import Store
 from thaw.sweep import preview
 from thaw.sweep.jobs import keys_swept_in
+from thaw.train.preflight import check_ahead
 from thaw.train.run_folders import begin_work, done_before, link_latest
 from thaw.train.start import Start
 
@@ -46,6 +47,7 @@ def train_job(
     may_be_done = not (request.sweep or settings.fresh or settings.plan_only or settings.stop_after)
     if may_be_done and done_before(store, store.recall(known).get("identity"), folder, dated):
         return None
+    check_ahead(settings, store.recall)
     start = make_start(settings, request, store)
     if settings.plan_only:
         say_preview(settings, request, store, start)
