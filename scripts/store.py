@@ -6,7 +6,6 @@ python scripts/store.py prune --to 20GB           oldest use first, never what w
 python scripts/store.py explain RUN_A RUN_B       the first thing in which two runs differ
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from thaw.config.values import parse_bytes
 from thaw.runtime.console import say
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import format_bytes
+from thaw.runtime.files import format_bytes, read_json
 from thaw.store.keys import changed
 from thaw.store.prune import UNDER_WAY, entries, prune
 from thaw.store.store import Store
@@ -88,10 +87,9 @@ def explain_runs(a: Path, b: Path) -> None:
 
 def parts_of(run: Path) -> dict:
     """What a run depends on, as it wrote it when it began to train. Errors: no run there, exit 6."""
-    try:
-        return json.loads((run / "run.json").read_text())["parts"]
-    except (OSError, KeyError, ValueError):
-        raise UserError(6, f"{run}: no run that began to train is there (no run.json with its parts)") from None
+    if isinstance(parts := read_json(run / "run.json").get("parts"), dict):
+        return parts
+    raise UserError(6, f"{run}: no run that began to train is there (no run.json with its parts)")
 
 
 if __name__ == "__main__":

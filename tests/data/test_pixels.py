@@ -1,6 +1,7 @@
 """Pictures kept or decoded again: the same bits, within a budget, no larger than their files; memory stays flat."""
 
 import gc
+import json
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,7 @@ import torch
 from pictures import data, picture, put
 
 from thaw.config.schema import Augment
-from thaw.data import batches, dataset
+from thaw.data import batches, dataset, pixels
 from thaw.data.augment import view
 from thaw.data.batches import BatchKey, Views
 from thaw.data.decode_cache import DecodeCache
@@ -190,3 +191,18 @@ def test_memory_is_flat_over_many_epochs(photos, tmp_path, held):
     finally:
         tracemalloc.stop()
     assert late - early < 20_000, "bytes; one epoch of these pictures is 60,000"
+
+
+INDEXES = [  # of a file of 36 bytes: what is in its index, and whether pictures can be taken by it
+    ([["a", 0, 2, 3], ["b", 18, 3, 2]], True), ([], True), ([["a", 0, 2, 7]], False), ([["a", -18, 2, 3]], False),
+    ([["a", 30, 2, 3]], False), ([["a", 0, 0, 3]], False), ([["a", 0, -2, -3]], False), ([["a", 0, 2]], False),
+    ([[1, 0, 2, 3]], False), ([["a", 0.0, 2, 3]], False), ([["a", 10**30, 2, 3]], False), ([3], False), ({}, False),
+    ("x", False), (None, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("index", "good"), INDEXES)
+def test_a_shard_whose_index_is_none_of_its_pictures_is_at_fault(tmp_path, index, good):
+    (tmp_path / "pixels.u8").write_bytes(bytes(36))
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    assert (pixels.shard_fault(tmp_path) is None) == good

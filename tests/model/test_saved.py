@@ -125,6 +125,7 @@ WAYS = {
             ("model_args__pretrained_cfg_overlay", {"url": "http://a"}), ("model_args__features_only", True),
             ("model_args__layers", {"a": 1}), ("model_args__no_such", 1), ("model_args__global_pool", ""),
             ("pretrained_cfg__mean", [0.5]), ("pretrained_cfg__std", [0.5, 0.5, 0]), ("pretrained_cfg__mean", "abc"),
+            ("pretrained_cfg__mean", [10**400] * 3),
             ("pretrained_cfg__std", [1e999] * 3), ("pretrained_cfg__input_size", [3, -1, -1]),
             ("pretrained_cfg__input_size", [3, 10**9, 10**9]), ("pretrained_cfg__input_size", [1, 32, 32]),
             ("pretrained_cfg__input_size", 32), ("pretrained_cfg__input_size", [3, 1.5, 1.5]),

@@ -1,11 +1,25 @@
 """Files that anybody may have written, folders that cannot be made, secrets that are in no file."""
 
+import os
+from hashlib import sha256
+from importlib.util import module_from_spec, spec_from_file_location
+
 import pytest
 from brief import FIND
 from faults import in_child, type_in
 
+from thaw.config.paths import ROOT
+from thaw.data.verify import load_verdicts
+from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import read_status
-from thaw.store.store import Store
+from thaw.store import keys
+from thaw.store.estimates import size_of
+from thaw.store.fresh import begin_fresh
+from thaw.store.store import Store, holds_any
+from thaw.train.run_folders import finished_result
+
+SPEC = spec_from_file_location("store_script", ROOT / "scripts/store.py")
+SPEC.loader.exec_module(store_script := module_from_spec(SPEC))
 
 QUICK = ("smoke=true", "size=32", "data.limit=60", "wandb=disabled", *FIND)
 JUNK = (
@@ -73,3 +87,60 @@ FOLDERS = [  # the word, the exit code and the line
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, word, code, line):
     assert in_child(lambda: type_in(*QUICK, word, outputs=tmp_path / "out"), tmp_path / "says") == code
     assert (tmp_path / "says").read_text().splitlines() == [line]
+
+
+NASTY = [
+    b"[]", b"1", b'"x"', b"null", b'{"a": [1]}', b'{"parts": 3}', b'{"parts": {"rows": 1}, "files": 2}', b"[" * 200_000,
+    b'{"since": NaN, "a": NaN}', b'{"since": 1%s}' % (b"0" * 400), b'{"a": "\xff"}', b"", None,
+]  # fmt: skip
+READERS = {  # the file that each reads, and what it gives where there is nothing of use in it
+    "facts": ("facts/a.json", lambda root: Store(root).recall("a", places=list) == {}),
+    "result": ("result.json", lambda root: finished_result(root) == {}),
+    "status": ("status.json", lambda root: read_status(root).get("state") is None),
+    "fresh": ("f.json", lambda root: begin_fresh(root, root / "f.json") > 0),
+    "an artifact's size": ("DONE.json", lambda root: size_of(root) == 0),
+    "a shard's rows": ("DONE.json", lambda root: holds_any(root / "DONE.json", frozenset("a"))),
+    "verdicts": ("t.json", lambda root: load_verdicts(root / "t.json") == {}),
+    "a run's parts": ("run.json", lambda root: refuses(lambda: keys.changed(*[store_script.parts_of(root)] * 2))),
+}  # fmt: skip
+
+
+def refuses(work) -> bool:
+    try:
+        return work() is None
+    except UserError as error:
+        return error.code == 6
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("text", NASTY, ids=lambda text: str(text)[:20])
+def test_a_reader_of_json_takes_whatever_lies_there(tmp_path, reader, text):
+    name, reads = READERS[reader]
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    if text is None:
+        file.mkdir()
+        if reader == "fresh":
+            with pytest.raises(IsADirectoryError):  # which is the machine's: exit 5
+                reads(tmp_path)
+            return
+    else:
+        digest = sha256(text).hexdigest().encode() + b"\n" if reader == "verdicts" else b""
+        file.write_bytes(digest + text)
+    assert reads(tmp_path)
+
+
+CHANGED = [  # of two runs' parts what differs
+    ({"code": 3, "computed": 1}, {"code": {}, "computed": 2}), ({"code": {"a": 1}}, {"code": []}), ({}, {"phases": 3}),
+    ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("a", "b"), CHANGED)
+def test_what_differs_of_any_parts_is_said(a, b):
+    assert keys.changed(a, b)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "status.json")
+    assert read_status(tmp_path) == {}

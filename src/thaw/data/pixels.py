@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from thaw.data.decode_cache import DecodeCache
 from thaw.data.resize import LONGEST, fit_side, shrink
 from thaw.data.table import TEST, Table
 from thaw.runtime import machine
-from thaw.runtime.files import format_bytes
+from thaw.runtime.files import format_bytes, json_values, read_text
 from thaw.runtime.machine import readers
 from thaw.store.store import Store
 
@@ -109,7 +110,7 @@ def load_pixels(
     for number, part in enumerate(parts_of, 1):
         text = "decode" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
         names = [hashes[row] for row in part]
-        with store.entry("pixels", parts, rows=names) as entry:
+        with store.entry("pixels", parts, rows=names, fault=shard_fault) as entry:
             if entry.missing:
                 write_shard(entry.folder, names, bar(decode_rows(dataset, part, side, decode_cache), len(part), text))
         kept |= pictures_of(entry.path)
@@ -141,9 +142,19 @@ def write_shard(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray])
 def find_shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
     """Memory-mapped pictures of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
     out = {}
-    for path in store.shards("pixels", parts, wanted):
+    for path in store.shards("pixels", parts, wanted, shard_fault):
         out |= pictures_of(path)
     return out
+
+
+def shard_fault(shard: Path) -> str | None:
+    """Say why a shard cannot be used: its index is not one of pictures that lie in its file of bytes."""
+    index, most = next(iter(json_values(read_text(shard / "index.json"))), None), (shard / "pixels.u8").stat().st_size
+    for row in index if isinstance(index, list) else [None]:
+        good = isinstance(row, list) and [type(one) for one in row] == [str, int, int, int]
+        if not (good and row[1] >= 0 and min(row[2:]) > 0 and row[1] + 3 * row[2] * row[3] <= most):
+            return f"index.json has {shorten(repr(row), 40)} for a picture"
+    return None
 
 
 def pictures_of(shard: Path) -> dict[str, np.ndarray]:

@@ -20,9 +20,11 @@ from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import File, count_text, short_repr
 from thaw.data.table import Table
 from thaw.runtime.errors import UserError
+from thaw.runtime.files import json_objects
 from thaw.runtime.machine import readers
 
 FORMAT = 4  # of the kept table; raise it when a verdict on the same bytes can change
+ROW = [int, str, str, int, int, bool, str]  # of the kept table: size and state of a file, and its verdict
 KEEP_EVERY_S = 60  # for a process that is killed
 
 
@@ -128,7 +130,8 @@ def load_verdicts(table: str) -> dict[str, list]:
             digest, body = file.readline().strip().decode(), file.read()
     except (OSError, ValueError):
         return {}
-    return json.loads(body) if digest == sha256(body) else {}
+    rows = next(iter(json_objects(body.decode("utf-8", "replace"))), {}) if digest == sha256(body) else {}
+    return {path: row for path, row in rows.items() if isinstance(row, list) and [*map(type, row)] == ROW}
 
 
 def save_verdicts(table: str, rows: dict[str, list], notes: list[str]) -> None:

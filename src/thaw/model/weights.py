@@ -59,14 +59,21 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, h
     own = model.state_dict()
     skip = set() if head else heads.head_parameters(model)
     wanted = {name: value for name, value in own.items() if name not in skip}
-    if why := misfit(wanted, {name: list(value.shape) for name, value in weights.items()}):
+    if why := fault_in(wanted, weights):
         raise UserError(6, f"{source}: {why}")
-    for name, value in wanted.items():
-        if weights[name].is_floating_point() != value.is_floating_point():
-            raise UserError(6, f"{source}: {name} holds {weights[name].dtype}, this backbone has {value.dtype}")
-        if not torch.isfinite(weights[name].to(value.dtype)).all():
-            raise UserError(6, f"{source}: {name} holds values that are not finite")
     model.load_state_dict(own | {name: weights[name] for name in wanted})
+
+
+def fault_in(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
+    """Say why a network cannot have these weights; None: it can."""
+    if why := misfit(own, {name: list(value.shape) for name, value in weights.items()}):
+        return why
+    for name, value in own.items():
+        if weights[name].is_floating_point() != value.is_floating_point():
+            return f"{name} holds {weights[name].dtype}, this backbone has {value.dtype}"
+        if not torch.isfinite(weights[name].to(value.dtype)).all():
+            return f"{name} holds values that are not finite"
+    return None
 
 
 def misfit(own: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> str | None:

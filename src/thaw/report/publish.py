@@ -1,6 +1,5 @@
 """What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
@@ -16,7 +15,7 @@ from thaw.report import finder, run_files, run_page, timeline
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime import console
 from thaw.runtime.console import say, say_text
-from thaw.runtime.files import format_loss, phase_results, short_path
+from thaw.runtime.files import format_loss, phase_results, read_json, short_path
 
 Picture = Callable[[str], object]
 
@@ -69,7 +68,8 @@ def publish_report(
 
     picture: gives the image of a path, uint8 [h, w, 3], None where it is none.
     """
-    found = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("find_*.json"))}
+    finds = [f"find_{phase.name.removeprefix('find_')}" for phase in plan.phases if phase.do == "find"]
+    found = {name: read_json(folder / f"{name}.json") for name in sorted(finds)}
     for name, curve in found.items():
         finder.finder_png(curve, folder / f"{name}.png")
     rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}

@@ -43,22 +43,19 @@ def read_text(file: Path) -> str:
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file; none if it cannot be read."""
+    """The bytes of a file; none if it cannot be read. A pipe is not: it would keep whoever opens it."""
     try:
-        return file.read_bytes()
+        return file.read_bytes() if file.is_file() else b""
     except OSError:
         return b""
 
 
-def json_objects(*texts: str) -> list[dict]:
-    """The objects of some texts; what a crash cut short is left out."""
+def json_values(*texts: str) -> list:
+    """The values of some JSON texts; what is none, as what a crash cut short, is left out."""
     out = []
     for text in texts:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        out += [value] if isinstance(value, dict) else []
+        with contextlib.suppress(ValueError, RecursionError):
+            out.append(json.loads(text))
     return out
 
 
@@ -74,6 +71,11 @@ def finite(value):
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def json_objects(*texts: str) -> list[dict]:
+    """The objects of some JSON texts."""
+    return [value for value in json_values(*texts) if isinstance(value, dict)]
 
 
 def read_json(file: Path) -> dict:
@@ -123,7 +125,7 @@ def as_number(value) -> float:
     """A finite float, else nan."""
     try:
         value = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
     return value if math.isfinite(value) else math.nan
 
@@ -147,8 +149,9 @@ def format_duration(seconds: float) -> str:
 
 
 MACHINE_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENODEV, errno.ENOLCK,
-    errno.ENOMEM, errno.ENOSPC, errno.ENXIO, errno.EPERM, errno.EROFS, errno.ESTALE,
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
+    errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENXIO, errno.EPERM, errno.EROFS,
+    errno.ESTALE,
 }  # fmt: skip
 
 

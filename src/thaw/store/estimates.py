@@ -5,7 +5,6 @@ Every find and every cycle of a plan has a name that follows from what its artif
 store remembers under its name where it lies and what it took. All of it informs; nothing correct depends on it.
 """
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from thaw.config.schema import Settings
 from thaw.plan.finder_steps import finder_length, finder_steps
 from thaw.plan.phases import Phase, Plan
 from thaw.runtime import machine
+from thaw.runtime.files import read_json
 from thaw.runtime.machine import cores
 from thaw.store import keys
 from thaw.store.code_hash import ALL_CODE, code_part
@@ -124,8 +124,8 @@ def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path]
 def size_of(path: Path) -> int:
     """The bytes of an artifact, as it says itself."""
     try:
-        return sum(entry["bytes"] for entry in json.loads((path / DONE).read_text())["files"].values())
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return sum(entry["bytes"] for entry in read_json(path / DONE)["files"].values())
+    except (LookupError, TypeError, AttributeError):
         return 0
 
 

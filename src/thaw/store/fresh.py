@@ -1,11 +1,12 @@
 """Remember since when fresh=true trains anew, so that what was stopped goes on."""
 
 import json
+import math
 from pathlib import Path
 
 from thaw.config.job_request import JobRequest
 from thaw.config.schema import Settings
-from thaw.runtime.files import read_json, write_atomically
+from thaw.runtime.files import as_number, read_json, write_atomically
 from thaw.store.prune import file_system_time
 
 FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
@@ -25,7 +26,7 @@ def begin_fresh(root: Path, file: Path) -> float:
     The file says when, from the first job until `end_fresh`, so that what was stopped goes on.
     """
     root.mkdir(parents=True, exist_ok=True)
-    if isinstance(since := read_json(file).get("since"), int | float):
+    if not math.isnan(since := as_number(read_json(file).get("since"))):
         return since
     since = file_system_time(root)
     file.parent.mkdir(parents=True, exist_ok=True)

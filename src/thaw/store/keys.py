@@ -158,7 +158,7 @@ def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, objec
 
 def changed(before: Mapping, now: Mapping) -> str | None:
     """What parts a run from the work that lies there for the same command, in words; None: nothing does."""
-    code = before.get("code", {}), now.get("code", {})
+    code = tuple(one if isinstance(one, Mapping) else {} for one in (before.get("code"), now.get("code")))
     modules = sorted(name for name in {*code[0], *code[1]} if code[0].get(name) != code[1].get(name))
     if code[0] and code[1] and modules:
         return f"code changed ({', '.join(name.rpartition('/')[2] for name in modules)})"
@@ -175,6 +175,6 @@ def changed(before: Mapping, now: Mapping) -> str | None:
             return "the weights to start from changed"
         case ["code", *_]:
             return "store.code changed (with ignore only what was made with ignore is found)"
-        case ["computed", *rest]:
-            return f"{rest[-1]} changed ({was}, now {is_})"
+        case ["computed", *_, last]:
+            return f"{last} changed ({was}, now {is_})"
     return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"

@@ -17,7 +17,9 @@ from thaw.runtime.machine import is_dead, process_id
 from thaw.store.lock import DONE
 
 UNDER_WAY = "underway"
+SNAPSHOTS = ("snapshot", "previous")  # how the files of work under way begin
 HOUR, DAY = 3600, 86400
+KEY = re.compile(r"[0-9a-f]{32}")
 OWN = re.compile(
     r"([0-9a-f]{32}|clock)\."
 )  # the names of artifacts and shards that are not whole, and `file_system_time`'s
@@ -55,7 +57,9 @@ def entries(root: Path) -> list[StoredFolder]:
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             files = {file.name: file.stat() for file in list_folder(path) if file.is_file()}
             times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
-            if times and (DONE in files or names[0] == UNDER_WAY) and "." not in "".join(names):
+            made = DONE in files and all(map(KEY.fullmatch, names[1:]))  # else somebody's folder, whose DONE.json it is
+            under_way = names[0] == UNDER_WAY and all(file.startswith(SNAPSHOTS) for file in files)
+            if times and (made or under_way) and "." not in "".join(names):
                 found.append(StoredFolder(path, names[0], sum(file.st_size for file in files.values()), max(times)))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
 

@@ -55,6 +55,6 @@ def machine_errors(path: Path):
     try:
         yield
     except OSError as error:
-        if not is_machine_error(error):
+        if not is_machine_error(error) and error.errno != errno.ENOTDIR:  # a file in the place of a folder
             raise
         raise machine_error(error, path) from error

@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -47,12 +48,13 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]] | None:
     """The newest generation that is whole, or None."""
     for name in NAMES:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError):
             content = (folder / name).read_bytes()
             digest, body = content[:32], content[32:]
             if hashlib.sha256(body).digest() == digest:
                 length = int.from_bytes(body[:8], "big")
-                return json.loads(body[8 : 8 + length]), load(body[8 + length :])
+                state = json.loads(body[8 : 8 + length])
+                return (state if isinstance(state, dict) else {}), load(body[8 + length :])
     return None
 
 

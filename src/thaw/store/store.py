@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,8 +21,11 @@ from types import UnionType
 
 from thaw.runtime.files import json_text, machine_error, read_json, write_atomically
 from thaw.runtime.machine import process_id
+from thaw.store.kinds import damage
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
-from thaw.store.publish import machine_errors, publish, sha256_of
+from thaw.store.publish import machine_errors, publish
+
+Fault = Callable[[Path], str | None]  # says why an artifact cannot be used
 
 
 def key_of(parts: Mapping) -> str:
@@ -81,26 +85,27 @@ class Store:
         path = self.root / kind / self.key(kind, parts)
         return path if rows is None else path / key_of({"rows": rows})
 
-    def find(self, path: Path) -> Path | None:
-        """The directory of an artifact that is there and whole, else None.
+    def find(self, path: Path, fault: Fault = lambda path: None) -> Path | None:
+        """The directory of an artifact that is there, whole and without fault, else None.
 
-        Sizes are compared always, contents when this process first opens it; what is damaged is moved aside with a
-        line of warning. Errors: it cannot be read, exit 5.
+        Sizes are compared always, contents when this process first opens it, and then what it holds must be what is
+        read here: `fault` says why it is not. What is damaged is moved aside with a line of warning.
+        Errors: it cannot be read, exit 5.
         """
+        kind, first = path.relative_to(self.root).parts[0], path not in self.verified
         try:
-            done = json.loads((path / DONE).read_text())
-            for name, entry in done["files"].items():
-                file = path / name
-                if not file.is_file() or file.stat().st_size != entry["bytes"]:
-                    return self.move_aside(path, f"{name} is missing or cut short")
-                if path not in self.verified and sha256_of(file) != entry["sha256"]:
-                    return self.move_aside(path, f"{name} is not what was written")
-        except FileNotFoundError:
-            return None
+            done = (path / DONE).read_text(errors="replace")
+            why = damage(kind, path, done, first) or (fault(path) if first else None)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if (path / DONE).is_file():  # another process has just published it
+                return self.find(path, fault)
+            if not os.path.lexists(path):
+                return None
+            why = f"it has no {DONE}"
         except OSError as error:
             raise machine_error(error, path, "read") from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            return self.move_aside(path, f"{DONE} cannot be read ({error})")
+        if why:
+            return self.move_aside(path, why)
         self.verified.add(path)
         return path
 
@@ -119,8 +124,12 @@ class Store:
         return f"{kind}/{key[:8]}"
 
     @contextlib.contextmanager
-    def entry(self, kind: str, parts: Mapping, rows: Sequence | None = None) -> Iterator[Entry]:
+    def entry(
+        self, kind: str, parts: Mapping, rows: Sequence | None = None, fault: Fault = lambda path: None
+    ) -> Iterator[Entry]:
         """Enter the artifact made from `parts`, with `rows` the shard of it that holds them: it is there, or missing.
+
+        One that has a `fault`, which says why it cannot be used, is missing too.
 
         `with store.entry(kind, parts) as entry: if entry.missing: ...` fills `entry.folder`, which is published when
         the block ends without an error. Where another process is making it, wait for that up to `wait_s`, then make a
@@ -131,7 +140,7 @@ class Store:
         temporary = path.with_name(f"{path.name}.tmp.{process_id('.')}")
         entry = Entry(path)
         with contextlib.ExitStack() as held:
-            if not self.has(kind, path):
+            if not self.has(kind, path, fault):
                 with machine_errors(path):
                     entry.folder = self.claim_folder(kind, path, temporary, held)
             if not entry.missing:
@@ -146,9 +155,9 @@ class Store:
                 self.made.add(path)
         self.use(path)
 
-    def has(self, kind: str, path: Path) -> bool:
-        """Return whether an artifact is there, whole and not to be made anew."""
-        return self.is_current(kind, path) and self.find(path) is not None
+    def has(self, kind: str, path: Path, fault: Fault = lambda path: None) -> bool:
+        """Return whether an artifact is there, without fault and not to be made anew."""
+        return not self.stale(kind, path) and self.find(path, fault) is not None
 
     def is_current(self, kind: str, path: Path) -> bool:
         """Return whether an artifact was published and is not to be made anew; its files are not looked at."""
@@ -186,10 +195,10 @@ class Store:
         for one in due:
             mark_used(one)
 
-    def shards(self, kind: str, parts: Mapping, rows: Collection) -> list[Path]:
-        """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are there and whole."""
+    def shards(self, kind: str, parts: Mapping, rows: Collection, fault: Fault = lambda path: None) -> list[Path]:
+        """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are without fault."""
         wanted, there = frozenset(rows), sorted(self.place(kind, parts).glob(f"*/{DONE}"))
-        found = [self.find(done.parent) for done in there if is_published(done) and holds_any(done, wanted)]
+        found = [self.find(done.parent, fault) for done in there if is_published(done) and holds_any(done, wanted)]
         paths = [path for path in found if path is not None]
         for path in paths:
             self.use(path)
@@ -221,6 +230,6 @@ def is_published(done: Path) -> bool:
 def holds_any(done: Path, wanted: frozenset) -> bool:
     """Whether a shard has any of the rows; also where its DONE.json cannot be read, of which `find` then warns."""
     try:
-        return not wanted.isdisjoint(json.loads(done.read_text())["parts"]["rows"])
-    except (OSError, ValueError, LookupError, TypeError):
+        return not wanted.isdisjoint(read_json(done)["parts"]["rows"])
+    except (LookupError, TypeError):
         return True

@@ -10,18 +10,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
 from thaw.model.freezing import set_trainable
+from thaw.model.weights import read_weights
 from thaw.plan.phases import Phase
-from thaw.runtime import signals
+from thaw.runtime import console, signals
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import read_json
 from thaw.store import snapshot
 from thaw.train import loop
-from thaw.train.cycle_state import CycleRecord, HeldWeights, Snapshots, momentum_of, restore, seconds_of, weights_of
+from thaw.train.cycle_state import (
+    CycleRecord,
+    HeldWeights,
+    Snapshots,
+    momentum_of,
+    record_fault,
+    restore,
+    seconds_of,
+    tensors_fault,
+    weights_of,
+)
 from thaw.train.loop import Step
 from thaw.train.phase_fit import PhaseFit
 from thaw.train.predictions import Predictions, validate
+
+WEIGHTS, MOMENTUM, LOGITS, RECORD = "weights.safetensors", "momentum.safetensors", "logits.safetensors", "record.json"
 
 
 class StepEnd(NamedTuple):
@@ -67,11 +82,15 @@ class CycleResult:
 
     def weights(self) -> dict[str, Tensor]:
         """Every parameter and buffer, in timm's names."""
-        return load_file(self.path / "weights.safetensors")
+        return read_weights(self.path / WEIGHTS, "the store")
+
+    def momentum(self) -> dict[str, Tensor]:
+        """What the optimizer keeps of each parameter."""
+        return read_weights(self.path / MOMENTUM, "the store")
 
 
 def begin_cycle(
-    fit: PhaseFit, held: HeldWeights, start: CycleResult | None, before: CycleResult | None, underway: Path
+    fit: PhaseFit, cycle: int, held: HeldWeights, start: CycleResult | None, before: CycleResult | None, underway: Path
 ) -> CycleRecord:
     """Have the network hold what the cycle goes on from, a snapshot or its start; return what is recorded of it.
 
@@ -80,15 +99,18 @@ def begin_cycle(
     """
     model = fit.network.model
     if before is not None and held.key != before.key:
-        restore(model, fit.optimizer, before.weights() | load_file(before.path / "momentum.safetensors"))
+        restore(model, fit.optimizer, before.weights() | before.momentum())
     elif before is None and start is not None:
         held.hold(start.key, start.weights)
     held.key = ""  # until the cycle ends it holds what has no name
     if not (found := snapshot.read(underway)):
         return CycleRecord()
     state, tensors = found
+    if why := record_fault(state, steps_of(fit.phase, cycle), False) or tensors_fault(model, fit.optimizer, tensors):
+        console.say(f"warning: store: a snapshot is damaged ({why}): its cycle begins anew")
+        return CycleRecord()
     restore(model, fit.optimizer, tensors)
-    return CycleRecord(**state)
+    return CycleRecord(**{name: state[name] for name in ("losses", "epochs", "figures")})
 
 
 def train_cycle(
@@ -158,6 +180,11 @@ def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: floa
     steps.clear()
 
 
+def steps_of(phase: Phase, cycle: int) -> list[int]:
+    """Return the steps of each epoch of a cycle."""
+    return [epoch.steps for epoch in phase.epochs_of(cycle)]
+
+
 def steps_before(phase: Phase, epoch: int) -> int:
     """Return the steps of the phase's epochs before this one."""
     return sum(one.steps for one in phase.epochs[:epoch])
@@ -178,14 +205,28 @@ def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:
     """Write what a trained cycle leaves in the store."""
     model = fit.network.model
-    (folder / "weights.safetensors").write_bytes(save(weights_of(model)))
-    (folder / "momentum.safetensors").write_bytes(save(momentum_of(model, fit.optimizer)))
-    (folder / "logits.safetensors").write_bytes(save({"logits": validation.logits.contiguous()}))
-    (folder / "record.json").write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
+    (folder / WEIGHTS).write_bytes(save(weights_of(model)))
+    (folder / MOMENTUM).write_bytes(save(momentum_of(model, fit.optimizer)))
+    (folder / LOGITS).write_bytes(save({"logits": validation.logits.contiguous()}))
+    (folder / RECORD).write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
+
+
+def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
+    """Say why a cycle in the store is not one of this fit; None: it is, and `read_cycle` reads it."""
+    if why := record_fault(read_json(path / RECORD), steps_of(fit.phase, cycle), True):
+        return f"{RECORD}: {why}"
+    try:
+        weights, momentum, logits = (read_weights(path / name, "it") for name in (WEIGHTS, MOMENTUM, LOGITS))
+    except UserError as error:
+        return error.line
+    seen, shape = logits.get("logits"), (len(fit.inputs.valid_labels), len(fit.inputs.run.table.classes))
+    if seen is None or seen.shape != shape or seen.dtype != torch.float32:
+        return f"{LOGITS} has no logits {list(shape)}"
+    return tensors_fault(fit.network.model, fit.optimizer, momentum | weights)
 
 
 def read_cycle(path: Path, labels: Tensor) -> CycleResult:
     """Read a cycle from the store; `labels` are those of the validation pictures."""
-    record = json.loads((path / "record.json").read_text())
-    validation = Predictions(load_file(path / "logits.safetensors")["logits"], labels)
+    record = json.loads((path / RECORD).read_text())
+    validation = Predictions(read_weights(path / LOGITS, "the store")["logits"], labels)
     return CycleResult(path.name, path, record["losses"], record["epochs"], validation)

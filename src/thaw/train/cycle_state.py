@@ -1,19 +1,26 @@
 """The state of a cycle under way: what it has recorded, its weights and momentum, and the snapshots of both."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from thaw.model.weights import load_weights
+from thaw.model.weights import fault_in, load_weights
 from thaw.store import snapshot
+from thaw.store.kinds import is_numbers
 from thaw.train.predictions import Predictions
 
 STATE = "optimizer."  # before the names of an optimizer's tensors
+KEPT = {  # by an optimizer, of each parameter that it has moved
+    torch.optim.AdamW: {"exp_avg", "exp_avg_sq", "step"},
+    torch.optim.SGD: {"momentum_buffer"},
+}
 NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
+
+FIGURES = {"train_loss", "loss", "accuracy", "f1_macro", "images", "seconds", "wait", "validation"}
 
 
 @dataclass
@@ -51,6 +58,37 @@ class CycleRecord:
         )
         figures.update(NOTHING)
         return self.epochs[-1]
+
+
+def record_fault(record: Mapping, steps: Sequence[int], whole: bool) -> str | None:
+    """Say why what was recorded is not of a cycle whose epochs have so many steps; of all of them, if it is `whole`."""
+    losses, epochs, figures = (record.get(name) for name in ("losses", "epochs", "figures"))
+    if not is_numbers(losses) or not isinstance(epochs, list) or len(epochs) > len(steps):
+        return "it has no losses and epochs"
+    if not all(isinstance(one, dict) and one.keys() == FIGURES and is_numbers([*one.values()]) for one in epochs):
+        return "it has no figures of its epochs"
+    if whole:
+        return None if (len(losses), len(epochs)) == (sum(steps), len(steps)) else "it is not of all steps"
+    if not isinstance(figures, dict) or figures.keys() != NOTHING.keys() or not is_numbers([*figures.values()]):
+        return "it has no figures of the epoch under way"
+    under_way = len(losses) - sum(steps[: len(epochs)])
+    most = steps[len(epochs)] if len(epochs) < len(steps) else 0
+    started = (figures["images"] > 0) == (under_way > 0)
+    return None if 0 <= under_way <= most and started else "its losses are not those of its epochs"
+
+
+def tensors_fault(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> str | None:
+    """Say why tensors are not the weights and the momentum that `restore` takes."""
+    if why := fault_in(model.state_dict(), tensors):
+        return why
+    parameters, kept = dict(model.named_parameters()), {}
+    for name in filter(lambda name: name.startswith(STATE), tensors):
+        key, _, parameter = name.removeprefix(STATE).partition(".")
+        like = parameters.get(parameter)
+        if like is None or tensors[name].shape != (() if key == "step" else like.shape):
+            return f"{name} is of no parameter"
+        kept.setdefault(parameter, set()).add(key)
+    return None if all(keys == KEPT[type(optimizer)] for keys in kept.values()) else "its momentum is of another kind"
 
 
 def seconds_of(epochs: list[dict]) -> float:

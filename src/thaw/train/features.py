@@ -5,21 +5,27 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
+from torch import nn
 
 from thaw.config.schema import Augment
 from thaw.data import augment
 from thaw.data.pixels import Pixels
 from thaw.model.freezing import frozen_weights
 from thaw.model.network import Network
+from thaw.model.weights import read_weights
 from thaw.runtime import console
+from thaw.runtime.errors import UserError
+from thaw.runtime.files import read_json
 from thaw.runtime.machine import readers
 from thaw.runtime.seeds import seed_for
 from thaw.store import keys
+from thaw.store.kinds import is_numbers
 from thaw.store.store import Store
 
 SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
@@ -67,17 +73,20 @@ def activations(
 
     def take(shard: Path) -> None:
         made = json.loads((shard / "rows.json").read_text())
-        kept.update(zip(made["rows"], load_file(shard / "features.safetensors")["features"], strict=True))
+        kept.update(
+            zip(made["rows"], read_weights(shard / "features.safetensors", "the store")["features"], strict=True)
+        )
         if shard not in store.made:
             saved[shard] = made["seconds"] * len(wanted.intersection(made["rows"])) / len(made["rows"])
 
-    for shard in store.shards("activations", parts, wanted):
+    fault = partial(shard_fault, width=width_of(network.head))
+    for shard in store.shards("activations", parts, wanted, fault):
         take(shard)
     missing = list({hashes[row]: row for row in rows if hashes[row] not in kept}.values())
     parts_of = [missing[start : start + SHARD_ROWS] for start in range(0, len(missing), SHARD_ROWS)]
     for number, part in enumerate(parts_of, 1):
         text = "activations" + (f" {number}/{len(parts_of)}" if len(parts_of) > 1 else "")
-        with store.entry("activations", parts, rows=[hashes[row] for row in part]) as entry:
+        with store.entry("activations", parts, [hashes[row] for row in part], fault) as entry:
             if entry.missing:
                 began = time.perf_counter()
                 computed = compute_activations(network, pixels, part, view, text)
@@ -86,6 +95,29 @@ def activations(
                 (entry.folder / "rows.json").write_text(json.dumps(about))
         take(entry.path)
     return torch.stack([kept[hashes[row]] for row in rows]).to(network.device.device), saved
+
+
+def shard_fault(shard: Path, width: int) -> str | None:
+    """Say why a shard cannot be used: its tensor is not of activations of that width, a row a picture."""
+    made, file = read_json(shard / "rows.json"), shard / "features.safetensors"
+    rows = made.get("rows")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, str) for row in rows):
+        return "rows.json lists no pictures"
+    if not is_numbers([made.get("seconds")]):
+        return "rows.json has no seconds"
+    try:
+        features = read_weights(file, "it").get("features")
+    except UserError as error:
+        return error.line
+    if features is None or list(features.shape) != [len(rows), width] or not features.is_floating_point():
+        return f"{file.name} has no activations [{len(rows)}, {width}]"
+    return None
+
+
+def width_of(head: nn.Module) -> int:
+    """Return how many activations a picture has, by the first weight of the head."""
+    weight = next(head.parameters())  # of a linear layer or a convolution [outputs, d, ...], of a batch norm [d]
+    return weight.shape[min(1, weight.dim() - 1)]
 
 
 def activation_parts(network: Network, view: ImageView) -> dict:

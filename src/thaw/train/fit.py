@@ -4,6 +4,7 @@ import math
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from thaw.model.layer_groups import group_table
@@ -15,7 +16,7 @@ from thaw.store.prune import UNDER_WAY
 from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult, begin_cycle, read_cycle, train_cycle
+from thaw.train.cycle import CycleResult, begin_cycle, cycle_fault, read_cycle, train_cycle
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
@@ -87,9 +88,10 @@ def fit_phase(
             underway = snapshot_folder(store, parts)
             began, resumed = time.perf_counter() - store.waited, 0.0
             after = f"in {phase.name} after its cycle {cycle + 1}"
-            with signals.stopping(at_once=False, where=after), store.entry("cycles", parts) as entry:
+            fault = partial(cycle_fault, fit=fit, cycle=cycle)
+            with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
                 if entry.missing:
-                    record = begin_cycle(fit, context.held, start, fitted.last, underway)
+                    record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
                     resumed = record.seconds
                     show_snapshot(log, cycle, record)
                     interval = context.settings.store.snapshot_s

@@ -11,6 +11,8 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -25,8 +27,9 @@ from thaw.plan.phases import Phase
 from thaw.plan.schedules import curve, exponential, ladder
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
-from thaw.runtime.files import json_text
+from thaw.runtime.files import json_text, read_json
 from thaw.store import keys
+from thaw.store.kinds import is_numbers
 from thaw.train import lr_suggest
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar
@@ -153,7 +156,8 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     settings, phase, network = context.settings, inputs.phase, context.network
     steps, orders = finder_steps.finder_length(settings, phase)
     parts = keys.find_parts(settings, phase, steps, orders, context.basis(best.end if best else None))
-    with context.store.entry("finds", parts) as entry:
+    fault = partial(curve_fault, orders=orders if settings.find.rule == "trials" else None)
+    with context.store.entry("finds", parts, fault=fault) as entry:
         if entry.missing:
             if best is not None:
                 context.held.hold(best.end.key, best.end.weights)
@@ -184,6 +188,20 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
     report = {"lr": found.taken, "seconds": recorded["seconds"], "reused": not made}
     return FindOutcome(found, report, 0.0 if made else recorded["seconds"])
+
+
+def curve_fault(folder: Path, orders: int | None) -> str | None:
+    """Say why a curve cannot be read: it has not, for every rate, the losses of so many orders, None: one loss."""
+    recorded = read_json(folder / "curve.json")
+    rates, losses = recorded.get("rates"), recorded.get("losses")
+    if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):
+        return "curve.json has no rates"
+    trials = [[[loss]] for loss in losses] if orders is None and isinstance(losses, list) else losses
+    good = isinstance(trials, list) and all(isinstance(one, list) and len(one) == (orders or 1) for one in trials)
+    good = good and all(is_numbers(own) and all(0 <= loss < math.inf for loss in own) for one in trials for own in one)
+    if not good or len(trials) != len(rates) or not all(own for one in trials[:1] for own in one):
+        return "curve.json has no losses of its rates"
+    return None if is_numbers([recorded.get("seconds")]) else "curve.json has no seconds"
 
 
 def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int) -> Iterator:

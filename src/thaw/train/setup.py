@@ -197,7 +197,7 @@ def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:
     if backbone.weights != PACKAGED:
         return backbone
     weights_file(backbone)
-    with store.entry("weights", packaged.parts()) as entry:
+    with store.entry("weights", packaged.parts(), fault=packaged.fault) as entry:
         if entry.missing:
             packaged.write(entry.folder)
     return replace(backbone, weights=str(entry.path / "weights.safetensors"))
