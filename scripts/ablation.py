@@ -20,7 +20,7 @@ from thaw.config.paths import require_checkout
 from thaw.runtime.console import say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number
+from thaw.runtime.files import as_number, machine_error
 from thaw.sweep.board import leaderboard
 from thaw.sweep.rank import CLEARLY, Difference, Setting, compare_to_best, scores
 from thaw.sweep.text import markdown_cell
@@ -56,11 +56,16 @@ def main() -> None:
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folders of sweeps")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .png or .svg")
     args = parser.parse_args()
+    if args.picture and args.picture.suffix not in (".png", ".svg"):
+        parser.error(f"--picture {args.picture}: must end with .png or .svg")
     tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
     say_text("\n".join(markdown(tables)))
     if args.picture:
-        args.picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(tables, args.picture)
+        try:
+            args.picture.parent.mkdir(parents=True, exist_ok=True)
+            draw(tables, args.picture)
+        except OSError as error:
+            raise machine_error(error, args.picture) from None
 
 
 def rows_of(sweep: Path) -> list[Row]:

@@ -8,13 +8,14 @@ Every run is compared with the first, of a sweep with the best, on the validatio
 are of one class in both; p is that of McNemar's exact test. Runs that share no such picture are refused, exit 3.
 """
 
+import math
 import sys
 from pathlib import Path
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import grid, say
 from thaw.runtime.entry import Parser, run
-from thaw.runtime.files import short_path
+from thaw.runtime.files import as_number, short_path
 from thaw.sweep import compare
 from thaw.sweep.jobs import monitor_of, monitored_value
 from thaw.sweep.rank import higher_is_better
@@ -32,10 +33,20 @@ def main() -> None:
     args = parser.parse_args()
     runs = compare.runs_of(args.runs)
     if len(args.runs) == 1:
-        sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
-        runs = sorted(runs, key=lambda run: sign * monitored_value(run, monitor))
+        runs = best_first(runs)
     for line in compared(runs, sys.maxsize if args.all else FEW):
         say(line)
+
+
+def best_first(runs: list) -> list:
+    """The runs of a sweep as its leaderboard has them: of equals the quicker first, those without a value last."""
+    sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
+
+    def order(run) -> tuple:
+        value, seconds = monitored_value(run, monitor), as_number(run.result.get("cost/seconds"))
+        return math.isnan(value), sign * value, math.isnan(seconds), seconds
+
+    return sorted(runs, key=order)
 
 
 def compared(runs: list, few: int) -> list[str]:

@@ -17,10 +17,11 @@ from thaw.config.overrides import quote
 from thaw.config.paths import CONF
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say, say_notes, say_text
-from thaw.runtime.entry import TRACES, run
+from thaw.runtime.entry import TRACES, as_known, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.failures import causes, machine_failure
 from thaw.runtime.files import is_machine_error, machine_error, short_path
+from thaw.runtime.job_status import internal_error, print_error
 from thaw.store import lock
 from thaw.store.fresh import FRESH, end_fresh
 from thaw.sweep import preview
@@ -111,14 +112,27 @@ def sweep_in(folder: Path, typed: command_line.CommandLine, task: Task) -> Itera
             yield
         except signals.Stopped:
             if any(folder.glob("*/result.json")):
-                close_sweep(folder)
+                with after_failures(True):
+                    close_sweep(folder)
             else:
                 say(progress_line(folder))
             raise
         if task.codes and not task.code:
             end_fresh(folder / FRESH)
         if task.codes:  # else only the configuration was shown
-            close_sweep(folder)
+            with after_failures(bool(task.code)):
+                close_sweep(folder)
+
+
+@contextmanager
+def after_failures(failed: bool) -> Iterator[None]:
+    """Say in a line what ends the block where jobs failed before: the exit code is theirs."""
+    try:
+        yield
+    except Exception as error:
+        if not failed or TRACES:
+            raise
+        print_error(as_known(error) or internal_error(error))
 
 
 def close_sweep(folder: Path) -> None:

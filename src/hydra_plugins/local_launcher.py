@@ -25,7 +25,7 @@ from thaw.config import run_names
 from thaw.runtime import processes, signals
 from thaw.runtime.console import complain, say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, format_duration, short_path
+from thaw.runtime.files import as_number, file_stamp, format_duration, short_path
 from thaw.runtime.job_status import in_one_line, print_error, read_status, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.store import code_hash
@@ -70,13 +70,17 @@ class LocalLauncher(Launcher):
             for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
                 import_module(name)
 
+        before = {number: status_stamp(folder) for number, folder in folders.items()}
+
         def work(n: int, place: int) -> int:
             os.environ.update(share(place, at_once, gpus))
             return self.carry_out(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
 
         def ended(i: int, code: int) -> None:
-            log = folders[numbers[i]] / OUTPUT if at_once > 1 else None
-            self.task_function.ended(numbers[i], report_ending(folders[numbers[i]], code, log))
+            folder = folders[numbers[i]]
+            log = folder / OUTPUT if at_once > 1 else None
+            wrote = status_stamp(folder) != before[numbers[i]]
+            self.task_function.ended(numbers[i], report_ending(folder, code, log, wrote))
 
         works = [partial(work, n) for n in numbers]
         asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
@@ -171,13 +175,21 @@ def print_to(file: Path) -> None:
         stream.reconfigure(line_buffering=True)
 
 
-def report_ending(folder: Path, code: int, log: Path | None) -> int:
+def status_stamp(folder: Path) -> str:
+    """What differs once a job has written its status; '' before the first time."""
+    try:
+        return file_stamp((folder / "status.json").stat())
+    except OSError:
+        return ""
+
+
+def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True) -> int:
     """Report how a job ended if it could not itself, or if what it said went to `log`; return its exit code.
 
-    code: negative if a signal killed it.
+    code: negative if a signal killed it. wrote: it has written its status; else what is there is of an attempt before.
     """
     found = read_status(folder)
-    if code < 0 and found.get("state") != "done":
+    if code < 0 and not (wrote and found.get("state") == "done"):
         line = f"killed (signal {-code}){': memory may have been short' if code == -signal.SIGKILL else ''}"
         update_status(folder, state="failed", code=5, line=line)
         return print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))

@@ -14,9 +14,10 @@ from brief import FIND
 from faults import ended, in_child, start_child, type_in
 
 import train
-from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, share
+from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, report_ending, share
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
+from thaw.runtime.job_status import write_status
 from thaw.runtime.machine import listed_gpus
 from thaw.store import code_hash
 from thaw.store.publish import sha256_of
@@ -286,3 +287,9 @@ def test_a_sweep_of_no_jobs_is_refused(tmp_path, word, plan):
     typed = ("-m", word, plan, f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
     assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out"), tmp_path / "says") == 2
     assert "no job follows from what is swept" in (tmp_path / "says").read_text()
+
+
+@pytest.mark.parametrize(("wrote", "code"), [(True, 0), (False, 5)])
+def test_a_killed_job_is_not_done_by_what_an_attempt_before_it_wrote(tmp_path, capsys, wrote, code):
+    write_status(tmp_path, state="done")
+    assert report_ending(tmp_path, -9, None, wrote) == code

@@ -4,15 +4,17 @@ import csv
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sweeps
 
 from thaw.config import run_names
+from thaw.report import run_files
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
-from thaw.sweep import jobs, page, rank, status, text, words
+from thaw.sweep import compare, jobs, page, rank, status, text, words
 from thaw.sweep.board import Board, after_audition, leaderboard
 from thaw.sweep.text import markdown, terminal
 
@@ -457,3 +459,69 @@ def test_a_search_has_no_main_effect_of_what_it_tried_once_each(tmp_path):
     for number, (factor, rates) in enumerate([("0.31", "thirds"), ("0.7", "uniform"), ("2.2", "thirds")]):
         sweeps.make_job(tmp_path / str(number), f"lr_factor={factor}", f"rates={rates}")
     assert {key for key, _ in effects_of(tmp_path)} == {"rates"}
+
+
+# damaged job folders --------------------------------------------------------------------------------------------------
+
+WRONG = [None, [], {}, "x", -1.5, [1, 2], {"a": 1}, 10**400]
+CUT = ["", "{", "[]", "3", "path,truth\nx\n", "path,truth,prediction,cat,dog\nx,bird,cat,1,0\ny,cat\n", "x" * 200_000]
+
+
+def damaged(root):
+    """A job's folder again and again, each time with something else in it that we do not write."""
+    job = sweeps.make_job(root / "0", "without=nothing", "seed=0", result={"wandb_offline": "x"})
+    sweeps.make_job(root / "1", "without=finder", "seed=0", accuracy=0.8, wrong={1, 2})
+    for name in ("status.json", "result.json", "run.json", "metrics.jsonl", "valid_predictions.csv"):
+        whole = (job / name).read_text()
+        for cut in CUT:
+            (job / name).write_text(cut)
+            yield
+        for key in json.loads(whole) if name in ("status.json", "result.json", "run.json") else ():
+            for wrong in WRONG:
+                (job / name).write_text(json.dumps(json.loads(whole) | {key: wrong}))
+                yield
+        (job / name).unlink()
+        (job / name).mkdir()
+        yield
+        (job / name).rmdir()
+        (job / name).write_text(whole)
+    sweeps.status(job, state="running", pid=10**30, overrides=["without=nothing"])
+    for wrong in WRONG:
+        fit = {"do": "fit", "epochs": wrong, "cycles": [1], "budget": 1}
+        for phases in (wrong, {"head": wrong}, {"head": fit}, {"head": fit | {"epochs": [wrong], "cycles": wrong}}):
+            (job / "run.json").write_text(json.dumps({"parts": {"phases": phases}}))
+            yield
+    for multirun in ("hydra: 3", "hydra: {overrides: {task: [3, null, 'a=range(1,2,0)', 'b=range(0,1000000000)']}}"):
+        (root / "multirun.yaml").write_text(multirun)
+        yield
+
+
+@pytest.mark.slow
+def test_whatever_lies_in_a_job_is_shown_or_refused(tmp_path):
+    for _ in damaged(tmp_path):
+        board = leaderboard(tmp_path)
+        told = [*status.status_lines(board, 0.0), *terminal(board), markdown(board), *text.csv_rows(board)]
+        assert told
+        with suppress(UserError):
+            runs = compare.runs_of([tmp_path])
+            assert compare.parts_table(runs) and compare.phases_table(runs) and compare.compare_pictures(*runs)
+        run_files.headline(run_files.read_run(tmp_path / "0"))
+
+
+@pytest.mark.parametrize(("a", "b"), [("True", "true"), ("1e-3", "0.001"), ("null", "NULL"), (None, None)])
+def test_a_value_that_is_spelt_otherwise_is_no_difference(a, b):
+    assert compare.meaning(a) == compare.meaning(b)
+    assert compare.meaning("x") != compare.meaning("X") and compare.meaning("1") != compare.meaning(None)
+
+
+def test_why_runs_cannot_be_compared(tmp_path):
+    a, b = sweeps.make_job(tmp_path / "a", "lr=1"), sweeps.make_job(tmp_path / "b", "lr=2")
+    with pytest.raises(UserError, match="one and the same run"):
+        compare.runs_of([a, a])
+    with pytest.raises(UserError, match="a: one finished run is there"):
+        compare.runs_of([a])
+    table = (b / "valid_predictions.csv").read_text(encoding="utf-8")
+    swapped = table.replace("cat", "?").replace("dog", "cat").replace("?", "dog")
+    (b / "valid_predictions.csv").write_text(swapped, encoding="utf-8")
+    with pytest.raises(UserError, match="with other classes of the same pictures"):
+        compare.compare_pictures(*compare.runs_of([a, b]))

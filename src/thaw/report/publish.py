@@ -68,16 +68,16 @@ def publish_report(
 
     picture: gives the image of a path, uint8 [h, w, 3], None where it is none.
     """
-    finds = [f"find_{phase.name.removeprefix('find_')}" for phase in plan.phases if phase.do == "find"]
-    found = {name: read_json(folder / f"{name}.json") for name in sorted(finds)}
-    for name, curve in found.items():
-        finder.finder_png(curve, folder / f"{name}.png")
-    rates = {name: settings.lr_factor * curve["taken"] for name, curve in found.items()}
+    rates = {}
+    for phase in plan.phases:
+        file = folder / f"find_{phase.name.removeprefix('find_')}.json"
+        if phase.do == "find" and (curve := read_json(file)):
+            finder.finder_png(curve, file.with_suffix(".png"))
+            rates[phase.name] = settings.lr_factor * curve["taken"]
     timeline.plan_png(plan_timeline(plan, settings, rates), folder / "plan.png")
     run_page.write_run_report(folder, picture)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     publish_tables(tracker, folder, picture)
-    tracker.finish(0)
 
 
 def publish_tables(tracker: Tracker, folder: Path, picture: Picture) -> None:

@@ -14,8 +14,9 @@ from thaw.runtime.files import (
     json_objects,
     read_bytes,
     read_csv,
-    read_json,
     read_jsonl,
+    read_result,
+    read_shares,
     read_text,
 )
 
@@ -72,7 +73,7 @@ def read_predictions(file) -> tuple[list[str], list[dict]]:
 
     Read by position, because a class may be called 'path'.
     """
-    table = read_csv(file)
+    table = read_shares(file)
     classes = next(table, [])[3:]
     rows = []
     for path, truth, prediction, *shares in table:
@@ -87,7 +88,7 @@ def read_run(folder) -> dict:
     folder = Path(folder)
     above = folder.resolve().parent
     classes, rows = read_predictions(folder / "valid_predictions.csv")
-    result = read_json(folder / "result.json")
+    result = read_result(folder)
     counts = Counter((row["truth"], row["prediction"]) for row in rows)
     return {
         "name": folder.resolve().name,

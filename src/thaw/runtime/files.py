@@ -20,6 +20,10 @@ from thaw.runtime.machine import process_id
 
 BAD_FILES = "bad_files.csv"
 DISPUTED = "disputed.csv"
+RESULT = {  # of the keys of result.json, their part after the last slash; a number is read by `as_number`
+    "command": str, "commit": str, "key": str, "phase": str, "code": str, "identity": str, "model_sha256": str,
+    "wandb_offline": str | None, "stopped_because": str | None, "overrides": list, "warnings": list,
+}  # fmt: skip
 
 
 def short_path(path: Path) -> str:
@@ -83,17 +87,36 @@ def read_json(file: Path) -> dict:
     return next(iter(json_objects(read_text(file))), {})
 
 
+def read_result(folder: Path) -> dict:
+    """What result.json says, as far as it is what we write; {} where there is none."""
+    said = read_json(folder / "result.json").items()
+    return {key: value for key, value in said if isinstance(value, RESULT.get(key.rpartition("/")[2], object))}
+
+
 def read_jsonl(file: Path) -> list[dict]:
     """The objects of a .jsonl."""
     return json_objects(*read_text(file).splitlines())
 
 
 def read_csv(file) -> Iterator[list[str]]:
-    """The rows of a csv file, its head included, one at a time: there may be a column a class; none without a file."""
-    file = Path(file)
-    if file.exists():
-        with file.open(newline="", encoding="utf-8") as lines:
-            yield from filter(None, csv.reader(lines))
+    """The rows of a csv file, its head included, one at a time: there may be a column a class; none without a file.
+
+    What cannot be read ends it.
+    """
+    with (
+        contextlib.suppress(OSError, csv.Error),
+        Path(file).open(newline="", encoding="utf-8", errors="replace") as lines,
+    ):
+        yield from filter(None, csv.reader(lines))
+
+
+def read_shares(file) -> Iterator[list[str]]:
+    """The rows of a <split>_predictions.csv (path, truth, prediction, shares), its head included; none cut short."""
+    rows = read_csv(file)
+    head = next(rows, [])
+    if len(head) >= 3:
+        yield head
+        yield from (row for row in rows if len(row) == len(head))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.config.conf_files import part
 from thaw.config.run_names import key_and_value
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, phase_results, read_csv, read_json, short_path
+from thaw.runtime.files import as_number, phase_results, read_json, read_shares, short_path
 from thaw.sweep.jobs import JobRecord, read_jobs
 from thaw.sweep.tables import TextTable
 
@@ -52,7 +53,8 @@ def runs_of(folders: Sequence[Path]) -> list[JobRecord]:
         runs += done
     runs = list({job.folder.resolve(): job for job in runs}.values())
     if len(runs) < 2:
-        raise UserError(6, "one finished run is there: give two or more, or a sweep")
+        what = "one finished run is there" if len(folders) == 1 else "this is one and the same run"
+        raise UserError(6, f"{short_path(runs[0].folder)}: {what}; give two or more, or a sweep")
     return runs
 
 
@@ -64,18 +66,26 @@ def labels(runs: Sequence[JobRecord]) -> list[str]:
 def settings_table(runs: Sequence[JobRecord]) -> TextTable:
     """The overrides in which the runs differ."""
     typed = [dict(map(key_and_value, run.overrides)) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in typed for key in one) if len({o.get(key) for o in typed}) > 1]
+    keys = dict.fromkeys(key for one in typed for key in one)
+    keys = [key for key in keys if len({meaning(one.get(key)) for one in typed}) > 1]
     return ["setting", *labels(runs)], [[key, *(one.get(key, NOWHERE) for one in typed)] for key in keys]
+
+
+def meaning(value: str | None) -> float | str | None:
+    """What a typed value is, however it is spelt: True is true, 1e-3 is 0.001."""
+    if not math.isnan(number := as_number(value)):
+        return number
+    return value.lower() if value and value.lower() in ("true", "false", "null") else value
 
 
 def parts_table(runs: Sequence[JobRecord]) -> TextTable:
     """What the runs depended on and differ in, from their run.json; the same difference in several phases is a row."""
-    flat = [dict(flatten(read_json(run.folder / "run.json").get("parts", {}))) for run in runs]
+    flat = [dict(flatten(part(read_json(run.folder / "run.json"), "parts"))) for run in runs]
     rows: dict[tuple, list[str]] = {}
     for path in dict.fromkeys(path for one in flat for path in one):
         values = tuple(short_value(one[path]) if path in one else NOWHERE for one in flat)
         if len({repr(one.get(path)) for one in flat}) > 1:
-            phase, name = (path[1], path[2:]) if path[0] == "phases" else ("", path)
+            phase, name = (path[1], path[2:]) if path[0] == "phases" and len(path) > 1 else ("", path)
             if name not in (("phase",), ()):
                 dotted = ".".join(name)
                 rows.setdefault((NAMES.get(dotted, dotted), values), []).append(phase)
@@ -139,7 +149,8 @@ def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
     rows = [(path, *first[path], second[path][1]) for path in both if first[path][0] == second[path][0]]
     if not rows:
         runs = f"{short_path(a.folder)} and {short_path(b.folder)}"
-        raise UserError(3, f"{runs} were validated on other pictures: there is nothing to compare")
+        other = "with other classes of the same pictures" if both else "on other pictures"
+        raise UserError(3, f"{runs} were validated {other}: there is nothing to compare")
     return Comparison(
         apart=(len(first) - len(both), len(second) - len(both), len(both) - len(rows)),
         both=sum(truth == x == y for _, truth, x, y in rows),
@@ -151,6 +162,6 @@ def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
 
 def read_answers(folder: Path) -> dict[str, tuple[str, str]]:
     """Truth and prediction of each validation picture, by its path."""
-    rows = read_csv(folder / "valid_predictions.csv")
+    rows = read_shares(folder / "valid_predictions.csv")
     next(rows, None)  # the head
     return {row[0]: (row[1], row[2]) for row in rows}

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from thaw.config.conf_files import part, read_yaml
 from thaw.config.overrides import split_override, split_values
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, read_json
+from thaw.runtime.files import as_number, read_result
 from thaw.runtime.job_status import is_gone, read_status
 
 RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
 STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
 DEFAULT_MONITOR = "valid/accuracy"
+MOST_VALUES = 100_000  # of a range that are counted
 
 
 @dataclass(frozen=True)
@@ -98,15 +100,14 @@ def read_job(folder: Path) -> JobRecord:
         state, code = "dead", 5
         line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
     overrides = status.get("overrides") or hydra_overrides(folder)
-    result = read_json(folder / "result.json") if state == "done" else {}
+    result = read_result(folder) if state == "done" else {}
     waits_for = status.get("waits_for") if state == "running" else None
     return JobRecord(folder, state, tuple(overrides), code, line, result, waits_for or "")
 
 
 def hydra_overrides(folder: Path) -> list[str]:
-    """Read the overrides that Hydra wrote for a job before it started; none where the file is damaged."""
-    found = part(read_yaml(folder / ".hydra/overrides.yaml"), kind=list)
-    return found if all(isinstance(override, str) for override in found) else []
+    """Read the overrides that Hydra wrote for a job before it started."""
+    return texts(part(read_yaml(folder / ".hydra/overrides.yaml"), kind=list))
 
 
 def monitor_of(jobs: Iterable[JobRecord]) -> str:
@@ -165,7 +166,11 @@ def asked_values(folder: Path) -> dict[str, set[str]]:
 
 def overrides_in(folder: Path) -> list[str]:
     """Return the overrides of a sweep."""
-    return part(read_multirun(folder), "overrides", "task", kind=list)
+    return texts(part(read_multirun(folder), "overrides", "task", kind=list))
+
+
+def texts(values: Iterable) -> list[str]:
+    return [value for value in values if isinstance(value, str)]
 
 
 def read_multirun(folder: Path) -> dict:
@@ -183,7 +188,10 @@ def progress_line(folder: Path) -> str:
 def values_in(value: str) -> set[str]:
     """The values of a sweep such as `a,b`, `choice(a,b)` or `range(0,3)`; none where they cannot be told."""
     if found := re.fullmatch(r"range\(([-\d, ]+)\)", value):
-        return set(map(str, range(*map(int, found[1].split(",")))))
+        with suppress(ValueError, TypeError):  # which Hydra refuses
+            numbers = range(*map(int, found[1].split(",")))
+            return set(map(str, numbers)) if len(numbers) <= MOST_VALUES else set()
+        return set()
     if re.match(r"(glob|interval|range|tag)\(", value):
         return set()
     inner = re.fullmatch(r"(?:choice|shuffle|sort)\((.*)\)", value)

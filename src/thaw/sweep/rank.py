@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from thaw.config.run_names import key_and_value, setting_names
-from thaw.runtime.files import as_number, read_csv
+from thaw.runtime.files import as_number, read_shares
 from thaw.sweep.jobs import JobRecord, monitored_value, rung_of
 
 CLEARLY = 2.0  # standard errors
@@ -116,7 +116,7 @@ def number_or_inf(value: float) -> float:
 
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
     """Of each picture of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
-    table = read_csv(folder / f"{monitor.partition('/')[0]}_predictions.csv")
+    table = read_shares(folder / f"{monitor.partition('/')[0]}_predictions.csv")
     places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
     for row in table:
@@ -124,7 +124,8 @@ def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
         if higher_is_better(monitor):
             out[path] = truth, float(truth == prediction)
         else:
-            out[path] = truth, -math.log(max(as_number(row[places[truth]]), SURE))
+            share = as_number(row[places[truth]]) if truth in places else math.nan
+            out[path] = truth, -math.log(max(share, SURE))
     return out
 
 

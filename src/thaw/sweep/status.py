@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -30,8 +31,8 @@ def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
     rows = read_jsonl(job.folder / "metrics.jsonl")
     steps = max((as_number(row.get("step")) for row in rows if "step" in row), default=0.0)
     values = [value for row in rows if not math.isnan(value := as_number(row.get(monitor)))]
-    total = planned_steps(read_json(job.folder / "run.json").get("parts", {}))
-    share = steps / total if total else 0.0
+    total = as_number(planned_steps(read_json(job.folder / "run.json").get("parts")))
+    share = steps / total if total > 0 else 0.0
     return JobProgress(phase_of(rows), share, now - started(job.folder), values[-1] if values else math.nan)
 
 
@@ -44,9 +45,14 @@ def phase_of(rows: list[dict]) -> str:
 
 
 def planned_steps(parts: dict) -> int:
-    """The optimizer steps of all fits as planned, of those that may go on without the cycles beyond."""
-    fits = [phase for phase in parts.get("phases", {}).values() if phase.get("do") == "fit"]
-    return sum(steps or 0 for fit in fits for _, _, steps in fit["epochs"][: sum(fit["cycles"][: fit["budget"]])])
+    """The optimizer steps of all fits as planned, of those that may go on without the cycles beyond.
+
+    0 of what is no plan that we wrote.
+    """
+    with suppress(TypeError, ValueError, LookupError, AttributeError):
+        fits = [phase for phase in parts["phases"].values() if phase.get("do") == "fit"]
+        return sum(steps or 0 for fit in fits for _, _, steps in fit["epochs"][: sum(fit["cycles"][: fit["budget"]])])
+    return 0
 
 
 def started(folder: Path) -> float:

@@ -70,9 +70,10 @@ def train_job(
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     seconds = time.perf_counter() - began - context.costs.paid
     estimates.remember_cost(store, context.costs.artifacts[0], looked_at, seconds, made=True)
-    say_end(result, context, alone=not request.sweep)
     if fresh and not request.sweep:  # the end of a sweep is known to train.py
         end_fresh(fresh)
+    end_tracking(tracker, result, folder)
+    say_end(result, context, alone=not request.sweep)
     return result
 
 
@@ -146,12 +147,17 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
     result |= request.about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_atomically(file, json_text(result, indent=1))
     publish.publish_report(settings, context.plan, folder, result, tracker, context.picture)
-    if result["wandb_offline"] != tracker.unsent:  # the server was lost on the way
-        result["wandb_offline"] = tracker.unsent
-        write_atomically(file, json_text(result, indent=1))
     if settings.stop_after is None:
         done = {"folder": str(folder), "accuracy": result["best/accuracy"]}
         context.store.remember(f"finished_{context.identity}", done)
+
+
+def end_tracking(tracker: Tracker, result: dict, folder: Path) -> None:
+    """End the W&B run well, once all else is written; have result.json say where the server was lost on the way."""
+    tracker.finish(0)
+    if result["wandb_offline"] != tracker.unsent:
+        result["wandb_offline"] = tracker.unsent
+        write_atomically(folder / "result.json", json_text(result, indent=1))
 
 
 def say_end(result: dict, context, alone: bool) -> None:
