@@ -11,21 +11,18 @@ Measured on one core of a server: 222 and 245 s, 1.5 MB; 69 % of new pictures pu
 linear classifier on the frozen network then reaches 97 % on scikit-learn's digits, fine-tuning all of it 99 %.
 """
 
+import math
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
-import timm
-import torch
-from safetensors.torch import save_file
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, new_file, run
+from thaw.runtime.errors import UserError, nearest
 
 require_checkout(__file__)
 
@@ -92,27 +89,44 @@ def picture(strokes: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generat
     return cv2.resize(cells, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def batch(characters: list, rng: np.random.Generator, count: int, size: int, mean: torch.Tensor, std: torch.Tensor):
-    """Count fresh pictures, normalised, shape (count, 3, size, size), and the classes they show."""
-    classes = rng.integers(0, len(characters), count)
+def batch(characters: list, rng: np.random.Generator, n: int, size: int, mean, std):
+    """Return n fresh pictures, normalised, shape (n, 3, size, size), and the classes they show."""
+    import torch
+
+    classes = rng.integers(0, len(characters), n)
     grey = np.stack([picture(characters[c], rng, size) for c in classes])
     images = torch.from_numpy(grey)[:, None].expand(-1, 3, -1, -1).float() / 255
     return (images - mean) / std, torch.from_numpy(classes)
 
 
 def main() -> None:
-    """Draw, train, save."""
+    """Read what was typed."""
     parser = Parser(__doc__.partition("\n")[0])
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
+    parser.add_argument("--out", type=new_file, required=True, help="safetensors file to write")
     parser.add_argument("--model", default="test_resnet", help="name of a timm model")
-    parser.add_argument("--size", type=int, default=32, help="pixels along a side of a picture")
-    parser.add_argument("--classes", type=int, default=400, help="characters to make up")
-    parser.add_argument("--steps", type=int, default=1500, help="optimizer steps")
-    parser.add_argument("--batch", type=int, default=128, help="pictures a step")
+    parser.add_argument("--size", type=count, default=32, help="pixels along a side of a picture")
+    parser.add_argument("--classes", type=count, default=400, help="characters to make up")
+    parser.add_argument("--steps", type=count, default=1500, help="optimizer steps")
+    parser.add_argument("--batch", type=count, default=128, help="pictures a step")
     parser.add_argument("--lr", type=float, default=0.1, help="peak rate of SGD")
     parser.add_argument("--seed", type=int, default=0, help="of characters, pictures, first weights")
     args = parser.parse_args()
+    if not (math.isfinite(args.lr) and args.lr > 0 and 0 <= args.seed < 2**63):
+        raise UserError(2, f"--lr {args.lr} --seed {args.seed}: must be > 0, and a whole number >= 0")
+    pretrain(args)
 
+
+def pretrain(args) -> None:
+    """Draw, train, save."""
+    import timm
+    import torch
+    from safetensors.torch import save
+    from torch.nn import functional as F
+
+    if args.model not in (known := timm.list_models()):
+        raise UserError(
+            2, f"--model {args.model}: timm has none of this name; {nearest(args.model, known)}".rstrip("; ")
+        )
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
@@ -138,8 +152,7 @@ def main() -> None:
 
     head = model.pretrained_cfg["classifier"] + "."
     weights = {name: t.contiguous() for name, t in model.state_dict().items() if not name.startswith(head)}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, args.out, metadata={"format": "pt"})
+    args.out.write_bytes(save(weights, metadata={"format": "pt"}))
     size, seconds = args.out.stat().st_size / 1e6, time.perf_counter() - start
     say(f"{args.out}: {size:.2f} MB, {seconds:.0f} s, accuracy on new pictures {right:.3f}")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say, say_text
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
@@ -37,12 +37,17 @@ CONDITIONS = {  # is there a busy process, and what is typed
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "cases", nargs="*", choices=CASES, metavar="CASE", help=f"of {', '.join(CASES)}; all where none is given"
+        "cases",
+        nargs="*",
+        default=list(CASES),
+        choices=list(CASES),
+        metavar="CASE",
+        help=f"of {', '.join(CASES)}; all where none is given",
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=count, default=3)
     args = parser.parse_args()
     LINES.parent.mkdir(parents=True, exist_ok=True)
-    for case in args.cases or CASES:
+    for case in args.cases:
         for round_ in range(args.rounds):
             for condition, (busy, typed) in CONDITIONS.items():
                 if (case, condition, round_) not in known():

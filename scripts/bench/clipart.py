@@ -18,7 +18,7 @@ from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say, say_text
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
@@ -45,7 +45,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("overrides", nargs="*", help="backbone=lite0 where none is given")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--only", default="", help="runs whose name has it")
     parser.add_argument("--name", default="", help="said in every line: which thaw ran")
     parser.add_argument("--thaw", type=Path, default=ROOT, help="the checkout to run")

@@ -37,7 +37,7 @@ from thaw.data.table import TRAIN
 from thaw.model import device, freezing, layer_groups
 from thaw.model.network import create_network
 from thaw.runtime.console import say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 from thaw.store.store import Store
 from thaw.train import loop
 
@@ -46,7 +46,7 @@ require_checkout(__file__)
 BATCH = 64
 CROP = (0.35, 1.0)  # shares of the area that augment=standard draws
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-QUICK = "--quick" in sys.argv
+QUICK = "--quick" in sys.argv  # main refuses all other words
 
 
 @dataclass(frozen=True)
@@ -221,13 +221,19 @@ def row(*cells: str) -> None:
 
 
 def main() -> None:
+    parts = {"pipeline": pipeline, "first": first, "step": step}
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "parts", nargs="*", default=list(parts), choices=list(parts), metavar="PART", help=f"of {', '.join(parts)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer pictures, fewer rounds")
+    asked = parser.parse_args().parts
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    parts = {"pipeline": pipeline, "first": first, "step": step}
     for name in ("fastai.vision.all", "albumentations"):  # which takes seconds
         importlib.import_module(name)
     root = photos.draw(Path(tempfile.gettempdir()) / "thaw_photos", 600 if QUICK else photos.COUNT)
-    for name in [arg for arg in sys.argv[1:] if arg in parts] or parts:
+    for name in asked:
         parts[name](root)
 
 

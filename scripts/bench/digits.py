@@ -13,7 +13,8 @@ from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
+from thaw.runtime.errors import UserError
 
 require_checkout(__file__)
 
@@ -21,12 +22,17 @@ SEEDS = 5
 
 
 def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_words()
+    given = parser.parse_args().words
     with tempfile.TemporaryDirectory() as folder:
         places = [f"hydra.sweep.dir={folder}", f"store.dir={folder}/store", "wandb=disabled"]
         seeds = f"seed={','.join(map(str, range(SEEDS)))}"
-        subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *sys.argv[1:]], check=True)
+        subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *given], check=True)
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/result.json"))]
-    say_text(f"\n{' '.join(sys.argv[1:]) or 'default'}, n={len(results)}: mean ± standard deviation")
+    if len(results) < 2:
+        raise UserError(2, "means need two seeds and their results: leave plan_only and seed out")
+    say_text(f"\n{' '.join(given) or 'default'}, n={len(results)}: mean ± standard deviation")
     for key in ("best/accuracy", "test/accuracy"):
         say(f"{key:32} {show([100 * result[key] for result in results], 2)} %")
     for key in results[0]:

@@ -25,7 +25,7 @@ from thaw.data.table import TEST
 from thaw.model import weights
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import complain, say, say_text
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 from thaw.store.store import Store
 from thaw.train.predictions import predict
 from thaw.train.run import run_plan
@@ -101,7 +101,7 @@ def follow(averages: dict[float, dict], weights: dict[str, torch.Tensor]) -> Non
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=count, default=5)
     args, given = parser.parse_known_args()
     for name, overrides in TASKS.items():
         found = [averaged([*EVERY, *overrides, *given, f"seed={seed}"]) for seed in range(args.seeds)]

@@ -22,7 +22,7 @@ from finder_rules import RULES, Rule, averaged
 from thaw.config import compose
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import complain, say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 from thaw.train.lr_suggest import read_range, read_trials
 
 require_checkout(__file__)
@@ -127,6 +127,7 @@ def compare(title: str, tasks: list[dict[str, Score]]) -> None:
 
 
 def main() -> None:
+    Parser(__doc__).parse_args()
     tasks = {name: scores for name in TASKS if (scores := scored(name))}
     groups = {
         "all": list(tasks),

@@ -184,8 +184,10 @@ def record(name: str, folder: Path) -> None:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("tasks", nargs="*", choices=TASKS, metavar="TASK", help=f"of {'; '.join(TASKS)}")
-    asked = parser.parse_args().tasks or TASKS
+    parser.add_argument(
+        "tasks", nargs="*", default=list(TASKS), choices=list(TASKS), metavar="TASK", help=f"of {'; '.join(TASKS)}"
+    )
+    asked = parser.parse_args().tasks
     FOLDER.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scenes.draw(Path(folder) / "scenes")

@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import grid, say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 from thaw.sweep.board import Board, leaderboard, seconds_of_all
 from thaw.sweep.words import value_text
 
@@ -31,7 +31,7 @@ SMALL = ("data.limit=400", "size=32", "monitor=valid/loss", "threads=1", "wandb=
 
 def sweep(folder: Path, seeds: tuple[int, ...], *more: str) -> tuple[Board, float]:
     """The leaderboard of a sweep with a store of its own, and the seconds it took by the clock."""
-    typed = (*SETTINGS, f"seed={','.join(map(str, seeds))}", *SMALL, *more, *sys.argv[1:])
+    typed = (*SETTINGS, f"seed={','.join(map(str, seeds))}", *SMALL, *more)
     began = time.perf_counter()
     subprocess.run(
         [sys.executable, ROOT / "src/train.py", "-m", *typed, f"hydra.sweep.dir={folder}", f"store.dir={folder}/store"],
@@ -47,11 +47,14 @@ def epochs_of(board: Board) -> int:
 
 
 def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_words()
+    given = parser.parse_args().words
     rows, ratios = [], []
     for seeds in SEEDS:
         with tempfile.TemporaryDirectory() as name:
-            full, full_clock = sweep(Path(name) / "full", seeds)
-            halved, halved_clock = sweep(Path(name) / "halved", seeds, "hydra/sweeper=halving")
+            full, full_clock = sweep(Path(name) / "full", seeds, *given)
+            halved, halved_clock = sweep(Path(name) / "halved", seeds, *given, "hydra/sweeper=halving")
             paid = [seconds_of_all(board)[1] for board in (full, halved)]
             epochs = [epochs_of(board) for board in (full, halved)]
             chosen = halved.settings[0].choices

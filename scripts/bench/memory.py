@@ -20,7 +20,7 @@ from thaw.data import batches
 from thaw.data.batches import BatchKey, Views
 from thaw.data.pixels import Pixels
 from thaw.runtime.console import say
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
@@ -30,8 +30,8 @@ BATCH = 200
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--pictures", type=int, default=20_000)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--pictures", type=count, default=20_000)
+    parser.add_argument("--epochs", type=count, default=20)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     sizes = memory(args.pictures, args.epochs, args.workers)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
@@ -70,7 +70,7 @@ OPTIONS = [
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3)
     parser.add_argument("--folder", type=Path, help="where the runs lie; what is done there is not done again")
     parser.add_argument("--only", default="", help="options whose name has it, and what they are compared with")
     args = parser.parse_args()

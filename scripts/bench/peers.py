@@ -2,14 +2,12 @@
 
 pip install fastai==2.8.12 (beside thaw's own requirements)
 python scripts/bench/peers.py [digits shapes photos] [--quick] [--only RECIPE] [key=value ...]
---only: thaw and that recipe of fastai's, or with --only thaw none; key=value: settings of thaw
 
 thaw as it is started with its defaults; fastai as its documentation has it, from a folder, with vision_learner's own
 head and Adam: `fine_tune`, one epoch of the head and then all, and the checklist by hand: freeze, lr_find,
 fit_one_cycle, unfreeze, lr_find, fit_sgdr with rates by slice; and no checklist at all, one cycle of the whole network
-at fine_tune's rate, 0.002, in all its layers. thaw stops by its own rule, and fastai is given as many
-epochs as thaw took with that seed. Each run is a process of its own, its imports not counted: seconds on the clock
-(which count what else the machine does) and of the processor, set-up, decoding, reports and the test set included.
+at fine_tune's rate, 0.002, in all its layers. thaw stops by its own rule, fastai has as many epochs as thaw took with
+that seed. Each run is a process of its own: seconds on the clock and of the processor, all but imports included.
 """
 
 import contextlib
@@ -28,23 +26,20 @@ from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import complain, say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
 
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
-QUICK = "--quick" in sys.argv
-SEEDS = 1 if QUICK else 3
+QUICK = "--quick" in sys.argv  # main refuses other words
+SEEDS, PICTURES = (1, 500) if QUICK else (3, 1500)  # pictures that are drawn for a task
 RECIPES = ("thaw", "fine_tune", "by hand", "one cycle")
-ONLY = sys.argv[sys.argv.index("--only") + 1] if "--only" in sys.argv else None
-# thaw's settings, fastai's aug_transforms beside it, the size
-TASKS = {
+TASKS = {  # thaw's settings, fastai's aug_transforms beside it, the size
     "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
     "shapes": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 64),
     "photos": (["augment=standard"], {}, 64),
 }
-PICTURES = 500 if QUICK else 1500  # that are drawn for a task
 
 
 def folder_of(task: str, root: Path) -> Path:
@@ -211,9 +206,9 @@ def reached(run: dict, accuracy: float, which: int) -> float:
     return moments[start][1 + which] if start < len(moments) else float("inf")
 
 
-def compare(task: str, folder: Path, given: list[str]) -> None:
+def compare(task: str, folder: Path, recipes: list[str], given: list[str]) -> None:
     """The runs of a task, and a row of the table for each recipe."""
-    ran = {recipe: [] for recipe in RECIPES if ONLY in (None, recipe) or recipe == "thaw"}
+    ran = {recipe: [] for recipe in recipes}
     for seed in range(SEEDS):
         own = once("thaw", task, folder, seed, *given)
         ran["thaw"].append(own)
@@ -235,15 +230,20 @@ def compare(task: str, folder: Path, given: list[str]) -> None:
 def main() -> None:
     if sys.argv[1:2] == ["--one"]:
         return child(*sys.argv[2:6], sys.argv[6:])
-    chosen = [arg for arg in sys.argv[1:] if arg in TASKS] or list(TASKS)
-    given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
+    parser = Parser(__doc__)
+    parser.add_words(*TASKS)
+    parser.add_argument("--quick", action="store_true", help="one seed, fewer pictures")
+    parser.add_argument("--only", choices=RECIPES, help="thaw and that recipe of fastai's, or thaw alone")
+    args = parser.parse_args()
+    given, tasks = ([word for word in args.words if (word in TASKS) == of] for of in (False, True))
+    recipes = [recipe for recipe in RECIPES if args.only in (None, recipe) or recipe == "thaw"]
     say(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
     columns = ("task", "recipe", "epochs", "valid, %", "test, %", "seconds", "CPU s", "process s",
                "CPU s after which thaw had its test accuracy")  # fmt: skip
     say_text(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as root:
-        for task in chosen:
-            compare(task, folder_of(task, Path(root)), given)
+        for task in tasks or TASKS:
+            compare(task, folder_of(task, Path(root)), recipes, given)
 
 
 if __name__ == "__main__":

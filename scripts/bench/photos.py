@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
@@ -92,7 +92,7 @@ def draw(folder: Path, count: int = COUNT) -> Path:
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("count", type=int, nargs="?", default=COUNT, metavar="COUNT")
+    parser.add_argument("count", type=count, nargs="?", default=COUNT, metavar="COUNT")
     args = parser.parse_args()
     draw(args.folder, args.count)
 

@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
 
@@ -48,8 +48,10 @@ RESIZE = [("none", "none"), *itertools.product(("double", "staircase"), FOLLOW)]
 
 
 def main() -> None:
-    crop = "crop" in sys.argv[1:2]
-    given = sys.argv[1 + crop :]
+    parser = Parser(__doc__)
+    parser.add_words("crop")
+    words = parser.parse_args().words
+    crop, given = "crop" in words, [word for word in words if word != "crop"]
     if crop:
         cases = [("none", "none", "fixed"), *(("staircase", "none", rule) for rule in CROP)]
         given = ["augment.crop=random", "augment.scale=[0.35,1.0]", *given]

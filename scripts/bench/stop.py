@@ -15,7 +15,7 @@ from histories import CYCLES, FILE, Case
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say, say_text
-from thaw.runtime.entry import run
+from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.train.early_stopping import CLEARLY, CycleEnd, best_cycle, judge, paired_difference
 
@@ -188,6 +188,7 @@ def show(values: list[float], histories: list[History], sign: str = "") -> str:
 
 
 def main() -> None:
+    Parser(__doc__).parse_args()
     if not FILE.exists():
         raise UserError(6, f"{FILE}: no histories are recorded; python scripts/bench/histories.py")
     replay([history(json.loads(line)) for line in FILE.open()])

@@ -18,7 +18,6 @@ from thaw.config.paths import require_checkout
 from thaw.report.tracker import Tracker
 from thaw.runtime import entry
 from thaw.runtime.console import say
-from thaw.runtime.errors import UserError, nearest
 from thaw.store import code_hash, publish, store
 from thaw.store.open import open_store
 from thaw.train import context, features, inputs, run, setup
@@ -46,7 +45,7 @@ HEAD = list(
 
 def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
     """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
-    given = [arg for arg in sys.argv[1:] if "=" in arg]
+    given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
     settings = compose.compose_settings(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
@@ -140,9 +139,9 @@ def main() -> None:
             overrides=(*PHOTOS, "checklist=head_only", "epochs=3"),
         ),
     }
-    asked = [arg for arg in sys.argv[1:] if "=" not in arg] or list(parts)
-    if unknown := [name for name in asked if name not in parts]:
-        raise UserError(2, f"{unknown[0]}: no such part; {nearest(unknown[0], parts)}")
+    parser = entry.Parser(__doc__)
+    parser.add_words(*parts)
+    asked = [word for word in parser.parse_args().words if word in parts] or list(parts)
     with tempfile.TemporaryDirectory() as folder:
         carry_out(Path(folder) / "warm", "smoke=true")  # imports, first calls
         for name in asked:

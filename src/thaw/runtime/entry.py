@@ -13,7 +13,7 @@ from subprocess import CalledProcessError
 
 from thaw.runtime import signals
 from thaw.runtime.console import complain, discard, say_text
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, nearest
 from thaw.runtime.failures import machine_failure
 from thaw.runtime.files import is_machine_error, machine_error
 from thaw.runtime.job_status import internal_error, print_error
@@ -66,7 +66,7 @@ def as_known(error: Exception) -> UserError | None:
         return error
     if failure := machine_failure(error):
         return failure
-    if is_machine_error(error):
+    if is_machine_error(error) or (isinstance(error, OSError) and error.filename):
         return machine_error(error, Path("a file"), "use")
     if isinstance(error, CalledProcessError):
         code = error.returncode if error.returncode > 0 else 128 - error.returncode
@@ -83,8 +83,42 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:
         raise UserError(2, f"{message}; see {self.prog} --help")
 
+    def add_words(self, *parts: str) -> None:
+        """Take as `words` names of parts and settings of thaw, in any order."""
+
+        def word(text: str) -> str:
+            if text not in parts and "=" not in text and not text.startswith("~"):
+                known = f"{nearest(text, parts)}; " if parts else ""
+                raise argparse.ArgumentTypeError(f"{text!r}: {known}settings are written key=value")
+            return text
+
+        names = f"of {', '.join(parts)}; " if parts else ""
+        self.add_argument("words", nargs="*", metavar="WORD", type=word, help=f"{names}settings of thaw, key=value")
+
     def print_help(self, file=None) -> None:
         say_text(self.format_help().rstrip())
+
+
+def count(text: str) -> int:
+    """Return a typed number of things. Errors: `ArgumentTypeError`, not a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number >= 1")
+    return int(text)
+
+
+def new_file(text: str) -> Path:
+    """Return the path of a file that can be written, its folder made. Errors: it cannot, exit 5."""
+    path = Path(text).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if (there := path.exists()) and not path.is_file():
+            raise UserError(5, f"{path}: is no file")
+        path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise machine_error(error, path) from None
+    return path
 
 
 class Complaints(logging.Handler):
