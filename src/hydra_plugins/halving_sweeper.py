@@ -34,7 +34,8 @@ class HalvingSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> list:
         """Launch rung after rung; the jobs of all of them are numbered on. Errors: no share to keep, exit 2."""
-        if not 0 < self.keep < 1:  # here, where Hydra passes it on as it is
+        number = isinstance(self.keep, (int, float)) and not isinstance(self.keep, bool)
+        if not number or not 0 < self.keep < 1:  # here, where Hydra passes it on as it is
             raise UserError(2, f"hydra.sweeper.keep={self.keep}: must be > 0 and < 1")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]

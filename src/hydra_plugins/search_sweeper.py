@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, first_line
 
 
 def ends_of(space: Any) -> list:
@@ -43,8 +43,12 @@ class SearchSweeper(Sweeper):
         except ImportError as error:
             raise UserError(2, f"hydra/sweeper=optuna: {error}; pip install -e '.[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        try:
+            sampler = instantiate(self.sampler)
+        except Exception as error:  # a class of Optuna's refuses what it was given in many ways
+            raise UserError(2, f"hydra.sweeper.sampler: {first_line(error)}") from None
         self.sweeper = OptunaSweeper(
-            sampler=instantiate(self.sampler),
+            sampler=sampler,
             direction="minimize" if str(config.monitor).endswith("loss") else "maximize",
             storage=None,
             study_name=None,

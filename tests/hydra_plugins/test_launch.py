@@ -62,6 +62,10 @@ def test_a_job_has_its_gpu_and_its_part_of_the_cores(monkeypatch):
     for name, value in share(2, 3, []).items():
         monkeypatch.setenv(name, value)
     assert machine.cores() == 2
+    for name in (machine.AT_ONCE, "SLURM_CPUS_PER_TASK"):
+        for nonsense in ("abc", "0", "-1", ""):
+            monkeypatch.setenv(name, nonsense)
+            assert machine.cores() in (2, 8), "as if it said nothing"
 
 
 @pytest.mark.parametrize(("says", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])

@@ -42,6 +42,7 @@ SCARCE = [
     (came_from(ImportError("Error importing numpy"), ImportError("x.so: failed to map segment")), MEMORY),
     (RuntimeError("can't start new thread"), "ulimit -u"),
     (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+    (os_error(errno.ENOENT), "cd to one that is there"),
     (os_error(errno.EMFILE, "/a/b"), "ulimit -n"),
     (ImportError("libx.so: cannot open shared object file: Too many open files"), "ulimit -n"),
     (RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),

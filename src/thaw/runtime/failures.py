@@ -34,6 +34,8 @@ def machine_failure(error: BaseException) -> UserError | None:
     if isinstance(error, (OSError, RuntimeError)) and str(error).startswith("DataLoader worker"):
         why = str(error).partition(". It is possible")[0]
         return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
+    if isinstance(error, FileNotFoundError) and not error.filename:  # as os.getcwd() raises it
+        return UserError(5, "a folder is gone, perhaps the one that this was started in; cd to one that is there")
     for one in causes(error) if isinstance(error, ImportError) else (error,):
         if line := scarce(one):
             return UserError(5, line)

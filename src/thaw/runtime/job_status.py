@@ -52,12 +52,12 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
         code = error.code if isinstance(error.code, int) and error.code else 1
         return UserError(code, f"left by sys.exit({error.code}) before it was done")
     failure = machine_failure(error)
-    if not failure and is_machine_error(error):
+    if failure and (is_out_of_memory(error) or not is_accelerator_error(error)):
+        return failure
+    if is_machine_error(error):
         return machine_error(error, folder, "use")  # whether it was read or written is not known here
     if isinstance(error, FileNotFoundError):
         return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
-    if failure and (is_out_of_memory(error) or not is_accelerator_error(error)):
-        return failure
     log = folder / "train.log"
     try:
         with log.open("a") as file:

@@ -30,7 +30,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 def cores() -> int:
     """Return the CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = int(os.environ.get("SLURM_CPUS_PER_TASK") or there)  # not every cluster binds its jobs to them
+    asked = environment_count("SLURM_CPUS_PER_TASK", there)  # not every cluster binds its jobs to them
     return max(1, int(min(there, asked, cpu_quota())) // at_once())
 
 
@@ -41,7 +41,13 @@ def readers() -> int:
 
 def at_once() -> int:
     """Return how many jobs a launcher runs at once on this machine."""
-    return int(os.environ.get(AT_ONCE, 1))
+    return environment_count(AT_ONCE, 1)
+
+
+def environment_count(name: str, default: int) -> int:
+    """Return a number from 1 of the environment; the default where it says none."""
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() and int(text) > 0 else default
 
 
 def cpu_quota() -> float:
