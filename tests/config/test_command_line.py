@@ -151,6 +151,7 @@ TABLE = OWN.replace("folder", "csv")
         (["store.dir='a, b'"], ["store.dir='/checkout/a, b'"]),
         (["wandb.dir=a/../b"], ["wandb.dir=/checkout/a/../b"]),
         (["init=${oc.env:RUN}"], ["init=${oc.env:RUN}"]),
+        (["-m", "name=${oc.env:A}", "init=${oc.env:B}/x"], ["-m", "name='${oc.env:A}'", "init='${oc.env:B}/x'"]),
         (["init=runs/${seed}"], ["init=/checkout/runs/${seed}"]),
         (["init='${oc.env:RUN,a b}'"], ["init='${oc.env:RUN,a b}'"]),
         (
@@ -698,7 +699,10 @@ def test_help(conf):
 def test_each_yaml_says_what_it_is(conf):
     for group in conf_files.group_names(conf):
         for name in conf_files.choices_of(group, conf):
-            assert page.described(conf / group / f"{name}.yaml"), f"{group}/{name}"
+            said = page.described(file := conf / group / f"{name}.yaml")
+            assert said and said.count("(") == said.count(")"), file
+            after = [line for line in page.read(file).partition(said)[2].splitlines()[1:2] if line.startswith("# ")]
+            assert not re.match("# [a-z0-9]", "".join(after)), f"{file} goes on in a second line"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import train
 from thaw.runtime.errors import UserError
 from thaw.sweep.board import leaderboard
 from thaw.sweep.figure import join_marks
+from thaw.train.run_folders import keep_plan_alone, remove_unrun
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -243,6 +244,23 @@ def test_what_no_command_can_hold_is_refused(tmp_path, monkeypatch, override):
     assert refused.value.code == 6
 
 
+def test_a_folder_in_which_nothing_was_run_is_not_kept(tmp_path):
+    for name, more in (
+        ("refused", ()),
+        ("listed", ("bad_files.csv",)),
+        ("begun", ("run.json",)),
+        ("ours", ("train.log",)),
+    ):
+        sweeps.status(tmp_path / name, state="failed", code=2, line="x", overrides=[])
+        for file in (".hydra/config.yaml", "plan.txt", *more):
+            (tmp_path / name / file).parent.mkdir(exist_ok=True)
+            (tmp_path / name / file).touch()
+        remove_unrun(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"listed", "begun", "ours"}
+    keep_plan_alone(tmp_path / "listed")
+    assert {path.name for path in (tmp_path / "listed").iterdir()} == {"plan.txt", "bad_files.csv"}
+
+
 @pytest.mark.slow
 def test_what_is_recorded_can_be_typed_again_from_anywhere(tmp_path):
     """Words of a folder of one's own: a relative root, yaml files of one's own, text with all that shells trip over."""
@@ -269,7 +287,7 @@ def test_a_run_again_with_other_settings(tmp_path):
     first, *rest = done.stdout.splitlines()
     assert first.startswith("python src/train.py scheduler=flat_cos") and "size=40" in first and "size=32" not in first
     assert any("flat_cos 7" in line and "40" in line for line in rest)
-    assert json.loads((tmp_path / "new/status.json").read_text())["state"] == "done"
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"plan.txt", "plan.png"}, "no run was there"
     assert script("rerun.py", run, "lrr=1").returncode == 2, "the exit code is that of the run"
     assert "give one of its jobs" in script("rerun.py", tmp_path / "runs").stderr
 

@@ -153,7 +153,7 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
     if key in PATH_KEYS:
         value = quoted_path(key, value, multirun, notes)
     elif key in TEXT_KEYS and value != "null":
-        value = value if re.fullmatch(QUOTED, value) else quote(value)
+        value = value if re.fullmatch(QUOTED, value) else quote(value, multirun)
     elif key == "monitor":
         value = re.sub(r"\bval(idation)?/", "valid/", value)
     return sign, key, value

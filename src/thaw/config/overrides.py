@@ -38,10 +38,13 @@ def join_override(sign: str, key: str, value: str | None) -> str:
     return f"{sign}{key}" if value is None else f"{sign}{key}={value}"
 
 
-def quote(text: str) -> str:
-    """Quoted as Hydra's grammar wants it, where it needs quotes."""
+def quote(text: str, swept: bool = False) -> str:
+    """Quoted as Hydra's grammar wants it, where it needs quotes.
+
+    swept: for a sweep, whose sweeper escapes what is interpolated without quotes, and nobody could type that again.
+    """
     plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
-    if plain or re.fullmatch(r"(\$\{[\w.:]+\}|[\w/.-])*\$\{[\w.:]+\}[\w/.-]*", text) or text == "???":
+    if plain or (not swept and re.fullmatch(r"(\$\{[\w.:]+\}|[\w/.-])*\$\{[\w.:]+\}[\w/.-]*", text)) or text == "???":
         return text
     # Backslashes count as escapes only before a quote.
     return "'" + re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text) + "'"

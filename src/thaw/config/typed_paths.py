@@ -36,7 +36,7 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
     A comma in a sweep belongs to the path where that exists as a whole, or where not all its parts do.
     """
     if re.fullmatch(rf"{QUOTED}(\s*,\s*{QUOTED})*", value):
-        return ",".join(quote(typed_path(key, unquote(part))) for part in split_values(value))
+        return ",".join(quote(typed_path(key, unquote(part)), multirun) for part in split_values(value))
     if multirun and (called := re.fullmatch(r"(choice|shuffle|sort)\((.*)\)", value, re.S)):
         inner = ",".join(in_function(key, part) for part in split_values(called[2]))
         return f"{called[1]}({inner})"
@@ -46,13 +46,13 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
     if multirun and len(parts) > 1:
         paths = [typed_path(key, part) for part in parts if part]
         if not exists(whole) and all(path in NOT_FILES or exists(path) for path in paths):
-            return ",".join(map(quote, paths))
+            return ",".join(quote(path, multirun) for path in paths)
         notes.append(f"{key}={value} is taken as one path, not as a sweep")
-    return quote(whole)
+    return quote(whole, multirun)
 
 
 def in_function(key: str, part: str) -> str:
     """One argument of choice(...): a path, or what has a name, as it is."""
     if re.fullmatch(QUOTED, part):
-        return quote(typed_path(key, unquote(part)))
-    return part if "=" in part else quote(typed_path(key, part))
+        return quote(typed_path(key, unquote(part)), swept=True)
+    return part if "=" in part else quote(typed_path(key, part), swept=True)

@@ -17,7 +17,7 @@ from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import in_one_line, print_error, read_status, write_status
 from thaw.train import fingerprint
-from thaw.train.run_folders import finished_result, refuse_folder
+from thaw.train.run_folders import finished_result, keep_plan_alone, refuse_folder, remove_unrun
 from thaw.train.stages import run_identity, train_job
 
 
@@ -72,11 +72,15 @@ class Task:
             write_status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **request.about)
             dated = not (before or sweep or self.named) and folder.parent == paths.OUTPUTS / "runs"
             result = train_job(settings, request, tracker, stamp, dated)
-            if result is None and dated and not settings.plan_only:
+            if settings.plan_only and not sweep:
+                keep_plan_alone(folder)
+            elif result is None and dated:
                 shutil.rmtree(folder)  # a run is finished: nothing but Hydra's files and ours of a second ago
             else:
                 stamp = stamp if result and not settings.fresh else None
                 write_status(folder, state="done", stamp=stamp, **request.about)
+        if ending.code and not (before or sweep or self.named):
+            remove_unrun(folder)
         return self.ended(request.number, ending.code)
 
 

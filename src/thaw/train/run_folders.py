@@ -1,6 +1,7 @@
 """The folders of runs: which one a run gets, and what an earlier run left there or in the store."""
 
 import os
+import shutil
 import socket
 from contextlib import suppress
 from datetime import datetime
@@ -19,6 +20,8 @@ from thaw.store.publish import sha256_of
 from thaw.store.store import Store
 from thaw.sweep.jobs import overrides_in
 from thaw.train import fingerprint
+
+UNRUN = {".hydra", "status.json", "plan.txt", "plan.png"}  # what is there before a run begins
 
 
 def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
@@ -73,6 +76,18 @@ def finished_result(folder: Path) -> dict:
     with suppress(OSError):
         return result if result.get("model_sha256") == sha256_of(folder / "model.safetensors") else {}
     return {}
+
+
+def keep_plan_alone(folder: Path) -> None:
+    """Leave of a run that was only planned its plan: no run was there."""
+    (folder / "status.json").unlink(missing_ok=True)
+    shutil.rmtree(folder / ".hydra", ignore_errors=True)
+
+
+def remove_unrun(folder: Path) -> None:
+    """Remove a folder in which nothing was run and nothing lies that the line on the terminal names."""
+    if {path.name for path in folder.glob("*")} <= UNRUN:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin_work(context, request: JobRequest) -> None:
