@@ -11,9 +11,10 @@ from composed import composed_of
 
 from thaw.config import schema, validate, values
 from thaw.config.composed import Composed, pick
+from thaw.config.conf_files import key_types
 from thaw.config.options import Range, all_options, number, option_names
 from thaw.config.schedulers import SCHEDULES
-from thaw.config.validate import CHOICES, RANGES
+from thaw.config.validate import CHOICES, LISTS, RANGES
 from thaw.runtime.errors import UserError
 
 
@@ -95,11 +96,12 @@ def test_the_bounds_are_allowed(key, value):
 
 
 def test_every_number_has_a_range():
-    """But what the yaml says of models and data, which nobody types."""
-    unchecked = {
-        key for key in numeric_keys() if not key.startswith(("backbone.facts.", "data.facts."))
-    } - RANGES.keys()
-    assert unchecked == set()
+    assert numeric_keys() == RANGES.keys()
+
+
+def test_every_list_that_has_a_type_is_checked():
+    lists = {key for key, hint in key_types().items() if "list[" in str(hint) and "Any" not in str(hint)}
+    assert lists == LISTS.keys()
 
 
 @pytest.mark.parametrize("key", CHOICES)
@@ -148,6 +150,12 @@ def test_the_nearest_choice_is_named():
         ([], "scheduler.max_cycles", 2, "scheduler.max_cycles=2: must be >= scheduler.cycles=3"),
         ([], "resize.sizes", [], "resize.sizes is empty"),
         ([], "checklist", {}, "checklist is empty"),
+        ([], "tags", [["a"]], "tags=[['a']]: each item must be text"),
+        ([], "optimizer.betas", [[1], 0.9], "optimizer.betas=[[1], 0.9]: each item must be a number"),
+        ([], "augment.scale", [{"a": 1}], "augment.scale=[{'a': 1}]: each item must be a number"),
+        ([], "store.dir", "", "store.dir is empty: it needs a folder"),
+        ([], "threads", 10**12, "threads=1000000000000: must be auto or a whole number >= 1 and <= 1024"),
+        ([], "data.workers", 10**8, "data.workers=100000000: must be auto or a whole number >= 0 and <= 1024"),
         ([], "resize.sizes", [0, 1.0], "resize.sizes=[0, 1.0]: must be"),
         (
             [],

@@ -437,7 +437,7 @@ def of_full(**stated) -> dict:
         (of_full(cycle_len=True), ["checklist.full.cycle_len=True", "whole number"]),
         (of_full(cycle_mult="two"), ["checklist.full.cycle_mult=two", "whole number"]),
         (of_full(lr=0), ["checklist.full.lr=0", "> 0"]),
-        (of_full(epochs=20_000), ["checklist.full", "20,000 epochs"]),
+        (of_full(epochs=20_000), ["checklist.full.epochs=20000: must be >= 1 and <= 10000"]),
         (of_full(cycles=30, cycle_mult=2), ["checklist.full", "cycles=30", "cycle_mult=2", "1,073,741,823 epochs"]),
         (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
         (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),

@@ -35,6 +35,16 @@ REFUSED = [  # overrides of what is composed, a key and its value, how it is ref
     ((), "backbone.weights", "packaged", 2, "backbone.weights=packaged: only backbone=lite0"),
     ((), "init", "/no/where", 6, "init=/no/where: no run is there"),
     ((), "checklist", {"a": {"do": "fit", "epochs": -1}}, 2, "checklist.a.epochs=-1: must be a whole number >= 1"),
+    ((), "checklist", {"a": {"do": "fit", "max_cycles": 10**9}}, 2, "checklist.a.max_cycles=1000000000: must be >= 1"),
+    ((), "checklist", {"a": {"do": "fit", "cycles": 65}}, 2, "checklist.a.cycles=65: must be >= 1 and <= 64"),
+    (
+        (),
+        "checklist",
+        {"a": {"do": "fit", "cycles": 60, "cycle_mult": 9}},
+        2,
+        "checklist.a: cycles=60 with cycle_mult=9",
+    ),
+    ((), "checklist", {"a/../b": {"do": "fit"}}, 2, "checklist.a/../b: a phase is called by letters, digits"),
     (FOLDER, "data.root", "/no/where", 3, "data.root=/no/where: no such folder"),
     (FOLDER, "data.root", "~/no/where", 3, "data.root=~/no/where: no such folder"),
     (("data=csv", "data.root=/no.csv"), "data.root", "/no.csv", 3, "data.root=/no.csv: no such file"),
@@ -55,6 +65,12 @@ def test_what_cannot_be_or_is_not_there_is_refused(overrides, key, value, code, 
     with pytest.raises(UserError) as refused:
         check_ahead(settings, nothing)
     assert refused.value.code == code and refused.value.line.startswith(line)
+
+
+def test_a_plan_may_ask_to_validate_on_all_pictures():
+    """How many are held out is the data's to refuse, with the classes."""
+    settings = settings_of("data.limit=2", "data.valid=0.9")
+    check_ahead(settings, nothing)
 
 
 def test_a_device_of_another_machine_need_not_be_here():

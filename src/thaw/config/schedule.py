@@ -1,7 +1,7 @@
 """The base class of every choice of `scheduler`, and the warm-up that all of them may have.
 
-A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a multiplier of the peak rate. Standard library
-only.
+A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a share of the peak rate, from 0 to 1, which a
+plan tries. Standard library only.
 """
 
 from collections.abc import Callable

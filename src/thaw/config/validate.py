@@ -45,6 +45,12 @@ RANGES = {
     "data.min_side": Range(1, math.inf),
     "data.detail": Range(0, 100, above=True),
     "data.test": Range(0, 1e9),
+    "data.facts.pictures": Range(2, math.inf),
+    "data.facts.test": Range(0, math.inf),
+    "data.facts.classes": Range(2, math.inf),
+    "backbone.facts.native_size": Range(8, 4096),
+    "backbone.facts.multiple": Range(1, 4096),
+    "backbone.facts.layers": Range(1, 1000),
     "augment.mixup": Range(0, 10),
     "augment.cutmix": Range(0, 10),
     "loss.smoothing": Range(0, 0.9),
@@ -72,6 +78,10 @@ RANGES = {
     **ranges(OptimizerKeys, "optimizer."),
 }
 
+# Of these OmegaConf takes lists and dictionaries as items too.
+NUMBERS = (float, "a number")
+LISTS = {"augment.scale": NUMBERS, "head.drop": NUMBERS, "optimizer.betas": NUMBERS, "tags": (str, "text")}
+
 
 def value_at(composed: Composed, key: str):
     """The value at a dotted key."""
@@ -90,6 +100,9 @@ def check_settings(composed: Composed) -> None:
     for key in RANGES:
         if (value := value_at(composed, key)) is not None:
             check_range(key, value, RANGES[key])
+    for key, (kind, what) in LISTS.items():
+        if not all(isinstance(item, kind) for item in value_at(composed, key) or ()):
+            raise UserError(2, f"{key}={value_at(composed, key)}: each item must be {what}")
     for group in CHOSEN:
         check_chosen(group, picked(group, composed))
     if composed.find.min_lr >= composed.find.max_lr:
@@ -100,9 +113,10 @@ def check_settings(composed: Composed) -> None:
             f"scheduler.max_cycles={composed.scheduler.max_cycles}: must be >= scheduler.cycles="
             f"{composed.scheduler.cycles}",
         )
-    for key in ("resize.sizes", "checklist"):
+    for key in ("resize.sizes", "checklist", "store.dir", "wandb.dir"):
         if not value_at(composed, key):
-            raise UserError(2, f"{key} is empty: it needs at least one entry")
+            what = "a folder" if key.endswith("dir") else "at least one entry"
+            raise UserError(2, f"{key} is empty: it needs {what}")
     check_written(composed.augment.transforms, "augment.transforms")
     steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):

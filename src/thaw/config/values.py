@@ -6,6 +6,7 @@ import re
 from thaw.config.schema import Augment, Settings
 from thaw.runtime.errors import UserError
 
+MOST = 1024  # threads or processes
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
@@ -31,11 +32,11 @@ def parse_rate(value, key: str) -> float:
 
 
 def parse_count(value, key: str, lowest: int) -> int | None:
-    """An integer of at least `lowest`, or None for 'auto'. Errors: exit 2."""
+    """An integer from `lowest` to MOST, or None for 'auto'. Errors: exit 2."""
     if value == "auto":
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise UserError(2, f"{key}={value}: must be auto or a whole number >= {lowest}")
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MOST:
+        raise UserError(2, f"{key}={value}: must be auto or a whole number >= {lowest} and <= {MOST}")
     return value
 
 

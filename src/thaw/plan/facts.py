@@ -32,7 +32,8 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
         if data.fold is None:  # how large a fold is depends on every class
             pictures = min(shipped.pictures, data.limit or shipped.pictures)
             valid = ceil(data.valid * pictures)
-            known |= {"train": pictures - valid, "valid": valid}
+            if valid < pictures:  # else the data says what is wrong
+                known |= {"train": pictures - valid, "valid": valid}
     known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
     return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
 

@@ -1,14 +1,18 @@
 """The parts of a plan as dataclasses, and the check of one phase of the checklist."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from thaw.config.options import Range, ranges
 from thaw.config.schedule import Schedule
+from thaw.config.schema import Budget
 from thaw.plan import schedules
 from thaw.plan.facts import Facts
 from thaw.runtime.errors import UserError, nearest
 
 CYCLE_KEYS = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # of the scheduler; a phase may have its own
+LENGTHS = {**ranges(Budget), "views": Range(1, 1000)}
 PHASE_KEYS = ("do", "train", "features", "views", "epochs", *CYCLE_KEYS, "until", "lr")
 
 
@@ -78,6 +82,8 @@ class Plan:
 def check_phase(name: str, given) -> dict:
     """One phase as the checklist states it, its keys and values possible. Errors: exit 2."""
     where = f"checklist.{name}"
+    if not re.fullmatch(r"[\w-]+", str(name)):
+        raise UserError(2, f"{where}: a phase is called by letters, digits, _ and -")
     if not isinstance(given, Mapping):
         raise UserError(2, f"{where}={given}: must be a phase such as {{do: fit, epochs: 3}}")
     given = {key: value for key, value in given.items() if value is not None}
@@ -98,6 +104,8 @@ def check_phase(name: str, given) -> dict:
         value = given.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")
+        if value not in LENGTHS[key]:
+            raise UserError(2, f"{where}.{key}={value}: must be {LENGTHS[key]}")
     if "epochs" in given:
         for key in CYCLE_KEYS:
             if key in given:

@@ -15,6 +15,7 @@ from thaw.plan.durations import durations
 from thaw.plan.facts import Facts
 from thaw.plan.finder_steps import SMOKE_STEPS
 from thaw.plan.phases import Phase, Plan, check_phase
+from thaw.plan.shapes import check_shapes
 from thaw.runtime.errors import UserError
 
 FEW_STEPS = 3  # in an epoch
@@ -35,6 +36,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     if epochs is not None and not any(takes_budget(settings.checklist[p.name], p) for p in phases):
         notes.append(f"epochs={epochs} has no effect: every phase of the checklist states its own duration")
     for phase in phases:
+        check_shapes(phase)
         warn_of_sizes(phase, settings, size, notes)
     warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
     if settings.smoke:
