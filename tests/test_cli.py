@@ -140,13 +140,13 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
 def test_predict_says_what_it_leaves_out(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "empty").mkdir()
-    for name in ("a.png", "b.HEIC"):
+    for name in ("a.png", "b.DNG"):
         (tmp_path / "p" / name).write_bytes(b"x")
     os.mkfifo(tmp_path / "p/c.jpg")
     files, bad = predict.files_of([tmp_path / "p", tmp_path / "p/a.png"])
     assert files == [tmp_path / "p/a.png"], "once"
     words = {path.name: why for path, why in bad}
-    assert words["c.jpg"] == "not a regular file" and "1 HEIC picture ignored" in words["p"]
+    assert words["c.jpg"] == "not a regular file" and "ignored 1 raw picture (.dng)" in words["p"]
     with pytest.raises(UserError, match=r"^\S+empty is empty$"):
         predict.files_of([tmp_path / "empty"])
     with pytest.raises(UserError, match=r"no\.png: no such file or folder$"):

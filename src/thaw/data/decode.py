@@ -104,7 +104,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadPicture(f"not a picture of a kind that is read here (starts with {data[:8]!r})") from None
+        raise BadPicture(f"broken, or not a picture of a kind that is read here (starts with {data[:8]!r})") from None
 
 
 def _is_jpeg(data: bytes) -> bool:
