@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pictures import data, noted, picture, put, refused, scan, sides
 
-from thaw.data import dataset
+from thaw.data import dataset, spelling
 from thaw.data.csv_file import read_csv_table
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError
@@ -97,6 +97,89 @@ def test_a_path_as_others_write_it(folder):
         assert scan(write(folder, "path,label", *rows)).paths == tuple(f"pics/{name}" for name in NAMES)
 
 
+def test_a_name_in_another_case(folder):
+    for old, new in (("a0.png", "A0.PNG"), ("b1.png", "b1.JPG"), ("b2.png", "b2.jPeG")):
+        (folder / "pics" / old).rename(folder / "pics" / new)
+    wrong = [row.replace("b1.png", "b1.jpg").replace("b2.png", "b2").replace("pics/a3", "Pics\\a3") for row in ROWS]
+    table = scan(write(folder, "path,label", *wrong))
+    assert {"pics/A0.PNG", "pics/b1.JPG", "pics/b2.jPeG", "pics/a3.png"} < set(table.paths) and len(table) == 10
+    assert noted(table, "2 names in another case than what is there: 'pics/a0.png' is taken for 'pics/A0.PNG'")
+    put(folder / "pics/a0.PNG")
+    table = scan(write(folder, "path,label", *wrong))
+    why = "not there (line 2); did you mean 'pics/A0.PNG' or 'pics/a0.PNG'?"
+    assert table.bad == (("pics/a0.png", why),), "which of the two is not clear"
+
+
+def test_folders_are_listed_once_and_only_where_a_name_is_not_there(folder, monkeypatch):
+    listed, real = [], spelling.os.listdir
+    monkeypatch.setattr(spelling.os, "listdir", lambda path: listed.append(path) or real(path))
+    scan(write(folder, "path,label", *ROWS))
+    assert listed == []
+    scan(write(folder, "path,label", *(row.replace(".png", "") for row in ROWS)))
+    assert sorted(listed) == [str(folder) + "/", f"{folder}/pics/"]
+
+
+def test_rows_without_a_file_are_bad_files(folder):
+    lines = [*ROWS, "pics/gone.png,a", "pics/a9.png,b"]
+    table = scan(write(folder, "path,label", *lines), max_bad=0.2)
+    assert table.bad[1] == ("pics/gone.png", "not there (line 12)") and len(table) == 10
+    assert noted(table, "2 of 12 lines name a file that is not there, the first is line 12: 'pics/gone.png'")
+    assert "2 of 12 files in train cannot be used; data.max_bad=0.01 allows 1; data.max_bad=0.2" in refused(
+        write(folder, "path,label", *lines)
+    )
+    line = refused(write(folder, "path,label", *ROWS, "x/0.png,c", "x/1.png,c"))
+    assert line.endswith("allows 1; mend them: without them nothing is left of 'c'"), "more would not help"
+
+
+def test_rows_without_a_label_or_a_path_are_left_out(folder):
+    table = scan(write(folder, "path,label", *ROWS[:-1], "pics/b4.png,", ",a"))
+    assert len(table) == 9 and noted(table, "2 of 11 lines left out, in which path or label is empty; the first is l")
+
+
+VALIDATES = {  # the cells of a column and the rows of four that validate, and test
+    "set": ("train train val test", [2], [3]),
+    "Split": ("Training train dev test", [2], [3]),
+    "partition": ("train train valid valid", [2, 3], []),
+    "part": ("train train train eval", [3], []),
+    "phase": ("train train validation test", [2], [3]),
+    "Usage": ("Training Training PublicTest PrivateTest", [2], [3]),
+    "dataset": ("train train val val", [2, 3], []),
+    "fold": ("train train val val", [2, 3], []),
+    "whatever": ("train train test val", [3], [2]),
+    "is_valid": ("False False True True", [2, 3], []),
+    "is_train": ("1 1 0 1", [2], []),
+    "is_valid,is_test": ("0,0 0,0 1,0 0,1", [2], [3]),
+    "is_train,is_test": ("yes,no yes,no no,no no,yes", [2], [3]),
+}
+
+
+@pytest.mark.parametrize("header", VALIDATES)
+def test_columns_that_say_the_split(header, folder):
+    cells, valid, tested = VALIDATES[header]
+    rows = ["pics/a0.png,a", "pics/b0.png,b", "pics/a1.png,a", "pics/b1.png,b"]
+    lines = [f"{row},{cell}" for row, cell in zip(rows, cells.split(), strict=True)]
+    table = scan(write(folder, f"path,label,{header}", *lines), allow_missing=True)
+    order = [table.paths.index(row[:-2]) for row in rows]
+    assert [i for i in range(4) if table.splits[order[i]] == VALID] == valid or (not valid and not tested)
+    assert [i for i in range(4) if table.splits[order[i]] == TEST] == tested
+    assert noted(table, f"splits from {header.replace(',', ', ')}")
+
+
+@pytest.mark.parametrize("cells", ["left right", "train train", "train x", "0 1"])
+def test_a_column_of_other_words_says_no_split(folder, cells):
+    lines = [f"{row},{cell}" for row, cell in zip(ROWS, cells.split() * 5, strict=True)]
+    assert noted(scan(write(folder, "path,label,part", *lines)), "splits from no column")
+
+
+def test_folds_by_number_are_said(folder):
+    lines = [f"{row},{i % 5}" for i, row in enumerate(ROWS)]
+    file = write(folder, "path,label,fold", *lines)
+    said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the pictures of each on one side"
+    assert noted(scan(file), said)
+    table = scan(file, group="fold", fold=0)
+    assert not noted(table, "not used") and (table.splits == VALID).sum() == 2
+
+
 @pytest.mark.parametrize("header", ["split", "Subset"])
 def test_a_column_of_splits(folder, header):
     splits = ["train", "Train", "training", "val", "test"] * 2
@@ -166,16 +249,16 @@ def test_it_is_a_source(folder):
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
-        (["file,label", *ROWS, "pics/c.png,a"], "line 12: 'pics/c.png' is not in"),
-        (["path,label", "pics/none.png,a", *ROWS, "pics/c.png,a"], "(2 of 12 are missing)"),
+        (["file,label", "pix/c.png,a", "pix/d.png,b"], "line 2: 'pix/c.png' is not in"),
+        (["file,label", "pix/c.png,a", "pix/d.png,b"], "(all 2 are missing); data.images=FOLDER says where"),
+        (["file,label", "pics/a0.jpg,a", "pics/b0.jpg,b"], "(all 2 are missing); did you mean 'pics/a0.png'"),
         (["where,label", *ROWS], "line 1: no column is called path or file or filename; it has where, label"),
         (["path,lable", *ROWS], "it has path, lable; data.label_column=lable names it"),
         ([*ROWS], "line 1: no column is called path"),
         (["path,label,label", *(f"{row},x" for row in ROWS)], "line 1: two columns are called 'label'"),
         (["path,label", *ROWS, "pics/a0.png,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
         (["path,label", *ROWS, "./pics/a0,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
-        (["path,label", *ROWS[:4], "pics/a4.png,"], "line 6: label is empty (1 of 5 are)"),
-        (["path,label", *ROWS, ",a"], "line 12: path is empty (1 of 11 are)"),
+        (["path,label,x", "pics/a0.png,,1", "pics/a4.png,,2"], "line 2: label is empty, and so it is in all 2 lines"),
         (["path,label", "pics/a0.png,1", "pics/a1.png,2", "", "pics/a2.png,1.0"], "line 5: label is '1.0', but '1' in"),
         (["path,label", *ROWS, "/etc/passwd,a"], "line 12: '/etc/passwd' lies outside"),
         (["path,label", *ROWS, "../x.png,a"], "line 12: '../x.png' lies outside"),
@@ -184,6 +267,10 @@ def test_it_is_a_source(folder):
         (["path,label", *ROWS, "pics/a0.png,a,b"], "line 12: 3 cells, but line 1 names 2 columns"),
         (["path,label", *ROWS, 'pics/a0.png,"a'], "line 12: unexpected end of data"),
         (["path,label,split", *(f"{row},later" for row in ROWS)], "line 2: split is 'later'; splits are train,"),
+        (["path,label,split", *(f"{row},{i % 5}" for i, row in enumerate(ROWS))], "data.group=split data.fold=0 keeps"),
+        (["path,label,set,part", *(f"{r},{s},{s}" for r, s in zip(ROWS, ["train", "val"] * 5, strict=True))],
+         "'set' and 'part' may be the splits; data.split_column=set takes one of them"),
+        (["path,label,is_valid,is_test", *(f"{row},1,1" for row in ROWS)], "is_valid, is_test say valid and test; it"),
         (["path,label,split", *(f"{row},test" for row in ROWS)], "no line has train in the column split"),
         (["path,label,split", *(f"{row},train" for row in ROWS), f"{ROWS[0]},test"], "line 12: the split of"),
         (["path,label", *ROWS[:5]], "only one class ('a')"),
@@ -240,4 +327,5 @@ def test_accents_in_another_spelling_and_a_folder_called_as_a_picture_is(folder)
     put(folder / "pics/001/other.png")
     table = scan(write(folder, "path,label", *ROWS, "pics/caf\xe9.png,a", "pics/001,b"))
     assert {"pics/cafe\u0301.png", "pics/001.png"} < set(table.paths)
-    assert "is not in" in refused(write(folder, "path,label", *ROWS, "pics/\0.png,a"))
+    table = scan(write(folder, "path,label", *ROWS, "pics/\0.png,a"))
+    assert table.bad == (("pics/\0.png", "not there (line 12)"),)

@@ -107,3 +107,19 @@ def test_accents_in_another_spelling(tmp_path):
     assert table.classes == ("cat", "dog")
     table = scan(root, labels=write(root, "path,label", "k\xf6ter/0.png,cat", "cat/0.png,k\xf6ter"))
     assert names(table) == {"cat": 4, "ko\u0308ter": 4} and noted(table, "changes 2 labels")
+
+
+def test_names_in_another_case(tmp_path):
+    root = tree(tmp_path / "root", cat=4, dog=4)
+    (root / "cat/0.png").rename(root / "cat/0.PNG")
+    table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "Dog/1.png,CAT", "cat/1,dog"))
+    assert names(table) == {"cat": 3, "dog": 5} and noted(table, "2 names in another case than what is there: 'cat/0.p")
+    assert noted(table, "'CAT' is taken for 'cat'")
+    table = scan(root, classes=write(root, "from,to", "Dog,hound"))
+    assert table.classes == ("cat", "hound") and noted(table, "'Dog' is taken for 'dog'")
+    (root / "cat/0.png").write_bytes((root / "cat/0.PNG").read_bytes())
+    (root / "cat/0.png").rename(root / "cat/0.Png")
+    line = refused(root, labels=write(root, "path,label", "cat/0.png,dog"))
+    assert line.endswith("no picture is called 'cat/0.png'; did you mean cat/0.PNG or cat/0.Png?")
+    twice = write(root, "from,to", "Dog,x", "dog,y")
+    assert "line 3: to of 'dog' is 'y', but 'x' in line 2" in refused(root, classes=twice)

@@ -1,8 +1,9 @@
 """Files that cannot be used: what is wrong with each, and whether so many of them may be left out."""
 
 from collections import Counter
+from collections.abc import Collection
 
-from thaw.data.listing import count_text, short_repr
+from thaw.data.listing import count_text, name_some, short_repr
 from thaw.data.table import SPLITS, TRAIN
 from thaw.data.verify import Verdict
 from thaw.runtime.errors import BadFiles
@@ -22,13 +23,16 @@ def why_unusable(seen: Verdict, min_side: int) -> str:
 def check_bad_files(bad, files, where, max_bad, notes) -> None:
     """Notes the bad files. Errors: more of them than allowed in a split, exit 3."""
     total, spoilt = Counter(where[file.path][0] for file in files), Counter(where[path][0] for path, _ in bad)
+    gone = {path for path, _ in bad}
+    lost = {where[path][1] for path in gone} - {
+        where[file.path][1] for file in files if file.path not in gone and where[file.path][0] == TRAIN
+    }
     for code, count in sorted(spoilt.items()):
         allowed = tolerated_count(total[code], max_bad) if code == TRAIN else 0
         if count > allowed:
             rule = "none may be left out there: mend or remove them"
             if code == TRAIN:
-                share = next(share for share in SHARES if tolerated_count(total[code], share) >= count)
-                rule = f"data.max_bad={max_bad} allows {allowed}; data.max_bad={share} leaves them out"
+                rule = f"data.max_bad={max_bad} allows {allowed}; {advice(count, total[code], lost)}"
             line = f"{count:,} of {count_text(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
             raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
@@ -36,6 +40,14 @@ def check_bad_files(bad, files, where, max_bad, notes) -> None:
         more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
         head = f"{len(bad):,} of {count_text(len(files), 'file')} left out, as bad_files.csv lists:"
         notes.append("\n  ".join([head, *named, *more]))
+
+
+def advice(count: int, total: int, lost: Collection[str]) -> str:
+    """What to do about so many bad files of train; `lost` are the classes of which no other is left."""
+    if lost:
+        return f"mend them: without them nothing is left of {name_some(lost)}"
+    share = next(share for share in SHARES if tolerated_count(total, share) >= count)
+    return f"data.max_bad={share} leaves them out"
 
 
 def tolerated_count(n: int, share: float) -> int:

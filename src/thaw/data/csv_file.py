@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,3 +112,12 @@ def inside(root: str, text: str) -> str | None:
     """A path relative to root, or none where it leads out of it."""
     path = os.path.normpath(os.path.join(root, text))
     return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None
+
+
+def number(text: str) -> float | None:
+    """The finite number that a cell is, if it is one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

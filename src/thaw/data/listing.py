@@ -107,11 +107,6 @@ def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> li
     return sorted(file for _, file in sorted(ranked)[:limit])
 
 
-def by_spelling(names: Iterable[str]) -> dict[str, str]:
-    """Each name by its composed spelling: a Mac writes accents as letters of their own, people type them composed."""
-    return {unicodedata.normalize("NFC", name): name for name in names}
-
-
 def name_some(names: Iterable[str]) -> str:
     """At most three of the names."""
     names = sorted(names)

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from unicodedata import normalize
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
-from thaw.data.listing import Listing, by_spelling, count_text, short_repr
+from thaw.data.listing import Listing, count_text, short_repr
+from thaw.data.spelling import Spellings, note_case, same_but_case
 from thaw.runtime.errors import nearest
 
 Where = Mapping[str, tuple[int, str]]  # (split, class) by path
@@ -33,18 +33,23 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
     A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
     label is empty is left out.
     """
-    fixes, alike = {}, by_spelling(where)
-    for text, (line, label) in answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}).items():
+    fixes, cased, paths = {}, {}, Spellings(where)
+    given = answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}, notes)
+    for text, (line, label) in given.items():
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
-        spelt += [alike.get(normalize("NFC", path), "") for path in spelt]
-        if (path := next((path for path in spelt if path in where), None)) is None:
-            raise sheet.error(line, f"no picture is called {short_repr(text)}; {near_path(text, where)}")
+        found = next((names for written in spelt for names in paths.find_file(written) if names), [])
+        if len(found) != 1:
+            near = f"did you mean {' or '.join(found[:3])}?" if found else near_path(text, where)
+            raise sheet.error(line, f"no picture is called {short_repr(text)}; {near}")
+        path = found[0]
+        cased |= {text: path} if any(same_but_case(written, path) for written in spelt) else {}
         before, other = fixes.setdefault(path, (line, label))
         if other != label:
             raise sheet.error(
                 line,
                 f"the label of {short_repr(path)} is {short_repr(label)}, but {short_repr(other)} in line {before}",
             )
+    note_case(sheet.name, cased, notes)
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
     dropped = {path for path, (_, name) in fixes.items() if not name}
     out = f" and leaves {count_text(len(dropped), 'picture')} out" if dropped else ""
@@ -58,8 +63,15 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
 def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
-    to, alike = answers(sheet, ["from"], ["to"], None), by_spelling(names)
-    to = {name if name in names else alike.get(normalize("NFC", name), name): answer for name, answer in to.items()}
+    given, known, cased = answers(sheet, ["from"], ["to"], None, notes), Spellings(names), {}
+    to = {}
+    for written, answer in given.items():
+        name = known.only(written, cased)
+        if to.setdefault(name, answer)[1] != answer[1]:
+            line, other = to[name]
+            both = f"{short_repr(answer[1])}, but {short_repr(other)} in line {line}"
+            raise sheet.error(answer[0], f"to of {short_repr(name)} is {both}")
+    note_case(sheet.name, cased, notes)
     for name, (line, _) in to.items():
         if name not in names:
             raise sheet.error(line, f"no class is called {short_repr(name)}; {nearest(name, sorted(names))}")
@@ -73,19 +85,18 @@ def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
 
 
 def answers(
-    sheet: CsvTable, keys: Sequence[str], values: Sequence[str], known: set[str] | None
+    sheet: CsvTable, keys: Sequence[str], values: Sequence[str], known: set[str] | None, notes: list[str]
 ) -> dict[str, tuple[int, str]]:
     """By the cells of one column, the line and the cell of the other.
 
     Errors: two for one, or none of the `known`, exit 3 with the line.
     """
     out: dict[str, tuple[int, str]] = {}
-    key, value, alike = sheet.need(keys), sheet.need(values), by_spelling(known or ())
+    key, value, alike, cased = sheet.need(keys), sheet.need(values), Spellings(known or ()), {}
     for (line, _), name, answer in zip(sheet.rows, sheet.cells(key), sheet.cells(value), strict=True):
         if not name:
             raise sheet.error(line, f"{key} is empty")
-        if known is not None and answer not in known:
-            answer = alike.get(normalize("NFC", answer), answer)
+        answer = alike.only(answer, cased)
         if known is not None and answer not in known:
             raise sheet.error(line, f"no class is called {short_repr(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
@@ -94,6 +105,7 @@ def answers(
                 line, f"{value} of {short_repr(name)} is {short_repr(answer)}, but {short_repr(before)} in line {first}"
             )
         out.setdefault(name, (line, answer))
+    note_case(sheet.name, cased, notes)
     return out
 
 

@@ -1,0 +1,78 @@
+"""Which rows of a table train, validate and test: what its columns say of it."""
+
+from collections.abc import Collection, Sequence
+
+from thaw.data.csv_file import CsvTable, number
+from thaw.data.folder import NAMES
+from thaw.data.listing import short_repr
+from thaw.data.table import SPLITS, TEST, TRAIN, VALID
+from thaw.runtime.errors import UserError
+
+SURE = ("split", "subset")  # columns that say splits whatever is in them; others do if only words of splits are
+FLAGS = {"is_train": TRAIN, "is_training": TRAIN, "is_valid": VALID, "is_val": VALID, "is_validation": VALID,
+         "is_test": TEST}  # fmt: skip
+FOLDS = ("fold", "folds", "kfold", "k_fold", "fold_id", "cv_fold", "cv")
+WORDS = {**NAMES, "publictest": VALID, "privatetest": TEST}  # the last two as Kaggle writes them
+YES = {**dict.fromkeys(("true", "1", "1.0", "yes", "t", "y"), True),
+       **dict.fromkeys(("false", "0", "0.0", "no", "f", "n"), False)}  # fmt: skip
+
+
+def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | None], notes: list[str]) -> list[str]:
+    """The columns that say the split: what was typed, or one of words, or those of yes and no; the word none: none.
+
+    Notes folds by number, which are none. Errors: several that may be meant, exit 3.
+    """
+    if typed:
+        return [] if typed == "none" else [sheet.given("data.split_column", typed)]
+    free = [column for column in sheet.columns if column not in others]
+    words = [column for column in free if column.casefold() in SURE or says_splits(sheet.cells(column))]
+    flags = [column for column in free if column.casefold() in FLAGS and column not in words]
+    if len(words) + bool(flags) > 1:
+        several = " and ".join(map(short_repr, (words + flags)[:3]))
+        raise UserError(3, f"{sheet.name}: {several} may be the splits; data.split_column={words[0]} takes one of them")
+    for column in free if not words + flags else ():
+        if column.casefold() in FOLDS and all(number(cell) is not None for cell in sheet.cells(column)):
+            advice = f"data.group={column} data.fold=0 keeps the pictures of each on one side"
+            notes.append(f"{sheet.name}: the numbers in {column} are not used; {advice}")
+    return words + flags
+
+
+def says_splits(cells: Sequence[str]) -> bool:
+    """Whether a column has words of splits only, train and another one."""
+    words = {cell.lower() for cell in cells} - {""}
+    return words <= WORDS.keys() and TRAIN in (codes := {WORDS[word] for word in words}) and len(codes) > 1
+
+
+def splits_of(sheet: CsvTable, columns: Sequence[str]) -> list[int]:
+    """The split of each row. Errors: no word for one, yes to two, nothing to train on, exit 3."""
+    if not columns:
+        return [TRAIN] * len(sheet.rows)
+    cells = [[cell.lower() for cell in sheet.cells(column)] for column in columns]
+    is_flag = all(set(column) <= YES.keys() for column in cells)
+    splits = flagged(sheet, columns, cells) if is_flag else worded(sheet, columns[0], cells[0])
+    if TRAIN not in splits:
+        raise UserError(3, f"{sheet.name}: no line has train in the column {', '.join(columns)}")
+    return splits
+
+
+def worded(sheet: CsvTable, column: str, cells: Sequence[str]) -> list[int]:
+    """The splits of a column of words. Errors: another word, exit 3 with the line and what to do."""
+    for (line, _), cell in zip(sheet.rows, cells, strict=True):
+        if cell not in WORDS:
+            folds = f"data.group={column} data.fold=0 keeps folds apart" if number(cell) is not None else ""
+            advice = folds or "data.split_column=none passes over it"
+            raise sheet.error(line, f"{column} is {short_repr(cell)}; splits are train, valid and test; {advice}")
+    return [WORDS[cell] for cell in cells]
+
+
+def flagged(sheet: CsvTable, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """The splits of columns of yes and no; a row with no alone is of the first split that has no column."""
+    codes, splits = [FLAGS.get(column.casefold(), VALID) for column in columns], []
+    rest = next((code for code in (TRAIN, VALID, TEST) if code not in codes), None)
+    for (line, _), row in zip(sheet.rows, zip(*cells, strict=True), strict=True):
+        said = {code for code, cell in zip(codes, row, strict=True) if YES[cell]} or {rest}
+        if len(said) > 1 or None in said:
+            what = " and ".join(SPLITS[code] for code in sorted(said - {None})) or "no split"
+            raise sheet.error(line, f"{', '.join(columns)} say {what}; it is of one")
+        splits += said
+    return splits
