@@ -192,7 +192,7 @@ def test_runs_are_compared_on_the_pictures_and_labels_they_share(tmp_path):
     assert done.returncode == 3 and done.stdout == "" and "there is nothing to compare" in done.stderr
     sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
     assert script("compare.py", a, tmp_path / "c").returncode == 6
-    assert "one finished run" in script("compare.py", a, a).stderr
+    assert "one and the same run" in script("compare.py", a, a).stderr
 
 
 POLISH = "++checklist.polish={do: fit, epochs: 1}"
