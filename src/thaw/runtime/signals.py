@@ -105,7 +105,8 @@ def insist(ignored) -> None:
     if not isinstance(ignored.exc_value, Stopped):
         return sys.__unraisablehook__(ignored)
     asked.clear()
-    threading.Timer(0.05, signal.raise_signal, [ignored.exc_value.number]).start()
+    main = threading.main_thread().ident  # which may wait in a call that only a signal of its own ends
+    threading.Timer(0.05, signal.pthread_kill, [main, ignored.exc_value.number]).start()
 
 
 def end_in_a_line(kind: type[BaseException], error: BaseException, trace) -> None:
