@@ -129,3 +129,12 @@ def test_a_wrong_word_is_one_line(words):
     done = script(*words.split())
     assert done.returncode in (2, 6) and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/x", "loop/x"])
+def test_a_path_that_cannot_be_is_not_our_bug(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError) as refused:
+        (tmp_path / name).mkdir(parents=True)
+    assert entry.as_known(refused.value).code == 5

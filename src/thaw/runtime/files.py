@@ -173,7 +173,8 @@ def format_duration(seconds: float) -> str:
 
 MACHINE_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
-    errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENXIO, errno.EPERM, errno.EROFS,
+    errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENOTDIR,
+    errno.ENXIO, errno.EPERM, errno.EROFS,
     errno.ESTALE,
 }  # fmt: skip
 
