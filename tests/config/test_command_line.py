@@ -721,7 +721,12 @@ GLOBS = [  # a sweep's word and what Hydra gets of it
     ("augment=glob(s*)", "augment=side_on,standard,strong"),
     ("augment=glob('s*')", "augment=side_on,standard,strong"),
     ("scheduler=glob(*cycle)", "scheduler=one_cycle"),
-    ("augment=glob(*,exclude=none)", "augment=glob(*,exclude=none)"),  # Hydra's own to read
+    ("augment=glob(*,exclude=none)", "augment=light,side_on,standard,strong,top_down"),
+    ("augment=glob(*, exclude=[none, 's*'])", "augment=light,top_down"),
+    ("augment=glob([l*,'n*'])", "augment=light,none"),
+    ("augment=glob(include=[l*], exclude=x*)", "augment=light"),
+    ("augment=choice(light,none)", "augment=choice(light,none)"),
+    ("augment=shuffle(light,none)", "augment=shuffle(light,none)"),
     ("augment.crop=glob(*)", "augment.crop=glob(*)"),
 ]
 
@@ -731,9 +736,22 @@ def test_a_glob_over_a_group_matches_what_the_help_lists(typed, given):
     assert given in normalise(["-m", typed], REPOSITORY / "conf").argv
 
 
-def test_a_glob_that_matches_no_choice_is_refused():
-    with pytest.raises(UserError, match=r"matches no choice; known: constant, cosine") as caught:
-        normalise(["-m", "scheduler=glob(zzz*)"], REPOSITORY / "conf")
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("scheduler=glob(zzz*)", r"matches no choice; known: constant, cosine"),
+        ("augment=glob(l*,exclude=l*)", "matches no choice; known: light"),
+        ("augment=[light,strong]", "one choice a run; for a sweep add -m and leave out the brackets"),
+        ("augment=[light,strong],none", "one choice a run"),
+        ("augment=choice([light,strong],none)", "one choice a run"),
+        ("augment=_shared", r"^augment=_shared: no such choice; "),
+        ("augment=light,_shared", r"^augment=_shared: no such choice; "),
+        ("augment=choice(light,_shared)", r"^augment=_shared: no such choice; "),
+    ],
+)
+def test_what_is_no_choice_of_the_help_is_refused(typed, line):
+    with pytest.raises(UserError, match=line) as caught:
+        normalise(["-m", typed], REPOSITORY / "conf")
     assert caught.value.code == 2
 
 
@@ -831,3 +849,7 @@ def test_settings_take_yaml_files_of_ones_own(tmp_path):
 def test_the_home_in_a_folder_is_expanded(sweep, key):
     argv = normalise([*sweep, f"{key}=~/my runs"], REPOSITORY / "conf").argv
     assert argv == [*sweep, f"{key}='{os.path.expanduser('~/my runs')}'"]
+
+
+def test_a_glob_over_experiments_has_the_backbones_that_they_name():
+    assert "resnext50_32x4d.tv_in1k" in normalise(["-m", "experiment=glob(lesson1*)"], REPOSITORY / "conf").backbones

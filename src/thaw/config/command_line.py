@@ -21,16 +21,17 @@ from thaw.config.conf_files import (
 )
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
-from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override
+from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
 from thaw.config.schema import PHOTO_KINDS
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, nearest
 
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
 TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
 OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
 TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
+PATTERNS = r"""['"]?[^'",()=\[\]]+['"]?|\[[^()=\[\]]*\]"""  # of a glob: one, or several in brackets
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
     confs = [conf, *config_dirs(flags)]
+    typed = [(sign, key, globbed(key, value, confs)) for sign, key, value in typed]
     recipes = experiments(typed, *confs)
     multirun = is_sweep(flags, typed, recipes)
     notes, phases = idle_hydra_settings(typed, recipes, multirun), phase_names(rest, *confs)
-    typed = [(sign, key, globbed(key, value, confs)) for sign, key, value in typed]
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
     typed += chosen_plugins(typed, [part(read_yaml(conf / "local.yaml")), *recipes])
@@ -113,15 +114,27 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
 
 
 def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
-    """The choices of a group that a sweep's `glob(PATTERN)` matches: those of --help, where Hydra takes base files too.
+    """The choices of a group that a sweep's `glob(PATTERNS, exclude=PATTERNS)` matches: only those that --help lists.
 
-    Errors: none of them, exit 2.
+    Errors: none of them, a base file, several choices in brackets, which Hydra would lay over each other, exit 2.
     """
     choices = sorted({name for conf in confs for name in choices_of(key, conf)}) if "." not in key else []
-    pattern = re.fullmatch(r"glob\(\s*(['\"]?)([^'\",()=\[\]]+)\1\s*\)", value or "")
-    if not (choices and pattern):
+    if not choices or value is None:
         return value
-    if not (matched := fnmatch.filter(choices, pattern[2])):
+    glob = re.fullmatch(rf"glob\(\s*(?:include\s*=\s*)?({PATTERNS})\s*(?:,\s*exclude\s*=\s*({PATTERNS})\s*)?\)", value)
+    if glob is None:
+        if "[" in value:
+            raise UserError(2, f"{key}={value}: one choice a run; for a sweep add -m and leave out the brackets")
+        if base := next((name for name in swept_choices(value) if name.startswith("_")), None):
+            raise UserError(2, f"{key}={base}: no such choice; {nearest(base, choices)}")
+        return value
+    include, exclude = ([word.strip(" '\"") for word in (part or "").strip("[]").split(",")] for part in glob.groups())
+    matched = [
+        name
+        for name in choices
+        if any(fnmatch.fnmatch(name, one) for one in include) and not any(fnmatch.fnmatch(name, one) for one in exclude)
+    ]
+    if not matched:
         raise UserError(2, f"{key}={value}: matches no choice; known: {', '.join(choices)}")
     return ",".join(matched)
 
