@@ -20,7 +20,8 @@ from thaw.config.paths import require_checkout
 from thaw.runtime.console import say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, machine_error
+from thaw.runtime.failures import machine_error
+from thaw.runtime.files import as_number
 from thaw.sweep.board import leaderboard
 from thaw.sweep.rank import CLEARLY, Difference, Setting, compare_to_best, scores
 from thaw.sweep.text import markdown_cell

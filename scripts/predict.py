@@ -19,7 +19,8 @@ from thaw.config.paths import require_checkout
 from thaw.runtime.console import bar, complain, grid, say, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, machine_error, short_path
+from thaw.runtime.failures import machine_error
+from thaw.runtime.files import as_number, short_path
 from thaw.sweep.board import leaderboard
 
 require_checkout(__file__)

@@ -19,8 +19,8 @@ from thaw.runtime import machine, signals
 from thaw.runtime.console import say, say_notes, say_text
 from thaw.runtime.entry import TRACES, as_known, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.failures import causes, machine_failure
-from thaw.runtime.files import is_machine_error, machine_error, short_path
+from thaw.runtime.failures import causes, is_machine_error, machine_error, machine_failure
+from thaw.runtime.files import short_path
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.store import lock
 from thaw.store.fresh import FRESH, end_fresh

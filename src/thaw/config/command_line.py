@@ -118,7 +118,7 @@ def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
 
     Errors: none of them, a base file, several choices in brackets, which Hydra would lay over each other, exit 2.
     """
-    choices = sorted({name for conf in confs for name in choices_of(key, conf)}) if "." not in key else []
+    choices = choices_of(key, *confs) if "." not in key else []
     if not choices or value is None:
         return value
     glob = re.fullmatch(rf"glob\(\s*(?:include\s*=\s*)?({PATTERNS})\s*(?:,\s*exclude\s*=\s*({PATTERNS})\s*)?\)", value)

@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
 from thaw.model.saved import CONFIG, WEIGHTS
 from thaw.model.weights import read_weights
 from thaw.runtime.errors import UserError, first_line
-from thaw.runtime.files import is_machine_error
+from thaw.runtime.failures import is_machine_error
 from thaw.runtime.online import answers
 
 NAMES = (WEIGHTS, "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")

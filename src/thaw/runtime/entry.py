@@ -14,8 +14,7 @@ from subprocess import CalledProcessError
 from thaw.runtime import signals
 from thaw.runtime.console import complain, discard, say_text
 from thaw.runtime.errors import UserError, nearest
-from thaw.runtime.failures import machine_failure
-from thaw.runtime.files import is_machine_error, machine_error
+from thaw.runtime.failures import is_machine_error, machine_error, machine_failure
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.runtime.signals import Stopped
 

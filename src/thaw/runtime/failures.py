@@ -1,8 +1,11 @@
 """Errors that are the machine's and not ours: of memory, processes, files, libraries, accelerator."""
 
 import errno
+import os
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from thaw.runtime.errors import UserError
 
@@ -17,6 +20,11 @@ MEMORY = re.compile(
 THREADS = re.compile("can't start new thread|resource temporarily unavailable|thread creation failed", re.I)
 FILES = re.compile("too many open files", re.I)
 OWN = ("thaw", "hydra_plugins", "train")  # whose modules are ours to have
+MACHINE_ERRORS = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
+    errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENOTDIR,
+    errno.ENXIO, errno.EPERM, errno.EROFS, errno.ESTALE,
+}  # fmt: skip
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -87,3 +95,21 @@ def is_accelerator_error(error: BaseException) -> bool:
     """Return whether an accelerator, its driver or its libraries failed, not what was computed on it."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return "AcceleratorError" in kinds or (isinstance(error, RuntimeError) and bool(ACCELERATOR.search(str(error))))
+
+
+def is_machine_error(error: BaseException) -> bool:
+    """Whether an error is the machine's (its disk, its permissions) and not ours."""
+    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
+
+
+def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
+    """An operating system's error as the line a person needs."""
+    path = Path(os.fsdecode(error.filename)) if error.filename else path
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
+        return UserError(
+            5,
+            f"disk full writing {path} ({free / 1e6:.0f} MB free); what is done is in the store: make room, then the "
+            "same command goes on",
+        )
+    return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")

@@ -5,7 +5,6 @@ Standard library only.
 
 import contextlib
 import csv
-import errno
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from thaw.runtime.console import printable
 from thaw.runtime.errors import UserError
+from thaw.runtime.failures import machine_error
 from thaw.runtime.machine import process_id
 
 BAD_FILES = "bad_files.csv"
@@ -171,14 +171,6 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-MACHINE_ERRORS = {
-    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
-    errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENOTDIR,
-    errno.ENXIO, errno.EPERM, errno.EROFS,
-    errno.ESTALE,
-}  # fmt: skip
-
-
 def new_folder(folder: Path) -> Path:
     """Make the folder, or where it exists (two starts in one second) the first free name after it. Errors: exit 5."""
     for name in (folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))):
@@ -225,24 +217,6 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def is_machine_error(error: BaseException) -> bool:
-    """Whether an error is the machine's (its disk, its permissions) and not ours."""
-    return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
-
-
-def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
-    """An operating system's error as the line a person needs."""
-    path = Path(os.fsdecode(error.filename)) if error.filename else path
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
-        return UserError(
-            5,
-            f"disk full writing {path} ({free / 1e6:.0f} MB free); what is done is in the store: make room, then the "
-            "same command goes on",
-        )
-    return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def file_stamp(found: os.stat_result) -> str:

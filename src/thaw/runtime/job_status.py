@@ -9,16 +9,14 @@ from pathlib import Path
 
 from thaw.runtime.console import complain, one_line
 from thaw.runtime.errors import BadFiles, UserError
-from thaw.runtime.failures import is_accelerator_error, is_out_of_memory, machine_failure
-from thaw.runtime.files import (
-    BAD_FILES,
+from thaw.runtime.failures import (
+    is_accelerator_error,
     is_machine_error,
-    json_text,
+    is_out_of_memory,
     machine_error,
-    read_json,
-    write_atomically,
-    write_bad_files,
+    machine_failure,
 )
+from thaw.runtime.files import BAD_FILES, json_text, read_json, write_atomically, write_bad_files
 from thaw.runtime.machine import process_start
 from thaw.runtime.signals import Stopped, pending
 

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from thaw.runtime.files import is_machine_error, json_text, machine_error, rename_away, sync
+from thaw.runtime.failures import is_machine_error, machine_error
+from thaw.runtime.files import json_text, rename_away, sync
 from thaw.store.lock import DONE
 
 FORMAT = 1

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from thaw.runtime.files import machine_error, sync
+from thaw.runtime.failures import machine_error
+from thaw.runtime.files import sync
 from thaw.runtime.machine import process_id
 
 NAMES = ("snapshot", "previous")

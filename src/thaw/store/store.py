@@ -19,7 +19,8 @@ from functools import partial
 from pathlib import Path
 from types import UnionType
 
-from thaw.runtime.files import json_text, machine_error, read_json, write_atomically
+from thaw.runtime.failures import machine_error
+from thaw.runtime.files import json_text, read_json, write_atomically
 from thaw.runtime.machine import process_id
 from thaw.store.kinds import damage
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
