@@ -23,7 +23,7 @@ from thaw.report.wandb_run import (
 )
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import finite, json_text
+from thaw.runtime.files import finite, is_machine_error, json_text
 from thaw.runtime.job_status import update_status
 from thaw.runtime.signals import Stopped
 
@@ -118,8 +118,9 @@ class Tracker:
                 call(self.run)
         except Exception as error:  # a guest's fault, whatever it is
             self.run = None
-            tear_down(self.code)  # which has its process write what it holds
-            self.unsent = self.local if self.local and can_be_sent(Path(self.local)) else None
+            tear_down(self.code)  # first: its process writes what it holds
+            lost = is_machine_error(error) and not can_be_sent(Path(self.local))  # else its process may yet write
+            self.unsent = None if lost else self.local
             later = f"; later: wandb sync {self.unsent}" if self.unsent else ""
             self.say(f"wandb: stopped ({brief_error(error)}); metrics.jsonl has everything{later}")
 
