@@ -19,7 +19,7 @@ from thaw.runtime import machine, signals
 from thaw.runtime.console import say, say_notes, say_text
 from thaw.runtime.entry import TRACES, as_known, run
 from thaw.runtime.errors import UserError
-from thaw.runtime.failures import causes, is_machine_error, machine_error, machine_failure
+from thaw.runtime.failures import causes, is_machine_error, machine_error, machine_failure, names_file
 from thaw.runtime.files import short_path
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.store import lock
@@ -78,10 +78,8 @@ def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
             raise
         if failure := machine_failure(error):
             raise failure from None
-        if disk := next((one for one in causes(error) if is_machine_error(one)), None):
-            raise machine_error(disk, folder, "use") from None
-        if place := next((one for one in causes(error) if isinstance(one, OSError) and one.filename), None):
-            raise machine_error(place, folder, "make") from None
+        if place := next((one for one in causes(error) if is_machine_error(one) or names_file(one)), None):
+            raise machine_error(place, folder, "use") from None
         raise explain(error, typed.argv, CONF, compose.is_accepted) from None
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,9 +35,7 @@ class HalvingSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> list:
         """Launch rung after rung; the jobs of all of them are numbered on. Errors: no share to keep, exit 2."""
-        number = isinstance(self.keep, (int, float)) and not isinstance(self.keep, bool)
-        if not number or not 0 < self.keep < 1:  # here, where Hydra passes it on as it is
-            raise UserError(2, f"hydra.sweeper.keep={self.keep}: must be > 0 and < 1")
+        check_share(self.keep)  # here, where Hydra passes it on as it is
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
         first_batch = jobs if self.config.plan_only else [[*job, "stop_after=1"] for job in jobs]
@@ -81,6 +80,12 @@ class HalvingSweeper(BasicSweeper):
         """How many cycles a job may train, of that which may train most. Errors: one is refused or has no restarts."""
         self.launcher.checks.refuse(jobs)
         return max(cycles_of(make_plan(self.launcher.checks.of(job), Facts()).phases[-1]) for job in jobs)
+
+
+def check_share(keep: Any) -> None:
+    """Errors: no share that can go on, exit 2."""
+    if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep < 1:
+        raise UserError(2, f"hydra.sweeper.keep={keep}: must be > 0 and < 1")
 
 
 def lying_in(folder: Path) -> dict[int, list[str]]:

@@ -21,7 +21,7 @@ from thaw.data.decode import BadPicture, decode
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.data.verify import read_file
-from thaw.runtime import job_status, signals
+from thaw.runtime import job_status
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.job_status import as_user_error
 
@@ -599,16 +599,6 @@ def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypat
             scan(root, cache=kept)
     judged.clear()
     assert len(scan(root, cache=kept)) == 44 and 1 <= len(judged) < 44
-
-
-def test_a_signal_ends_the_scan_and_keeps_what_was_read(tmp_path, judged, monkeypatch):
-    root, kept = both(tmp_path / "root", train=20), tmp_path / "kept"
-    with monkeypatch.context() as patch:
-        patch.setattr(signals, "asked", [15])
-        with pytest.raises(signals.Stopped, match="while pictures were read"):
-            scan(root, cache=kept)
-    judged.clear()
-    assert len(scan(root, cache=kept)) == 44 and len(judged) < 44
 
 
 def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):

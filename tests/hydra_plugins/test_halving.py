@@ -6,7 +6,7 @@ import pytest
 from faults import in_child, type_in
 from sweeps import make_job, status
 
-from hydra_plugins.halving_sweeper import HalvingSweeper, cycles_of, lying_in, place, ranked
+from hydra_plugins.halving_sweeper import check_share, cycles_of, lying_in, place, ranked
 from thaw.plan.facts import Facts
 from thaw.plan.plan import make_plan
 from thaw.runtime.errors import UserError
@@ -119,5 +119,5 @@ def test_halving_for_real_and_the_same_command_again(tmp_path):
 @pytest.mark.parametrize("keep", ["abc", None, [0.5], True, 0, 1, float("nan")])
 def test_a_share_is_a_number_between(keep):
     with pytest.raises(UserError, match=r"hydra\.sweeper\.keep=.*: must be > 0 and < 1") as refused:
-        HalvingSweeper(keep).sweep([])
+        check_share(keep)
     assert refused.value.code == 2

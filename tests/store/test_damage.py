@@ -10,6 +10,7 @@ from brief import trained, undrawn
 from safetensors.torch import load_file, save_file
 
 from thaw.config import paths
+from thaw.config.weights import PACKAGED_NETWORK
 from thaw.model import packaged
 from thaw.model.network import build_model
 from thaw.store import snapshot
@@ -120,7 +121,7 @@ def test_activations_that_are_none(tmp_path, way):
 
 
 def test_packaged_weights_that_are_none(tmp_path):
-    weights = build_model(packaged.NETWORK, False, {}).state_dict()
+    weights = build_model(PACKAGED_NETWORK, False, {}).state_dict()
     save_file(weights, tmp_path / "weights.safetensors")
     assert packaged.fault(tmp_path) is None
     save_file({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")

@@ -78,8 +78,8 @@ def test_what_a_variable_holds_is_in_no_file_of_a_run(tmp_path, monkeypatch):
 
 FOLDERS = [  # the word, the exit code and the line
     ("hydra.run.dir=", 2, "error: hydra.run.dir is empty; give hydra.run.dir=PATH"),
-    ("hydra.run.dir=/dev/null/x", 5, "error: cannot make /dev/null/x: Not a directory"),
-    (f"hydra.run.dir=/tmp/{'x' * 300}", 5, f"error: cannot make /tmp/{'x' * 300}: File name too long"),
+    ("hydra.run.dir=/dev/null/x", 5, "error: cannot use /dev/null/x: Not a directory"),
+    (f"hydra.run.dir=/tmp/{'x' * 300}", 5, f"error: cannot use /tmp/{'x' * 300}: File name too long"),
 ]
 
 

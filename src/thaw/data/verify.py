@@ -24,7 +24,7 @@ from thaw.runtime.files import json_objects
 from thaw.runtime.machine import readers
 
 FORMAT = 4  # of the kept table; raise it when a verdict on the same bytes can change
-ROW = [int, str, str, int, int, bool, str]  # of the kept table: size and state of a file, and its verdict
+ROW = [int, str, str, int, int, bool, str, int, int]  # of the kept table: size and state of a file, and its verdict
 KEEP_EVERY_S = 60  # for a process that is killed
 
 

@@ -23,7 +23,8 @@ from thaw.report.wandb_run import (
 )
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import finite, is_machine_error, json_text
+from thaw.runtime.failures import is_machine_error
+from thaw.runtime.files import finite, json_text
 from thaw.runtime.job_status import update_status
 from thaw.runtime.signals import Stopped
 

@@ -14,7 +14,7 @@ from subprocess import CalledProcessError
 from thaw.runtime import signals
 from thaw.runtime.console import complain, discard, say_text
 from thaw.runtime.errors import UserError, nearest
-from thaw.runtime.failures import is_machine_error, machine_error, machine_failure
+from thaw.runtime.failures import is_machine_error, machine_error, machine_failure, names_file
 from thaw.runtime.job_status import internal_error, print_error
 from thaw.runtime.signals import Stopped
 
@@ -65,7 +65,7 @@ def as_known(error: Exception) -> UserError | None:
         return error
     if failure := machine_failure(error):
         return failure
-    if is_machine_error(error) or (isinstance(error, OSError) and error.filename):
+    if is_machine_error(error) or names_file(error):
         return machine_error(error, Path("a file"), "use")
     if isinstance(error, CalledProcessError):
         code = error.returncode if error.returncode > 0 else 128 - error.returncode

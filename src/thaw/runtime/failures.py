@@ -102,6 +102,11 @@ def is_machine_error(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
 
 
+def names_file(error: BaseException) -> bool:
+    """Return whether an error is the operating system's about a file."""
+    return isinstance(error, OSError) and bool(error.filename)
+
+
 def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
     """An operating system's error as the line a person needs."""
     path = Path(os.fsdecode(error.filename)) if error.filename else path
