@@ -374,7 +374,8 @@ def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
     root = both(tmp_path)
     put(root / "train/a/bad.jpg", BAD[reason])
     table = scan(root)
-    assert len(table) == 12 and noted(table, "1 of 13 files left out, as bad_files.csv lists:\n  'train/a/bad.jpg': ")
+    assert len(table) == 12 and noted(table, "1 of 13 files left out, as bad_files.csv lists:")
+    assert noted(table, "  'train/a/bad.jpg': ")
     assert table.bad[0][0] == "train/a/bad.jpg" and reason in table.bad[0][1]
 
 
@@ -404,7 +405,8 @@ def test_too_many_bad_files(tmp_path):
         "7 of 30 files in train cannot be used; data.max_bad=0.01 allows 3; data.max_bad=0.5 leaves them out"
     )
     table = scan(root, max_bad=0.5)
-    assert len(table) == 23 and noted(table, "'a/bad4.png': empty file\n  and 2 more")
+    assert len(table) == 23
+    assert table.notes[table.notes.index("  'a/bad4.png': empty file") + 1] == "  and 2 more"
     for i in range(1, 7):
         (root / f"a/bad{i}.png").unlink()
     assert len(scan(root)) == 23

@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 from faults import in_child
 
+from thaw.config.paths import ROOT
 from thaw.runtime import entry, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import in_one_line
@@ -57,6 +58,12 @@ def test_a_signal_ends_a_script_in_a_line(main, tmp_path):
     assert (tmp_path / "says").read_text() == "stopped (signal 15)\n"
 
 
+def test_a_program_of_somebody_else_keeps_its_handlers():
+    look = "import sys, signal; before = signal.getsignal(2), sys.excepthook, sys.unraisablehook; import thaw; "
+    look += "assert before == (signal.getsignal(2), sys.excepthook, sys.unraisablehook)"
+    assert subprocess.run([sys.executable, "-c", look]).returncode == 0
+
+
 @pytest.mark.parametrize("main", [waits, fails_to_load])
 def test_a_signal_ends_a_job_in_a_line(main, tmp_path):
     def job():
@@ -85,11 +92,16 @@ def test_the_limit_of_cpu_time_is_the_machines(tmp_path):
 
 
 def test_a_process_that_is_forked_leaves_it_to_the_one_that_listens():
-    assert in_child(lambda: ask(signal.SIGINT)) == 0
+    def parent():
+        signals.listen()
+        return in_child(lambda: ask(signal.SIGINT))
+
+    assert in_child(parent) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_modules_are_loaded_is_a_line(number, code):
-    source = f"import os, thaw; os.kill(os.getpid(), {int(number)}); import this"
+    started = f"import os, sys; sys.modules['__main__'].__file__ = {str(ROOT / 'src/train.py')!r}"
+    source = f"{started}; import thaw; os.kill(os.getpid(), {int(number)}); import this"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"stopped (signal {int(number)})\n")

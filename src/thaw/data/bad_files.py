@@ -36,10 +36,9 @@ def check_bad_files(bad, files, where, max_bad, notes) -> None:
             line = f"{count:,} of {count_text(total[code], 'file')} in {SPLITS[code]} cannot be used; {rule}"
             raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
-        named = [f"{short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
-        more = [f"and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
-        head = f"{len(bad):,} of {count_text(len(files), 'file')} left out, as bad_files.csv lists:"
-        notes.append("\n  ".join([head, *named, *more]))
+        notes.append(f"{len(bad):,} of {count_text(len(files), 'file')} left out, as bad_files.csv lists:")
+        notes += [f"  {short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
+        notes += [f"  and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
 
 
 def advice(count: int, total: int, lost: Collection[str]) -> str:

@@ -36,9 +36,9 @@ def complain(text: str) -> None:
 
 
 def say_notes(lines: Iterable[str]) -> None:
-    """Notes for the user, a line each; a warning is one by itself."""
+    """Notes for the user, a line each; a warning is one by itself, what begins with spaces belongs to one before it."""
     for line in lines:
-        say(line if line.startswith("warning: ") else f"note: {line}")
+        say(line if line.startswith(("warning: ", "  ")) else f"note: {line}")
 
 
 def write(text: str, stream: TextIO | None) -> None:
