@@ -18,7 +18,7 @@ from thaw.config.paths import require_checkout
 from thaw.report.tracker import Tracker
 from thaw.runtime import entry
 from thaw.runtime.console import say
-from thaw.store import code_hash, publish, store
+from thaw.store import code_hash, kinds, publish, store
 from thaw.store.open import open_store
 from thaw.train import context, features, inputs, run, setup
 from thaw.train.cycle_state import Snapshots
@@ -118,7 +118,7 @@ def snapshots(folder: Path, writing: Clock) -> None:
 
 def main() -> None:
     hashed = (
-        (store, "sha256_of"),
+        (kinds, "sha256_of"),
         (publish, "sha256_of"),
         (store, "key_of"),
         (context, "key_of"),

@@ -133,7 +133,7 @@ def test_rows_without_a_file_are_bad_files(folder):
 
 def test_rows_without_a_label_or_a_path_are_left_out(folder):
     table = scan(write(folder, "path,label", *ROWS[:-1], "pics/b4.png,", ",a"))
-    assert len(table) == 9 and noted(table, "2 of 11 lines left out, in which path or label is empty; the first is l")
+    assert len(table) == 9 and noted(table, "2 of 11 lines left out, in which path or label is empty: 11, 12")
 
 
 VALIDATES = {  # the cells of a column and the rows of four that validate, and test
@@ -169,6 +169,12 @@ def test_columns_that_say_the_split(header, folder):
 def test_a_column_of_other_words_says_no_split(folder, cells):
     lines = [f"{row},{cell}" for row, cell in zip(ROWS, cells.split() * 5, strict=True)]
     assert noted(scan(write(folder, "path,label,part", *lines)), "splits from no column")
+
+
+def test_a_misspelt_word_in_a_column_of_splits_is_refused(folder):
+    words = ["train", "train", "train", "vaild", "test"] * 2
+    line = refused(write(folder, "path,label,set", *(f"{row},{word}" for row, word in zip(ROWS, words, strict=True))))
+    assert "line 5: set is 'vaild'; splits are train, valid and test; did you mean valid" in line
 
 
 def test_folds_by_number_are_said(folder):

@@ -89,20 +89,20 @@ def runs_of(tmp_path, *typed):
 
 @pytest.mark.slow
 def test_the_files_of_a_sweep_tell_what_it_did(tmp_path):
-    done, runs = runs_of(tmp_path, "lr_factor=choice(1,inf)", "rates=thirds", "seed=0,1", "tags=[mine]")
+    done, runs = runs_of(tmp_path, "data.limit=choice(80,6)", "rates=thirds", "seed=0,1", "tags=[mine]")
     assert done.returncode == 2, done.stderr[-2000:]
     assert {run["name"]: run["exit"] for run in runs} == {
-        "lr×1 · s0": 0,
-        "lr×1 · s1": 0,
-        "lr×inf · s0": 2,
-        "lr×inf · s1": 2,
+        "limit 80 · s0": 0,
+        "limit 80 · s1": 0,
+        "limit 6 · s0": 2,
+        "limit 6 · s1": 2,
     }
     assert {run["group"] for run in runs} == {"sweep"} and {run["job_type"] for run in runs} == {"train"}
     assert {tuple(run["tags"]) for run in runs} == {("digits", "test_resnet", "sweep", "mine")}
     assert len({run["id"] for run in runs}) == 4
     good, failed = ([run for run in runs if bool(run["exit"]) == bad] for bad in (False, True))
     assert len({run["config"]["setting"] for run in good}) == 1 == len({run["config"]["setting"] for run in failed})
-    assert all("lr_factor=inf: must be" in run["summary"]["error"] for run in failed)
+    assert all("data.limit=6, data.valid=0.2: " in run["summary"]["error"] for run in failed)
     sync = next(line for line in done.stdout.splitlines() if "wandb sync" in line and "once logged in" in line)
     assert all(run["id"] in sync for run in runs)
     for run in good:

@@ -275,7 +275,7 @@ def test_a_stop_that_cannot_be_written_is_still_one(typed):
         at_call(torch.optim.AdamW, "step", 3, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     code, said = typed("a", prepare)
-    assert code == 143 and said.startswith("stopped in ") and said.count("\n") == 1, said
+    assert code == 143 and said.startswith("stopped before its end ") and said.count("\n") == 1, said
 
 
 @pytest.mark.slow

@@ -125,12 +125,14 @@ def budget_rows(conf: Path) -> list[tuple[str, str]]:
 
 
 def option_rows(group: str, conf: Path) -> list[tuple[str, str]]:
-    """Every option of a group's choices, with the choices that read it; value and comment are those of the first."""
+    """Every option of a group's choices, with the choices that read it; value and comment are those of the default, or
+    where it has no such option of the first."""
     _, choices = CHOSEN[group]
-    rows = []
+    rows, default = [], default_choices(conf)[group]
     for option in all_options(choices.values()):
         key, readers = f"{group}.{option}", [name for name, one in choices.items() if option in option_names(one)]
-        stated = setting_rows(read(conf / group / f"{readers[0]}.yaml"), f"{group}.")
+        one = default if default in readers else readers[0]
+        stated = setting_rows(read(conf / group / f"{one}.yaml"), f"{group}.")
         setting, comment = next(row for row in stated if row[0].partition("=")[0] == key)
         rows.append((setting, f"{', '.join(readers)}: {comment}".removesuffix(": ")))
     return rows

@@ -50,7 +50,8 @@ def explain(error: Exception, argv: list[str], conf: Path, accepts: Accepts = la
 def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
     full_key = str(next((key for one in errors.values() if (key := getattr(one, "full_key", None))), ""))
     source = re.match(r"In '([^']+)': \w+ raised while composing", text)
-    where = f"conf/{source[1]}.yaml: " if source else ""
+    own = [conf / f"{source[1]}.yaml" for conf in typed.confs[1:]] if source else []  # of --config-dir
+    where = f"{next(filter(Path.is_file, own), f'conf/{source[1]}.yaml')}: " if source else ""
     if "OverrideParseException" in errors:
         return explain_grammar(errors["OverrideParseException"].override, text, typed)
     if sweep := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '(.*?)'(?:\n1\.| requires|$)", text, re.S):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from thaw.config.conf_files import key_types
 from thaw.config.overrides import join_override, split_override, split_overrides, swept_choices
+from thaw.config.paths import ROOT
 from thaw.config.typed_paths import PATH_KEYS
+from thaw.runtime.files import short_path
 
 SEEDS = ("seed=", "data.fold=")  # what a setting is judged over
 UNNAMED_KEYS = (
@@ -43,8 +45,8 @@ def short_name(overrides: list[str]) -> str:
 
 
 def typed_command(overrides: list[str]) -> str:
-    """Return the command line to type for these overrides."""
-    return shlex.join(["python", "src/train.py", *overrides])
+    """Return the command line to type for these overrides where one stands."""
+    return shlex.join(["python", short_path(ROOT / "src/train.py"), *overrides])
 
 
 def short_word(sign: str, key: str, value: str | None) -> str:

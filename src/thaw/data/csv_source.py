@@ -13,6 +13,7 @@ from thaw.data.split_column import split_columns, splits_of
 from thaw.data.table import SPLITS
 from thaw.runtime.errors import UserError
 
+SHOWN = 8  # lines that are named
 SEVERAL = re.compile("[|;]")  # between the labels of one picture
 
 
@@ -93,7 +94,8 @@ def filled_rows(sheet: CsvTable, names: Sequence[str], notes: list[str]) -> CsvT
     if len(lines) == len(sheet.rows):
         raise sheet.error(line, f"{name} is empty, and so it is in all {len(lines)} lines")
     what = f"{len(lines):,} of {count_text(len(sheet.rows), 'line')} left out, in which {' or '.join(names)} is empty"
-    notes.append(f"warning: {sheet.name}: {what}; the first is line {line}")
+    which = ", ".join(map(str, sorted(lines)[:SHOWN])) + (", ..." if len(lines) > SHOWN else "")
+    notes.append(f"warning: {sheet.name}: {what}: {which}")
     return replace(sheet, rows=tuple(row for row in sheet.rows if row[0] not in lines))
 
 

@@ -1,6 +1,7 @@
 """Names as people write them: accents spelt otherwise, letters in another case, the suffix of a picture left out."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from unicodedata import normalize
 from thaw.data.csv_file import inside
 from thaw.data.listing import NOT_REGULAR, NOWHERE, File, count_text, file_of, short_repr
 from thaw.data.suffixes import SUFFIXES
+
+DIGITS = re.compile(r"\d+")
 
 
 class Spellings:
@@ -127,6 +130,8 @@ class Files:
         """'; did you mean ...?' with the files that a path may all mean, else with those beside it called nearly so."""
         folder, _, name = path.rpartition("/")
         beside = sorted(self.names_in(folder).names)[:2000]
-        close = [os.path.join(folder, other) for other in get_close_matches(name, beside, 2, 0.8)]
+        # With other digits it is another picture.
+        alike = [other for other in beside if DIGITS.findall(other) == DIGITS.findall(name)]
+        close = [os.path.join(folder, other) for other in get_close_matches(name, alike, 2, 0.8)]
         near = [file.path for file in meant] or close
         return f"; did you mean {' or '.join(map(short_repr, near[:2]))}?" if near else ""

@@ -1,14 +1,17 @@
 """Which rows of a table train, validate and test: what its columns say of it."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 
 from thaw.data.csv_file import CsvTable, number
 from thaw.data.folder import NAMES
 from thaw.data.listing import short_repr
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, nearest
 
 SURE = ("split", "subset")  # columns that say splits whatever is in them; others do if only words of splits are
+LIKELY = ("set", "partition", "phase", "usage", "part", "dataset")  # or, if called so, if most of their rows are
 FLAGS = {"is_train": TRAIN, "is_training": TRAIN, "is_valid": VALID, "is_val": VALID, "is_validation": VALID,
          "is_test": TEST}  # fmt: skip
 FOLDS = ("fold", "folds", "kfold", "k_fold", "fold_id", "cv_fold", "cv")
@@ -25,7 +28,7 @@ def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | N
     if typed:
         return [] if typed == "none" else [sheet.given("data.split_column", typed)]
     free = [column for column in sheet.columns if column not in others]
-    words = [column for column in free if column.casefold() in SURE or says_splits(sheet.cells(column))]
+    words = [column for column in free if column.casefold() in SURE or says_splits(column, sheet.cells(column))]
     flags = [column for column in free if column.casefold() in FLAGS and column not in words]
     if len(words) + bool(flags) > 1:
         several = " and ".join(map(short_repr, (words + flags)[:3]))
@@ -37,10 +40,13 @@ def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | N
     return words + flags
 
 
-def says_splits(cells: Sequence[str]) -> bool:
-    """Whether a column has words of splits only, train and another one."""
-    words = {cell.lower() for cell in cells} - {""}
-    return words <= WORDS.keys() and TRAIN in (codes := {WORDS[word] for word in words}) and len(codes) > 1
+def says_splits(column: str, cells: Sequence[str]) -> bool:
+    """Whether a column has words of splits, train and another one, and no other word; a likely one has few others."""
+    words = Counter(cell.lower() for cell in cells if cell)
+    codes = {WORDS[word] for word in words if word in WORDS}
+    others = sum(n for word, n in words.items() if word not in WORDS)
+    allowed = words.total() // 2 if column.casefold() in LIKELY else 0
+    return others <= allowed and TRAIN in codes and len(codes) > 1
 
 
 def splits_of(sheet: CsvTable, columns: Sequence[str]) -> list[int]:
@@ -60,7 +66,8 @@ def worded(sheet: CsvTable, column: str, cells: Sequence[str]) -> list[int]:
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if cell not in WORDS:
             folds = f"data.group={column} data.fold=0 keeps folds apart" if number(cell) is not None else ""
-            advice = folds or "data.split_column=none passes over it"
+            close = nearest(cell, [word for word in NAMES if get_close_matches(cell, [word], 1, 0.7)])
+            advice = folds or "; ".join(filter(None, (close, "data.split_column=none passes over it")))
             raise sheet.error(line, f"{column} is {short_repr(cell)}; splits are train, valid and test; {advice}")
     return [WORDS[cell] for cell in cells]
 

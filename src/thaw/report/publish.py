@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thaw.config import run_names
 from thaw.config.job_request import JobRequest
+from thaw.config.paths import ROOT
 from thaw.config.run_names import key_and_value, setting_of
 from thaw.config.schema import Settings
 from thaw.plan.phases import Plan
@@ -126,6 +127,6 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
     of = f" of {result['n_valid']:,} pictures"
     say_text(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
     say(f"look:  {short_path(folder)}/report.html")
-    say(f"use:   python scripts/predict.py {short_path(folder)} PICTURES")
+    say(f"use:   python {short_path(ROOT / 'scripts/predict.py')} {short_path(folder)} PICTURES")
     if single and result["wandb_offline"]:
         say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")

@@ -13,6 +13,7 @@ from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.plan.plan import make_plan
 from thaw.runtime.errors import UserError
+from thaw.runtime.files import read_json
 
 USUAL_SIZE = 224  # pixels, where the backbone's own is not known yet
 
@@ -43,7 +44,14 @@ def check_network(settings: Settings) -> None:
         raise UserError(2, f"backbone={name}: no network is there (it has no config.json)")
     weights_file(settings.backbone)
     if settings.init:
-        init_file(Path(settings.init).expanduser())
+        check_init(Path(settings.init).expanduser(), name)
+
+
+def check_init(folder: Path, backbone: str) -> None:
+    """Errors: as `init_file`; the run there has another backbone, exit 6."""
+    there = read_json(init_file(folder).with_name("config.json")).get("architecture")
+    if isinstance(there, str) and ":" not in backbone and there != backbone.partition(".")[0]:
+        raise UserError(6, f"init={folder}: its network is {there}, not {backbone}; give the backbone of that run")
 
 
 def init_file(folder: Path) -> Path:

@@ -51,7 +51,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
     }
     if settings.init:
-        console.say(load_init(network.model, Path(settings.init).expanduser(), table.classes))
+        console.say_notes([load_init(network.model, Path(settings.init).expanduser(), table.classes)])
     facts = Facts(
         train=len(pictures.rows(TRAIN)),
         valid=len(pictures.rows(VALID)),
