@@ -36,7 +36,7 @@ AT = "augment.transforms"
         ({"OneOf": {"transforms": [BLUR], "n": 1}}, ".OneOf.n: OneOf has no such argument; known: transforms, p"),
         ({"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}, ".OneOf.transforms: the p of each is its weight, and all"),
         ({"OneOrOther": {"transforms": [BLUR]}}, ".OneOrOther.transforms: OneOrOther needs two, not 1; OneOf takes"),
-        ({"SomeOf": {"transforms": [BLUR], "n": 0}}, ".SomeOf.n=0: must be a whole number >= 1"),
+        ({"SomeOf": {"transforms": [BLUR], "n": 0}}, ".SomeOf.n=0: must be a whole number from 1 to 100"),
         ({"SomeOf": {"transforms": [BLUR], "n": True}}, ".SomeOf.n=True: must be a whole number"),
         ({"SomeOf": {"transforms": [BLUR], "n": 2}}, ".SomeOf.n=2: more than it holds (1), and replace is false"),
         ({"SomeOf": {"transforms": [BLUR], "replace": 1}}, ".SomeOf.replace=1: must be true or false"),

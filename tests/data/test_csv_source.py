@@ -1,5 +1,7 @@
 """A table of pictures becomes the same table that a folder does, or one line with the number of what is wrong."""
 
+import os
+
 import numpy as np
 import pytest
 from pictures import data, noted, picture, put, refused, scan, sides
@@ -175,6 +177,45 @@ def test_a_misspelt_word_in_a_column_of_splits_is_refused(folder):
     words = ["train", "train", "train", "vaild", "test"] * 2
     line = refused(write(folder, "path,label,set", *(f"{row},{word}" for row, word in zip(ROWS, words, strict=True))))
     assert "line 5: set is 'vaild'; splits are train, valid and test; did you mean valid" in line
+
+
+def test_a_flag_that_is_neither_yes_nor_no_is_named(folder):
+    lines = [f"{row},{i % 3}" for i, row in enumerate(ROWS)]
+    line = refused(write(folder, "path,label,is_valid", *lines))
+    assert line.endswith("line 4: is_valid is '2'; it is true or false, or 1 or 0")
+
+
+def test_a_group_is_a_column_or_an_expression_not_a_misspelt_column(folder):
+    file = write(folder, "path,label,Patient", *(f"{row},{i // 2}" for i, row in enumerate(ROWS)))
+    for typed in ("patient", "pateint"):
+        assert f"data.group={typed}: no column is called so; did you mean Patient?" in refused(file, group=typed)
+
+
+def test_excels_own_first_line_and_quotes_after_a_blank(folder):
+    lines = [f'{row[:-2]}; "{row[-1]}"' for row in ROWS]
+    assert scan(write(folder, "sep=;", "path;label", *lines)).classes == ("a", "b")
+
+
+def test_classes_that_look_alike_are_warned_about(folder):
+    lines = [
+        *ROWS[:4],
+        *(f"{row[:-1]}{label}" for row, label in zip(ROWS[4:], ["A", "B", " b\u200b"] * 2, strict=True)),
+    ]
+    table = scan(write(folder, "path,label", *lines))
+    assert noted(table, "warning: classes 'A' and 'a' (1 more such) differ in case, blanks or quotes only; a table")
+
+
+def test_what_is_no_table_is_a_line(folder):
+    os.mkfifo(folder / "pipe.csv")
+    lines = {
+        str(folder / "pipe.csv"): "is no regular file; give a .csv file",
+        "/dev/zero": "is no regular file; give a .csv file",
+        str(write(folder, "x" * 200_000, "a")): "line 1: field larger than field limit (131072)",
+    }
+    for file, line in lines.items():
+        with pytest.raises(UserError) as caught:
+            read_csv_table("data.labels", file)
+        assert (caught.value.code, caught.value.line) == (3, f"data.labels={file} {line}")
 
 
 def test_folds_by_number_are_said(folder):

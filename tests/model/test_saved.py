@@ -113,6 +113,8 @@ WAYS = {
         for key, value in [
             ("architecture", 3), ("architecture", "hf-hub:timm/resnet18"), ("architecture", "local-dir:/etc"),
             ("architecture", "no_such"), ("architecture", "test_vit"), ("num_classes", -1), ("num_classes", 10**9),
+            ("model_args", {"depth": 2000}), ("model_args", {"layers": [2000, 1, 1, 1]}),
+            ("pretrained_cfg__std", [1e-40] * 3),
             ("num_classes", True), ("num_classes", "3"), ("num_classes", 5), ("label_names", NAMES[:2]),
             ("label_names", [1, 2, 3]), ("label_names", "cat"), ("label_names", None), ("label_names", [["a"]] * 3),
             ("label_names", {"0": "cat"}), ("head", 3), ("head", {"kind": "fastai"}),

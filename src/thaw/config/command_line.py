@@ -162,7 +162,7 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
     # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
     entry = next((key.removeprefix(f"{name}.") for name in OPEN if key.startswith(f"{name}.")), None)
     new = entry and (sign or value.startswith("{") or key.startswith("augment") or entry.split(".")[0] in phases)
-    whole = key in OPEN and value.startswith("{")  # laid over what is there
+    whole = key == "augment.transforms" and value.startswith("{")  # laid over what is there
     sign = "++" if new or whole else ""
     if key in PATH_KEYS:
         value = quoted_path(key, value, multirun, notes)

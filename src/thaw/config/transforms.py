@@ -10,6 +10,8 @@ from thaw.config.conf_files import choices_of, part, read_yaml
 from thaw.config.paths import CONF
 from thaw.runtime.errors import UserError, nearest
 
+MOST = 100  # transforms that are drawn at once
+
 
 class Named(NamedTuple):
     """A transform as it is written: where, its name, its arguments."""
@@ -24,7 +26,7 @@ def is_share(value: Any) -> bool:
 
 
 def is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST
 
 
 def is_channels(value: Any) -> bool:
@@ -38,7 +40,7 @@ def is_channels(value: Any) -> bool:
 # albumentations takes any value of these.
 ARGUMENTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "p": (is_share, "a number from 0 to 1"),
-    "n": (is_count, "a whole number >= 1"),
+    "n": (is_count, f"a whole number from 1 to {MOST}"),
     "replace": (lambda value: isinstance(value, bool), "true or false"),
     "channels": (is_channels, "a list of 0, 1 and 2, each at most once"),
 }

@@ -4,15 +4,19 @@ import csv
 import io
 import math
 import os
-from collections.abc import Sequence
+import re
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 
 from thaw.data.listing import short_repr
 from thaw.runtime.errors import UserError, nearest
 
 DELIMITERS = ",;\t"
+MOST_BYTES = 1 << 30
 
 # What columns are called, the likeliest first.
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
@@ -66,6 +70,11 @@ def read_csv_table(key: str, file: str) -> CsvTable:
     """
     name, path = f"{key}={file}", Path(os.path.expanduser(file))
     try:
+        kind, size = (found := path.stat()).st_mode, found.st_size
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would keep whoever opens it
+            raise UserError(3, f"{name} is no regular file; give a .csv file")
+        if size > MOST_BYTES:
+            raise UserError(3, f"{name}: {size:,} bytes are no table; at most {MOST_BYTES:,}")
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(3, f"{name} does not exist") from None
@@ -95,17 +104,23 @@ def read_csv_table(key: str, file: str) -> CsvTable:
 
 def parse(name: str, text: str) -> list[tuple[int, tuple[str, ...]]]:
     """Every line that is not empty, cut into cells, with its number; one in quotes may go over several."""
+    out, line, said = [], 1, re.match("sep=(.)\r?\n", text)  # as Excel says it
     first = text.lstrip().splitlines()[:1]
-    delimiter = max(DELIMITERS, key=lambda mark: len(next(csv.reader(first, delimiter=mark), [])))
-    reader, out, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [], 1
     try:
-        for cells in reader:
+        delimiter = said[1] if said else max(DELIMITERS, key=lambda mark: len(next(rows_of(first, mark), [])))
+        reader = rows_of(io.StringIO(text, newline=""), delimiter)
+        for cells in islice(reader, 1 if said else 0, None):
             if any(cells := tuple(cell.strip() for cell in cells)):
                 out.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(3, f"{name} line {line}: {error}") from None
     return out
+
+
+def rows_of(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    """A reader of lines in which quotes may follow a blank."""
+    return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def inside(root: str, text: str) -> str | None:

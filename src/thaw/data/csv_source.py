@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, number, read_csv_table
@@ -25,7 +26,7 @@ def listing(data: Data, notes: list[str]) -> Listing:
     """
     sheet = read_csv_table("data.root", data.root)
     path = column(sheet, "data.path_column", data.path_column, PATHS)
-    group = data.group if data.group in sheet.columns else None
+    group = group_column(sheet, data.group)
     others = {path, group, data.label_column or sheet.find(LABELS)}
     columns = split_columns(sheet, data.split_column, others, notes)
     label = label_column(sheet, data.label_column, {path, group, *columns})
@@ -77,6 +78,16 @@ def label_column(sheet: CsvTable, typed: str | None, others: set[str | None]) ->
             what = f"{len(hot)} columns of 0 and 1 ({short_repr(hot[0])}, {short_repr(hot[1])}...)"
             raise UserError(3, f"{sheet.name} has {what}: several labels a picture are not supported; one column is")
     return column(sheet, "data.label_column", typed, LABELS)
+
+
+def group_column(sheet: CsvTable, typed: str | None) -> str | None:
+    """The column of groups, none where a regular expression was typed. Errors: a column's name misspelt, exit 3."""
+    if typed is None or typed in sheet.columns:
+        return typed
+    names = {name.casefold(): name for name in sheet.columns}
+    if close := get_close_matches(typed.casefold(), names, 1, 0.8):
+        raise UserError(3, f"data.group={typed}: no column is called so; did you mean {names[close[0]]}?")
+    return None
 
 
 def one_hot(cells: Iterable[str]) -> bool:

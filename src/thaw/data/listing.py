@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import stat
 import unicodedata
 from collections import defaultdict
@@ -17,6 +18,7 @@ from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
+UNSEEN = re.compile("[\\s'\"\\u200b-\\u200f\\u2060\\ufeff]")
 NOWHERE = "link to nothing"
 NOT_REGULAR = "not a regular file"
 
@@ -88,9 +90,21 @@ def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
         if code == VALID and not allow_missing and (missing := train - names[code]):
             advice = "add pictures or set data.allow_missing=true"
             raise UserError(3, f"classes in train but not in valid: {name_some(missing)}; {advice}")
+    note_alike(train, found.notes)
     if len(train) < 2:
         raise UserError(3, f"only one class ({name_some(train) or 'none'}); a classifier needs two")
     return tuple(sorted(train))
+
+
+def note_alike(names: Iterable[str], notes: list[str]) -> None:
+    """Notes classes that differ in nothing that is easily seen: case, blanks, quotes, what has no width."""
+    alike = defaultdict(list)
+    for name in sorted(names):
+        alike[UNSEEN.sub("", name).casefold()].append(name)
+    if twice := [same for same in alike.values() if len(same) > 1]:
+        both, more = " and ".join(map(ascii, twice[0])), f" ({len(twice) - 1} more such)" if len(twice) > 1 else ""
+        advice = "a table from,to as data.classes merges them"
+        notes.append(f"warning: classes {both}{more} differ in case, blanks or quotes only; {advice}")
 
 
 def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> list[File]:

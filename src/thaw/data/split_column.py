@@ -54,6 +54,10 @@ def splits_of(sheet: CsvTable, columns: Sequence[str]) -> list[int]:
     if not columns:
         return [TRAIN] * len(sheet.rows)
     cells = [[cell.lower() for cell in sheet.cells(column)] for column in columns]
+    for column, own in zip(columns, cells, strict=True):
+        if column.casefold() in FLAGS and set(own) & YES.keys() and (odd := sorted(set(own) - YES.keys())):
+            line = sheet.rows[own.index(odd[0])][0]
+            raise sheet.error(line, f"{column} is {short_repr(odd[0])}; it is true or false, or 1 or 0")
     is_flag = all(set(column) <= YES.keys() for column in cells)
     splits = flagged(sheet, columns, cells) if is_flag else worded(sheet, columns[0], cells[0])
     if TRAIN not in splits:

@@ -15,6 +15,7 @@ from thaw.runtime.files import read_json
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MOST_BYTES = 1 << 26  # of a config.json
+DEEPEST = 1_000  # layers
 LARGEST = 100_000  # number in a network's arguments: classes, layers, channels, pixels
 # What timm's factory takes beside a network's own arguments: where weights come from, and other networks than asked.
 FACTORYS = (
@@ -70,6 +71,8 @@ def read_saved(folder: Path, source: str) -> SavedNetwork:
     checked(isinstance(about, dict) and isinstance(args, dict), "pretrained_cfg or model_args is no mapping")
     for name in FACTORYS:
         checked(name not in args, f"model_args.{name} is no argument of a network")
+    deep = [value for name, value in args.items() if "depth" in name or "layers" in name]
+    checked(all(is_small(value, DEEPEST) for value in deep), f"model_args has more than {DEEPEST:,} layers")
     checked(all(map(is_small, args.values())), f"model_args holds what is no number up to {LARGEST:,}, no name")
     classes = config.get("num_classes", about.get("num_classes"))
     checked(is_whole(classes, LARGEST), f"num_classes is not 1 to {LARGEST:,}")
@@ -96,7 +99,7 @@ def shown_of(about: Mapping, checked) -> dict[str, Any]:
     three = all(isinstance(values, (list, tuple)) and len(values) == 3 for values in (size, mean, std))
     checked(three, "input_size, mean or std is not of three numbers")
     checked(size[0] == 3 and all(is_whole(side, 4096) for side in size), "input_size is not 3 and 1 to 4096 pixels")
-    checked(all(is_number(v) for v in (*mean, *std)) and min(std) > 0, "mean or std is not of finite numbers")
+    checked(all(is_number(v) for v in (*mean, *std)) and min(std) >= 1e-3, "mean or std is not of finite numbers")
     checked(is_number(crop_pct) and 0.1 <= crop_pct <= 1, "crop_pct is not 0.1 to 1")
     return shown | {"input_size": tuple(size), "crop_pct": crop_pct, "mean": tuple(mean), "std": tuple(std)}
 
@@ -109,11 +112,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e6  # of NaN neither
 
 
-def is_small(value: Any) -> bool:
+def is_small(value: Any, most: int = LARGEST) -> bool:
     """Whether an argument of a network is a name, a number within reason, or a short list of such."""
     if isinstance(value, (list, tuple)):
-        return len(value) <= 256 and all(not isinstance(one, (dict, list)) and is_small(one) for one in value)
-    return value is None or isinstance(value, (bool, str)) or (is_number(value) and abs(value) <= LARGEST)
+        return len(value) <= 256 and all(not isinstance(one, (dict, list)) and is_small(one, most) for one in value)
+    return value is None or isinstance(value, (bool, str)) or (is_number(value) and abs(value) <= most)
 
 
 def is_head(value: Any) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import gc
 import logging
 import os
+import re
 import signal
 import sys
 import warnings
@@ -78,6 +79,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, description: str | None = None, **more):
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, **more)
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does. Errors: an empty word, which would mean the folder that one stands in, exit 2."""
+        words = sys.argv[1:] if args is None else list(args)
+        if any(not word or re.fullmatch("--[a-z-]+=", word) for word in words):
+            self.error("a word is empty, as of a variable that is not set")
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> None:
         raise UserError(2, f"{message}; see {self.prog} --help")

@@ -12,8 +12,7 @@ from thaw.model.asked_device import check_asked
 from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.plan.plan import make_plan
-from thaw.runtime.errors import UserError
-from thaw.runtime.files import read_json
+from thaw.runtime.errors import UserError, first_line
 
 USUAL_SIZE = 224  # pixels, where the backbone's own is not known yet
 
@@ -48,10 +47,22 @@ def check_network(settings: Settings) -> None:
 
 
 def check_init(folder: Path, backbone: str) -> None:
-    """Errors: as `init_file`; the run there has another backbone, exit 6."""
-    there = read_json(init_file(folder).with_name("config.json")).get("architecture")
-    if isinstance(there, str) and ":" not in backbone and there != backbone.partition(".")[0]:
-        raise UserError(6, f"init={folder}: its network is {there}, not {backbone}; give the backbone of that run")
+    """Errors: as `init_file`; the run there is damaged or has another backbone, exit 6."""
+    from safetensors import safe_open
+
+    from thaw.model.saved import CONFIG, read_saved
+
+    source, file = f"init={folder}", init_file(folder)
+    try:
+        with safe_open(file, "numpy"):  # reads no more than the header
+            pass
+    except Exception as error:
+        raise UserError(6, f"{source}: {file.name} cannot be read ({first_line(error)})") from None
+    if not (about := file.with_name(CONFIG)).exists():
+        return
+    there = read_saved(about.parent, source).architecture
+    if ":" not in backbone and there != backbone.partition(".")[0]:
+        raise UserError(6, f"{source}: its network is {there}, not {backbone}; give the backbone of that run")
 
 
 def init_file(folder: Path) -> Path:
