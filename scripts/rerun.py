@@ -9,6 +9,7 @@ A setting given here takes the place of the run's own. The command line is print
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.overrides import split_override
 from thaw.config.paths import CONF, require_checkout
 from thaw.config.run_names import is_within, typed_command
+from thaw.runtime import signals
 from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import run
 from thaw.runtime.errors import UserError
@@ -38,6 +40,7 @@ def main() -> int:
         return 0 if args else 2
     words = again(overrides_of(Path(args[0])), args[1:])
     say(typed_command(words))
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT)  # until the other program listens
     try:
         os.execv(sys.executable, [sys.executable, str(TRAIN), *words])  # its exit code and signals are those of the run
     except (OSError, ValueError) as error:  # too long, or of characters that no command has

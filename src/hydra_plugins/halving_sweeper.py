@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from thaw.config.run_names import SEEDS, short_name
 from thaw.config.schedulers import SCHEDULES
+from thaw.config.schema import Settings
 from thaw.plan.facts import Facts
 from thaw.plan.phases import Phase
 from thaw.plan.plan import make_plan
@@ -41,8 +42,9 @@ class HalvingSweeper(BasicSweeper):
         first_batch = jobs if self.config.plan_only else [[*job, "stop_after=1"] for job in jobs]
         self.validate_batch_is_legal(first_batch)
         monitor = str(self.config.monitor)
-        rungs = 1 if self.config.plan_only else self.rungs(first_batch)
+        rungs = self.rungs(first_batch)
         if self.config.plan_only:
+            rungs = 1
             say(f"note: at each restart the best {self.keep:.0%} of the settings go on: this is the most it can take")
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
@@ -78,8 +80,10 @@ class HalvingSweeper(BasicSweeper):
 
     def rungs(self, jobs: Sequence[Sequence[str]]) -> int:
         """How many cycles a job may train, of that which may train most. Errors: one is refused or has no restarts."""
-        self.launcher.checks.refuse(jobs)
-        return max(cycles_of(make_plan(self.launcher.checks.of(job), Facts()).phases[-1]) for job in jobs)
+        if not self.config.plan_only:  # else they are listed
+            self.launcher.checks.refuse(jobs)
+        settings = [found for job in jobs if isinstance(found := self.launcher.checks.of(job), Settings)]
+        return max((cycles_of(make_plan(one, Facts()).phases[-1]) for one in settings), default=1)
 
 
 def check_share(keep: Any) -> None:

@@ -7,8 +7,11 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from thaw.config.compose import to_settings
 from thaw.config.schema import Settings
+from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.train.preflight import check_ahead
+
+MANY = 100  # jobs, which take ten seconds
 
 
 class JobChecks:
@@ -27,6 +30,8 @@ class JobChecks:
         """Compose a job, and keep what it comes to."""
         config = self.compose(master_config, sweep_overrides)
         self.found[tuple(sweep_overrides)] = self.checked(config, sweep_overrides)
+        if len(self.found) % MANY == 0:
+            say(f"{len(self.found):,} jobs composed and checked so far")
         return config
 
     def checked(self, config: DictConfig, overrides: list[str]) -> Settings | UserError:

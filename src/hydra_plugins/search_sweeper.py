@@ -46,7 +46,7 @@ class SearchSweeper(Sweeper):
         try:
             sampler = instantiate(self.sampler)
         except Exception as error:  # a class of Optuna's refuses what it was given in many ways
-            raise UserError(2, f"hydra.sweeper.sampler: {first_line(error)}") from None
+            raise UserError(2, f"hydra.sweeper.sampler: {first_line(error.__cause__ or error)}") from None
         self.sweeper = OptunaSweeper(
             sampler=sampler,
             direction="minimize" if str(config.monitor).endswith("loss") else "maximize",

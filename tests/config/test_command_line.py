@@ -119,7 +119,7 @@ TABLE = OWN.replace("folder", "csv")
         (["+checklist.extra={do: fit, epochs: 3}"], ["++checklist.extra={do: fit, epochs: 3}"]),
         (["augment.transforms.Blur={p: 0.5}"], ["++augment.transforms.Blur={p: 0.5}"]),
         (["~checklist.find_full"], ["~checklist.find_full"]),
-        (["+hydra.job.env_set.A=1"], ["+hydra.job.env_set.A=1"]),
+        (["hydra.job.env_set.A=1"], ["++hydra.job.env_set.A=1"]),
         # Leftover spaces.
         (["lr", "=", "0.1"], ["lr=0.1"]),
         (["lr=", "0.1"], ["lr=0.1"]),
@@ -763,6 +763,11 @@ IDLE = [  # settings of Hydra that nothing here reads; what is said
     ("hydra.sweep.dir=x", "hydra.sweep.dir=x: has no effect on a single run; its folder is hydra.run.dir"),
     ("-m hydra.run.dir=x", "hydra.run.dir=x: has no effect on a sweep; its folder is hydra.sweep.dir"),
     ("-m ~hydra/launcher", "~hydra/launcher: is not typed; a sweep is -m KEY=VALUE,VALUE"),
+    (
+        "hydra=null",
+        "hydra=null: has no effect; of Hydra's there are hydra/launcher, hydra/sweeper, hydra.launcher, "
+        "hydra.sweeper, hydra.sweep.dir, hydra.run.dir, hydra.mode, hydra.job.env_set",
+    ),
     ("-m hydra.sweeper.params.seed=1", "hydra.sweeper.params.seed=1: is not typed; a sweep is -m KEY=VALUE,VALUE"),
     ("-m hydra.mode=RUN", "-m and hydra.mode=RUN: leave one of them out"),
 ]
@@ -832,6 +837,26 @@ def test_the_phases_of_an_experiment_of_ones_own_are_known(conf, tmp_path):
     (tmp_path / "experiment/mine.yaml").write_text(text)
     argv = normalise(["experiment=mine", "checklist.polish.lr=1", f"-cd={tmp_path}"], conf).argv
     assert argv[-1] == "++checklist.polish.lr=1"
+
+
+FORMS = [  # of an experiment that Hydra cannot compose; what is said of it
+    ("hydra: null", "hydra in an experiment is null; its settings belong there"),
+    ("null: 2", "a name of a setting is no text"),
+    ("checklist: [find]", "a setting: a list stands where a dictionary belongs, or the other way round"),
+    ("scheduler: [a]", "no list; a choice is `override /scheduler: NAME` under defaults"),
+    ("data: folder", "no str; a choice is `override /data: NAME` under defaults"),
+    ("defaults: [3]", "a list of defaults holds what is neither a name nor `group: name`"),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), FORMS)
+def test_an_experiment_of_another_form_is_a_line(tmp_path, text, line):
+    GlobalHydra.instance().clear()
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(UserError) as raised:
+        compose_settings(["experiment=mine", f"--config-dir={tmp_path}"])
+    assert raised.value.code == 2 and raised.value.line.endswith(line)
 
 
 def test_settings_take_yaml_files_of_ones_own(tmp_path):

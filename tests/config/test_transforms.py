@@ -1,5 +1,7 @@
 """What can be written in augment.transforms, before albumentations is asked."""
 
+import math
+
 import pytest
 from composed import settings_of
 
@@ -37,6 +39,9 @@ AT = "augment.transforms"
         ({"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}, ".OneOf.transforms: the p of each is its weight, and all"),
         ({"OneOrOther": {"transforms": [BLUR]}}, ".OneOrOther.transforms: OneOrOther needs two, not 1; OneOf takes"),
         ({"SomeOf": {"transforms": [BLUR], "n": 0}}, ".SomeOf.n=0: must be a whole number from 1 to 100"),
+ ({"Affine": {"rotate": math.nan}}, ".Affine.rotate=nan: must be finite"),
+        ({"OneOf": {"transforms": [{"Affine": {"scale": {"x": [1, math.inf]}}}]}},
+         ".OneOf.transforms[0].Affine.scale={'x': [1, inf]}: must be finite"),
         ({"SomeOf": {"transforms": [BLUR], "n": True}}, ".SomeOf.n=True: must be a whole number"),
         ({"SomeOf": {"transforms": [BLUR], "n": 2}}, ".SomeOf.n=2: more than it holds (1), and replace is false"),
         ({"SomeOf": {"transforms": [BLUR], "replace": 1}}, ".SomeOf.replace=1: must be true or false"),

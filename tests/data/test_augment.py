@@ -188,8 +188,11 @@ def test_top_down_turns_and_mirrors_in_all_eight_ways(compose):
         ("Resize", {"height": 16, "width": 16, "p": 0.1}, "end in 16x16 pixels"),
         ("RandomScale", {"p": 0.5}, "end in"),
         ("Normalize", {}, "makes float32"),
-        ("ToTensorV2", {}, "makes uint8|such transform"),
         ("FDA", {"reference_images": []}, "fails on a picture"),
+        ("Affine", {"scale": 0}, "leaves a single colour of a picture"),
+        ("Affine", {"translate_percent": -1, "p": 0.1}, "leaves a single colour of a picture"),
+        ("ToTensorV2", {}, "makes a tensor of a picture, which is an array of uint8"),
+        ("ToGray", {"num_output_channels": 1}, "end in 32x32 pixels of 1 channels, where the plan has 32x32"),
     ],
 )
 def test_what_gives_no_picture_of_the_same_size_is_refused(name, args, words):

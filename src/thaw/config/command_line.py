@@ -158,7 +158,7 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
     if key in FOLDER_KEYS:
         return sign, key, quoted_path(key, value, False, notes)
     if key.startswith("hydra") or sign == "~":
-        return sign, key, value
+        return "++" if key.startswith("hydra.job.env_set.") else sign, key, value
     # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
     entry = next((key.removeprefix(f"{name}.") for name in OPEN if key.startswith(f"{name}.")), None)
     new = entry and (sign or value.startswith("{") or key.startswith("augment") or entry.split(".")[0] in phases)

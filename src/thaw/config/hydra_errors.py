@@ -75,6 +75,8 @@ def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
         return explain_unset(full_key, typed)
     if gone := re.match(r"Could not delete(?: from config\.)? '([^'=]+)", text):
         return explain_deletion(gone[1], typed)
+    if line := explain_shape(text, full_key, errors):
+        return where + line
     if "ValidationError" in errors:
         return where + explain_type(full_key, str(errors["ValidationError"]), typed)
     if merging := re.match(r"Error merging override (\S+?)=", text):
@@ -88,6 +90,22 @@ def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
         return where + explain_key(key, typed)
     text = re.sub(r"^.*[Tt]o append to your.*$", "", text.partition("Config search path")[0], flags=re.M)
     return " ".join(text.split()) or next(iter(errors))
+
+
+def explain_shape(text: str, key: str, errors: dict[str, Exception]) -> str | None:
+    """What stands in a yaml or on the command line in a form that its place does not take; None: it is not that."""
+    if merged := re.search(r"Merge error: (\w+) is not a subclass of (\w+)", text):
+        group = re.sub("(Keys|Conf)$", "", merged[2]).lower()
+        return f"{group}: its options belong here, no {merged[1]}; a choice is `override /{group}: NAME` under defaults"
+    if "Cannot merge DictConfig with ListConfig" in text or "Cannot merge ListConfig with DictConfig" in text:
+        return f"{key or 'a setting'}: a list stands where a dictionary belongs, or the other way round"
+    if "KeyValidationError" in errors:
+        return "a name of a setting is no text"
+    if "Unsupported type in defaults" in text:
+        return "a list of defaults holds what is neither a name nor `group: name`"
+    if "does not support sweep type : INTERVAL" in text:
+        return "interval(...) is searched: add hydra/sweeper=optuna"
+    return None
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,16 @@ def idle_hydra_settings(typed: Sequence[tuple], recipes: Sequence[dict], multiru
     """A warning for each of Hydra's settings that waits for a sweep. Errors: one that never has an effect, exit 2."""
     warnings = []
     for sign, key, value in typed:
-        if not re.match("hydra[./]", key):
+        if not re.match("hydra([./]|$)", key):
             continue
         refuse_idle(join_override(sign, key, value), key, multirun)
-        if sign == "~" or key.startswith("hydra.sweeper.params"):
+        if sign == "~" or key.startswith("hydra.sweeper.params") or (key in OF_SWEEPS and value == "null"):
             raise UserError(2, f"{join_override(sign, key, value)}: is not typed; a sweep is -m KEY=VALUE,VALUE")
         if is_within(key, OF_SWEEPS) and not multirun:
             warnings.append(f"warning: {key}={value} has no effect without -m")
     for recipe in recipes:
+        if not isinstance(recipe.get("hydra", {}), dict):
+            raise UserError(2, f"hydra in an experiment is {recipe['hydra']}; its settings belong there")
         for key in keys_below("hydra", part(recipe, "hydra")):
             refuse_idle(f"{key} in an experiment", key, multirun)
             if key in FOLDERS.values():

@@ -42,4 +42,5 @@ def has_known_weights(name: str) -> bool:
 def check_backbone(name: str, own: Iterable[str] = ()) -> None:
     """Errors: a name that is neither timm's nor of `own`, exit 2, with the nearest three."""
     if not name.startswith(ELSEWHERE) and (base := name.partition(".")[0]) not in timm_names():
-        raise UserError(2, f"backbone={name}: no such network; {nearest(base, sorted({*own, *timm_names()}))}")
+        close = nearest(base.lower(), sorted({*own, *timm_names()})) or "--help lists some, timm.list_models() all"
+        raise UserError(2, f"backbone={name}: no such network; {close}")

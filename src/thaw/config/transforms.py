@@ -3,7 +3,8 @@
 Standard library and yaml only. What a transform takes itself is albumentations' to say (`thaw.data.transforms`).
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from thaw.config.conf_files import choices_of, part, read_yaml
@@ -89,9 +90,22 @@ def inside(named: Named) -> list[Named]:
 def check_written(given: Any, where: str) -> None:
     """Errors: what are no transforms, arguments that a composition cannot have, exit 2."""
     for named in named_in(given, where):
+        for key, value in named.args.items():
+            held = key == "transforms" and named.name in COMPOSITIONS
+            if not held and not all(map(math.isfinite, numbers_in(value))):
+                raise UserError(2, f"{named.where}.{key}={value}: must be finite")
         if named.name in COMPOSITIONS:
             check_composition(named)
             check_written(named.args["transforms"], f"{named.where}.transforms")
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    """The numbers in an argument, in lists and mappings too."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, (Mapping, list, tuple)):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from numbers_in(one)
 
 
 def check_composition(named: Named) -> None:

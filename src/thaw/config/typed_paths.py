@@ -20,6 +20,8 @@ def typed_path(key: str, text: str) -> str:
     """
     if not text:
         raise UserError(2, f"{key} is empty; give {key}={'FOLDER' if key == 'data.root' else 'PATH'}")
+    if re.match(r"[a-z][a-z0-9+]+://", text):
+        raise UserError(2, f"{key}={text}: is an address; fetch it first and give the path")
     if text in NOT_FILES or text.startswith("${"):
         return text
     if key == "backbone.weights" and not exists(expanduser(text)):  # it may be one of the checkout's

@@ -90,8 +90,9 @@ def check_steps(steps: Sequence[Step], size: int) -> None:
             pictures = outcomes(step, pictures, seed)
         for picture in pictures:
             if picture.shape != (size, size, 3):
-                made = "x".join(map(str, picture.shape[:2]))
-                raise UserError(2, f"augment.transforms: end in {made} pixels, where the plan has {size}x{size}")
+                made, channels = "x".join(map(str, picture.shape[:2])), picture.shape[2:] or (1,)
+                what = f"{made} pixels" + (f" of {channels[0]} channels" if channels != (3,) else "")
+                raise UserError(2, f"augment.transforms: end in {what}, where the plan has {size}x{size}")
 
 
 def outcomes(step: Step, pictures: list[np.ndarray], seed: int, always: bool = False) -> list[np.ndarray]:
@@ -111,8 +112,8 @@ def outcomes(step: Step, pictures: list[np.ndarray], seed: int, always: bool = F
             made = [channels_kept(step, picture, seed) for picture in pictures]
         case _:
             made = [applied(step, picture, seed) for picture in pictures]
-    drawn = step.transform.p < 1 and not always and type(step.transform).__name__ != "OneOrOther"
-    return one_a_shape([*made, *(pictures if drawn else [])])
+    may_pass = step.transform.p < 1 and not always and type(step.transform).__name__ != "OneOrOther"
+    return one_a_shape([*made, *(pictures if may_pass else [])])
 
 
 def one_a_shape(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -131,7 +132,19 @@ def channels_kept(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
 
 
 def applied(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
-    """What a transform makes of a picture. Errors: nothing, or no picture, exit 2."""
+    """What a transform makes of a picture. Errors: as `drawn`, one colour in every draw, exit 2."""
+    made = drawn(step, picture, seed)
+    if is_flat(made) and not is_flat(picture) and all(is_flat(drawn(step, picture, seed + n)) for n in range(1, TRIED)):
+        raise UserError(2, f"{step.where}: leaves a single colour of a picture")
+    return made
+
+
+def is_flat(picture: np.ndarray) -> bool:
+    return bool((picture == picture[0, 0]).all())
+
+
+def drawn(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
+    """One draw of a transform. Errors: it fails, or makes no picture, exit 2."""
     step.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself says them once
@@ -139,5 +152,6 @@ def applied(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
     except Exception as error:  # whatever stumbles over what it lacks
         raise UserError(2, f"{step.where}: fails on a picture ({in_a_line(error)[:120]})") from None
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
-        raise UserError(2, f"{step.where}: makes {str(made.dtype).removeprefix('torch.')} of a picture, which is uint8")
+        what = made.dtype if isinstance(made, np.ndarray) else "a tensor"
+        raise UserError(2, f"{step.where}: makes {what} of a picture, which is an array of uint8")
     return made

@@ -50,6 +50,7 @@ def listen() -> None:
                 continue
             chained[number] = before
         signal.signal(number, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT)  # what waited while one program became another (scripts/rerun.py)
 
 
 def ignored_by_nohup(number: int) -> bool:
