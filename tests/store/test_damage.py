@@ -14,7 +14,7 @@ from thaw.config.weights import PACKAGED_NETWORK
 from thaw.model import packaged
 from thaw.model.network import build_model
 from thaw.store import snapshot
-from thaw.store.kinds import FILES
+from thaw.store.kinds import FILES, lacks_done
 from thaw.store.store import Store
 from thaw.train import cycle_state, features, lr_finder
 
@@ -118,6 +118,15 @@ def test_activations_that_are_none(tmp_path, way):
     for text in (*NASTY, b'{"rows": [1, 2], "seconds": 1}', b'{"rows": ["a", "b"]}'):
         (tmp_path / "rows.json").write_bytes(text)
         assert features.shard_fault(tmp_path, 3)
+
+
+def test_only_what_is_there_can_lack_its_done(tmp_path):
+    for name in ("empty", "whole", "odd/DONE.json"):
+        (tmp_path / name).mkdir(parents=True)
+    for file in (tmp_path / "file", tmp_path / "whole/DONE.json"):
+        file.touch()
+    lacking = {name: lacks_done(tmp_path / name) for name in ("none", "empty", "whole", "odd", "file")}
+    assert lacking == {"none": False, "empty": True, "whole": False, "odd": True, "file": True}
 
 
 def test_packaged_weights_that_are_none(tmp_path):

@@ -3,11 +3,14 @@
 Each says itself what it holds, so that damage is seen, not malice: whoever can write to the store has to be trusted.
 """
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from thaw.runtime.files import json_objects
+from thaw.store.lock import DONE
 from thaw.store.publish import FORMAT, sha256_of
 
 FILES = {
@@ -37,6 +40,25 @@ def damage(kind: str, path: Path, done: str, contents: bool) -> str | None:
         if contents and sha256_of(file) != said.get("sha256"):
             return f"{name} is not what was written"
     return None
+
+
+def lacks_done(path: Path) -> bool:
+    """Return whether something is there that has no DONE.json.
+
+    One folder is looked into, by its descriptor: by its name it may be another one, published between two looks.
+    """
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:  # a file in its place, or in that of a folder above
+        return os.path.lexists(path)
+    try:
+        return not stat.S_ISREG(os.stat(DONE, dir_fd=folder).st_mode)
+    except FileNotFoundError:
+        return True
+    finally:
+        os.close(folder)
 
 
 def is_numbers(value: Any) -> bool:

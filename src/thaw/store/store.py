@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from types import UnionType
 from thaw.runtime.failures import machine_error
 from thaw.runtime.files import json_text, read_json, write_atomically
 from thaw.runtime.machine import process_id
-from thaw.store.kinds import damage
+from thaw.store.kinds import damage, lacks_done
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
 from thaw.store.publish import machine_errors, publish
 
@@ -98,9 +97,7 @@ class Store:
             done = (path / DONE).read_text(errors="replace")
             why = damage(kind, path, done, first) or (fault(path) if first else None)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if (path / DONE).is_file():  # another process has just published it
-                return self.find(path, fault)
-            if not os.path.lexists(path):
+            if not lacks_done(path):  # nothing is there, or it was published this moment
                 return None
             why = f"it has no {DONE}"
         except OSError as error:
