@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def overrides_of(run: Path) -> list[str]:
-    """What was typed for a run. Errors: no run is there, or what it left does not say how it was started, exit 6."""
+    """Return what was typed for a run. Errors: no run is there, or its record of that is damaged, exit 6."""
     jobs = read_jobs(run)
     if not (run / "status.json").exists():
         raise UserError(
@@ -82,7 +82,7 @@ def again(before: list[str], more: list[str]) -> list[str]:
 
 
 def is_set_anew(word: str, anew: list[str], whole: tuple[str, ...]) -> bool:
-    """Whether a word of a run is no more needed where these keys are set again, some with all that is below them."""
+    """Return whether a word of a run is replaced by keys that are set anew; `whole` ones replace all below them too."""
     sign, key, _ = split_override(word)
     restored = sign == "~" and any(is_within(other, (key,)) for other in anew)
     return key in anew or is_within(key, whole) or restored

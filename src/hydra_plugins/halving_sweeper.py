@@ -79,7 +79,7 @@ class HalvingSweeper(BasicSweeper):
         return returned
 
     def rungs(self, jobs: Sequence[Sequence[str]]) -> int:
-        """How many cycles a job may train, of that which may train most. Errors: one is refused or has no restarts."""
+        """Return the most cycles that any job may train. Errors: one is refused or has no restarts, exit 2."""
         if not self.config.plan_only:  # else they are listed
             self.launcher.checks.refuse(jobs)
         settings = [found for job in jobs if isinstance(found := self.launcher.checks.of(job), Settings)]

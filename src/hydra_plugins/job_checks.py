@@ -15,10 +15,10 @@ MANY = 100  # jobs, which take ten seconds
 
 
 class JobChecks:
-    """What the jobs of a sweep come to: their settings, or why they are refused.
+    """Check the jobs of a sweep as Hydra composes them; keep the settings of each, or why it is refused.
 
-    A job is checked when Hydra composes it, which takes a tenth of a second and is done of every job before one is
-    launched: nothing is composed a second time. here: the jobs run on this machine.
+    Hydra composes every job before it launches one, a tenth of a second each: nothing is composed a second time.
+    here: the jobs run on this machine.
     """
 
     def __init__(self, hydra_context, config: DictConfig, here: bool = True):

@@ -176,7 +176,7 @@ def print_to(file: Path) -> None:
 
 
 def status_stamp(folder: Path) -> str:
-    """What differs once a job has written its status; '' before the first time."""
+    """Return a text that changes when a job writes its status; '' if it has never written one."""
     try:
         return file_stamp((folder / "status.json").stat())
     except OSError:

@@ -140,7 +140,7 @@ def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
 
 
 def is_sweep(flags: list[str], typed: list[tuple], recipes: list[dict]) -> bool:
-    """Whether several jobs are asked for: -m, or an experiment that sweeps, unless hydra.mode says otherwise.
+    """Return whether this is a sweep: by -m or an experiment, unless hydra.mode says otherwise.
 
     Errors: both -m and hydra.mode=RUN, exit 2.
     """

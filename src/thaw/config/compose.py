@@ -64,7 +64,7 @@ def settings_of(typed: command_line.CommandLine) -> Settings:
 
 
 def is_accepted(word: str) -> bool:
-    """Whether a setting can be typed, by itself."""
+    """Return whether a setting, typed alone, composes and passes its checks."""
     try:
         settings_of(command_line.normalise([word], CONF))
     except Exception:  # whatever is wrong with it

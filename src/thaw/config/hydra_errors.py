@@ -93,7 +93,7 @@ def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
 
 
 def explain_shape(text: str, key: str, errors: dict[str, Exception]) -> str | None:
-    """What stands in a yaml or on the command line in a form that its place does not take; None: it is not that."""
+    """Explain a value of the wrong form, such as a list for a dictionary; return None for any other error."""
     if merged := re.search(r"Merge error: (\w+) is not a subclass of (\w+)", text):
         group = re.sub("(Keys|Conf)$", "", merged[2]).lower()
         return f"{group}: its options belong here, no {merged[1]}; a choice is `override /{group}: NAME` under defaults"

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from thaw.config.schema import Augment
 from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, in_a_line
 from thaw.runtime.machine import at_once
 from thaw.runtime.seeds import seed_for
 
@@ -158,7 +158,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
     except RuntimeError as error:
         if str(error).startswith("Caught "):  # raised by what the process did; else it is gone, or silent
             raise
-        line = " ".join(str(error).split())[:120]
+        line = in_a_line(error, 120)
         advice = f"memory or /dev/shm full? try data.workers={workers // 2}"
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
     finally:

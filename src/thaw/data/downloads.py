@@ -12,7 +12,7 @@ import numpy as np
 from thaw.config.schema import Data
 from thaw.data.listing import File, Listing, file_of
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, in_a_line
 from thaw.runtime.online import answers
 
 
@@ -57,7 +57,7 @@ def listing(data: Data, notes: list[str]) -> Listing:
                     pictures[path] = picture
                     files.append(File(path, picture.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
-        what = f"{root / public.folder} is there, but not whole ({short(error)})"
+        what = f"{root / public.folder} is there, but not whole ({in_a_line(error, 100)})"
         raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
     return Listing(str(root / public.folder), sorted(files), where, given, notes, pictures=pictures or None)
@@ -106,8 +106,4 @@ def fetch(name: str, public: Public, root: Path) -> None:
             if not (root / public.folder).is_dir():  # another job may have been faster
                 made.rename(root / public.folder)
     except (RuntimeError, OSError) as error:
-        raise UserError(5, f"{there} and cannot be fetched from {public.host}: {short(error)}") from None
-
-
-def short(error: Exception) -> str:
-    return " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(5, f"{there} and cannot be fetched from {public.host}: {in_a_line(error, 100)}") from None

@@ -11,7 +11,6 @@ from thaw.data import csv_source, downloads, folder
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.file_state import check_there
 from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, say_if_refused, short_repr
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, join_groups
@@ -209,7 +208,6 @@ def count_pictures(
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
     `decode_cache` as for `scan`. Errors: they are not there, exit 3.
     """
-    check_there(settings.data)
     found, _ = scan_source(settings.data, store.root / "scan", True, decode_cache)
     say_notes(found.notes)
     sizes = [int(n) for n in np.bincount(found.labels, minlength=len(found.classes))]

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from thaw.config.transforms import COMPOSITIONS, Named, inside, named_in
-from thaw.runtime.errors import UserError, nearest
+from thaw.runtime.errors import UserError, in_a_line, nearest
 
 TRIED = 4  # draws: what scales at random may leave one as it was
 
@@ -73,10 +73,6 @@ def refusal(named: Named, error: Exception) -> str:
     key = str(first["loc"][0])
     value = f"={named.args[key]}" if key in named.args else ""
     return f"{named.where}.{key}{value}: {in_a_line(first['msg'])}"
-
-
-def in_a_line(error: Any) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
 
 
 def check_steps(steps: Sequence[Step], size: int) -> None:
@@ -150,7 +146,7 @@ def drawn(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):  # the run itself says them once
             made = step.transform(image=picture, force_apply=True)["image"]
     except Exception as error:  # whatever stumbles over what it lacks
-        raise UserError(2, f"{step.where}: fails on a picture ({in_a_line(error)[:120]})") from None
+        raise UserError(2, f"{step.where}: fails on a picture ({in_a_line(error, 120)})") from None
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
         what = made.dtype if isinstance(made, np.ndarray) else "a tensor"
         raise UserError(2, f"{step.where}: makes {what} of a picture, which is an array of uint8")

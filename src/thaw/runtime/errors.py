@@ -39,5 +39,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
+def in_a_line(error: object, most: int = 160) -> str:
+    """Return the text of an error in one line of at most so many letters; the name of its type if it has none."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

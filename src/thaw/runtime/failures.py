@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, in_a_line
 
 ACCELERATOR = re.compile(
     "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
@@ -50,7 +50,7 @@ def machine_failure(error: BaseException) -> UserError | None:
     if isinstance(error, ImportError):
         return missing(error)
     if is_accelerator_error(error):
-        why = " ".join(str(error).split())[:160]
+        why = in_a_line(error)
         return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; what is done is kept")
     return None
 
@@ -76,7 +76,7 @@ def missing(error: ImportError) -> UserError | None:
         return None
     if isinstance(error, ModuleNotFoundError):
         return UserError(5, f"the Python package of `import {error.name}` is not installed in this environment")
-    why = " ".join(str(error).split())[:160]
+    why = in_a_line(error)
     return UserError(5, f"a library cannot be loaded ({why}); `make setup` installs what thaw needs from PyPI")
 
 

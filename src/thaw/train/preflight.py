@@ -17,8 +17,8 @@ from thaw.runtime.errors import UserError, first_line
 USUAL_SIZE = 224  # pixels, where the backbone's own is not known yet
 
 
-def check_ahead(settings: Settings, recall: Callable[[str], dict], here: bool = True) -> None:
-    """Refuse settings that no plan follows from, and names of what is not there.
+def check_ahead(settings: Settings, recall: Callable[[str], dict], here: bool = True) -> Plan:
+    """Return the plan as far as it is known; refuse settings without one, and names of what is not there.
 
     recall: as of `known_facts`. here: the job runs on this machine, so that its device has to be there.
     Errors: exit 2; pictures, a device or weights that are not there, exit 3, 5 and 6.
@@ -29,6 +29,7 @@ def check_ahead(settings: Settings, recall: Callable[[str], dict], here: bool = 
     check_there(settings.data)
     if not are_shipped(settings.augment.transforms):
         try_transforms(settings, planned)
+    return planned
 
 
 def check_network(settings: Settings) -> None:

@@ -47,8 +47,7 @@ def train_job(
     may_be_done = not (request.sweep or settings.fresh or settings.plan_only or settings.stop_after)
     if may_be_done and done_before(store, store.recall(known).get("identity"), folder, dated):
         return None
-    check_ahead(settings, store.recall)
-    start = make_start(settings, request, store)
+    start = make_start(settings, request, store, check_ahead(settings, store.recall))
     if settings.plan_only:
         say_preview(settings, request, store, start)
         return None
@@ -77,14 +76,18 @@ def train_job(
     return result
 
 
-def make_start(settings: Settings, request: JobRequest, store: Store) -> Start:
-    """Look at the user's own pictures, plan with what is known before anything heavy is loaded, and show the plan."""
+def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Plan) -> Start:
+    """Look at the user's own pictures, plan with what is known before anything heavy is loaded, and show the plan.
+
+    ahead: the plan that was made before the pictures were looked at; it holds unless they were counted anew.
+    """
     table, decode_cache = None, None if settings.plan_only else decode_cache_of(settings, store)
     if settings.data.kind in ("folder", "csv"):
         from thaw.data.scan import count_pictures
 
         table = count_pictures(settings, store, say, decode_cache)
-    planned = plan.make_plan(settings, known_facts(settings, store.recall))
+    facts = known_facts(settings, store.recall)
+    planned = ahead if ahead.facts == facts else plan.make_plan(settings, facts)
     show_plan(planned, settings, request.folder)
     for line in unused_settings.no_effect(request.overrides, settings, planned.phases):
         say(f"warning: {line}")
