@@ -1,11 +1,11 @@
-"""What each step of the checklist buys, from finished sweeps of experiment=ablation: a table, and a picture of it.
+"""What each step of the checklist buys, from finished sweeps of experiment=ablation: a table, and an image of it.
 
 python scripts/ablation.py SWEEP...                         a table in markdown, a sweep after the other
-python scripts/ablation.py SWEEP... --picture FILE.png      and a picture, a panel for each sweep
+python scripts/ablation.py SWEEP... --image FILE.png      and an image, a panel for each sweep
 
-Accuracy is that of the test pictures, which choose nothing; where there are none, of the validation pictures, and then
+Accuracy is that of the test images, which choose nothing; where there are none, of the validation images, and then
 a step that leaves more cycle ends to choose from has the advantage. A difference is that to `without=nothing`, on the
-same pictures and seeds; its error is the larger of the standard error over pictures and that over seeds. It is clear
+same images and seeds; its error is the larger of the standard error over images and that over seeds. It is clear
 where it is more than two of them from 0: of twenty such differences one is, where no step does anything.
 """
 
@@ -55,18 +55,18 @@ class Row:
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folders of sweeps")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw it, .png or .svg")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="draw it, .png or .svg")
     args = parser.parse_args()
-    if args.picture and args.picture.suffix not in (".png", ".svg"):
-        parser.error(f"--picture {args.picture}: must end with .png or .svg")
+    if args.image and args.image.suffix not in (".png", ".svg"):
+        parser.error(f"--image {args.image}: must end with .png or .svg")
     tables = {sweep.resolve().name: rows_of(sweep) for sweep in args.sweeps}
     say_text("\n".join(markdown(tables)))
-    if args.picture:
+    if args.image:
         try:
-            args.picture.parent.mkdir(parents=True, exist_ok=True)
-            draw(tables, args.picture)
+            args.image.parent.mkdir(parents=True, exist_ok=True)
+            draw(tables, args.image)
         except OSError as error:
-            raise machine_error(error, args.picture) from None
+            raise machine_error(error, args.image) from None
 
 
 def rows_of(sweep: Path) -> list[Row]:
@@ -102,9 +102,9 @@ def markdown(tables: dict[str, list[Row]]) -> list[str]:
         out.append(f"| {' | '.join(cells)} |")
     for name, rows in tables.items():
         seeds = {len(row.setting.jobs) for row in rows}
-        pictures = {row.difference.pictures for row in rows}
+        images = {row.difference.images for row in rows}
         kind = {"test": "test", "valid": "validation"}[rows[0].split]
-        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(pictures)} {kind} pictures; mean ± sd, "]
+        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(images)} {kind} images; mean ± sd, "]
         out[-1] += "differences ± standard error, bold where more than two of them"
     return out
 
@@ -130,9 +130,9 @@ def numbers(values: set[int]) -> str:
 
 def draw(tables: dict[str, list[Row]], file: Path) -> None:
     """A panel a sweep: the differences with two standard errors, the seconds beside them."""
-    from thaw.report.style import BEST, INK, VALID, axes_at, figure, picture_style
+    from thaw.report.style import BEST, INK, VALID, axes_at, figure, image_style
 
-    with picture_style():
+    with image_style():
         rows = max(map(len, tables.values()))
         height = 0.3 * rows
         fig = figure(1.9 + 3.9 * len(tables), height + 1.0)

@@ -1,11 +1,11 @@
 """Two or more finished runs against one another, or the jobs of a sweep.
 
-python scripts/compare.py RUN_A RUN_B            settings that differ, phases side by side, pictures won and lost
-python scripts/compare.py RUN_A RUN_B --all      every picture won and lost, not the first 20
+python scripts/compare.py RUN_A RUN_B            settings that differ, phases side by side, images won and lost
+python scripts/compare.py RUN_A RUN_B --all      every image won and lost, not the first 20
 python scripts/compare.py SWEEP                  its finished jobs, each against the best
 
-Every run is compared with the first, of a sweep with the best, on the validation pictures that both predicted and that
-are of one class in both; p is that of McNemar's exact test. Runs that share no such picture are refused, exit 3.
+Every run is compared with the first, of a sweep with the best, on the validation images that both predicted and that
+are of one class in both; p is that of McNemar's exact test. Runs that share no such image are refused, exit 3.
 """
 
 import math
@@ -29,7 +29,7 @@ FEW = 20  # lines of a list unless --all
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs or of sweeps")
-    parser.add_argument("--all", action="store_true", help="every picture won and lost")
+    parser.add_argument("--all", action="store_true", help="every image won and lost")
     args = parser.parse_args()
     runs = compare.runs_of(args.runs)
     if len(args.runs) == 1:
@@ -51,7 +51,7 @@ def best_first(runs: list) -> list:
 
 def compared(runs: list, few: int) -> list[str]:
     """All that is said of the runs."""
-    duels = [compare.compare_pictures(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
+    duels = [compare.compare_images(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
     names = compare.labels(runs)
     out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
@@ -67,19 +67,19 @@ def compared(runs: list, few: int) -> list[str]:
     for name, duel in zip(names[1:], duels, strict=True):
         counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
         rows.append([name, *map(str, counts), f"{duel.p:.2g}", verdict(duel)])
-    out += ["", "pictures:", *grid(head, rows)]
+    out += ["", "images:", *grid(head, rows)]
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
             out.append(f"note: left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} of another class")
     if len(duels) > 1:
         return out
-    for title, pictures in (("won: B is right, A is not", duels[0].won), ("lost: A is right, B is not", duels[0].lost)):
-        out += ["", f"{title} ({len(pictures)})"]
-        if pictures:
-            out += grid(("path", "truth", "A", "B"), pictures[:few])
-        if len(pictures) > few:
-            out.append(f"... {len(pictures) - few} more, --all shows them")
+    for title, images in (("won: B is right, A is not", duels[0].won), ("lost: A is right, B is not", duels[0].lost)):
+        out += ["", f"{title} ({len(images)})"]
+        if images:
+            out += grid(("path", "truth", "A", "B"), images[:few])
+        if len(images) > few:
+            out.append(f"... {len(images) - few} more, --all shows them")
     return out
 
 

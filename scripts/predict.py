@@ -1,9 +1,9 @@
-"""Labels and probabilities for pictures, by a finished run.
+"""Labels and probabilities for images, by a finished run.
 
 python scripts/predict.py outputs/latest cat.jpg holiday/*.png     a table: the likeliest label of each, then others
-python scripts/predict.py outputs/latest holiday --csv out.csv     every picture below a folder, all probabilities
+python scripts/predict.py outputs/latest holiday --csv out.csv     every image below a folder, all probabilities
 
-Pictures go through the decoder and the view that validation used. What is not there or cannot be read is said and left
+Images go through the decoder and the view that validation used. What is not there or cannot be read is said and left
 out, exit 3.
 """
 
@@ -32,20 +32,20 @@ BATCH = 64
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("run", type=Path, nargs="?", help="a run's folder, e.g. outputs/latest")
-    parser.add_argument("pictures", nargs="*", type=Path, help="files, or folders of them")
-    parser.add_argument("--top", type=int, default=3, help="how many labels of each picture (3)")
+    parser.add_argument("images", nargs="*", type=Path, help="files, or folders of them")
+    parser.add_argument("--top", type=int, default=3, help="how many labels of each image (3)")
     parser.add_argument("--csv", type=Path, help="write path, prediction and all probabilities there instead")
     args = parser.parse_intermixed_args()
-    if args.run is None or not args.pictures:
+    if args.run is None or not args.images:
         is_file = args.run is not None and os.path.isfile(args.run)
-        lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no pictures are given"
+        lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no images are given"
         parser.error("no run is given" if args.run is None else lacking)
     if args.top < 1:
         parser.error(f"--top {args.top}: must be >= 1")
     if args.csv and not os.path.isdir(args.csv.absolute().parent):
         parser.error(f"--csv {args.csv}: no such folder")
     folder = folder_of(args.run)
-    files, bad = files_of(args.pictures)
+    files, bad = files_of(args.images)
     classes, rows, broken = predict(folder, files) if files else ([], [], [])
     if rows and args.csv:
         write(args.csv, classes, rows)
@@ -53,15 +53,15 @@ def main() -> int:
         show(classes, rows, args.top)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
-        say(f"{len(rows):,} pictures: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
+        say(f"{len(rows):,} images: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
     for file, reason in (*bad, *broken):
         complain(f"left out: {file}: {reason}")
     if not rows:
-        raise UserError(3, "no picture is left to predict")
+        raise UserError(3, "no image is left to predict")
     return 3 if bad or broken else 0
 
 
-Row = tuple[Path, list[float]]  # a picture and the probability of each class
+Row = tuple[Path, list[float]]  # an image and the probability of each class
 Bad = tuple[Path, str]  # what is left out, and why
 
 
@@ -78,7 +78,7 @@ def show(classes: list[str], rows: list[Row], top: int) -> None:
         for file, row in rows
         for (label, p), *others in [best(classes, row)[:top]]
     ]
-    say_text("\n".join(grid(("picture", "prediction", "probability", "next" if top > 1 else ""), cells)))
+    say_text("\n".join(grid(("image", "prediction", "probability", "next" if top > 1 else ""), cells)))
 
 
 def write(file: Path, classes: list[str], rows: list[Row]) -> None:
@@ -90,7 +90,7 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
             lines.writerows([str(path), best(classes, row)[0][0], *(f"{p:.6f}" for p in row)] for path, row in rows)
     except OSError as error:
         raise machine_error(error, file) from None
-    say(f"{short_path(file)}: {len(rows):,} pictures")
+    say(f"{short_path(file)}: {len(rows):,} images")
 
 
 def folder_of(run: Path) -> Path:
@@ -109,7 +109,7 @@ def folder_of(run: Path) -> Path:
 
 
 def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
-    """The files, each once, and the pictures below folders as training finds them; what of it cannot be opened.
+    """The files, each once, and the images below folders as training finds them; what of it cannot be opened.
 
     Errors: the one path that was given is not there or holds none, exit 3.
     """
@@ -131,7 +131,7 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
             bad.append((path, error.line.replace(f"data.root={path} ", "")))
             continue
         warnings = [note.removeprefix("warning: ") for note in notes if note.startswith("warning: ")]
-        bad += [(path, why) for why in warnings or ([] if found else notes or ["no pictures in it"])]
+        bad += [(path, why) for why in warnings or ([] if found else notes or ["no images in it"])]
         bad += [(at / file.path, file.bad) for file in found if file.bad]
         files |= {at / file.path: None for file in found if not file.bad}
     if len(paths) == len(bad) == 1 and not files:
@@ -140,7 +140,7 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
 
 
 def max_pixels(run: Path) -> float:
-    """How large a picture the run read, where its configuration lies beside it."""
+    """How large an image the run read, where its configuration lies beside it."""
     from thaw.data.decode import MAX_PIXELS
 
     asked = as_number(part(read_yaml(run / ".hydra/config.yaml"), "data", "max_pixels", kind=str))
@@ -148,12 +148,12 @@ def max_pixels(run: Path) -> float:
 
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
-    """The classes of the run, the probabilities of each picture, and what could not be read, with the reason."""
+    """The classes of the run, the probabilities of each image, and what could not be read, with the reason."""
     import numpy as np
     import torch
 
     from thaw.data.augment import view
-    from thaw.data.decode import BadPicture, decode
+    from thaw.data.decode import BadImage, decode
     from thaw.data.resize import fit_side
     from thaw.data.table import FULL
     from thaw.model.network import open_saved
@@ -171,15 +171,15 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
         for file in part:
             try:
                 yield file, see(fit_side(decode(file.read_bytes(), side=side, **limits), side), None)
-            except (BadPicture, OSError) as error:
+            except (BadImage, OSError) as error:
                 bad.append((file, getattr(error, "strerror", None) or str(error)))
 
     starts = range(0, len(files), BATCH)
     for start in bar(starts, len(starts), "predict"):
-        if pictures := dict(views(files[start : start + BATCH])):
-            x = torch.from_numpy(np.stack(list(pictures.values()))).permute(0, 3, 1, 2).float() / 255
+        if images := dict(views(files[start : start + BATCH])):
+            x = torch.from_numpy(np.stack(list(images.values()))).permute(0, 3, 1, 2).float() / 255
             with torch.inference_mode():
-                rows += zip(pictures, model((x - mean) / std).softmax(1).tolist(), strict=True)
+                rows += zip(images, model((x - mean) / std).softmax(1).tolist(), strict=True)
     return list(saved.names), rows, bad
 
 

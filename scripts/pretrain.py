@@ -2,12 +2,12 @@
 
     python scripts/pretrain.py --out conf/backbone/tiny.safetensors
 
-A class is a random character: one to three pen strokes (lines, corners, curves, arcs, loops) that join or not. A
-picture of it is the same strokes with shaken control points and another slant, size and pen, counted into 8x8 cells of
+A class is a random character: one to three pen strokes (lines, corners, curves, arcs, loops) that join or not. An
+image of it is the same strokes with shaken control points and another slant, size and pen, counted into 8x8 cells of
 17 grey levels and enlarged. No digit, no font and no handwriting goes in (some random character may resemble a digit by
-chance). Every step draws new pictures. The same seed gives the same weights on the same machine and versions.
+chance). Every step draws new images. The same seed gives the same weights on the same machine and versions.
 
-Measured on one core of a server: 222 and 245 s, 1.5 MB; 69 % of new pictures put into the right one of 400 classes. A
+Measured on one core of a server: 222 and 245 s, 1.5 MB; 69 % of new images put into the right one of 400 classes. A
 linear classifier on the frozen network then reaches 97 % on scikit-learn's digits, fine-tuning all of it 99 %.
 """
 
@@ -62,7 +62,7 @@ def character(rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     return strokes
 
 
-def picture(strokes: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator, size: int) -> np.ndarray:
+def image(strokes: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator, size: int) -> np.ndarray:
     """One handwriting of a character: grey uint8, size x size pixels."""
     angle, shear = rng.normal(0, 0.15), rng.normal(0, 0.25)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.array([[1, shear], [0, 1]])
@@ -90,11 +90,11 @@ def picture(strokes: list[tuple[np.ndarray, np.ndarray]], rng: np.random.Generat
 
 
 def batch(characters: list, rng: np.random.Generator, n: int, size: int, mean, std):
-    """Return n fresh pictures, normalised, shape (n, 3, size, size), and the classes they show."""
+    """Return n fresh images, normalised, shape (n, 3, size, size), and the classes they show."""
     import torch
 
     classes = rng.integers(0, len(characters), n)
-    grey = np.stack([picture(characters[c], rng, size) for c in classes])
+    grey = np.stack([image(characters[c], rng, size) for c in classes])
     images = torch.from_numpy(grey)[:, None].expand(-1, 3, -1, -1).float() / 255
     return (images - mean) / std, torch.from_numpy(classes)
 
@@ -104,12 +104,12 @@ def main() -> None:
     parser = Parser(__doc__.partition("\n")[0])
     parser.add_argument("--out", type=new_file, required=True, help="safetensors file to write")
     parser.add_argument("--model", default="test_resnet", help="name of a timm model")
-    parser.add_argument("--size", type=count, default=32, help="pixels along a side of a picture")
+    parser.add_argument("--size", type=count, default=32, help="pixels along a side of an image")
     parser.add_argument("--classes", type=count, default=400, help="characters to make up")
     parser.add_argument("--steps", type=count, default=1500, help="optimizer steps")
-    parser.add_argument("--batch", type=count, default=128, help="pictures a step")
+    parser.add_argument("--batch", type=count, default=128, help="images a step")
     parser.add_argument("--lr", type=float, default=0.1, help="peak rate of SGD")
-    parser.add_argument("--seed", type=int, default=0, help="of characters, pictures, first weights")
+    parser.add_argument("--seed", type=int, default=0, help="of characters, images, first weights")
     args = parser.parse_args()
     if not (math.isfinite(args.lr) and args.lr > 0 and 0 <= args.seed < 2**63):
         raise UserError(2, f"--lr {args.lr} --seed {args.seed}: must be > 0, and a whole number >= 0")
@@ -154,7 +154,7 @@ def pretrain(args) -> None:
     weights = {name: t.contiguous() for name, t in model.state_dict().items() if not name.startswith(head)}
     args.out.write_bytes(save(weights, metadata={"format": "pt"}))
     size, seconds = args.out.stat().st_size / 1e6, time.perf_counter() - start
-    say(f"{args.out}: {size:.2f} MB, {seconds:.0f} s, accuracy on new pictures {right:.3f}")
+    say(f"{args.out}: {size:.2f} MB, {seconds:.0f} s, accuracy on new images {right:.3f}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 python scripts/show_batch.py data.root=~/photos augment=strong resize=double      the same words as src/train.py
 python scripts/show_batch.py ... --out=FOLDER                                     else a new one in outputs/show_batch
 
-Nothing is trained and no weights are fetched; only the pictures that are shown are decoded, once all were scanned.
+Nothing is trained and no weights are fetched; only the images that are shown are decoded, once all were scanned.
 """
 
 import sys
@@ -63,17 +63,17 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     from thaw.data.table import TEST, TRAIN, VALID
 
     crop_pct = settings.data.crop_pct
-    pictures = dataset.load_dataset(
+    images = dataset.load_dataset(
         settings.data, round((settings.size or facts["native_size"]) / crop_pct), store.root / "scan", True
     )
-    say_notes(pictures.table.notes)
+    say_notes(images.table.notes)
     splits = zip(("train", "valid", "test"), (TRAIN, VALID, TEST), strict=True)
-    facts |= {name: len(pictures.rows(split)) for name, split in splits} | {"classes": len(pictures.table.classes)}
+    facts |= {name: len(images.rows(split)) for name, split in splits} | {"classes": len(images.table.classes)}
     planned = plan.make_plan(settings, Facts(**facts))
-    looked_at = pixels.on_the_fly(pictures, round(planned.size / crop_pct))
+    looked_at = pixels.on_the_fly(images, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
-    write_data_lists(folder, pictures.table.bad, pictures.table.disputed)
-    return contact_sheet.write_sheets(folder, planned, settings, pictures.table, looked_at)
+    write_data_lists(folder, images.table.bad, images.table.disputed)
+    return contact_sheet.write_sheets(folder, planned, settings, images.table, looked_at)
 
 
 def look(settings: Settings) -> dict:

@@ -19,7 +19,7 @@ TABLE = ("best/accuracy", "best/loss", "test/accuracy", "cost/seconds", "cost/se
 
 
 class Panel(NamedTuple):
-    """What is drawn (bar, scatter, parallel, importance, line, table, pictures), of which keys, over which axis."""
+    """What is drawn (bar, scatter, parallel, importance, line, table, images), of which keys, over which axis."""
 
     kind: str
     y: tuple[str, ...]
@@ -47,7 +47,7 @@ SECTIONS = {
     "Speed": lines("step", "speed/images_per_second", "speed/data_wait", "speed/gpu_gb"),
     "Errors": (
         *(Panel("table", (name,)) for name in ("confusion", "most_wrong", "per_class")),
-        Panel("pictures", ("pictures/*",)),
+        Panel("images", ("images/*",)),
     ),
 }
 
@@ -102,7 +102,7 @@ def drawn(panel: Panel):
             return wr.ParameterImportancePlot(with_respect_to=y)
         case "table":
             return wr.WeavePanelSummaryTable(table_name=y)
-        case "pictures":
+        case "images":
             return wr.MediaBrowser(title="augmented", media_keys=list(panel.y))
 
 

@@ -47,10 +47,10 @@ def photos(tmp_path):
     for label, colour in (("great tit", 60), ("wren", 190)):
         (root / label).mkdir(parents=True)
         for i in range(12):
-            picture = np.full((50, 60, 3), colour, np.uint8) + np.random.default_rng(i).integers(
+            image = np.full((50, 60, 3), colour, np.uint8) + np.random.default_rng(i).integers(
                 0, 40, (50, 60, 3), np.uint8
             )
-            cv2.imwrite(str(root / label / f"{i}.jpg"), picture)
+            cv2.imwrite(str(root / label / f"{i}.jpg"), image)
     return root
 
 
@@ -96,7 +96,7 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     result = json.loads((tmp_path / "sweep/0/result.json").read_text())
     assert good["summary"]["best/accuracy"] == pytest.approx(result["best/accuracy"])
     assert {"confusion", "per_class", "most_wrong"} <= good["summary"].keys()
-    assert any("pictures/batch_32px._type" in row for row in history)
+    assert any("images/batch_32px._type" in row for row in history)
     other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
     assert other.returncode == 6 and "another sweep is there (tiny,resnet18" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
@@ -104,7 +104,7 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys go on"
 
 
-def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):
+def test_a_folder_of_images_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):
     out = tmp_path / "run"
     (photos / "wren" / "broken.jpg").write_text("<html>not found</html>")
     done = thaw(
@@ -121,12 +121,12 @@ def test_a_folder_of_pictures_with_any_timm_name_and_predictions_of_it(thaw, pla
         "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places,
         f"hydra.run.dir={tmp_path}/plan",
     )  # fmt: skip
-    assert "pictures to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
+    assert "images to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
     head, _, *lines, total = seen.stdout.splitlines()
-    assert head.split() == ["picture", "prediction", "probability", "next"] and total.startswith("13 pictures: ")
+    assert head.split() == ["image", "prediction", "probability", "next"] and total.startswith("13 images: ")
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
@@ -146,7 +146,7 @@ def test_predict_says_what_it_leaves_out(tmp_path):
     files, bad = predict.files_of([tmp_path / "p", tmp_path / "p/a.png"])
     assert files == [tmp_path / "p/a.png"], "once"
     words = {path.name: why for path, why in bad}
-    assert words["c.jpg"] == "not a regular file" and "ignored 1 raw picture (.dng)" in words["p"]
+    assert words["c.jpg"] == "not a regular file" and "ignored 1 raw image (.dng)" in words["p"]
     with pytest.raises(UserError, match=r"^\S+empty is empty$"):
         predict.files_of([tmp_path / "empty"])
     with pytest.raises(UserError, match=r"no\.png: no such file or folder$"):
@@ -174,7 +174,7 @@ def test_of_a_folder_of_runs_predict_asks_for_one(tmp_path):
     ("typed", "code", "words"),
     [
         ([], 2, "no run is given"),
-        (["RUN"], 2, "no pictures are given"),
+        (["RUN"], 2, "no images are given"),
         (["RUN", "x.jpg", "--tpo", "3"], 2, "unrecognized arguments: --tpo"),
         (["RUN", "x.jpg"], 6, "no finished run is there"),
     ],

@@ -153,7 +153,7 @@ def test_wandb_is_imported_for_the_tracker_only_and_late():
     assert importers("wandb") == {f"thaw.report.{name}": {False} for name in ("tracker", "wandb_mode", "wandb_run")}
 
 
-def test_matplotlib_is_imported_for_pictures_only():
+def test_matplotlib_is_imported_for_images_only():
     found = importers("matplotlib")
     assert "thaw.report.style" in found
     assert found.keys() <= {name for name in NAMES if room_of(name) in ("report", "sweep")} | {"thaw.runtime.fonts"}

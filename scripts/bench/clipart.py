@@ -1,9 +1,9 @@
-"""thaw with ImageNet weights on real pictures: after each phase, and beside a logistic regression on its features.
+"""thaw with ImageNet weights on real images: after each phase, and beside a logistic regression on its features.
 
 python scripts/bench/clipart.py FOLDER [overrides ...]     40 minutes on two cores, three seeds; goes on where it was
 
 FOLDER has train/, valid/ and test/ with a folder a class; that of docs/results.md is Debian's openclipart, 12 classes,
-1,164, 270 and 499 pictures. The test pictures choose nothing. Each run is a line of outputs/bench/clipart.jsonl. With
+1,164, 270 and 499 images. The test images choose nothing. Each run is a line of outputs/bench/clipart.jsonl. With
 --thaw, another checkout of thaw is run (its lines carry --name), to compare one commit with another.
 """
 

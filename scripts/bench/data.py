@@ -1,4 +1,4 @@
-"""The way of a picture from its file into the network: thaw, fastai 2.8, torchvision's ImageFolder, side by side.
+"""The way of an image from its file into the network: thaw, fastai 2.8, torchvision's ImageFolder, side by side.
 
 pip install fastai==2.8.12 (beside thaw's own requirements)
 python scripts/bench/data.py [pipeline first step] [--quick]     all: ten minutes on two cores
@@ -51,10 +51,10 @@ QUICK = "--quick" in sys.argv  # main refuses all other words
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How one library reads a folder: `batches(epochs)` yields float [n, 3, size, size], `pictures` an epoch."""
+    """How one library reads a folder: `batches(epochs)` yields float [n, 3, size, size], `images` an epoch."""
 
     batches: Callable[[range], Iterator[Tensor]]
-    pictures: int
+    images: int
 
 
 def settings_of(root: Path, size: int, *overrides: str) -> Settings:
@@ -77,7 +77,7 @@ def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
 def thaw_batches(
     settings: Settings, store: Path, workers: int
 ) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
-    """`read(epochs)`: how many pictures an epoch has, and their uint8 batches, as a cycle of a run reads them."""
+    """`read(epochs)`: how many images an epoch has, and their uint8 batches, as a cycle of a run reads them."""
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     cache = DecodeCache(store, side, budget)
@@ -106,7 +106,7 @@ def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
 
 
 def of_fastai(root: Path, size: int, workers: int, _: Path) -> Pipeline:
-    """fastai's usual: Resize for every picture, aug_transforms and Normalize for the batch."""
+    """fastai's usual: Resize for every image, aug_transforms and Normalize for the batch."""
     from fastai.vision import all as fastai
 
     data = fastai.ImageDataLoaders.from_folder(
@@ -147,7 +147,7 @@ def least(costs: Iterable[tuple[float, float]]) -> tuple[float, float]:
 
 
 def pipeline(root: Path) -> None:
-    """Pictures a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
+    """Images a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
     say_text("\nPipeline alone, images a second (images a second of the processor)")
     heading(*LIBRARIES, "thaw : fastai")
     for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
@@ -165,7 +165,7 @@ def pipeline(root: Path) -> None:
                     later[name].append(cost(run_through, one.batches(range(start, start + 2))))
         later = {name: least(costs) for name, costs in later.items()}
         for what, epochs, costs in (("first epoch, set-up included", 1, first), ("two later epochs", 2, later)):
-            speeds = {name: [epochs * made[name].pictures / took for took in costs[name]] for name in LIBRARIES}
+            speeds = {name: [epochs * made[name].images / took for took in costs[name]] for name in LIBRARIES}
             ratios = [a / b for a, b in zip(speeds["thaw"], speeds["fastai 2.8"], strict=True)]
             cells = [f"{wall:,.0f} ({cpu:,.0f})" for wall, cpu in speeds.values()]
             row(f"{size} px, {workers} workers, {what}", *cells, "{:.1f}x ({:.1f}x)".format(*ratios))
@@ -209,7 +209,7 @@ def step(root: Path) -> None:
         loader, memory = least(costs["loader"]), least(costs["memory"])
         more = [a / b - 1 for a, b in zip(loader, memory, strict=True)]
         cells = ["{:.2f} ({:.2f})".format(*pair) for pair in (loader, memory)]
-        row(f"{name}, {numbered(range(1))[0]} pictures, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
+        row(f"{name}, {numbered(range(1))[0]} images, {workers} workers", *cells, "{:+.1%} ({:+.1%})".format(*more))
 
 
 def heading(*columns: str) -> None:
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument(
         "parts", nargs="*", default=list(parts), choices=list(parts), metavar="PART", help=f"of {', '.join(parts)}"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer pictures, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer images, fewer rounds")
     asked = parser.parse_args().parts
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 python scripts/bench/finder_curves.py [TASK ...]     goes on where it was; one to twenty minutes a task on one thread
 
 A task is a find phase, with the fits that use its rate cut to a fixed budget. Its best rate comes from a grid, three
-rates a decade, three seeds: accuracy on all pictures that were not trained on. Twenty seeds each record a range test,
+rates a decade, three seeds: accuracy on all images that were not trained on. Twenty seeds each record a range test,
 never stopped, and thaw's trials.
 """
 
@@ -140,7 +140,7 @@ def measured(settings: Settings, network: Network, find: PhaseInputs) -> dict:
 
 
 def judged(made: RunContext, fits: list[PhaseInputs], rate: float) -> float:
-    """Accuracy after the fits at a rate, on all pictures that were not trained on."""
+    """Accuracy after the fits at a rate, on all images that were not trained on."""
     try:
         for inputs in fits:
             fully(made, inputs, rate)

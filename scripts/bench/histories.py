@@ -2,9 +2,9 @@
 
 python scripts/bench/histories.py [SEED ...]     goes on where it was; an hour on one thread, or a process a seed
 
-300 pictures of digits or drawn shapes, drawn anew for each seed; part of the labels of training *and* validation wrong,
-as in a folder that people filled; 60 or 300 pictures to validate on; the eight steps, their last with restarts over 31
-epochs. After every cycle the validation loss of each picture is kept, and the accuracy on 800 or more test pictures
+300 images of digits or drawn shapes, drawn anew for each seed; part of the labels of training *and* validation wrong,
+as in a folder that people filled; 60 or 300 images to validate on; the eight steps, their last with restarts over 31
+epochs. After every cycle the validation loss of each image is kept, and the accuracy on 800 or more test images
 with right labels, which no rule sees.
 """
 
@@ -27,7 +27,7 @@ from thaw.runtime.entry import Parser, run
 require_checkout(__file__)
 
 FILE = ROOT / "outputs/bench/stop.jsonl"
-TRAIN_PICTURES = 300
+TRAIN_IMAGES = 300
 SETTINGS = [
     "size=32", "batch_size=32", "data.workers=0", "~checklist.full.until", "threads=1", "wandb=disabled",
     "precision=float32",
@@ -90,9 +90,9 @@ def train(case: Case) -> list[dict]:
     ends, load, judge = [], dataset.load_dataset, fit.whether_to_go_on
 
     def load_drawn(*args):
-        pictures = load(*args)
-        draw(pictures.table, case)
-        return pictures
+        images = load(*args)
+        draw(images.table, case)
+        return images
 
     def keep_and_judge(context, phase, fitted):  # at every cycle end
         test = predict(context.inputs, context.inputs.rows(TEST))
@@ -129,10 +129,10 @@ def draw(table, case: Case) -> None:
 
     rng = np.random.default_rng([case.seed, 7])
     rows = rng.permutation(np.flatnonzero(table.splits != TEST))
-    own = rows[: TRAIN_PICTURES + case.valid]
+    own = rows[: TRAIN_IMAGES + case.valid]
     # The rest tests, beside the test half that digits have anyway.
     table.splits[rows] = TEST
-    table.splits[own[:TRAIN_PICTURES]], table.splits[own[TRAIN_PICTURES:]] = TRAIN, VALID
+    table.splits[own[:TRAIN_IMAGES]], table.splits[own[TRAIN_IMAGES:]] = TRAIN, VALID
     wrong = own[rng.random(len(own)) < case.noise]
     classes = len(table.classes)
     table.labels[wrong] = (table.labels[wrong] + rng.integers(1, classes, len(wrong))) % classes

@@ -1,9 +1,9 @@
-"""Memory over the epochs: a run over 20,000 pictures, its loader processes included.
+"""Memory over the epochs: a run over 20,000 images, its loader processes included.
 
 python scripts/bench/memory.py [--epochs 20] [--workers 2]
 
 Proportional set size (/proc/PID/smaps_rollup: shared pages are divided among those who share them) of this process and
-its loader processes at the end of every epoch, in MB. Paths, hashes and labels are those of 20,000 files; the pictures
+its loader processes at the end of every epoch, in MB. Paths, hashes and labels are those of 20,000 files; the images
 themselves are one array, so that what grows is the loader's own. Linux only.
 """
 
@@ -30,23 +30,23 @@ BATCH = 200
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--pictures", type=count, default=20_000)
+    parser.add_argument("--images", type=count, default=20_000)
     parser.add_argument("--epochs", type=count, default=20)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    sizes = memory(args.pictures, args.epochs, args.workers)
+    sizes = memory(args.images, args.epochs, args.workers)
     say(" ".join(f"{size:.0f}" for size in sizes))
     second, last = sizes[1], sizes[-1]
     grown = f"{second:.1f} MB after epoch 2, {last:.1f} after {len(sizes)} ({last / second - 1:+.1%})"
     say(f"{args.workers} workers: {grown}")
 
 
-def memory(pictures: int, epochs: int, workers: int) -> list[float]:
+def memory(images: int, epochs: int, workers: int) -> list[float]:
     """MB at the end of each epoch."""
-    names = [sha256(f"picture {row}".encode()).hexdigest() for row in range(pictures)]
-    picture = np.zeros((24, 32, 3), np.uint8)
-    labels = np.arange(pictures) % 10
-    views = Views(Pixels(names, {}, 24, lambda row, side: picture), labels, 1.0, 24, MIRRORED, (0, "full"))
+    names = [sha256(f"image {row}".encode()).hexdigest() for row in range(images)]
+    image = np.zeros((24, 32, 3), np.uint8)
+    labels = np.arange(images) % 10
+    views = Views(Pixels(names, {}, 24, lambda row, side: image), labels, 1.0, 24, MIRRORED, (0, "full"))
     keys = [
         BatchKey(epoch, 24, part)
         for epoch in range(epochs)

@@ -2,7 +2,7 @@
 
 python scripts/bench/options.py [--folder DIR] [--only smoothing]     about a quarter of an hour on one core
 
-Digits: 480 to train, 120 to validate, scikit-learn's own test half (899) to judge. Shapes: 500 drawn pictures to train,
+Digits: 480 to train, 120 to validate, scikit-learn's own test half (899) to judge. Shapes: 500 drawn images to train,
 500 to validate, 1,000 to judge. What is exported is chosen by validation. A head phase is told by the validation
 accuracy of its best cycle end, which favours one of many cycles. At 32 px, 7 epochs of the full network, no cycle
 beyond the plan. Seconds are those of training: what test-time augmentation and ensembles cost later is not in

@@ -1,4 +1,4 @@
-"""The whole recipe beside fastai 2.8: the same weights, pictures, size, batch, epochs and machine, one thread each.
+"""The whole recipe beside fastai 2.8: the same weights, images, size, batch, epochs and machine, one thread each.
 
 pip install fastai==2.8.12 (beside thaw's own requirements)
 python scripts/bench/peers.py [digits shapes photos] [--quick] [--only RECIPE] [key=value ...]
@@ -33,7 +33,7 @@ require_checkout(__file__)
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
 QUICK = "--quick" in sys.argv  # main refuses other words
-SEEDS, PICTURES = (1, 500) if QUICK else (3, 1500)  # pictures that are drawn for a task
+SEEDS, IMAGES = (1, 500) if QUICK else (3, 1500)  # images that are drawn for a task
 RECIPES = ("thaw", "fine_tune", "by hand", "one cycle")
 TASKS = {  # thaw's settings, fastai's aug_transforms beside it, the size
     "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
@@ -43,7 +43,7 @@ TASKS = {  # thaw's settings, fastai's aug_transforms beside it, the size
 
 
 def folder_of(task: str, root: Path) -> Path:
-    """The task's pictures as files in train/, valid/ and test/, a folder a class."""
+    """The task's images as files in train/, valid/ and test/, a folder a class."""
     import cv2
     import photos
 
@@ -51,22 +51,22 @@ def folder_of(task: str, root: Path) -> Path:
 
     folder = root / task
     if task == "photos":
-        return photos.draw(folder, PICTURES)
+        return photos.draw(folder, IMAGES)
     if task == "digits":
-        table, picture = digits()
+        table, image = digits()
     else:
-        labels = [row % 8 for row in range(PICTURES)]
+        labels = [row % 8 for row in range(IMAGES)]
         table = [(label, photos.SPLITS[row // 8 % len(photos.SPLITS)]) for row, label in enumerate(labels)]
-        picture = lambda row: dataset.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
+        image = lambda row: dataset.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
     for row, (label, split) in enumerate(table):
         path = folder / split / str(label) / f"{row:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), picture(row)[..., ::-1])
+        cv2.imwrite(str(path), image(row)[..., ::-1])
     return folder
 
 
 def digits():
-    """Label and split of scikit-learn's digits as data=digits has them, and the picture of a row."""
+    """Label and split of scikit-learn's digits as data=digits has them, and the image of a row."""
     from thaw.config import compose
     from thaw.data import dataset
     from thaw.data.table import SPLITS
@@ -74,7 +74,7 @@ def digits():
     found = dataset.digits(compose.compose_settings([]).data)
     table = found.table
     places = [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)]
-    return places, partial(found.picture, side=8)
+    return places, partial(found.image, side=8)
 
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
@@ -232,7 +232,7 @@ def main() -> None:
         return child(*sys.argv[2:6], sys.argv[6:])
     parser = Parser(__doc__)
     parser.add_words(*TASKS)
-    parser.add_argument("--quick", action="store_true", help="one seed, fewer pictures")
+    parser.add_argument("--quick", action="store_true", help="one seed, fewer images")
     parser.add_argument("--only", choices=RECIPES, help="thaw and that recipe of fastai's, or thaw alone")
     args = parser.parse_args()
     given, tasks = ([word for word in args.words if (word in TASKS) == of] for of in (False, True))

@@ -1,6 +1,6 @@
 """Drawn photographs for the benchmarks: JPEGs of about 400 pixels, ten shapes on textured ground, the same every time.
 
-python scripts/bench/photos.py FOLDER [COUNT]     COUNT pictures (3,000) in train/, valid/ and test/, a folder a class
+python scripts/bench/photos.py FOLDER [COUNT]     COUNT images (3,000) in train/, valid/ and test/, a folder a class
 """
 
 import sys
@@ -17,7 +17,7 @@ from thaw.runtime.entry import Parser, count, run
 require_checkout(__file__)
 
 COUNT = 3000
-SPLITS = ("train", "train", "train", "valid", "test")  # pictures of a class in turn
+SPLITS = ("train", "train", "train", "valid", "test")  # images of a class in turn
 CLASSES = ("triangle", "square", "pentagon", "hexagon", "star4", "star5", "star6", "disc", "ring", "cross")
 SHARP = 3  # bits of a fraction of a pixel in which outlines are drawn
 
@@ -51,8 +51,8 @@ def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: in
     return ground
 
 
-def picture(number: int) -> tuple[np.ndarray, int]:
-    """The picture of a number, uint8 RGB of about 400 pixels, and its class."""
+def photo(number: int) -> tuple[np.ndarray, int]:
+    """The image of a number, uint8 RGB of about 400 pixels, and its class."""
     rng, label = np.random.default_rng((7, number)), number % len(CLASSES)
     height, width = [(400, 300), (300, 400), (400, 400)][rng.integers(3)]
     radius = min(height, width) * rng.uniform(0.25, 0.45)
@@ -70,14 +70,14 @@ def picture(number: int) -> tuple[np.ndarray, int]:
 
 
 def write(folder: Path, number: int) -> None:
-    image, label = picture(number)
+    image, label = photo(number)
     split = SPLITS[number // len(CLASSES) % len(SPLITS)]
     path = folder / split / CLASSES[label] / f"{number:05d}.jpg"
     cv2.imwrite(str(path), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
 def draw(folder: Path, count: int = COUNT) -> Path:
-    """The folder with `count` pictures; one that is there already is left as it is."""
+    """The folder with `count` images; one that is there already is left as it is."""
     done = folder / f".drawn_{count}"
     if not done.exists():
         for split in set(SPLITS):

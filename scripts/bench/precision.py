@@ -52,9 +52,9 @@ def main() -> None:
 
 def step(net: network.Network, where: torch.device) -> float:
     """Seconds of one forward and backward pass."""
-    pictures = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8, device=where)
+    images = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8, device=where)
     started = time.perf_counter()
-    net.train()(pictures).logsumexp(1).mean().backward()
+    net.train()(images).logsumexp(1).mean().backward()
     if where.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - started

@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "outputs/same", help="(outputs/same)")
     args = parser.parse_args()
     work = args.work.absolute()
-    draw_pictures(work)
+    draw_images(work)
     commands = SUITE["commands"] | {
         f"identity of {w}": f"src/train.py SMOKE {w} hydra.run.dir=RUN" for w in SUITE["identities"]
     }
@@ -54,20 +54,20 @@ def main() -> int:
     return compare(sides[0], sides[-1])
 
 
-def draw_pictures(work: Path) -> None:
+def draw_images(work: Path) -> None:
     """Write digits as files, a folder a class, one of them broken; and the same with one image more."""
     import cv2
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    for name, more in (("pictures", 0), ("more", 1)):
+    for name, more in (("images", 0), ("more", 1)):
         for digit in range(4):
             folder = work / name / str(digit)
             folder.mkdir(parents=True, exist_ok=True)
             for i, image in enumerate(digits.images[digits.target == digit][: 40 + more * (digit == 0)]):
                 large = cv2.resize((image * 15.9).astype("uint8"), (48, 40), interpolation=cv2.INTER_CUBIC)
                 cv2.imwrite(str(folder / f"{i}.png"), large)
-        (work / name / "3/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not a picture")
+        (work / name / "3/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
 
 
 # run ------------------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
     runs = checkout / "outputs/same"
     folder = runs / SUITE["folders"].get(name, re.sub(r"\W+", "_", name))
     places = {"RUN": folder, **{one.upper(): runs / one for one in SHARED}}
-    places |= {"PICTURES": work / "pictures", "MORE": work / "more", "CHECKOUT": checkout}
+    places |= {"IMAGES": work / "images", "MORE": work / "more", "CHECKOUT": checkout}
     for words in (SUITE["options"], places):
         arguments = re.sub(rf"\b({'|'.join(words)})\b", lambda m, words=words: str(words[m[0]]), arguments)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}

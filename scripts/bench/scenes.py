@@ -31,7 +31,7 @@ PARTS = {
 
 
 def draw(folder: Path, each: int = 200) -> None:
-    """So many pictures of every class, always the same."""
+    """So many images of every class, always the same."""
     rng = np.random.default_rng(0)
     for kind in PARTS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -41,13 +41,13 @@ def draw(folder: Path, each: int = 200) -> None:
 
 
 def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """One picture, uint8 [90 to 129, 110 to 159, 3]: colours, place, size, slant, blur, light and noise are drawn."""
+    """One image, uint8 [90 to 129, 110 to 159, 3]: colours, place, size, slant, blur, light and noise are drawn."""
     high, wide = int(rng.integers(90, 130)), int(rng.integers(110, 160))
-    picture = np.empty((high, wide, 3), np.float32)
+    image = np.empty((high, wide, 3), np.float32)
     horizon = int(high * rng.uniform(0.45, 0.7))
     sky, ground, *inks = np.array(SCENE + INKS[kind]) + rng.normal(0, 40, (4, 3))
-    picture[:horizon] = sky * np.linspace(1, 0.7, horizon)[:, None, None]
-    picture[horizon:] = ground
+    image[:horizon] = sky * np.linspace(1, 0.7, horizon)[:, None, None]
+    image[horizon:] = ground
     unit = high * rng.uniform(0.16, 0.28)
     place = wide * rng.uniform(0.3, 0.7), horizon + high * rng.uniform(0, 0.1)
     slant = rng.normal(0, 0.12)
@@ -55,10 +55,10 @@ def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
     for ink, part in PARTS[kind]:
         if isinstance(part, list):
             at = np.array(part) @ turn.T + place
-            cv2.fillPoly(picture, [at.round().astype(np.int32)], inks[ink].tolist())
+            cv2.fillPoly(image, [at.round().astype(np.int32)], inks[ink].tolist())
         else:
             x, y = turn @ part[:2] + place
-            cv2.circle(picture, (round(x), round(y)), max(1, round(part[2] * unit)), inks[ink].tolist(), -1)
+            cv2.circle(image, (round(x), round(y)), max(1, round(part[2] * unit)), inks[ink].tolist(), -1)
     light, blur = rng.uniform(0.6, 1.2), rng.uniform(0.5, 2.0)
-    blurred = cv2.GaussianBlur(picture, (0, 0), blur) * light
-    return np.clip(blurred + rng.normal(0, 14, picture.shape), 0, 255).astype(np.uint8)
+    blurred = cv2.GaussianBlur(image, (0, 0), blur) * light
+    return np.clip(blurred + rng.normal(0, 14, image.shape), 0, 255).astype(np.uint8)

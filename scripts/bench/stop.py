@@ -35,7 +35,7 @@ class History:
     head: list[CycleEnd]
     full: list[CycleEnd]
     epochs: list[int]  # of each cycle of the whole network
-    tests: list[float]  # accuracy on the test pictures at each cycle end, head phases first
+    tests: list[float]  # accuracy on the test images at each cycle end, head phases first
 
     @property
     def before(self) -> CycleEnd:
@@ -46,7 +46,7 @@ class History:
         return next((n for n in range(1, len(self.full)) if not go_on(self, n)), len(self.full))
 
     def tested(self, n: int, export: Export) -> float:
-        """Accuracy on the test pictures of what is exported after n cycles."""
+        """Accuracy on the test images of what is exported after n cycles."""
         return self.tests[export([*self.head, *self.full[:n]])]
 
 
@@ -145,7 +145,7 @@ EXPORTS = {
 
 
 def replay(histories: list[History]) -> None:
-    """Tables in markdown: every stop rule, then what is exported, then thaw's rule by noise and validation pictures."""
+    """Tables in markdown: every stop rule, then what is exported, then thaw's rule by noise and validation images."""
     for mult, (_, lengths) in CYCLES.items():
         chosen = [history for history in histories if history.case.mult == mult]
         budget, most = (3, 5) if mult == "2" else (31, 31)
@@ -178,7 +178,7 @@ def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> No
 
 
 def show(values: list[float], histories: list[History], sign: str = "") -> str:
-    """Mean ± standard error over the sets of pictures: those of a task and a seed are the same in all its runs."""
+    """Mean ± standard error over the sets of images: those of a task and a seed are the same in all its runs."""
     sets: dict[tuple, list[float]] = {}
     for value, one in zip(values, histories, strict=True):
         sets.setdefault((one.case.task, one.case.seed), []).append(value)

@@ -133,7 +133,7 @@ def without_seeds(job: Sequence[str]) -> tuple[str, ...]:
 def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: str) -> list[tuple[str, ...]]:
     """The settings that have a result, the best first: by the mean of `monitor` over their jobs, a nan being worst.
 
-    Of equals, which a share of few pictures often is, the one with the lower loss. A setting that lacks a seed comes
+    Of equals, which a share of few images often is, the one with the lower loss. A setting that lacks a seed comes
     after all that have theirs: without its hardest it would be flattered.
     """
     key, sign = "best/" + monitor.removeprefix("valid/"), 1 if monitor.endswith("loss") else -1

@@ -43,10 +43,10 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
 
 
 def count(jobs: Sequence, store) -> None:
-    """Look at the user's own pictures, once for each way to take them. Errors: they are not there, exit 3."""
+    """Look at the user's own images, once for each way to take them. Errors: they are not there, exit 3."""
     own = {fact_names(s)[0]: s for _, _, s in jobs if s.data.kind in ("folder", "csv")}
     if own:
-        from thaw.data.scan import count_pictures
+        from thaw.data.scan import count_images
 
         for settings in own.values():
-            count_pictures(settings, store, say)
+            count_images(settings, store, say)

@@ -166,7 +166,7 @@ TABLE = OWN.replace("folder", "csv")
             ["backbone.weights=/checkout/conf/backbone/tiny.safetensors"],
         ),
         (["backbone.weights=nowhere.safetensors"], ["backbone.weights=nowhere.safetensors"]),
-        # What pictures of one's own need.
+        # What images of one's own need.
         (["data.root=/p"], ["data.root=/p", *OWN.split()]),
         (["data=folder", "data.root=/p"], ["data=folder", "data.root=/p", *OWN.split()[1:]]),
         (["backbone=tiny", "data.root=/p"], ["backbone=tiny", "data.root=/p", "data=folder", "augment=standard"]),
@@ -353,8 +353,8 @@ def test_sweeps_are_recognised(conf):
     ("args", "line"),
     [
         (["~/no photos"], "~/no photos: is no setting, and no folder or file of that name is there"),
-        (["~"], "~: is it a folder of pictures? 'data.root=~'"),
-        (["."], ".: is it a folder of pictures? data.root=."),
+        (["~"], "~: is it a folder of images? 'data.root=~'"),
+        (["."], ".: is it a folder of images? data.root=."),
         (["lesson1"], "lesson1: did you mean experiment=lesson1?"),
         (["none"], "none: did you mean augment=none or resize=none?"),
         (["foo"], "foo: is no setting; they are written key=value, --help lists them"),
@@ -602,8 +602,8 @@ def test_fractions_lists_and_phases(conf):
             "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
             {
                 "resize=double": "no phase that trains the whole network",
-                "augment=strong": "no phase that sees pictures",
-                "augment.mixup=0.4": "no phase that sees pictures",
+                "augment=strong": "no phase that sees images",
+                "augment.mixup=0.4": "no phase that sees images",
                 "bn=eval": "no phase that trains the whole network",
                 "rates.split=head": "no phase that trains the whole network",
             },
@@ -708,12 +708,12 @@ def test_each_yaml_says_what_it_is(conf):
 @pytest.mark.parametrize(
     ("typed", "valid_from", "said"),
     [
-        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: val/ has the pictures that validate"]),
+        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: val/ has the images that validate"]),
         (["data.valid=0.3"], "", []),
         (["seed=1"], "val/", []),
     ],
 )
-def test_a_share_beside_pictures_that_validate_is_said(typed, valid_from, said):
+def test_a_share_beside_images_that_validate_is_said(typed, valid_from, said):
     assert unused_share(typed, valid_from) == said
 
 

@@ -35,11 +35,11 @@ BACKBONES = sorted(file.stem for file in CHOICES if file.parent.name == "backbon
 
 
 def chosen(file: Path) -> list[str]:
-    """The overrides that choose a yaml; pictures of one's own need a place."""
+    """The overrides that choose a yaml; images of one's own need a place."""
     group = file.parent.as_posix()
     kinds = ("folder", "csv")
     own = file.stem in kinds or (group == "experiment" and composition(f"experiment={file.stem}").data.kind in kinds)
-    return [f"{group}={file.stem}", *(["data.root=pictures"] if own else [])]
+    return [f"{group}={file.stem}", *(["data.root=images"] if own else [])]
 
 
 # every yaml -----------------------------------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def test_a_transform_that_is_null_is_left_out():
 
 def test_facts_of_the_digits():
     facts, found = settings_of("data=digits").data.facts, load_digits()
-    assert (facts.pictures, facts.test) == (len(found.target) // 2, len(found.target) - len(found.target) // 2)
+    assert (facts.images, facts.test) == (len(found.target) // 2, len(found.target) - len(found.target) // 2)
     assert facts.classes == len(found.target_names)
 
 
@@ -336,9 +336,9 @@ def test_the_plan_counts_the_digits_as_the_source_does(overrides):
 @pytest.mark.parametrize(
     "few", [("data.limit=40",), ("data.limit=12",), ("data.valid=0.005",), ("data=shapes", "data.limit=30")]
 )
-def test_too_few_pictures_to_validate_on_are_refused_in_a_line(few):
+def test_too_few_images_to_validate_on_are_refused_in_a_line(few):
     data = settings_of(*few).data
-    with pytest.raises(UserError, match=r"data\.valid=.* pictures for \d+ classes") as refused:
+    with pytest.raises(UserError, match=r"data\.valid=.* images for \d+ classes") as refused:
         dataset.load_dataset(data, 32)
     assert refused.value.code == 2
 
@@ -377,10 +377,10 @@ def test_the_plan_counts_the_shapes_as_the_source_does():
 
 
 def test_choices_of_data_state_nothing_as_they_share_it():
-    shared = yaml.safe_load((ROOT / "conf/data/_pictures.yaml").read_text())
+    shared = yaml.safe_load((ROOT / "conf/data/_images.yaml").read_text())
     for file in (ROOT / "conf/data").glob("[a-z]*.yaml"):
         own = yaml.safe_load(file.read_text())
-        assert own.pop("defaults") == ["_pictures"], file.name
+        assert own.pop("defaults") == ["_images"], file.name
         assert {key for key in own.keys() & shared.keys() if own[key] == shared[key]} == set(), file.name
 
 
@@ -411,9 +411,9 @@ def test_a_preset_of_a_published_figure_plans_what_was_published(name):
 
 
 def test_the_padding_and_the_crop_of_cifar10_are_those_of_the_papers():
-    """Four of 32 pixels on each side: a picture moves by up to an eighth of it."""
+    """Four of 32 pixels on each side: an image moves by up to an eighth of it."""
     see = view(128, 1.0, settings_of("experiment=cifar10_sgdr").augment)
-    picture = np.zeros((128, 128, 3), np.uint8)
-    picture[60:68, 60:68] = 255
-    at = [np.argwhere(see(picture, seed)[..., 0]).mean(0) for seed in range(200)]
+    image = np.zeros((128, 128, 3), np.uint8)
+    image[60:68, 60:68] = 255
+    at = [np.argwhere(see(image, seed)[..., 0]).mean(0) for seed in range(200)]
     assert np.ptp(at, axis=0) == pytest.approx([32, 32], abs=2)

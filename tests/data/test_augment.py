@@ -1,4 +1,4 @@
-"""What pictures go through: seeded for every sample, never correlated, unknown words refused."""
+"""What images go through: seeded for every sample, never correlated, unknown words refused."""
 
 import math
 
@@ -35,9 +35,9 @@ def test_a_draw_is_a_function_of_its_seed():
 
 def test_two_transforms_draw_independently():
     see = view(8, 1.0, Augment("whole", None, CROPS.transforms, 0.0, 0.0))
-    picture = np.zeros((8, 8, 3), np.uint8)
-    picture[0, 0] = 255  # the marked corner says which flips were made
-    corners = [np.argwhere(see(picture, seed)[..., 0])[0] for seed in range(2000)]
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0, 0] = 255  # the marked corner says which flips were made
+    corners = [np.argwhere(see(image, seed)[..., 0])[0] for seed in range(2000)]
     flips = np.array([(y == 7, x == 7) for y, x in corners])
     assert abs(np.corrcoef(flips.T)[0, 1]) < 0.07  # three standard errors
     assert (abs(flips.mean(0) - 0.5) < 0.04).all()
@@ -74,9 +74,9 @@ def test_loader_processes_are_as_many_as_the_machine_has_room_for(monkeypatch, t
 
 
 def test_validation_sees_the_middle():
-    picture = np.zeros((40, 80, 3), np.uint8)
-    picture[:, 20:60] = 200
-    assert view(40, 1.0)(picture, None).min() == 200
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 20:60] = 200
+    assert view(40, 1.0)(image, None).min() == 200
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_unknown_transforms_and_arguments_are_refused(transforms, words):
     assert caught.value.code == 2
 
 
-COMPOSITIONS = [  # and how many pictures thirty seeds may make of one
+COMPOSITIONS = [  # and how many images thirty seeds may make of one
     ({"OneOf": {"transforms": {**BLUR, "HorizontalFlip": {}}, "p": 0.5}}, 3, 3),
     ({"OneOf": {"transforms": [BLUR, {"Blur": {"blur_limit": [9, 9], "p": 1}}], "p": 1}}, 2, 2),
     ({"SomeOf": {"transforms": [{"HorizontalFlip": {"p": 1}}, {"VerticalFlip": {"p": 1}}], "n": 2}}, 1, 1),
@@ -122,10 +122,10 @@ def test_a_composition_draws_by_the_seed_alone(transforms, fewest, most):
     augment = Augment("whole", None, transforms, 0.0, 0.0)
     see, other = view(32, 0.875, augment), view(32, 0.875, augment)
     seen = [see(ramp(), seed) for seed in range(30)]
-    assert fewest <= len({picture.tobytes() for picture in seen}) <= most
+    assert fewest <= len({image.tobytes() for image in seen}) <= most
     backwards = [other(ramp(), seed) for seed in reversed(range(30))]
     assert all(np.array_equal(a, b) for a, b in zip(seen, reversed(backwards), strict=True))
-    assert all(picture.shape == (32, 32, 3) for picture in seen)
+    assert all(image.shape == (32, 32, 3) for image in seen)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_composition_draws_by_the_seed_alone(transforms, fewest, most):
         ({"Sequential": {"transforms": [{"Resize": {"height": 9, "width": 9}}], "p": 0.1}}, "end in 9x9 pixels"),
         ({"Resize": {"height": 48, "width": 48, "p": 1}, "RandomCrop": {"height": 32, "width": 32, "p": 0.5}}, "48x48"),
         ({"OneOf": {"transforms": [BLUR, {"Normalize": {}}]}}, r"transforms\[1\]\.Normalize: makes float32"),
-        ({"OneOf": {"transforms": [BLUR, {"FDA": {"reference_images": []}}]}}, r"\[1\]\.FDA: fails on a picture"),
+        ({"OneOf": {"transforms": [BLUR, {"FDA": {"reference_images": []}}]}}, r"\[1\]\.FDA: fails on an image"),
         ({"SelectiveChannelTransform": {"transforms": [{"CenterCrop": {"height": 9, "width": 9}}]}}, "must leave"),
     ],
 )
@@ -150,12 +150,12 @@ def test_what_a_composition_seldom_draws_is_tried_too(transforms, words):
     ("height", "width", "side", "shape"),
     [(40, 60, 20, (20, 30, 3)), (8, 8, 32, (32, 32, 3)), (10, 1000, 20, (20, 80, 3)), (20, 20, 20, (20, 20, 3))],
 )
-def test_pictures_are_kept_with_the_shorter_side_asked_for(height, width, side, shape):
+def test_images_are_kept_with_the_shorter_side_asked_for(height, width, side, shape):
     assert fit_side(np.zeros((height, width, 3), np.uint8), side).shape == shape
 
 
 @pytest.mark.parametrize("name", choices_of("augment", CONF))
-def test_every_preset_makes_pictures(name, compose):
+def test_every_preset_makes_images(name, compose):
     settings = compose(f"augment={name}")
     see = view(32, 0.875, settings.augment)
     seen = [see(ramp(), seed) for seed in range(5)]
@@ -163,13 +163,13 @@ def test_every_preset_makes_pictures(name, compose):
     assert (name == "none") == all(np.array_equal(s, seen[0]) for s in seen)
 
 
-def test_a_zoom_keeps_nearly_all_of_the_shorter_side_and_roams_as_in_a_picture_of_4_to_3():
+def test_a_zoom_keeps_nearly_all_of_the_shorter_side_and_roams_as_in_an_image_of_4_to_3():
     see = view(20, 1.0, Augment("zoom", [1.0, 1.1], {}, 0.0, 0.0))
     seen = [see(ramp(40, 80), seed) for seed in range(60)]
-    lefts = [int(picture[:, 0, 0].mean()) / 4 for picture in seen]  # red rises by 4 a pixel to the right
+    lefts = [int(image[:, 0, 0].mean()) / 4 for image in seen]  # red rises by 4 a pixel to the right
     assert 9 < max(lefts) - min(lefts) < 18, "a square of 36 to 40 in the middle 53 of 80"
     assert min(lefts) > 12 and max(lefts) + 36 < 68
-    heights = [(int(picture[-1, 0, 1]) - int(picture[0, 0, 1])) / 6 for picture in seen]
+    heights = [(int(image[-1, 0, 1]) - int(image[0, 0, 1])) / 6 for image in seen]
     assert min(heights) > 33 and max(heights) < 40 and max(heights) - min(heights) > 1
 
 
@@ -177,8 +177,8 @@ def test_top_down_turns_and_mirrors_in_all_eight_ways(compose):
     augment = compose("augment=top_down").augment
     augment = Augment("whole", None, {"D4": augment.transforms["D4"]}, 0.0, 0.0)
     see = view(4, 1.0, augment)
-    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    assert len({see(picture, seed).tobytes() for seed in range(100)}) == 8
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    assert len({see(image, seed).tobytes() for seed in range(100)}) == 8
 
 
 @pytest.mark.parametrize(
@@ -188,14 +188,14 @@ def test_top_down_turns_and_mirrors_in_all_eight_ways(compose):
         ("Resize", {"height": 16, "width": 16, "p": 0.1}, "end in 16x16 pixels"),
         ("RandomScale", {"p": 0.5}, "end in"),
         ("Normalize", {}, "makes float32"),
-        ("FDA", {"reference_images": []}, "fails on a picture"),
-        ("Affine", {"scale": 0}, "leaves a single colour of a picture"),
-        ("Affine", {"translate_percent": -1, "p": 0.1}, "leaves a single colour of a picture"),
-        ("ToTensorV2", {}, "makes a tensor of a picture, which is an array of uint8"),
+        ("FDA", {"reference_images": []}, "fails on an image"),
+        ("Affine", {"scale": 0}, "leaves a single colour of an image"),
+        ("Affine", {"translate_percent": -1, "p": 0.1}, "leaves a single colour of an image"),
+        ("ToTensorV2", {}, "makes a tensor of an image, which is an array of uint8"),
         ("ToGray", {"num_output_channels": 1}, "end in 32x32 pixels of 1 channels, where the plan has 32x32"),
     ],
 )
-def test_what_gives_no_picture_of_the_same_size_is_refused(name, args, words):
+def test_what_gives_no_image_of_the_same_size_is_refused(name, args, words):
     with pytest.raises(UserError, match=rf"^augment\.transforms[^:]*: .*({words})") as caught:
         view(32, 1.0, Augment("whole", None, {"HorizontalFlip": {}, name: args}, 0.0, 0.0))
     assert caught.value.code == 2
@@ -208,7 +208,7 @@ def test_a_zoom_that_cannot_be_is_refused(compose, override):
     assert caught.value.code == 2
 
 
-def test_a_random_crop_keeps_more_of_a_picture_at_a_smaller_size():
+def test_a_random_crop_keeps_more_of_an_image_at_a_smaller_size():
     assert at_size(CROPS, 1.0) == CROPS and at_size(LIGHT, 0.5) == LIGHT
     assert at_size(CROPS, 0.5).scale == pytest.approx([0.6, 1.0])
     assert at_size(CROPS, 0.75).scale == pytest.approx([0.4, 1.0])

@@ -14,10 +14,10 @@ from thaw.runtime import fonts
 from thaw.runtime.errors import UserError
 
 
-def test_a_sheet_holds_every_picture_exactly_and_its_text():
-    pictures = [np.full((32, 32, 3), 20 * i + 10, np.uint8) for i in range(10)]
+def test_a_sheet_holds_every_image_exactly_and_its_text():
+    images = [np.full((32, 32, 3), 20 * i + 10, np.uint8) for i in range(10)]
     texts = ["Straße", "", "a very long name of a class indeed", *"3456789"]
-    image = np.asarray(contact_sheet.contact_sheet(pictures, texts))
+    image = np.asarray(contact_sheet.contact_sheet(images, texts))
     assert image.shape == (GAP + 2 * (96 + LINE + GAP), GAP + 8 * (96 + GAP), 3)
     for i in range(10):
         y, x = GAP + i // 8 * (96 + LINE + GAP), GAP + i % 8 * (96 + GAP)
@@ -53,7 +53,7 @@ def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["show_batch.py", *words])
     texts, real = [], contact_sheet.contact_sheet
     monkeypatch.setattr(
-        contact_sheet, "contact_sheet", lambda pictures, of, *rest: texts.append(of) or real(pictures, of, *rest)
+        contact_sheet, "contact_sheet", lambda images, of, *rest: texts.append(of) or real(images, of, *rest)
     )
     show_batch.main()
     show_batch.main()

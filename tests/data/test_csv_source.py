@@ -1,10 +1,10 @@
-"""A table of pictures becomes the same table that a folder does, or one line with the number of what is wrong."""
+"""A table of images becomes the same table that a folder does, or one line with the number of what is wrong."""
 
 import os
 
 import numpy as np
 import pytest
-from pictures import data, noted, picture, put, refused, scan, sides
+from images import data, image, noted, put, refused, scan, sides
 
 from thaw.data import dataset, spelling
 from thaw.data.csv_file import read_csv_table
@@ -17,9 +17,9 @@ ROWS = [f"pics/{name},{name[0]}" for name in NAMES]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten pictures in pics/, a0 to b4."""
+    """Ten images in pics/, a0 to b4."""
     for number, name in enumerate(NAMES):
-        put(tmp_path / "pics" / name, picture(number))
+        put(tmp_path / "pics" / name, image(number))
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_other_columns_are_passed_over(folder):
     assert scan(write(folder, ",path,label,note", *lines)).classes == ("a", "b")
 
 
-def test_pictures_elsewhere(folder):
+def test_images_elsewhere(folder):
     (folder / "tables").mkdir()
     file = write(folder / "tables", "path,label", *(row.removeprefix("pics/") for row in ROWS))
     assert scan(file, images=folder / "pics").root == str(folder / "pics")
@@ -221,7 +221,7 @@ def test_what_is_no_table_is_a_line(folder):
 def test_folds_by_number_are_said(folder):
     lines = [f"{row},{i % 5}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,fold", *lines)
-    said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the pictures of each on one side"
+    said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the images of each on one side"
     assert noted(scan(file), said)
     table = scan(file, group="fold", fold=0)
     assert not noted(table, "not used") and (table.splits == VALID).sum() == 2
@@ -249,7 +249,7 @@ def test_a_column_of_train_and_test_leaves_validation_to_the_share(folder):
 def test_a_column_of_splits_can_be_left_out(folder):
     lines = [f"{row},{'valid' if i % 5 == 4 else 'train'}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,split", *lines)
-    assert "data.fold=0: the data says itself which pictures validate (the column split)" in refused(file, fold=0)
+    assert "data.fold=0: the data says itself which images validate (the column split)" in refused(file, fold=0)
     assert sides(scan(file, fold=0, split_column="none")) != sides(scan(file))
 
 
@@ -262,7 +262,7 @@ def test_a_column_of_groups(folder):
     assert sides(scan(write(folder, "path,label", *ROWS), group=r"\d")) != {}  # a regex where no column has the name
 
 
-def test_the_same_line_twice_is_one_picture(folder):
+def test_the_same_line_twice_is_one_image(folder):
     table = scan(write(folder, "path,label", *ROWS, *ROWS[:3]))
     assert len(table) == 10 and noted(table, "3 lines said twice")
 
@@ -287,7 +287,7 @@ def test_bad_files_are_left_out_as_in_a_folder(folder):
 def test_it_is_a_source(folder):
     chosen = data(write(folder, "path,label", *ROWS), kind="csv")
     opened = dataset.load_dataset(chosen, 8)
-    assert opened.picture(3, 6).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
+    assert opened.image(3, 6).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
 
 
 # ---- what is refused
@@ -321,9 +321,9 @@ def test_it_is_a_source(folder):
         (["path,label,split", *(f"{row},test" for row in ROWS)], "no line has train in the column split"),
         (["path,label,split", *(f"{row},train" for row in ROWS), f"{ROWS[0]},test"], "line 12: the split of"),
         (["path,label", *ROWS[:5]], "only one class ('a')"),
-        (["path,label", *ROWS, "pics/a0.png,a;b"], "line 12: label is 'a;b': several labels a picture"),
-        (["path,label", *ROWS, "pics/a0.png,a|c"], "line 12: label is 'a|c': several labels a picture"),
-        (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': several labels a picture"),
+        (["path,label", *ROWS, "pics/a0.png,a;b"], "line 12: label is 'a;b': several labels an image"),
+        (["path,label", *ROWS, "pics/a0.png,a|c"], "line 12: label is 'a|c': several labels an image"),
+        (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': several labels an image"),
         (["path,cat,dog", *(f"{row[:-2]},1,0" for row in ROWS)], "2 columns of 0 and 1 ('cat', 'dog'...): several"),
         (["path,label", "pics/a0.png,caf\xe9", "pics/b0.png,cafe\u0301"], "one name in two Unicode spellings"),
         (["path,label"], "has no rows below line 1, which names the columns ('path, label')"),
@@ -368,7 +368,7 @@ def test_rows_know_the_line_they_begin_on(tmp_path):
     assert (caught.value.code, caught.value.line) == (3, f"key={file} line 5: so")
 
 
-def test_accents_in_another_spelling_and_a_folder_called_as_a_picture_is(folder):
+def test_accents_in_another_spelling_and_a_folder_called_as_an_image_is(folder):
     put(folder / "pics/cafe\u0301.png")
     put(folder / "pics/001.png")
     put(folder / "pics/001/other.png")

@@ -1,4 +1,4 @@
-"""One decoder: which bytes are pictures, which pixels they give, and why the others are refused."""
+"""One decoder: which bytes are images, which pixels they give, and why the others are refused."""
 
 import io
 import struct
@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, size_of
+from thaw.data.decode import BadImage, decode, has_frames, peak_of_grey16, size_of
 
 COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
-PICTURE = Image.fromarray(PIXELS)
+IMAGE = Image.fromarray(PIXELS)
 LOSSLESS = ("PNG", "TIFF", "BMP", "PPM", "JPEG2000")
 UNTURN = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the orientation undoes
 
 
-def encode(picture, format, **options):
+def encode(image, format, **options):
     file = io.BytesIO()
-    picture.save(file, format, **options)
+    image.save(file, format, **options)
     return file.getvalue()
 
 
 def refused(data, **options):
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         decode(data, **options)
     assert caught.value.reason and "\n" not in caught.value.reason
     return caught.value.reason
@@ -48,29 +48,29 @@ def png(width, height, *, depth=8, kind=0, data=b"", extra=b""):
 
 @pytest.mark.parametrize("format", LOSSLESS)
 def test_lossless_formats_give_the_pixels_back(format):
-    pixels = decode(encode(PICTURE, format))
+    pixels = decode(encode(IMAGE, format))
     assert np.array_equal(pixels, PIXELS) and pixels.flags.c_contiguous and pixels.flags.writeable
 
 
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "GIF", "HEIF"])
 def test_lossy_formats_come_close(format):
-    assert difference(decode(encode(PICTURE, format)), PIXELS) < 10
+    assert difference(decode(encode(IMAGE, format)), PIXELS) < 10
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
 def test_jpeg_is_as_pillow_sees_it(options):
-    data = encode(PICTURE, "JPEG", **options)
+    data = encode(IMAGE, "JPEG", **options)
     assert difference(decode(data), np.asarray(Image.open(io.BytesIO(data)))) < 1
 
 
 def test_grey_jpeg_has_three_equal_channels():
-    pixels = decode(encode(PICTURE.convert("L"), "JPEG"))
+    pixels = decode(encode(IMAGE.convert("L"), "JPEG"))
     assert pixels.shape == (60, 80, 3) and np.ptp(pixels, axis=2).max() == 0
 
 
 @pytest.mark.parametrize("ink", ["CMYK", "YCbCr"])
 def test_other_colours_of_jpeg(ink):
-    data = encode(PICTURE.convert(ink), "JPEG", quality=95)
+    data = encode(IMAGE.convert(ink), "JPEG", quality=95)
     assert difference(decode(data), PIXELS) < 5
     assert np.array_equal(decode(data), decode(data))
 
@@ -80,7 +80,7 @@ def test_other_colours_of_jpeg(ink):
 def test_every_orientation_is_upright(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = PICTURE.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else PICTURE
+    turned = IMAGE.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else IMAGE
     exact = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}, "AVIF": {"quality": 100}}
     exact["HEIF"] = {"quality": -1, "chroma": 444}
     pixels = decode(encode(turned, format, exif=exif.tobytes(), **exact.get(format, {})))
@@ -104,7 +104,7 @@ def test_a_jpeg_is_decoded_no_larger_than_it_has_to_be(side, height, orientation
 
 
 def test_an_odd_jpeg_is_decoded_to_whole_pixels():
-    data = encode(PICTURE.resize((163, 121)), "JPEG")
+    data = encode(IMAGE.resize((163, 121)), "JPEG")
     assert [decode(data, side=side).shape for side in (60, 30, 15)] == [(61, 82, 3), (31, 41, 3), (16, 21, 3)]
     assert decode(data, side=61).shape == (121, 163, 3)  # half of it would be 60 and a bit
 
@@ -116,7 +116,7 @@ def test_what_is_broken_is_refused_at_any_size():
 
 
 def test_broken_exif_does_not_matter():
-    data = encode(PICTURE, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff\xff\xff")
+    data = encode(IMAGE, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01\x12\xff\xff\xff\xff")
     assert difference(decode(data), PIXELS) < 10
 
 
@@ -137,9 +137,9 @@ def test_sixteen_bit_colour_is_scaled():
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 def test_transparency_is_white(mode, format):
-    picture = Image.new(mode, (8, 8), (10, 10, 10, 0) if mode == "RGBA" else (10, 0))
-    picture.paste((10, 10, 10, 128) if mode == "RGBA" else (10, 128), (0, 0, 8, 4))
-    pixels = decode(encode(picture, format, **({"lossless": True} if format == "WEBP" else {})))
+    image = Image.new(mode, (8, 8), (10, 10, 10, 0) if mode == "RGBA" else (10, 0))
+    image.paste((10, 10, 10, 128) if mode == "RGBA" else (10, 128), (0, 0, 8, 4))
+    pixels = decode(encode(image, format, **({"lossless": True} if format == "WEBP" else {})))
     assert pixels[4:].min() == 255 and abs(pixels[:4].mean() - 132) < 1
 
 
@@ -150,9 +150,9 @@ def test_transparent_colours_are_white():
     for data in (encode(palette, "PNG", transparency=0), encode(palette, "GIF", transparency=0)):
         assert decode(data)[0, :2].tolist() == [[255, 255, 255], [200, 0, 0]]
     for mode, colour in (("L", 7), ("RGB", (7, 7, 7))):
-        picture = Image.new(mode, (4, 4), 0)
-        picture.putpixel((0, 0), colour)
-        assert decode(encode(picture, "PNG", transparency=colour))[0, :2, 0].tolist() == [255, 0]
+        image = Image.new(mode, (4, 4), 0)
+        image.putpixel((0, 0), colour)
+        assert decode(encode(image, "PNG", transparency=colour))[0, :2, 0].tolist() == [255, 0]
     trns = struct.pack(">I", 2) + b"tRNS" + b"\x01\x01" + struct.pack(">I", zlib.crc32(b"tRNS\x01\x01"))
     deep = png(2, 1, depth=16, data=b"\0\x01\x01\x01\x02", extra=trns)
     assert decode(deep)[0, :, 0].tolist() == [255, 1]
@@ -160,22 +160,22 @@ def test_transparent_colours_are_white():
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
 def test_the_first_frame_is_taken_and_the_others_noticed(format):
-    first = encode(PICTURE, format)
-    data = encode(PICTURE, format, save_all=True, append_images=[PICTURE.rotate(180)])
+    first = encode(IMAGE, format)
+    data = encode(IMAGE, format, save_all=True, append_images=[IMAGE.rotate(180)])
     assert difference(decode(data), decode(first)) < 10
     assert has_frames(data) and not has_frames(first)
 
 
-def test_a_phone_picture_with_a_second_one_inside_is_one_picture():
-    data = encode(PICTURE, "MPO", save_all=True, append_images=[PICTURE.rotate(180)])
-    assert np.array_equal(decode(data), decode(encode(PICTURE, "JPEG"))) and not has_frames(data)
+def test_a_phone_image_with_a_second_one_inside_is_one_image():
+    data = encode(IMAGE, "MPO", save_all=True, append_images=[IMAGE.rotate(180)])
+    assert np.array_equal(decode(data), decode(encode(IMAGE, "JPEG"))) and not has_frames(data)
 
 
 def deep(suffix, values):
     return cv2.imencode(suffix, np.asarray(values))[1].tobytes()
 
 
-BECOMES = {  # what a picture of one value comes to, of 255, or why it does not
+BECOMES = {  # what an image of one value comes to, of 255, or why it does not
     "16-bit PNG": (deep(".png", np.full((4, 4), 25700, np.uint16)), 100),
     "16-bit TIFF": (deep(".tiff", np.full((4, 4), 25700, np.uint16)), 100),
     "16-bit colour PNG": (deep(".png", np.full((4, 4, 3), 25700, np.uint16)), 100),
@@ -205,13 +205,13 @@ def test_sixteen_bit_grey_of_fewer_bits_is_scaled_by_those(bits):
     white = 2**bits - 1
     data = deep(".png", np.array([[0, white // 2 + 1, white]], np.uint16))
     assert decode(data, bits=bits)[0, :, 0].tolist() == [0, round(255 * (white // 2 + 1) / white), 255]
-    assert peak_of_grey16(data) == white and peak_of_grey16(encode(PICTURE, "PNG")) == 0
+    assert peak_of_grey16(data) == white and peak_of_grey16(encode(IMAGE, "PNG")) == 0
     assert decode(deep(".tiff", np.full((1, 1), 65535, np.uint16)), bits=bits).max() == 255, "above it all is white"
 
 
 def test_negative_sixteen_bit_tiff_is_refused():
-    picture = Image.fromarray(np.full((4, 4), 1000, np.uint16))
-    assert "negative" in refused(encode(picture, "TIFF", tiffinfo={262: 0}))
+    image = Image.fromarray(np.full((4, 4), 1000, np.uint16))
+    assert "negative" in refused(encode(image, "TIFF", tiffinfo={262: 0}))
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG", "HEIF", "JPEG2000"])
@@ -227,14 +227,14 @@ def test_a_bomb_beyond_pillows_own_limit():
     assert "data.max_pixels" in refused(png(2**31 - 1, 2**31 - 1))
     assert time.perf_counter() - began < 0.1
     assert decode(png(14_250, 1, data=bytes(14_251))).shape == (1, 14_250, 3)
-    assert "> data.max_pixels 0.0047 Mpx" in refused(encode(PICTURE, "JPEG"), max_pixels=4_700)
+    assert "> data.max_pixels 0.0047 Mpx" in refused(encode(IMAGE, "JPEG"), max_pixels=4_700)
 
 
 @pytest.mark.parametrize("ink", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_every_truncated_jpeg_is_refused(ink, progressive):
-    preview = encode(PICTURE.resize((16, 12)), "JPEG")  # has an end marker of its own
-    data = encode(PICTURE.convert(ink), "JPEG", progressive=progressive, comment=preview)
+    preview = encode(IMAGE.resize((16, 12)), "JPEG")  # has an end marker of its own
+    data = encode(IMAGE.convert(ink), "JPEG", progressive=progressive, comment=preview)
     assert decode(data).shape == (60, 80, 3)
     for left in [1, 2, 3, 20, *range(21, len(data) - 2, 97)]:
         refused(data[:-left])
@@ -242,19 +242,19 @@ def test_every_truncated_jpeg_is_refused(ink, progressive):
 
 
 def test_bytes_after_the_end_of_a_jpeg_are_no_fault():
-    data = encode(PICTURE, "JPEG")
+    data = encode(IMAGE, "JPEG")
     assert np.array_equal(decode(data + bytes(99) + b"\xff\xda\xff\xd8"), decode(data))
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM", "HEIF", "JPEG2000"])
 def test_other_truncated_files_are_refused(format):
-    data = encode(PICTURE, format)
+    data = encode(IMAGE, format)
     for left in [5, 20, *range(21, len(data), max(1, len(data) // 40))]:
         refused(data[:-left])
 
 
-def test_png_with_any_flipped_byte_of_a_picture_is_refused():
-    data = bytearray(encode(PICTURE, "PNG"))
+def test_png_with_any_flipped_byte_of_an_image_is_refused():
+    data = bytearray(encode(IMAGE, "PNG"))
     for i in [*range(0, 60), *range(60, len(data) - 12, 211)]:
         data[i] ^= 0x10
         refused(bytes(data))
@@ -263,15 +263,15 @@ def test_png_with_any_flipped_byte_of_a_picture_is_refused():
 
 
 def test_flipped_bytes_of_a_jpeg_never_give_anything_but_pixels_or_a_reason():
-    data = bytearray(encode(PICTURE, "JPEG"))
+    data = bytearray(encode(IMAGE, "JPEG"))
     for i in range(0, len(data), 7):
         data[i] ^= 0xFF
-        with suppress(BadPicture):
+        with suppress(BadImage):
             assert decode(bytes(data)).dtype == np.uint8
         data[i] ^= 0xFF
 
 
-def test_what_is_no_picture():
+def test_what_is_no_image():
     assert refused(b"") == "empty file"
     assert "<!DOCTYP" in refused(b"<!DOCTYPE html><html></html>")
     refused(b"\xff\xd8")
@@ -279,7 +279,7 @@ def test_what_is_no_picture():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
-def test_thin_pictures_are_pictures(size):
+def test_thin_images_are_images(size):
     for format in ("PNG", "JPEG"):
         assert decode(encode(Image.new("RGB", size), format)).shape == (size[1], size[0], 3)
 
@@ -303,5 +303,5 @@ def test_a_turned_tiff_has_the_size_of_its_pixels():
     exif = Image.Exif()
     exif[274] = 6
     for format in ("TIFF", "JPEG", "PNG"):
-        data = encode(PICTURE, format, exif=exif)
+        data = encode(IMAGE, format, exif=exif)
         assert size_of(data) == decode(data).shape[:2] == (80, 60)

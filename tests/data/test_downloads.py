@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pictures import data, picture, put
+from images import data, image, put
 from scipy.io import savemat
 from torchvision import datasets
 
@@ -16,7 +16,7 @@ from thaw.runtime.errors import UserError
 
 
 def pets(root):
-    """Two breeds, one in capitals, five pictures each."""
+    """Two breeds, one in capitals, five images each."""
     base, lines = root / "oxford-iiit-pet", {"trainval": [], "test": []}
     for breed, label in (("Bengal", 1), ("great_pug", 2)):
         for i in range(5):
@@ -38,9 +38,7 @@ def imagenette(root):
     for split, n in (("train", 3), ("val", 2)):
         for wnid in ("n01440764", "n02979186"):
             for i in range(n):
-                put(
-                    root / f"imagenette2/{split}/{wnid}/{wnid}_{i}.JPEG".replace("JPEG", "jpeg"), picture(i + n, "JPEG")
-                )
+                put(root / f"imagenette2/{split}/{wnid}/{wnid}_{i}.JPEG".replace("JPEG", "jpeg"), image(i + n, "JPEG"))
 
 
 def cifar10(root, monkeypatch):
@@ -88,11 +86,11 @@ def test_their_own_splits_and_classes(root, name, classes, counts):
     opened = load(root, name)
     assert opened.table.classes == classes
     assert tuple(len(opened.rows(split)) for split in (TRAIN, VALID, TEST)) == counts
-    assert opened.picture(0, 8).dtype == np.uint8 and opened.picture(0, 8).shape[2] == 3
+    assert opened.image(0, 8).dtype == np.uint8 and opened.image(0, 8).shape[2] == 3
     assert (opened.table.sizes > 0).all() and opened.table.bad == ()
 
 
-def test_labels_are_those_of_the_pictures(root):
+def test_labels_are_those_of_the_images(root):
     table = load(root, "pets").table
     for path, label, split in zip(table.paths, table.labels, table.splits, strict=True):
         assert path.startswith("images/" + ("Bengal", "great_pug")[label])
@@ -102,7 +100,7 @@ def test_labels_are_those_of_the_pictures(root):
 def test_arrays_keep_their_pixels(root):
     opened, held = load(root, "cifar10"), datasets.CIFAR10(root, train=False)
     row = opened.table.paths.index("test/00004")
-    assert np.array_equal(opened.picture(row, 8), held.data[4])
+    assert np.array_equal(opened.image(row, 8), held.data[4])
     assert opened.table.classes[opened.table.labels[row]] == "cat"
     assert opened.table.hashes[row] == hashlib.sha256(held.data[4].tobytes()).hexdigest()
     assert opened.table.heights[row] == opened.table.widths[row] == 32

@@ -1,4 +1,4 @@
-"""Pictures kept or decoded again: the same bits, within a budget, no larger than their files; memory stays flat."""
+"""Images kept or decoded again: the same bits, within a budget, no larger than their files; memory stays flat."""
 
 import gc
 import json
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pictures import data, picture, put
+from images import data, image, put
 
 from thaw.config.schema import Augment
 from thaw.data import batches, dataset, pixels
@@ -39,9 +39,7 @@ def folder(tmp_path):
         for name in "ab":
             for i in range(n):
                 size = SIZES[i % len(SIZES)]
-                put(
-                    tmp_path / "photos" / split / name / f"{i}.jpg", picture(hash((split, name, i)) % 999, "JPEG", size)
-                )
+                put(tmp_path / "photos" / split / name / f"{i}.jpg", image(hash((split, name, i)) % 999, "JPEG", size))
     return tmp_path / "photos"
 
 
@@ -60,7 +58,7 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
     made, plain = load_pixels(photos, SIDE, budget, store, bar), on_the_fly(photos, SIDE)
     assert kept_files(store) <= budget
     for row in range(len(photos.table)):
-        assert np.array_equal(made[row], fit_side(photos.picture(row, SIDE), SIDE))
+        assert np.array_equal(made[row], fit_side(photos.image(row, SIDE), SIDE))
         assert np.array_equal(made[row], plain[row])
     labels = photos.table.labels
     one, other = (
@@ -75,12 +73,12 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
 def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, side, budget, decodes_again):
     store, kept, again = Store(tmp_path / "store"), DecodeCache(tmp_path, side, budget), []
     dataset.load_dataset(data(folder), SIDE, decode_cache=kept)
-    counted = replace(photos, picture=lambda row, side: again.append(row) or photos.picture(row, SIDE))
+    counted = replace(photos, image=lambda row, side: again.append(row) or photos.image(row, SIDE))
     made = load_pixels(counted, SIDE, 1e9, store, bar, kept)
     n = len(set(photos.table.hashes))
     assert {"none": not again, "some": 0 < len(again) < n, "all": len(again) == n}[decodes_again]
     for row in range(len(photos.table)):
-        assert np.array_equal(made[row], fit_side(photos.picture(row, SIDE), SIDE))
+        assert np.array_equal(made[row], fit_side(photos.image(row, SIDE), SIDE))
 
 
 def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
@@ -90,11 +88,11 @@ def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
     assert not kept.at
 
 
-def test_the_test_pictures_are_the_first_that_a_small_budget_leaves_out(photos, tmp_path, monkeypatch):
-    needed = sum(shrink(photos.picture(row, SIDE), SIDE).nbytes for row in photos.rows(0)) + 5_000
+def test_the_test_images_are_the_first_that_a_small_budget_leaves_out(photos, tmp_path, monkeypatch):
+    needed = sum(shrink(photos.image(row, SIDE), SIDE).nbytes for row in photos.rows(0)) + 5_000
     made = load_pixels(photos, SIDE, needed, Store(tmp_path / "b"), bar)
     asked = []
-    monkeypatch.setattr(made, "decode", lambda row, side: asked.append(row) or photos.picture(row, SIDE))
+    monkeypatch.setattr(made, "decode", lambda row, side: asked.append(row) or photos.image(row, SIDE))
     for row in range(len(photos.table)):
         made[row]
     assert asked and set(asked) & set(photos.rows(2).tolist())
@@ -104,7 +102,7 @@ def test_the_test_pictures_are_the_first_that_a_small_budget_leaves_out(photos, 
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_no_picture_is_kept_larger_than_its_file_has_it(width, height):
+def test_no_image_is_kept_larger_than_its_file_has_it(width, height):
     whole = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     kept = shrink(whole, SIDE)
     assert min(kept.shape[:2]) == min(SIDE, width, height)
@@ -114,7 +112,7 @@ def test_no_picture_is_kept_larger_than_its_file_has_it(width, height):
     )
 
 
-def test_drawn_pictures_beyond_the_budget_are_drawn_again(compose, tmp_path):
+def test_drawn_images_beyond_the_budget_are_drawn_again(compose, tmp_path):
     shapes = dataset.load_dataset(compose("data=shapes", "data.limit=40").data, 32)
     held, again = (load_pixels(shapes, 32, budget, Store(tmp_path), bar) for budget in (1e9, 90_000))
     assert len(held.kept) == 40 and 0 < len(again.kept) < 40
@@ -125,7 +123,7 @@ def test_drawn_pictures_beyond_the_budget_are_drawn_again(compose, tmp_path):
 def test_a_file_that_changes_under_the_run_is_named(folder, photos, workers):
     views = Views(on_the_fly(photos, SIDE), photos.table.labels, 1.0, SIDE)
     path = photos.table.paths[0]
-    (folder / path).write_bytes(b"no picture any more")
+    (folder / path).write_bytes(b"no image any more")
     with pytest.raises(UserError, match="changed after it was scanned") as caught:
         list(batches.loader(views, [BatchKey(0, SIDE, np.array([1])), BatchKey(0, SIDE, np.array([0]))], workers))
     assert caught.value.code == 3 and path in caught.value.line
@@ -157,7 +155,7 @@ def test_the_loader_processes_of_an_error_end_with_it():
 
 
 class Threads:
-    """A picture whose first pixel says with how many threads OpenCV and torch compute where it is read."""
+    """An image whose first pixel says with how many threads OpenCV and torch compute where it is read."""
 
     def __getitem__(self, row):
         for _ in range(100):
@@ -190,10 +188,10 @@ def test_memory_is_flat_over_many_epochs(photos, tmp_path, held):
         late = epochs(60)
     finally:
         tracemalloc.stop()
-    assert late - early < 20_000, "bytes; one epoch of these pictures is 60,000"
+    assert late - early < 20_000, "bytes; one epoch of these images is 60,000"
 
 
-INDEXES = [  # of a file of 36 bytes: what is in its index, and whether pictures can be taken by it
+INDEXES = [  # of a file of 36 bytes: what is in its index, and whether images can be taken by it
     ([["a", 0, 2, 3], ["b", 18, 3, 2]], True), ([], True), ([["a", 0, 2, 7]], False), ([["a", -18, 2, 3]], False),
     ([["a", 30, 2, 3]], False), ([["a", 0, 0, 3]], False), ([["a", 0, -2, -3]], False), ([["a", 0, 2]], False),
     ([[1, 0, 2, 3]], False), ([["a", 0.0, 2, 3]], False), ([["a", 10**30, 2, 3]], False), ([3], False), ({}, False),
@@ -202,7 +200,7 @@ INDEXES = [  # of a file of 36 bytes: what is in its index, and whether pictures
 
 
 @pytest.mark.parametrize(("index", "good"), INDEXES)
-def test_a_shard_whose_index_is_none_of_its_pictures_is_at_fault(tmp_path, index, good):
+def test_a_shard_whose_index_is_none_of_its_images_is_at_fault(tmp_path, index, good):
     (tmp_path / "pixels.u8").write_bytes(bytes(36))
     (tmp_path / "index.json").write_text(json.dumps(index))
     assert (pixels.shard_fault(tmp_path) is None) == good

@@ -1,9 +1,9 @@
-"""Labels corrected and classes renamed, with no file moved and nothing of a picture changed."""
+"""Labels corrected and classes renamed, with no file moved and nothing of an image changed."""
 
 from collections import Counter
 
 import pytest
-from pictures import noted, refused, scan, tree
+from images import noted, refused, scan, tree
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_classes_renamed_merged_and_dropped(root):
     table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
     assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
     assert set(table.hashes) < set(before.hashes) and len(table) == 12
-    assert noted(table, "makes 2 classes of 4 and leaves 4 pictures out")
+    assert noted(table, "makes 2 classes of 4 and leaves 4 images out")
 
 
 def test_names_may_change_places(root):
@@ -42,10 +42,10 @@ def test_labels_corrected(root):
     assert noted(table, "changes 2 labels of the 3 it lists")
 
 
-def test_an_empty_label_leaves_a_picture_out(root):
+def test_an_empty_label_leaves_an_image_out(root):
     table = scan(root, labels=write(root, "path,label", "cat/0.png,", "cat/1.png,dog"))
     assert names(table) == {"cat": 2, "dog": 5, "kitten": 4, "hotdog": 4} and "cat/0.png" not in table.paths
-    assert noted(table, "changes 1 label of the 2 it lists and leaves 1 picture out")
+    assert noted(table, "changes 1 label of the 2 it lists and leaves 1 image out")
 
 
 def test_labels_come_before_classes(root):
@@ -56,7 +56,7 @@ def test_labels_come_before_classes(root):
 
 
 @pytest.mark.parametrize("columns", ["path,label", "filename,class", "label,file"])
-def test_columns_and_paths_as_in_a_table_of_pictures(root, columns):
+def test_columns_and_paths_as_in_a_table_of_images(root, columns):
     paths = ["cat/0.png", "cat\\1.png", f"{root}/cat/2.png", "./cat/3.png"]
     rows = [f"{path},dog" if columns.endswith(("label", "class")) else f"dog,{path}" for path in paths]
     assert names(scan(root, labels=write(root, columns, *rows))) == {"dog": 8, "kitten": 4, "hotdog": 4}
@@ -79,8 +79,8 @@ def test_labels_of_a_given_split(tmp_path):
         ("classes", ["from,to", ",y"], "line 2: from is empty"),
         ("classes", ["old,new", "dog,y"], "line 1: no column is called from; it has old, new"),
         ("classes", ["from,to", "dog,y,z"], "line 2: 3 cells, but line 1 names 2 columns"),
-        ("labels", ["path,label", "cat/0.png,dog", "cat/9.png,dog"], "line 3: no picture is called 'cat/9.png'; did"),
-        ("labels", ["path,label", "x/kitten/3.png,dog"], "line 2: no picture is called 'x/kitten/3.png'; did you mean"),
+        ("labels", ["path,label", "cat/0.png,dog", "cat/9.png,dog"], "line 3: no image is called 'cat/9.png'; did"),
+        ("labels", ["path,label", "x/kitten/3.png,dog"], "line 2: no image is called 'x/kitten/3.png'; did you mean"),
         ("labels", ["path,label", "cat/0.png,hound"], "line 2: no class is called 'hound'; did you mean"),
         ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label of 'cat/0.png' is 'cat', but"),
         ("labels", ["path,label", "cat/0.png,dog", "./cat/0.png,cat"], "line 3: the label of 'cat/0.png' is 'cat', bu"),
@@ -120,6 +120,6 @@ def test_names_in_another_case(tmp_path):
     (root / "cat/0.png").write_bytes((root / "cat/0.PNG").read_bytes())
     (root / "cat/0.png").rename(root / "cat/0.Png")
     line = refused(root, labels=write(root, "path,label", "cat/0.png,dog"))
-    assert line.endswith("no picture is called 'cat/0.png'; did you mean cat/0.PNG or cat/0.Png?")
+    assert line.endswith("no image is called 'cat/0.png'; did you mean cat/0.PNG or cat/0.Png?")
     twice = write(root, "from,to", "Dog,x", "dog,y")
     assert "line 3: to of 'dog' is 'y', but 'x' in line 2" in refused(root, classes=twice)

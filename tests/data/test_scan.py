@@ -1,4 +1,4 @@
-"""A folder of pictures becomes a table, or one line that says what is wrong with it."""
+"""A folder of images becomes a table, or one line that says what is wrong with it."""
 
 import io
 import os
@@ -12,12 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pictures import data, noted, picture, put, refused, scan, sides, tree
+from images import data, image, noted, put, refused, scan, sides, tree
 from PIL import Image
 
 from thaw.data import dataset, file_state, verify
 from thaw.data.bad_files import tolerated_count
-from thaw.data.decode import BadPicture, decode
+from thaw.data.decode import BadImage, decode
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.data.verify import read_file
@@ -49,7 +49,7 @@ def test_names_of_the_validation_folder(tmp_path, name):
     root = tree(tmp_path, train__a=2, train__b=2, **{f"{name}__a": 1, f"{name}__b": 1}, test__a=1)
     table = scan(root)
     assert np.bincount(table.splits).tolist() == [4, 2, 1]
-    assert noted(table, "classes without pictures in test: 'b'")
+    assert noted(table, "classes without images in test: 'b'")
 
 
 def test_two_validation_folders_are_refused(tmp_path):
@@ -74,10 +74,10 @@ def test_classes_may_be_called_like_splits(tmp_path):
     assert scan(tree(tmp_path / "b", valid=2, invalid=2)).classes == ("invalid", "valid")
 
 
-def test_picture_by_content_whatever_its_name(tmp_path):  # 30
+def test_image_by_content_whatever_its_name(tmp_path):  # 30
     root = both(tmp_path)
     put(root / "train/a/x.jpg")
-    put(root / "train/a/y.PNG", picture(98, "JPEG"))
+    put(root / "train/a/y.PNG", image(98, "JPEG"))
     assert len(scan(root)) == 14
 
 
@@ -89,7 +89,7 @@ def test_picture_by_content_whatever_its_name(tmp_path):  # 30
     [
         (("cat/train", "cat/val", "dog/train", "dog/val"), "cat/train/ and cat/val/; splits lie above the classes"),
         (("pets/train/cat", "pets/valid/cat", "birds/wren", "birds/tit"), "pets/valid/; give data.root=ROOT/pets"),
-        (("photos/cat", "photos/dog"), "one folder with pictures, 'photos', and a classifier needs"),
+        (("photos/cat", "photos/dog"), "one folder with images, 'photos', and a classifier needs"),
         (("photos/photos/cat", "photos/photos/dog", "photos/photos/eel"), "is data.root=ROOT/photos/photos meant?"),
         (("photos/train/cat", "photos/train/dog", "photos/test/cat"), "give data.root=ROOT/photos"),
     ],
@@ -109,7 +109,7 @@ def test_a_level_too_low(tmp_path):
 def test_what_lies_deeper_is_said(tmp_path):
     table = scan(tree(tmp_path, part1__cat=2, part1__dog=2, part2__cat=2))
     assert table.classes == ("part1", "part2")
-    said = "6 pictures in folders within a class folder, taken as of that class: 'part1/cat/0.png' of 'part1'"
+    said = "6 images in folders within a class folder, taken as of that class: 'part1/cat/0.png' of 'part1'"
     assert noted(table, f"warning: {said}; if the folders within are the classes, data.root is a level too high")
 
 
@@ -126,33 +126,33 @@ def test_formats_of_phones_and_scanners(tmp_path):
     for i, name in enumerate(("a.HEIC", "b.heif", "c.HIF", "d.jp2", "e.J2K", "f.AVIF", "g.mpo", "h.png")):
         format = {"jp2": "JPEG2000", "j2k": "JPEG2000", "avif": "AVIF", "mpo": "MPO", "png": "PNG"}
         for label in "xy":
-            put(tmp_path / label / name, picture(2 * i + (label == "y"), format.get(name[2:].lower(), "HEIF")))
+            put(tmp_path / label / name, image(2 * i + (label == "y"), format.get(name[2:].lower(), "HEIF")))
     table = scan(tmp_path)
     assert len(table) == 16 and table.bad == () and table.notes == ()
 
 
-def test_what_looks_like_a_picture_and_is_not_read_is_said(tmp_path):
+def test_what_looks_like_an_image_and_is_not_read_is_said(tmp_path):
     both(tmp_path)
     for name in ("a.DNG", "b.cr3", "c.mp4", "d.svg", "e.txt"):
         put(tmp_path / "train/a" / name, b"x")
     table = scan(tmp_path)
-    said = "ignored 1 drawing (.svg) and 2 raw pictures (.cr3, .dng) and 1 video (.mp4), which cannot be read"
+    said = "ignored 1 drawing (.svg) and 2 raw images (.cr3, .dng) and 1 video (.mp4), which cannot be read"
     assert noted(table, f"warning: {said}: make JPEG or PNG") and noted(table, "ignored 1 file of other kinds ('.txt')")
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["1.NEF", "2.nef"], "has no pictures that can be read, only 2 raw pictures (.nef): make JPEG or PNG pictures"),
+        (["1.NEF", "2.nef"], "has no images that can be read, only 2 raw images (.nef): make JPEG or PNG images"),
         (["in/1.mov", "2.pdf"], "only 1 drawing (.pdf) and 1 video (.mov): make JPEG"),
-        (["scan.nii.gz"], "only 1 medical picture (.nii): make"),
-        (["1.txt", "2"], "has no pictures (2 files of other kinds); fill it or remove it"),
+        (["scan.nii.gz"], "only 1 medical image (.nii): make"),
+        (["1.txt", "2"], "has no images (2 files of other kinds); fill it or remove it"),
     ],
 )
 def test_a_class_of_files_that_are_not_read(tmp_path, capsys, names, said):
     for name in names:
         put(tree(tmp_path, a=2) / "b" / name, b"x")
-    assert "class folder 'b' has no pictures" in (line := refused(tmp_path)) and said in line
+    assert "class folder 'b' has no images" in (line := refused(tmp_path)) and said in line
     with pytest.raises(UserError):
         dataset.load_dataset(data(tmp_path), 8)
     assert "ignored " in capsys.readouterr().out, "what was noted is not lost with the refusal"
@@ -191,24 +191,24 @@ def test_one_scale_for_all_16_bit_grey(tmp_path):
     put(tmp_path / "a/x.png")
     loaded = dataset.load_dataset(data(tmp_path), 8, decode_cache=(kept := DecodeCache(tmp_path / ".kept", 6, 1e9)))
     table = loaded.table
-    assert noted(table, "8 pictures of 16-bit grey with values up to 3,976: 4,095") and table.bits == 12
+    assert noted(table, "8 images of 16-bit grey with values up to 3,976: 4,095") and table.bits == 12
     row = table.paths.index("b/1.png")
     assert table.hashes[row].endswith("-12") and kept.get(table.hashes[row], 6) is None
-    assert np.array_equal(loaded.picture(row, 6), decode(read_file(table, row), bits=12))
-    assert 40 < loaded.picture(row, 6).max() < 65, "as dark beside the others as it is"
+    assert np.array_equal(loaded.image(row, 6), decode(read_file(table, row), bits=12))
+    assert 40 < loaded.image(row, 6).max() < 65, "as dark beside the others as it is"
     assert "-" not in table.hashes[table.paths.index("a/x.png")]
     put(tmp_path / "b/full.png", grey16(9, 65535))
     assert scan(tmp_path).bits == 16 and not noted(scan(tmp_path), "16-bit")
 
 
-def test_pictures_that_are_almost_black_are_said(tmp_path):
+def test_images_that_are_almost_black_are_said(tmp_path):
     for i in range(8):
-        put(tmp_path / f"{'ab'[i % 2]}/{i}.png", picture(i))
+        put(tmp_path / f"{'ab'[i % 2]}/{i}.png", image(i))
     assert not noted(scan(tmp_path), "black")
     for i in range(5):
         small = np.random.default_rng(i).integers(0, 4096, (6, 8, 3), np.uint16)  # in colour, which is not scaled
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", cv2.imencode(".png", small)[1].tobytes())
-    assert noted(scan(tmp_path), "warning: 5 of 8 pictures are almost black, with no value above 31 of 255; if their")
+    assert noted(scan(tmp_path), "warning: 5 of 8 images are almost black, with no value above 31 of 255; if their")
 
 
 # ---- roots and classes that are refused
@@ -305,9 +305,9 @@ def test_class_only_in_valid_or_test(tmp_path):  # 25
 @pytest.mark.parametrize("name", ["train/c", "valid/c", "train/a b"])
 def test_empty_class_folder(tmp_path, name):  # 26
     (both(tmp_path) / name).mkdir()
-    assert f"'{name}' has no pictures" in refused(tmp_path)
+    assert f"'{name}' has no images" in refused(tmp_path)
     (tmp_path / name / "x.txt").write_bytes(b"")
-    assert f"'{name}' has no pictures" in refused(tmp_path)
+    assert f"'{name}' has no images" in refused(tmp_path)
 
 
 def test_what_is_ignored_is_counted(tmp_path):  # 27
@@ -322,7 +322,7 @@ def test_what_is_ignored_is_counted(tmp_path):  # 27
     table = scan(root)
     assert len(table) == 12 and table.classes == ("a", "b")
     assert noted(table, "ignored 7 hidden or system") and noted(table, "ignored 3 files of other kinds")
-    assert noted(table, "ignored 2 pictures outside the class folders ('more/a/x.png', 'train/loose.png')")
+    assert noted(table, "ignored 2 images outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
 def test_one_class(tmp_path):  # 47
@@ -364,7 +364,7 @@ def test_odd_names_of_classes_and_files(tmp_path):  # 44
 BAD = {
     "empty file": b"",
     "starts with b'<!DOCTYP'": b"<!DOCTYPE html>",
-    "truncated": picture(1, "JPEG")[:-20],
+    "truncated": image(1, "JPEG")[:-20],
     "float pixels": (lambda file: (Image.new("F", (4, 4)).save(file, "TIFF"), file.getvalue())[1])(io.BytesIO()),
 }
 
@@ -425,14 +425,14 @@ def test_a_refusal_names_five_bad_files_and_lists_all(tmp_path, capsys):
 
 def test_class_of_bad_files_only(tmp_path):
     put(tree(tmp_path, a=4, b=4) / "c/bad.png", b"")
-    assert "without a usable picture in train: 'c'" in refused(tmp_path)
+    assert "without a usable image in train: 'c'" in refused(tmp_path)
 
 
 def test_too_large_and_too_small(tmp_path):  # 40, 41
     root = both(tmp_path)
-    put(root / "train/a/big.png", picture(1, size=(300, 200)))
+    put(root / "train/a/big.png", image(1, size=(300, 200)))
     assert scan(root, max_pixels=50_000).bad == (("train/a/big.png", "0.06 Mpx > data.max_pixels 0.05 Mpx"),)
-    put(root / "train/a/thin.png", picture(2, size=(1, 300)))
+    put(root / "train/a/thin.png", image(2, size=(1, 300)))
     assert len(scan(root)) == 14
     assert scan(root, min_side=4).bad == (("train/a/thin.png", "1x300 px, shorter side < data.min_side 4"),)
 
@@ -465,28 +465,28 @@ def test_links(tmp_path):  # 43
 
 def test_frames_are_counted(tmp_path):  # 38
     more = Image.frombytes("RGB", (8, 6), bytes(range(144)))
-    put(both(tmp_path) / "train/a/moving.gif", picture(7, "GIF", save_all=True, append_images=[more]))
-    assert noted(scan(tmp_path), "1 picture of several frames")
+    put(both(tmp_path) / "train/a/moving.gif", image(7, "GIF", save_all=True, append_images=[more]))
+    assert noted(scan(tmp_path), "1 image of several frames")
 
 
-def test_picture_in_two_splits(tmp_path):  # 45
+def test_image_in_two_splits(tmp_path):  # 45
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
     table = scan(root)
-    assert noted(table, "warning: 1 picture in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
+    assert noted(table, "warning: 1 image in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
     assert table.leaks == (("train/a/0.png", "valid/a/again.png"),)
     assert "data.leak=warn" in refused(root, leak="error")
 
 
-def test_every_leaking_picture_is_listed(tmp_path):
+def test_every_leaking_image_is_listed(tmp_path):
     root = both(tmp_path)
     for name in ("train/b/x", "valid/a/x", "valid/b/x", "test/a/x"):
-        put(root / f"{name}.png", picture(1))
+        put(root / f"{name}.png", image(1))
     put(root / "train/a/twice.png", (root / "train/a/0.png").read_bytes())  # in one split: no leak
     table = scan(root)
     first = "train/b/x.png"
     assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
-    assert noted(table, "1 picture in more than one split") and noted(table, "1 picture with a copy in another")
+    assert noted(table, "1 image in more than one split") and noted(table, "1 image with a copy in another")
 
 
 def test_limits_hold_for_the_pixels_too(tmp_path):
@@ -494,8 +494,8 @@ def test_limits_hold_for_the_pixels_too(tmp_path):
     chosen = data(root, max_pixels=40.0)
     assert "8 of 8 files in train cannot be used" in refused(root, max_pixels=40.0)  # all of them are 8 x 6
     opened = dataset.load_dataset(data(root), 8)
-    assert opened.picture(0, 6).shape == (6, 8, 3) and opened.rows(VALID).tolist() == [8, 9, 10, 11]
-    with pytest.raises(BadPicture):
+    assert opened.image(0, 6).shape == (6, 8, 3) and opened.rows(VALID).tolist() == [8, 9, 10, 11]
+    with pytest.raises(BadImage):
         decode(read_file(opened.table, 0), max_pixels=int(chosen.max_pixels))
 
 
@@ -537,7 +537,7 @@ def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
     first = scan(root, cache=kept)
     judged.clear()
     path = root / "train/a/0.png"
-    data, status = picture(12345), path.stat()
+    data, status = image(12345), path.stat()
     path.write_bytes(data.ljust(status.st_size, b"\0")[: max(status.st_size, len(data))])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     table = scan(root, cache=kept)
@@ -557,12 +557,12 @@ def test_folders_that_change_names_are_read_again(tmp_path, judged):  # 33
     assert len(judged) == 8 and table.hashes == first.hashes[4:] + first.hashes[:4]
 
 
-def test_a_picture_that_changes_after_the_scan_is_refused(tmp_path):  # and never kept as the one that was there
+def test_an_image_that_changes_after_the_scan_is_refused(tmp_path):  # and never kept as the one that was there
     loaded = dataset.load_dataset(data(tree(tmp_path, a=5, b=5)), 8)
     put(tmp_path / "a/0.png")
-    assert loaded.picture(1, 8).shape == (6, 8, 3)
+    assert loaded.image(1, 8).shape == (6, 8, 3)
     with pytest.raises(UserError, match=r"'a/0.png' changed after it was scanned") as caught:
-        loaded.picture(0, 8)
+        loaded.image(0, 8)
     assert caught.value.code == 3
 
 

@@ -1,11 +1,11 @@
-"""Who validates follows from the pictures alone; what belongs together stays together."""
+"""Who validates follows from the images alone; what belongs together stays together."""
 
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
-from pictures import noted, put, refused, scan, sides, tree
+from images import noted, put, refused, scan, sides, tree
 
 from thaw.data.split import folds, hold_out, unit_name
 from thaw.data.table import TRAIN, VALID
@@ -21,7 +21,7 @@ def rows(*groups):
 
 
 def singles(**classes):
-    """So many units of one picture in each class, their names in no order."""
+    """So many units of one image in each class, their names in no order."""
     pairs = [(unit_name(f"{name}{i}"), label) for label, (name, n) in enumerate(classes.items()) for i in range(n)]
     return np.array([label for _, label in pairs]), [unit for unit, _ in pairs]
 
@@ -42,7 +42,7 @@ def test_the_share_is_exact_in_every_class(share, n, held):
     assert {unit for unit, held in zip(units, out, strict=True) if held} >= set(first)
 
 
-def test_one_picture_more_moves_at_most_one_other():
+def test_one_image_more_moves_at_most_one_other():
     rng = np.random.default_rng(0)
     for n in range(2, 40):
         labels, units = singles(a=n, b=9)
@@ -137,19 +137,19 @@ def test_every_class_is_on_both_sides(tmp_path, share):
         assert set(table.splits[table.labels == label].tolist()) == {TRAIN, VALID}
 
 
-def test_equal_pictures_stay_together(tmp_path):
+def test_equal_images_stay_together(tmp_path):
     root = tree(tmp_path, a=6, b=6)
     for i in range(6):
         shutil.copy(root / f"a/{i}.png", root / f"b/copy-{i}.png")
     for options in ({"valid": 0.05}, {"valid": 0.5}, {"valid": 0.9}, {"fold": 1}):
         table = scan(root, **options)
         assert len({(h, s) for h, s in zip(table.hashes, table.splits.tolist(), strict=True)}) == 12
-        assert noted(table, "6 pictures with a copy in another class") and noted(table, "6 pictures byte-equal")
+        assert noted(table, "6 images with a copy in another class") and noted(table, "6 images byte-equal")
         assert table.leaks == ()
     assert VALID in table.splits[table.labels == 1]
 
 
-def test_equal_pictures_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
+def test_equal_images_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
     root = tree(tmp_path / "in", a=6, b=6)
     shutil.copy(root / "a/3.png", root / "b/copy.png")
     table = scan(root)
@@ -164,13 +164,13 @@ def test_equal_pictures_of_two_classes_are_listed_as_labels_to_correct(tmp_path)
     assert not fixes.exists()
 
 
-def test_a_class_with_one_picture_is_train(tmp_path):  # 47
+def test_a_class_with_one_image_is_train(tmp_path):  # 47
     table = scan(tree(tmp_path, a=5, b=1))
-    assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without pictures in valid: 'b'")
-    assert "no picture is left for validation" in refused(tree(tmp_path / "c", a=1, b=1))
+    assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without images in valid: 'b'")
+    assert "no image is left for validation" in refused(tree(tmp_path / "c", a=1, b=1))
 
 
-def test_five_folds_cover_every_picture_once(tmp_path):
+def test_five_folds_cover_every_image_once(tmp_path):
     root = tree(tmp_path, a=11, b=7)
     validated = [path for fold in range(5) for path, side in sides(scan(root, fold=fold)).items() if side == VALID]
     assert sorted(validated) == sorted(sides(scan(root)))
@@ -185,7 +185,7 @@ def test_a_fold_where_the_data_divide_themselves(tmp_path):
 def test_a_fold_of_too_few(tmp_path):
     root = tree(tmp_path, a=2, b=2)
     assert sum(VALID in sides(scan(root, fold=fold)).values() for fold in range(3)) >= 2
-    assert "data.fold=4 has no pictures" in refused(root, fold=4)
+    assert "data.fold=4 has no images" in refused(root, fold=4)
 
 
 def patients(root, count=10, each=3):
@@ -205,16 +205,16 @@ def test_groups_stay_on_one_side(tmp_path, options):
     held = sum(splits == {VALID} for splits in side.values())
     assert held == (4 if "valid" in options else 2)
     assert {table.classes[i] for i in table.labels[table.splits == VALID]} == {"ill", "well"}
-    assert noted(table, f"10 groups; validation has {held * 3 / 30:.1%} of the pictures")
+    assert noted(table, f"10 groups; validation has {held * 3 / 30:.1%} of the images")
 
 
 @pytest.mark.parametrize("options", [{"valid": 0.1}, {"valid": 0.5}, {"fold": 0}, {"fold": 3}])
-def test_groups_that_share_a_picture_are_one(tmp_path, options):
+def test_groups_that_share_an_image_are_one(tmp_path, options):
     root = patients(tmp_path)
     for one, other in ((0, 3), (3, 6), (6, 8)):
         shutil.copy(root / ("well" if one % 2 else "ill") / f"p{one}_1.png", root / "ill" / f"p{other}_copy.png")
     table = scan(root, group=r"(p\d+)_", **options)
-    assert table.leaks == () and noted(table, "10 groups are taken as 7, as some hold equal pictures")
+    assert table.leaks == () and noted(table, "10 groups are taken as 7, as some hold equal images")
     side = {path.split("/")[1].split("_")[0]: split for path, split in sides(table).items()}
     assert side["p0"] == side["p3"] == side["p6"] == side["p8"]
 
@@ -229,7 +229,7 @@ def test_the_whole_match_is_the_group_where_nothing_is_captured(tmp_path):
     ("group", "code", "said"),
     [
         (r"q(\d+)", 3, r"data.group=q(\d+): matches nothing in 30 paths; first: 'ill/p0_0.png'"),
-        (r"\.png", 3, r"data.group=\.png: all 30 pictures are of one group, '.png'"),
+        (r"\.png", 3, r"data.group=\.png: all 30 images are of one group, '.png'"),
         (r"(p", 2, r"data.group=(p: no regular expression: missing )"),
     ],
 )
@@ -237,11 +237,11 @@ def test_groups_that_cannot_be_meant(tmp_path, group, code, said):
     assert refused(patients(tmp_path), code=code, group=group).startswith(said)
 
 
-def test_a_picture_of_no_group_is_one_of_its_own(tmp_path):
+def test_an_image_of_no_group_is_one_of_its_own(tmp_path):
     table = scan(patients(tmp_path), group=r"p([5-9])")
-    assert noted(table, "data.group: 15 of 30 in 5 groups, 15 pictures alone")
+    assert noted(table, "data.group: 15 of 30 in 5 groups, 15 images alone")
     table = scan(tmp_path, group=r".+")
-    assert noted(table, "warning: data.group=.+ groups nothing: every picture is a group of its own")
+    assert noted(table, "warning: data.group=.+ groups nothing: every image is a group of its own")
 
 
 def test_groups_in_two_given_splits(tmp_path):
@@ -253,6 +253,6 @@ def test_groups_in_two_given_splits(tmp_path):
 
 def test_a_class_in_one_group_only(tmp_path):
     root = tree(tmp_path, a=6, b=6)
-    assert "no picture is left for validation" in refused(root, group=r"^(\w)/")
-    with pytest.raises(UserError, match=r"data\.fold=0 has no pictures"):
+    assert "no image is left for validation" in refused(root, group=r"^(\w)/")
+    with pytest.raises(UserError, match=r"data\.fold=0 has no images"):
         scan(root, group=r"^(\w)/", fold=0)

@@ -7,10 +7,10 @@ import random
 
 
 def make_job(
-    folder, *overrides, accuracy=0.9, seconds=10.0, wrong=(), pictures=40, paid=None, why="over-fitting: +0.1 ± 0.02",
+    folder, *overrides, accuracy=0.9, seconds=10.0, wrong=(), images=40, paid=None, why="over-fitting: +0.1 ± 0.02",
     result=None, metrics=None,
 ):  # fmt: skip
-    """A finished job: `wrong` are the numbers of the pictures it mistakes."""
+    """A finished job: `wrong` are the numbers of the images it mistakes."""
     about = {"overrides": list(overrides), "command": f"python src/train.py {' '.join(overrides)}", "commit": "abc"}
     folder.mkdir(parents=True)
     status(folder, state="done", **about)
@@ -55,15 +55,15 @@ def make_job(
             for e in range(1, 10)
         ]  # fmt: skip
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in metrics))
-    predictions(folder / "valid_predictions.csv", wrong, pictures)
+    predictions(folder / "valid_predictions.csv", wrong, images)
     return folder
 
 
-def predictions(file, wrong, pictures=40):
+def predictions(file, wrong, images=40):
     with file.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(["path", "truth", "prediction", "cat", "dog"])
-        for i in range(pictures):
+        for i in range(images):
             truth = i % 2
             taken = 1 - truth if i in wrong else truth
             shares = ["0.200000", "0.800000"] if taken else ["0.800000", "0.200000"]
@@ -75,16 +75,16 @@ def status(folder, **fields):
     (folder / "status.json").write_text(json.dumps(fields))
 
 
-def make_sweep(root, schedulers=("sgdr", "one_cycle"), rates=("uniform", "thirds"), seeds=3, pictures=200):
+def make_sweep(root, schedulers=("sgdr", "one_cycle"), rates=("uniform", "thirds"), seeds=3, images=200):
     """Every combination as a finished job; later schedulers are better, rates make no difference."""
     number, draw = 0, random.Random(1)
     for i, scheduler in enumerate(schedulers):
         for rate in rates:
             for seed in range(seeds):
-                wrong = {draw.randrange(pictures) for _ in range(pictures // 10)} | set(range(0, 30 - 25 * i))
+                wrong = {draw.randrange(images) for _ in range(images // 10)} | set(range(0, 30 - 25 * i))
                 make_job(
                     root / str(number), "size=32", f"scheduler={scheduler}", f"rates={rate}", f"seed={seed}",
-                    accuracy=1 - len(wrong) / pictures, seconds=20 + 15 * i + seed, wrong=wrong, pictures=pictures,
+                    accuracy=1 - len(wrong) / images, seconds=20 + 15 * i + seed, wrong=wrong, images=images,
                     paid=5 + seed,
                 )  # fmt: skip
                 number += 1

@@ -291,7 +291,7 @@ def test_the_probe_tells_a_size_from_a_broken_gpu(compose, tmp_path, monkeypatch
 # threads --------------------------------------------------------------------------------------------------------------
 
 
-WORK = [  # multiply-adds of a picture, by timm's own tables (in1k results, GMACs) where it has the size
+WORK = [  # multiply-adds of an image, by timm's own tables (in1k results, GMACs) where it has the size
     ("resnet18", 224, 1.82e9),
     ("resnet50", 224, 4.11e9),
     ("tf_efficientnet_lite0", 224, 0.40e9),

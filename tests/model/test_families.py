@@ -65,11 +65,11 @@ def sizes_are_trained_and_timm_says_the_same(run, name, size, *more, opened=timm
     with (folder / "valid_predictions.csv").open() as file:
         said = [[float(x) for x in row[3:]] for row in list(csv.reader(file))[1:]]
     source = load_dataset(settings.data, size)
-    pictures = np.stack([source.picture(row, 1) for row in source.rows(1)])
+    images = np.stack([source.image(row, 1) for row in source.rows(1)])
     model = opened(folder)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
-        p = model((torch.from_numpy(pictures).permute(0, 3, 1, 2) / 255 - mean) / std).softmax(1)
+        p = model((torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - mean) / std).softmax(1)
     torch.testing.assert_close(p, torch.tensor(said), atol=2e-5, rtol=1e-3)
     return folder
 

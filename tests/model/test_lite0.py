@@ -21,7 +21,7 @@ from thaw.store.store import Store
 from thaw.train import setup
 
 LITE0 = Backbone("tf_efficientnet_lite0", "packaged", 0.0, 0.0, BackboneFacts())
-PICTURES = ("china.jpg", "flower.jpg")  # photographs that come with scikit-learn
+IMAGES = ("china.jpg", "flower.jpg")  # photographs that come with scikit-learn
 
 
 def refusal(work, *args) -> UserError:
@@ -36,11 +36,11 @@ def test_the_weights_recognise_a_palace_and_a_daisy(tmp_path):
     net.load_state_dict(load_file(tmp_path / "weights.safetensors"))
     mean, std = (torch.tensor(net.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     found = []
-    for name in PICTURES:
-        picture = load_sample_image(name)
-        side = min(picture.shape[:2])
-        top, left = ((length - side) // 2 for length in picture.shape[:2])
-        small = cv2.resize(picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
+    for name in IMAGES:
+        image = load_sample_image(name)
+        side = min(image.shape[:2])
+        top, left = ((length - side) // 2 for length in image.shape[:2])
+        small = cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
         x = (torch.from_numpy(small).permute(2, 0, 1) / 255 - mean) / std
         with torch.inference_mode():
             found.append(ImageNetInfo().index_to_description(int(net(x[None]).argmax())))
@@ -82,15 +82,15 @@ def photographs(tmp_path_factory):
     """Squares cut out of the two photographs, a class each: 20 to train, 10 to validate, 10 to test."""
     root = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
-    for name in PICTURES:
-        picture = load_sample_image(name)
+    for name in IMAGES:
+        image = load_sample_image(name)
         for i in range(40):
             side = int(rng.integers(96, 160))
-            top, left = (int(rng.integers(0, length - side)) for length in picture.shape[:2])
+            top, left = (int(rng.integers(0, length - side)) for length in image.shape[:2])
             split = "train" if i < 20 else "valid" if i < 30 else "test"
             folder = root / split / name.removesuffix(".jpg")
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture[top : top + side, left : left + side]).save(folder / f"{i:02}.png")
+            Image.fromarray(image[top : top + side, left : left + side]).save(folder / f"{i:02}.png")
     return root
 
 

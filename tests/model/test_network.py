@@ -111,11 +111,11 @@ def test_frozen_is_eval_mode_and_no_gradients(bn):
 def test_head_on_features_is_what_timm_computes(name):
     net = network(name).eval()
     x = torch.randint(0, 255, (2, 64, 64, 3), dtype=torch.uint8)
-    pictures = (
+    images = (
         x.permute(0, 3, 1, 2) / 255 - torch.tensor(net.model.pretrained_cfg["mean"]).view(1, 3, 1, 1)
     ) / torch.tensor(net.model.pretrained_cfg["std"]).view(1, 3, 1, 1)
     with torch.inference_mode():
-        torch.testing.assert_close(net(x), net.model(pictures), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(net(x), net.model(images), atol=1e-4, rtol=1e-4)
         assert torch.equal(net(net.features(x)), net(x))
 
 
@@ -124,8 +124,8 @@ def test_a_model_that_is_body_and_head_is_taken(name):
     net = network(name)
     check_body_and_head(net, 64 if name == "dla46_c" else 160)
     if name == "dla46_c":  # whose classifier is a convolution
-        pictures = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
-        assert torch.allclose(net(pictures), net.model(net.normalised(pictures)), atol=1e-5)
+        images = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+        assert torch.allclose(net(images), net.model(net.normalised(images)), atol=1e-5)
         dla = Backbone("dla46_c", "none", 0.0, 0.0, BackboneFacts())
         with pytest.raises(UserError, match="head=fastai: not in the place of the Conv2d"):
             create_network(dla, 5, 0, CPU, Head("fastai", 8, [0.1, 0.2]))

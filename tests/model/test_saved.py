@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
-from pictures import put
+from images import put
 from safetensors.torch import load_file, save_file
 
 from thaw.config.schema import Backbone, BackboneFacts, Head
@@ -164,7 +164,7 @@ def test_what_is_of_no_use_is_not_looked_at(folder, monkeypatch, capsys, way):
     HARMLESS[way](folder)
     monkeypatch.setattr("sys.argv", ["predict.py", str(folder), str(put(folder / "a.png"))])
     assert entry.run(predict.main) == 0
-    assert "picture" in capsys.readouterr().out
+    assert "image" in capsys.readouterr().out
 
 
 def refusal(work, *args) -> UserError:

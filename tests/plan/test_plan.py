@@ -73,7 +73,7 @@ def test_the_default_plan():
 
 
 TABLE = """\
-test_resnet (tiny) on digits: 718 pictures to train, 180 to validate, 899 to test, 10 classes, 32 px
+test_resnet (tiny) on digits: 718 images to train, 180 to validate, 899 to test, 10 classes, 32 px
 
 phase               does  trains  features     size  batch  rate of each group       cycles of epochs          epochs  steps
 -----------------------------------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_train_features_and_the_found_rate_carry_over_and_durations_do_not():
     ]
 
 
-def test_training_all_sees_pictures_without_being_told():
+def test_training_all_sees_images_without_being_told():
     checklist = {
         "head": {"do": "fit", "train": "head", "features": "precomputed", "epochs": 1, "lr": 0.1},
         "full": {"do": "fit", "train": "all", "lr": 0.1},
@@ -389,7 +389,7 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
 
 
 @pytest.mark.parametrize(
-    "pictures, batch, said",
+    "images, batch, said",
     [
         (48, 64, ("full takes 1 step an epoch; batch_size=16 takes 3",)),
         (100, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),
@@ -400,8 +400,8 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
         (None, 64, ()),
     ],
 )
-def test_a_batch_that_holds_much_of_a_small_set_is_noted(pictures, batch, said):
-    assert plan.make_plan(given(batch_size=batch), replace(DIGITS, train=pictures)).notes == said
+def test_a_batch_that_holds_much_of_a_small_set_is_noted(images, batch, said):
+    assert plan.make_plan(given(batch_size=batch), replace(DIGITS, train=images)).notes == said
 
 
 # refusals -------------------------------------------------------------------------------------------------------------
@@ -498,14 +498,14 @@ def test_nothing_known_yet(choice):
     assert {epoch.steps for phase in found.phases for epoch in phase.epochs} == {None}
     assert found.phases[-1].steps_budget is None
     text = show.plan_table(found, settings)
-    assert "? pictures to train, ? to validate, ? to test, ? classes, ? px" in text
+    assert "? images to train, ? to validate, ? to test, ? classes, ? px" in text
     full = next(line for line in text.splitlines() if line.startswith("5 full"))
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")
     assert [entry["steps"] for entry in show.plan_timeline(found, given("find.rule=edge"))] == [100, 20, 30, 100, 70]
 
 
-def test_pictures_known_and_the_model_not():
+def test_images_known_and_the_model_not():
     found = plan.make_plan(given(), Facts(train=718, valid=180, test=0, classes=10))
     assert found.phases[-1].epochs[0] == Epoch(None, 64, 12)
     assert plan.make_plan(given(size=48), Facts()).phases[-1].epochs[0] == Epoch(48, 64, None)
@@ -523,7 +523,7 @@ def test_smoke_is_two_steps_of_every_phase():
         assert replace(phase, cycles=whole.cycles, budget=whole.budget, epochs=whole.epochs) == whole
 
 
-def test_smoke_of_unknown_or_few_pictures():
+def test_smoke_of_unknown_or_few_images():
     assert plan.make_plan(given(smoke=True), Facts()).phases[-1].epochs[0].steps is None
     assert plan.make_plan(given(smoke=True), replace(DIGITS, train=30)).phases[-1].epochs == (Epoch(32, 30, 1),)
 
@@ -545,7 +545,7 @@ def test_facts_of_shipped_data(values, train, valid):
 
 
 def test_facts_of_the_last_look():
-    settings = given("data=folder", "data.root=pictures")
+    settings = given("data=folder", "data.root=images")
     data, backbone = fact_names(settings)
     stored = {data: {"train": 80, "valid": 20, "test": 5, "classes": 3}, backbone: {"native_size": 999, "layers": 99}}
     # The yaml of a shipped backbone is believed before what was seen of it.
@@ -554,12 +554,12 @@ def test_facts_of_the_last_look():
 
 
 def test_facts_are_kept_apart():
-    first = given("data=folder", "data.root=pictures")
+    first = given("data=folder", "data.root=images")
     names = {fact_names(first)}
     for values in ({"data__root": "other"}, {"data__limit": 10}, {"data__valid": 0.5}, {"backbone__name": "resnet18"}):
-        names.add(fact_names(given("data=folder", "data.root=pictures", **values)))
+        names.add(fact_names(given("data=folder", "data.root=images", **values)))
     assert len(names) == 5
-    assert fact_names(given("data=folder", "data.root=pictures", seed=1)) == fact_names(first)
+    assert fact_names(given("data=folder", "data.root=images", seed=1)) == fact_names(first)
 
 
 def test_digest():

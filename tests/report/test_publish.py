@@ -114,7 +114,7 @@ def test_the_files_of_a_sweep_tell_what_it_did(tmp_path):
         assert {key: run["summary"][key] for key in told} == told
         for table in ("confusion", "per_class", "most_wrong"):
             assert run["summary"][table]["_type"] == "table-file"
-        assert any("pictures/batch_32px._type" in row for row in run["history"])
+        assert any("images/batch_32px._type" in row for row in run["history"])
 
 
 @pytest.mark.slow

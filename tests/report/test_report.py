@@ -1,4 +1,4 @@
-"""The pictures and the page of a run: made from whatever its folder holds, and from nothing else."""
+"""The images and the page of a run: made from whatever its folder holds, and from nothing else."""
 
 import csv
 import json
@@ -76,8 +76,8 @@ def make(folder, classes, n=60, wrong=0.2):
     return folder
 
 
-def picture(path):
-    """Small, large and missing pictures in turn."""
+def image(path):
+    """Small, large and missing images in turn."""
     side = {"0": 8, "1": 300}.get(path[-6])
     return None if side is None else np.full((side, side, 3), 90, np.uint8)
 
@@ -86,7 +86,7 @@ def test_two_classes_with_names_that_need_escaping(tmp_path):
     folder = make(tmp_path / "run <1>", ["dog", NASTY])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run_page.write_run_report(folder, picture)
+        run_page.write_run_report(folder, image)
     assert (folder / "report.png").stat().st_size > 10_000
     _, page = page_of(folder)
     words = " ".join(page.words)
@@ -111,7 +111,7 @@ def test_no_file_that_people_open_holds_what_a_terminal_obeys(tmp_path):
     bad = "x\x1b[31m\x07y\u202e"
     folder = make(tmp_path / "run", [bad, "\x1b]0;b\x07"])
     (folder / "plan.txt").write_text(bad)
-    run_page.write_run_report(folder, picture)
+    run_page.write_run_report(folder, image)
     files.write_document(folder / "plan.txt", bad)
     for file in ("report.html", "plan.txt"):
         text = (folder / file).read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_a_csv_has_names_as_they_are(tmp_path):
 def test_two_hundred_classes(tmp_path):
     classes = [f"class {i:03}" for i in range(200)]
     folder = make(tmp_path / "run", classes, n=400)
-    run_page.write_run_report(folder, picture)
+    run_page.write_run_report(folder, image)
     text, page = page_of(folder)
     assert "Classes, worst first (200)" in " ".join(page.words)
     confusion = text[text.index("<h2>Confusion") : text.index("<h2>Most frequent mistakes")]
@@ -139,7 +139,7 @@ def test_two_hundred_classes(tmp_path):
 
 def test_of_a_thousand_classes_the_report_shows_what_can_be_read(tmp_path):
     folder = make(tmp_path / "run", [f"class {i:04}" for i in range(1000)], n=300)
-    run_page.write_run_report(folder, picture)
+    run_page.write_run_report(folder, image)
     text, page = page_of(folder)
     words = " ".join(page.words)
     assert "Classes, worst first (200 of 1000)" in words and "Most frequent mistakes" in words
@@ -158,7 +158,7 @@ def test_missing_files(tmp_path, left):
     for file in folder.iterdir():
         if file.name not in left:
             file.unlink()
-    run_page.write_run_report(folder, picture)
+    run_page.write_run_report(folder, image)
     assert (folder / "report.png").exists()
     page_of(folder)
 
@@ -168,8 +168,8 @@ def test_nothing_wrong_and_numbers_that_are_none(tmp_path):
     rows = [{"step": i, "epoch": i, "phase": "full", "train/loss": math.inf, "valid/loss": math.nan} for i in range(3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "find_head.json").write_text(json.dumps(found(losses=[math.nan] * 60, taken=None, suggestions=None)))
-    run_page.write_run_report(folder, picture)
-    assert "No validation picture is wrong." in " ".join(page_of(folder)[1].words)
+    run_page.write_run_report(folder, image)
+    assert "No validation image is wrong." in " ".join(page_of(folder)[1].words)
 
 
 def phase(name, do="fit", start=0, steps=84, groups=3, known=True, sizes=(112, 224), **given) -> dict:

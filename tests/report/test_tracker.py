@@ -41,7 +41,7 @@ def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
     rows += [{"step": 8, "epoch": 2, "phase": "full", "valid/loss": 0.25, "valid/accuracy": 0.5}]
     for row in rows:
         tracker.log(row)
-    tracker.table("most_wrong", ["picture", "path"], [[np.zeros((4, 4, 3), np.uint8), "a.png"]])
+    tracker.table("most_wrong", ["image", "path"], [[np.zeros((4, 4, 3), np.uint8), "a.png"]])
     sync = tracker.unsent
     tracker.summary({"best/accuracy": 0.5, "test/accuracy": 0.4})
     tracker.finish(3)
@@ -183,9 +183,9 @@ def of_blocks(tmp_path, error, begun, refused):
 
 
 ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is to be seen, what W&B has
-    (UserError(3, "no pictures"), True, True, {"sgdr · s1": (3, "no pictures")}),
-    (UserError(3, "no pictures"), False, True, {"refused": (3, "no pictures")}),
-    (UserError(3, "no pictures"), False, False, {}),
+    (UserError(3, "no images"), True, True, {"sgdr · s1": (3, "no images")}),
+    (UserError(3, "no images"), False, True, {"refused": (3, "no images")}),
+    (UserError(3, "no images"), False, False, {}),
     (Stopped(15, "in full"), True, True, {"sgdr · s1": (143, "stopped in full (signal 15)")}),
     (Stopped(15, "in full"), False, True, {}),
 ]  # fmt: skip

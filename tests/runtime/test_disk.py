@@ -150,7 +150,7 @@ def test_a_store_on_a_full_disk(typed, tmp_path, reference, disk, size):
     "size", [pytest.param(size, marks=pytest.mark.slow) for size in ("4k", "80k", "1600k")] + ["800k"]
 )
 def test_a_run_folder_on_a_full_disk(typed, tmp_path, reference, disk, size):
-    """At Hydra's files, at the sheets of pictures, at the weights, at what comes after them."""
+    """At Hydra's files, at the sheets of images, at the weights, at what comes after them."""
     disk(f"size={size}")
     assert_refused(typed("disk/a"), "disk full")
     assert list((tmp_path / "disk").rglob("*.tmp*")) == []

@@ -62,20 +62,20 @@ def test_a_phase_that_is_null_is_left_out(override, left):
 
 
 def make_ablation(root, steps):
-    """A sweep whose jobs mistake that many of 200 pictures, one more with each seed."""
+    """A sweep whose jobs mistake that many of 200 images, one more with each seed."""
     for i, (step, wrong) in enumerate(steps.items()):
         for seed in range(3):
             sweeps.make_job(
-                root / str(3 * i + seed), f"without={step}", f"seed={seed}", pictures=200, wrong=range(wrong + seed),
+                root / str(3 * i + seed), f"without={step}", f"seed={seed}", images=200, wrong=range(wrong + seed),
                 accuracy=1 - (wrong + seed) / 200, seconds=10 + 2 * seed,
             )  # fmt: skip
     return root
 
 
-def test_the_table_and_the_picture(tmp_path):
+def test_the_table_and_the_image(tmp_path):
     digits = make_ablation(tmp_path / "digits", {"nothing": 10, "finder": 10, "restarts": 50, "everything": 0})
     shapes = make_ablation(tmp_path / "shapes", {"nothing": 20, "finder": 21})
-    done = script("ablation.py", digits, shapes, "--picture", tmp_path / "new/ablation.png")
+    done = script("ablation.py", digits, shapes, "--image", tmp_path / "new/ablation.png")
     assert (done.returncode, done.stderr) == (0, "")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines() if line[:1] == "|"]
     table = {row[0]: row[1:] for row in rows}
@@ -84,19 +84,19 @@ def test_the_table_and_the_picture(tmp_path):
     assert table["finder"][1] == "+0.00 ± 0.00" and table["finder"][4].startswith("-0.50 ± ")
     assert table["restarts"][1].startswith("**-20.00 ± ") and table["everything"][1].startswith("**+5.00 ± ")
     assert table["everything"][3:] == ["", "", ""]
-    assert "n = 3 seeds, 200 validation pictures" in done.stdout
+    assert "n = 3 seeds, 200 validation images" in done.stdout
     assert (tmp_path / "new/ablation.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_where_there_is_a_test_set_it_judges(tmp_path):
     for number, (step, validated, tested) in enumerate([("nothing", 10, 20), ("finder", 0, 40)]):
         folder = sweeps.make_job(
-            tmp_path / "sweep" / str(number), f"without={step}", "seed=0", pictures=200, wrong=range(validated),
+            tmp_path / "sweep" / str(number), f"without={step}", "seed=0", images=200, wrong=range(validated),
             result={"test/accuracy": 1 - tested / 200},
         )  # fmt: skip
         sweeps.predictions(folder / "test_predictions.csv", range(tested), 200)
     done = script("ablation.py", tmp_path / "sweep")
-    assert done.returncode == 0 and "200 test pictures" in done.stdout
+    assert done.returncode == 0 and "200 test images" in done.stdout
     assert "| 90.00 |" in done.stdout and "| 80.00 | **-10.00 ± " in done.stdout
 
 

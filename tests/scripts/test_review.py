@@ -1,4 +1,4 @@
-"""A sweep's page and pictures, and the scripts around finished runs, as a person uses them."""
+"""A sweep's page and images, and the scripts around finished runs, as a person uses them."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 from urllib.parse import unquote
 
-import pictures
+import images
 import pytest
 import rerun
 import sweeps
@@ -47,7 +47,7 @@ def closed(folder) -> str:
 
 
 def test_a_sweep_of_all_kinds(tmp_path):
-    root = sweeps.make_sweep(tmp_path / "my <sweep>", pictures=60, seeds=2)
+    root = sweeps.make_sweep(tmp_path / "my <sweep>", images=60, seeds=2)
     job = "<9> & \"'"
     (root / "0").rename(root / job)
     sweeps.status(root / "8", state="failed", code=4, line=NASTY, overrides=["scheduler=flat", "seed=0"])
@@ -147,7 +147,7 @@ def test_two_runs_side_by_side(tmp_path):
 
 
 def test_a_sweep_against_its_best(tmp_path):
-    sweeps.make_sweep(tmp_path, seeds=1, pictures=100)
+    sweeps.make_sweep(tmp_path, seeds=1, images=100)
     sweeps.status(tmp_path / "4", state="failed", code=4, line="x", overrides=["scheduler=flat"])
     done = script("compare.py", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -178,9 +178,9 @@ def test_how_soon_a_setting_is_as_good_as_another(tmp_path):
     assert refused.returncode == 2 and "did you mean resize=none" in refused.stderr
 
 
-def test_runs_are_compared_on_the_pictures_and_labels_they_share(tmp_path):
+def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     a = sweeps.make_job(tmp_path / "a", "seed=0", wrong={0, 38})
-    b = sweeps.make_job(tmp_path / "b", "seed=0", pictures=37, wrong={1})
+    b = sweeps.make_job(tmp_path / "b", "seed=0", images=37, wrong={1})
     table = b / "valid_predictions.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("b/2.jpg,cat", "b/2.jpg,dog"), encoding="utf-8")
     done = script("compare.py", a, b)
@@ -264,7 +264,7 @@ def test_a_folder_in_which_nothing_was_run_is_not_kept(tmp_path):
 @pytest.mark.slow
 def test_what_is_recorded_can_be_typed_again_from_anywhere(tmp_path):
     """Words of a folder of one's own: a relative root, yaml files of one's own, text with all that shells trip over."""
-    pictures.tree(tmp_path / "photos", cat=12, dog=12)
+    images.tree(tmp_path / "photos", cat=12, dog=12)
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/double.yaml").write_text("# @package _global_\nlr_factor: 2\n")
     typed = ["-cd", "mine", "experiment=double", "data.root=photos", "store.dir=store", "hydra.run.dir=run"]

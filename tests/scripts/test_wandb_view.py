@@ -14,7 +14,7 @@ LISTED = {  # what each section is to show
                  "trainable_fraction", "phase_index"],
     "Finder": ["find_head/loss over find_head/rate", "find_full/loss over find_full/rate"],
     "Speed": ["speed/images_per_second over step", "speed/data_wait over step", "speed/gpu_gb over step"],
-    "Errors": ["table: confusion", "table: most_wrong", "table: per_class", "pictures"],
+    "Errors": ["table: confusion", "table: most_wrong", "table: per_class", "images"],
 }  # fmt: skip
 
 

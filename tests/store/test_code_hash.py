@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 from brief import FIND, trained, undrawn
-from pictures import tree
+from images import tree
 
 from thaw.store import code_hash
 from thaw.store.code_hash import ROOMS
@@ -20,7 +20,7 @@ EXEMPT = {
     "config/schedulers.py": "draws the rates; the code of the one that is chosen is in the key",
     "config/transforms.py": "reads what was written; names and arguments, in order, are in the key",
     "config/values.py": "parses what was typed; the numbers are in the key",
-    "data/contact_sheet.py": "draws pictures for people",
+    "data/contact_sheet.py": "draws images for people",
     "data/listing.py": "writes the names of files in notes",
     "data/table.py": "holds paths, labels and splits; contents and labels are in the key",
     "plan/finder_steps.py": "counts the finder's steps and rates, which are in the key",
@@ -29,7 +29,7 @@ EXEMPT = {
     "report/tracker.py": "writes metrics.jsonl",
     "runtime/console.py": "shows how far the work is",
     "runtime/files.py": "puts what was written on the disk",
-    "runtime/fonts.py": "finds letters for pictures",
+    "runtime/fonts.py": "finds letters for images",
     "runtime/machine.py": "counts cores for threads, whose results come in order; names versions, which are in the key",
     "runtime/signals.py": "asks whether to stop",
     "store/code_hash.py": "names artifacts",
@@ -43,7 +43,7 @@ EXEMPT = {
     "train/context.py": "holds what the phases work with",
     "train/fit.py": "shows what a snapshot holds of a cycle",
     "train/progress.py": "shows steps and epochs while a cycle runs",
-    "train/setup.py": "makes network and pictures, whose contents are in the key",
+    "train/setup.py": "makes network and images, whose contents are in the key",
 }
 
 RUNS = [  # together they take every way through the modules that are listed

@@ -100,7 +100,7 @@ def test_curves_that_are(tmp_path):
         assert lr_finder.curve_fault(tmp_path, orders) is None
 
 
-TENSORS = {  # of two pictures with three activations
+TENSORS = {  # of two images with three activations
     "right": ({"features": torch.zeros(2, 3)}, True),
     "narrow": ({"features": torch.zeros(2, 2)}, False),
     "short": ({"features": torch.zeros(1, 3)}, False),

@@ -107,13 +107,13 @@ LEAVES = {
     "data.label_column": ("data.label_column=x", False),
     "data.split_column": ("data.split_column=x", False),
     "data.name": ("data.name=pets", False),
-    "data.facts.pictures": ("data.facts.pictures=700", False),
+    "data.facts.images": ("data.facts.images=700", False),
     "data.facts.test": ("data.facts.test=7", False),
     "data.facts.classes": ("data.facts.classes=7", False),
     "data.detail": ("data.detail=2", False),
     "data.test": ("data.test=9", False),
     "augment.crop": ("augment.crop=random augment.scale=[0.5,1]", True),
-    "augment.scale": ("augment.scale=[0.5,1]", False),  # the whole picture is taken
+    "augment.scale": ("augment.scale=[0.5,1]", False),  # the whole image is taken
     "augment.transforms.Affine.rotate": ("augment.transforms.Affine.rotate=[-5,5]", True),
     "augment.transforms.Affine.translate_percent": ("augment.transforms.Affine.translate_percent=[0,0]", True),
     "augment.transforms.Affine.scale": ("augment.transforms.Affine.scale=[1,1]", True),
@@ -206,7 +206,7 @@ def test_every_leaf_of_the_configuration_is_thought_about():
 
 @pytest.fixture(scope="module")
 def made_once():
-    """Networks and pictures are made once for each of their settings, as set_up asks for them again and again."""
+    """Networks and images are made once for each of their settings, as set_up asks for them again and again."""
     with pytest.MonkeyPatch.context() as patch:
         for holder, name in ((setup, "create_network"), (dataset, "load_dataset")):
             whole, kept = getattr(holder, name), {}
@@ -387,8 +387,8 @@ CHANGED = [  # two runs of one command, and the words for what parts them
         {"computed": {"versions": {"torch": "2.12"}}},
         "torch changed (2.11, now 2.12)",
     ),
-    ({"data": {"train": 1000}}, {"data": {"train": 1003}}, "the pictures changed (1,000 to train, now 1,003)"),
-    ({"data": {"key": "a"}}, {"data": {"key": "b"}}, "the pictures or their labels changed"),
+    ({"data": {"train": 1000}}, {"data": {"train": 1003}}, "the images changed (1,000 to train, now 1,003)"),
+    ({"data": {"key": "a"}}, {"data": {"key": "b"}}, "the images or their labels changed"),
     ({"made": "a"}, {"made": "b"}, "the weights to start from changed"),
     (
         {"phases": {"full": {"optimizer": {"momentum": 0.9}}}},

@@ -207,7 +207,7 @@ def test_shards_are_those_of_one_key(tmp_path):
     assert Store(tmp_path).shards("kind", {"size": 1}, [1, 2]) == [a]
 
 
-def test_shards_of_other_pictures_are_neither_read_nor_marked_as_used(tmp_path):
+def test_shards_of_other_images_are_neither_read_nor_marked_as_used(tmp_path):
     store = Store(tmp_path)
     a, b = (make(store, "kind", {}, build, rows=rows)[0] for rows in ([1, 2], [3]))
     os.utime(b / "DONE.json", (0, 0))

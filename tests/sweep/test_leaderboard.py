@@ -62,12 +62,12 @@ def test_a_setting_that_lacks_a_job_comes_after_those_that_have_all(tmp_path):
     assert [board.settings[i].choices for i in board.front] == [("lr=1",)]
 
 
-def test_a_difference_is_paired_by_picture_and_seed(tmp_path):
-    """Four pictures of forty that only one has right, all in its favour: 4/40, with the error of 36 zeros, 4 ones."""
+def test_a_difference_is_paired_by_image_and_seed(tmp_path):
+    """Four images of forty that only one has right, all in its favour: 4/40, with the error of 36 zeros, 4 ones."""
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0)
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={0, 1, 2, 3})
     found = difference(tmp_path, "b")
-    assert (found.mean, found.pictures, found.seeds) == (pytest.approx(-0.1), 40, 1)
+    assert (found.mean, found.images, found.seeds) == (pytest.approx(-0.1), 40, 1)
     assert found.error == pytest.approx(math.sqrt(0.1 * 0.9 / 39))
     assert not found.tie
 
@@ -81,7 +81,7 @@ def test_what_lies_within_two_standard_errors_is_a_tie(tmp_path):
 
 
 def test_seeds_that_disagree_widen_the_error(tmp_path):
-    """In one seed a loses 12 pictures, in the other it wins 4: the pictures alone would call it clear."""
+    """In one seed a loses 12 images, in the other it wins 4: the images alone would call it clear."""
     for seed, (a, b) in enumerate([(set(), set(range(12))), (set(range(12, 16)), set())]):
         sweeps.make_job(tmp_path / f"{2 * seed}", "scheduler=a", f"seed={seed}", accuracy=0.95, wrong=a)
         sweeps.make_job(tmp_path / f"{2 * seed + 1}", "scheduler=b", f"seed={seed}", accuracy=0.85, wrong=b)
@@ -90,7 +90,7 @@ def test_seeds_that_disagree_widen_the_error(tmp_path):
     assert found.error == pytest.approx(16 / 40 / 2) and found.tie
 
 
-def test_a_loss_is_compared_by_the_loss_of_each_picture(tmp_path):
+def test_a_loss_is_compared_by_the_loss_of_each_image(tmp_path):
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0")
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.8, wrong={0, 1})
     found = leaderboard(tmp_path, "valid/loss").differences[1]
@@ -100,11 +100,11 @@ def test_a_loss_is_compared_by_the_loss_of_each_picture(tmp_path):
 def test_what_cannot_be_paired_says_why(tmp_path):
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=0.9)
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=1", accuracy=0.8)
-    sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.7, pictures=39)
+    sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.7, images=39)
     (sweeps.make_job(tmp_path / "3", "scheduler=d", "seed=0", accuracy=0.6) / "valid_predictions.csv").unlink()
     board = leaderboard(tmp_path)
     cells = [words.difference_of(board, i) for i in range(4)]
-    assert cells == ["best", "no seed in common", "other pictures", "no predictions left"]
+    assert cells == ["best", "no seed in common", "other images", "no predictions left"]
     text.markdown(board)
 
 
@@ -298,7 +298,7 @@ def test_reports_of_folders_with_any_name_are_found(tmp_path):
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
     """Twelve jobs done, one failed, one dead, one that Hydra made a folder for, three that never came so far."""
-    root = sweeps.make_sweep(tmp_path_factory.mktemp("sweep") / "a sweep", pictures=80)
+    root = sweeps.make_sweep(tmp_path_factory.mktemp("sweep") / "a sweep", images=80)
     line = "loss is nan in phase full at step 812 (lr 0.31)"
     sweeps.status(root / "12", state="failed", code=4, line=line, overrides=["size=32", "scheduler=flat", "seed=0"])
     sweeps.status(root / "13", state="running", pid=2**22 + 1, overrides=["size=32", "scheduler=flat", "seed=1"])
@@ -504,7 +504,7 @@ def test_whatever_lies_in_a_job_is_shown_or_refused(tmp_path):
         assert told
         with suppress(UserError):
             runs = compare.runs_of([tmp_path])
-            assert compare.parts_table(runs) and compare.phases_table(runs) and compare.compare_pictures(*runs)
+            assert compare.parts_table(runs) and compare.phases_table(runs) and compare.compare_images(*runs)
         run_files.headline(run_files.read_run(tmp_path / "0"))
 
 
@@ -523,5 +523,5 @@ def test_why_runs_cannot_be_compared(tmp_path):
     table = (b / "valid_predictions.csv").read_text(encoding="utf-8")
     swapped = table.replace("cat", "?").replace("dog", "cat").replace("?", "dog")
     (b / "valid_predictions.csv").write_text(swapped, encoding="utf-8")
-    with pytest.raises(UserError, match="with other classes of the same pictures"):
-        compare.compare_pictures(*compare.runs_of([a, b]))
+    with pytest.raises(UserError, match="with other classes of the same images"):
+        compare.compare_images(*compare.runs_of([a, b]))

@@ -27,7 +27,7 @@ def shared(a, b) -> int:
 @pytest.mark.parametrize(
     ("typed", "common"),
     [
-        ((), 12),  # pictures, find_head, 1 cycle, 3 cycles, find_full, 5 cycles of which 2 beyond the plan
+        ((), 12),  # images, find_head, 1 cycle, 3 cycles, find_full, 5 cycles of which 2 beyond the plan
         (("seed=1",), 1),
         (("rates=uniform",), 6),
         (("scheduler=one_cycle",), 7),
@@ -102,14 +102,14 @@ def test_costs_are_those_of_what_is_alike(compose, tmp_path):
     """Twice the steps take twice the time; a phase that two jobs share is paid once, the start by each."""
     store, settings = Store(tmp_path), compose("data.limit=200", "find.rule=edge")
     for artifact in artifacts_of(settings):
-        seconds = 7.0 if artifact.phase == estimates.PICTURES else 0.5 * artifact.steps
+        seconds = 7.0 if artifact.phase == estimates.IMAGES else 0.5 * artifact.steps
         (tmp_path / artifact.name).mkdir()
         estimates.remember_cost(store, artifact, [tmp_path / artifact.name], seconds, made=True)
     longer = compose("data.limit=200", "find.rule=edge", "checklist.head_precomputed.epochs=4")
     artifacts = artifacts_of(longer)
     knows = {artifact.name: estimates.estimate(store, artifact, False) for artifact in artifacts}
     assert [knows[artifact.name].seconds for artifact in artifacts][:3] == [7.0, 50.0, 0.5 * 4 * 3], (
-        "160 pictures: 3 steps an epoch"
+        "160 images: 3 steps an epoch"
     )
     made = set()
     first, second = (preview.cost(artifacts, knows, made) for _ in range(2))

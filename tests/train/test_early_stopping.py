@@ -7,8 +7,8 @@ import pytest
 from thaw.train import early_stopping
 from thaw.train.early_stopping import CycleEnd, judge, paired_difference
 
-# 100 pictures whose losses differ from one another, and a change a picture of +-0.05 around what a cycle is given.
-PICTURES = [0.2 + 0.01 * i for i in range(100)]
+# 100 images whose losses differ from one another, and a change an image of +-0.05 around what a cycle is given.
+IMAGES = [0.2 + 0.01 * i for i in range(100)]
 
 
 def end(train: float, change: float, final: bool = True, spread: float = 0.05, accuracy=None) -> CycleEnd:
@@ -17,14 +17,14 @@ def end(train: float, change: float, final: bool = True, spread: float = 0.05, a
     Accuracy rises as the loss falls, unless it is given.
     """
     accuracy = 0.5 - change / 10 if accuracy is None else accuracy
-    return CycleEnd(train, [loss + change + (-1) ** i * spread for i, loss in enumerate(PICTURES)], accuracy, final)
+    return CycleEnd(train, [loss + change + (-1) ** i * spread for i, loss in enumerate(IMAGES)], accuracy, final)
 
 
 def nan(train: float = 0.5) -> CycleEnd:
-    return CycleEnd(train, [math.nan, *PICTURES[1:]], 1.0, True)
+    return CycleEnd(train, [math.nan, *IMAGES[1:]], 1.0, True)
 
 
-BEFORE = CycleEnd(math.inf, PICTURES, 0.5, True)
+BEFORE = CycleEnd(math.inf, IMAGES, 0.5, True)
 UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # nothing was validated yet
 
 
@@ -34,7 +34,7 @@ UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # nothing was validat
         ([3.0, 4.0], [1.0, 2.0], 2.0, 0.0),
         ([1.0, 3.0], [0.0, 0.0], 2.0, 1.0),  # differences 1 and 3: deviation sqrt 2, over sqrt 2
         ([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], 2.0, 1 / math.sqrt(3)),
-        ([1.0], [0.5], 0.5, math.inf),  # one picture says nothing
+        ([1.0], [0.5], 0.5, math.inf),  # one image says nothing
         ([1.0, 1.0], [math.inf, math.inf], -math.inf, 0.0),
     ],
 )
@@ -42,14 +42,14 @@ def test_paired(a, b, mean, error):
     assert paired_difference(a, b) == (pytest.approx(mean), pytest.approx(error))
 
 
-def test_paired_needs_the_same_pictures():
+def test_paired_needs_the_same_images():
     with pytest.raises(ValueError):
         paired_difference([1.0, 2.0], [1.0])
 
 
-def test_paired_is_sharper_than_the_spread_of_the_pictures():
-    a = [loss + 0.01 + (-1) ** i * 0.02 for i, loss in enumerate(PICTURES)]
-    mean, error = paired_difference(a, PICTURES)
+def test_paired_is_sharper_than_the_spread_of_the_images():
+    a = [loss + 0.01 + (-1) ** i * 0.02 for i, loss in enumerate(IMAGES)]
+    mean, error = paired_difference(a, IMAGES)
     assert mean == pytest.approx(0.01)
     assert error == pytest.approx(0.02 / math.sqrt(99))
 

@@ -1,4 +1,4 @@
-"""Stored activations: the same bits as the live frozen body, computed once for each picture."""
+"""Stored activations: the same bits as the live frozen body, computed once for each image."""
 
 import numpy as np
 import pytest
@@ -25,10 +25,10 @@ def network(name, dtype=torch.float32) -> Network:
     return create_network(backbone, 5, 0, Device(torch.device("cpu"), dtype, 1))
 
 
-def pictures(n) -> Pixels:
+def images(n) -> Pixels:
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, 255, (SIZE, SIZE + 8, 3), dtype=np.uint8) for _ in range(n)]
-    names = [f"picture {row}" for row in range(n)]
+    names = [f"image {row}" for row in range(n)]
     return Pixels(names, dict(zip(names, drawn, strict=True)), SIZE)
 
 
@@ -39,7 +39,7 @@ def activations(net, pixels, rows, store, look=LOOK):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
 def test_head_on_stored_features_equals_the_live_frozen_body_bit_for_bit(name, dtype, tmp_path):
-    net, pixels = network(name, dtype), pictures(features.images_per_pass(32))
+    net, pixels = network(name, dtype), images(features.images_per_pass(32))
     stored = activations(net, pixels, range(len(pixels)), Store(tmp_path))
     see = view(SIZE, 1.0)
     x = torch.from_numpy(np.stack([see(pixels[i], None) for i in range(len(pixels))]))
@@ -50,8 +50,8 @@ def test_head_on_stored_features_equals_the_live_frozen_body_bit_for_bit(name, d
     assert torch.equal(net(stored), net(x)) and net(x).dtype == torch.float32
 
 
-def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path, monkeypatch):
-    net, pixels, store = network("test_resnet"), pictures(7), Store(tmp_path)
+def test_an_image_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path, monkeypatch):
+    net, pixels, store = network("test_resnet"), images(7), Store(tmp_path)
     passed = []
     whole = features.compute_activations
     monkeypatch.setattr(
@@ -66,9 +66,9 @@ def test_a_picture_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path
     assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
 
 
-def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
-    net, pixels = network("test_resnet"), pictures(3)
-    pixels.names = ["picture 0", "picture 1", "picture 0"]
+def test_equal_images_are_computed_once(tmp_path, monkeypatch):
+    net, pixels = network("test_resnet"), images(3)
+    pixels.names = ["image 0", "image 1", "image 0"]
     passed = []
     whole = features.compute_activations
     monkeypatch.setattr(
@@ -80,7 +80,7 @@ def test_equal_pictures_are_computed_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", ["body", "size", "batch norm"])
 def test_what_changes_the_features_changes_the_key(tmp_path, change):
-    net, pixels, store = network("test_resnet"), pictures(2), Store(tmp_path)
+    net, pixels, store = network("test_resnet"), images(2), Store(tmp_path)
     before = activations(net, pixels, [0, 1], store)
     if change == "body":
         with torch.no_grad():
@@ -105,7 +105,7 @@ def test_training_the_head_changes_no_key(tmp_path):
 
 
 def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
-    net, pixels, store = network("test_resnet"), pictures(4), Store(tmp_path)
+    net, pixels, store = network("test_resnet"), images(4), Store(tmp_path)
 
     def saved(rows, store):
         return features.activations(net, pixels, np.array(rows), LOOK, store)[1]
@@ -116,14 +116,14 @@ def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
     assert whole.keys() == half.keys() and list(half.values()) == [next(iter(whole.values())) / 2] != [0]
 
 
-@pytest.mark.parametrize(("size", "pictures"), [(32, 64), (224, 64), (256, 48), (299, 32), (512, 12), (4000, 4)])
-def test_large_pictures_are_looked_at_fewer_at_a_time(size, pictures):
-    assert features.images_per_pass(size) == pictures
+@pytest.mark.parametrize(("size", "images"), [(32, 64), (224, 64), (256, 48), (299, 32), (512, 12), (4000, 4)])
+def test_large_images_are_looked_at_fewer_at_a_time(size, images):
+    assert features.images_per_pass(size) == images
 
 
 def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
     said = []
-    net, pixels = network("test_resnet"), pictures(3)
+    net, pixels = network("test_resnet"), images(3)
     first = activations(net, pixels, [0, 1, 2], Store(tmp_path))
     file = next(tmp_path.glob("activations/*/*/features.safetensors"))
     data = bytearray(file.read_bytes())
@@ -135,7 +135,7 @@ def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
 
 
 def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch):
-    net, pixels = network("test_resnet"), pictures(8)
+    net, pixels = network("test_resnet"), images(8)
     x = activations(net, pixels, range(8), Store(tmp_path))
     monkeypatch.setattr(net.model, "forward_features", None)
     freezing.set_trainable(net, "head", "train")
@@ -149,7 +149,7 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
 
 
 def test_what_is_built_before_a_stop_stays(tmp_path, monkeypatch):
-    net, pixels, whole = network("test_resnet"), pictures(7), features.compute_activations
+    net, pixels, whole = network("test_resnet"), images(7), features.compute_activations
     at_once = activations(net, pixels, range(7), Store(tmp_path / "whole"))
     monkeypatch.setattr(features, "SHARD_ROWS", 3)
     passed = []

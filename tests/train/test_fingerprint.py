@@ -12,7 +12,7 @@ from thaw.train import fingerprint
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two class folders, one of them a link to elsewhere, and a table of their pictures beside them."""
+    """Two class folders, one of them a link to elsewhere, and a table of their images beside them."""
     for place in ("photos/cats", "disk/dogs"):
         (tmp_path / place).mkdir(parents=True)
         for i in range(3):
@@ -25,7 +25,7 @@ def photos(tmp_path):
 
 @pytest.mark.parametrize("data", ["photos", "table.csv"])
 @pytest.mark.parametrize("changed", ["photos/cats/1.png", "disk/dogs/2.png"])
-def test_a_changed_picture_changes_the_stamp(compose, photos, data, changed):
+def test_a_changed_image_changes_the_stamp(compose, photos, data, changed):
     settings = compose(f"data={'csv' if data.endswith('csv') else 'folder'}", f"data.root={photos / data}")
     before = fingerprint.fingerprint(settings)
     assert fingerprint.fingerprint(settings) == before
@@ -38,7 +38,7 @@ def test_choices_of_equal_options_have_different_stamps(compose):
     assert len(schedulers) == len(SCHEDULES)
 
 
-def test_the_folder_of_a_table_s_pictures_is_not_walked(compose, photos, monkeypatch):
+def test_the_folder_of_a_table_s_images_is_not_walked(compose, photos, monkeypatch):
     settings = compose("data=csv", f"data.root={photos}/table.csv", f"data.images={photos}")
     monkeypatch.setattr(fingerprint.os, "walk", lambda path, **_: [(str(path), [], [])] if path.is_file() else 1 / 0)
     assert len(file_state.named_files(settings)) == 1 + 6

@@ -7,7 +7,7 @@ import traceback
 import pytest
 from brief import FIND
 from faults import in_child, type_in
-from pictures import tree
+from images import tree
 
 from thaw.config.paths import ROOT
 from thaw.data import scan

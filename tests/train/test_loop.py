@@ -27,7 +27,7 @@ def network() -> Network:
     return create_network(Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts()), 4, 0, CPU)
 
 
-def pictures(n=24, batch=8):
+def images(n=24, batch=8):
     generator = torch.Generator().manual_seed(0)
     x = torch.randint(0, 255, (n, 32, 32, 3), dtype=torch.uint8, generator=generator)
     y = torch.arange(n) % 4
@@ -38,7 +38,7 @@ def fit(net, optimizer=MOMENTUM, batches=None, **kwargs):
     groups = split_into_groups(net.model, "equal", (0.1, 1.0))
     made = loop.make_optimizer(net, groups, optimizer)
     freezing.set_trainable(net, "all", "train")
-    return made, loop.train(net, batches or pictures(), made, options(**kwargs))
+    return made, loop.train(net, batches or images(), made, options(**kwargs))
 
 
 def options(**kwargs):
@@ -63,12 +63,12 @@ def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimize
 def test_sgd_step_is_torchs_own():
     """One fused step equals plain torch SGD on the same gradients."""
     net, reference = network(), network()
-    _, steps = fit(net, batches=pictures()[:1])
+    _, steps = fit(net, batches=images()[:1])
     list(steps)
     groups = split_into_groups(reference.model, "equal", (0.1, 1.0))
     named = dict(reference.model.named_parameters())
     freezing.set_trainable(reference, "all", "train")
-    x, y = pictures()[0]
+    x, y = images()[0]
     torch.nn.functional.cross_entropy(reference(x), y).backward()
     with torch.no_grad():
         for group in groups:
@@ -85,7 +85,7 @@ def moved(clip):
     net = network()
     before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
     plain = SGD(weight_decay=0.0, momentum=0.0, nesterov=False, clip=None)
-    _, steps = fit(net, plain, batches=pictures()[:1], lr=1.0, clip=clip)
+    _, steps = fit(net, plain, batches=images()[:1], lr=1.0, clip=clip)
     list(steps)
     ratios = {name: group.ratio for group in split_into_groups(net.model, "equal", (0.1, 1.0)) for name in group.names}
     parts = [(p.detach() - before[name]) / ratios[name] for name, p in net.model.named_parameters()]
@@ -105,10 +105,10 @@ def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
     _, steps = fit(a, **mixing)
     list(steps)
     torch.rand(7)  # other draws in between change nothing
-    made, steps = fit(b, **mixing, batches=pictures()[:1])
+    made, steps = fit(b, **mixing, batches=images()[:1])
     list(steps)
     torch.rand(3)
-    steps = loop.train(b, pictures()[1:], made, options(**mixing), start=1)
+    steps = loop.train(b, images()[1:], made, options(**mixing), start=1)
     assert [step.step for step in steps] == [1, 2]
     for name, value in a.state_dict().items():
         assert torch.equal(value, b.state_dict()[name]), name
@@ -135,7 +135,7 @@ def seen_by(x, mixup, cutmix, step):
     return given[0], float(done.loss)
 
 
-def test_cutmix_pastes_a_box_of_another_picture_and_weighs_labels_by_area():
+def test_cutmix_pastes_a_box_of_another_image_and_weighs_labels_by_area():
     x = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 20, 30, 3).contiguous()
     kept, areas = x.clone(), []
     for step in range(100):
@@ -148,7 +148,7 @@ def test_cutmix_pastes_a_box_of_another_picture_and_weighs_labels_by_area():
             area = int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
             assert boxes[0].sum() == area, "a rectangle"
             own = 1 - area / 600
-            fixed = float((~changed.any(2).any(1)).float().mean())  # pictures that were to be mixed with themselves
+            fixed = float((~changed.any(2).any(1)).float().mean())  # images that were to be mixed with themselves
             assert value == pytest.approx(own + fixed * area / 600, abs=1e-6)
             areas.append(area / 600)
     assert torch.equal(x, kept), "the batch itself stays"
@@ -160,7 +160,7 @@ def test_both_ways_of_mixing_take_turns_evenly():
     whole = 0
     for step in range(200):
         given, _ = seen_by(x, 1.0, 1.0, step)
-        # CutMix leaves every pixel that of one picture; mixup of most pixels a value that none has.
+        # CutMix leaves every pixel that of one image; mixup of most pixels a value that none has.
         whole += bool((given[:, None] == x[None]).all(-1).any(1).all())
     assert 70 < whole < 130
 
@@ -168,7 +168,7 @@ def test_both_ways_of_mixing_take_turns_evenly():
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
 def test_a_step_that_is_not_finite_is_not_applied_and_can_be_told_from_any_after_it(optimizer):
     net = network()
-    x, y = pictures()[0]
+    x, y = images()[0]
     good = (x, y)
     made, steps = fit(net, optimizer, batches=[good, good])
     list(steps)
@@ -197,8 +197,8 @@ def test_infinite_gradient_of_a_finite_loss_is_seen():
     _, steps = fit(net, loss=steep)
     assert [int(step.first_bad) for step in steps] == [0, 0, 0]
     trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options(loss=steep))
-    assert {tuple(losses) for _, orders in rate_trials(net, [pictures()], trial, FIND) for losses in orders} == {()}
-    assert list(range_test(net, (batch for batch in pictures()), trial, FIND, 3)) == []
+    assert {tuple(losses) for _, orders in rate_trials(net, [images()], trial, FIND) for losses in orders} == {()}
+    assert list(range_test(net, (batch for batch in images()), trial, FIND, 3)) == []
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 
@@ -211,7 +211,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
     needs = [p.requires_grad for p in net.parameters()]
 
     def breaks():
-        yield from pictures()[:2]
+        yield from images()[:2]
         raise RuntimeError("in the middle")
 
     class Breaks(list):
@@ -232,7 +232,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
         assert list(rate_trials(net, [batches, batches[::-1]], trial, FIND)) == ran  # each starts anew
 
-    for test, batches in ((sweeps, pictures() * 7), (sweeps, breaks()), (tries, pictures()), (tries, Breaks([0] * 4))):
+    for test, batches in ((sweeps, images() * 7), (sweeps, breaks()), (tries, images()), (tries, Breaks([0] * 4))):
         try:
             test(batches)
         except RuntimeError as error:
@@ -290,12 +290,12 @@ def test_mix_is_the_same_everywhere_and_differs_by_key():
     assert 0 <= seed_for("x") < 2**63
 
 
-def test_the_gradient_of_the_smallest_pictures_in_bfloat16_is_finite_and_the_same_each_time():
+def test_the_gradient_of_the_smallest_images_in_bfloat16_is_finite_and_the_same_each_time():
     """Of 16 pixels one is left before the last strided convolution, where oneDNN's bfloat16 kernel reads anything."""
     backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
     net = create_network(backbone, 4, 0, Device(torch.device("cpu"), torch.bfloat16, 1))
     freezing.set_trainable(net, "all", "train")
-    x, y = pictures()[0]
+    x, y = images()[0]
     seen = set()
     for _ in range(10):
         net.zero_grad(set_to_none=True)

@@ -20,19 +20,19 @@ SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled"
 def scene(number):
     """Blobs and clouds of any scale, uint8 [96, 128, 3]."""
     rng = np.random.default_rng(number)
-    picture = np.full((96, 128, 3), 128, np.float32)
+    image = np.full((96, 128, 3), 128, np.float32)
     for octave in range(5):
         grid = rng.normal(0, 60 / (octave + 1) ** 0.7, (3 * 2**octave, 4 * 2**octave, 3)).astype(np.float32)
-        picture += cv2.resize(grid, (128, 96), interpolation=cv2.INTER_CUBIC)
+        image += cv2.resize(grid, (128, 96), interpolation=cv2.INTER_CUBIC)
     for _ in range(5):
         at, colour = rng.integers(0, 96, 2), rng.uniform(0, 255, 3)
-        cv2.circle(picture, at.tolist(), int(rng.integers(6, 30)), colour.tolist(), -1)
-    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+        cv2.circle(image, at.tolist(), int(rng.integers(6, 30)), colour.tolist(), -1)
+    return Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
 
 
-def jpeg(picture, quality):
+def jpeg(image, quality):
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality)
+    image.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
@@ -55,14 +55,14 @@ def test_a_twin_stands_out_from_its_own_neighbourhood():
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.03, 0.001])
-def test_pictures_that_all_look_alike_are_no_twins(spread):
+def test_images_that_all_look_alike_are_no_twins(spread):
     rng = torch.Generator().manual_seed(0)
     train_, valid = (1 + spread * torch.randn(n, 16, generator=rng) for n in (2000, 500))
     assert len(near_duplicates.find_near_duplicates(train_, valid)) <= 1, "at most by chance"
     assert near_duplicates.find_near_duplicates(torch.ones(100, 8), torch.ones(10, 8)) == []
 
 
-def test_too_few_pictures_have_no_neighbourhood():
+def test_too_few_images_have_no_neighbourhood():
     assert near_duplicates.find_near_duplicates(torch.eye(19), torch.eye(19)) == []
 
 
@@ -74,7 +74,7 @@ def run(compose, tmp_path, monkeypatch):
     return lambda *overrides: (folder, trained(compose(*SHORT, *overrides), folder, *overrides))
 
 
-def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, compose, tmp_path, capsys):
+def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compose, tmp_path, capsys):
     for name, start in (("a", 0), ("b", 1000)):
         for split, n in (("train", 30), ("valid", 12)):
             (tmp_path / "photos" / split / name).mkdir(parents=True)
@@ -84,7 +84,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
         for i, (kind, copied) in enumerate(COPIES.items()):
             (tmp_path / "photos/valid" / name / f"{kind}.jpg").write_bytes(copied(scene(start + i)))
     (tmp_path / "photos/valid/a/same.jpg").write_bytes((tmp_path / "photos/train/a/20.jpg").read_bytes())
-    for name, start in (("a", 7), ("b", 1500)):  # of a training and of a validation picture
+    for name, start in (("a", 7), ("b", 1500)):  # of a training and of a validation image
         (tmp_path / "photos/test" / name).mkdir(parents=True)
         (tmp_path / "photos/test" / name / "again.jpg").write_bytes(COPIES["smaller"](scene(start)))
     data = (f"data.root={tmp_path}/photos", "backbone=tiny", "augment=none", "size=64")
@@ -103,7 +103,7 @@ def test_copies_of_training_pictures_are_listed_shown_and_warned_about(run, comp
     assert (result["equal_twins"], result["near_twins"]) == (1, 8)
     said = [line for line in capsys.readouterr().out.splitlines() if "near twins" in line]
     assert len(said) == 1 and said[0].startswith(
-        "warning: near twins of others by their looks: 6 of 31 validation and 2 of 2 test pictures"
+        "warning: near twins of others by their looks: 6 of 31 validation and 2 of 2 test images"
     )
     of_twins = [line for line in result["warnings"] if "no better than" not in line]
     assert len(of_twins) == 2 and of_twins[1] == said[0]
@@ -123,7 +123,7 @@ def test_the_digits_have_none(run):
     assert result["near_twins"] == 0 and not (folder / "leaks.csv").exists()
 
 
-def test_too_many_pictures_for_the_memory_are_not_compared(run, monkeypatch, capsys):
+def test_too_many_images_for_the_memory_are_not_compared(run, monkeypatch, capsys):
     def near(*sides):
         raise torch.OutOfMemoryError
 

@@ -1,4 +1,4 @@
-"""What is refused before pictures are looked at or torch is loaded, in the words of the run."""
+"""What is refused before images are looked at or torch is loaded, in the words of the run."""
 
 import pytest
 from composed import settings_of
@@ -67,7 +67,7 @@ def test_what_cannot_be_or_is_not_there_is_refused(overrides, key, value, code, 
     assert refused.value.code == code and refused.value.line.startswith(line)
 
 
-def test_a_plan_may_ask_to_validate_on_all_pictures():
+def test_a_plan_may_ask_to_validate_on_all_images():
     """How many are held out is the data's to refuse, with the classes."""
     settings = settings_of("data.limit=2", "data.valid=0.9")
     check_ahead(settings, nothing)

@@ -92,7 +92,7 @@ def test_a_cycle_has_one_loader_for_all_its_epochs(run, monkeypatch):
     monkeypatch.setattr(batches, "loader", loader)
     short = ("data.limit=60", "size=16", "batch_size=16", "checklist=from_scratch", "lr=0.01", "wandb=disabled")
     run(*short, "~checklist.full.until", "scheduler.cycles=2", "scheduler.cycle_mult=3")
-    assert training == [3, 9]  # 48 pictures, 1 and 3 epochs
+    assert training == [3, 9]  # 48 images, 1 and 3 epochs
 
 
 def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
@@ -120,10 +120,10 @@ def test_timm_loads_the_run_and_predicts_what_it_said(run):
     with (folder / "valid_predictions.csv").open() as file:
         row = next(csv.DictReader(file))
     image = load_digits().images[int(row["path"].split("/")[1])] * (255 / 16)
-    picture = fit_side(image.astype("uint8")[..., None].repeat(3, 2), 32)
+    image = fit_side(image.astype("uint8")[..., None].repeat(3, 2), 32)
     mean, std = (torch.tensor(config["pretrained_cfg"][key]).view(3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
-        p = model(((torch.from_numpy(picture).permute(2, 0, 1) / 255 - mean) / std)[None]).softmax(1)[0]
+        p = model(((torch.from_numpy(image).permute(2, 0, 1) / 255 - mean) / std)[None]).softmax(1)[0]
     assert [float(row[d]) for d in "0123456789"] == pytest.approx(p.tolist(), abs=1e-4)
 
 
@@ -170,7 +170,7 @@ def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, ca
     assert not [key for key in none if "tta" in key], "every view would be the same"
 
 
-def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
+def test_the_mean_of_the_views_is_seeded_for_each_image(compose, tmp_path):
     settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
     job = set_up(settings, tmp_path, open_store(settings, print))
     inputs = job.inputs
@@ -191,7 +191,7 @@ def test_the_mean_of_the_views_is_seeded_for_each_picture(compose, tmp_path):
 def test_resizing_trains_each_cycle_at_its_size(run):
     folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
     sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
-    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 pictures: never under 20 steps an epoch"
+    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 images: never under 20 steps an epoch"
     assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
 
 

@@ -35,7 +35,7 @@ def train(tmp_path, *args, **more):
 
 
 def test_the_default_run_is_as_good_as_the_readme_says(tmp_path):
-    """99.1 ± 0.4 % over five seeds; a picture of the test half is 0.11 %."""
+    """99.1 ± 0.4 % over five seeds; an image of the test half is 0.11 %."""
     done = train(tmp_path, "-m", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / f"sweep/{n}/result.json").read_text()) for n in range(3)]

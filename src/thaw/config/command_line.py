@@ -47,7 +47,7 @@ class CommandLine:
 def normalise(argv: list[str], conf: Path) -> CommandLine:
     """The typed arguments in the form that Hydra takes.
 
-    Flags go to the front; paths and free text are quoted, `~` expanded; `data.root` implies the groups that pictures of
+    Flags go to the front; paths and free text are quoted, `~` expanded; `data.root` implies the groups that images of
     one's own need, unless they were chosen. Errors: what is no setting, exit 2 with the nearest that is.
     """
     flags, rest = flags_and_rest(argv)
@@ -104,7 +104,7 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
         advice = f"a value with spaces needs quotes: {shlex.quote(f'{join_override(*before)} {arg}')}"
         raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
     if exists(expanduser(arg)):
-        raise UserError(2, f"{arg}: is it a folder of pictures? {in_shell(f'data.root={arg}')}")
+        raise UserError(2, f"{arg}: is it a folder of images? {in_shell(f'data.root={arg}')}")
     if "/" in arg or arg[0] == "~":
         raise UserError(2, f"{arg}: is no setting, and no folder or file of that name is there")
     groups = [group for group in group_names(conf) if arg in choices_of(group, conf)]

@@ -14,7 +14,7 @@ from thaw.config.options import all_options, option_names
 WIDTH = 100
 EXAMPLES = """
 python src/train.py                                      the eight steps on digits, offline
-python src/train.py 'data.root=~/photos'                 your pictures, a folder a class
+python src/train.py 'data.root=~/photos'                 your images, a folder a class
 python src/train.py 'data.root=~/photos' plan_only=true  the plan of it, nothing is trained
 python src/train.py backbone=convnextv2_tiny             any name that timm knows
 python src/train.py scheduler=one_cycle epochs=7         another schedule, the same budget
@@ -27,12 +27,12 @@ python src/train.py experiment=ablation 'data.root=~/photos'   what each step bu
 python src/train.py -m scheduler=sgdr,one_cycle rates=uniform,thirds seed=0,1,2
 python src/train.py -m scheduler=sgdr,one_cycle seed=0,1 plan_only=true   what it would cost
 python src/train.py -m hydra/sweeper=optuna 'lr_factor=interval(0.1,3)'    a search; or =halving
-python src/train.py experiment=audition 'data.root=~/photos'    which backbone suits your pictures
+python src/train.py experiment=audition 'data.root=~/photos'    which backbone suits your images
 python scripts/show_batch.py 'data.root=~/photos'       sheets of what the network would see
 python scripts/status.py                                 where the sweep is; the best so far
-python scripts/compare.py RUN_A RUN_B                    settings, phases, pictures won and lost
+python scripts/compare.py RUN_A RUN_B                    settings, phases, images won and lost
 python scripts/rerun.py RUN epochs=20                    a run again with more settings
-python scripts/predict.py RUN PICTURES...                labels and probabilities
+python scripts/predict.py RUN IMAGES...                labels and probabilities
 """
 
 FLAGS = """
@@ -116,7 +116,7 @@ def key_lines(conf: Path) -> list[str]:
 def data_lines(conf: Path) -> list[str]:
     """What all choices of `data` share, and after it what only the table has."""
     own = re.sub(r"^(defaults|kind|facts):.*\n", "", read(conf / "data" / "csv.yaml"), flags=re.M)
-    return setting_lines(read(conf / "data" / "_pictures.yaml") + own, "data.")
+    return setting_lines(read(conf / "data" / "_images.yaml") + own, "data.")
 
 
 def budget_rows(conf: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ Shape = Callable[[float, int, int], float]
 def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
     """`shape` under a straight ramp from a hundredth: over so many steps, or, below 1, that share of the first cycle.
 
-    A ramp in steps goes on over restarts, and is over after `most` cycles at the latest: few pictures have few steps.
+    A ramp in steps goes on over restarts, and is over after `most` cycles at the latest: few images have few steps.
     """
     if not warmup:
         return shape

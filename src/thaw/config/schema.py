@@ -66,7 +66,7 @@ class Head:
 
 @dataclass
 class DataFacts:
-    pictures: Optional[int] = None  # to train and validate on, before the share held out is taken
+    images: Optional[int] = None  # to train and validate on, before the share held out is taken
     test: Optional[int] = None
     classes: Optional[int] = None
 
@@ -75,15 +75,15 @@ class DataFacts:
 class Data:
     kind: str
     root: Optional[str]
-    valid: float  # share of every class, where nothing says which pictures validate
+    valid: float  # share of every class, where nothing says which images validate
     fold: Optional[int]  # cross-validation: that fifth instead
     group: Optional[str]  # a regular expression on the path, or a column of a table: what stays on one side
     limit: Optional[int]
     classes: Optional[str]  # a table from,to
     labels: Optional[str]  # a table path,label
     workers: Any
-    pixels_budget: str  # bytes of decoded pictures that are kept
-    crop_pct: float  # shorter side of the stored pictures = size / crop_pct
+    pixels_budget: str  # bytes of decoded images that are kept
+    crop_pct: float  # shorter side of the stored images = size / crop_pct
     max_bad: float  # share of unreadable files that is tolerated
     max_pixels: float
     min_side: int

@@ -45,7 +45,7 @@ RANGES = {
     "data.min_side": Range(1, math.inf),
     "data.detail": Range(0, 100, above=True),
     "data.test": Range(0, 1e9),
-    "data.facts.pictures": Range(2, math.inf),
+    "data.facts.images": Range(2, math.inf),
     "data.facts.test": Range(0, math.inf),
     "data.facts.classes": Range(2, math.inf),
     "backbone.facts.native_size": Range(8, 4096),
@@ -173,4 +173,4 @@ def check_fastai(head: Head, batch_size: int) -> None:
     if head.drop is None or len(head.drop) != 2 or not all(0 <= drop < 1 for drop in head.drop):
         raise UserError(2, f"head.drop={head.drop}: head=fastai needs two numbers from 0 to below 1")
     if batch_size == 1:
-        raise UserError(2, "batch_size=1: the batch norm of head=fastai needs at least 2 pictures a step")
+        raise UserError(2, "batch_size=1: the batch norm of head=fastai needs at least 2 images a step")

@@ -58,7 +58,7 @@ def parse_bytes(value, key: str) -> float:
 
 
 def crop_scale(augment: Augment) -> tuple[float, float] | None:
-    """The bounds between which a crop draws its scale; None where the whole picture is taken. Errors: exit 2."""
+    """The bounds between which a crop draws its scale; None where the whole image is taken. Errors: exit 2."""
     if augment.crop == "whole":
         return None
     lowest, highest = {"random": (0, 1), "zoom": (1, 4)}[augment.crop]

@@ -1,1 +1,1 @@
-"""Pictures on disk, made into batches."""
+"""Images on disk, made into batches."""

@@ -1,4 +1,4 @@
-"""What a picture goes through on its way to the network: albumentations, seeded for every sample."""
+"""What an image goes through on its way to the network: albumentations, seeded for every sample."""
 
 import random
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from thaw.config.values import crop_scale
 from thaw.data.resize import middle_part
 from thaw.data.transforms import Step, albumentations, check_steps, make_steps
 
-# A square from anywhere in a tall picture loses what it shows: it roams no further than in one of a camera's 4:3, where
-# the middle half of the picture is in every square.
+# A square from anywhere in a tall image loses what it shows: it roams no further than in one of a camera's 4:3, where
+# the middle half of the image is in every square.
 ROAMED = 4 / 3
 
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
 def center_crop(size: int, crop_pct: float) -> list[Step]:
-    """The shorter side to size / crop_pct, then the middle: how validation sees a picture."""
+    """The shorter side to size / crop_pct, then the middle: how validation sees an image."""
     return [
         crop_step(albumentations.SmallestMaxSize(max_size=round(size / crop_pct), interpolation=cv2.INTER_AREA)),
         crop_step(albumentations.CenterCrop(size, size)),
@@ -32,11 +32,11 @@ def crop_step(transform: albumentations.BasicTransform) -> Step:
 
 
 def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
-    """`see(picture, seed)`, a uint8 [size, size, 3] view of a uint8 picture; without `augment` the middle of it.
+    """`see(image, seed)`, a uint8 [size, size, 3] view of a uint8 image; without `augment` the middle of it.
 
     The draws depend on the seed alone: every transform, inside compositions too, shares one generator set from it
-    before each picture. (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same
-    pictures.)
+    before each image. (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same
+    images.)
     Errors: an unknown transform or argument, transforms that do not end in such a view, exit 2.
     """
     steps = center_crop(size, crop_pct) if augment is None else augmentations(size, crop_pct, augment)
@@ -44,18 +44,18 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
         check_steps(steps, size)
     pipeline = albumentations.Compose([step.transform for step in steps])
 
-    def see(picture: np.ndarray, seed: int | None = None) -> np.ndarray:
+    def see(image: np.ndarray, seed: int | None = None) -> np.ndarray:
         if augment is not None and augment.crop == "zoom":
-            picture = middle_part(picture, ROAMED)
+            image = middle_part(image, ROAMED)
         if seed is not None:
             pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        return pipeline(image=picture)["image"]
+        return pipeline(image=image)["image"]
 
     return see
 
 
 def at_size(augment: Augment, share: float) -> Augment:
-    """The augmentation at a size that is a `share` of the final one: a random crop keeps more of a smaller picture.
+    """The augmentation at a size that is a `share` of the final one: a random crop keeps more of a smaller image.
 
     The lowest share of the area goes linearly from 1 at no size to `scale` at the final one: weaker at small sizes, as
     EfficientNetV2 trains progressively (arXiv:2104.00298). What a crop of a third shows is lost at half the pixels.

@@ -1,4 +1,4 @@
-"""Batches in an order that is a function of (seed, phase, epoch): of pictures, or of stored activations."""
+"""Batches in an order that is a function of (seed, phase, epoch): of images, or of stored activations."""
 
 import math
 import os
@@ -30,7 +30,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What names a batch of pictures: which rows, at what size, and the epoch that seeds their augmentation."""
+    """What names a batch of images: which rows, at what size, and the epoch that seeds their augmentation."""
 
     epoch: int
     size: int
@@ -59,7 +59,7 @@ def cut_batches(positions: np.ndarray, batch: int) -> list[np.ndarray]:
 
 
 class Views(Dataset):
-    """Batches of views of pictures, uint8 [n, size, size, 3], with their labels; `final` is the plan's last size."""
+    """Batches of views of images, uint8 [n, size, size, 3], with their labels; `final` is the plan's last size."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class Views(Dataset):
         see = self.see[key.size]
         places = self.places[key.rows].tolist()
         seeds = [seed_for("augment", *self.seed, key.epoch, place) if self.augment else None for place in places]
-        pictures = [see(self.pixels[row], seed) for row, seed in zip(key.rows, seeds, strict=True)]
-        return torch.from_numpy(np.stack(pictures)), torch.from_numpy(self.labels[key.rows])
+        images = [see(self.pixels[row], seed) for row, seed in zip(key.rows, seeds, strict=True)]
+        return torch.from_numpy(np.stack(images)), torch.from_numpy(self.labels[key.rows])
 
 
 def workers_for(cores: int, size: int, batch: int) -> int:
     """Loader processes: one a core, at most 8, and as many as half of the shared memory has room for the batches of.
 
-    None for small pictures, where a batch is made in less time than it takes to send it.
+    None for small images, where a batch is made in less time than it takes to send it.
     """
     if size < SENT_FROM:
         return 0
@@ -131,7 +131,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
     """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit.
 
     Whoever may leave before the last one closes it (`contextlib.closing`): the processes end then, and not otherwise.
-    Errors: what a picture's reading raises; a process that died or made nothing for ten minutes, exit 5.
+    Errors: what an image's reading raises; a process that died or made nothing for ten minutes, exit 5.
     """
     workers = min(workers, len(keys))
     if not workers:
@@ -169,7 +169,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
 def mix_batch(
     x: torch.Tensor, other: torch.Tensor, mixup: float, cutmix: float, rng: random.Random
 ) -> tuple[torch.Tensor, float]:
-    """Pictures [n, h, w, 3] mixed with the batch in the order `other`, and the share that stays of each and its label.
+    """Images [n, h, w, 3] mixed with the batch in the order `other`, and the share that stays of each and its label.
 
     By mixup (arXiv:1710.09412) a share from Beta(mixup, mixup) of every pixel is kept, by CutMix (arXiv:1905.04899) a
     share from Beta(cutmix, cutmix) of the area; where both are above 0 one of them in each step, drawn evenly.

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures side by side, each with a line of text under it."""
+"""Contact sheets: images side by side, each with a line of text under it."""
 
 import random
 import unicodedata
@@ -19,9 +19,9 @@ from thaw.plan.phases import Plan
 from thaw.runtime.fonts import file_for
 from thaw.runtime.seeds import seed_for
 
-PICTURES = 32
+IMAGES = 32
 COLUMNS = 8
-SMALLEST = 96  # pixels that a picture is shown with at least, in whole multiples of its own
+SMALLEST = 96  # pixels that an image is shown with at least, in whole multiples of its own
 LINE = 18  # pixels of a line of text
 GAP = 6
 
@@ -37,23 +37,23 @@ def opened_font(file: str):
 
 
 def contact_sheet(
-    pictures: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS, smallest: int = SMALLEST
+    images: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS, smallest: int = SMALLEST
 ) -> Image.Image:
-    """The pictures (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to its width."""
-    shown = [np.kron(p, np.ones((max(1, -(-smallest // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in pictures]
+    """The images (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to its width."""
+    shown = [np.kron(p, np.ones((max(1, -(-smallest // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in images]
     texts = [text.split("\n") for text in texts]
     below = LINE * max(map(len, texts), default=1)
     high, wide = (max((p.shape[axis] for p in shown), default=0) for axis in (0, 1))
     columns = min(columns, len(shown))
     rows = -(-len(shown) // max(columns, 1))
-    image = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + below + GAP)), "white")
-    draw = ImageDraw.Draw(image)
-    for i, (picture, lines) in enumerate(zip(shown, texts, strict=True)):
+    sheet = Image.new("RGB", (GAP + columns * (wide + GAP), GAP + rows * (high + below + GAP)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (image, lines) in enumerate(zip(shown, texts, strict=True)):
         x, y = GAP + i % columns * (wide + GAP), GAP + i // columns * (high + below + GAP)
-        image.paste(Image.fromarray(picture), (x, y))
+        sheet.paste(Image.fromarray(image), (x, y))
         for number, line in enumerate(lines):
-            draw.text((x, y + picture.shape[0] + 2 + number * LINE), shortened(line, wide), "black", font(line))
-    return image
+            draw.text((x, y + image.shape[0] + 2 + number * LINE), shortened(line, wide), "black", font(line))
+    return sheet
 
 
 def shortened(text: str, wide: int) -> str:
@@ -75,7 +75,7 @@ def both_ends(text: str, kept: int) -> str:
 
 
 def write_sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
-    """What the network sees of some pictures: batch_<size>px.png augmented and mixed, at each size of the plan, and
+    """What the network sees of some images: batch_<size>px.png augmented and mixed, at each size of the plan, and
     valid_<size>px.png as validation does; the files."""
     labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
     train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
@@ -84,14 +84,14 @@ def write_sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pix
     ]
     files = []
     for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
-        chosen = rows[batches.epoch_order(labels[rows], seed)[:PICTURES]]
-        pictures, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[BatchKey(0, size, chosen)]
+        chosen = rows[batches.epoch_order(labels[rows], seed)[:IMAGES]]
+        images, _ = Views(pixels, labels, crop_pct, plan.size, augment, seed)[BatchKey(0, size, chosen)]
         texts = [table.classes[label] for label in labels[chosen]]
         if augment and (augment.mixup or augment.cutmix):
             rng = random.Random(seed_for(*seed, size))
             other = rng.sample(range(len(chosen)), len(chosen))
-            pictures, share = batches.mix_batch(pictures, torch.tensor(other), augment.mixup, augment.cutmix, rng)
+            images, share = batches.mix_batch(images, torch.tensor(other), augment.mixup, augment.cutmix, rng)
             texts = [f"{share:.0%} {text}\n{1 - share:.0%} {texts[i]}" for text, i in zip(texts, other, strict=True)]
         files.append(folder / f"{name}_{size}px.png")
-        contact_sheet(list(pictures.numpy()), texts).save(files[-1])
+        contact_sheet(list(images.numpy()), texts).save(files[-1])
     return files

@@ -1,4 +1,4 @@
-"""Pictures that a table lists: a path and a label in every line, perhaps a split and a group."""
+"""Images that a table lists: a path and a label in every line, perhaps a split and a group."""
 
 import os
 import re
@@ -15,11 +15,11 @@ from thaw.data.table import SPLITS
 from thaw.runtime.errors import UserError
 
 SHOWN = 8  # lines that are named
-SEVERAL = re.compile("[|;]")  # between the labels of one picture
+SEVERAL = re.compile("[|;]")  # between the labels of one image
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The pictures in the lines of the table `data.root`, in folders from `data.images`, else from the table's own.
+    """The images in the lines of the table `data.root`, in folders from `data.images`, else from the table's own.
 
     Lines without a path or a label are left out; a file that is not there is bad. Errors: what is empty, in two ways
     or outside that folder, no file at all, exit 3 with the line.
@@ -76,7 +76,7 @@ def label_column(sheet: CsvTable, typed: str | None, others: set[str | None]) ->
         hot = [name for name in sheet.columns if name not in others and one_hot(sheet.cells(name))]
         if len(hot) > 1:
             what = f"{len(hot)} columns of 0 and 1 ({short_repr(hot[0])}, {short_repr(hot[1])}...)"
-            raise UserError(3, f"{sheet.name} has {what}: several labels a picture are not supported; one column is")
+            raise UserError(3, f"{sheet.name} has {what}: several labels an image are not supported; one column is")
     return column(sheet, "data.label_column", typed, LABELS)
 
 
@@ -120,7 +120,7 @@ def labels_of(sheet: CsvTable, name: str) -> list[str]:
     for cell, line in lines.items():
         parts = [part.strip() for part in cell.split(",")]
         if SEVERAL.search(cell) or (len(parts) > 1 and all(part in lines for part in parts)):
-            raise sheet.error(line, f"{name} is {short_repr(cell)}: several labels a picture are not supported")
+            raise sheet.error(line, f"{name} is {short_repr(cell)}: several labels an image are not supported")
         if (value := number(cell)) is not None and (other := numbers.setdefault(value, cell)) != cell:
             both = f"{short_repr(cell)}, but {short_repr(other)} in line {lines[other]}"
             raise sheet.error(line, f"{name} is {both}; write one number one way")
@@ -135,7 +135,7 @@ def files_of(sheet: CsvTable, root: str, cells: Sequence[str], notes: list[str])
     found, files, missing, cased = Files(root), [], [], {}
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if (own := inside(root, cell)) is None:
-            advice = "data.images=FOLDER says where pictures lie"
+            advice = "data.images=FOLDER says where images lie"
             raise sheet.error(line, f"{short_repr(cell)} lies outside {root}; {advice}")
         match found.find(cell):
             case [file]:
@@ -147,7 +147,7 @@ def files_of(sheet: CsvTable, root: str, cells: Sequence[str], notes: list[str])
         files.append(file)
     if len(missing) == len(cells):
         line, cell, meant = missing[0]
-        advice = meant or "; data.images=FOLDER says where pictures lie"
+        advice = meant or "; data.images=FOLDER says where images lie"
         raise sheet.error(line, f"{short_repr(cell)} is not in {root} (all {len(cells)} are missing){advice}")
     if missing:
         line, cell, _ = missing[0]

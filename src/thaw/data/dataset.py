@@ -1,4 +1,4 @@
-"""Where the pictures come from: a table of them, and a way to read one."""
+"""Where the images come from: a table of them, and a way to read one."""
 
 import math
 from collections.abc import Callable
@@ -27,10 +27,10 @@ STRIPES = 4  # orientations of the stripes that tell two equal outlines apart
 
 @dataclass(frozen=True)
 class Dataset:
-    """The table of all pictures, and `picture(row, side)`, uint8 RGB [h, w, 3], its shorter side `side` or longer."""
+    """The table of all images, and `image(row, side)`, uint8 RGB [h, w, 3], its shorter side `side` or longer."""
 
     table: Table
-    picture: Callable[[int, int], np.ndarray]
+    image: Callable[[int, int], np.ndarray]
 
     def rows(self, split: int) -> np.ndarray:
         """The rows of a split, in the table's order."""
@@ -40,7 +40,7 @@ class Dataset:
 def load_dataset(
     data: Data, side: int, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> Dataset:
-    """The pictures the settings ask for, drawn ones with a side of `side` pixels. The rest as
+    """The images the settings ask for, drawn ones with a side of `side` pixels. The rest as
     `scan`."""
     match data.kind:
         case "digits":
@@ -52,12 +52,12 @@ def load_dataset(
 
 
 def of_files(table: Table, data: Data) -> Dataset:
-    """Return the pictures of a table of files, each decoded when it is looked at."""
-    return Dataset(table, partial(picture_of, table, int(data.max_pixels)))
+    """Return the images of a table of files, each decoded when it is looked at."""
+    return Dataset(table, partial(image_of, table, int(data.max_pixels)))
 
 
-def picture_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
-    """The picture of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
+def image_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
+    """The image of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
     data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
     if sha256(data).hexdigest() != content:
         raise UserError(
@@ -66,8 +66,8 @@ def picture_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray
     return decode(data, max_pixels=max_pixels, side=side, bits=bits)
 
 
-def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
-    """A table for pictures that are no files."""
+def table_of(root: str, classes, paths, labels, splits, images) -> Table:
+    """A table for images that are no files."""
     n = len(paths)
     return Table(
         root=root,
@@ -75,7 +75,7 @@ def table_of(root: str, classes, paths, labels, splits, pictures) -> Table:
         paths=tuple(paths),
         labels=np.asarray(labels, np.int64),
         splits=np.asarray(splits, np.uint8),
-        hashes=tuple(pictures),
+        hashes=tuple(images),
         sizes=np.zeros(n, np.int64),
         heights=np.zeros(n, np.int32),
         widths=np.zeros(n, np.int32),
@@ -92,7 +92,7 @@ def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
     held, classes = math.ceil(data.valid * len(labels)), len(np.unique(labels))
     if not classes <= held <= len(labels) - classes:
         limit = "" if data.limit is None else f"data.limit={data.limit}, "
-        raise UserError(2, f"{limit}data.valid={data.valid}: {held} of {len(labels)} pictures for {classes} classes")
+        raise UserError(2, f"{limit}data.valid={data.valid}: {held} of {len(labels)} images for {classes} classes")
     _, valid = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=0)
     splits = np.full(len(labels), TRAIN)
     splits[valid] = VALID
@@ -126,23 +126,23 @@ def digits(data: Data) -> Dataset:
 
 def shapes(data: Data, side: int) -> Dataset:
     """Drawn discs and squares filled with fine stripes: their outline is seen at any size, their stripes only at a fine
-    one. `data.limit` pictures and `data.test` more, the classes in turn."""
+    one. `data.limit` images and `data.test` more, the classes in turn."""
     tested = data.test or 0
-    pictures = data.limit + tested
-    labels = np.arange(pictures) % (len(SHAPES) * STRIPES)
+    images = data.limit + tested
+    labels = np.arange(images) % (len(SHAPES) * STRIPES)
     table = table_of(
         f"drawn shapes, detail {data.detail}",
         [f"{shape} {45 * stripe}°" for shape in SHAPES for stripe in range(STRIPES)],
-        [f"shapes/{row:06d}" for row in range(pictures)],
+        [f"shapes/{row:06d}" for row in range(images)],
         labels,
         np.r_[held_out(labels[: data.limit], data), np.full(tested, TEST)],
-        [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(pictures)],
+        [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(images)],
     )
     return Dataset(table, lambda row, _: draw(int(labels[row]), int(row), side, data.detail))
 
 
 def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
-    """One shape of a class on a noisy ground, uint8 [side, side, 3]; the same row is the same picture at any side."""
+    """One shape of a class on a noisy ground, uint8 [side, side, 3]; the same row is the same image at any side."""
     rng = np.random.default_rng(seed_for("shape", row))
     x, y = np.meshgrid(*2 * [(np.arange(side) + 0.5) / side])
     centre, radius = rng.uniform(0.35, 0.65, 2), rng.uniform(0.2, 0.32)
@@ -154,6 +154,6 @@ def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
     waves = 24 * detail * rng.uniform(0.8, 1.2)
     stripes = np.sin(2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6.3))
     ground, ink = rng.uniform(40, 215, (2, 3))
-    picture = np.where(inside[..., None], ink + 40 * stripes[..., None], ground)
+    image = np.where(inside[..., None], ink + 40 * stripes[..., None], ground)
     noise = cv2.resize(rng.normal(0, 18, (32, 32, 3)), (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.clip(picture + noise, 0, 255).astype(np.uint8)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)

@@ -45,8 +45,8 @@ MAX_PIXELS = 64_000_000
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class BadPicture(Exception):
-    """A file that cannot be trusted as a picture; `reason` says why, in a few words."""
+class BadImage(Exception):
+    """A file that cannot be trusted as an image; `reason` says why, in a few words."""
 
     def __init__(self, reason: str):
         super().__init__(reason)
@@ -54,36 +54,36 @@ class BadPicture(Exception):
 
 
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, side: int | None = None, bits: int = 16) -> np.ndarray:
-    """The picture in these bytes, upright and opaque: uint8 RGB, (H, W, 3), contiguous and writable.
+    """The image in these bytes, upright and opaque: uint8 RGB, (H, W, 3), contiguous and writable.
 
     With `side` it may come smaller, the shorter side no shorter than `side` pixels: a JPEG then has the largest of a
     half, a quarter and an eighth of its size that is enough. `bits` is how many the values of 16-bit grey use. Raises
-    BadPicture. A picture of more than `max_pixels` is refused from its header.
+    BadImage. An image of more than `max_pixels` is refused from its header.
     """
     try:
         image = _open(data)
         if image.width * image.height > max_pixels:
             millions = image.width * image.height / 1e6
-            raise BadPicture(f"{millions:.4g} Mpx > data.max_pixels {max_pixels / 1e6:.4g} Mpx")
+            raise BadImage(f"{millions:.4g} Mpx > data.max_pixels {max_pixels / 1e6:.4g} Mpx")
         plain = _is_jpeg(data) and image.mode in ("L", "RGB")
         pixels = _jpeg(data, image, side) if plain else _other(data, image, bits)
         return np.ascontiguousarray(TURNS.get(_orientation(image), np.asarray)(pixels))
-    except (BadPicture, MemoryError):  # too little memory is no fault of the picture
+    except (BadImage, MemoryError):  # too little memory is no fault of the image
         raise
     except Exception as error:  # on broken files the libraries raise whatever their parsers stumbled over
-        raise BadPicture(_line(error)) from error
+        raise BadImage(_line(error)) from error
 
 
 def size_of(data: bytes) -> tuple[int, int]:
-    """Height and width, upright, of a picture that decodes, whatever size it was decoded at."""
+    """Height and width, upright, of an image that decodes, whatever size it was decoded at."""
     image = _open(data)
     turned = _orientation(image) in (5, 6, 7, 8) and image.format != "TIFF"  # which Pillow has turned already
     return image.size if turned else image.size[::-1]
 
 
 def has_frames(data: bytes) -> bool:
-    """Whether a picture that decodes has more frames or pages than the one `decode` gives."""
-    if _is_jpeg(data):  # phones store a preview or a depth map as a second picture
+    """Whether an image that decodes has more frames or pages than the one `decode` gives."""
+    if _is_jpeg(data):  # phones store a preview or a depth map as a second image
         return False
     try:
         return bool(getattr(_open(data), "is_animated", False))
@@ -92,19 +92,19 @@ def has_frames(data: bytes) -> bool:
 
 
 def peak_of_grey16(data: bytes) -> int:
-    """The highest value of a picture that decodes and is 16-bit grey; 0 of any other."""
+    """The highest value of an image that decodes and is 16-bit grey; 0 of any other."""
     image = _open(data)
     return int(np.asarray(image).max()) if _is_grey16(image) else 0
 
 
 def _open(data: bytes) -> Image.Image:
-    """The header of a picture; nothing is decoded yet."""
+    """The header of an image; nothing is decoded yet."""
     if not data:
-        raise BadPicture("empty file")
+        raise BadImage("empty file")
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise BadPicture(f"broken, or not a picture of a kind that is read here (starts with {data[:8]!r})") from None
+        raise BadImage(f"broken, or not an image of a kind that is read here (starts with {data[:8]!r})") from None
 
 
 def _is_jpeg(data: bytes) -> bool:
@@ -113,12 +113,12 @@ def _is_jpeg(data: bytes) -> bool:
 
 def _jpeg(data: bytes, image: Image.Image, side: int | None) -> np.ndarray:
     if not _ends(data):  # OpenCV would fill the rest with grey
-        raise BadPicture("truncated: JPEG without end marker")
+        raise BadImage("truncated: JPEG without end marker")
     n = next((n for n in (8, 4, 2) if side and min(image.size) // n >= side), 1)
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | REDUCED.get(n, 0)
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape != (-(-image.height // n), -(-image.width // n), 3):
-        raise BadPicture("broken JPEG data")
+        raise BadImage("broken JPEG data")
     return pixels
 
 
@@ -138,16 +138,16 @@ def _other(data: bytes, image: Image.Image, bits: int) -> np.ndarray:
     if image.format == "PNG":
         _open(data).verify()  # loading skips the checksums
     elif _is_jpeg(data) and not _ends(data):
-        raise BadPicture("truncated: JPEG without end marker")
+        raise BadImage("truncated: JPEG without end marker")
     if _is_grey16(image):
         return _grey16(image, bits)
     if image.mode not in EIGHT_BIT:
         kind = {"I": "32-bit or signed", "F": "float"}.get(image.mode, f"mode {image.mode}")
-        raise BadPicture(f"{kind} pixels, of which nothing says what is white: save it with 8 or 16 bits a channel")
+        raise BadImage(f"{kind} pixels, of which nothing says what is white: save it with 8 or 16 bits a channel")
     if image.format == "PNG" and image.mode == "RGB" and "transparency" in image.info and data[24] == 16:
-        raise BadPicture("16-bit colour with one transparent colour")  # Pillow compares it with 8 bits
+        raise BadImage("16-bit colour with one transparent colour")  # Pillow compares it with 8 bits
     if image.format == "PNG" and image.mode in ("1", "L") and "transparency" in image.info and data[24] < 8:
-        raise BadPicture(f"{data[24]}-bit grey with one transparent grey")  # Pillow scales the pixels alone
+        raise BadImage(f"{data[24]}-bit grey with one transparent grey")  # Pillow scales the pixels alone
     image.load()
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -162,7 +162,7 @@ def _is_grey16(image: Image.Image) -> bool:
 def _grey16(image: Image.Image, bits: int) -> np.ndarray:
     """(H, W, 3): Pillow's own conversion to RGB clips instead of scaling."""
     if image.format == "TIFF" and image.tag_v2.get(262) == 0:
-        raise BadPicture("16-bit grey stored as a negative")  # Pillow ignores it in 16 bits
+        raise BadImage("16-bit grey stored as a negative")  # Pillow ignores it in 16 bits
     values, white = np.asarray(image).astype(np.uint32), (1 << bits) - 1
     grey = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
     if "transparency" in image.info:

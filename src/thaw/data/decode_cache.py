@@ -15,7 +15,7 @@ SHARE = 0.25  # of the free disk
 
 
 class DecodeCache:
-    """Pictures by content, the shorter side at most `side` long, as `pixels` keeps them.
+    """Images by content, the shorter side at most `side` long, as `pixels` keeps them.
 
     A file without a name in `folder`, so that nothing of it is left however the process ends. It holds at most `budget`
     bytes and never fails: what it has no room for is decoded again.
@@ -25,9 +25,9 @@ class DecodeCache:
         self.folder, self.side, self.budget = folder, side, budget
         self.file, self.end, self.at, self.lock = None, 0, {}, Lock()
 
-    def keep(self, content: str, picture: np.ndarray) -> None:
-        """Keep a picture as it was decoded; from any thread."""
-        small = shrink(picture, self.side)
+    def keep(self, content: str, image: np.ndarray) -> None:
+        """Keep an image as it was decoded; from any thread."""
+        small = shrink(image, self.side)
         with suppress(OSError):
             with self.lock:
                 if self.file is None:
@@ -41,7 +41,7 @@ class DecodeCache:
                 self.at[content] = start, small.shape
 
     def get(self, content: str, side: int) -> np.ndarray | None:
-        """The picture kept for that side, if it is here; from any thread."""
+        """The image kept for that side, if it is here; from any thread."""
         if side != self.side or content not in self.at:
             return None
         start, shape = self.at[content]

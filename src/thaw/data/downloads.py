@@ -1,4 +1,4 @@
-"""Public sets of pictures, fetched by torchvision once; the pictures go through our own scan and decoder."""
+"""Public sets of images, fetched by torchvision once; the images go through our own scan and decoder."""
 
 import os
 import tempfile
@@ -38,29 +38,29 @@ SETS = {
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The pictures of the set `data.name` in the folder `data.root`, fetched if they are not there, in its own splits.
+    """The images of the set `data.name` in the folder `data.root`, fetched if they are not there, in its own splits.
 
     Errors: no network, exit 5; a set that is there in part, exit 3.
     """
     public, root = SETS[data.name], Path(data.root).expanduser().absolute()
     if not (root / public.folder).is_dir():
         fetch(data.name, public, root)
-    where, pictures, files = {}, {}, []
+    where, images, files = {}, {}, []
     try:
         for code, args in public.splits.items():
             opened = getattr(sets(), public.kind)(root, **args)
-            for path, label, picture in samples(opened, SPLITS[code], root / public.folder):
+            for path, label, image in samples(opened, SPLITS[code], root / public.folder):
                 where[path] = code, label
-                if picture is None:
+                if image is None:
                     files.append(file_of(path, (root / public.folder / path).stat))
                 else:
-                    pictures[path] = picture
-                    files.append(File(path, picture.nbytes, "", ""))
+                    images[path] = image
+                    files.append(File(path, image.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
         what = f"{root / public.folder} is there, but not whole ({in_a_line(error, 100)})"
         raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
-    return Listing(str(root / public.folder), sorted(files), where, given, notes, pictures=pictures or None)
+    return Listing(str(root / public.folder), sorted(files), where, given, notes, images=images or None)
 
 
 def sets() -> SimpleNamespace:
@@ -71,7 +71,7 @@ def sets() -> SimpleNamespace:
 
 
 def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarray | None]]:
-    """Path relative to root, class and, where it is no file, the picture of every sample of an opened split.
+    """Path relative to root, class and, where it is no file, the image of every sample of an opened split.
 
     What torchvision would decode by itself stands in attributes of its own, the same in all versions so far.
     """
@@ -83,8 +83,8 @@ def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarr
         case "Imagenette":
             rows = ((path, opened.classes[label][0]) for path, label in opened._samples)
         case "CIFAR10":
-            for i, (picture, label) in enumerate(zip(opened.data, opened.targets, strict=True)):
-                yield f"{split}/{i:05d}", opened.classes[label], picture
+            for i, (image, label) in enumerate(zip(opened.data, opened.targets, strict=True)):
+                yield f"{split}/{i:05d}", opened.classes[label], image
             return
     for path, label in rows:
         yield os.path.relpath(path, root), label, None

@@ -19,7 +19,7 @@ def paths_in(settings: Settings) -> tuple[str, ...]:
 
 
 def check_there(data: Data) -> None:
-    """Refuse pictures of the user's own, or tables about any, that are not there. Errors: exit 3."""
+    """Refuse images of the user's own, or tables about any, that are not there. Errors: exit 3."""
     own = {"folder": ("root",), "csv": ("root", "images")}.get(data.kind, ())
     for key in (*own, *(("labels", "classes") if data.kind in PHOTO_KINDS else ())):
         path = getattr(data, key)
@@ -35,7 +35,7 @@ def named_files(settings: Settings) -> list:
 
 
 def table_files(data: Data) -> list:
-    """The pictures that a table names."""
+    """The images that a table names."""
     if data.kind != "csv":
         return []
     from thaw.data import csv_source
@@ -43,7 +43,7 @@ def table_files(data: Data) -> list:
     try:
         return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data, []).files]
     except UserError:
-        return []  # said when the pictures are looked at
+        return []  # said when the images are looked at
 
 
 def possible_paths(value: str) -> tuple[Path, Path]:

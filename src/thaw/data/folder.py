@@ -1,4 +1,4 @@
-"""The layout of a folder of pictures: which files lie in it, and of which class and split each is."""
+"""The layout of a folder of images: which files lie in it, and of which class and split each is."""
 
 import os
 from collections import Counter, defaultdict
@@ -20,7 +20,7 @@ JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume I
 
 
 def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]:
-    """Files with a picture's suffix, all folders and all other files, relative to root, each real folder once, links
+    """Files with an image's suffix, all folders and all other files, relative to root, each real folder once, links
     last; notes what is ignored."""
     if os.path.isfile(root):
         raise UserError(3, f"data.root={root} is a file; give the folder of the class folders, or data=csv for a table")
@@ -124,7 +124,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
     while len(inside[at]) == 1:
         at = inside[at][0]
     if at and inside[at]:
-        one = f"data.root={root} has one folder with pictures, {short_repr(inside[''][0])}"
+        one = f"data.root={root} has one folder with images, {short_repr(inside[''][0])}"
         raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
 
 
@@ -137,10 +137,10 @@ def place_files(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, st
             where[file.path] = tops[parts[0] if depth else ""], parts[depth]
     loose = [file.path for file in files if file.path not in where]
     if loose:
-        notes.append(f"ignored {count_text(len(loose), 'picture')} outside the class folders ({name_some(loose)})")
+        notes.append(f"ignored {count_text(len(loose), 'image')} outside the class folders ({name_some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
         first = f"{short_repr(deep[0])} of {short_repr(where[deep[0]][1])}"
-        said = f"{count_text(len(deep), 'picture')} in folders within a class folder, taken as of that class: {first}"
+        said = f"{count_text(len(deep), 'image')} in folders within a class folder, taken as of that class: {first}"
         if len(deep) > len(where) / 2:
             meant = "/".join(deep[0].split("/")[: depth + 1])
             said = f"warning: {said}; if the folders within are the classes, data.root is a level too high: .../{meant}"
@@ -160,7 +160,7 @@ def note_sibling_split(root: str, notes: list[str]) -> None:
 
 
 def check_filled(where, folders, others, tops, allow_missing) -> None:
-    """Errors: a class folder without pictures, exit 3; outside train it may be empty with `allow_missing`."""
+    """Errors: a class folder without images, exit 3; outside train it may be empty with `allow_missing`."""
     full = set(where.values())
     for path in folders:
         parent, _, name = path.rpartition("/")
@@ -170,7 +170,7 @@ def check_filled(where, folders, others, tops, allow_missing) -> None:
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The pictures of `data.root`: train/ and valid/ (or val/, validation/), perhaps test/, each with a folder a class.
+    """The images of `data.root`: train/ and valid/ (or val/, validation/), perhaps test/, each with a folder a class.
 
     Or the class folders alone, or train/ without valid/. Errors: no such layout, what cannot be read, exit 3.
     """

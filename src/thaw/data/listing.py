@@ -1,4 +1,4 @@
-"""The pictures a source names, before any is opened: where each lies, its split and its class."""
+"""The images a source names, before any is opened: where each lies, its split and its class."""
 
 import hashlib
 import os
@@ -34,10 +34,10 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source says of its pictures.
+    """What a source says of its images.
 
     `files` sorted by path; `where` (split, class) by path; `given` what names each split, such as {1: 'val/'}: where
-    it has no validation, that is taken from train; `groups` by path, where the source names them; `pictures` by path,
+    it has no validation, that is taken from train; `groups` by path, where the source names them; `images` by path,
     uint8 RGB [h, w, 3], where they are no files of their own; `notes` lines for the user, added to as they come up.
     """
 
@@ -47,7 +47,7 @@ class Listing:
     given: Mapping[int, str]
     notes: list[str]
     groups: Mapping[str, str] | None = None
-    pictures: Mapping[str, np.ndarray] | None = None
+    images: Mapping[str, np.ndarray] | None = None
 
 
 def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
@@ -88,7 +88,7 @@ def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
         if extra := names[code] - train:
             raise UserError(3, f"classes in {SPLITS[code]} but not in train: {name_some(extra)}")
         if code == VALID and not allow_missing and (missing := train - names[code]):
-            advice = "add pictures or set data.allow_missing=true"
+            advice = "add images or set data.allow_missing=true"
             raise UserError(3, f"classes in train but not in valid: {name_some(missing)}; {advice}")
     note_alike(train, found.notes)
     if len(train) < 2:
@@ -128,7 +128,7 @@ def name_some(names: Iterable[str]) -> str:
 
 
 def count_text(n: int, noun: str) -> str:
-    """1 picture, 2,000 pictures."""
+    """1 image, 2,000 images."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 

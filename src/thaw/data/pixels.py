@@ -1,6 +1,6 @@
-"""Pictures decoded once: uint8, the shorter side as long as the run needs it, kept by content in the store.
+"""Images decoded once: uint8, the shorter side as long as the run needs it, kept by content in the store.
 
-No picture is kept larger than its file has it: a small one is enlarged whenever it is looked at. What goes beyond
+No image is kept larger than its file has it: a small one is enlarged whenever it is looked at. What goes beyond
 `data.pixels_budget` is not kept but decoded whenever it is looked at; the bits are the same.
 """
 
@@ -25,9 +25,9 @@ SHARD_BYTES = 1 << 28
 
 
 class Pixels:
-    """uint8 pictures [h, w, 3] by row of a table, the shorter side `side` long.
+    """uint8 images [h, w, 3] by row of a table, the shorter side `side` long.
 
-    `kept` holds pictures by the names of the rows; one that it has not is asked of `decode`.
+    `kept` holds images by the names of the rows; one that it has not is asked of `decode`.
     """
 
     def __init__(
@@ -40,22 +40,22 @@ class Pixels:
         self.names, self.kept, self.side, self.decode = names, kept, side, decode
 
     def __getitem__(self, row: int) -> np.ndarray:
-        picture = self.kept.get(self.names[row])
-        if picture is None:
-            picture = shrink(self.decode(int(row), self.side), self.side)
-        return fit_side(picture, self.side)
+        image = self.kept.get(self.names[row])
+        if image is None:
+            image = shrink(self.decode(int(row), self.side), self.side)
+        return fit_side(image, self.side)
 
     def __len__(self) -> int:
         return len(self.names)
 
 
 def on_the_fly(dataset: Dataset, side: int) -> Pixels:
-    """The pictures of a dataset, each decoded when it is looked at."""
-    return Pixels(dataset.table.hashes, {}, side, dataset.picture)
+    """The images of a dataset, each decoded when it is looked at."""
+    return Pixels(dataset.table.hashes, {}, side, dataset.image)
 
 
 def bytes_kept(table: Table, side: int) -> np.ndarray:
-    """The bytes of every picture as it is kept; where its size is not known, those of a square."""
+    """The bytes of every image as it is kept; where its size is not known, those of a square."""
     height, width = (np.where(length > 0, length, side).astype(np.float64) for length in (table.heights, table.widths))
     shorter = np.minimum(height, width)
     longer = np.minimum(np.maximum(height, width), LONGEST * shorter)
@@ -63,7 +63,7 @@ def bytes_kept(table: Table, side: int) -> np.ndarray:
 
 
 def kept_rows(table: Table, side: int, budget: float) -> np.ndarray:
-    """The rows whose pictures are kept: as many as `budget` bytes hold, equal ones once, those to test last."""
+    """The rows whose images are kept: as many as `budget` bytes hold, equal ones once, those to test last."""
     order = np.argsort(table.splits == TEST, kind="stable")
     _, first = np.unique(np.array(table.hashes, object)[order].astype(str), return_index=True)
     order = order[np.sort(first)]
@@ -71,13 +71,13 @@ def kept_rows(table: Table, side: int, budget: float) -> np.ndarray:
 
 
 def budget_note(table: Table, side: int, budget: float) -> str | None:
-    """A line for the user where the pictures do not fit into the budget."""
+    """A line for the user where the images do not fit into the budget."""
     rows = np.unique(np.array(table.hashes, object).astype(str), return_index=True)[1] if len(table) else []
     total, kept = bytes_kept(table, side)[rows].sum(), len(kept_rows(table, side, budget))
     if kept == len(rows):
         return None
     return (
-        f"the pictures take {format_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
+        f"the images take {format_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
         f"{len(rows):,} are decoded anew whenever they are looked at"
     )
 
@@ -90,17 +90,17 @@ def load_pixels(
     bar: Callable[[Iterable, int, str], Iterable],
     decode_cache: DecodeCache | None = None,
 ) -> Pixels:
-    """Every picture of the dataset with a shorter side of `side`, in the table's order.
+    """Every image of the dataset with a shorter side of `side`, in the table's order.
 
     Of files, those within `budget` bytes are decoded once: shards in the store list the content hashes of their rows,
-    so that only new pictures are decoded, whatever happened to labels and names; those that the scan has just decoded
-    come from `decode_cache`. Drawn pictures are held in memory.
+    so that only new images are decoded, whatever happened to labels and names; those that the scan has just decoded
+    come from `decode_cache`. Drawn images are held in memory.
     """
     table = dataset.table
     chosen, hashes = kept_rows(table, side, budget).tolist(), table.hashes
     if hashes and not table.sizes.any():
         return Pixels(
-            hashes, {hashes[row]: fit_side(dataset.picture(row, side), side) for row in chosen}, side, dataset.picture
+            hashes, {hashes[row]: fit_side(dataset.image(row, side), side) for row in chosen}, side, dataset.image
         )
     parts = {"side": side, "versions": machine.library_versions()}
     kept = find_shards(store, parts, {hashes[row] for row in chosen})
@@ -113,52 +113,52 @@ def load_pixels(
         with store.entry("pixels", parts, rows=names, fault=shard_fault) as entry:
             if entry.missing:
                 write_shard(entry.folder, names, bar(decode_rows(dataset, part, side, decode_cache), len(part), text))
-        kept |= pictures_of(entry.path)
-    return Pixels(hashes, kept, side, dataset.picture)
+        kept |= images_of(entry.path)
+    return Pixels(hashes, kept, side, dataset.image)
 
 
 def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
-    """The pictures of the rows, shrunk: from the decode cache, else from their files, in threads."""
+    """The images of the rows, shrunk: from the decode cache, else from their files, in threads."""
 
-    def picture(row: int) -> np.ndarray:
+    def image(row: int) -> np.ndarray:
         cached = decode_cache and decode_cache.get(dataset.table.hashes[row], side)
-        return shrink(dataset.picture(row, side), side) if cached is None else cached
+        return shrink(dataset.image(row, side), side) if cached is None else cached
 
     with ThreadPoolExecutor(readers()) as pool:
-        yield from pool.map(picture, rows)
+        yield from pool.map(image, rows)
 
 
-def write_shard(folder: Path, hashes: list[str], pictures: Iterable[np.ndarray]) -> None:
-    """Fill a shard: a file of bytes, and for each picture its hash, offset, height and width."""
+def write_shard(folder: Path, hashes: list[str], images: Iterable[np.ndarray]) -> None:
+    """Fill a shard: a file of bytes, and for each image its hash, offset, height and width."""
     index, offset = [], 0
     with (folder / "pixels.u8").open("wb") as file:
-        for content, picture in zip(hashes, pictures, strict=True):
-            file.write(picture.tobytes())
-            index.append([content, offset, *picture.shape[:2]])
-            offset += picture.nbytes
+        for content, image in zip(hashes, images, strict=True):
+            file.write(image.tobytes())
+            index.append([content, offset, *image.shape[:2]])
+            offset += image.nbytes
     (folder / "index.json").write_text(json.dumps(index))
 
 
 def find_shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Memory-mapped pictures of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
+    """Memory-mapped images of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
     out = {}
     for path in store.shards("pixels", parts, wanted, shard_fault):
-        out |= pictures_of(path)
+        out |= images_of(path)
     return out
 
 
 def shard_fault(shard: Path) -> str | None:
-    """Say why a shard cannot be used: its index is not one of pictures that lie in its file of bytes."""
+    """Say why a shard cannot be used: its index is not one of images that lie in its file of bytes."""
     index, most = next(iter(json_values(read_text(shard / "index.json"))), None), (shard / "pixels.u8").stat().st_size
     for row in index if isinstance(index, list) else [None]:
         good = isinstance(row, list) and [type(one) for one in row] == [str, int, int, int]
         if not (good and row[1] >= 0 and min(row[2:]) > 0 and row[1] + 3 * row[2] * row[3] <= most):
-            return f"index.json has {shorten(repr(row), 40)} for a picture"
+            return f"index.json has {shorten(repr(row), 40)} for an image"
     return None
 
 
-def pictures_of(shard: Path) -> dict[str, np.ndarray]:
-    """Memory-mapped pictures of a shard, by content hash."""
+def images_of(shard: Path) -> dict[str, np.ndarray]:
+    """Memory-mapped images of a shard, by content hash."""
     data = np.memmap(shard / "pixels.u8", np.uint8, "r")
     return {
         content: data[offset : offset + height * width * 3].reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""Other classes for the pictures, and other names for the classes, with no file moved."""
+"""Other classes for the images, and other names for the classes, with no file moved."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ Where = Mapping[str, tuple[int, str]]  # (split, class) by path
 def relabel(found: Listing, data: Data) -> Listing:
     """The listing with `data.labels` corrected first and then `data.classes` renamed, merged and dropped.
 
-    What is stored of pictures goes by their content, so nothing is computed anew. Errors: a path or class that is not
+    What is stored of images goes by their content, so nothing is computed anew. Errors: a path or class that is not
     there, two answers for one, exit 3 with the line.
     """
     where = found.where
@@ -28,9 +28,9 @@ def relabel(found: Listing, data: Data) -> Listing:
 
 
 def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Where:
-    """The classes that a table with columns for path and label, called as in a table of pictures, gives some of them.
+    """The classes that a table with columns for path and label, called as in a table of images, gives some of them.
 
-    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. A picture whose
+    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. An image whose
     label is empty is left out.
     """
     fixes, cased, paths = {}, {}, Spellings(where)
@@ -40,7 +40,7 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
         found = next((names for written in spelt for names in paths.find_file(written) if names), [])
         if len(found) != 1:
             near = f"did you mean {' or '.join(found[:3])}?" if found else near_path(text, where)
-            raise sheet.error(line, f"no picture is called {short_repr(text)}; {near}")
+            raise sheet.error(line, f"no image is called {short_repr(text)}; {near}")
         path = found[0]
         cased |= {text: path} if any(same_but_case(written, path) for written in spelt) else {}
         before, other = fixes.setdefault(path, (line, label))
@@ -52,7 +52,7 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
     note_case(sheet.name, cased, notes)
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
     dropped = {path for path, (_, name) in fixes.items() if not name}
-    out = f" and leaves {count_text(len(dropped), 'picture')} out" if dropped else ""
+    out = f" and leaves {count_text(len(dropped), 'image')} out" if dropped else ""
     notes.append(
         f"{sheet.name} changes {count_text(changed - len(dropped), 'label')} of the {len(fixes):,} it lists{out}"
     )
@@ -78,9 +78,7 @@ def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
-    notes.append(
-        f"{sheet.name} makes {classes} classes of {len(names)} and leaves {count_text(dropped, 'picture')} out"
-    )
+    notes.append(f"{sheet.name} makes {classes} classes of {len(names)} and leaves {count_text(dropped, 'image')} out")
     return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
 
 

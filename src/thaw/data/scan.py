@@ -28,12 +28,12 @@ SOURCES = {"folder": folder.listing, "csv": csv_source.listing, "torchvision": d
 def scan_source(
     data: Data, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> tuple[Table, Mapping[str, np.ndarray] | None]:
-    """The table of what the settings name, as `scan`, and the pictures where they are no files; says what was noted
+    """The table of what the settings name, as `scan`, and the images where they are no files; says what was noted
     even where it is refused."""
     notes: list[str] = []
     with say_if_refused(notes):
         found = SOURCES[data.kind](data, notes)
-        return scan(found, data, cache, progress, decode_cache), found.pictures
+        return scan(found, data, cache, progress, decode_cache), found.images
 
 
 def scan(
@@ -43,19 +43,19 @@ def scan(
     progress: bool = False,
     decode_cache: DecodeCache | None = None,
 ) -> Table:
-    """Every picture that is listed, judged by decoding it, with its class and split.
+    """Every image that is listed, judged by decoding it, with its class and split.
 
-    Classes are named as `data.labels` and `data.classes` say. At most `data.limit` pictures train and validate, chosen
+    Classes are named as `data.labels` and `data.classes` say. At most `data.limit` images train and validate, chosen
     by a hash of their path before anything is read, in proportion to the classes; of test none is left out. Files that
     cannot be used are left out, as many of train as `tolerated_count` says, none of a given valid or test. Where the
-    source names no validation pictures, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
+    source names no validation images, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
     `data.group` keeps groups together.
     `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
     What is decoded is left in the `decode_cache`.
     Errors: 3 about the data, 2 about a setting.
     """
     if data.fold is not None and VALID in found.given:
-        own = f"the data says itself which pictures validate ({found.given[VALID]})"
+        own = f"the data says itself which images validate ({found.given[VALID]})"
         raise UserError(3, f"data.fold={data.fold}: {own}; leave one of the two out")
     found = relabel(found, data)
     classes, notes, where = class_names(found, data.allow_missing), found.notes, found.where
@@ -79,7 +79,7 @@ def scan(
         check_groups(own, splits, data, notes)
     leaks = find_copies(paths, labels, splits, hashes, data.leak, notes)
     if several := sum(verdict.frames for verdict in seen):
-        notes.append(f"{count_text(several, 'picture')} of several frames or pages: the first is used")
+        notes.append(f"{count_text(several, 'image')} of several frames or pages: the first is used")
     return Table(
         found.root, classes, paths, labels, splits, hashes,
         np.array([file.size for file in files], np.int64),
@@ -96,7 +96,7 @@ def take_validation(
     data: Data,
     notes: list[str],
 ) -> None:
-    """Make some of the pictures to train those to validate, in `splits`; equal ones and groups stay together."""
+    """Make some of the images to train those to validate, in `splits`; equal ones and groups stay together."""
     rows = np.flatnonzero(splits == TRAIN)
     units = [hashes[i] for i in rows]
     if groups:
@@ -116,9 +116,9 @@ def within_limit(found: Listing, limit: int | None) -> list[File]:
 def verdicts_on(
     found: Listing, files: list[File], data: Data, cache: Path | None, progress: bool, decode_cache: DecodeCache | None
 ) -> dict[str, Verdict]:
-    """Return what reading each file, or looking at each picture that is held in memory, showed."""
-    if found.pictures is not None:
-        return verify_held({file.path: found.pictures[file.path] for file in files})
+    """Return what reading each file, or looking at each image that is held in memory, showed."""
+    if found.images is not None:
+        return verify_held({file.path: found.images[file.path] for file in files})
     return verify_all(found.root, files, int(data.max_pixels), cache, progress, found.notes, decode_cache)
 
 
@@ -128,8 +128,8 @@ def validation_mask(labels: np.ndarray, units: Sequence[str], data: Data) -> np.
         return hold_out(labels, units, data.valid)
     chosen = folds(labels, units) == data.fold
     if not chosen.any():
-        what = "groups" if data.group else "pictures"
-        raise UserError(3, f"data.fold={data.fold} has no pictures: there are too few {what} that a class can spare")
+        what = "groups" if data.group else "images"
+        raise UserError(3, f"data.fold={data.fold} has no images: there are too few {what} that a class can spare")
     return chosen
 
 
@@ -139,11 +139,11 @@ def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]
         present = labels[splits == code]
         missing = [classes[i] for i in np.setdiff1d(range(len(classes)), present)]
         if code == VALID and not present.size:
-            raise UserError(3, "no picture is left for validation; every class needs at least two different pictures")
+            raise UserError(3, "no image is left for validation; every class needs at least two different images")
         if code == TRAIN and missing:
-            raise UserError(3, f"classes without a usable picture in train: {name_some(missing)}")
+            raise UserError(3, f"classes without a usable image in train: {name_some(missing)}")
         if present.size and missing:
-            notes.append(f"classes without pictures in {split}: {name_some(missing)}")
+            notes.append(f"classes without images in {split}: {name_some(missing)}")
 
 
 def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[str]) -> None:
@@ -157,11 +157,11 @@ def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: l
         report_leak(f"{what} in more than one split: {name_some(two)}", data.leak, notes)
     trained, held = (splits == TRAIN).sum(), (splits == VALID).sum()
     share = held / (trained + held)
-    notes.append(f"{count_text(len(sides), 'group')}; validation has {share:.1%} of the pictures")
+    notes.append(f"{count_text(len(sides), 'group')}; validation has {share:.1%} of the images")
 
 
 def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
-    """Pairs of byte-equal pictures in two splits, each picture with the first in another; notes copies of any kind.
+    """Pairs of byte-equal images in two splits, each image with the first in another; notes copies of any kind.
 
     Errors: such pairs, exit 3, if `leak` says so.
     """
@@ -170,11 +170,11 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
         rows[content].append(i)
     alike = [group for group in rows.values() if len(group) > 1]
     if alike:
-        again = count_text(sum(map(len, alike)) - len(alike), "picture")
+        again = count_text(sum(map(len, alike)) - len(alike), "image")
         notes.append(f"{again} byte-equal to another")
     if two := sum(len(set(labels[group])) > 1 for group in alike):
         notes.append(
-            f"warning: {count_text(two, 'picture')} with a copy in another class ({DISPUTED} lists them: "
+            f"warning: {count_text(two, 'image')} with a copy in another class ({DISPUTED} lists them: "
             "with right labels it can be data.labels)"
         )
     leaks = {}
@@ -187,7 +187,7 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
         first = " and ".join(short_repr(paths[i]) for i in next(iter(leaks)))
-        report_leak(f"{count_text(len(set(leaks.values())), 'picture')} in more than one split: {first}", leak, notes)
+        report_leak(f"{count_text(len(set(leaks.values())), 'image')} in more than one split: {first}", leak, notes)
     return tuple((paths[i], paths[j]) for i, j in leaks)
 
 
@@ -200,10 +200,10 @@ def report_leak(line: str, leak: str, notes: list[str]) -> None:
 MOST_CLASSES = 12  # that are named
 
 
-def count_pictures(
+def count_images(
     settings: Settings, store: Store, say: Callable[[str], None], decode_cache: DecodeCache | None = None
 ) -> Table:
-    """The table of the user's own pictures, so that the plan knows how many there are; says its notes and classes.
+    """The table of the user's own images, so that the plan knows how many there are; says its notes and classes.
 
     What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
     `decode_cache` as for `scan`. Errors: they are not there, exit 3.

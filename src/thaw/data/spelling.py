@@ -1,4 +1,4 @@
-"""Names as people write them: accents spelt otherwise, letters in another case, the suffix of a picture left out."""
+"""Names as people write them: accents spelt otherwise, letters in another case, the suffix of an image left out."""
 
 import os
 import re
@@ -41,7 +41,7 @@ class Spellings:
         return found[0]
 
     def find_file(self, text: str) -> Iterator[list[str]]:
-        """The same, then with each of the suffixes of pictures added, the suffix in any case."""
+        """The same, then with each of the suffixes of images added, the suffix in any case."""
         yield self.find(text)
         for suffix in SUFFIXES:
             found = self.find(text + suffix)
@@ -83,7 +83,7 @@ class Files:
         """The file that a cell means; several where it is not clear which; none.
 
         Taken are, in this order: as written, with / for \\, its accents spelt otherwise, in another case, and each with
-        a picture's suffix added; a folder or the like only where no file is called so.
+        an image's suffix added; a folder or the like only where no file is called so.
         """
         other = []
         for path in self.exact(cell):
@@ -130,7 +130,7 @@ class Files:
         """'; did you mean ...?' with the files that a path may all mean, else with those beside it called nearly so."""
         folder, _, name = path.rpartition("/")
         beside = sorted(self.names_in(folder).names)[:2000]
-        # With other digits it is another picture.
+        # With other digits it is another image.
         alike = [other for other in beside if DIGITS.findall(other) == DIGITS.findall(name)]
         close = [os.path.join(folder, other) for other in get_close_matches(name, alike, 2, 0.8)]
         near = [file.path for file in meant] or close

@@ -1,6 +1,6 @@
-"""Who validates: a pure function of what the pictures hold, whatever they are called and whenever they came.
+"""Who validates: a pure function of what the images hold, whatever they are called and whenever they came.
 
-What must stay on one side is a *unit*: all copies of a picture, or a group. Units come in the order of their names,
+What must stay on one side is a *unit*: all copies of an image, or a group. Units come in the order of their names,
 which are hashes: of the content, or of the group's name.
 """
 
@@ -23,8 +23,8 @@ def hold_out(labels: np.ndarray, units: Sequence[str], share: float) -> np.ndarr
 
     In their order, each unit is held out that brings its classes nearer to `share` of their rows, all its classes
     together. A class that has nothing held out by then, but several units, gives the one that overshoots least. No unit
-    goes that holds the last rows of a class. So, where every unit is one picture, a class gives round(share * n) of its
-    n (at least one, all but one at most; the only one it has is trained on), and one more picture moves at most one
+    goes that holds the last rows of a class. So, where every unit is one image, a class gives round(share * n) of its
+    n (at least one, all but one at most; the only one it has is trained on), and one more image moves at most one
     other. Groups come as near to that as whole ones can.
     """
     parts, held, out = units_of(labels, units), defaultdict(float), np.zeros(len(labels), bool)
@@ -56,7 +56,7 @@ def folds(labels: np.ndarray, units: Sequence[str], count: int = FOLDS) -> np.nd
     """The fold in which each row validates, int [n]; -1: in none, as its unit holds all rows of a class.
 
     In their order, each unit goes to the fold that has least of its classes so far, the smaller fold where they are
-    equal: the folds of a class differ by at most one picture, those of groups by about one group.
+    equal: the folds of a class differ by at most one image, those of groups by about one group.
     """
     held, sizes, fold = [defaultdict(float) for _ in range(count)], [0] * count, np.full(len(labels), -1)
     for rows, shares in units_of(labels, units):
@@ -89,7 +89,7 @@ def unit_name(group: str) -> str:
 
 
 def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> list[str]:
-    """The unit of each row: its group, those taken together that hold a picture of equal content."""
+    """The unit of each row: its group, those taken together that hold an image of equal content."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -99,9 +99,7 @@ def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) 
     edges = coo_array((np.ones(len(group), bool), (group, len(names) + content)), (size, size))
     count, part = connected_components(edges, directed=False)
     if count < len(names):
-        notes.append(
-            f"data.group: {count_text(len(names), 'group')} are taken as {count:,}, as some hold equal pictures"
-        )
+        notes.append(f"data.group: {count_text(len(names), 'group')} are taken as {count:,}, as some hold equal images")
     first = dict(zip(part[: len(names)][::-1], names[::-1].tolist(), strict=True))
     return [first[part[row]] for row in group]
 
@@ -109,8 +107,8 @@ def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) 
 def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     """The group of each path: as the source says, or the first capturing group (else all) of what `pattern` finds.
 
-    A picture that is of no group (an empty cell, nothing matched) is one of its own.
-    Errors: no regular expression, exit 2; no picture has a group, or all the same, exit 3.
+    An image that is of no group (an empty cell, nothing matched) is one of its own.
+    Errors: no regular expression, exit 2; no image has a group, or all the same, exit 3.
     """
     paths = [file.path for file in found.files]
     groups = found.groups if found.groups is not None else dict(match_groups(paths, pattern))
@@ -122,15 +120,15 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
     names = set(groups.values())
     if len(names) == 1:
-        raise UserError(3, f"data.group={pattern}: all {len(paths)} pictures are of one group, {name_some(names)}")
+        raise UserError(3, f"data.group={pattern}: all {len(paths)} images are of one group, {name_some(names)}")
     if len(names) == len(paths):
-        found.notes.append(f"warning: data.group={pattern} groups nothing: every picture is a group of its own")
+        found.notes.append(f"warning: data.group={pattern} groups nothing: every image is a group of its own")
     elif alone:
         grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {count_text(len(names) - len(alone), 'group')}"
-        found.notes.append(f"data.group: {grouped}, {count_text(len(alone), 'picture')} alone")
+        found.notes.append(f"data.group: {grouped}, {count_text(len(alone), 'image')} alone")
     several = Counter(name for name, _ in {(groups[path], found.where[path][1]) for path in paths})
     if across := sum(classes > 1 for classes in several.values()):
-        found.notes.append(f"data.group: {count_text(across, 'group')} with pictures of several classes")
+        found.notes.append(f"data.group: {count_text(across, 'group')} with images of several classes")
     return groups
 
 

@@ -35,7 +35,7 @@ def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | N
         raise UserError(3, f"{sheet.name}: {several} may be the splits; data.split_column={words[0]} takes one of them")
     for column in free if not words + flags else ():
         if column.casefold() in FOLDS and all(number(cell) is not None for cell in sheet.cells(column)):
-            advice = f"data.group={column} data.fold=0 keeps the pictures of each on one side"
+            advice = f"data.group={column} data.fold=0 keeps the images of each on one side"
             notes.append(f"{sheet.name}: the numbers in {column} are not used; {advice}")
     return words + flags
 

@@ -1,4 +1,4 @@
-"""What files of pictures are called, and files that people take for pictures and that are not read."""
+"""What files of images are called, and files that people take for images and that are not read."""
 
 import os
 from collections import Counter
@@ -10,15 +10,15 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", "
             ".avif", ".avifs", ".heic", ".heif", ".hif", ".heics", ".heifs", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf",
             ".jpx", ".ppm", ".pgm", ".pbm", ".pnm")  # fmt: skip
 KINDS = {
-    "raw picture": ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .rwl .pef .srw .raw .3fr .iiq .x3f",
+    "raw image": ".dng .cr2 .cr3 .crw .nef .nrw .arw .srf .sr2 .raf .orf .rw2 .rwl .pef .srw .raw .3fr .iiq .x3f",
     "drawing": ".svg .svgz .eps .ps .ai .pdf .psd .psb .xcf .kra .wmf .emf",
     "video": ".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .3gp .mts .m2ts .flv",
-    "medical picture": ".dcm .dicom .nii .nrrd .mha",
-    "other picture": ".jxl .jxr .tga .exr .hdr .pfm .dds .ico .cur .icns .pcx .qoi .sgi .xbm .xpm .fits .fit",
+    "medical image": ".dcm .dicom .nii .nrrd .mha",
+    "other image": ".jxl .jxr .tga .exr .hdr .pfm .dds .ico .cur .icns .pcx .qoi .sgi .xbm .xpm .fits .fit",
     "array": ".npy .npz .h5 .hdf5 .mat",
 }  # fmt: skip
 UNREAD = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes.split()}
-ADVICE = "make JPEG or PNG pictures of them"
+ADVICE = "make JPEG or PNG images of them"
 
 
 def suffix_of(path: str) -> str:
@@ -28,7 +28,7 @@ def suffix_of(path: str) -> str:
 
 
 def note_others(paths: Iterable[str], notes: list[str]) -> None:
-    """Notes the files that are no pictures, those first that people take for some."""
+    """Notes the files that are no images, those first that people take for some."""
     suffixes = [suffix_of(path) for path in paths]
     if unread := [suffix for suffix in suffixes if suffix in UNREAD]:
         notes.append(f"warning: ignored {unread_text(unread)}, which cannot be read: {ADVICE}")
@@ -37,7 +37,7 @@ def note_others(paths: Iterable[str], notes: list[str]) -> None:
 
 
 def unread_text(suffixes: Sequence[str]) -> str:
-    """How many of each kind: 3 raw pictures (.dng, .nef) and 1 video (.mov)."""
+    """How many of each kind: 3 raw images (.dng, .nef) and 1 video (.mov)."""
     kinds = Counter(UNREAD[suffix] for suffix in suffixes)
     return " and ".join(
         f"{count_text(n, kind)} ({', '.join(sorted({suffix for suffix in suffixes if UNREAD[suffix] == kind})[:3])})"
@@ -46,9 +46,9 @@ def unread_text(suffixes: Sequence[str]) -> str:
 
 
 def why_empty(paths: Iterable[str]) -> str:
-    """What a folder has in the place of pictures that can be read, and what to do about it."""
+    """What a folder has in the place of images that can be read, and what to do about it."""
     suffixes = [suffix_of(path) for path in paths]
     if unread := [suffix for suffix in suffixes if suffix in UNREAD]:
-        return f"has no pictures that can be read, only {unread_text(unread)}: {ADVICE}"
+        return f"has no images that can be read, only {unread_text(unread)}: {ADVICE}"
     kinds = f" ({count_text(len(suffixes), 'file')} of other kinds)" if suffixes else ""
-    return f"has no pictures{kinds}; fill it or remove it"
+    return f"has no images{kinds}; fill it or remove it"

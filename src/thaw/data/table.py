@@ -1,4 +1,4 @@
-"""The table of pictures: what everything after the scan works with."""
+"""The table of images: what everything after the scan works with."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ FULL = 16  # bits
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """The usable pictures of a source, one row each, sorted by path.
+    """The usable images of a source, one row each, sorted by path.
 
     `root` absolute; `classes` sorted, a label is an index into them; `paths` relative to root, '/' between parts,
     undecodable bytes as surrogates; `hashes` SHA-256 of the content, hex, with '-12' behind it for 16-bit grey of which
-    12 bits are used, as other pixels need another name; `sizes` in bytes, 0 for drawn pictures; `heights` and `widths`
+    12 bits are used, as other pixels need another name; `sizes` in bytes, 0 for drawn images; `heights` and `widths`
     in pixels, upright; `splits` index into SPLITS; `bad` (path, reason) of what was left out; `leaks` pairs of paths in
-    different splits that are byte-equal; `notes` lines for the user; `valid_from` what names the validation pictures,
+    different splits that are byte-equal; `notes` lines for the user; `valid_from` what names the validation images,
     such as val/, '' where they are taken from train.
     """
 
@@ -45,12 +45,12 @@ class Table:
 
     @property
     def bits(self) -> int:
-        """How many bits the values of its pictures of 16-bit grey use."""
+        """How many bits the values of its images of 16-bit grey use."""
         return next((bits for _, bits in map(content_and_bits, self.hashes) if bits != FULL), FULL)
 
     @property
     def disputed(self) -> list[tuple[str, str, str]]:
-        """(path, class, content) of the pictures of which an equal copy is of another class, copies together."""
+        """(path, class, content) of the images of which an equal copy is of another class, copies together."""
         rows = defaultdict(list)
         for row, content in enumerate(self.hashes):
             rows[content].append(row)

@@ -78,76 +78,76 @@ def refusal(named: Named, error: Exception) -> str:
 def check_steps(steps: Sequence[Step], size: int) -> None:
     """Try every transform, those inside compositions too, a few draws of each, on what may come out of those before it.
 
-    Errors: one fails on a picture, or views that are not uint8 [size, size, 3] may come out of the last, exit 2.
+    Errors: one fails on an image, or views that are not uint8 [size, size, 3] may come out of the last, exit 2.
     """
     for seed in range(TRIED):
-        pictures = [np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)]
+        images = [np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)]
         for step in steps:
-            pictures = outcomes(step, pictures, seed)
-        for picture in pictures:
-            if picture.shape != (size, size, 3):
-                made, channels = "x".join(map(str, picture.shape[:2])), picture.shape[2:] or (1,)
+            images = outcomes(step, images, seed)
+        for image in images:
+            if image.shape != (size, size, 3):
+                made, channels = "x".join(map(str, image.shape[:2])), image.shape[2:] or (1,)
                 what = f"{made} pixels" + (f" of {channels[0]} channels" if channels != (3,) else "")
                 raise UserError(2, f"augment.transforms: end in {what}, where the plan has {size}x{size}")
 
 
-def outcomes(step: Step, pictures: list[np.ndarray], seed: int, always: bool = False) -> list[np.ndarray]:
-    """A picture of each shape that a step may make of these; `always`: it is made whatever its p."""
+def outcomes(step: Step, images: list[np.ndarray], seed: int, always: bool = False) -> list[np.ndarray]:
+    """An image of each shape that a step may make of these; `always`: it is made whatever its p."""
     match type(step.transform).__name__:
         case "OneOf" | "OneOrOther":
-            made = [one for inner in step.inner for one in outcomes(inner, pictures, seed, always=True)]
+            made = [one for inner in step.inner for one in outcomes(inner, images, seed, always=True)]
         case "SomeOf" | "RandomOrder":
-            made = pictures
+            made = images
             for _ in range(step.transform.n):
                 made = one_a_shape([one for inner in step.inner for one in outcomes(inner, made, seed)])
         case "Sequential":
-            made = pictures
+            made = images
             for inner in step.inner:
                 made = outcomes(inner, made, seed)
         case "SelectiveChannelTransform":
-            made = [channels_kept(step, picture, seed) for picture in pictures]
+            made = [channels_kept(step, image, seed) for image in images]
         case _:
-            made = [applied(step, picture, seed) for picture in pictures]
+            made = [applied(step, image, seed) for image in images]
     may_pass = step.transform.p < 1 and not always and type(step.transform).__name__ != "OneOrOther"
-    return one_a_shape([*made, *(pictures if may_pass else [])])
+    return one_a_shape([*made, *(images if may_pass else [])])
 
 
-def one_a_shape(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return list({picture.shape: picture for picture in pictures}.values())
+def one_a_shape(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return list({image.shape: image for image in images}.values())
 
 
-def channels_kept(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
-    """The picture, once its channels were tried. Errors: they come out in another shape, exit 2."""
-    part = np.ascontiguousarray(picture[:, :, list(step.transform.channels)])
+def channels_kept(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
+    """The image, once its channels were tried. Errors: they come out in another shape, exit 2."""
+    part = np.ascontiguousarray(image[:, :, list(step.transform.channels)])
     made = [part]
     for inner in step.inner:
         made = outcomes(inner, made, seed)
     if [one.shape for one in made] != [part.shape]:
-        raise UserError(2, f"{step.where}.transforms: must leave the size of the picture and its channels as they are")
-    return picture
+        raise UserError(2, f"{step.where}.transforms: must leave the size of the image and its channels as they are")
+    return image
 
 
-def applied(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
-    """What a transform makes of a picture. Errors: as `drawn`, one colour in every draw, exit 2."""
-    made = drawn(step, picture, seed)
-    if is_flat(made) and not is_flat(picture) and all(is_flat(drawn(step, picture, seed + n)) for n in range(1, TRIED)):
-        raise UserError(2, f"{step.where}: leaves a single colour of a picture")
+def applied(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
+    """What a transform makes of an image. Errors: as `drawn`, one colour in every draw, exit 2."""
+    made = drawn(step, image, seed)
+    if is_flat(made) and not is_flat(image) and all(is_flat(drawn(step, image, seed + n)) for n in range(1, TRIED)):
+        raise UserError(2, f"{step.where}: leaves a single colour of an image")
     return made
 
 
-def is_flat(picture: np.ndarray) -> bool:
-    return bool((picture == picture[0, 0]).all())
+def is_flat(image: np.ndarray) -> bool:
+    return bool((image == image[0, 0]).all())
 
 
-def drawn(step: Step, picture: np.ndarray, seed: int) -> np.ndarray:
-    """One draw of a transform. Errors: it fails, or makes no picture, exit 2."""
+def drawn(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
+    """One draw of a transform. Errors: it fails, or makes no image, exit 2."""
     step.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
         with warnings.catch_warnings(action="ignore"):  # the run itself says them once
-            made = step.transform(image=picture, force_apply=True)["image"]
+            made = step.transform(image=image, force_apply=True)["image"]
     except Exception as error:  # whatever stumbles over what it lacks
-        raise UserError(2, f"{step.where}: fails on a picture ({in_a_line(error, 120)})") from None
+        raise UserError(2, f"{step.where}: fails on an image ({in_a_line(error, 120)})") from None
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
         what = made.dtype if isinstance(made, np.ndarray) else "a tensor"
-        raise UserError(2, f"{step.where}: makes {what} of a picture, which is an array of uint8")
+        raise UserError(2, f"{step.where}: makes {what} of an image, which is an array of uint8")
     return made

@@ -1,4 +1,4 @@
-"""Files of pictures, read: every one once to judge it, and later for its pixels."""
+"""Files of images, read: every one once to judge it, and later for its pixels."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ import PIL
 import pillow_heif
 from tqdm import tqdm
 
-from thaw.data.decode import BadPicture, decode, has_frames, peak_of_grey16, size_of
+from thaw.data.decode import BadImage, decode, has_frames, peak_of_grey16, size_of
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import File, count_text, short_repr
 from thaw.data.table import Table
@@ -58,7 +58,7 @@ def read_file(table: Table, i: int) -> bytes:
 def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=None) -> dict[str, Verdict]:
     """A verdict on every file: from the kept table where the file is unchanged, else by reading it, in threads.
 
-    Every picture that is decoded for it is left in the `decode_cache`.
+    Every image that is decoded for it is left in the `decode_cache`.
     """
     what = [FORMAT, root, max_pixels, PIL.__version__, pillow_heif.__version__, cv2.__version__]
     table = cache and os.path.join(cache, f"scan-{sha256(json.dumps(what).encode())[:16]}.json")
@@ -73,7 +73,7 @@ def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=Non
     fresh, kept_at, chunks = {}, time.monotonic(), [todo[i : i + 8] for i in range(0, len(todo), 8)]
     pool = ThreadPoolExecutor(readers())  # decoders release the lock
     try:
-        with tqdm(total=len(todo), desc="reading pictures", unit="", disable=None if progress else True) as bar:
+        with tqdm(total=len(todo), desc="reading images", unit="", disable=None if progress else True) as bar:
             judged = pool.map(
                 lambda chunk: [(file, verify_file(root, file, max_pixels, decode_cache)) for file in chunk], chunks
             )
@@ -109,18 +109,18 @@ def verify_file(root: str, file: File, max_pixels: int, decode_cache: DecodeCach
     if len(data) != file.size:
         return Verdict("", 0, 0, False, "changed while it was read")
     try:
-        picture = decode(data, max_pixels=max_pixels, side=decode_cache.side if decode_cache else 1)
-    except BadPicture as error:
+        image = decode(data, max_pixels=max_pixels, side=decode_cache.side if decode_cache else 1)
+    except BadImage as error:
         return Verdict(sha256(data), 0, 0, False, error.reason)
     content = sha256(data)
     if decode_cache:
-        decode_cache.keep(content, picture)
-    return Verdict(content, *size_of(data), has_frames(data), "", int(picture.max()), peak_of_grey16(data))
+        decode_cache.keep(content, image)
+    return Verdict(content, *size_of(data), has_frames(data), "", int(image.max()), peak_of_grey16(data))
 
 
-def verify_held(pictures: Mapping[str, np.ndarray]) -> dict[str, Verdict]:
-    """Verdicts on pictures that are in memory: their content is their pixels."""
-    return {path: Verdict(sha256(p.tobytes()), *p.shape[:2], False, "", int(p.max())) for path, p in pictures.items()}
+def verify_held(images: Mapping[str, np.ndarray]) -> dict[str, Verdict]:
+    """Verdicts on images that are in memory: their content is their pixels."""
+    return {path: Verdict(sha256(p.tobytes()), *p.shape[:2], False, "", int(p.max())) for path, p in images.items()}
 
 
 def load_verdicts(table: str) -> dict[str, list]:

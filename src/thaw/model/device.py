@@ -18,7 +18,7 @@ from thaw.runtime.machine import cores, listed_gpus
 ONE_PIXEL_LEFT = 16
 TENSOR_CORES = (8, 0)  # the CUDA capability from which on a GPU multiplies bfloat16 and TF32
 MOST_THREADS = 16
-SMALL_WORK = 50e6  # multiply-adds for a picture
+SMALL_WORK = 50e6  # multiply-adds for an image
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Device:
     deterministic: bool = False
 
     def autocast(self, size: int):
-        """The context in which the body runs on pictures of `size` pixels; its weights stay float32."""
+        """The context in which the body runs on images of `size` pixels; its weights stay float32."""
         # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote
         # (torch 2.14, AVX-512: not finite, different each time), and one pixel is left of 16 after four halvings.
         if self.dtype == torch.float32 or (self.device.type == "cpu" and size <= ONE_PIXEL_LEFT):
@@ -140,7 +140,7 @@ def unusable(listed: int) -> str:
 
 
 def with_threads(device: Device, settings: Settings, work: float) -> Device:
-    """Return the device with the CPU threads of a network that needs `work` multiply-adds for a picture of final size.
+    """Return the device with the CPU threads of a network that needs `work` multiply-adds for an image of final size.
 
     `threads=auto` is one thread below SMALL_WORK: what a step computes is then over before a second thread has been
     woken (scripts/bench/busy.py). Above, a thread for each core, at most 16.

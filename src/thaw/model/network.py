@@ -22,7 +22,7 @@ from thaw.runtime.seeds import seed_for
 
 
 class Network(nn.Module):
-    """A timm model taken as a body and a head, with the normalisation of its pictures.
+    """A timm model taken as a body and a head, with the normalisation of its images.
 
     The head is never under autocast: float32 costs nothing there, and a bfloat16 logit has three digits.
     """
@@ -40,15 +40,15 @@ class Network(nn.Module):
     def head(self) -> nn.Module:
         return self.model.get_classifier()
 
-    def features(self, pictures: Tensor) -> Tensor:
-        """Pooled activations [n, d] of uint8 pictures [n, h, w, 3], in the dtype the body gives."""
-        with self.device.autocast(pictures.shape[1]):
-            return self.body(self.normalised(pictures))
+    def features(self, images: Tensor) -> Tensor:
+        """Pooled activations [n, d] of uint8 images [n, h, w, 3], in the dtype the body gives."""
+        with self.device.autocast(images.shape[1]):
+            return self.body(self.normalised(images))
 
-    def normalised(self, pictures: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """What timm's model takes, float32 [n, 3, h, w]."""
         # A [n, h, w, 3] tensor seen as [n, 3, h, w] is channels_last already: no copy.
-        return pictures.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
+        return images.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
 
     def body(self, x: Tensor) -> Tensor:
         """Pooled activations [n, d] of what timm's model takes."""
@@ -61,7 +61,7 @@ class Network(nn.Module):
         return self.head(features.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of pictures (uint8 [n, h, w, 3]) or of stored activations (floating [n, d])."""
+        """Logits of images (uint8 [n, h, w, 3]) or of stored activations (floating [n, d])."""
         return self.classify(self.features(x) if x.dtype == torch.uint8 else x)
 
 
@@ -163,7 +163,7 @@ def check_saved(saved: SavedNetwork, weights: bool) -> None:
 
 
 def check_saveable(model: nn.Module, size: int) -> None:
-    """Errors: timm will not save it for pictures of that size (it calls the model's size fixed), ValueError."""
+    """Errors: timm will not save it for images of that size (it calls the model's size fixed), ValueError."""
     resolve_input_data_config(model, args={"input_size": (3, size, size)})
 
 
@@ -197,7 +197,7 @@ def open_classifier(folder: Path) -> nn.Module:
 def open_saved(saved: SavedNetwork) -> nn.Module:
     """Return the classifier that lies in a folder, in eval mode.
 
-    Errors: as `check_saved`; weights that are not finite, pictures that it does not take, exit 6.
+    Errors: as `check_saved`; weights that are not finite, images that it does not take, exit 6.
     """
     check_saved(saved, weights=True)
     model = build_saved(saved, {})
@@ -212,12 +212,12 @@ def open_saved(saved: SavedNetwork) -> nn.Module:
     except Exception as error:  # as in `check_saved`
         fits, why = False, first_line(error)
     if not fits:
-        raise UserError(6, f"{saved.source}: its network does not take pictures of {saved.size} px ({why})")
+        raise UserError(6, f"{saved.source}: its network does not take images of {saved.size} px ({why})")
     return model
 
 
 def multiply_adds(model: nn.Module, size: int) -> float:
-    """Count the multiply-adds of one picture's way through a timm model; inf where they cannot be counted.
+    """Count the multiply-adds of one image's way through a timm model; inf where they cannot be counted.
 
     On a copy without values, which takes neither memory nor time.
     """

@@ -22,7 +22,7 @@ FACTORYS = (
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "checkpoint_path", "cache_dir",
     "scriptable", "exportable", "no_jit", "features_only", "pruned", "device", "dtype",
 )  # fmt: skip
-SHOWN = {  # of timm's pretrained_cfg what says how pictures are looked at, what the layers are called, whose it is
+SHOWN = {  # of timm's pretrained_cfg what says how images are looked at, what the layers are called, whose it is
     "fixed_input_size": bool, "interpolation": str, "crop_mode": str, "first_conv": str, "classifier": str,
     "license": str, "description": str, "origin_url": str, "paper_name": str, "tag": str,
 }  # fmt: skip
@@ -39,7 +39,7 @@ class SavedNetwork:
     shown: dict[str, Any]  # timm's pretrained_cfg
     names: tuple[str, ...]  # the class of each row of the head; empty where nothing says them
     head: Head | None  # one that timm does not know
-    grey_bits: int | None  # by which 16-bit grey pictures are scaled, where those trained on used fewer than 16
+    grey_bits: int | None  # by which 16-bit grey images are scaled, where those trained on used fewer than 16
 
     @property
     def weights(self) -> Path:
@@ -47,7 +47,7 @@ class SavedNetwork:
 
     @property
     def size(self) -> int:
-        """Pixels of the pictures that it was trained on."""
+        """Pixels of the images that it was trained on."""
         return self.shown["input_size"][1]
 
 
@@ -92,7 +92,7 @@ def read_saved(folder: Path, source: str) -> SavedNetwork:
 
 
 def shown_of(about: Mapping, checked) -> dict[str, Any]:
-    """Return how pictures are looked at, in ranges that can be; `checked(good, what)` refuses."""
+    """Return how images are looked at, in ranges that can be; `checked(good, what)` refuses."""
     shown = {name: about[name] for name, kind in SHOWN.items() if isinstance(about.get(name), kind)}
     size, crop_pct = about.get("input_size", (3, 224, 224)), about.get("crop_pct", 0.875)
     mean, std = about.get("mean", (0.485, 0.456, 0.406)), about.get("std", (0.229, 0.224, 0.225))

@@ -27,13 +27,13 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
     for name in fact_names(settings):
         known |= {fact: n for fact, n in recall(name).items() if isinstance(n, int) and (n > 0 or fact == "test")}
     data, shipped = settings.data, settings.data.facts
-    if shipped.pictures is not None:
+    if shipped.images is not None:
         known |= {"test": (data.test or 0) if shipped.test is None else shipped.test, "classes": shipped.classes}
         if data.fold is None:  # how large a fold is depends on every class
-            pictures = min(shipped.pictures, data.limit or shipped.pictures)
-            valid = ceil(data.valid * pictures)
-            if valid < pictures:  # else the data says what is wrong
-                known |= {"train": pictures - valid, "valid": valid}
+            images = min(shipped.images, data.limit or shipped.images)
+            valid = ceil(data.valid * images)
+            if valid < images:  # else the data says what is wrong
+                known |= {"train": images - valid, "valid": valid}
     known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
     return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
 

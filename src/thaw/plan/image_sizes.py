@@ -38,6 +38,6 @@ def batch_size_at(size: int, final: int, batch: int, images: int | None) -> int:
 
 
 def steps_per_epoch(images: int, batch: int) -> int:
-    """Optimizer steps of an epoch: the last partial batch is kept, one picture left over joins the batch before."""
+    """Optimizer steps of an epoch: the last partial batch is kept, one image left over joins the batch before."""
     steps = -(-images // batch)
     return steps - 1 if steps > 1 and images % batch == 1 else steps

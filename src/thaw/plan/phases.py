@@ -18,7 +18,7 @@ PHASE_KEYS = ("do", "train", "features", "views", "epochs", *CYCLE_KEYS, "until"
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training pictures: pixels, pictures a batch, optimizer steps."""
+    """One pass over the training images: pixels, images a batch, optimizer steps."""
 
     size: int | None
     batch: int

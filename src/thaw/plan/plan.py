@@ -28,7 +28,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     uses is struck. Errors: unknown keys or values, contradictions, impossible sizes, exit 2.
     """
     if settings.data.kind == "shapes" and settings.data.limit is None:
-        raise UserError(2, "data.limit=null: data=shapes needs to know how many pictures to draw")
+        raise UserError(2, "data.limit=null: data=shapes needs to know how many images to draw")
     notes = []
     size = final_size(settings, facts)
     phases = resolve_finders(spell_out(settings, facts, size), notes)
@@ -57,7 +57,7 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
             continue
         given = check_phase(name, given)
         train = given.get("train", train)
-        # Stored activations are those of a frozen body: training all of it always sees pictures.
+        # Stored activations are those of a frozen body: training all of it always sees images.
         features = given.get("features", "live" if train == "all" else features)
         check_features(f"checklist.{name}", train, features, given.get("views"))
         own = given.get("lr")

@@ -56,7 +56,7 @@ def cycle_ends(epoch_steps: Sequence[int], epochs_of_cycle: Sequence[int]) -> li
 def scaled_with_batch(at: Callable[[int], float], steps: Sequence[int], batches: Sequence[int], own: int):
     """The curve `at` times the square root of the batch in batches of `own`, for epochs of `steps` and `batches`.
 
-    The rate follows a batch that grew because its pictures are small, so that the noise of a step stays what it was
+    The rate follows a batch that grew because its images are small, so that the noise of a step stays what it was
     (arXiv:1404.5997, section 5). Not linearly: scripts/bench/resize.py.
     """
     ends = list(accumulate(steps))

@@ -8,7 +8,7 @@ from thaw.plan.schedules import curve, cycle_ends
 from thaw.runtime.errors import UserError, first_line
 
 TRIED = 300  # steps of a phase
-UNKNOWN_STEPS = 50  # of an epoch, as long as the pictures are not counted
+UNKNOWN_STEPS = 50  # of an epoch, as long as the images are not counted
 ROUNDING = 1e-9
 
 

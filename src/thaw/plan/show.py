@@ -110,7 +110,7 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
         )
     facts = plan.facts
     train, valid, test = map(or_unknown, (facts.train, facts.valid, facts.test))
-    counts = f"{train} pictures to train, {valid} to validate, {test} to test"
+    counts = f"{train} images to train, {valid} to validate, {test} to test"
     kinds = f"{or_unknown(facts.classes)} classes, {or_unknown(plan.size)} px"
     lines = [
         f"{network_name(settings.backbone)} on {settings.data.kind}: {counts}, {kinds}",
@@ -124,7 +124,7 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
 def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:
     """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
 
-    Where the number of pictures is not known an epoch counts as ten steps. Only planned cycles are drawn.
+    Where the number of images is not known an epoch counts as ten steps. Only planned cycles are drawn.
     """
     out, start = [], 0
     for phase in plan.phases:

@@ -93,12 +93,12 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
     if all(fit.features == "precomputed" for fit in fits):
         names = ("augment.mixup", "augment.cutmix")
         plain = not settings.evaluate.tta and not any(fit.views for fit in fits)
-        why |= dict.fromkeys(("augment",) if plain else names, "no phase that sees pictures")
+        why |= dict.fromkeys(("augment",) if plain else names, "no phase that sees images")
     return why
 
 
 def unused_share(overrides: list[str], valid_from: str) -> list[str]:
-    """A line where data.valid was typed and something else, such as val/, names the pictures that validate."""
+    """A line where data.valid was typed and something else, such as val/, names the images that validate."""
     typed = [value for _, key, value in split_overrides(overrides) if key == "data.valid"]
-    what = f"has no effect: {valid_from} has the pictures that validate"
+    what = f"has no effect: {valid_from} has the images that validate"
     return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []

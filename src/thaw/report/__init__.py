@@ -1,1 +1,1 @@
-"""What people see of a run: its pictures, its page, its metrics and W&B."""
+"""What people see of a run: its images, its page, its metrics and W&B."""

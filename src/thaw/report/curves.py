@@ -116,7 +116,7 @@ def draw_loss(axes, rows, epochs) -> None:
 
 
 def draw_accuracy(axes, rows, epochs) -> None:
-    """Share of the validation pictures that are right."""
+    """Share of the validation images that are right."""
     from matplotlib.ticker import PercentFormatter
 
     for i, (x, y) in enumerate(by_phase(rows, epochs, "valid/accuracy")):

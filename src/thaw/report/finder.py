@@ -1,10 +1,10 @@
-"""The finder's curve as a picture."""
+"""The finder's curve as an image."""
 
 import math
 import textwrap
 
 from thaw.report.run_files import as_array
-from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, picture_style, plain_ticks
+from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, image_style, plain_ticks
 from thaw.runtime.files import as_number
 
 
@@ -14,7 +14,7 @@ def finder_png(found: dict, path) -> None:
     found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; of
     trials also low and high, the band.
     """
-    with picture_style():
+    with image_style():
         finder_figure(found).savefig(path, dpi=120)
 
 
@@ -90,7 +90,7 @@ def mark_rates(axes, found: dict) -> None:
         colour = VALID if strong else INK
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
-        # Away from the strong line, but not out of the picture.
+        # Away from the strong line, but not out of the image.
         late = place > 0.85 or (place > 0.25 and rate <= as_number(found.get("taken")))
         axes.annotate(
             label,

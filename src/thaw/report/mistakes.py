@@ -1,4 +1,4 @@
-"""What a run mistook: the confusion matrix and the most wrong pictures."""
+"""What a run mistook: the confusion matrix and the most wrong images."""
 
 import math
 
@@ -84,27 +84,27 @@ def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None
 
 
 def draw_wrong(fig, run: dict, left: float, top: float, side: float) -> None:
-    """The most wrong pictures in a grid, each with what it is, what it was taken for and how surely."""
+    """The most wrong images in a grid, each with what it is, what it was taken for and how surely."""
     axes = axes_at(fig, left, top, side, side)  # its unit is an inch, from the upper left
     axes.set_axis_off()
     wrong = run["wrong"]
     if not wrong:
-        axes.text(0.5, 0.5, "no wrong pictures", transform=axes.transAxes, ha="center", fontsize=14, color=BEST)
+        axes.text(0.5, 0.5, "no wrong images", transform=axes.transAxes, ha="center", fontsize=14, color=BEST)
         return
     axes.text(side / 2, 0, "the most wrong: truth → prediction, probability", ha="center")
     columns = max(2, math.ceil(math.sqrt(len(wrong))))
     cell = (side - 0.1) / columns
-    most = cell - 0.5  # the longer side of a picture
+    most = cell - 0.5  # the longer side of an image
     room = int(14 * cell)  # letters
-    for i, (row, picture) in enumerate(zip(wrong, run["pictures"], strict=True)):
-        x, y = cell * (i % columns + 0.5), 0.5 + (cell - 0.05) * (i // columns) + most / 2  # the middle of the picture
+    for i, (row, image) in enumerate(zip(wrong, run["images"], strict=True)):
+        x, y = cell * (i % columns + 0.5), 0.5 + (cell - 0.05) * (i // columns) + most / 2  # the middle of the image
         down = 0.15  # half the height of what is shown
-        if picture is None:
-            axes.text(x, y, "no picture", ha="center", va="center", alpha=0.6)
+        if image is None:
+            axes.text(x, y, "no image", ha="center", va="center", alpha=0.6)
         else:
-            down, across = (most * edge / max(picture.shape[:2]) / 2 for edge in picture.shape[:2])
-            smooth = "nearest" if max(picture.shape[:2]) < 100 else "antialiased"
-            axes.imshow(picture, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
+            down, across = (most * edge / max(image.shape[:2]) / 2 for edge in image.shape[:2])
+            smooth = "nearest" if max(image.shape[:2]) < 100 else "antialiased"
+            axes.imshow(image, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
         sure = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
         title = f"{shortened(row['truth'], room)}\n→ {shortened(row['prediction'], room - 6)}{sure}"
         axes.text(x, y - down - 0.05, title, ha="center", va="bottom", fontsize=8)

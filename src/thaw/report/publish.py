@@ -1,4 +1,4 @@
-"""What people look at once a job is done: its columns, tables and pictures in W&B, its report, its closing lines."""
+"""What people look at once a job is done: its columns, tables and images in W&B, its report, its closing lines."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -18,7 +18,7 @@ from thaw.runtime import console
 from thaw.runtime.console import say, say_text
 from thaw.runtime.files import format_loss, phase_results, read_json, short_path
 
-Picture = Callable[[str], object]
+ReadImage = Callable[[str], object]
 
 
 def run_identity(request: JobRequest, swept: Collection[str], key: str, columns: Mapping | None = None) -> RunIdentity:
@@ -63,11 +63,11 @@ def numbered_columns(name: str, values) -> dict:
 
 
 def publish_report(
-    settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, picture: Picture
+    settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, image: ReadImage
 ) -> None:
-    """The pictures and tables of a finished run, in its folder and on the dashboard.
+    """The images and tables of a finished run, in its folder and on the dashboard.
 
-    picture: gives the image of a path, uint8 [h, w, 3], None where it is none.
+    image: gives the image of a path, uint8 [h, w, 3], None where it is none.
     """
     rates = {}
     for phase in plan.phases:
@@ -76,30 +76,30 @@ def publish_report(
             finder.finder_png(curve, file.with_suffix(".png"))
             rates[phase.name] = settings.lr_factor * curve["taken"]
     timeline.plan_png(plan_timeline(plan, settings, rates), folder / "plan.png")
-    run_page.write_run_report(folder, picture)
+    run_page.write_run_report(folder, image)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
-    publish_tables(tracker, folder, picture)
+    publish_tables(tracker, folder, image)
 
 
-def publish_tables(tracker: Tracker, folder: Path, picture: Picture) -> None:
-    """The tables and pictures of a run, for the dashboard."""
+def publish_tables(tracker: Tracker, folder: Path, image: ReadImage) -> None:
+    """The tables and images of a run, for the dashboard."""
     classes, rows = run_files.read_predictions(folder / "valid_predictions.csv")
     counts = Counter((row["truth"], row["prediction"]) for row in rows)
     if matrix := run_files.confusion_matrix(counts, classes):
         head, body = ["truth", *classes], [[name, *line] for name, line in zip(classes, matrix, strict=True)]
     else:
-        head, body = ["truth", "prediction", "pictures"], run_files.most_confused(counts, 1000)
+        head, body = ["truth", "prediction", "images"], run_files.most_confused(counts, 1000)
     tracker.table("confusion", head, body)
     columns = ["class", "n", "precision", "recall", "f1", "most confused with"]
     tracker.table("per_class", columns, run_files.per_class(counts, classes))
     wrong = run_files.most_wrong(rows, 32)
     tracker.table(
         "most_wrong",
-        ["picture", "path", "truth", "predicted", "confidence"],
-        [[picture(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
+        ["image", "path", "truth", "predicted", "confidence"],
+        [[image(w["path"]), w["path"], w["truth"], w["prediction"], w["confidence"]] for w in wrong],
     )
     for sheet in sorted(folder.glob("batch_*px.png")):
-        tracker.picture(f"pictures/{sheet.stem}", sheet)
+        tracker.image(f"images/{sheet.stem}", sheet)
 
 
 def say_summary(result: dict, folder: Path, single: bool) -> None:
@@ -124,9 +124,9 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
     if result["cost/seconds_paid"] < 0.95 * result["cost/seconds"]:
         took += f", of which {result['cost/seconds_paid']:.1f} s now and the rest from the store"
     where = f"({result['best/phase']}), {took}"
-    of = f" of {result['n_valid']:,} pictures"
+    of = f" of {result['n_valid']:,} images"
     say_text(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
     say(f"look:  {short_path(folder)}/report.html")
-    say(f"use:   python {short_path(ROOT / 'scripts/predict.py')} {short_path(folder)} PICTURES")
+    say(f"use:   python {short_path(ROOT / 'scripts/predict.py')} {short_path(folder)} IMAGES")
     if single and result["wandb_offline"]:
         say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")

@@ -24,7 +24,7 @@ LARGEST = 200  # classes whose confusion is shown as a matrix, of 4 million cell
 
 
 def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[list[int]]:
-    """Counts of pictures, a row for each true class and a column for each predicted one; none of more than LARGEST.
+    """Counts of images, a row for each true class and a column for each predicted one; none of more than LARGEST.
 
     counts: of (truth, prediction).
     """
@@ -42,7 +42,7 @@ def most_confused(counts: Mapping[tuple[str, str], int], most: int) -> list[tupl
 def per_class(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[tuple]:
     """(class, n, precision, recall, f1, most confused with) of every class; the last is '' where nothing was confused.
 
-    A ratio without a denominator (no picture of the class, or none predicted as it) is 0.
+    A ratio without a denominator (no image of the class, or none predicted as it) is 0.
     """
     there, taken, worst = Counter(), Counter(), {}
     places = {name: i for i, name in enumerate(classes)}
@@ -59,7 +59,7 @@ def per_class(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list
 
 
 def most_wrong(rows: list[dict], n: int) -> list[dict]:
-    """The `n` wrong pictures whose wrong class was predicted with the highest probability, worst first.
+    """The `n` wrong images whose wrong class was predicted with the highest probability, worst first.
 
     `rows` are those of `read_predictions`: path, truth, prediction, confidence (of the prediction, in [0, 1]).
     """
@@ -111,7 +111,7 @@ def read_run(folder) -> dict:
 
 
 def finder_results(folder: Path, result: dict) -> list[dict | bytes]:
-    """What every finder found, in the order of the phases in `result`; its picture where only that is left."""
+    """What every finder found, in the order of the phases in `result`; its image where only that is left."""
     finds = []
     for name in sorted({file.stem for file in folder.glob("find_*") if file.suffix in (".json", ".png")}):
         found = json_objects(read_text(folder / f"{name}.json"))
@@ -140,7 +140,7 @@ def headline(run: dict) -> list[tuple[str, str, str]]:
         ("loss", f"{loss:.3g}", "validation"),
         ("test accuracy", f"{test:.1%}", "evaluated once"),
         ("time", format_duration(seconds), f"paid this time: {format_duration(paid)}" if paid < seconds else ""),
-        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation pictures"),
+        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation images"),
     ]
     return [row for row in out if not row[1].startswith("nan")]
 

@@ -7,20 +7,20 @@ from thaw.report.finder import finder_figure
 from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong, matrix_inches
 from thaw.report.page import data_uri, render
 from thaw.report.run_files import LARGEST, headline, read_run, run_title
-from thaw.report.style import figure, picture_style, shortened, svg
+from thaw.report.style import figure, image_style, shortened, svg
 from thaw.report.tables import about, as_text, class_rows, listing, made_with, pairs, phase_rows, wrong_images
 from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
 
 
-def write_run_report(folder, picture) -> None:
+def write_run_report(folder, image) -> None:
     """Write `report.png` and `report.html` into a run's folder, from the files that lie there.
 
-    picture: path as in valid_predictions.csv -> uint8 RGB array [height, width, 3], or None where there is none.
+    image: path as in valid_predictions.csv -> uint8 RGB array [height, width, 3], or None where there is none.
     """
     folder = Path(folder)
     run = read_run(folder)
-    run["pictures"] = [picture(row["path"]) for row in run["wrong"]]
-    with picture_style():
+    run["images"] = [image(row["path"]) for row in run["wrong"]]
+    with image_style():
         report_sheet(run).savefig(folder / "report.png", dpi=100)
         drawn = {
             "curves": svg(curves_figure(run)) if run["metrics"] else "",
@@ -35,7 +35,7 @@ def write_run_report(folder, picture) -> None:
 def run_html(run: dict, drawn: dict) -> str:
     """Return report.html.
 
-    run: as `read_run` makes it, with `pictures`, the array or None for each row of `wrong`. drawn: `curves` and
+    run: as `read_run` makes it, with `images`, the array or None for each row of `wrong`. drawn: `curves` and
     `confusion`, as drawn by `style.svg` or '', and `finds`, a list of the like or a data: URI each.
     """
     result = run["result"]
@@ -51,7 +51,7 @@ def run_html(run: dict, drawn: dict) -> str:
         large_matrix=matrix_inches(len(run["classes"])) > 6,
         pairs=pairs(run["confusion"], len(run["classes"])),
         predicted=bool(run["predictions"]),
-        wrong=wrong_images(run["wrong"], run["pictures"]),
+        wrong=wrong_images(run["wrong"], run["images"]),
         n_classes=len(run["classes"]),
         classes=class_rows(run["per_class"]),
         timeline=data_uri(run["timeline"]),
@@ -66,7 +66,7 @@ def run_html(run: dict, drawn: dict) -> str:
 
 
 def report_sheet(run: dict):
-    """All on one sheet: the curves, and below them the confusion matrix and the most wrong pictures."""
+    """All on one sheet: the curves, and below them the confusion matrix and the most wrong images."""
     curves = curves_inches(run, 14)
     fig = figure(14, 0.7 + curves + (6.9 if run["predictions"] else 0))
     known = "   ".join(f"{what} {value}" for what, value, _ in headline(run))

@@ -1,4 +1,4 @@
-"""What all pictures have in common: figures, colours, and what is written on their axes."""
+"""What all images have in common: figures, colours, and what is written on their axes."""
 
 import math
 import re
@@ -18,8 +18,8 @@ GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, ea
 
 
 @contextmanager
-def picture_style():
-    """The style of every picture, for the time of one; names are taken as they are ($ is no formula)."""
+def image_style():
+    """The style of every image, for the time of one; names are taken as they are ($ is no formula)."""
     import matplotlib
 
     style = {

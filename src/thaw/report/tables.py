@@ -59,7 +59,7 @@ def pairs(counts: Mapping[tuple[str, str], int], classes: int) -> list[list[str]
 def class_rows(rows: list[tuple]) -> list[dict]:
     """Return the classes with their shares (width of the bar, text), the lowest f1 first, of very many the worst.
 
-    rows: as of `per_class`. Classes without a picture come last and have no shares.
+    rows: as of `per_class`. Classes without an image come last and have no shares.
     """
     return [
         {

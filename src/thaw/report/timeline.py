@@ -1,4 +1,4 @@
-"""The plan as a picture: rates, image size and what is frozen, over all steps."""
+"""The plan as an image: rates, image size and what is frozen, over all steps."""
 
 import math
 from itertools import accumulate, groupby
@@ -10,8 +10,8 @@ from thaw.report.style import (
     figure,
     group_colours,
     group_names,
+    image_style,
     name_phases,
-    picture_style,
     rate_axis,
     shade_phases,
     text_inches,
@@ -34,7 +34,7 @@ def plan_png(timeline: list[dict], path) -> None:
     widths = stretch(steps, floors, width)
     edges = list(accumulate(widths, initial=0.0))  # inches are the unit of x
     placed = list(zip(timeline, edges, edges[1:], strict=False))
-    with picture_style():
+    with image_style():
         across = left + width + right
         fig = figure(across, height)
         panels = fig.subplots(3, 1, sharex=True, height_ratios=(3.2, 1.2, 0.8))

@@ -143,7 +143,7 @@ class Tracker:
         self.tell(lambda run: run.log(finite(row)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-        """A table of the summary; an array [h, w, 3] in a cell is a picture."""
+        """A table of the summary; an array [h, w, 3] in a cell is an image."""
         if self.run is not None:
             import wandb
 
@@ -153,7 +153,7 @@ class Tracker:
             # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
             self.tell(lambda run: run.summary.update({name: wandb.Table(list(columns), data())}), wait=True)
 
-    def picture(self, name: str, path: Path) -> None:
+    def image(self, name: str, path: Path) -> None:
         if self.run is not None:
             import wandb
 

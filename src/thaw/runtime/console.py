@@ -132,5 +132,5 @@ def grid(head, rows) -> list[str]:
 
 
 def text_width(text: str) -> int:
-    """The columns that a terminal gives a text: two a letter of East Asia or a picture, none an accent of its own."""
+    """The columns that a terminal gives a text: two a letter of East Asia or an image, none an accent of its own."""
     return wcswidth(text)

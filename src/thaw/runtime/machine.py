@@ -35,7 +35,7 @@ def cores() -> int:
 
 
 def readers() -> int:
-    """Return how many threads read pictures: one a core, at most 16, for each may hold a large one."""
+    """Return how many threads read images: one a core, at most 16, for each may hold a large one."""
     return min(16, cores())
 
 

@@ -24,12 +24,12 @@ from thaw.store.lock import DONE
 from thaw.store.store import Store, key_of
 
 UNREAD = ("facts", "workers", "pixels_budget")  # options of data that are in no key
-PICTURES = "pictures"  # the name of what comes before the phases
+IMAGES = "images"  # the name of what comes before the phases
 
 
 @dataclass(frozen=True)
 class PlannedArtifact:
-    """A find, a cycle of a fit, or what comes before the phases (pictures, activations, loading)."""
+    """A find, a cycle of a fit, or what comes before the phases (images, activations, loading)."""
 
     phase: str
     name: str  # two jobs whose artifacts have one name share it
@@ -65,7 +65,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
     data = {name: value for name, value in asdict(settings.data).items() if name not in UNREAD}
     seen = {"data": data, "files": files, "size": plan.size, "backbone": asdict(settings.backbone)} | computed
     likeness = [settings.backbone.name, settings.data.kind, settings.data.root, computed["device"]]
-    out = [PlannedArtifact(PICTURES, key_of(seen), key_of({"like": [PICTURES, *likeness, plan.size]}), None, True)]
+    out = [PlannedArtifact(IMAGES, key_of(seen), key_of({"like": [IMAGES, *likeness, plan.size]}), None, True)]
     before = key_of(seen | {"head": asdict(settings.head), "init": settings.init, "seed": settings.seed})
     found = {}
     for phase in plan.phases:
@@ -135,7 +135,7 @@ def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
     own = store.recall(f"artifact_{artifact.name}", places=list, seconds=number, bytes=number)
     alike = store.recall(f"like_{artifact.like}", seconds=number, bytes=number)
     there = bool(own) and not fresh and all((store.root / str(place) / DONE).exists() for place in own["places"])
-    steps = 1 if artifact.phase == PICTURES else artifact.steps or math.nan
+    steps = 1 if artifact.phase == IMAGES else artifact.steps or math.nan
     seconds = own.get("seconds", alike.get("seconds", math.nan) * steps)
     return Estimate(there, seconds, (own or alike).get("bytes", math.nan))
 
@@ -143,5 +143,5 @@ def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
 def stored_phases(run: Sequence[PlannedArtifact], knows: Mapping[str, Estimate]) -> list[str]:
     """The phases of a run of whose planned artifacts all lie in the store."""
     planned = {artifact.phase: [k for k in run if k.phase == artifact.phase and k.planned] for artifact in run}
-    planned.pop(PICTURES, None)
+    planned.pop(IMAGES, None)
     return [phase for phase, own in planned.items() if own and all(knows[artifact.name].stored for artifact in own)]

@@ -19,7 +19,7 @@ class Basis:
     """What the steps of a phase start from and run on."""
 
     before: str  # the key of the weights
-    data: str  # of the pictures and their labels
+    data: str  # of the images and their labels
     computed: dict  # what the bits of a result depend on: device, precision, threads, versions
 
 
@@ -168,9 +168,9 @@ def changed(before: Mapping, now: Mapping) -> str | None:
     path = path.removeprefix("phases.")
     match path.split("."):
         case ["data", "train" | "valid" | "test" as split] if isinstance(was, int):
-            return f"the pictures changed ({was:,} to {split}, now {is_:,})"
+            return f"the images changed ({was:,} to {split}, now {is_:,})"
         case ["data", *_]:
-            return "the pictures or their labels changed"
+            return "the images or their labels changed"
         case ["made"]:
             return "the weights to start from changed"
         case ["code", *_]:

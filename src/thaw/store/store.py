@@ -3,7 +3,7 @@
 `DIR/<kind>/<key>/` holds files and, written last, DONE.json with their sizes and SHA-256 and the parts of the key. An
 artifact is built in a private temporary directory and published by one rename, so that a builder killed at any point
 leaves nothing that a reader can see, and two builders of the same thing need no lock: the second drops its own.
-Of what grows with the pictures `<key>/` holds immutable shards, each such a directory.
+Of what grows with the images `<key>/` holds immutable shards, each such a directory.
 """
 
 import contextlib

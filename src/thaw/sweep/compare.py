@@ -1,4 +1,4 @@
-"""Runs against one another: what they were told, what each phase bought, which pictures one wins from the other."""
+"""Runs against one another: what they were told, what each phase bought, which images one wins from the other."""
 
 import math
 import re
@@ -14,12 +14,12 @@ from thaw.sweep.jobs import JobRecord, read_jobs
 from thaw.sweep.tables import TextTable
 
 NOWHERE = "–"
-NAMES = {"made": "weights to start from", "data.key": "pictures and labels", "data.test_key": "pictures to test"}
+NAMES = {"made": "weights to start from", "data.key": "images and labels", "data.test_key": "images to test"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the pictures that both validated, of one class in both. Rows: (path, truth, answer of a, of b)."""
+    """Two runs on the images that both validated, of one class in both. Rows: (path, truth, answer of a, of b)."""
 
     both: int  # right
     neither: int
@@ -29,7 +29,7 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """McNemar's exact test: how likely so uneven a split of the pictures that one alone has right is by chance.
+        """McNemar's exact test: how likely so uneven a split of the images that one alone has right is by chance.
 
         Two-sided binomial test of the won against the lost with probability one half; 1 of none. McNemar (1947).
         """
@@ -139,8 +139,8 @@ def number_text(fields: Mapping, key: str, form: str) -> str:
     return "" if math.isnan(value) else form.format(value)
 
 
-def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
-    """b against a, picture by picture. Errors: no picture that both validated, exit 3; no predictions, exit 6."""
+def compare_images(a: JobRecord, b: JobRecord) -> Comparison:
+    """b against a, image by image. Errors: no image that both validated, exit 3; no predictions, exit 6."""
     first, second = (read_answers(run.folder) for run in (a, b))
     for run, found in ((a, first), (b, second)):
         if not found:
@@ -149,7 +149,7 @@ def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
     rows = [(path, *first[path], second[path][1]) for path in both if first[path][0] == second[path][0]]
     if not rows:
         runs = f"{short_path(a.folder)} and {short_path(b.folder)}"
-        other = "with other classes of the same pictures" if both else "on other pictures"
+        other = "with other classes of the same images" if both else "on other images"
         raise UserError(3, f"{runs} were validated {other}: there is nothing to compare")
     return Comparison(
         apart=(len(first) - len(both), len(second) - len(both), len(both) - len(rows)),
@@ -161,7 +161,7 @@ def compare_pictures(a: JobRecord, b: JobRecord) -> Comparison:
 
 
 def read_answers(folder: Path) -> dict[str, tuple[str, str]]:
-    """Truth and prediction of each validation picture, by its path."""
+    """Truth and prediction of each validation image, by its path."""
     rows = read_shares(folder / "valid_predictions.csv")
     next(rows, None)  # the head
     return {row[0]: (row[1], row[2]) for row in rows}

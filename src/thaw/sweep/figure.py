@@ -1,4 +1,4 @@
-"""A sweep as a picture: the settings over their seconds, what each choice does, the learning curves overlaid."""
+"""A sweep as an image: the settings over their seconds, what each choice does, the learning curves overlaid."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from thaw.sweep.board import Board, is_share
 from thaw.sweep.rank import Effect
 
 COLOURS = (VALID, TRAIN, BEST, *GROUP_COLOURS[1::2], "#00a6a6", "#b0568f", "#7a6a4f")  # of the best settings, in order
-NAMED = 12  # settings whose names stand beside the picture
+NAMED = 12  # settings whose names stand beside the image
 ROW = 0.3  # inches of an effect's row
 
 
@@ -68,7 +68,7 @@ def draw_settings(fig, board: Board, width: float, height: float) -> None:
 
 
 def named_settings(board: Board) -> list[int]:
-    """The settings whose names stand below the picture: the best ones, and all of the front."""
+    """The settings whose names stand below the image: the best ones, and all of the front."""
     return sorted({*range(min(len(board.settings), NAMED)), *board.front})
 
 

@@ -5,7 +5,7 @@ import re
 from urllib.parse import quote
 
 from thaw.report.page import render
-from thaw.report.style import picture_style, svg
+from thaw.report.style import image_style, svg
 from thaw.runtime.files import format_duration, write_csv, write_document
 from thaw.sweep import tables, text, words
 from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
@@ -21,11 +21,11 @@ def write_sweep_report(board: Board) -> None:
     write_document(folder / "leaderboard.md", text.markdown(board))
     head, *rows = text.csv_rows(board)
     write_csv(folder / "leaderboard.csv", head, rows)
-    with picture_style():
+    with image_style():
         drawn = leaderboard_figure(board)
         drawn.savefig(folder / "leaderboard.png", dpi=110)
-        pictures = svg(drawn), svg(curves_figure(board))
-    write_document(folder / "report.html", sweep_html(board, *pictures))
+        images = svg(drawn), svg(curves_figure(board))
+    write_document(folder / "report.html", sweep_html(board, *images))
 
 
 def sweep_html(board: Board, settings: str, curves: str) -> str:

@@ -16,7 +16,7 @@ from thaw.runtime import console
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import format_bytes, format_duration, write_document
 from thaw.store import estimates
-from thaw.store.estimates import PICTURES, Estimate, PlannedArtifact
+from thaw.store.estimates import IMAGES, Estimate, PlannedArtifact
 from thaw.store.store import Store
 
 UNKNOWN = "nothing like it has run here before"
@@ -89,11 +89,11 @@ def cost(artifacts: Sequence[PlannedArtifact], knows: dict[str, Estimate], made:
     seconds = at_most = size = 0.0
     for artifact in artifacts:
         known = knows[artifact.name]
-        if artifact.phase == PICTURES:  # every job starts, looks and reports
+        if artifact.phase == IMAGES:  # every job starts, looks and reports
             seconds, at_most = seconds + known.seconds, at_most + known.seconds
         if known.stored or artifact.name in made:
             continue
-        if artifact.phase != PICTURES:
+        if artifact.phase != IMAGES:
             seconds, at_most = seconds + (known.seconds if artifact.planned else 0.0), at_most + known.seconds
         if artifact.planned:
             made.add(artifact.name)

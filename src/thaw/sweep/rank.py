@@ -47,11 +47,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a setting differs from the best one, judged on the same pictures."""
+    """How a setting differs from the best one, judged on the same images."""
 
     mean: float  # of (setting - best): accuracy as a share, loss as it is; nan where nothing is paired
     error: float  # standard error
-    pictures: int
+    images: int
     seeds: int
     why: str = ""  # why nothing is paired
 
@@ -115,7 +115,7 @@ def number_or_inf(value: float) -> float:
 
 
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
-    """Of each picture of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
+    """Of each image of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
     table = read_shares(folder / f"{monitor.partition('/')[0]}_predictions.csv")
     places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
@@ -130,11 +130,11 @@ def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
 
 
 def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapping]) -> Difference:
-    """The setting against the best, over the pictures and seeds that both have.
+    """The setting against the best, over the images and seeds that both have.
 
-    read: `scores` of a folder. A picture's difference is averaged over the seeds (of folds it is in one). The standard
-    error is the larger of that over pictures and that over seeds: the first is blind to what a seed does to all
-    pictures at once, the second is a matter of luck with few seeds.
+    read: `scores` of a folder. An image's difference is averaged over the seeds (of folds it is in one). The standard
+    error is the larger of that over images and that over seeds: the first is blind to what a seed does to all
+    images at once, the second is a matter of luck with few seeds.
     """
     if math.isnan(setting.mean):
         return Difference(math.nan, math.nan, 0, 0)
@@ -142,21 +142,21 @@ def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapp
     both = [(job, others[job.seed]) for job in setting.jobs if job.seed in others]
     if not both:
         return Difference(math.nan, math.nan, 0, 0, "no seed in common")
-    by_picture: dict[str, list[float]] = {}
+    by_image: dict[str, list[float]] = {}
     by_seed = []
     for job, other in both:
         mine, theirs = read(job.folder), read(other.folder)
         if not mine or not theirs:
             return Difference(math.nan, math.nan, 0, 0, "no predictions left")
         if {path: truth for path, (truth, _) in mine.items()} != {path: truth for path, (truth, _) in theirs.items()}:
-            return Difference(math.nan, math.nan, 0, 0, "other pictures")
+            return Difference(math.nan, math.nan, 0, 0, "other images")
         differences = {path: mine[path][1] - theirs[path][1] for path in mine}
         by_seed.append(fmean(differences.values()))
         for path, difference in differences.items():
-            by_picture.setdefault(path, []).append(difference)
-    of_pictures = [fmean(values) for values in by_picture.values()]
-    error = max(standard_error(of_pictures), standard_error(by_seed))
-    return Difference(fmean(of_pictures), error, len(of_pictures), len(both))
+            by_image.setdefault(path, []).append(difference)
+    of_images = [fmean(values) for values in by_image.values()]
+    error = max(standard_error(of_images), standard_error(by_seed))
+    return Difference(fmean(of_images), error, len(of_images), len(both))
 
 
 def standard_error(values: Sequence[float]) -> float:

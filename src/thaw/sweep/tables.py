@@ -44,8 +44,8 @@ def column_notes(board: Board) -> list[str]:
     unit = "" if board.monitor.endswith("loss") else " in percentage points"
     return [
         f"{board.monitor}: mean ± standard deviation over n jobs (seeds, folds)",
-        f"to the best: difference{unit} ± its standard error, paired: both on the same pictures with the same seeds; "
-        "the error is that over pictures or that over seeds, whichever is larger",
+        f"to the best: difference{unit} ± its standard error, paired: both on the same images with the same seeds; "
+        "the error is that over images or that over seeds, whichever is larger",
         "seconds: of one job, as if nothing were reused; paid: what it took; epochs: of all phases; "
         "front: ● no other setting is better and as quick",
     ]

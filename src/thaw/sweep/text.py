@@ -155,7 +155,7 @@ def csv_rows(board: Board) -> list[list]:
         choices = dict(map(key_and_value, setting.choices))
         paired = ["", "", "", ""]
         if i and not math.isnan(difference.mean):
-            paired = [difference.mean, difference.error, difference.pictures, difference.tie]
+            paired = [difference.mean, difference.error, difference.images, difference.tie]
         row = [i + 1, setting.name, *(choices.get(key, "") for key in keys)]
         row += [setting.mean, setting.deviation, len(setting.jobs), setting.asked, *paired]
         row += [setting.average(key) for key in ("best/accuracy", "best/loss", "test/accuracy")]

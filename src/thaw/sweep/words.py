@@ -9,7 +9,7 @@ from thaw.sweep.board import Board, is_share
 from thaw.sweep.jobs import JobRecord, rung_of
 from thaw.sweep.rank import Effect, Setting
 
-RULE = "tie: at most 2 standard errors from the best, on the same pictures and seeds"
+RULE = "tie: at most 2 standard errors from the best, on the same images and seeds"
 
 
 def value_text(monitor: str, value: float) -> str:
@@ -116,7 +116,7 @@ def notes(board: Board) -> list[str]:
     if not is_share(board.monitor):
         out.append(f"the lowest {board.monitor} is the best")
     elif board.monitor.endswith("f1_macro"):
-        out.append("F1 has no value for one picture: differences to the best are those of accuracy")
+        out.append("F1 has no value for one image: differences to the best are those of accuracy")
     if names := [s.name for s in board.settings if math.isnan(s.mean)]:
         out.append(f"{board.monitor} is nan for a seed of: {', '.join(names)}; ranked last, in no effect and no front")
     ignoring = [job.name for job in board.jobs if job.result.get("store/code") == "ignore"]

@@ -43,8 +43,8 @@ class RunContext:
         """What steps start from and run on, after a cycle end or from the network as it was made."""
         return Basis(before.key if before else self.made, self.inputs.key, self.device.computed)
 
-    def picture(self, path: str) -> np.ndarray | None:
-        """The plain view of a path, uint8 [size, size, 3]; None where no picture has it."""
+    def image(self, path: str) -> np.ndarray | None:
+        """The plain view of a path, uint8 [size, size, 3]; None where no image has it."""
         if (row := self.row_of.get(path)) is None:
             return None
         return view(self.inputs.size, self.inputs.crop_pct)(self.inputs.pixels[row], None)

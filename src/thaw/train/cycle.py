@@ -44,7 +44,7 @@ class StepEnd(NamedTuple):
 
     step: int
     loss: float
-    speed: float | None  # pictures a second; None: it was trained before
+    speed: float | None  # images a second; None: it was trained before
 
 
 class EpochEnd(NamedTuple):
@@ -226,7 +226,7 @@ def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
 
 
 def read_cycle(path: Path, labels: Tensor) -> CycleResult:
-    """Read a cycle from the store; `labels` are those of the validation pictures."""
+    """Read a cycle from the store; `labels` are those of the validation images."""
     record = json.loads((path / RECORD).read_text())
     validation = Predictions(read_weights(path / LOGITS, "the store")["logits"], labels)
     return CycleResult(path.name, path, record["losses"], record["epochs"], validation)

@@ -9,7 +9,7 @@ CLEARLY = 2.0  # standard errors
 
 @dataclass(frozen=True)
 class CycleEnd:
-    """What validation found at the end of a cycle: a loss for every picture, always in the same order."""
+    """What validation found at the end of a cycle: a loss for every image, always in the same order."""
 
     train_loss: float  # mean over the cycle's last epoch; infinite where nothing was trained yet
     valid_losses: Sequence[float]
@@ -43,7 +43,7 @@ def best_cycle(cycles: Sequence[CycleEnd]) -> int:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error of a - b, picture by picture."""
+    """Mean and standard error of a - b, image by image."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     n = len(differences)
     mean = math.fsum(differences) / n
@@ -79,9 +79,9 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
 
 
 def overfits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:
-    """Whether the last cycle only learned its training pictures by heart.
+    """Whether the last cycle only learned its training images by heart.
 
-    Its validation loss is above the lowest before by more than two standard errors of the paired per-picture
+    Its validation loss is above the lowest before by more than two standard errors of the paired per-image
     difference, its accuracy is no higher than there, and its training loss fell. Never the first cycle, and none before
     one was trained at the final size.
     """

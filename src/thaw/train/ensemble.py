@@ -18,7 +18,7 @@ from thaw.train.predictions import Predictions, predict
 
 
 def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
-    """Accuracy and loss, `best/...` on the validation and `test/...` on the test pictures, of what N cycle ends say
+    """Accuracy and loss, `best/...` on the validation and `test/...` on the test images, of what N cycle ends say
     together: `..._ensemble` of the mean of their softmax (arXiv:1704.00109), `..._average` of one network of their mean
     weights (arXiv:1803.05407).
 

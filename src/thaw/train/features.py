@@ -1,4 +1,4 @@
-"""Activations of the frozen body, computed once for each picture and kept by content."""
+"""Activations of the frozen body, computed once for each image and kept by content."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ from thaw.store import keys
 from thaw.store.kinds import is_numbers
 from thaw.store.store import Store
 
-SHARD_ROWS = 64 * 256  # pictures a shard: what is kept of a build that is stopped
+SHARD_ROWS = 64 * 256  # images a shard: what is kept of a build that is stopped
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """How pictures are looked at: the middle of each, or with `augment` a view drawn from `seed` and its content."""
+    """How images are looked at: the middle of each, or with `augment` a view drawn from `seed` and its content."""
 
     size: int  # pixels
     crop_pct: float
@@ -41,12 +41,12 @@ class ImageView:
     seed: tuple = ()
 
     def seed_of(self, content: str) -> int | None:
-        """Return the seed of the view of a picture; None for the plain one, which draws nothing."""
+        """Return the seed of the view of an image; None for the plain one, which draws nothing."""
         return seed_for("augment", *self.seed, content) if self.augment else None
 
 
 def images_per_pass(size: int) -> int:
-    """Pictures of a size that pass through the network at once where nothing is trained: 64 to 224 px, then fewer."""
+    """Images of a size that pass through the network at once where nothing is trained: 64 to 224 px, then fewer."""
     return max(4, min(64, 64 * 224**2 // size**2 // 4 * 4))
 
 
@@ -63,10 +63,10 @@ def body_hash(network: Network, head: bool = False) -> str:
 def activations(
     network: Network, pixels: Pixels, rows: np.ndarray, view: ImageView, store: Store
 ) -> tuple[torch.Tensor, dict[Path, float]]:
-    """Return the pooled activations [len(rows), d] of the pictures, on the device, in the dtype the body gives.
+    """Return the pooled activations [len(rows), d] of the images, on the device, in the dtype the body gives.
 
     Also, per shard made by another process, the seconds saved. Kept in immutable shards that list the content hashes of
-    their rows; only pictures that no shard has pass through the body. Labels and names are in no key.
+    their rows; only images that no shard has pass through the body. Labels and names are in no key.
     """
     hashes, parts = pixels.names, activation_parts(network, view)
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
@@ -98,11 +98,11 @@ def activations(
 
 
 def shard_fault(shard: Path, width: int) -> str | None:
-    """Say why a shard cannot be used: its tensor is not of activations of that width, a row a picture."""
+    """Say why a shard cannot be used: its tensor is not of activations of that width, a row an image."""
     made, file = read_json(shard / "rows.json"), shard / "features.safetensors"
     rows = made.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) for row in rows):
-        return "rows.json lists no pictures"
+        return "rows.json lists no images"
     if not is_numbers([made.get("seconds")]):
         return "rows.json has no seconds"
     try:
@@ -115,13 +115,13 @@ def shard_fault(shard: Path, width: int) -> str | None:
 
 
 def width_of(head: nn.Module) -> int:
-    """Return how many activations a picture has, by the first weight of the head."""
+    """Return how many activations an image has, by the first weight of the head."""
     weight = next(head.parameters())  # of a linear layer or a convolution [outputs, d, ...], of a batch norm [d]
     return weight.shape[min(1, weight.dim() - 1)]
 
 
 def activation_parts(network: Network, view: ImageView) -> dict:
-    """Return what activations depend on besides the pictures."""
+    """Return what activations depend on besides the images."""
     return {
         "body": body_hash(network),
         "pooling": network.pooling,
@@ -137,7 +137,7 @@ def activation_parts(network: Network, view: ImageView) -> dict:
 def compute_activations(network: Network, pixels: Pixels, rows: list[int], view: ImageView, text: str) -> torch.Tensor:
     """Return the activations of the rows, on the CPU; `text` is what the progress bar says.
 
-    The last batch is padded: a picture's row depends neither on its neighbours nor on how many they are.
+    The last batch is padded: an image's row depends neither on its neighbours nor on how many they are.
     """
     network.eval()
     out, n, size, see = [], images_per_pass(view.size), view.size, augment.view(view.size, view.crop_pct, view.augment)

@@ -1,6 +1,6 @@
 """Whether the same command was given before, told from what costs nothing to look at. Standard library only.
 
-A run is known by what it depends on (`keys.run_parts`), which takes the network and the pictures to be loaded. Until
+A run is known by what it depends on (`keys.run_parts`), which takes the network and the images to be loaded. Until
 something changes on disk, in the code, the libraries or the machine, the same settings lead to the same parts: that is
 what a stamp stands for, so that a finished run is recognised in the time it takes to read a folder.
 """

@@ -185,5 +185,5 @@ def as_cycle_end(end: CycleResult, train_loss: float, final_size: bool) -> Cycle
 
 
 def validation_before(best: BestSoFar | None, n: int) -> CycleEnd:
-    """What the stop rule reads of what a phase begins with: the best so far, or nothing known of n pictures."""
+    """What the stop rule reads of what a phase begins with: the best so far, or nothing known of n images."""
     return as_cycle_end(best.end, math.inf, True) if best else CycleEnd(math.inf, [math.inf] * n, 0.0, True)

@@ -1,4 +1,4 @@
-"""What a network trains and validates on: batches of pictures, or stored activations of them."""
+"""What a network trains and validates on: batches of images, or stored activations of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from thaw.train.features import ImageView, activations
 
 @dataclass
 class Inputs:
-    """The pictures of a run as its network takes them."""
+    """The images of a run as its network takes them."""
 
     table: Table
     pixels: Pixels
@@ -32,7 +32,7 @@ class Inputs:
     augment: Augment
     balance: str  # as loss.balance
     seed: int
-    batch: int  # pictures that pass through the network at once where nothing is trained
+    batch: int  # images that pass through the network at once where nothing is trained
     workers: int  # loader processes
     saved: dict[Path, float] = field(default_factory=dict)  # seconds, by the shards of activations that were there
 
@@ -74,8 +74,8 @@ class Inputs:
             self.saved[shard] = max(seconds, self.saved.get(shard, 0.0))
         return features, torch.from_numpy(self.table.labels[rows]).to(features.device)
 
-    def pictures(self, keys: list[BatchKey], augment: Augment | None = None, seed: tuple = ()) -> Iterator[Batch]:
-        """Batches of views of pictures: plain ones, or drawn by `augment` from the seed, the epoch and the row."""
+    def images(self, keys: list[BatchKey], augment: Augment | None = None, seed: tuple = ()) -> Iterator[Batch]:
+        """Batches of views of images: plain ones, or drawn by `augment` from the seed, the epoch and the row."""
         views = Views(self.pixels, self.table.labels, self.crop_pct, self.size, augment, seed, self.places)
         return batches.loader(views, keys, self.workers)
 
@@ -92,9 +92,9 @@ class PhaseInputs:
 
     @cached_property
     def stored(self) -> tuple[Batch, Batch]:
-        """Activations and labels of the training and of the validation pictures, the body as it is in this phase.
+        """Activations and labels of the training and of the validation images, the body as it is in this phase.
 
-        With `views` the training pictures are there as often, view after view, the validation pictures plainly.
+        With `views` the training images are there as often, view after view, the validation images plainly.
         """
         run, views = self.run, self.phase.views
         if views:
@@ -106,7 +106,7 @@ class PhaseInputs:
 
     @cached_property
     def valid(self) -> Batch:
-        """Activations and labels of the validation pictures, the body as it is in this phase."""
+        """Activations and labels of the validation images, the body as it is in this phase."""
         return self.stored[1] if self.phase.features == "precomputed" else self.run.activations(self.run.valid_rows)
 
     @property
@@ -129,4 +129,4 @@ class PhaseInputs:
             n, views = len(labels), phase.views or 1
             return batches.stored_batches(*self.stored[0], [part + epoch % views * n for epoch, _, part in cut])
         keys = [BatchKey(epoch, size, run.train_rows[part]) for epoch, size, part in cut]
-        return run.pictures(keys, run.augment, seed)
+        return run.images(keys, run.augment, seed)

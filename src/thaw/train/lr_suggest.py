@@ -187,9 +187,7 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
 
 
 def not_finite(find: Find) -> UserError:
-    return UserError(
-        4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and pictures right?"
-    )
+    return UserError(4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and images right?")
 
 
 def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> FoundRate:

@@ -1,4 +1,4 @@
-"""Twins across the splits: held-out pictures that are others once more, equal or re-encoded, resized, cropped.
+"""Twins across the splits: held-out images that are others once more, equal or re-encoded, resized, cropped.
 
 Byte-equal ones are found by the scan; near ones by stored activations, where a checklist has them.
 """
@@ -22,9 +22,9 @@ from thaw.train.inputs import Inputs, PhaseInputs
 
 NEIGHBOURS = 10
 NEARER = 9  # times, by 1 - cosine: three times by distance
-BLOCK, MOST = 1024, 2**27  # pictures that are compared with all others at a time; comparisons at a time
+BLOCK, MOST = 1024, 2**27  # images that are compared with all others at a time; comparisons at a time
 SHOWN = 16  # pairs on the sheet
-SMALLEST = 192  # pixels that a picture is shown with there at least
+SMALLEST = 192  # pixels that an image is shown with there at least
 
 Pair = tuple[int, int, float]  # two rows of a table, the earlier split first, and their cosine similarity
 
@@ -32,10 +32,10 @@ Pair = tuple[int, int, float]  # two rows of a table, the earlier split first, a
 def find_near_duplicates(train: Tensor, valid: Tensor) -> list[Pair]:
     """(row of train, row of valid, cosine similarity) of activations [n, d] that are near twins, most alike first.
 
-    A picture's twin stands out from its own neighbourhood: with s the cosine similarity, the mean training activation
-    taken off both, and s10 that of the tenth nearest training picture, 1 - s < (1 - s10) / 9. Each picture is its own
-    measure, so that a network to which all pictures look alike (digits) finds none: there the nearest is about as near
-    as the tenth. (The ratio of distances is Lowe's test for features that match, IJCV 2004.) A picture that has ten
+    An image's twin stands out from its own neighbourhood: with s the cosine similarity, the mean training activation
+    taken off both, and s10 that of the tenth nearest training image, 1 - s < (1 - s10) / 9. Each image is its own
+    measure, so that a network to which all images look alike (digits) finds none: there the nearest is about as near
+    as the tenth. (The ratio of distances is Lowe's test for features that match, IJCV 2004.) An image that has ten
     twins hides them.
     """
     if len(train) < 2 * NEIGHBOURS:
@@ -84,7 +84,7 @@ def near_pairs(inputs: Inputs, phases: Sequence[PhaseInputs]) -> list[Pair] | No
         found = [(int(ra[i]), int(rb[j]), s) for a, ra, b, rb in sides for i, j, s in find_near_duplicates(a, b)]
     except torch.OutOfMemoryError:
         device = inputs.network.device
-        console.say(f"note: near twins are not looked for: {len(train):,} pictures are too many for {device}")
+        console.say(f"note: near twins are not looked for: {len(train):,} images are too many for {device}")
         return None
     return sorted((pair for pair in found if hashes[pair[0]] != hashes[pair[1]]), key=lambda pair: (-pair[2], pair))
 
@@ -95,14 +95,14 @@ def splits_of(table: Table, a: int, b: int) -> str:
 
 
 def warning(table: Table, pairs: Sequence[Pair]) -> str:
-    """How many held-out pictures have near twins, and the two that are most alike."""
+    """How many held-out images have near twins, and the two that are most alike."""
     twins = {b for _, b, _ in pairs}
     names = {VALID: "validation", TEST: "test"}
     counts = {code: sum(table.splits[row] == code for row in twins) for code in names}
     many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
     first = " and ".join(short_repr(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
-        f"near twins of others by their looks: {' and '.join(many)} pictures (leaks.csv, leaks.png), "
+        f"near twins of others by their looks: {' and '.join(many)} images (leaks.csv, leaks.png), "
         f"most of all {first}; if they are, results are too good"
     )
 
@@ -110,10 +110,10 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
 def draw(inputs: Inputs, pairs: Sequence[Pair]) -> Image:
     """Draw each pair side by side, under each its split, how alike they are, its folder and its name."""
     see, table = view(inputs.size, inputs.crop_pct), inputs.table
-    pictures = [see(inputs.pixels[row]) for a, b, _ in pairs for row in (a, b)]
+    images = [see(inputs.pixels[row]) for a, b, _ in pairs for row in (a, b)]
     texts = [caption(table, row, s) for a, b, s in pairs for row in (a, b)]
     columns = 8 if inputs.size < 200 else 4
-    return contact_sheet.contact_sheet(pictures, texts, columns, SMALLEST)
+    return contact_sheet.contact_sheet(images, texts, columns, SMALLEST)
 
 
 def caption(table: Table, row: int, similarity: float) -> str:

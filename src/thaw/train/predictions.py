@@ -24,7 +24,7 @@ class Predictions:
 
     @cached_property
     def losses(self) -> list[float]:
-        """Cross-entropy of every picture."""
+        """Cross-entropy of every image."""
         return cross_entropy(self.logits, self.labels, reduction="none").tolist()
 
     @cached_property
@@ -54,5 +54,5 @@ def predict(
 ) -> Predictions:
     """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
     keys = [BatchKey(epoch, inputs.size, part) for part in batches.cut_batches(rows, inputs.batch)]
-    with closing(inputs.pictures(keys, augment, seed)) as seen:
+    with closing(inputs.images(keys, augment, seed)) as seen:
         return Predictions(*loop.evaluate(inputs.network, seen))

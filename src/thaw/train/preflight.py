@@ -1,4 +1,4 @@
-"""What a job can be refused for before it looks at pictures or loads anything heavy."""
+"""What a job can be refused for before it looks at images or loads anything heavy."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ def check_ahead(settings: Settings, recall: Callable[[str], dict], here: bool = 
     """Return the plan as far as it is known; refuse settings without one, and names of what is not there.
 
     recall: as of `known_facts`. here: the job runs on this machine, so that its device has to be there.
-    Errors: exit 2; pictures, a device or weights that are not there, exit 3, 5 and 6.
+    Errors: exit 2; images, a device or weights that are not there, exit 3, 5 and 6.
     """
     planned = make_plan(settings, known_facts(settings, recall))
     check_asked(settings, here)

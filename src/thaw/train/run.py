@@ -133,7 +133,7 @@ def evaluate_test(context: RunContext) -> dict:
 
 
 def export(context: RunContext, kept: BestSoFar) -> None:
-    """Weights and configuration in timm's form, and what the network says of every validation picture."""
+    """Weights and configuration in timm's form, and what the network says of every validation image."""
     table, size = context.inputs.table, context.plan.size
     scale = {} if table.bits == FULL else {"grey_bits": table.bits}  # for scripts/predict.py
     weights = context.folder / "model.safetensors"
@@ -160,7 +160,7 @@ def export(context: RunContext, kept: BestSoFar) -> None:
 
 
 def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:
-    """<split>_predictions.csv: of every picture its path, class, the class it was taken for, and the probabilities."""
+    """<split>_predictions.csv: of every image its path, class, the class it was taken for, and the probabilities."""
     classes, paths = context.inputs.table.classes, context.inputs.table.paths
     with (context.folder / f"{split}_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"

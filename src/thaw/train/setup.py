@@ -1,4 +1,4 @@
-"""Before the first phase: device, pictures and network are made a job, and every size is tried once."""
+"""Before the first phase: device, images and network are made a job, and every size is tried once."""
 
 import copy
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ SHOWN = 8  # new classes that are named
 
 
 def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHING_YET) -> RunContext:
-    """Make device, pictures and network, and the plan with all its facts, from what the start found already."""
+    """Make device, images and network, and the plan with all its facts, from what the start found already."""
     device = device_.choose_device(settings)
-    pictures = load_pictures(settings, store, start)
-    table = pictures.table
+    images = load_images(settings, store, start)
+    table = images.table
     write_data_lists(folder, table.bad, table.disputed)
     backbone = with_packaged_weights(settings.backbone, store)
     network = create_network(backbone, len(table.classes), settings.seed, device, settings.head)
@@ -53,9 +53,9 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     if settings.init:
         console.say_notes([load_init(network.model, Path(settings.init).expanduser(), table.classes)])
     facts = Facts(
-        train=len(pictures.rows(TRAIN)),
-        valid=len(pictures.rows(VALID)),
-        test=len(pictures.rows(TEST)),
+        train=len(images.rows(TRAIN)),
+        valid=len(images.rows(VALID)),
+        test=len(images.rows(TEST)),
         classes=len(table.classes),
         **looked,
     )
@@ -69,7 +69,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     batch = max(settings.batch_size, images_per_pass(planned.size))  # what training takes fits, and no fewer than pay
     inputs = Inputs(
         table=table,
-        pixels=pixels.load_pixels(pictures, side, budget, store, console.bar, start.decode_cache),
+        pixels=pixels.load_pixels(images, side, budget, store, console.bar, start.decode_cache),
         network=network,
         store=store,
         size=planned.size,
@@ -85,14 +85,14 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs)
 
 
-def load_pictures(settings: Settings, store: Store, start: Start) -> dataset.Dataset:
-    """Return the pictures; those of the user's own are not scanned again where the start has done it."""
+def load_images(settings: Settings, store: Store, start: Start) -> dataset.Dataset:
+    """Return the images; those of the user's own are not scanned again where the start has done it."""
     if start.table is not None:
         return dataset.of_files(start.table, settings.data)
     side = round((settings.size or settings.backbone.facts.native_size or 224) / settings.data.crop_pct)
-    pictures = dataset.load_dataset(settings.data, side, store.root / "scan", True, start.decode_cache)
-    console.say_notes(pictures.table.notes)
-    return pictures
+    images = dataset.load_dataset(settings.data, side, store.root / "scan", True, start.decode_cache)
+    console.say_notes(images.table.notes)
+    return images
 
 
 def loader_processes(settings: Settings, size: int, batch: int) -> int:
@@ -139,7 +139,7 @@ def init_line(source: str, before: Sequence[str], classes: Sequence[str], kept: 
 def probe_sizes(context: RunContext) -> None:
     """Try one step of every size and trained part on a copy, so that what does not work fails before the first phase.
 
-    With the full batch where memory is scarce (a GPU), else with two pictures.
+    With the full batch where memory is scarce (a GPU), else with two images.
     Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
     """
     tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
@@ -154,8 +154,8 @@ def probe_sizes(context: RunContext) -> None:
             if (train, size) == ("head", context.plan.size):
                 network.check_body_and_head(copy.deepcopy(trial), size)
             moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
-            pictures = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device)
-            trial(pictures).sum().backward()
+            images = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device)
+            trial(images).sum().backward()
             trial.zero_grad(set_to_none=True)
             moments.clear()
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -166,7 +166,7 @@ def probe_sizes(context: RunContext) -> None:
             with torch.inference_mode():
                 trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device))
         except torch.OutOfMemoryError:
-            what = f"validating {n} pictures at once does not fit into the memory of {context.device}"
+            what = f"validating {n} images at once does not fit into the memory of {context.device}"
             raise UserError(5, f"size={size}: {what}; try a smaller size") from None
         del trial
         torch.cuda.empty_cache()

@@ -77,15 +77,15 @@ def train_job(
 
 
 def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Plan) -> Start:
-    """Look at the user's own pictures, plan with what is known before anything heavy is loaded, and show the plan.
+    """Look at the user's own images, plan with what is known before anything heavy is loaded, and show the plan.
 
-    ahead: the plan that was made before the pictures were looked at; it holds unless they were counted anew.
+    ahead: the plan that was made before the images were looked at; it holds unless they were counted anew.
     """
     table, decode_cache = None, None if settings.plan_only else decode_cache_of(settings, store)
     if settings.data.kind in ("folder", "csv"):
-        from thaw.data.scan import count_pictures
+        from thaw.data.scan import count_images
 
-        table = count_pictures(settings, store, say, decode_cache)
+        table = count_images(settings, store, say, decode_cache)
     facts = known_facts(settings, store.recall)
     planned = ahead if ahead.facts == facts else plan.make_plan(settings, facts)
     show_plan(planned, settings, request.folder)
@@ -105,7 +105,7 @@ def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
 
 
 def say_preview(settings: Settings, request: JobRequest, store: Store, start: Start) -> None:
-    """Say what a run would do, and list the pictures that it would leave out."""
+    """Say what a run would do, and list the images that it would leave out."""
     if (table := start.table) is not None:  # else the run itself says it
         say_notes(unused_settings.unused_share(request.overrides, table.valid_from))
         write_data_lists(request.folder, table.bad, table.disputed)
@@ -149,7 +149,7 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
     result |= {"identity": context.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
     result |= request.about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_atomically(file, json_text(result, indent=1))
-    publish.publish_report(settings, context.plan, folder, result, tracker, context.picture)
+    publish.publish_report(settings, context.plan, folder, result, tracker, context.image)
     if settings.stop_after is None:
         done = {"folder": str(folder), "accuracy": result["best/accuracy"]}
         context.store.remember(f"finished_{context.identity}", done)

@@ -17,7 +17,7 @@ class Start:
     """What a job knows when it starts."""
 
     plan: Plan | None = None
-    table: Table | None = None  # of the user's own pictures
+    table: Table | None = None  # of the user's own images
     decode_cache: DecodeCache | None = None  # what the scan decoded
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what the finished network says of several views of each picture, taken together."""
+"""Test-time augmentation: what the finished network says of several views of each image, taken together."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Tiny pictures for tests, no two alike, and the settings under which they are scanned."""
+"""Tiny images for tests, no two alike, and the settings under which they are scanned."""
 
 import io
 from itertools import count
@@ -25,8 +25,8 @@ FILES = {
 DEFAULTS = {"kind": "folder", "valid": 0.2, "workers": 0, "crop_pct": 1.0, "facts": DataFacts(), **FILES, **UNSET}
 
 
-def picture(number, format="PNG", size=(8, 6), **options):
-    """The bytes of a picture that no other number gives."""
+def image(number, format="PNG", size=(8, 6), **options):
+    """The bytes of an image that no other number gives."""
     file = io.BytesIO()
     Image.frombytes("RGB", size, np.random.default_rng(number).bytes(size[0] * size[1] * 3)).save(
         file, format, **options
@@ -35,15 +35,15 @@ def picture(number, format="PNG", size=(8, 6), **options):
 
 
 def put(path, data=None):
-    """A file, by default a picture like no other."""
+    """A file, by default an image like no other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(picture(next(NUMBERS)) if data is None else data)
+    path.write_bytes(image(next(NUMBERS)) if data is None else data)
     return path
 
 
-def tree(root, **pictures):
-    """Class folders, each with so many pictures, none alike; '__' in a name is a '/'."""
-    for name, n in pictures.items():
+def tree(root, **images):
+    """Class folders, each with so many images, none alike; '__' in a name is a '/'."""
+    for name, n in images.items():
         for i in range(n):
             put(root / name.replace("__", "/") / f"{i}.png")
     return root
