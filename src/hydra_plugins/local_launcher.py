@@ -26,7 +26,7 @@ from thaw.runtime import processes, signals
 from thaw.runtime.console import complain, say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, file_stamp, format_duration, short_path
-from thaw.runtime.job_status import in_one_line, print_error, read_status, update_status
+from thaw.runtime.job_status import in_one_line, print_error, read_status, state_after, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.store import code_hash
 from thaw.sweep.jobs import read_job, search_value
@@ -110,7 +110,7 @@ class LocalLauncher(Launcher):
                 )
                 return done.return_value
         except (UserError, signals.Stopped) as error:
-            update_status(folder, state="failed", code=error.code, line=error.line)
+            update_status(folder, state=state_after(error), code=error.code, line=error.line)
             if isinstance(error, UserError):
                 return print_error(error)
             complain(error.line)
@@ -194,7 +194,7 @@ def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True)
         update_status(folder, state="failed", code=5, line=line)
         return print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
     if code > 0:
-        if found.get("state") != "failed":
+        if found.get("state") not in ("failed", "stopped"):
             found = update_status(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
         if log:
             complain(f"error: job {folder.name}: {found['line']}; {short_path(log)}")

@@ -65,7 +65,7 @@ class SlurmLauncher(HydrasLauncher):
             i = [job.job_id for job in queued].index(identity)
             folder, log = root / str(numbers[i]), Path(queued[i].paths.stdout)
             found = read_status(folder)
-            if found.get("state") not in ("done", "failed"):
+            if found.get("state") not in ("done", "failed", "stopped"):
                 line = f"left Slurm's queue before it was done ({state_of(identity)})"
                 found = update_status(folder, state="failed", code=5, line=line)
             code = 0 if found["state"] == "done" else found["code"]

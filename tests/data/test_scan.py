@@ -419,7 +419,7 @@ def test_a_refusal_names_five_bad_files_and_lists_all(tmp_path, capsys):
     assert job_status.print_error(error) == 3
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 7 and said[4].startswith("  'a/4") and said[5] == "  and 2 more"
-    assert said[6] == f"error: 7 of 30 files in train cannot be used; all: {tmp_path}/bad_files.csv"
+    assert said[6] == f"error: 7 of 30 files in train cannot be used; all are listed in {tmp_path}/bad_files.csv"
     assert len((tmp_path / "bad_files.csv").read_text().splitlines()) == 8
 
 

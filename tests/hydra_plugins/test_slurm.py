@@ -152,7 +152,7 @@ def test_a_cancelled_job_is_a_failed_one_and_the_others_are_done(tmp_path):
     subprocess.run(["scancel", f"{array}_1"], check=True)
     out, err = sweep.communicate(timeout=200)
     assert sweep.returncode == 143, err
-    assert states(tmp_path / "cancelled") == ["done", "failed"]
+    assert states(tmp_path / "cancelled") == ["done", "stopped"]
     assert "1/2 jobs done" in out and "stopped in" in err
 
 
@@ -163,5 +163,5 @@ def test_ctrl_c_cancels_the_jobs_and_the_same_command_goes_on(tmp_path):
     sweep.send_signal(2)
     out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 130, err
-    assert "0/4 jobs done" in out and "the same command goes on" in err
+    assert "0/4 jobs done" in out and "run the same command again" in err
     assert queued("interrupted") == ""

@@ -1,4 +1,4 @@
-"""What reaches the terminal: text that it shows, none that it obeys."""
+"""Text on the terminal: control characters are escaped, and unwritable streams are ignored."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ PRINTABLE = {
 
 
 @pytest.mark.parametrize(("text", "shown"), PRINTABLE.items())
-def test_what_a_terminal_would_obey_is_escaped(text, shown):
+def test_control_characters_are_escaped(text, shown):
     assert console.printable(text) == shown
 
 
@@ -34,7 +34,7 @@ LINES = {
 
 
 @pytest.mark.parametrize(("text", "shown"), LINES.items())
-def test_a_name_breaks_no_line(text, shown, capsys):
+def test_line_breaks_in_a_name_are_escaped(text, shown, capsys):
     assert console.one_line(text) == shown
     console.say(text)
     assert capsys.readouterr().out == f"{shown}\n"
@@ -44,18 +44,18 @@ WIDE = ["a\nb\x1b[31m", "猫と犬", "e\u0301te\u0301", "👩\u200d👩\u200d�
 
 
 @pytest.mark.parametrize("name", WIDE)
-def test_columns_are_as_wide_as_what_is_shown(name):
+def test_columns_are_aligned_whatever_the_letters_take(name):
     lines = console.grid(("name", "n"), [(name, "1"), ("a cat", "2")])
     assert {console.text_width(line) for line in lines} == {console.text_width(lines[1])}
     assert all("\n" not in line and "\x1b" not in line for line in lines)
 
 
-def test_what_the_encoding_has_not_is_escaped():
+def test_characters_that_the_encoding_lacks_are_escaped():
     assert console.printable("5 × 猫\x1b", "ascii") == r"5 \xd7 \u732b\x1b"
     assert console.printable("5 × 猫", "latin-1") == r"5 × \u732b"
 
 
-def test_both_streams_have_one_door(capsys):
+def test_both_streams_escape(capsys):
     console.say("a\x1b[31m")
     console.complain("b\x1b[31m")
     assert capsys.readouterr() == ("a\\x1b[31m\n", "b\\x1b[31m\n")
@@ -73,7 +73,7 @@ def test_a_stream_that_nobody_reads_is_no_error(stream, closed):
     assert (done.stderr if stream == 1 else done.stdout).count("\n") == 3
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a file that is always full")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux)")
 def test_a_log_on_a_full_disk_ends_neither_the_work_nor_its_exit_code():
     code = "import sys; from thaw.runtime import console, entry\nfrom thaw.runtime.errors import UserError\n"
     code += "def main():\n    console.say('x' * 10000)\n    raise UserError(4, 'no')\nsys.exit(entry.run(main))"
@@ -81,7 +81,7 @@ def test_a_log_on_a_full_disk_ends_neither_the_work_nor_its_exit_code():
         assert subprocess.run([sys.executable, "-c", code], stdout=full, stderr=full).returncode == 4
 
 
-def test_a_job_that_dies_while_it_writes_silences_no_other():
+def test_a_job_killed_while_it_writes_does_not_block_others():
     code = """
 import os, signal
 from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""A disk that is full, over its quota, read-only or broken: one line, exit 5, and room made the same bits."""
+"""A disk that is full, over quota, read-only or broken: one line, exit 5, and the same bits once it works again."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ RUN = (*SMALL, "epochs=1")
 
 @pytest.fixture
 def typed(tmp_path):
-    """typed("a", prepare) -> exit code and standard error of a run into the folder a, `prepare()` called before."""
+    """typed("a", prepare): call `prepare()`, run into the folder a, return exit code and standard error."""
 
     def ran(folder, prepare=lambda: None, store="store", more=()):
         said = tmp_path / "said"
@@ -43,7 +43,7 @@ def typed(tmp_path):
     return ran
 
 
-UNDISTURBED = []  # the bits of the run that nothing disturbs, made once
+UNDISTURBED = []  # the bits of an undisturbed run, made once
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def reference(typed, tmp_path):
 
 
 def assert_refused(ended, *words):
-    """Exit 5 with one line."""
+    """Assert exit 5 and one line that contains these words."""
     code, said = ended
     lines = said.splitlines()
     assert code == 5, said
@@ -64,7 +64,7 @@ def assert_refused(ended, *words):
 
 
 def assert_intact(store):
-    """Nothing is left of what was half written, all that is there is whole."""
+    """Assert that the store has no temporary files and every artifact and snapshot in it is whole."""
     assert list(store.rglob("*.tmp.*")) == []
     warned = []
     for done in store.rglob(DONE):
@@ -86,7 +86,7 @@ FAULTS = [(os, "fsync", 15), (os, "replace", 8), (Path, "write_bytes", 4), (Path
     ],
     ids=lambda fault: f"{fault[1]} {fault[2]} {errno.errorcode[fault[3]]}",
 )
-def test_a_call_that_fails_is_one_line_and_costs_nothing(typed, tmp_path, reference, fault):
+def test_a_failing_call_is_one_line_and_changes_no_bit(typed, tmp_path, reference, fault):
     assert_refused(typed("a", lambda: from_call(*fault)))
     assert_intact(tmp_path / "store")
     assert typed("b") == (0, "")
@@ -95,8 +95,8 @@ def test_a_call_that_fails_is_one_line_and_costs_nothing(typed, tmp_path, refere
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("holder", "name", "every"), FAULTS, ids=[fault[1] for fault in FAULTS])
-def test_every_so_many_th_call_that_fails_is_one_line(typed, tmp_path, reference, holder, name, every, capsys):
-    """Alone, or with all that come after it."""
+def test_every_nth_failing_call_is_one_line(typed, tmp_path, reference, holder, name, every, capsys):
+    """The call fails alone, or together with all later ones."""
     for tried, number in enumerate(range(0, 200, every)):
         error, stays = (FULL, BROKEN, QUOTA, errno.EACCES)[tried % 4], tried % 2 == 0
         found = typed(f"a{number}", lambda n=number, e=error, s=stays: from_call(holder, name, n, e, s), f"s{number}")
@@ -105,7 +105,7 @@ def test_every_so_many_th_call_that_fails_is_one_line(typed, tmp_path, reference
         assert_refused(found)
         assert_intact(tmp_path / f"s{number}")
         assert typed(f"b{number}", store=f"s{number}") == (0, "")
-        done = f"b{number}" if (tmp_path / f"b{number}/metrics.jsonl").exists() else f"a{number}"  # it was done already
+        done = f"b{number}" if (tmp_path / f"b{number}/metrics.jsonl").exists() else f"a{number}"  # a had finished
         assert bits(tmp_path / done) == reference
     with capsys.disabled():
         print(f" {name}: {tried} points", end="", flush=True)
@@ -114,7 +114,7 @@ def test_every_so_many_th_call_that_fails_is_one_line(typed, tmp_path, reference
 
 @pytest.fixture
 def disk(tmp_path):
-    """disk("2m") -> a file system of that size; disk("64m") makes it larger."""
+    """disk("size=2m"): mount a file system of that size and return its path; a second call changes its options."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -137,9 +137,9 @@ def disk(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["40k", "5m", "8m"])
 def test_a_store_on_a_full_disk(typed, tmp_path, reference, disk, size):
-    """At activations, at a snapshot of the head, at one of the whole network."""
+    """The disk is full at the activations, at a snapshot of the head, or at one of the whole network."""
     disk(f"size={size}")
-    assert_refused(typed("a", store="disk/store"), "disk full", "make room")
+    assert_refused(typed("a", store="disk/store"), "disk full", "free some space")
     assert_intact(tmp_path / "disk/store")
     disk("size=64m")
     assert typed("b", store="disk/store") == (0, "")
@@ -150,7 +150,7 @@ def test_a_store_on_a_full_disk(typed, tmp_path, reference, disk, size):
     "size", [pytest.param(size, marks=pytest.mark.slow) for size in ("4k", "80k", "1600k")] + ["800k"]
 )
 def test_a_run_folder_on_a_full_disk(typed, tmp_path, reference, disk, size):
-    """At Hydra's files, at the sheets of images, at the weights, at what comes after them."""
+    """The disk is full at Hydra's files, at the image sheets, at the weights, or after them."""
     disk(f"size={size}")
     assert_refused(typed("disk/a"), "disk full")
     assert list((tmp_path / "disk").rglob("*.tmp*")) == []
@@ -163,7 +163,7 @@ def test_a_run_folder_on_a_full_disk(typed, tmp_path, reference, disk, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["metrics.jsonl", ".hydra/config.yaml"])
-def test_a_file_that_takes_nothing(typed, tmp_path, reference, name):
+def test_a_file_that_cannot_be_written(typed, tmp_path, reference, name):
     (tmp_path / "a/.hydra").mkdir(parents=True)
     (tmp_path / "a" / name).symlink_to("/dev/full")
     assert_refused(typed("a"), "disk full", name if name == "metrics.jsonl" else "a")
@@ -173,7 +173,7 @@ def test_a_file_that_takes_nothing(typed, tmp_path, reference, name):
 
 
 @pytest.mark.parametrize("part", ["run", pytest.param("store", marks=pytest.mark.slow)])
-def test_a_read_only_disk_is_seen_before_anything_is_trained(typed, tmp_path, disk, part):
+def test_a_read_only_disk_is_noticed_before_training(typed, tmp_path, disk, part):
     (disk("size=1m") / "store").mkdir()
     disk("ro")
 
@@ -186,7 +186,7 @@ def test_a_read_only_disk_is_seen_before_anything_is_trained(typed, tmp_path, di
 
 @pytest.fixture
 def others():
-    """A folder that we may read and not write."""
+    """A folder that we may read but not write."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)
@@ -194,7 +194,7 @@ def others():
         subprocess.run(["chmod", "-R", "u+w", name], check=True)
 
 
-def test_a_store_of_others_gives_and_takes_nothing(others):
+def test_a_read_only_store_can_be_read(others):
     def build(folder):
         (folder / "a").write_text("a")
 
@@ -216,8 +216,8 @@ def test_a_store_of_others_gives_and_takes_nothing(others):
 
 
 @pytest.mark.slow
-def test_a_lock_of_a_host_that_is_gone_is_waited_for_no_longer_than_it_is_stale(typed, tmp_path, reference):
-    """A killed run's locks, as if of another machine."""
+def test_a_lock_of_a_dead_host_is_waited_for_only_until_it_is_stale(typed, tmp_path, reference):
+    """The lock of a killed run, made to look like another machine's."""
     assert typed("a", lambda: at_call(torch.optim.AdamW, "step", 14, kill))[0] == -signal.SIGKILL
     (held,) = (tmp_path / "store").rglob("*.lock")
     held.write_text("elsewhere 1")
@@ -252,7 +252,7 @@ def test_a_clock_that_jumps_changes_nothing(typed, tmp_path, reference):
     assert bits(tmp_path / "a") == reference
 
 
-# what is said when even that cannot be written ------------------------------------------------------------------------
+# an outcome that cannot be written ------------------------------------------------------------------------------------
 
 
 def test_a_status_that_cannot_be_written_is_exit_5(typed):
@@ -269,19 +269,19 @@ def test_a_failure_that_cannot_be_written_is_exit_5(typed):
 
 
 @pytest.mark.slow
-def test_a_stop_that_cannot_be_written_is_still_one(typed):
+def test_a_stop_that_cannot_be_written_is_still_a_stop(typed):
     def prepare():
         from_call(job, "write_status", 1, FULL, True)
         at_call(torch.optim.AdamW, "step", 3, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
     code, said = typed("a", prepare)
-    assert code == 143 and said.startswith("stopped before its end ") and said.count("\n") == 1, said
+    assert code == 143 and said.startswith("stopped before the end ") and said.count("\n") == 1, said
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", [(publish, "publish_report", 0), (run, "export", 0), (job, "write_status", 1)])
-def test_what_a_run_leaves_half_written_is_not_taken_for_a_result(typed, tmp_path, reference, at):
-    """Killed between the store's word that it is finished and its result; the same command finishes it."""
+def test_a_run_killed_while_it_writes_its_result_is_finished_by_the_same_command(typed, tmp_path, reference, at):
+    """The run is killed after the store has recorded it as finished, and before it has written its result."""
 
     def prepare():
         at_call(*at, kill)
@@ -292,8 +292,8 @@ def test_what_a_run_leaves_half_written_is_not_taken_for_a_result(typed, tmp_pat
     assert bits(done) == reference and (done / "report.html").exists()
 
 
-def test_a_half_written_result_is_no_result(typed, tmp_path):
-    """As a machine leaves it that lost its power."""
+def test_a_half_written_result_is_ignored(typed, tmp_path):
+    """A power cut can leave one."""
     more = ("checklist=head_only", "store.snapshot_s=30")
     assert typed("a", more=more) == (0, "")
     (tmp_path / "a/result.json").write_text("{")
@@ -302,7 +302,7 @@ def test_a_half_written_result_is_no_result(typed, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loader_process_that_dies_is_the_machine_s(typed, tmp_path, reference):
+def test_a_loader_process_that_dies_is_exit_5(typed, tmp_path, reference):
     def prepare():
         from thaw.data.batches import Views
 
@@ -321,7 +321,7 @@ def test_a_loader_process_that_dies_is_the_machine_s(typed, tmp_path, reference)
 
 
 @pytest.mark.slow
-def test_a_signal_while_another_makes_what_is_needed_stops_the_wait(tmp_path):
+def test_a_signal_ends_the_wait_for_an_artifact_of_another_process(tmp_path):
     def work():
         signals.listen()
         (tmp_path / "kind").mkdir()

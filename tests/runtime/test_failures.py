@@ -1,4 +1,4 @@
-"""What the machine has not enough of, or lacks: exit 5 and what to do; what is ours stays ours."""
+"""Errors of the machine are exit 5 with advice; our own bugs are exit 1."""
 
 import errno
 import os
@@ -42,7 +42,7 @@ SCARCE = [
     (came_from(ImportError("Error importing numpy"), ImportError("x.so: failed to map segment")), MEMORY),
     (RuntimeError("can't start new thread"), "ulimit -u"),
     (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
-    (os_error(errno.ENOENT), "cd to one that is there"),
+    (os_error(errno.ENOENT), "cd to one that exists"),
     (os_error(errno.EMFILE, "/a/b"), "ulimit -n"),
     (ImportError("libx.so: cannot open shared object file: Too many open files"), "ulimit -n"),
     (RuntimeError("unable to open shared memory object </torch_1> in read-write mode: Too many open files (24)"),
@@ -54,10 +54,10 @@ SCARCE = [
 
 
 @pytest.mark.parametrize(("error", "says"), SCARCE, ids=lambda value: str(value)[:40])
-def test_what_the_machine_lacks_is_said(tmp_path, error, says):
+def test_the_line_names_what_the_machine_lacks(tmp_path, error, says):
     for found in (machine_failure(error), as_user_error(error, tmp_path)):
         assert found.code == 5 and says in found.line and "\n" not in found.line and len(found.line) < 300
-    assert not (tmp_path / "train.log").exists(), "there is nothing to be mended in the code"
+    assert not (tmp_path / "train.log").exists(), "it is no bug of ours"
 
 
 @pytest.mark.parametrize("error", [
@@ -65,13 +65,13 @@ def test_what_the_machine_lacks_is_said(tmp_path, error, says):
     ValueError("name='out of memory'"), KeyError("can't start new thread"), BrokenProcessPool("terminated"),
     RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
 ])  # fmt: skip
-def test_what_is_ours_is_reported(tmp_path, error):
+def test_our_own_bug_is_logged(tmp_path, error):
     assert machine_failure(error) is None
     assert as_user_error(error, tmp_path).code == 1
     assert (tmp_path / "train.log").exists()
 
 
-def test_a_file_is_named(tmp_path):
+def test_the_line_names_the_file(tmp_path):
     for number in (errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS):
         assert machine_failure(os_error(number, str(tmp_path / "x"))) is None
         assert str(tmp_path / "x") in as_user_error(os_error(number, str(tmp_path / "x")), tmp_path).line

@@ -1,4 +1,4 @@
-"""What asks a process to stop: heard at once, while a cycle trains after its step, and always one line and a code."""
+"""Signals stop a process at once, or after the step while a cycle trains, always with one line and an exit code."""
 
 import os
 import signal
@@ -13,7 +13,8 @@ from faults import in_child
 from thaw.config.paths import ROOT
 from thaw.runtime import entry, signals
 from thaw.runtime.errors import UserError
-from thaw.runtime.job_status import in_one_line
+from thaw.runtime.job_status import in_one_line, state_after, write_status
+from thaw.sweep.jobs import read_job
 
 
 def ask(number=signal.SIGTERM):
@@ -23,11 +24,11 @@ def ask(number=signal.SIGTERM):
 
 def waits():
     ask()
-    raise AssertionError("it was to be over")
+    raise AssertionError("the signal was ignored")
 
 
 def waits_in_a_callback():
-    sys.unraisablehook = signals.insist  # pytest has its own there
+    sys.unraisablehook = signals.insist  # pytest has set its own
 
     class Swallows:
         def __del__(self):
@@ -35,13 +36,13 @@ def waits_in_a_callback():
 
     Swallows()
     time.sleep(10)
-    raise AssertionError("it was to be asked again")
+    raise AssertionError("the signal was not sent again")
 
 
 def fails_to_load():
     with suppress(signals.Stopped):
         ask()
-    raise SystemError("initialization of _numpy raised unreported exception")  # which C makes of a signal
+    raise SystemError("initialization of _numpy raised unreported exception")  # what C code turns a signal into
 
 
 def ends_slowly():
@@ -49,7 +50,7 @@ def ends_slowly():
         ask()
     finally:
         ask()
-        ask(signal.SIGHUP)  # not again while it ends
+        ask(signal.SIGHUP)  # must not interrupt the cleanup
 
 
 @pytest.mark.parametrize("main", [waits, waits_in_a_callback, fails_to_load, ends_slowly])
@@ -58,7 +59,7 @@ def test_a_signal_ends_a_script_in_a_line(main, tmp_path):
     assert (tmp_path / "says").read_text() == "stopped (signal 15)\n"
 
 
-def test_a_program_of_somebody_else_keeps_its_handlers():
+def test_another_program_that_imports_thaw_keeps_its_handlers():
     look = "import sys, signal; before = signal.getsignal(2), sys.excepthook, sys.unraisablehook; import thaw; "
     look += "assert before == (signal.getsignal(2), sys.excepthook, sys.unraisablehook)"
     assert subprocess.run([sys.executable, "-c", look]).returncode == 0
@@ -71,9 +72,22 @@ def test_a_signal_ends_a_job_in_a_line(main, tmp_path):
             main()
 
     assert in_child(lambda: entry.run(job), tmp_path / "says") == 143
-    assert (
-        tmp_path / "says"
-    ).read_text() == "stopped before its end (signal 15); the same command goes on from there\n"
+    said = (tmp_path / "says").read_text()
+    assert said == "stopped before the end (signal 15); run the same command again to continue\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU])
+def test_a_job_ended_by_a_signal_is_stopped_and_not_failed(tmp_path, number):
+    error = signals.Stopped(number, "after step 3")
+    write_status(tmp_path, state=state_after(error), code=error.code, line=error.line)
+    job = read_job(tmp_path)
+    assert (job.state, job.code, job.line) == ("stopped", error.code, error.line)
+    assert state_after(UserError(5, "no memory")) == "failed"
+
+
+def test_a_job_that_slurm_requeues_waits(monkeypatch):
+    monkeypatch.setitem(signals.chained, signal.SIGUSR2, print)
+    assert state_after(signals.Stopped(signal.SIGUSR2, "after step 3")) == "waiting"
 
 
 def test_a_step_ends_before_it_stops(tmp_path):
@@ -81,17 +95,17 @@ def test_a_step_ends_before_it_stops(tmp_path):
         with signals.stopping(at_once=False):
             ask(signal.SIGXCPU)
             assert signals.pending() == signal.SIGXCPU
-            raise UserError(4, "and says how it went")
+            raise UserError(4, "the loss is not finite")
 
     assert in_child(lambda: entry.run(main)) == 4
 
 
-def test_the_limit_of_cpu_time_is_the_machines(tmp_path):
+def test_the_limit_of_cpu_time_is_exit_5(tmp_path):
     assert in_child(lambda: entry.run(lambda: ask(signal.SIGXCPU)), tmp_path / "says") == 5
-    assert (tmp_path / "says").read_text() == "stopped (its CPU time is used up: ulimit -t)\n"
+    assert (tmp_path / "says").read_text() == "stopped (the limit of CPU time is reached: ulimit -t)\n"
 
 
-def test_a_process_that_is_forked_leaves_it_to_the_one_that_listens():
+def test_a_forked_process_leaves_signals_to_its_parent():
     def parent():
         signals.listen()
         return in_child(lambda: ask(signal.SIGINT))

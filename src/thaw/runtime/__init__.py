@@ -1,1 +1,1 @@
-"""The process, its disk and its terminal: errors, signals, files, hosts, what is printed."""
+"""The process, its disk and its terminal: errors, signals, files, hosts and printed output."""

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: one moving line a phase on a terminal, plain lines in a pipe."""
+"""Output to the terminal: one progress bar per phase, or plain lines if the output is a pipe."""
 
 import os
 import re
@@ -11,42 +11,42 @@ from typing import TextIO
 from tqdm import tqdm
 from wcwidth import wcswidth
 
-SILENCE_S = 60.0  # in a pipe, the next epoch has a line after so long without one
+SILENCE_S = 60.0  # in a pipe, an epoch is reported if nothing was printed for this long
 FORMAT = "{desc} {percentage:3.0f}%|{bar:16}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}"
-# tqdm's own lock is one of all forked processes: a job that is killed while it holds it would silence the others.
+# tqdm's default lock is shared by all forked processes: a job killed while holding it would block the others.
 tqdm.set_lock(threading.RLock())
-# Control characters but newline and tab, and those that turn the direction of what follows.
+# Control characters except newline and tab, and characters that change the direction of text.
 OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 BREAKS = re.compile(r"[\t\n\u2028\u2029]")
 
 
 def say(line: str = "") -> None:
-    """Write a line to standard output, above any moving one; a break in it belongs to a name and is escaped."""
+    """Write one line to standard output, above any progress bar, with line breaks and tabs escaped."""
     write(one_line(line), sys.stdout)
 
 
 def say_text(text: str) -> None:
-    """Write a text of several lines, whose names went through `one_line`, to standard output."""
+    """Write a text of several lines to standard output. Names in it must have gone through `one_line`."""
     write(text, sys.stdout)
 
 
 def complain(text: str) -> None:
-    """Write to standard error, above any moving line."""
+    """Write a text to standard error, above any progress bar."""
     write(text, sys.stderr)
 
 
 def say_notes(lines: Iterable[str]) -> None:
-    """Notes for the user, a line each; a warning is one by itself, what begins with spaces belongs to one before it."""
+    """Print one note per line. Warnings, and lines indented to continue the note before, get no "note: " prefix."""
     for line in lines:
         say(line if line.startswith(("warning: ", "  ")) else f"note: {line}")
 
 
 def write(text: str, stream: TextIO | None) -> None:
-    """Write what is printable of a text and a line break; go on silently where it cannot be written.
+    """Write a text, made printable, and a line break. Do nothing if the stream cannot be written.
 
-    Whoever read along has left (| head), or the output is a file on a full disk: the work does not end for it.
+    A reader that has left (| head) or a full disk must not end the work.
     """
-    if stream is None:  # closed by whoever started the process (>&-)
+    if stream is None:  # closed by the parent process (>&-)
         return
     try:
         tqdm.write(printable(text, stream.encoding or "ascii"), file=stream)
@@ -56,12 +56,12 @@ def write(text: str, stream: TextIO | None) -> None:
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    """Return a text with escapes for what the encoding lacks and for what a terminal obeys instead of showing it."""
+    """Escape the characters that the encoding lacks and those that would control the terminal."""
     return escape(OBEYED, text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def one_line(text: str) -> str:
-    """Return a printable text that stays in its line and cell, whatever names are in it."""
+    """Make a text printable and escape its line breaks and tabs, so that it stays in its line and table cell."""
     return escape(BREAKS, printable(text))
 
 
@@ -70,7 +70,7 @@ def escape(what: re.Pattern, text: str) -> str:
 
 
 def discard(stream: TextIO) -> None:
-    """Have all that is written to a stream from now on, and what its buffer holds, go nowhere."""
+    """Redirect a stream to /dev/null, including what its buffer still holds."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -79,16 +79,16 @@ def is_terminal() -> bool:
 
 
 def bar(items: Iterable, total: int, label: str) -> Iterable:
-    """The items, with a moving line on a terminal and a plain one, where there are many, in a pipe."""
+    """Iterate over `items` with a progress bar on a terminal; in a pipe, print one line if they are many."""
     if not is_terminal() and total > 1000:
         say(f"{label}: {total:,}")
     return tqdm(items, total=total, desc=one_line(label), disable=None, leave=False, bar_format=FORMAT)
 
 
 class PhaseBar:
-    """The moving line of one phase; where nothing can move, a line a cycle, and now and then one for an epoch.
+    """The progress bar of one phase. In a pipe: one line per cycle, and one per epoch after a minute of silence.
 
-    With `verbose`, a line an epoch wherever it is.
+    With `verbose`, one line per epoch in both cases.
     """
 
     def __init__(self, name: str, steps: int, verbose: bool = False):
@@ -103,25 +103,25 @@ class PhaseBar:
         self.line.close()
 
     def step(self, text: str | None = None) -> None:
-        """One step further; `text` is what stands behind the bar from now on."""
+        """Advance by one step; show `text` behind the bar from now on."""
         if text is not None:
             self.line.set_postfix_str(text, refresh=False)
         self.line.update()
 
     def epoch(self, text: str, worth_a_line: bool) -> None:
-        """Tell how an epoch went; one that is not worth a line has one where nothing was said for a minute."""
+        """Report an epoch. Without `worth_a_line`, do so only after a minute of silence."""
         due = worth_a_line or time.monotonic() - self.said > SILENCE_S
         if self.verbose or (due and not is_terminal()):
             say(f"  {self.name}: {text}")
             self.said = time.monotonic()
 
     def extend(self, steps: int) -> None:
-        """The phase goes on for that many more steps."""
+        """Add steps to the length of the phase."""
         self.line.total += steps
 
 
 def grid(head, rows) -> list[str]:
-    """Columns as wide as their widest entry, two spaces between them, a rule under the head."""
+    """Lay out a table: columns as wide as their widest cell, two spaces apart, a rule under the head."""
     head, *rows = ([one_line(cell) for cell in row] for row in (head, *rows))
     widths = [max(text_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     out = [
@@ -132,5 +132,5 @@ def grid(head, rows) -> list[str]:
 
 
 def text_width(text: str) -> int:
-    """The columns that a terminal gives a text: two a letter of East Asia or an image, none an accent of its own."""
+    """Return the columns that a text takes on a terminal: East Asian letters and emoji take two, accents none."""
     return wcswidth(text)

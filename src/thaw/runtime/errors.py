@@ -1,13 +1,13 @@
-"""The one way to refuse: a line a person can act on, and an exit code."""
+"""UserError, the error that users see: one line they can act on and an exit code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """What the user has to know, in one line.
+    """An error that the user can act on, in one line.
 
-    `code` is the exit status: 2 configuration, 3 data, 4 numbers, 5 machine, 6 checkpoint or store refused.
+    `code` is the exit code: 2 configuration, 3 data, 4 numbers, 5 machine, 6 checkpoint or store refused.
     """
 
     def __init__(self, code: int, line: str):
@@ -15,12 +15,12 @@ class UserError(Exception):
         self.code = code
         self.line = line
 
-    def __reduce__(self):  # Hydra's launchers send a job's exception from process to process
+    def __reduce__(self):  # Hydra's launchers pickle a job's exception
         return type(self), (self.code, self.line)
 
 
 class BadFiles(UserError):
-    """More files that cannot be used than are tolerated; `rows` are (path, reason) of all of them."""
+    """More unusable files than tolerated. `rows` has the (path, reason) of each."""
 
     def __init__(self, line: str, rows: tuple[tuple[str, str], ...]):
         super().__init__(3, line)
@@ -31,7 +31,7 @@ class BadFiles(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'did you mean a, b?' with at most three of the known words, or all of them when few, or nothing."""
+    """Return "did you mean a, b?" with up to three similar words, else "known: ..." if they are at most 20, else ''."""
     known = [str(name) for name in known]
     close = get_close_matches(str(word), known, n=3, cutoff=0.5)
     if close:
@@ -40,7 +40,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def in_a_line(error: object, most: int = 160) -> str:
-    """Return the text of an error in one line of at most so many letters; the name of its type if it has none."""
+    """Return an error's text in one line of at most `most` letters, or the name of its type if it has no text."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Errors that are the machine's and not ours: of memory, processes, files, libraries, accelerator."""
+"""Errors caused by the machine and not by thaw: memory, processes, files, libraries, the accelerator."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ MEMORY = re.compile(
 )
 THREADS = re.compile("can't start new thread|resource temporarily unavailable|thread creation failed", re.I)
 FILES = re.compile("too many open files", re.I)
-OWN = ("thaw", "hydra_plugins", "train")  # whose modules are ours to have
+OWN = ("thaw", "hydra_plugins", "train")  # a missing module of these is our own bug
 MACHINE_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
     errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOLCK, errno.ENOMEM, errno.ENOSPC, errno.ENOTDIR,
@@ -28,22 +28,22 @@ MACHINE_ERRORS = {
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from."""
+    """Yield an error and the chain of its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def machine_failure(error: BaseException) -> UserError | None:
-    """Return the line for an error of the machine, exit 5; None for one that is ours or names a file.
+    """Convert an error of the machine to a UserError (exit 5); return None if it is our own bug or names a file.
 
-    What a library could not be loaded for stands in what its error came from.
+    Why a library cannot be loaded is often told only by the cause of its ImportError.
     """
     if isinstance(error, (OSError, RuntimeError)) and str(error).startswith("DataLoader worker"):
         why = str(error).partition(". It is possible")[0]
-        return UserError(5, f"{why}: memory may be short; try data.workers=0; what is done is in the store")
+        return UserError(5, f"{why}: memory may have run out; try data.workers=0; finished work is in the store")
     if isinstance(error, FileNotFoundError) and not error.filename:  # as os.getcwd() raises it
-        return UserError(5, "a folder is gone, perhaps the one that this was started in; cd to one that is there")
+        return UserError(5, "a folder no longer exists, perhaps the current one; cd to one that exists")
     for one in causes(error) if isinstance(error, ImportError) else (error,):
         if line := scarce(one):
             return UserError(5, line)
@@ -51,27 +51,30 @@ def machine_failure(error: BaseException) -> UserError | None:
         return missing(error)
     if is_accelerator_error(error):
         why = in_a_line(error)
-        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; what is done is kept")
+        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; finished work is kept")
     return None
 
 
 def scarce(error: BaseException) -> str | None:
-    """Return what the machine has not enough of, and how to need less."""
+    """Return a line that names the resource the machine ran out of and what to do; None if it is none of these."""
     number, text = error.errno if isinstance(error, OSError) else None, said_by_library(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or is_out_of_memory(error):
         why = " ".join(str(error).partition(". ")[0].split())[:120]
         loading = isinstance(error, ImportError)
-        instead = "end other programs, or allow more (ulimit -v)" if loading else "try a smaller batch_size"
-        return f"out of memory{f' ({why})' if why else ''}; {instead}; what is done is kept"
+        instead = "end other programs, or raise the limit (ulimit -v)" if loading else "try a smaller batch_size"
+        return f"out of memory{f' ({why})' if why else ''}; {instead}; finished work is kept"
     if number in (errno.EMFILE, errno.ENFILE) or FILES.search(text):
-        return "too many open files (ulimit -n); allow more, or try data.workers=0"
+        return "too many open files; raise the limit (ulimit -n), or try data.workers=0"
     if number == errno.EAGAIN or THREADS.search(text):
-        return "no more threads or processes can be started (ulimit -u); end others, or try threads=1 data.workers=0"
+        return (
+            "cannot start another thread or process; end other programs, raise the limit (ulimit -u), or try threads=1 "
+            "data.workers=0"
+        )
     return None
 
 
 def missing(error: ImportError) -> UserError | None:
-    """Return what has to be installed for an import; None where the module would be ours."""
+    """Return what to install for an import that failed; None if the module is one of thaw's own."""
     if (error.name or "").partition(".")[0] in OWN:
         return None
     if isinstance(error, ModuleNotFoundError):
@@ -81,40 +84,40 @@ def missing(error: ImportError) -> UserError | None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether there was no memory: CUDA's error has a type of its own, that of others a text."""
+    """Return whether memory ran out. CUDA's error has its own type; others are known by their text."""
     return type(error).__name__ == "OutOfMemoryError" or bool(MEMORY.search(said_by_library(error)))
 
 
 def said_by_library(error: BaseException) -> str:
-    """Return the text of an error that C or C++ raises, where it alone tells; none that a user may have typed."""
+    """Return an error's text if C or C++ code raised it, else "": other texts may repeat what the user typed."""
     kinds = (RuntimeError, ImportError, SystemError)
     return str(error) if isinstance(error, kinds) or type(error).__module__.startswith("cv2") else ""
 
 
 def is_accelerator_error(error: BaseException) -> bool:
-    """Return whether an accelerator, its driver or its libraries failed, not what was computed on it."""
+    """Return whether an accelerator, its driver or its libraries failed."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return "AcceleratorError" in kinds or (isinstance(error, RuntimeError) and bool(ACCELERATOR.search(str(error))))
 
 
 def is_machine_error(error: BaseException) -> bool:
-    """Whether an error is the machine's (its disk, its permissions) and not ours."""
+    """Return whether an error is an OSError about the disk or permissions, and so not our own bug."""
     return isinstance(error, OSError) and error.errno in MACHINE_ERRORS
 
 
 def names_file(error: BaseException) -> bool:
-    """Return whether an error is the operating system's about a file."""
+    """Return whether an error is an OSError about a named file."""
     return isinstance(error, OSError) and bool(error.filename)
 
 
 def machine_error(error: OSError, path: Path, doing: str = "write") -> UserError:
-    """An operating system's error as the line a person needs."""
+    """Convert an OSError to a UserError (exit 5) that names the file, or `path` if the error names none."""
     path = Path(os.fsdecode(error.filename)) if error.filename else path
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(next(p for p in (path, *path.absolute().parents) if p.exists())).free
         return UserError(
             5,
-            f"disk full writing {path} ({free / 1e6:.0f} MB free); what is done is in the store: make room, then the "
-            "same command goes on",
+            f"disk full while writing {path} ({free / 1e6:.0f} MB free); finished work is in the store: free some "
+            "space, then run the same command again to continue",
         )
     return UserError(5, f"cannot {doing} {path}: {os.strerror(error.errno) if error.errno else error}")

@@ -1,7 +1,4 @@
-"""What jobs leave in their folders: tables are written; what is missing or cut short is read as nothing.
-
-Standard library only.
-"""
+"""Reading and writing the files in job folders. A missing or truncated file reads as empty."""
 
 import contextlib
 import csv
@@ -20,20 +17,20 @@ from thaw.runtime.machine import process_id
 
 BAD_FILES = "bad_files.csv"
 DISPUTED = "disputed.csv"
-RESULT = {  # of the keys of result.json, their part after the last slash; a number is read by `as_number`
+RESULT = {  # types in result.json by the part of a key after its last slash; `as_number` reads the numbers
     "command": str, "commit": str, "key": str, "phase": str, "code": str, "identity": str, "model_sha256": str,
     "wandb_offline": str | None, "stopped_because": str | None, "overrides": list, "warnings": list,
 }  # fmt: skip
 
 
 def short_path(path: Path) -> str:
-    """A path as short as it can be typed here."""
+    """Return a path relative to the current folder if it lies in it, else the absolute path."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def phase_results(result: dict) -> dict[str, dict]:
-    """Of each phase of a finished job what its result.json has, in its order."""
+    """Return the fields of each phase in a result.json, {phase: {field: value}}, in the file's order."""
     out: dict[str, dict] = {}
     for key, value in result.items():
         if found := re.fullmatch(r"phase/(.+)/(\w+)", key):
@@ -42,12 +39,12 @@ def phase_results(result: dict) -> dict[str, dict]:
 
 
 def read_text(file: Path) -> str:
-    """The text of a file, with marks for what is not UTF-8; '' if it cannot be read."""
+    """Read a text file, with U+FFFD for bytes that are not UTF-8; '' if it cannot be read."""
     return read_bytes(file).decode("utf-8", "replace")
 
 
 def read_bytes(file: Path) -> bytes:
-    """The bytes of a file; none if it cannot be read. A pipe is not: it would keep whoever opens it."""
+    """Read the bytes of a regular file; b'' if it cannot be read. Opening a pipe would block."""
     try:
         return file.read_bytes() if file.is_file() else b""
     except OSError:
@@ -55,7 +52,7 @@ def read_bytes(file: Path) -> bytes:
 
 
 def json_values(*texts: str) -> list:
-    """The values of some JSON texts; what is none, as what a crash cut short, is left out."""
+    """Parse JSON texts and skip invalid ones, such as a line that a crash cut short."""
     out = []
     for text in texts:
         with contextlib.suppress(ValueError, RecursionError):
@@ -64,12 +61,12 @@ def json_values(*texts: str) -> list:
 
 
 def json_text(value, indent: int | None = None) -> str:
-    """Return strict JSON, null for a number that is none (nan, inf): NaN is no JSON, and most readers refuse it."""
+    """Return strict JSON, with null for nan and inf: most readers refuse NaN."""
     return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def finite(value):
-    """Return a number, text or nesting of them with None for every number that is none."""
+    """Replace every nan and inf in a value, or in nested dicts and lists, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -78,30 +75,30 @@ def finite(value):
 
 
 def json_objects(*texts: str) -> list[dict]:
-    """The objects of some JSON texts."""
+    """Parse JSON texts and return those that are objects."""
     return [value for value in json_values(*texts) if isinstance(value, dict)]
 
 
 def read_json(file: Path) -> dict:
-    """The object in a file; {} where there is none."""
+    """Read a JSON object from a file; {} if there is none."""
     return next(iter(json_objects(read_text(file))), {})
 
 
 def read_result(folder: Path) -> dict:
-    """What result.json says, as far as it is what we write; {} where there is none."""
+    """Read the fields of result.json whose type is right; {} if there is no file."""
     said = read_json(folder / "result.json").items()
     return {key: value for key, value in said if isinstance(value, RESULT.get(key.rpartition("/")[2], object))}
 
 
 def read_jsonl(file: Path) -> list[dict]:
-    """The objects of a .jsonl."""
+    """Read the objects of a .jsonl file and skip invalid lines."""
     return json_objects(*read_text(file).splitlines())
 
 
 def read_csv(file) -> Iterator[list[str]]:
-    """The rows of a csv file, its head included, one at a time: there may be a column a class; none without a file.
+    """Yield the rows of a csv file, head included; none without a file. Stop at the first row that cannot be read.
 
-    What cannot be read ends it.
+    Rows come one at a time, because a file may have one column per class.
     """
     with (
         contextlib.suppress(OSError, csv.Error),
@@ -111,7 +108,7 @@ def read_csv(file) -> Iterator[list[str]]:
 
 
 def read_shares(file) -> Iterator[list[str]]:
-    """The rows of a <split>_predictions.csv (path, truth, prediction, shares), its head included; none cut short."""
+    """Yield the complete rows of a <split>_predictions.csv (path, truth, prediction, probabilities), head included."""
     rows = read_csv(file)
     head = next(rows, [])
     if len(head) >= 3:
@@ -120,7 +117,7 @@ def read_shares(file) -> Iterator[list[str]]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-    """Write a .csv of names as they are, bytes that are no text as escapes; where there are no rows, none is there."""
+    """Write a .csv, with escapes for bytes that are not text. Without rows, remove the file instead."""
     if not rows:
         path.unlink(missing_ok=True)
         return
@@ -129,23 +126,23 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence]) -> N
 
 
 def write_document(path: Path, text: str) -> None:
-    """Write a text that people open (.md, .txt, .html) without what a terminal or an editor would obey."""
+    """Write a text that people open (.md, .txt, .html), with control characters escaped."""
     path.write_text(printable(text), encoding="utf-8")
 
 
 def write_bad_files(folder: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """bad_files.csv: path and reason of every file that is left out."""
+    """Write bad_files.csv: path and reason of every file that is left out."""
     write_csv(folder / BAD_FILES, ("path", "reason"), rows)
 
 
 def write_data_lists(folder: Path, bad: Sequence[tuple[str, str]], disputed: Sequence[tuple[str, str, str]]) -> None:
-    """What the notes of a scan say is listed: bad_files.csv, and disputed.csv, of the form of data.labels."""
+    """Write the lists that a scan's notes refer to: bad_files.csv, and disputed.csv in the form of data.labels."""
     write_bad_files(folder, bad)
     write_csv(folder / DISPUTED, ("path", "label", "content"), disputed)
 
 
 def as_number(value) -> float:
-    """A finite float, else nan."""
+    """Convert a value to a finite float, or nan if that is not possible."""
     try:
         value = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -162,7 +159,7 @@ def format_loss(loss: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as a person says them: 8.2 s, 3 min 20 s, 2 h 5 min; 'nan' as it is."""
+    """Format seconds as 8.2 s, 3 min 20 s or 2 h 5 min; nan as 'nan'."""
     if math.isnan(seconds):
         return "nan"
     if seconds < 59.95:
@@ -172,7 +169,10 @@ def format_duration(seconds: float) -> str:
 
 
 def new_folder(folder: Path) -> Path:
-    """Make the folder, or where it exists (two starts in one second) the first free name after it. Errors: exit 5."""
+    """Create a folder; if it exists (two starts in one second), create the first free NAME-2, NAME-3, ... instead.
+
+    Raise UserError (exit 5) if that fails.
+    """
     for name in (folder, *(folder.with_name(f"{folder.name}-{n}") for n in range(2, 1000))):
         try:
             name.mkdir(parents=True)
@@ -180,12 +180,12 @@ def new_folder(folder: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise machine_error(error, name, "make") from None
-    raise UserError(5, f"{folder}: so many of this name are there; give another")
+            raise machine_error(error, name, "create") from None
+    raise UserError(5, f"{folder}: 999 folders with this name exist; give another name")
 
 
 def rename_away(path: Path) -> Path:
-    """Where a directory lies now that its place is free for another; `store.prune` clears what a kill leaves there."""
+    """Rename a directory to free its place and return the new path; `store.prune` clears it if we are killed."""
     gone = path.with_name(f"{path.name}.gone.{process_id('.')}")
     with contextlib.suppress(FileNotFoundError):
         path.rename(gone)
@@ -193,12 +193,12 @@ def rename_away(path: Path) -> Path:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a directory so that nobody finds half of it."""
+    """Remove a directory; rename it first, so that no other process sees it half removed."""
     shutil.rmtree(rename_away(path), ignore_errors=True)
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file beside its place and rename it: it is there as a whole, or as it was before."""
+    """Write a file completely or not at all, by writing a temporary one and renaming it."""
     temporary = path.with_name(f"{path.name}.tmp.{process_id('.')}")
     try:
         temporary.write_text(text)
@@ -211,7 +211,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have what a file or a directory holds outlast a loss of power."""
+    """Flush a file or a directory to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -220,6 +220,8 @@ def sync(path: Path) -> None:
 
 
 def file_stamp(found: os.stat_result) -> str:
-    """What differs once a file was written, or another took its place: a folder that is renamed keeps the times of its
-    files, and an archive gives all of them one."""
+    """Return a text that changes when a file is written or replaced.
+
+    Modification times alone do not suffice: a renamed folder keeps them, and an archive may give all files the same.
+    """
     return f"{found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"

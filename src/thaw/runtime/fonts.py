@@ -1,9 +1,9 @@
-"""Fonts for names in any script: DejaVu Sans, which comes with matplotlib, and after it what is installed here."""
+"""Fonts for names in any script: DejaVu Sans, which comes with matplotlib, then those installed on the machine."""
 
 import logging
 from functools import cache
 
-FAMILIES = (  # what Linux, macOS and Windows have for scripts that DejaVu Sans lacks
+FAMILIES = (  # fonts of Linux, macOS and Windows for scripts that DejaVu Sans lacks
     "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC", "Apple SD Gothic Neo",
     "Yu Gothic", "Microsoft YaHei", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
 )  # fmt: skip
@@ -11,17 +11,17 @@ FAMILIES = (  # what Linux, macOS and Windows have for scripts that DejaVu Sans 
 
 @cache
 def families() -> tuple[str, ...]:
-    """The families in which matplotlib looks for a letter, in turn."""
+    """Return the font families in which matplotlib looks for a letter, in order."""
     from matplotlib.font_manager import get_font_names
 
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of weights that a font has not
-    there = set(get_font_names())
-    return "DejaVu Sans", *(family for family in FAMILIES if family in there)
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of missing font weights
+    installed = set(get_font_names())
+    return "DejaVu Sans", *(family for family in FAMILIES if family in installed)
 
 
 @cache
 def file_for(text: str) -> str:
-    """The file of the first font that has every letter of the text; of DejaVu Sans where none has."""
+    """Return the file of the first font that has every letter of the text, or of DejaVu Sans if none has."""
     from matplotlib.font_manager import findfont
     from matplotlib.ft2font import FT2Font
 

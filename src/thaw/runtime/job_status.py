@@ -1,4 +1,4 @@
-"""How a job ends: status.json, and where it does not end well one line and an exit code."""
+"""How a job ends: its status.json and, if it fails or is stopped, one line and an exit code."""
 
 import os
 import signal
@@ -20,10 +20,8 @@ from thaw.runtime.files import BAD_FILES, json_text, read_json, write_atomically
 from thaw.runtime.machine import process_start
 from thaw.runtime.signals import Stopped, pending
 
-CLOCKS_DIFFER = 60.0  # seconds, of this machine and of the one whose disk it is
-
-
-FIELDS = {  # of status.json
+CLOCKS_DIFFER = 60.0  # seconds by which this machine's clock may differ from that of a network disk
+FIELDS = {  # types in status.json
     "state": str,
     "code": int,
     "line": str,
@@ -35,27 +33,27 @@ FIELDS = {  # of status.json
     "waits_for": str | None,
     "wandb_offline": str | None,
 }
-SHOWN = 5  # bad files that are named on the terminal
+SHOWN = 5  # bad files named on the terminal
 
 
 def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
-    """Whatever ended a job, as a line: the user's doing, the machine's, or our own bug with its trace in train.log."""
+    """Convert what ended a job to a UserError; append the traceback of an internal error to train.log."""
     if isinstance(error, BadFiles):
         with suppress(OSError):
             write_bad_files(folder, error.rows)
-            return BadFiles(f"{error.line}; all: {folder / BAD_FILES}", error.rows)
+            return BadFiles(f"{error.line}; all are listed in {folder / BAD_FILES}", error.rows)
     if isinstance(error, UserError):
         return error
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) and error.code else 1
-        return UserError(code, f"left by sys.exit({error.code}) before it was done")
+        return UserError(code, f"sys.exit({error.code}) ended the job before it was done")
     failure = machine_failure(error)
     if failure and (is_out_of_memory(error) or not is_accelerator_error(error)):
         return failure
     if is_machine_error(error):
-        return machine_error(error, folder, "use")  # whether it was read or written is not known here
+        return machine_error(error, folder, "use")  # unknown here: was it read or written?
     if isinstance(error, FileNotFoundError):
-        return UserError(5, f"{error.filename or error}: was there and is gone; the same command makes it again")
+        return UserError(5, f"{error.filename or error}: no longer exists; run the same command again to recreate it")
     log = folder / "train.log"
     try:
         with log.open("a") as file:
@@ -67,26 +65,26 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
 
 @contextmanager
 def in_one_line(folder: Path):
-    """Make whatever ends the block a `UserError`, or a `Stopped` where a signal asked for it."""
+    """Convert whatever ends the block to a `UserError`, or to a `Stopped` if a signal ended it."""
     try:
         yield
     except KeyboardInterrupt as error:
         number = getattr(error, "number", signal.SIGINT)
-        raise error if getattr(error, "where", None) else Stopped(number, "before its end") from None
+        raise error if getattr(error, "where", None) else Stopped(number, "before the end") from None
     except (Exception, SystemExit) as error:
-        if (number := pending()) and not isinstance(error, UserError):  # of which a library made another
-            raise Stopped(number, "before its end") from None
+        if (number := pending()) and not isinstance(error, UserError):  # a library replaced our `Stopped`
+            raise Stopped(number, "before the end") from None
         raise as_user_error(error, folder) from None
 
 
 def internal_error(error: Exception, log: Path | None = None) -> UserError:
-    """Our own bug as a line."""
-    where = f"; full trace in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the trace"
+    """Report a bug of our own as a UserError (exit 1)."""
+    where = f"; full traceback in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the traceback"
     return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
 
 
 def print_error(error: UserError) -> int:
-    """Say why, the first of several files before the line; the exit code."""
+    """Print an error, after the first few of its bad files, and return its exit code."""
     rows = error.rows if isinstance(error, BadFiles) else ()
     for path, reason in rows[:SHOWN]:
         complain(f"  {path!r}: {reason}")
@@ -97,19 +95,26 @@ def print_error(error: UserError) -> int:
 
 
 def read_status(folder: Path) -> dict:
-    """What status.json says, as far as it is what we write; nothing without one."""
+    """Read the fields of status.json whose type is right; {} if there is no file."""
     said = read_json(folder / "status.json")
     said = {name: value for name, value in said.items() if isinstance(value, FIELDS.get(name, object))}
     return said if all(isinstance(override, str) for override in said.get("overrides", [])) else {}
 
 
 def write_status(folder: Path, **fields) -> None:
-    """status.json: running, done, or failed with code and line."""
+    """Write status.json. `state`: running, done, failed, stopped or waiting; the last three have a code and a line."""
     write_atomically(folder / "status.json", json_text(fields, indent=1))
 
 
+def state_after(error: UserError | Stopped) -> str:
+    """Return the state of a job that ended with this error: one that Slurm has requeued waits for its next start."""
+    if isinstance(error, Stopped):
+        return "waiting" if error.requeued else "stopped"
+    return "failed"
+
+
 def update_status(folder: Path, **fields) -> dict:
-    """What status.json says, with these fields changed there as far as the disk takes it."""
+    """Change fields of status.json and return all of them, even if the file cannot be written."""
     fields = read_status(folder) | fields
     with suppress(OSError):
         write_status(folder, **fields)
@@ -117,10 +122,10 @@ def update_status(folder: Path, **fields) -> dict:
 
 
 def is_gone(status: dict, since: float) -> bool:
-    """Whether the process of a job that says it is running is no more; of another host's nobody here knows.
+    """Return whether the process of a job in state "running" has ended; False if it runs on another host.
 
-    since: when it said so. A process younger than that has its number after a restart of the machine. The process that
-    asks has no job under way: one that names it could not write how it ended.
+    since: when the status was written. A process that started later has reused the number. The same holds for the
+    calling process, which has no job under way.
     """
     pid = status.get("pid")
     if status.get("host") not in (None, socket.gethostname()) or not isinstance(pid, int):

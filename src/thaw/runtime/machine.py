@@ -1,4 +1,4 @@
-"""Tell which cores, GPUs and libraries a job has here, and which host and process it is."""
+"""The cores, GPUs and libraries that a job has on this machine, and the identity of its host and process."""
 
 import contextlib
 import hashlib
@@ -14,28 +14,28 @@ from pathlib import Path
 
 from thaw.runtime.errors import UserError
 
-ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # chooses where a setting says `auto`
+ENVIRONMENT = ("OMP_NUM_THREADS", "HF_HOME", "HF_HUB_CACHE")  # variables that decide settings left at `auto`
 LIBRARIES = ("torch", "timm", "numpy", "albumentations", "opencv-python-headless", "pillow", "pillow-heif")
 AT_ONCE = "THAW_JOBS_AT_ONCE"
-CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU in so many microseconds
-# Processes that a launcher starts for one job. Not SLURM_NTASKS: an allocation sets it too, where one process runs.
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # "quota period": microseconds of CPU time per period
+# Variables with the number of processes of one job. Not SLURM_NTASKS: an allocation sets it even for one process.
 PROCESSES = {
     "WORLD_SIZE": "start it without torchrun",
-    "SLURM_STEP_NUM_TASKS": "give its Slurm step one task (-n 1), or unset SLURM_STEP_NUM_TASKS in a shell of several",
+    "SLURM_STEP_NUM_TASKS": "give its Slurm step one task (-n 1), or unset SLURM_STEP_NUM_TASKS in the shell",
 }
 NO_GPU = ("", "-1", "NoDevFiles")  # the last is what Slurm gives a job without GPUs
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def cores() -> int:
-    """Return the CPU cores that this process may use: its part of them where a launcher runs several jobs at once."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = environment_count("SLURM_CPUS_PER_TASK", there)  # not every cluster binds its jobs to them
-    return max(1, int(min(there, asked, cpu_quota())) // at_once())
+    """Return how many CPU cores this process may use; jobs that a launcher runs at once share them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    requested = environment_count("SLURM_CPUS_PER_TASK", available)  # not every cluster binds a job to its cores
+    return max(1, int(min(available, requested, cpu_quota())) // at_once())
 
 
 def readers() -> int:
-    """Return how many threads read images: one a core, at most 16, for each may hold a large one."""
+    """Return how many threads read images: one per core, at most 16, because each may hold a large image."""
     return min(16, cores())
 
 
@@ -45,13 +45,13 @@ def at_once() -> int:
 
 
 def environment_count(name: str, default: int) -> int:
-    """Return a number from 1 of the environment; the default where it says none."""
+    """Return a positive whole number from an environment variable, or the default if it has none."""
     text = os.environ.get(name, "")
     return int(text) if text.isdecimal() and int(text) > 0 else default
 
 
 def cpu_quota() -> float:
-    """Return how many CPU cores a container may keep busy, which sees all those of its machine."""
+    """Return a container's CPU quota in cores: it sees all cores of its machine, but may not use them all."""
     try:
         most, period = CPU_MAX.read_text().split()
         return int(most) / int(period)
@@ -60,19 +60,19 @@ def cpu_quota() -> float:
 
 
 def wait_passively() -> None:
-    """Have threads that wait for one another sleep, unless the environment says how they wait.
+    """Let OpenMP threads sleep while they wait for one another, unless the environment says how they wait.
 
-    By default OpenMP's threads spin, and on a core that another process keeps busy each barrier then costs a time slice
-    of the scheduler. Only works before torch is imported: OpenMP reads the environment when it is loaded.
+    By default they spin, so each barrier costs a scheduler time slice if another process uses the core. Call this
+    before torch is imported: OpenMP reads the environment when it is loaded.
     """
     if not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
 
 
 def listed_gpus() -> list[str]:
-    """Return the CUDA devices as CUDA_VISIBLE_DEVICES names them, or as nvidia-smi counts them.
+    """Return the CUDA devices as named by CUDA_VISIBLE_DEVICES, or as counted by nvidia-smi.
 
-    CUDA is not loaded for it: a process that has loaded it cannot be forked.
+    CUDA itself is not loaded, because a process that has loaded it cannot be forked.
     """
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in named.split(",") if name.strip() not in NO_GPU]
@@ -86,9 +86,9 @@ def listed_gpus() -> list[str]:
 
 
 def several_processes() -> UserError | None:
-    """Return why a job that was started as several processes is refused, None where it is one.
+    """Return the error for a job started as several processes, or None if it is one.
 
-    Each of them would be a whole job, on the same GPU and in the same folder.
+    Each process would train the whole job, on the same GPU and in the same folder.
     """
     for size, how in PROCESSES.items():
         if (text := os.environ.get(size, "")).isdecimal() and int(text) > 1:
@@ -97,12 +97,12 @@ def several_processes() -> UserError | None:
 
 
 def is_first_process() -> bool:
-    """Return whether this is the first of a job's processes: the one that prints."""
+    """Return whether this is the first of a job's processes, which is the one that prints."""
     return all(os.environ.get(rank, "0") == "0" for rank in ("RANK", "SLURM_PROCID"))
 
 
 def visible_gpus(which: bool) -> int | list[str] | None:
-    """Return how many GPUs are left visible, None where none is hidden; or which, where bits depend on the model."""
+    """Return how many GPUs are visible, or with `which` their names; None if CUDA_VISIBLE_DEVICES is not set."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") is None:
         return None
     return listed_gpus() if which else len(listed_gpus())
@@ -110,18 +110,18 @@ def visible_gpus(which: bool) -> int | list[str] | None:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that results depend on."""
+    """Return the version of each library that results depend on."""
     return {name: version(name) for name in LIBRARIES}
 
 
 def numerics(device: str, dtype: str, **rest) -> dict:
-    """Return what computes: results are promised the same bits only where all of it is the same."""
+    """Return the device, the dtype and the library versions: only if all are equal are results bitwise equal."""
     return {"device": device, "dtype": dtype, **rest, "versions": library_versions()}
 
 
 @cache
 def host_id() -> str:
-    """Where a process number means something: the host, and which start and which container of it."""
+    """Return an id of the host, its boot and its container: the scope within which a process number is unique."""
     marks = []
     for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
         with contextlib.suppress(OSError):
@@ -130,12 +130,12 @@ def host_id() -> str:
 
 
 def process_id(between: str) -> str:
-    """This process, among those of all machines."""
+    """Return an id of this process that is unique across machines."""
     return f"{host_id()}{between}{os.getpid()}"
 
 
 def is_dead(holder: str) -> bool:
-    """Return whether `holder`, a host and a process number, is a process of this machine that is no more."""
+    """Return whether `holder`, "host pid", is a process of this host that has ended."""
     host, _, pid = holder.partition(" ")
     if host != host_id() or not pid.isdecimal():
         return False
@@ -149,7 +149,7 @@ def is_dead(holder: str) -> bool:
 
 
 def process_start(pid: int) -> float:
-    """When a process started, in seconds since 1970; -inf where the system does not tell."""
+    """Return when a process started, in seconds since 1970; -inf if the system does not tell."""
     try:
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
         boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)

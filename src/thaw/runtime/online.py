@@ -1,4 +1,4 @@
-"""Whether a server answers: asked in seconds, before a library that would try for a minute. Standard library only."""
+"""A quick check whether a server answers, before a library tries for a minute."""
 
 import socket
 from urllib.parse import urlparse
@@ -8,7 +8,7 @@ SECONDS = 3
 
 
 def answers(url: str) -> bool:
-    """Whether something listens at the url's host and port; behind a proxy, which alone could tell, it is taken to."""
+    """Return whether something listens at the URL's host and port; True behind a proxy, where this cannot be told."""
     parts, proxies = urlparse(url), getproxies()
     if (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or ""):
         return True

@@ -1,7 +1,6 @@
-"""Jobs of a sweep in processes of their own: what one does to memory, or dies of, is no other job's.
+"""The jobs of a sweep in separate processes, so that none can exhaust the memory of another or take it down.
 
-The processes are forked from one that has everything imported and has computed nothing, so that they cost no start.
-Standard library only.
+They are forked from a process that has imported everything and computed nothing, so they start at once.
 """
 
 import ctypes
@@ -19,19 +18,20 @@ PR_SET_PDEATHSIG = 1
 
 
 def can_fork() -> bool:
-    """Whether a process can be forked here safely: not on macOS, whose own libraries do not survive it."""
+    """Return whether forking is safe on this platform: macOS's system libraries do not survive it."""
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable[[int, int], None]) -> int | None:
-    """Carry out all `works`, at most `at_once` at a time: each is told its place, 0 to at_once - 1, and gives its code.
+    """Run all `works` in forked processes, at most `at_once` at a time. Return the signal that stopped them, or None.
 
-    `ended(i, code)` is told the exit code of the i-th, negative where a signal killed it. A signal that asks this
-    process to stop goes to those that run, which are waited for; no more start, and its number is returned. The second
-    has them leave at once, the third kills them. They stop too when this process dies.
+    Each work gets its place, 0 to at_once - 1, and returns its exit code. `ended(i, code)` is called with the exit
+    code of the i-th, negative if a signal killed it. A signal that asks this process to stop is forwarded to the
+    running ones, and no more start. A second one makes them leave at once, a third kills them. They also stop when
+    this process dies.
     """
     asked: list[int] = []
-    running: dict[int, tuple[int, int]] = {}  # of each process its work and its place
+    running: dict[int, tuple[int, int]] = {}  # pid to the index of its work and its place
 
     def pass_on(number: int, frame) -> None:
         asked.append(number)
@@ -46,7 +46,7 @@ def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable
             free = [place for place in range(at_once) if place not in {place for _, place in running.values()}]
             if todo and free and not asked:
                 i, work = todo.pop(0)
-                signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until whom to pass them on to is known
+                signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until the new process is in `running`
                 running[start(work, free[0])] = i, free[0]
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
                 continue
@@ -60,7 +60,7 @@ def run_all(works: Sequence[Callable[[int], int]], at_once: int, ended: Callable
 
 
 def start(work: Callable[[int], int], place: int) -> int:
-    """The number of a forked process that does `work(place)` and leaves with what that returns."""
+    """Fork a process that runs `work(place)` and exits with what it returns; return its pid."""
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
@@ -69,13 +69,13 @@ def start(work: Callable[[int], int], place: int) -> int:
         return child
     code = 1
     try:
-        os.setpgid(0, 0)  # Ctrl-C in the terminal reaches it through us alone, and so once
+        os.setpgid(0, 0)  # so that Ctrl-C reaches it only once, forwarded by us
         signals.asked.clear()
         signals.listen()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         die_with(parent)
         code = work(place)
-    except signals.Stopped as stopped:  # before the work could say so itself
+    except signals.Stopped as stopped:  # before the work could handle it
         code = stopped.code
     finally:
         with suppress(OSError, ValueError):
@@ -85,7 +85,7 @@ def start(work: Callable[[int], int], place: int) -> int:
 
 
 def die_with(parent: int) -> None:
-    """Have this process asked to stop when its parent dies (Linux)."""
+    """Send this process SIGTERM when its parent dies (Linux only)."""
     if Path("/proc/self").exists():
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""Stopping when asked: at once, or while a cycle trains at the end of the step. Standard library only."""
+"""Signals that ask the process to stop: it stops at once, or at the end of the step while a cycle trains."""
 
 import os
 import signal
@@ -8,23 +8,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGXCPU: 5}
-WHY = {signal.SIGXCPU: "its CPU time is used up: ulimit -t"}
-asked: list[int] = []  # the signals that ask this process to stop, in the order they came
-chained: dict[int, Callable] = {}  # handlers that were there before, called once the snapshot is written
-listening: set[int] = set()  # the process that stops; one that it forks leaves that to it
-modes: list[bool] = [True]  # whether a signal ends what runs at once; the last holds
+WHY = {signal.SIGXCPU: "the limit of CPU time is reached: ulimit -t"}
+asked: list[int] = []  # signals that asked this process to stop, in order of arrival
+chained: dict[int, Callable] = {}  # earlier handlers, called after the snapshot is written
+listening: set[int] = set()  # pid of the process that stops; processes forked from it ignore the signal
+modes: list[bool] = [True]  # stack of `stopping` blocks: does a signal end the innermost one at once?
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked for it, and the work so far is in the store. Ends a sweep too, as no failure of a job does.
+    """A signal stopped the process; the work so far is in the store. Unlike the failure of a job, it ends a sweep.
 
-    where: what a job was at; the same command goes on from there. Without it, it was no job.
+    where: the point at which a job stopped, such as "after step 3"; None if it was not a job.
     """
 
     def __init__(self, number: int, where: str | None = None):
         why = WHY.get(number, f"signal {number}")
-        goes_on = "; the same command goes on from there" if where else ""
-        self.line = f"stopped{f' {where}' if where else ''} ({why}){goes_on}"
+        advice = "; run the same command again to continue" if where else ""
+        self.line = f"stopped{f' {where}' if where else ''} ({why}){advice}"
         super().__init__(self.line)
         self.number, self.where = number, where
         self.code = EXIT.get(number, 128 + number)
@@ -32,12 +32,12 @@ class Stopped(KeyboardInterrupt):
 
 
 def listen() -> None:
-    """Have a signal raise `Stopped` in the main thread, a second SIGINT leave at once.
+    """Install handlers: a signal raises `Stopped` in the main thread, a second SIGINT exits at once.
 
-    SIGUSR2 is Slurm's warning, for which submitit has a handler that puts the job back into the queue: it is called
-    after the snapshot. A SIGHUP that is ignored stays so: nohup has the run outlive its terminal.
+    SIGUSR2 is Slurm's warning. submitit's handler for it requeues the job, and is called after the snapshot. An ignored
+    SIGHUP stays ignored: with nohup, the run outlives its terminal.
     """
-    if threading.current_thread() is not threading.main_thread():  # Python takes signals there alone
+    if threading.current_thread() is not threading.main_thread():  # Python allows signal handlers only there
         return
     listening.clear()
     listening.add(os.getpid())
@@ -50,28 +50,28 @@ def listen() -> None:
                 continue
             chained[number] = before
         signal.signal(number, on_signal)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT)  # what waited while one program became another (scripts/rerun.py)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, EXIT)  # scripts/rerun.py blocks them while it becomes train.py
 
 
 def ignored_by_nohup(number: int) -> bool:
-    """Whether this is a hangup that nohup has the process ignore."""
+    """Return whether this is SIGHUP and nohup has made the process ignore it."""
     return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
 
 
 def on_signal(number: int, frame) -> None:
-    """Note the signal; the first one ends what runs, unless that is put off."""
+    """Record a signal; the first one stops the process, unless a `stopping` block defers it."""
     if number == signal.SIGINT and signal.SIGINT in asked:
         os._exit(EXIT[signal.SIGINT])
     asked.append(number)
-    if len(asked) == 1 and os.getpid() in listening:  # the end of what runs is not interrupted again
+    if len(asked) == 1 and os.getpid() in listening:  # cleaning up is not interrupted again
         heed()
 
 
 @contextmanager
 def stopping(at_once: bool, where: str | None = None) -> Iterator[None]:
-    """Have a signal end the block at once, or else be noted, for one who looks at `pending` after each step.
+    """Let a signal end the block at once, or only be recorded, so that the block can check `pending` after each step.
 
-    Errors: a signal that was noted, at the end of the block; `where` is what the job was at then.
+    Raise `Stopped` at the end of the block if a signal was recorded; `where` is the point reached then.
     """
     modes.append(at_once)
     try:
@@ -83,18 +83,18 @@ def stopping(at_once: bool, where: str | None = None) -> Iterator[None]:
 
 
 def heed(where: str | None = None) -> None:
-    """End what runs where a signal was noted and is to end it now. Errors: `Stopped`."""
+    """Raise `Stopped` if a signal was recorded and is not deferred."""
     if asked and modes[-1]:
         leave(asked[0], where)
 
 
 def pending() -> int | None:
-    """The signal that asks to stop, if one came."""
+    """Return the first signal that asked the process to stop, or None."""
     return asked[0] if asked else None
 
 
 def leave(number: int, where: str | None = None) -> None:
-    """End what runs, after the handler from before, which may end it too. Errors: `Stopped`."""
+    """Call the earlier handler of this signal, if there was one, then raise `Stopped`."""
     if number in chained:
         with suppress(SystemExit):
             chained[number](number, None)
@@ -102,16 +102,16 @@ def leave(number: int, where: str | None = None) -> None:
 
 
 def insist(ignored) -> None:
-    """Ask again where a callback could not raise it, in the place of `sys.unraisablehook`."""
+    """Send the signal again if `Stopped` was raised where it is swallowed; replaces `sys.unraisablehook`."""
     if not isinstance(ignored.exc_value, Stopped):
         return sys.__unraisablehook__(ignored)
     asked.clear()
-    main = threading.main_thread().ident  # which may wait in a call that only a signal of its own ends
+    main = threading.main_thread().ident  # it may be in a system call that only a signal to this thread interrupts
     threading.Timer(0.05, signal.pthread_kill, [main, ignored.exc_value.number]).start()
 
 
 def end_in_a_line(kind: type[BaseException], error: BaseException, trace) -> None:
-    """Say in a line that a signal came while the modules were loaded, in the place of `sys.excepthook`."""
+    """Report in one line a signal that came while modules were loading; replaces `sys.excepthook`."""
     if not isinstance(error, KeyboardInterrupt):
         return sys.__excepthook__(kind, error, trace)
     stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)

@@ -15,7 +15,7 @@ from thaw.report.tracker import Tracker
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.job_status import in_one_line, print_error, read_status, write_status
+from thaw.runtime.job_status import in_one_line, print_error, read_status, state_after, write_status
 from thaw.train import fingerprint
 from thaw.train.run_folders import finished_result, keep_plan_alone, refuse_folder, remove_unrun
 from thaw.train.stages import run_identity, train_job
@@ -91,9 +91,8 @@ def ending_in_status(request: JobRequest, ending: Ending) -> Iterator[None]:
         yield
     except (UserError, signals.Stopped) as error:
         ending.code = error.code
-        state = "waiting" if isinstance(error, signals.Stopped) and error.requeued else "failed"
         with suppress(OSError):  # on a full disk the line on the terminal has to do
-            write_status(request.folder, state=state, code=error.code, line=error.line, **request.about)
+            write_status(request.folder, state=state_after(error), code=error.code, line=error.line, **request.about)
         if isinstance(error, UserError):
             print_error(error)
         raise
