@@ -1,4 +1,4 @@
-"""W&B online, against a stand-in server: what arrives, and that a server at fault costs seconds and never the run."""
+"""W&B online, with a fake server: what arrives, and that a failing server costs seconds and never the run."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 import wandb_server
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-LONGEST = 20  # seconds that a fault may cost a run in all
+LONGEST = 20  # seconds that a run may take in all, failure included
 ROWS = 12
-NOISE = ("wandb: [wandb.login()]", "wandb: WARNING Artifact", "wandb: 500 encountered")  # W&B's own lines
+NOISE = ("wandb: [wandb.login()]", "wandb: WARNING Artifact", "wandb: 500 encountered")  # printed by W&B itself
 JOB = """
 import json, sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def server():
 
 
 def run(folder, server, midway=lambda: None, mode="auto", when="midway"):
-    """What a process that tracks a run printed on both streams, and the folder it says is left to sync."""
+    """Track a run in a process; return the lines it printed on both streams, and the folder left to sync."""
     environment = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
     environment |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "x" * 40, "PYTHONPATH": str(SRC)}
     command = [sys.executable, "-c", JOB, str(folder), mode, str(ROWS), when]
@@ -114,6 +114,6 @@ def test_a_server_that_fails_midway_leaves_a_run_to_sync(tmp_path, server, how):
 
 @pytest.mark.slow
 def test_a_server_that_answers_nonsense_at_the_end_is_noticed(tmp_path, server):
-    """Its answers are those of success, 200: W&B takes them for that."""
+    """It answers with status 200, which W&B takes for success."""
     said, unsent = run(tmp_path, server, lambda: fails(server, "garbage"), when="end")
-    assert len(said) == 2 and "may not have all of it (" in said[1] and said[1].endswith(f"wandb sync {unsent}")
+    assert len(said) == 2 and "may not have everything (" in said[1] and said[1].endswith(f"wandb sync {unsent}")

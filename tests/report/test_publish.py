@@ -1,4 +1,4 @@
-"""What W&B shows of a job: names, groups, columns, summary, tables, as the offline files of whole sweeps have them."""
+"""The W&B name, group, columns, summary and tables of a job, read from the offline files of whole sweeps."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def identity(settings, folder, typed, number=3, swept=SWEPT, key="k"):
     return publish.run_identity(request, swept, key)
 
 
-def test_a_job_is_named_by_what_differs_and_grouped_by_all_but_its_seed(compose, tmp_path):
+def test_a_job_is_named_by_the_swept_keys_and_grouped_by_its_sweep(compose, tmp_path):
     job = identity(compose(*TYPED, "tags=[mine]"), tmp_path / "a sweep" / "3", TYPED)
     assert job.name == "sgdr · thirds · lr×2 · s1" and job.group == "a sweep"
     assert job.tags == ("digits", "test_resnet", "sweep", "mine")
@@ -59,7 +59,7 @@ def test_lists_are_columns_of_their_own(compose, tmp_path):
     assert job.group is None and job.tags[2] == "single"
 
 
-def test_rungs_and_attempts_of_a_job_are_one_run_and_all_others_their_own(compose, tmp_path):
+def test_rungs_and_attempts_of_a_job_share_one_run(compose, tmp_path):
     def id_of(folder, *typed, number=3, key="k", fresh="false"):
         return identity(compose(*typed, f"fresh={fresh}"), tmp_path / folder, list(typed), number, SWEPT, key).id
 
@@ -70,14 +70,14 @@ def test_rungs_and_attempts_of_a_job_are_one_run_and_all_others_their_own(compos
     assert id_of("a", number=None, fresh="true") != id_of("a", number=None, fresh="true")
 
 
-def test_what_a_sweep_was_asked_for(tmp_path):
+def test_the_swept_keys_of_a_multirun_yaml(tmp_path):
     (tmp_path / "multirun.yaml").write_text(MULTIRUN)
     assert keys_swept_in(tmp_path) == {"scheduler", "lr_factor", "seed"}
     assert keys_swept_in(tmp_path / "none") == set()
 
 
 def runs_of(tmp_path, *typed):
-    """Exit code, output and offline runs by name, of a sweep of small jobs."""
+    """Run a sweep of small jobs; return the finished process and its offline W&B runs."""
     small = ["data.limit=80", "size=32", "threads=1", "epochs=3", "checklist=fine_tune", "lr=0.01", "wandb=offline"]
     where = [f"store.dir={tmp_path}/store", f"wandb.dir={tmp_path}/wandb", f"hydra.sweep.dir={tmp_path}/sweep"]
     command = [sys.executable, ROOT / "src" / "train.py", "-m", *small, *where, *typed]
@@ -88,7 +88,7 @@ def runs_of(tmp_path, *typed):
 
 
 @pytest.mark.slow
-def test_the_files_of_a_sweep_tell_what_it_did(tmp_path):
+def test_the_wandb_files_of_a_sweep(tmp_path):
     done, runs = runs_of(tmp_path, "data.limit=choice(80,6)", "rates=thirds", "seed=0,1", "tags=[mine]")
     assert done.returncode == 2, done.stderr[-2000:]
     assert {run["name"]: run["exit"] for run in runs} == {

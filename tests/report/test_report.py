@@ -1,4 +1,4 @@
-"""The images and the page of a run: made from whatever its folder holds, and from nothing else."""
+"""The figures and the page of a run, made from whatever files its folder holds."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from pages import NASTY, page_of
+from PIL import Image
 
 from thaw.report import finder, run_files, run_page
 from thaw.report.run_files import wilson
@@ -35,7 +36,7 @@ def found(phase="find_head", **given) -> dict:
 
 
 def make(folder, classes, n=60, wrong=0.2):
-    """A run's folder with everything in it, made up."""
+    """Make a run's folder with made-up content in every file."""
     folder.mkdir(exist_ok=True)
     rates = {"lr/head": 0.01, "lr/first": 0.01}
     rows = [
@@ -77,7 +78,7 @@ def make(folder, classes, n=60, wrong=0.2):
 
 
 def image(path):
-    """Small, large and missing images in turn."""
+    """Return small, large and missing images in turn."""
     side = {"0": 8, "1": 300}.get(path[-6])
     return None if side is None else np.full((side, side, 3), 90, np.uint8)
 
@@ -104,10 +105,10 @@ def test_two_classes_with_names_that_need_escaping(tmp_path):
         assert expected in words
     assert "é dir/\"'&<0>.jpg" in [attrs["title"] for tag, attrs in page.tags if tag == "figure"]
     assert sum(tag == "svg" for tag, _ in page.tags) == 3  # curves, one finder, confusion
-    assert "+40.00" in words  # what the phase 'full' bought
+    assert "+40.00" in words  # the gain of the phase 'full'
 
 
-def test_no_file_that_people_open_holds_what_a_terminal_obeys(tmp_path):
+def test_control_characters_are_escaped_in_files_that_people_open(tmp_path):
     bad = "x\x1b[31m\x07y\u202e"
     folder = make(tmp_path / "run", [bad, "\x1b]0;b\x07"])
     (folder / "plan.txt").write_text(bad)
@@ -121,8 +122,8 @@ def test_no_file_that_people_open_holds_what_a_terminal_obeys(tmp_path):
 EXACT = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "a\nb", 'a"b', "a,b", "a\x1bb", " a ", "猫"]
 
 
-def test_a_csv_has_names_as_they_are(tmp_path):
-    """It is read back, disputed.csv as data.labels."""
+def test_a_csv_has_names_unchanged(tmp_path):
+    """Such files are read back: disputed.csv can serve as data.labels."""
     files.write_csv(tmp_path / "x.csv", ("path", "label"), [(name, name) for name in EXACT])
     assert list(files.read_csv(tmp_path / "x.csv")) == [["path", "label"], *([name, name] for name in EXACT)]
 
@@ -134,10 +135,10 @@ def test_two_hundred_classes(tmp_path):
     text, page = page_of(folder)
     assert "Classes, worst first (200)" in " ".join(page.words)
     confusion = text[text.index("<h2>Confusion") : text.index("<h2>Most frequent mistakes")]
-    assert "class 007" not in confusion  # no text that nobody could read
+    assert "class 007" not in confusion  # names would be too small to read
 
 
-def test_of_a_thousand_classes_the_report_shows_what_can_be_read(tmp_path):
+def test_a_thousand_classes_are_cut_to_what_can_be_read(tmp_path):
     folder = make(tmp_path / "run", [f"class {i:04}" for i in range(1000)], n=300)
     run_page.write_run_report(folder, image)
     text, page = page_of(folder)
@@ -146,7 +147,7 @@ def test_of_a_thousand_classes_the_report_shows_what_can_be_read(tmp_path):
     assert len(text) < 400_000 and sum(tag == "svg" for tag, _ in page.tags) == 2  # curves, one finder
 
 
-def test_the_most_confused_of_equals_is_the_first():
+def test_equal_mistakes_are_sorted_by_name():
     counts = {("a", "c"): 2, ("a", "b"): 2, ("b", "b"): 9, ("b", "a"): 1}
     assert run_files.most_confused(counts, 2) == [("a", "b", 2), ("a", "c", 2)]
     assert [row[-1] for row in run_files.per_class(counts, list("abc"))] == ["b", "a", ""]
@@ -163,13 +164,23 @@ def test_missing_files(tmp_path, left):
     page_of(folder)
 
 
-def test_nothing_wrong_and_numbers_that_are_none(tmp_path):
+def test_no_mistakes_and_numbers_that_are_not_finite(tmp_path):
     folder = make(tmp_path / "run", ["猫", "b", "c"], n=12, wrong=0)
     rows = [{"step": i, "epoch": i, "phase": "full", "train/loss": math.inf, "valid/loss": math.nan} for i in range(3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "find_head.json").write_text(json.dumps(found(losses=[math.nan] * 60, taken=None, suggestions=None)))
     run_page.write_run_report(folder, image)
-    assert "No validation image is wrong." in " ".join(page_of(folder)[1].words)
+    assert "All validation images are classified correctly." in " ".join(page_of(folder)[1].words)
+
+
+@pytest.mark.parametrize(
+    ("classes", "wrong", "more"), [(3, 0.2, 6.9), (3, 0, 0), (50, 0, 0), (300, 0.2, 6.9), (300, 0, 0)]
+)
+def test_report_png_has_no_row_for_mistakes_if_there_are_none(tmp_path, classes, wrong, more):
+    folder = make(tmp_path / "run", [f"class {i}" for i in range(classes)], wrong=wrong)
+    run_page.write_run_report(folder, image)
+    with Image.open(folder / "report.png") as sheet:
+        assert sheet.size == (1400, pytest.approx(100 * (0.7 + 6.6 + more), abs=1))
 
 
 def phase(name, do="fit", start=0, steps=84, groups=3, known=True, sizes=(112, 224), **given) -> dict:
@@ -195,7 +206,7 @@ def test_plan(tmp_path, timeline):
     assert (tmp_path / "plan.png").stat().st_size > 5_000
 
 
-def test_short_phases_are_widened_and_the_rest_shares_what_is_left():
+def test_short_phases_are_widened_and_the_others_share_the_rest():
     assert stretch([1, 9], [0, 0], 10) == [1, 9]
     assert stretch([1, 99, 100], [2, 1, 1], 10) == pytest.approx([2, 8 * 99 / 199, 8 * 100 / 199])
 
@@ -238,7 +249,7 @@ def test_rows():
     assert run_files.per_class({}, ["a"]) == [("a", 0, 0, 0, 0, "")]
 
 
-def test_most_wrong_is_the_surest_mistake():
+def test_most_wrong_is_the_most_confident_mistake():
     rows = [
         {"path": str(i), "truth": "a", "prediction": prediction, "confidence": confidence, "more": 1}
         for i, (prediction, confidence) in enumerate([("b", 0.6), ("a", 0.99), ("b", math.nan), ("c", 0.9)])

@@ -1,4 +1,4 @@
-"""metrics.jsonl and W&B: the same rows, and no fault of the guest touches the run."""
+"""metrics.jsonl and W&B get the same rows, and no failure of W&B affects the run."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ def opened(tmp_path, mode="offline", say=print):
     return opened
 
 
-def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
+def test_the_offline_run_has_the_rows_of_metrics_jsonl(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     said = []
     tracker = opened(tmp_path, say=said.append)
@@ -62,7 +62,7 @@ def test_the_offline_run_read_back_is_metrics_jsonl(tmp_path, monkeypatch):
     assert len(said) == 1 and "wandb leet" in said[0]
 
 
-def test_a_number_that_is_none_is_null(tmp_path):
+def test_nan_and_inf_are_null(tmp_path):
     row = {"step": 1, "train/loss": math.nan, "lr": np.float64("inf"), "deep": {"a": [-math.inf, 1.5, "x", None, True]}}
     Tracker(tmp_path, None, print).log(row)
     written = json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail)
@@ -71,7 +71,7 @@ def test_a_number_that_is_none_is_null(tmp_path):
     assert json.loads((tmp_path / "status.json").read_text(), parse_constant=pytest.fail)["code"] is None
 
 
-def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):
+def test_two_runs_in_one_process_are_separate(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for n in range(2):
         (tmp_path / str(n)).mkdir()
@@ -85,7 +85,7 @@ def test_two_runs_in_one_process_stay_two(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("call", ["log", "finish", "table"])
-def test_a_fault_of_the_guest_says_one_line_and_ends_it(tmp_path, call):
+def test_a_failure_of_wandb_is_one_line_and_ends_its_run(tmp_path, call):
     class Broken:
         dir = str(tmp_path / "x" / "files")
         summary = property(lambda self: 1 / 0)
@@ -141,7 +141,7 @@ def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch,
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening}")
-    assert wandb_mode.choose_mode("auto")[0] == "offline" and "no login" in wandb_mode.choose_mode("auto")[1]
+    assert wandb_mode.choose_mode("auto")[0] == "offline" and "not logged in" in wandb_mode.choose_mode("auto")[1]
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert wandb_mode.choose_mode("auto")[0] == "online"
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
@@ -160,7 +160,7 @@ def test_auto_is_online_only_with_a_login_and_a_server_that_answers(monkeypatch,
     assert wandb_mode.choose_mode("offline")[0] == "offline"
 
 
-def test_what_wandb_complains_of_in_its_own_log(tmp_path):
+def test_the_last_error_in_wandbs_own_log(tmp_path):
     assert wandb_run.server_complaint(tmp_path) == ""
     (tmp_path / "logs").mkdir()
     log = tmp_path / "logs/debug-internal.log"
@@ -171,7 +171,7 @@ def test_what_wandb_complains_of_in_its_own_log(tmp_path):
 
 
 def of_blocks(tmp_path, error, begun, refused):
-    """The W&B runs of a block that ends with `error`, by name: exit code and what it says of the error."""
+    """Return the W&B runs of a block that ends with `error`, {name: (exit code, error in the summary)}."""
     (tmp_path / "run").mkdir()
     wandb = Wandb("offline", None, None, str(tmp_path / "wandb"))
     with suppress(type(error)), Tracker(tmp_path / "run", wandb, print, refused) as tracker:
@@ -182,7 +182,7 @@ def of_blocks(tmp_path, error, begun, refused):
     return {run["name"]: (run["exit"], run["summary"].get("error")) for run in runs}
 
 
-ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is to be seen, what W&B has
+ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is recorded, the W&B runs
     (UserError(3, "no images"), True, True, {"sgdr · s1": (3, "no images")}),
     (UserError(3, "no images"), False, True, {"refused": (3, "no images")}),
     (UserError(3, "no images"), False, False, {}),
@@ -192,9 +192,7 @@ ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is to 
 
 
 @pytest.mark.parametrize(("error", "begun", "seen", "runs"), ENDS)
-def test_a_block_that_fails_ends_the_run_and_one_that_was_refused_has_one(
-    tmp_path, monkeypatch, error, begun, seen, runs
-):
+def test_a_failure_ends_the_wandb_run_and_a_refusal_creates_one(tmp_path, monkeypatch, error, begun, seen, runs):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     refused = (lambda: replace(IDENTITY, id="other", name="refused")) if seen else None
     found = of_blocks(tmp_path, error, begun, refused)
@@ -209,7 +207,7 @@ def test_a_block_that_fails_ends_the_run_and_one_that_was_refused_has_one(
         ("WANDB_PROJECT", "a/b", "Invalid project name 'a/b'"),
     ],
 )
-def test_what_the_environment_tells_wandb_is_at_most_a_line(tmp_path, monkeypatch, capfd, variable, value, why):
+def test_wrong_wandb_variables_are_one_line(tmp_path, monkeypatch, capfd, variable, value, why):
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
@@ -225,8 +223,8 @@ def test_online_without_a_server_is_offline_at_once(monkeypatch):
     assert wandb_mode.choose_mode("online") == ("offline", "127.0.0.1 does not answer")
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a file that is always full")
-def test_a_log_of_wandb_on_a_full_disk_is_no_traceback(tmp_path, monkeypatch, capfd):
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full (Linux)")
+def test_wandbs_log_on_a_full_disk_prints_no_traceback(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     said = []
     tracker = opened(tmp_path, say=said.append)
@@ -241,16 +239,16 @@ def test_a_log_of_wandb_on_a_full_disk_is_no_traceback(tmp_path, monkeypatch, ca
     assert len(said) == 1 and capfd.readouterr() == ("", "")
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_lies_elsewhere(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_one_line_and_nothing_is_written_elsewhere(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.setattr(os, "access", lambda path, mode: "wandb" not in str(path))
     said = []
     opened(tmp_path, say=said.append).finish(0)
-    assert len(said) == 1 and said[0].startswith("wandb: not used (PermissionError: no right to write in ")
+    assert len(said) == 1 and said[0].startswith("wandb: not used (PermissionError: no permission to write to ")
     assert not list(tmp_path.glob("**/*.wandb"))
 
 
 @pytest.mark.parametrize(("data", "sent"), [(b"", False), (b":W&B123", False), (b":W&B1234", True)])
-def test_a_run_of_which_nothing_was_written_is_not_to_be_synced(tmp_path, data, sent):
+def test_a_run_without_records_is_not_offered_for_sync(tmp_path, data, sent):
     (tmp_path / "run-x.wandb").write_bytes(data)
     assert wandb_run.can_be_sent(tmp_path) is sent

@@ -37,7 +37,7 @@ def test_the_outline_has_every_section_and_panel(capsys, monkeypatch):
 @pytest.mark.parametrize("missing", [True, False])
 def test_without_the_library_or_a_login_it_says_so(capsys, monkeypatch, missing):
     monkeypatch.setattr(wandb_view, "find_spec", lambda name: None if missing else name)
-    monkeypatch.setattr(wandb_mode, "choose_mode", lambda mode: ("offline", "no login; `wandb login` makes one"))
+    monkeypatch.setattr(wandb_mode, "choose_mode", lambda mode: ("offline", "not logged in: `wandb login`"))
     wandb_view.main([])
     last = capsys.readouterr().out.splitlines()[-1]
     assert ("[wandb]" if missing else "wandb login") in last

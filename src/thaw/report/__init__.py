@@ -1,1 +1,1 @@
-"""What people see of a run: its images, its page, its metrics and W&B."""
+"""The output of a run: its figures, its report page, its metrics and W&B."""

@@ -1,4 +1,4 @@
-"""What a run learned: loss, accuracy, rates and image size, phase by phase."""
+"""The training curves of a run: loss, accuracy, learning rates and image size, phase by phase."""
 
 import math
 import re
@@ -23,36 +23,39 @@ from thaw.runtime.files import as_number
 
 
 def curves_figure(run: dict):
-    """The curves alone, for the page."""
+    """Return a figure of the curves alone, for the page."""
     fig = figure(11, curves_inches(run, 11))
-    draw_curves(fig, run, 0)
+    draw_curves(fig, run, 0, 11)
     return fig
 
 
 def curves_inches(run: dict, width: float) -> float:
-    """The height that `draw_curves` takes in a figure of that width: angled phase names take an inch more."""
+    """Return the height of the curves at this width; angled phase names take almost an inch more."""
     return 6.6 if names_fit(run, width) else 7.4
 
 
 def names_fit(run: dict, width: float) -> bool:
-    """Whether the phases' names fit in two lines above a panel over epochs."""
+    """Return whether the phases' names fit in two lines above a panel."""
     spans = phase_spans(run["metrics"], column(run["metrics"], "epoch"))
     return not spans or lanes_of(spans, panel_inches(width) / (1.02 * spans[-1][2])) is not None
 
 
 def panel_inches(width: float) -> float:
-    """The width of one of two panels side by side."""
+    """Return the width of each of two panels side by side."""
     return (width - 1.8) / 2
 
 
-def draw_curves(fig, run: dict, top: float) -> None:
-    """Loss and accuracy over epochs, rates and image size over steps; phases are bands. top: inches from above."""
+def draw_curves(fig, run: dict, top: float, across: float) -> None:
+    """Draw loss and accuracy over epochs, learning rates and image size over steps, with a band for each phase.
+
+    top: inches from the upper edge; across: inches from the left edge that the curves may take.
+    """
     import numpy as np
 
     rows = run["metrics"]
     steps, epochs = column(rows, "step"), column(rows, "epoch")
-    width = panel_inches(fig.get_figwidth())
-    first = top + (0.45 if names_fit(run, fig.get_figwidth()) else 1.25)
+    width = panel_inches(across)
+    first = top + (0.45 if names_fit(run, across) else 1.25)
     places = [(left, y) for y in (first, first + 3.2) for left in (0.8, width + 1.65)]
     panels = [axes_at(fig, left, y, width, 2.45) for left, y in places]
     for axes, x in zip(panels, (epochs, epochs, steps, steps), strict=True):
@@ -78,7 +81,7 @@ def draw_curves(fig, run: dict, top: float) -> None:
 
 
 def phase_spans(rows: list[dict], x) -> list[tuple[str, float, float]]:
-    """(name, start, end) of every phase that takes room on the axis `x`, in order."""
+    """Return (name, start, end) of every phase that has a width on the axis `x`, in order."""
     spans, start = [], 0.0
     for name, group in groupby(range(len(rows)), lambda i: rows[i].get("phase")):
         end = max((float(x[i]) for i in group if math.isfinite(x[i])), default=start)
@@ -89,7 +92,7 @@ def phase_spans(rows: list[dict], x) -> list[tuple[str, float, float]]:
 
 
 def by_phase(rows: list[dict], x, key: str):
-    """The points (x, y) of a key, phase by phase: lines that are not joined."""
+    """Yield the points (x, y) of a key for each phase, so that lines of different phases are not joined."""
     import numpy as np
 
     y = column(rows, key)
@@ -100,7 +103,7 @@ def by_phase(rows: list[dict], x, key: str):
 
 
 def draw_loss(axes, rows, epochs) -> None:
-    """Training loss of logged batches (pale) and of epochs, validation loss; log where it spans more than 1 to 30."""
+    """Draw training loss (batches pale, epochs) and validation loss; the axis is log if they span more than 1 : 30."""
     import numpy as np
 
     axes.plot(epochs, column(rows, "train/batch_loss"), ".", color=TRAIN, alpha=0.3, markersize=4)
@@ -116,7 +119,7 @@ def draw_loss(axes, rows, epochs) -> None:
 
 
 def draw_accuracy(axes, rows, epochs) -> None:
-    """Share of the validation images that are right."""
+    """Draw the validation accuracy."""
     from matplotlib.ticker import PercentFormatter
 
     for i, (x, y) in enumerate(by_phase(rows, epochs, "valid/accuracy")):
@@ -126,7 +129,7 @@ def draw_accuracy(axes, rows, epochs) -> None:
 
 
 def mark_best(axes, run, epochs, key: str, form: str) -> None:
-    """A ring around the cycle end that was kept: the epoch `best/epoch`, else the one of the highest accuracy."""
+    """Mark the snapshot that was kept: at the epoch `best/epoch`, else at the highest accuracy."""
     import numpy as np
 
     y, wanted = column(run["metrics"], key), as_number(run["result"].get("best/epoch"))
@@ -141,7 +144,7 @@ def mark_best(axes, run, epochs, key: str, form: str) -> None:
 
 
 def draw_rates(axes, rows, steps) -> None:
-    """The rate of every recorded group, log. A phase that trains the head alone has one group."""
+    """Draw the learning rate of every recorded group. A phase that trains only the head has one group."""
     curves, groups_of = [], {}
     for i, row in enumerate(rows):
         keys = sorted((key for key in row if re.fullmatch(r"lr/group_\d+", key)), key=lambda key: int(key[9:]))
@@ -161,7 +164,7 @@ def draw_rates(axes, rows, steps) -> None:
 
 
 def draw_sizes(axes, rows, steps) -> None:
-    """The image size in pixels."""
+    """Draw the image size in pixels."""
     sizes, before = [], 0.0
     for x, y in by_phase(rows, steps, "image_size"):
         x, y = [before, *x], [y[0], *y]

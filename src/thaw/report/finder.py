@@ -1,4 +1,4 @@
-"""The finder's curve as an image."""
+"""The figure of a learning rate finder's curve."""
 
 import math
 import textwrap
@@ -9,17 +9,17 @@ from thaw.runtime.files import as_number
 
 
 def finder_png(found: dict, path) -> None:
-    """Draw a finder's curve.
+    """Draw a finder's curve into a file.
 
-    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; of
-    trials also low and high, the band.
+    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; for
+    trials also low and high, the lowest and highest loss at each rate.
     """
     with image_style():
         finder_figure(found).savefig(path, dpi=120)
 
 
 def finder_figure(found: dict, width: float = 8.0):
-    """The finder's curve over the rate (log), a line for each rule's suggestion, a strong one for the rate taken."""
+    """Draw the loss over the learning rate, a line for each rule's suggestion, and a bold one for the chosen rate."""
     rates = as_array(found.get("rates") or [])
     losses = as_array(found.get("losses") or [])
     smoothed = as_array(found.get("smoothed") or [])
@@ -32,18 +32,16 @@ def finder_figure(found: dict, width: float = 8.0):
     trials = len(low) == len(high) == len(rates) > 0
     if trials:
         if (low != high).any():  # several orders
-            axes.fill_between(
-                rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest of the orders"
-            )
-        axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="trials at that rate")
+            axes.fill_between(rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest trial")
+        axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="mean of the trials")
     else:
         axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)
-    make_room(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
+    limit_losses(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("mean loss of the first steps" if trials else "training loss")
+    axes.set_ylabel("mean training loss of a trial" if trials else "training loss")
     axes.grid()
     mark_rates(axes, found)
     axes.legend(loc="lower left", fontsize=8)
@@ -54,10 +52,10 @@ def finder_figure(found: dict, width: float = 8.0):
     return fig
 
 
-def make_room(axes, losses, smoothed, tight: bool) -> None:
-    """The last points explode; what decides lies between the start and the lowest loss, so that gets the room.
+def limit_losses(axes, losses, smoothed, tight: bool) -> None:
+    """Limit the y axis to the range between the lowest loss and the first one: losses explode at the last points.
 
-    `tight`: the curve has no noise that must be seen, and ends beyond the first rate that is worse than the start.
+    tight: leave no room for noise, as for trials, whose curve ends soon after its loss exceeds the first one.
     """
     import numpy as np
 
@@ -77,20 +75,20 @@ def make_room(axes, losses, smoothed, tight: bool) -> None:
 
 
 def mark_rates(axes, found: dict) -> None:
-    """A line for each rule's suggestion, a strong one for the rate taken, each with its name."""
+    """Draw a labelled line at each rule's suggestion, and a bold one at the chosen rate."""
     marks = [
-        (f"{rule} {rate:.2g}", rate, False)
+        (f"{rule}: {rate:.2g}", rate, False)
         for rule, rate in (found.get("suggestions") or {}).items()
         if as_number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
     ]
     if as_number(found.get("taken")) > 0:
-        marks.append((f"taken {found['taken']:.2g} ({found.get('rule', '')})", found["taken"], True))
+        marks.append((f"chosen: {found['taken']:.2g} ({found.get('rule', '')})", found["taken"], True))
     low, high = (math.log(edge) for edge in axes.get_xlim())
     for i, (label, rate, strong) in enumerate(sorted(marks, key=lambda mark: mark[1])):
         colour = VALID if strong else INK
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
-        # Away from the strong line, but not out of the image.
+        # Away from the bold line, but inside the figure.
         late = place > 0.85 or (place > 0.25 and rate <= as_number(found.get("taken")))
         axes.annotate(
             label,

@@ -1,16 +1,16 @@
-"""What a run mistook: the confusion matrix and the most wrong images."""
+"""The mistakes of a run: the confusion matrix and the images with the most confident mistakes."""
 
 import math
 
 from thaw.report.run_files import LARGEST, confusion_matrix, most_confused
-from thaw.report.style import BEST, INK, TRAIN, VALID, axes_at, figure, shortened
+from thaw.report.style import INK, TRAIN, VALID, axes_at, figure, shortened
 
-NAMEABLE = 40  # classes up to which the axes of a confusion matrix have names
-READABLE = 20  # classes up to which it has its counts written in
+NAMEABLE = 40  # classes up to which a confusion matrix has class names on its axes
+READABLE = 20  # classes up to which it has counts in its cells
 
 
 def confusion_figure(run: dict):
-    """The confusion matrix alone, for the page."""
+    """Return a figure of the confusion matrix alone, for the page."""
     side = matrix_inches(len(run["classes"]))
     names, size, flat, inner = matrix_layout(run["classes"], side)
     longest = max(map(len, names), default=0)
@@ -20,14 +20,14 @@ def confusion_figure(run: dict):
 
 
 def matrix_inches(classes: int) -> float:
-    """The side of a confusion matrix: large where many classes are named, else half a page."""
+    """Return the side of a confusion matrix: large if many classes are named, else half a page."""
     return 9.0 if 12 < classes <= NAMEABLE else 5.4
 
 
 def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool, float]:
-    """Names to write (none where there are too many), their points, whether those below lie flat, inches of the square.
+    """Return the class names ([] if too many), their font size, whether the x labels lie flat, and the square's side.
 
-    side: inches that the square and the names at its left may take.
+    side: inches available for the square and the names at its left.
     """
     n = len(classes)
     names = [shortened(name, 20) for name in classes] if n <= NAMEABLE else []
@@ -37,8 +37,11 @@ def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool
 
 
 def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None:
-    """Rows are true classes; hits in blue, mistakes in red, by the square root of their share of the row, so that a
-    rare mistake is seen. Counts are written in and classes named only as far as they can be read."""
+    """Draw the confusion matrix. Rows are true classes; correct predictions are blue, mistakes red.
+
+    The colour's strength is the square root of the share of the row, so that rare mistakes are visible. Counts and
+    class names are left out if they would be too small to read; above LARGEST classes, mistakes are listed instead.
+    """
     import numpy as np
     from matplotlib.colors import to_rgb
 
@@ -47,7 +50,8 @@ def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None
         axes = axes_at(fig, left, top, side, side)
         axes.set_axis_off()
         lines = [f"{shortened(a, 26)} → {shortened(b, 26)}  {c}" for a, b, c in most_confused(run["confusion"], 20)]
-        axes.text(0.1, 0.95, "\n".join([f"{n:,} classes, most often confused:", "", *lines]), va="top", linespacing=1.5)
+        title = f"{n:,} classes, most frequent mistakes: true → predicted  images"
+        axes.text(0.1, 0.95, "\n".join([title, "", *lines]), va="top", linespacing=1.5)
         return
     names, size, flat, inner = matrix_layout(run["classes"], side)
     axes = axes_at(fig, left + side - inner - 0.15, top + 0.35, inner, inner)
@@ -72,41 +76,38 @@ def draw_confusion(fig, run: dict, left: float, top: float, side: float) -> None
     else:
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.plot([], [], "s", color=TRAIN, label="right")
-        axes.plot([], [], "s", color=VALID, label="mistaken")
+        axes.plot([], [], "s", color=TRAIN, label="correct")
+        axes.plot([], [], "s", color=VALID, label="wrong")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.08), ncols=2)
-    among = "" if names else f" ({n} classes, in their order)"
-    axes.set_xlabel("predicted" + among)
-    axes.set_ylabel("true" + among)
+    among = "" if names else f" ({n} classes, in order)"
+    axes.set_xlabel("predicted class" + among)
+    axes.set_ylabel("true class" + among)
     for spine in axes.spines.values():
         spine.set_visible(True)
         spine.set_alpha(0.3)
 
 
 def draw_wrong(fig, run: dict, left: float, top: float, side: float) -> None:
-    """The most wrong images in a grid, each with what it is, what it was taken for and how surely."""
-    axes = axes_at(fig, left, top, side, side)  # its unit is an inch, from the upper left
+    """Draw the most confident mistakes in a grid, each with its true class, its predicted class and the probability."""
+    axes = axes_at(fig, left, top, side, side)  # the unit is an inch, from the upper left
     axes.set_axis_off()
     wrong = run["wrong"]
-    if not wrong:
-        axes.text(0.5, 0.5, "no wrong images", transform=axes.transAxes, ha="center", fontsize=14, color=BEST)
-        return
-    axes.text(side / 2, 0, "the most wrong: truth → prediction, probability", ha="center")
+    axes.text(side / 2, 0, "most confident mistakes: true → predicted class, probability", ha="center")
     columns = max(2, math.ceil(math.sqrt(len(wrong))))
     cell = (side - 0.1) / columns
     most = cell - 0.5  # the longer side of an image
-    room = int(14 * cell)  # letters
+    letters = int(14 * cell)  # that fit above an image
     for i, (row, image) in enumerate(zip(wrong, run["images"], strict=True)):
         x, y = cell * (i % columns + 0.5), 0.5 + (cell - 0.05) * (i // columns) + most / 2  # the middle of the image
-        down = 0.15  # half the height of what is shown
+        down = 0.15  # half the height of the image, or of "no image"
         if image is None:
             axes.text(x, y, "no image", ha="center", va="center", alpha=0.6)
         else:
             down, across = (most * edge / max(image.shape[:2]) / 2 for edge in image.shape[:2])
             smooth = "nearest" if max(image.shape[:2]) < 100 else "antialiased"
             axes.imshow(image, extent=(x - across, x + across, y + down, y - down), interpolation=smooth)
-        sure = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
-        title = f"{shortened(row['truth'], room)}\n→ {shortened(row['prediction'], room - 6)}{sure}"
+        percent = "" if math.isnan(row["confidence"]) else f", {row['confidence']:.0%}"
+        title = f"{shortened(row['truth'], letters)}\n→ {shortened(row['prediction'], letters - 6)}{percent}"
         axes.text(x, y - down - 0.05, title, ha="center", va="bottom", fontsize=8)
     axes.set_xlim(0, side)
     axes.set_ylim(side, 0)

@@ -1,6 +1,6 @@
-"""Fill the templates of report.html, a page that needs nothing but a browser.
+"""Rendering of report.html, a self-contained page.
 
-A template escapes whatever it is given, but for the drawn <svg> that `style.svg` marks as safe.
+Templates escape all data, except the <svg> figures that `style.svg` marks as safe.
 """
 
 import base64
@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jinja2 import DictLoader, Environment, StrictUndefined
 
-ROOMS = Path(__file__).parents[1]  # each has templates of its own, which are named from here
-# Read when the module is, so that a long run ends with the templates of the code it started with.
+PACKAGES = Path(__file__).parents[1]  # template names are relative to this folder
+# Read at import, so that a long run ends with the templates of the code it started with.
 TEMPLATES = {
-    file.relative_to(ROOMS).as_posix(): file.read_text(encoding="utf-8") for file in ROOMS.glob("*/templates/[!.]*")
+    file.relative_to(PACKAGES).as_posix(): file.read_text(encoding="utf-8")
+    for file in PACKAGES.glob("*/templates/[!.]*")
 }
 ENVIRONMENT = Environment(
     loader=DictLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -20,19 +21,20 @@ ENVIRONMENT = Environment(
 
 
 def render(template: str, **data) -> str:
-    """Return a page: a template, such as report/templates/run.html.j2, filled with this data."""
+    """Render a template, such as report/templates/run.html.j2, with this data."""
     return ENVIRONMENT.get_template(template).render(data)
 
 
 def data_uri(image: bytes, form: str = "png") -> str:
-    """Return an encoded image as a data: URI; '' of no bytes."""
+    """Return an encoded image as a data: URI, or '' if there are no bytes."""
     return f"data:image/{form};base64,{base64.b64encode(image).decode()}" if image else ""
 
 
 def thumbnail(image) -> tuple[str, str]:
-    """Return a data: URI of an image and its class on the page.
+    """Return an image as a data: URI, and its CSS class.
 
-    image: uint8 array; a small one is kept exactly and shown in squares, a large one is a JPEG of at most 320 pixels.
+    image: uint8 array. A small one is stored without loss and shown pixelated; a large one becomes a JPEG of at most
+    320 pixels.
     """
     from PIL import Image
 

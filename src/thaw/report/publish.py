@@ -1,4 +1,4 @@
-"""What people look at once a job is done: its columns, tables and images in W&B, its report, its closing lines."""
+"""The output of a finished job: its W&B columns, tables and images, its report, its closing lines."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -22,13 +22,13 @@ ReadImage = Callable[[str], object]
 
 
 def run_identity(request: JobRequest, swept: Collection[str], key: str, columns: Mapping | None = None) -> RunIdentity:
-    """Return what W&B shows of a job besides its numbers, with further columns of its configuration.
+    """Return the W&B name, tags and configuration of a job; `columns` are added to the configuration.
 
-    `swept` are the keys in which the jobs of its sweep differ.
+    swept: the keys in which the jobs of the sweep differ.
 
-    The id of a run follows from `key`, so that a resumed attempt goes on with its W&B run; one trained anew is a run of
-    its own. That of a job follows from its sweep and what it was told, so that a rung of hydra/sweeper=halving, and the
-    next attempt of a job that failed before it had a key, go on with theirs.
+    The W&B id of a single run derives from `key`, so a resumed run continues its W&B run, and fresh=true starts a new
+    one. The id of a job derives from its sweep and overrides, so the rungs of hydra/sweeper=halving share one W&B run,
+    and so does a retry of a job that failed before it had a key.
     """
     config, sweep = request.config, request.sweep
     told = [override for override in request.overrides if not override.startswith("stop_after=")]
@@ -44,7 +44,7 @@ def run_identity(request: JobRequest, swept: Collection[str], key: str, columns:
         notes=config["notes"],
         config={
             "cfg": {key: value for key, value in request.composed.items() if key != "stop_after"},
-            "choice": request.choices,  # columns choice.scheduler, ...: W&B takes a dot for a level, in panels too
+            "choice": request.choices,  # columns choice.scheduler, ...: W&B reads a dot as nesting, in panels too
             "setting": run_names.short_name(setting_of(told)) or "default",
             **{key: config[key] for key in ("seed", "lr_factor", "batch_size")},
             **numbered_columns("lr", config["lr"]),
@@ -58,16 +58,16 @@ def run_identity(request: JobRequest, swept: Collection[str], key: str, columns:
 
 
 def numbered_columns(name: str, values) -> dict:
-    """lr_0, lr_1, ... of a list: W&B filters and groups by numbers, not by lists."""
+    """Return a list as columns name_0, name_1, ...: W&B filters and groups by numbers, not by lists."""
     return {f"{name}_{i}": value for i, value in enumerate(values)} if isinstance(values, (list, tuple)) else {}
 
 
 def publish_report(
     settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, image: ReadImage
 ) -> None:
-    """The images and tables of a finished run, in its folder and on the dashboard.
+    """Write the figures and the report of a finished run into its folder, and its tables to W&B.
 
-    image: gives the image of a path, uint8 [h, w, 3], None where it is none.
+    image: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read.
     """
     rates = {}
     for phase in plan.phases:
@@ -82,7 +82,7 @@ def publish_report(
 
 
 def publish_tables(tracker: Tracker, folder: Path, image: ReadImage) -> None:
-    """The tables and images of a run, for the dashboard."""
+    """Send the tables and images of a run to W&B."""
     classes, rows = run_files.read_predictions(folder / "valid_predictions.csv")
     counts = Counter((row["truth"], row["prediction"]) for row in rows)
     if matrix := run_files.confusion_matrix(counts, classes):
@@ -103,7 +103,7 @@ def publish_tables(tracker: Tracker, folder: Path, image: ReadImage) -> None:
 
 
 def say_summary(result: dict, folder: Path, single: bool) -> None:
-    """The closing lines: what each phase bought, how good the result is, where it lies."""
+    """Print the closing lines: the gain of each phase, the best accuracy, and where the results are."""
     columns = {
         "accuracy": "{:.2%}".format,
         "loss": format_loss,
@@ -112,9 +112,9 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
         "seconds": "{:.1f}".format,
     }
     phases, rows = phase_results(result), []
-    for name, said in phases.items():  # a find has a rate and seconds only
-        rows.append((name, *("" if said.get(c) is None else form(said[c]) for c, form in columns.items())))
-    rest = result["cost/seconds"] - sum(said["seconds"] for said in phases.values())
+    for name, fields in phases.items():  # a find has only a rate and seconds
+        rows.append((name, *("" if fields.get(c) is None else form(fields[c]) for c, form in columns.items())))
+    rest = result["cost/seconds"] - sum(fields["seconds"] for fields in phases.values())
     rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
     say()
     for line in console.grid(("phase", *columns), rows):

@@ -1,4 +1,4 @@
-"""What a run's folder says, as rows and numbers: what the report and the tracker's tables have in common."""
+"""The contents of a run's folder as rows and numbers, for the report and for W&B's tables."""
 
 import math
 from collections import Counter
@@ -20,13 +20,13 @@ from thaw.runtime.files import (
     read_text,
 )
 
-LARGEST = 200  # classes whose confusion is shown as a matrix, of 4 million cells nobody reads one
+LARGEST = 200  # classes up to which a confusion matrix is shown; nobody reads a larger one
 
 
 def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[list[int]]:
-    """Counts of images, a row for each true class and a column for each predicted one; none of more than LARGEST.
+    """Return counts of images, [true class][predicted class]; [] for more than LARGEST classes.
 
-    counts: of (truth, prediction).
+    counts: images by (truth, prediction).
     """
     if len(classes) > LARGEST:
         return []
@@ -34,34 +34,34 @@ def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) 
 
 
 def most_confused(counts: Mapping[tuple[str, str], int], most: int) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes, (truth, prediction, count); of equals in the order of their names."""
+    """Return the most frequent mistakes, (truth, prediction, count); equal counts are sorted by name."""
     found = [(truth, taken, n) for (truth, taken), n in counts.items() if truth != taken]
     return sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))[:most]
 
 
 def per_class(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[tuple]:
-    """(class, n, precision, recall, f1, most confused with) of every class; the last is '' where nothing was confused.
+    """Return (class, n, precision, recall, f1, most confused with) of every class; the last is '' without a mistake.
 
     A ratio without a denominator (no image of the class, or none predicted as it) is 0.
     """
-    there, taken, worst = Counter(), Counter(), {}
+    true, predicted, worst = Counter(), Counter(), {}
     places = {name: i for i, name in enumerate(classes)}
     for (truth, prediction), count in sorted(counts.items(), key=lambda item: (-item[1], places.get(item[0][1], 0))):
-        there[truth] += count
-        taken[prediction] += count
+        true[truth] += count
+        predicted[prediction] += count
         if truth != prediction:
             worst.setdefault(truth, prediction)
     rows = []
     for name in classes:
-        right, n, p = counts.get((name, name), 0), there[name], taken[name]
+        right, n, p = counts.get((name, name), 0), true[name], predicted[name]
         rows.append((name, n, right / (p or 1), right / (n or 1), 2 * right / (n + p or 1), worst.get(name, "")))
     return rows
 
 
 def most_wrong(rows: list[dict], n: int) -> list[dict]:
-    """The `n` wrong images whose wrong class was predicted with the highest probability, worst first.
+    """Return the `n` wrong images whose predicted class has the highest probability, highest first.
 
-    `rows` are those of `read_predictions`: path, truth, prediction, confidence (of the prediction, in [0, 1]).
+    rows: as from `read_predictions`, with path, truth, prediction and confidence (of the prediction, in [0, 1]).
     """
     wrong = [row for row in rows if row["truth"] != row["prediction"]]
     wrong.sort(key=lambda row: -1.0 if math.isnan(row["confidence"]) else row["confidence"], reverse=True)
@@ -69,9 +69,9 @@ def most_wrong(rows: list[dict], n: int) -> list[dict]:
 
 
 def read_predictions(file) -> tuple[list[str], list[dict]]:
-    """Classes and rows (path, truth, prediction, confidence) of a `valid_predictions.csv`; both empty without a file.
+    """Read the classes and the rows (path, truth, prediction, confidence) of a `valid_predictions.csv`.
 
-    Read by position, because a class may be called 'path'.
+    Both are empty without a file. Columns are read by position, because a class may be called 'path'.
     """
     table = read_shares(file)
     classes = next(table, [])[3:]
@@ -84,7 +84,7 @@ def read_predictions(file) -> tuple[list[str], list[dict]]:
 
 
 def read_run(folder) -> dict:
-    """All that a report is made of, from the files of a run's folder; what is missing is empty."""
+    """Read all that a report shows from the files of a run's folder; the value of a missing file is empty."""
     folder = Path(folder)
     above = folder.resolve().parent
     classes, rows = read_predictions(folder / "valid_predictions.csv")
@@ -111,7 +111,7 @@ def read_run(folder) -> dict:
 
 
 def finder_results(folder: Path, result: dict) -> list[dict | bytes]:
-    """What every finder found, in the order of the phases in `result`; its image where only that is left."""
+    """Return every finder's curve in the order of the phases in `result`; its png if only that is left."""
     finds = []
     for name in sorted({file.stem for file in folder.glob("find_*") if file.suffix in (".json", ".png")}):
         found = json_objects(read_text(folder / f"{name}.json"))
@@ -122,14 +122,14 @@ def finder_results(folder: Path, result: dict) -> list[dict | bytes]:
 
 
 def run_title(run: dict) -> str:
-    """The name of a run, that of a job of a sweep with what was chosen for it."""
+    """Return the name of a run; for a job of a sweep, followed by its overrides."""
     if not run.get("sweep"):
         return run["name"]
     return f"{run['name']}: {run_names.short_name(list(run['result'].get('overrides', []))) or 'default'}"
 
 
 def headline(run: dict) -> list[tuple[str, str, str]]:
-    """(what, value, detail) of the numbers that come first; only those that are known."""
+    """Return (name, value, detail) of the main numbers, those that are known."""
     result, rows = run["result"], run["predictions"]
     best, loss, test = (as_number(result.get(key)) for key in ("best/accuracy", "best/loss", "test/accuracy"))
     seconds, paid = as_number(result.get("cost/seconds")), as_number(result.get("cost/seconds_paid"))
@@ -139,14 +139,14 @@ def headline(run: dict) -> list[tuple[str, str, str]]:
         ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
         ("loss", f"{loss:.3g}", "validation"),
         ("test accuracy", f"{test:.1%}", "evaluated once"),
-        ("time", format_duration(seconds), f"paid this time: {format_duration(paid)}" if paid < seconds else ""),
+        ("time", format_duration(seconds), f"{format_duration(paid)} now, rest reused" if paid < seconds else ""),
         ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation images"),
     ]
     return [row for row in out if not row[1].startswith("nan")]
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; (0, 1) of nothing."""
+    """Return Wilson's 95 % confidence interval of right / n; (0, 1) if n is 0."""
     if not n:
         return 0.0, 1.0
     z, p = 1.96, right / n
@@ -155,12 +155,12 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 
 
 def as_array(values):
-    """An array of floats, nan for what is none."""
+    """Return an array of floats, with nan for values that are not numbers."""
     import numpy as np
 
     return np.array([as_number(value) for value in values], dtype=float)
 
 
 def column(rows: list[dict], key: str):
-    """One key of all rows as an array, nan where a row has it not."""
+    """Return one key of all rows as an array, with nan for rows that lack it."""
     return as_array(row.get(key) for row in rows)

@@ -1,4 +1,4 @@
-"""The report of a run: report.png, all on one sheet, and report.html."""
+"""The report of a run: report.png, a single sheet, and report.html."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
 
 
 def write_run_report(folder, image) -> None:
-    """Write `report.png` and `report.html` into a run's folder, from the files that lie there.
+    """Write `report.png` and `report.html` into a run's folder, from the other files in it.
 
-    image: path as in valid_predictions.csv -> uint8 RGB array [height, width, 3], or None where there is none.
+    image: returns the image of a path in valid_predictions.csv, uint8 RGB [height, width, 3], or None.
     """
     folder = Path(folder)
     run = read_run(folder)
@@ -35,8 +35,8 @@ def write_run_report(folder, image) -> None:
 def run_html(run: dict, drawn: dict) -> str:
     """Return report.html.
 
-    run: as `read_run` makes it, with `images`, the array or None for each row of `wrong`. drawn: `curves` and
-    `confusion`, as drawn by `style.svg` or '', and `finds`, a list of the like or a data: URI each.
+    run: as from `read_run`, with `images`: an array or None for each row of `wrong`. drawn: `curves` and `confusion`,
+    each from `style.svg` or '', and `finds`, a list of svgs and data: URIs.
     """
     result = run["result"]
     return render(
@@ -56,8 +56,8 @@ def run_html(run: dict, drawn: dict) -> str:
         classes=class_rows(run["per_class"]),
         timeline=data_uri(run["timeline"]),
         plan=run["plan"],
-        twins=listing(run["leaks"], "leaks.csv"),
-        twins_sheet=data_uri(run["leaks_sheet"]),
+        leaks=listing(run["leaks"], "leaks.csv"),
+        leaks_sheet=data_uri(run["leaks_sheet"]),
         disputed=listing(run["disputed"], DISPUTED),
         bad_files=listing(run["bad_files"], BAD_FILES),
         command=as_text(result.get("command")),
@@ -66,15 +66,22 @@ def run_html(run: dict, drawn: dict) -> str:
 
 
 def report_sheet(run: dict):
-    """All on one sheet: the curves, and below them the confusion matrix and the most wrong images."""
-    curves = curves_inches(run, 14)
-    fig = figure(14, 0.7 + curves + (6.9 if run["predictions"] else 0))
+    """Draw the curves and, below them, the confusion matrix and the most confident mistakes.
+
+    Without a mistake the matrix is a mere diagonal: it is small, at the right of the curves.
+    """
+    beside = bool(run["predictions"]) and not run["wrong"] and len(run["classes"]) <= LARGEST
+    across = 8.6 if beside else 14
+    curves = curves_inches(run, across)
+    fig = figure(14, 0.7 + curves + (6.9 if run["wrong"] else 0))
     known = "   ".join(f"{what} {value}" for what, value, _ in headline(run))
     top = fig.get_figheight()
     fig.text(0.2 / 14, 1 - 0.32 / top, shortened(run_title(run), 90), fontsize=14, fontweight="bold")
     fig.text(0.2 / 14, 1 - 0.62 / top, known, fontsize=12)
-    draw_curves(fig, run, 0.7)
-    if run["predictions"]:
+    draw_curves(fig, run, 0.7, across)
+    if run["wrong"]:
         draw_confusion(fig, run, 0, 0.7 + curves, 6.8)
         draw_wrong(fig, run, 7, 0.9 + curves, 6.8)
+    elif beside:
+        draw_confusion(fig, run, across, 0.8, 14 - across)
     return fig

@@ -1,4 +1,4 @@
-"""What all images have in common: figures, colours, and what is written on their axes."""
+"""The style of all figures: sizes, colours, axes, labels."""
 
 import math
 import re
@@ -12,14 +12,14 @@ from thaw.runtime.console import one_line
 from thaw.runtime.files import as_number
 from thaw.runtime.fonts import families
 
-INK, PAPER = "#1b1f24", "#ffffff"  # in report.html replaced by the page's own colours, so that dark pages work
+INK, PAPER = "#1b1f24", "#ffffff"  # report.html replaces these by the page's colours, for dark mode
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
-GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # body to head, each legible on white and on near-black
+GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # first layers to head, legible on white and near-black
 
 
 @contextmanager
 def image_style():
-    """The style of every image, for the time of one; names are taken as they are ($ is no formula)."""
+    """Apply the style of all figures within the block. A $ in a name does not start a formula."""
     import matplotlib
 
     style = {
@@ -44,25 +44,25 @@ def image_style():
     }
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context(style | dict.fromkeys(inked, INK)), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that no font here has: a box
+        warnings.filterwarnings("ignore", message="Glyph")  # no installed font has a letter of a name: it is a box
         yield
 
 
 def figure(width: float, height: float):
-    """A figure of that many inches, known to nobody else."""
+    """Return a figure of this size in inches, not registered with pyplot."""
     from matplotlib.figure import Figure
 
     return Figure((width, height), facecolor=PAPER)
 
 
 def axes_at(fig, left: float, top: float, width: float, height: float):
-    """Axes at that place, in inches from the upper left: exact, and several times as fast as a layout engine."""
+    """Add axes at a place in inches from the upper left: exact, and several times faster than a layout engine."""
     across, down = fig.get_size_inches()
     return fig.add_axes((left / across, 1 - (top + height) / down, width / across, height / down))
 
 
 def svg(fig) -> Markup:
-    """Return the figure as an <svg> element for a page: at most as wide as drawn, in the page's ink and paper."""
+    """Return a figure as an <svg> element for a page, at most as wide as drawn and in the page's colours."""
     file = StringIO()
     fig.savefig(file, format="svg", dpi=150, transparent=True, metadata={"Date": None})
     text = file.getvalue()
@@ -74,7 +74,7 @@ def svg(fig) -> Markup:
 
 
 def group_colours(groups: int) -> list:
-    """A colour for each layer group, the body's first ones dark, the head bright; a single group is the head."""
+    """Return a colour for each layer group, from dark (first layers) to bright (head); a single group is the head."""
     from matplotlib.colors import LinearSegmentedColormap
 
     ramp = LinearSegmentedColormap.from_list("groups", GROUP_COLOURS)
@@ -82,16 +82,17 @@ def group_colours(groups: int) -> list:
 
 
 def group_names(groups: int) -> list[str]:
-    """'first layers' to 'head'; those between are numbered."""
+    """Return the names of the layer groups: 'first layers', 'group 1', ..., 'head'; a single group is the head."""
     if groups == 1:
         return ["head"]
     return ["first layers", *(f"group {i}" for i in range(1, groups - 1)), "head"]
 
 
 def rate_axis(axes, curves) -> None:
-    """A log axis for rates that shows every group's upper 2½ decades: annealing ends near 0, which would take all room.
+    """Set up a log axis for learning rates that shows the upper 2.5 decades of every group.
 
-    curves: one sequence of rates for each group and phase.
+    Annealing ends near 0, and the full range would squeeze everything else. curves: one sequence of rates for each
+    group and phase.
     """
     peaks = [max((rate for rate in map(as_number, curve) if rate > 0), default=math.nan) for curve in curves]
     peaks = [peak for peak in peaks if peak > 0]
@@ -103,13 +104,13 @@ def rate_axis(axes, curves) -> None:
 
 
 def shade_phases(axes, spans) -> None:
-    """A band behind every other phase. spans: (name, start, end) in the units of the x axis, in order."""
+    """Shade every other phase. spans: (name, start, end) in the units of the x axis, in order."""
     for _, start, end in spans[1::2]:
         axes.axvspan(start, end, color=INK, alpha=0.05, linewidth=0)
 
 
 def name_phases(axes, spans, inches: float) -> None:
-    """The phases' names above the axes: in one line or two, angled where they do not fit.
+    """Write the phases' names above the axes, in one or two lines, or angled if they do not fit.
 
     spans: (name, start, end) in the units of the x axis, in order; inches: the width of the axes.
     """
@@ -130,7 +131,7 @@ def name_phases(axes, spans, inches: float) -> None:
 
 
 def lanes_of(spans, unit: float) -> list[int] | None:
-    """The line, 0 or 1, in which each name fits over its span; None where two lines are not enough."""
+    """Return the line, 0 or 1, in which each name fits above its span; None if two lines are not enough."""
     lanes, ends = [], [-math.inf, -math.inf]
     for name, start, end in spans:
         half = text_inches(name) / 2 / unit
@@ -144,12 +145,12 @@ def lanes_of(spans, unit: float) -> list[int] | None:
 
 
 def text_inches(name: str) -> float:
-    """Inches that a name takes at 8 points, with room to its neighbours; the font's letters are about 0.62 em wide."""
+    """Return the width of a name at 8 points in inches, margin included; letters are about 0.62 em wide."""
     return len(name) * 0.62 * 8 / 72 + 0.12
 
 
 def plain_ticks(axis) -> None:
-    """Label a log axis with numbers as people type them: 0.01, 1e-05."""
+    """Label a log axis with plain numbers: 0.01, 1e-05."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(numticks=9))
@@ -158,6 +159,6 @@ def plain_ticks(axis) -> None:
 
 
 def shortened(text: str, most: int) -> str:
-    """A name of at most that many letters, in one line."""
+    """Return a name in one line, cut to at most `most` letters."""
     text = one_line(text)
     return text if len(text) <= most else text[: most - 1] + "…"

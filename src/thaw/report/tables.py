@@ -1,4 +1,4 @@
-"""Make the rows of text that report.html shows of a run."""
+"""The tables of report.html, as rows of text."""
 
 import math
 from collections import Counter
@@ -9,9 +9,9 @@ from thaw.report.page import thumbnail
 from thaw.report.run_files import LARGEST, most_confused
 from thaw.runtime.files import as_number, format_duration, phase_results
 
-MOST_LISTED = 50  # rows that are shown of a long table
+MOST_LISTED = 50  # rows shown of a long table
 MOST_PAIRS = 10
-PHASE = {  # the numbers of a phase, as in result.json
+PHASE = {  # columns of the phase table, by their names in result.json
     "accuracy": lambda value: f"{value:.2%}",
     "loss": lambda value: f"{value:.4g}",
     "lr": lambda value: f"{value:.3g}",
@@ -21,13 +21,13 @@ PHASE = {  # the numbers of a phase, as in result.json
 
 
 def about(result: dict) -> str:
-    """Return what was run on what, in a line."""
-    overrides = as_text(result.get("overrides")) or ("the defaults" if result else "")
+    """Return the overrides and the device of a run in one line."""
+    overrides = as_text(result.get("overrides")) or ("default settings" if result else "")
     return " · ".join(part for part in (overrides, as_text(result.get("device"))) if part)
 
 
 def phase_rows(result: dict) -> list[dict[str, str]]:
-    """Return a row for each phase in the order of result.json, with the accuracy gained on the phase before."""
+    """Return a row for each phase in the order of result.json, with the accuracy gained over the phase before."""
     rows, before = [], math.nan
     for name, fields in phase_results(result).items():
         values = {field: as_number(fields.get(field)) for field in PHASE}
@@ -46,20 +46,20 @@ def phase_rows(result: dict) -> list[dict[str, str]]:
 
 
 def pairs(counts: Mapping[tuple[str, str], int], classes: int) -> list[list[str]]:
-    """Return the most frequent mistakes (truth, taken for, how many): what a matrix of many classes cannot show."""
+    """Return the most frequent mistakes as (truth, prediction, "n of m"); [] for two classes, where the matrix does."""
     if classes < 3:
         return []
-    there = Counter()
+    totals = Counter()
     for (truth, _), count in counts.items():
-        there[truth] += count
+        totals[truth] += count
     found = most_confused(counts, MOST_PAIRS if classes <= LARGEST else MOST_LISTED)
-    return [[truth, taken, f"{count} of {there[truth]}"] for truth, taken, count in found]
+    return [[truth, predicted, f"{count} of {totals[truth]}"] for truth, predicted, count in found]
 
 
 def class_rows(rows: list[tuple]) -> list[dict]:
-    """Return the classes with their shares (width of the bar, text), the lowest f1 first, of very many the worst.
+    """Return the classes, lowest f1 first, at most LARGEST of them; shares are (width of the bar, text).
 
-    rows: as of `per_class`. Classes without an image come last and have no shares.
+    rows: as from `per_class`. Classes without an image come last and have no shares.
     """
     return [
         {
@@ -73,41 +73,41 @@ def class_rows(rows: list[tuple]) -> list[dict]:
 
 
 def wrong_images(rows: list[dict], images: list) -> list[dict[str, str]]:
-    """Return the most wrong images, each with what it is, what it was taken for and how surely.
+    """Return the most confident mistakes, each with its classes, its confidence and its image.
 
     images: uint8 array [height, width, 3], or None, for each row of `most_wrong`.
     """
     out = []
     for row, image in zip(rows, images, strict=True):
         uri, kind = ("", "") if image is None else thumbnail(image)
-        sure = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
-        out.append({**row, "file": PurePath(row["path"]).name, "sure": sure, "image": uri, "kind": kind})
+        percent = "" if math.isnan(row["confidence"]) else f" · {row['confidence']:.0%}"
+        out.append({**row, "file": PurePath(row["path"]).name, "percent": percent, "image": uri, "kind": kind})
     return out
 
 
 def listing(table: list[list[str]], file: str) -> dict:
-    """Return the first rows of a table that lies beside the page, how many there are, and how many of them are shown.
+    """Return the first rows of a csv file beside the page, their number, and a note on how many are shown.
 
-    table: the head, then rows, which are brought to its length.
+    table: the head, then the rows, which are padded or cut to its length.
     """
     head, *body = table or [[]]
     return {
         "file": file,
         "total": len(body),
-        "shown": f"the first {MOST_LISTED} of {len(body):,} in" if len(body) > MOST_LISTED else "as in",
+        "shown": f"the first {MOST_LISTED} of {len(body):,} rows of" if len(body) > MOST_LISTED else "all rows of",
         "columns": [(name, "") for name in head],
         "rows": [[*row, *[""] * len(head)][: len(head)] for row in body[:MOST_LISTED]],
     }
 
 
 def made_with(result: dict) -> list[list[str]]:
-    """Return the facts that result.json has of what the run was made with."""
+    """Return the device, versions, commit and keys of a run, from result.json."""
     keys = ("device", "versions", "commit", "key", "wandb_id")
     return [[key, as_text(result[key])] for key in keys if result.get(key)]
 
 
 def as_text(value) -> str:
-    """Return anything as text: lists in one line, dicts as key value pairs."""
+    """Format any value in one line: lists joined by spaces, dicts as "key value" pairs joined by commas."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {as_text(item)}" for key, item in value.items())
     if isinstance(value, (list, tuple)):

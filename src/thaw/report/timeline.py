@@ -1,4 +1,4 @@
-"""The plan as an image: rates, image size and what is frozen, over all steps."""
+"""The figure of the plan, plan.png: learning rates, image size and what is frozen, over all steps."""
 
 import math
 from itertools import accumulate, groupby
@@ -21,18 +21,19 @@ STATES = {"stored activations": "#c9d3df", "frozen": "#a9daf0", "training": "#f6
 
 
 def plan_png(timeline: list[dict], path) -> None:
-    """Draw what `show.plan_timeline` returns: rates of every group, image size and what is frozen, over all steps.
+    """Draw what `show.plan_timeline` returns: learning rates of every group, image size and what is frozen.
 
-    Short phases are widened until their names fit, so that two epochs of the head are seen beside ninety of the body;
-    the axis says how many steps there are. Finders are as wide as their names: their steps leave no trace.
+    Short phases are widened until their names fit, so that two epochs of the head remain visible beside ninety of the
+    backbone; the x axis is labelled with the true steps. Finders are only as wide as their names, because their steps
+    change no weights.
     """
-    width, left, right, height = max(10.5, 0.3 * len(timeline)), 0.8, 1.8, 6.2  # inches; `width` is that of the axes
+    width, left, right, height = max(10.5, 0.3 * len(timeline)), 0.8, 1.8, 6.2  # inches; `width` is the axes' width
     steps = [0 if phase["do"] == "find" else phase["steps"] for phase in timeline]
-    floors = [text_inches(phase["name"]) for phase in timeline]
-    if sum(floors) > 0.9 * width:
-        floors = [0.26] * len(timeline)  # angled names
-    widths = stretch(steps, floors, width)
-    edges = list(accumulate(widths, initial=0.0))  # inches are the unit of x
+    least = [text_inches(phase["name"]) for phase in timeline]
+    if sum(least) > 0.9 * width:
+        least = [0.26] * len(timeline)  # angled names
+    widths = stretch(steps, least, width)
+    edges = list(accumulate(widths, initial=0.0))  # the unit of x is an inch
     placed = list(zip(timeline, edges, edges[1:], strict=False))
     with image_style():
         across = left + width + right
@@ -60,25 +61,25 @@ def plan_png(timeline: list[dict], path) -> None:
         fig.savefig(path, dpi=110, bbox_inches="tight")
 
 
-def stretch(steps: list[int], floors: list[float], total: float) -> list[float]:
-    """Widths in proportion to `steps`, none below its floor, that sum to `total`."""
+def stretch(steps: list[int], least: list[float], total: float) -> list[float]:
+    """Return widths proportional to `steps` that sum to `total`, none smaller than its value in `least`."""
     fixed: set[int] = set()
     while True:
         free = [i for i in range(len(steps)) if i not in fixed]
-        scale = (total - sum(floors[i] for i in fixed)) / (sum(steps[i] for i in free) or 1)
-        short_ones = {i for i in free if steps[i] * scale < floors[i]}
-        if not short_ones:
-            return [floors[i] if i in fixed else steps[i] * scale for i in range(len(steps))]
-        fixed |= short_ones
+        scale = (total - sum(least[i] for i in fixed)) / (sum(steps[i] for i in free) or 1)
+        too_short = {i for i in free if steps[i] * scale < least[i]}
+        if not too_short:
+            return [least[i] if i in fixed else steps[i] * scale for i in range(len(steps))]
+        fixed |= too_short
 
 
 def positions(phase: dict, start: float, end: float, steps: list[int]) -> list[float]:
-    """Where these steps of a phase lie on the x axis."""
+    """Return the x positions of these steps of a phase."""
     return [start + (end - start) * step / phase["steps"] for step in steps]
 
 
 def count_steps(axes, steps: list[int], edges: list[float]) -> None:
-    """Ticks at the edges of the phases, with the steps done by then, as far as there is room; none twice."""
+    """Label the edges of the phases with the steps done by then. Skip labels that would overlap or repeat."""
     ticks, labels, last = [], [], -math.inf
     for edge, done in zip(edges, accumulate(steps, initial=0), strict=True):
         label = f"{done:,}"
@@ -90,7 +91,7 @@ def count_steps(axes, steps: list[int], edges: list[float]) -> None:
 
 
 def draw_rates(axes, placed) -> None:
-    """The rate of every group; dashed where it is a multiple of a rate still to be found."""
+    """Draw the learning rate of every group, dashed if it is relative to a rate that is still to be found."""
     from matplotlib.lines import Line2D
 
     phases = [phase for phase, _, _ in placed]
@@ -98,7 +99,7 @@ def draw_rates(axes, placed) -> None:
     rate_axis(axes, [curve for phase in phases for curve in phase["rates"]])
     for phase, start, end in placed:
         if phase["do"] == "find":
-            # A sign for the sweep, not its values: the range is the finder's own.
+            # A symbol for the finder's range test; the finder chooses its range itself.
             ends = axes.get_xaxis_transform()
             axes.plot([start, end], [0.06, 0.94], color=INK, alpha=0.5, linestyle=":", transform=ends)
         x = positions(phase, start, end, [*phase["points"], phase["steps"]])
@@ -107,19 +108,19 @@ def draw_rates(axes, placed) -> None:
             beyond = rates[-1] ** 2 / rates[-2] if len(rates) > 1 and rates[-2] > 0 else rates[-1]
             axes.plot(x, [*rates, beyond], color=colour, linestyle=style, linewidth=1.6 if most <= 6 else 1.0)
     known = [phase["known"] for phase in phases if phase["do"] == "fit"]
-    axes.set_ylabel("learning rate" if any(known) or not known else "share of the rate to be found")
+    axes.set_ylabel("learning rate" if any(known) or not known else "relative to the rate to be found")
     names, colours = group_names(most), group_colours(most)
     shown = range(most) if most <= 8 else sorted({round(i * (most - 1) / 4) for i in range(5)})
     lines = [Line2D([], [], color=colours[i], linewidth=2, label=names[i]) for i in reversed(shown)]
     if any(phase["do"] == "find" for phase in phases):
-        lines.append(Line2D([], [], color=INK, alpha=0.5, linestyle=":", label="the finder tries rates"))
+        lines.append(Line2D([], [], color=INK, alpha=0.5, linestyle=":", label="learning rate finder"))
     if not all(known):
-        lines.append(Line2D([], [], color=INK, linestyle=(0, (4, 1.5)), label="relative:\nrate to be found"))
+        lines.append(Line2D([], [], color=INK, linestyle=(0, (4, 1.5)), label="relative to the\nrate to be found"))
     axes.legend(handles=lines, loc="upper left", bbox_to_anchor=(1.005, 1.02), fontsize=8)
 
 
 def draw_sizes(axes, placed) -> None:
-    """The image size of every epoch, as steps."""
+    """Draw the image size of every epoch as steps."""
     sizes = [size for phase, _, _ in placed for size in phase["sizes"] if size is not None]
     for phase, start, end in placed:
         marks = positions(phase, start, end, phase["edges"])
@@ -137,15 +138,15 @@ def draw_sizes(axes, placed) -> None:
 
 
 def draw_states(axes, placed) -> None:
-    """What happens to the body and to the head: training, frozen, or not run at all (stored activations)."""
+    """Draw bars for backbone and head: training, frozen, or replaced by stored activations."""
     from matplotlib.patches import Patch
 
-    def body(place):
+    def backbone(place):
         if place[0]["train"] == "all":
             return "training"
         return "stored activations" if place[0]["features"] == "precomputed" else "frozen"
 
-    for y, state_of in ((0, body), (1, lambda place: "training")):
+    for y, state_of in ((0, backbone), (1, lambda place: "training")):
         for state, places in groupby(placed, state_of):
             (_, start, end), *rest = places
             end = rest[-1][2] if rest else end
@@ -153,7 +154,7 @@ def draw_states(axes, placed) -> None:
             if text_inches(state) <= end - start:
                 middle = start + (end - start) / 2
                 axes.text(middle, y, state, ha="center", va="center", fontsize=8, color="#1b2a3a")
-    axes.set_yticks([0, 1], ["body", "head"])
+    axes.set_yticks([0, 1], ["backbone", "head"])
     axes.set_ylim(-0.5, 1.5)
     axes.spines["left"].set_visible(False)
     axes.tick_params(left=False)

@@ -1,6 +1,6 @@
-"""What a run tells the world: metrics.jsonl, the truth, and W&B, a guest.
+"""The metrics of a run: metrics.jsonl always, and W&B if it works.
 
-No fault of the tracker touches the run: its first failure says one line and ends the tracker.
+No failure of W&B affects the run: the first one prints one line and ends the W&B run.
 """
 
 import time
@@ -28,7 +28,7 @@ from thaw.runtime.files import finite, json_text
 from thaw.runtime.job_status import update_status
 from thaw.runtime.signals import Stopped
 
-AXES = {  # what W&B draws over which axis
+AXES = {  # x axis to the metrics that W&B draws over it
     "step": ("lr/*", "image_size", "batch_size", "trainable_fraction", "phase_index", "speed/*"),
     "epoch": ("train/*", "valid/loss", "valid/accuracy", "valid/f1_macro", "images_seen", "train_seconds"),
 }
@@ -36,10 +36,10 @@ AXES = {  # what W&B draws over which axis
 
 @dataclass
 class Tracker:
-    """Rows go to metrics.jsonl, then to the W&B run while there is one and it is well.
+    """Writes rows to metrics.jsonl, and to the W&B run as long as there is one and it works.
 
-    Entered, it ends the W&B run with what ended the block. A job that was `refused` before it began to be tracked has a
-    failed W&B run of that identity, where one is given.
+    As a context manager, it ends the W&B run with the outcome of the block. If a UserError refuses the job before
+    `begin`, a failed W&B run is created with the identity that `refused` returns, if it is given.
     """
 
     folder: Path
@@ -49,17 +49,17 @@ class Tracker:
     run: object = None
     id: str | None = None
     local: str | None = None  # where W&B keeps the run on this machine
-    unsent: str | None = None  # the same, where the server has not all of it: `wandb sync` takes it
+    unsent: str | None = None  # the same, if the server lacks some of it; for `wandb sync`
     axes: set[str] = field(default_factory=set)
     patience: float = PATIENCE
-    code: int = 0  # how the run ends, as far as is known
+    code: int = 0  # exit code of the run, as far as it is known
 
     def __enter__(self) -> "Tracker":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if self.id is None and self.refused and isinstance(error, UserError):
-            with suppress(Exception):  # the refusal itself is what counts
+            with suppress(Exception):  # the refusal matters more than any W&B error
                 self.begin(self.refused())
         if self.id is not None and isinstance(error, (UserError, Stopped)):
             self.summary({"error": error.line})
@@ -70,10 +70,10 @@ class Tracker:
             self.finish(0)
 
     def begin(self, identity: RunIdentity) -> None:
-        """Begin a W&B run where the mode and the network allow one; never prompt.
+        """Begin a W&B run if the mode allows one. Never prompt.
 
-        `auto` is online with a login and a server that answers within three seconds, else offline; so is what cannot
-        begin online.
+        `auto` is online with a login and a server that answers within three seconds, else offline. A run that cannot
+        begin online begins offline.
         """
         self.id = identity.id
         try:
@@ -86,7 +86,7 @@ class Tracker:
                 if mode != "online":
                     raise
                 mode, why = "offline", brief_error(error)
-                tear_down(1)  # else the id is in use
+                tear_down(1)  # otherwise the id is in use
                 self.run = begin_run(mode, self.wandb, identity)
             self.local = str(Path(self.run.dir).parent)
         except Exception as error:
@@ -99,14 +99,17 @@ class Tracker:
                 self.tell(lambda run, axis=axis, name=name: run.define_metric(name, step_metric=axis))
         if mode == "offline":
             self.unsent = self.local
-            self.say(f"wandb: offline ({why}); look: wandb leet {self.wandb.dir}; later: wandb sync {self.local}")
+            self.say(
+                f"wandb: offline ({why}); view: wandb leet {self.wandb.dir}; upload later: wandb sync {self.local}"
+            )
         else:
             self.say(f"wandb: {self.run.url}")
 
     def tell(self, call: Callable, wait: bool = False) -> None:
-        """`call(run)`, if there is a W&B run; the first failure ends it with a line.
+        """Call `call(run)` if there is a W&B run; the first failure prints a line and ends the W&B run.
 
-        One that asks the server is waited for as long as there is patience: W&B would for a minute.
+        With `wait`, for calls that need the server's answer, give up when the patience is used up: W&B itself would
+        wait for a minute.
         """
         if self.run is None:
             return
@@ -117,40 +120,40 @@ class Tracker:
                 self.patience -= time.monotonic() - started
             else:
                 call(self.run)
-        except Exception as error:  # a guest's fault, whatever it is
+        except Exception as error:  # W&B may raise anything
             self.run = None
-            tear_down(self.code)  # first: its process writes what it holds
-            lost = is_machine_error(error) and not can_be_sent(Path(self.local))  # else its process may yet write
+            tear_down(self.code)  # first, because its process then writes what it holds
+            lost = is_machine_error(error) and not can_be_sent(Path(self.local))  # otherwise it may still write
             self.unsent = None if lost else self.local
-            later = f"; later: wandb sync {self.unsent}" if self.unsent else ""
+            later = f"; upload later: wandb sync {self.unsent}" if self.unsent else ""
             self.say(f"wandb: stopped ({brief_error(error)}); metrics.jsonl has everything{later}")
 
     def log(self, row: Mapping) -> None:
-        """One row of numbers and strings, keys as dashboards know them."""
+        """Log one row of numbers and strings under their metric names."""
         path = self.folder / "metrics.jsonl"
         try:
             with path.open("a") as file:
                 file.write(json_text(row) + "\n")
         except OSError as error:
-            error.filename = str(path)  # a write that fails names no file
+            error.filename = str(path)  # the error of a failed write names no file
             raise
         for key in row:
             curve, _, name = key.rpartition("/")
-            if name == "rate" and curve not in self.axes:  # a finder's curve is drawn over its own rate
+            if name == "rate" and curve not in self.axes:  # the x axis of a finder's curve is its learning rate
                 self.axes.add(curve)
                 self.tell(lambda run, key=key: run.define_metric(key, hidden=True))
                 self.tell(lambda run, key=key, curve=curve: run.define_metric(f"{curve}/*", step_metric=key))
         self.tell(lambda run: run.log(finite(row)))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence]) -> None:
-        """A table of the summary; an array [h, w, 3] in a cell is an image."""
+        """Add a table to the summary; a cell with an array [h, w, 3] becomes an image."""
         if self.run is not None:
             import wandb
 
             def data() -> list[list]:
                 return [[wandb.Image(cell) if hasattr(cell, "shape") else finite(cell) for cell in row] for row in rows]
 
-            # Not a row: of what is logged W&B's terminal draws a chart of the table's width, before all others.
+            # In the summary, because W&B's terminal view would draw a chart of a logged table, before all others.
             self.tell(lambda run: run.summary.update({name: wandb.Table(list(columns), data())}), wait=True)
 
     def image(self, name: str, path: Path) -> None:
@@ -160,14 +163,14 @@ class Tracker:
             self.tell(lambda run: run.log({name: wandb.Image(str(path))}), wait=True)
 
     def summary(self, values: Mapping) -> None:
-        """What the run adds up to; before tables, which may find the server gone."""
+        """Update the run's summary. Call it before `table`, which ends the W&B run if the server is down."""
         self.tell(lambda run: run.summary.update(finite(values)))
 
     def finish(self, code: int) -> None:
-        """End with an exit code."""
+        """End the W&B run with an exit code."""
         self.code = code
         self.tell(lambda run: run.finish(exit_code=code), wait=True)
         if self.run is not None and self.unsent is None and (what := server_complaint(Path(self.local))):
             self.unsent = self.local
-            self.say(f"wandb: the server may not have all of it ({what}); to be sure: wandb sync {self.local}")
+            self.say(f"wandb: the server may not have everything ({what}); upload again: wandb sync {self.local}")
         self.run = None

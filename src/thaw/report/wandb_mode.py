@@ -1,4 +1,4 @@
-"""Choose whether W&B runs online or offline, without ever prompting."""
+"""The choice whether W&B runs online or offline, made without a prompt."""
 
 import netrc
 import os
@@ -6,11 +6,11 @@ from urllib.parse import urlparse
 
 from thaw.runtime.online import answers
 
-SYNONYMS = {"dryrun": "offline", "run": "online"}  # W&B's own, of WANDB_MODE
+SYNONYMS = {"dryrun": "offline", "run": "online"}  # values of WANDB_MODE that W&B also accepts
 
 
 def choose_mode(mode: str) -> tuple[str, str]:
-    """The mode to start W&B in, and why."""
+    """Return the mode to start W&B in, and the reason."""
     why = f"wandb={mode}"
     if mode == "auto" and (chosen := os.environ.get("WANDB_MODE")):
         mode, why = SYNONYMS.get(chosen, chosen), f"WANDB_MODE={chosen}"
@@ -19,7 +19,7 @@ def choose_mode(mode: str) -> tuple[str, str]:
     url = os.environ.get("WANDB_BASE_URL") or default_server()
     host = urlparse(url).hostname
     if mode == "auto" and not has_login(host):
-        return "offline", "no login; `wandb login` makes one"
+        return "offline", "not logged in: `wandb login`"
     if not answers(url):
         return "offline", f"{host} does not answer"
     return "online", "logged in" if mode == "auto" else why

@@ -1,4 +1,4 @@
-"""Begin a W&B run, and end what W&B leaves behind when its server is slow or gone."""
+"""The start of a W&B run, and the cleanup when its server is slow or down."""
 
 import logging
 import os
@@ -13,15 +13,15 @@ from thaw.config.schema import Wandb
 from thaw.runtime.files import read_jsonl
 
 INIT_SECONDS = 8
-PATIENCE = 8.0  # seconds that a run waits in all for a server to take tables, summary and exit
+PATIENCE = 8.0  # seconds that a run waits in total for the server to accept tables, summary and exit
 LEAVE_SECONDS = 2
 HEAD = 7  # bytes of a .wandb file before its first record
-LONGEST_TAG = 64  # a longer one makes wandb.init raise
+LONGEST_TAG = 64  # wandb.init raises for a longer one
 
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What W&B shows of a run besides its numbers."""
+    """The id, name, group, tags, notes and configuration of a W&B run."""
 
     id: str
     name: str
@@ -32,22 +32,22 @@ class RunIdentity:
 
 
 def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
-    """A W&B run under way."""
+    """Start a W&B run. Raise PermissionError if its folder cannot be written, and whatever W&B raises."""
     import wandb as guest
 
-    logging.raiseExceptions = False  # else every line for a log on a full disk is a traceback on the terminal
+    logging.raiseExceptions = False  # otherwise each log line on a full disk prints a traceback
     directory = Path(wandb.dir)
     directory.mkdir(parents=True, exist_ok=True)
-    # W&B adds a folder `wandb` of its own: of the two names one is enough.
+    # W&B adds its own folder `wandb`; avoid wandb/wandb.
     root = directory.parent if directory.name == "wandb" else directory
     for folder in (root, directory):
-        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # where W&B would write to /tmp instead
-            raise PermissionError(f"no right to write in {folder}")
-    statistics = logging.getLogger("opentelemetry")  # W&B's own: that they were refused is nothing to us
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # W&B would silently write to /tmp instead
+            raise PermissionError(f"no permission to write to {folder}")
+    statistics = logging.getLogger("opentelemetry")  # W&B's telemetry; its failures do not concern the user
     statistics.addHandler(logging.NullHandler())
     statistics.propagate = False
     with process_without_stderr():
-        guest.setup(guest.Settings(silent=True))  # of the settings that it reads itself, and of its own process
+        guest.setup(guest.Settings(silent=True))  # starts W&B's own process, which would print to our stderr
     return guest.init(
         dir=root,
         project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
@@ -63,10 +63,10 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
             console="off",
             init_timeout=INIT_SECONDS,
             finish_timeout=PATIENCE,
-            finish_timeout_raises=True,  # else what was not sent in time is lost without a word
+            finish_timeout_raises=True,  # otherwise unsent data is lost silently
             login_timeout=1,
         ),
-        # Only what was set, so that WANDB_* variables still count.
+        # Passed only if set, so that the WANDB_* variables still apply.
         **{
             key: value
             for key, value in (("entity", wandb.entity), ("group", identity.group), ("notes", identity.notes))
@@ -77,10 +77,10 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
 
 @contextmanager
 def process_without_stderr() -> Iterator[None]:
-    """Give the processes that start within the block no standard error of ours."""
+    """Hide the standard error of processes started within the block."""
     try:
         kept = os.dup(2)
-    except OSError:  # closed by whoever started the process (2>&-)
+    except OSError:  # closed by the parent process (2>&-)
         yield
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -94,7 +94,10 @@ def process_without_stderr() -> Iterator[None]:
 
 
 def server_complaint(run: Path) -> str:
-    """The last error in the log of W&B's own process, which takes an answer that it cannot read for a good one."""
+    """Return the last error in the log of W&B's own process, or ''.
+
+    W&B itself takes an answer that it cannot read for a good one.
+    """
     with suppress(OSError):
         errors = [e for e in read_jsonl(run / "logs/debug-internal.log") if e.get("level") == "ERROR"]
         return " ".join(f"{errors[-1].get('msg')} {errors[-1].get('error', '')}".split())[:120] if errors else ""
@@ -102,7 +105,7 @@ def server_complaint(run: Path) -> str:
 
 
 def with_timeout(seconds: float, call: Callable) -> None:
-    """`call()`, in a thread that is left behind when it takes longer. Errors: TimeoutError, those of the call."""
+    """Run `call()` in a thread; raise TimeoutError and abandon the thread if it takes longer than `seconds`."""
     ended: Future = Future()
 
     def work():
@@ -119,7 +122,7 @@ def with_timeout(seconds: float, call: Callable) -> None:
 
 
 def tear_down(code: int) -> None:
-    """Have W&B's own process end with what it holds, which its exit hook would wait for."""
+    """End W&B's own process now; its exit hook would wait for it."""
     import wandb
 
     with suppress(Exception):
@@ -127,8 +130,7 @@ def tear_down(code: int) -> None:
 
 
 def brief_error(error: Exception) -> str:
-    """An error in a part of a line; of pydantic's, which W&B checks its settings with, the first setting and what
-    is wrong with it."""
+    """Return an error as part of a line; for a pydantic error of W&B's settings, the first wrong setting and why."""
     with suppress(Exception):
         first, *_ = error.errors()
         return f"{'.'.join(map(str, first['loc']))}={first['input']!r}: {first['msg']}"[:160]
@@ -136,5 +138,5 @@ def brief_error(error: Exception) -> str:
 
 
 def can_be_sent(run: Path) -> bool:
-    """Whether W&B's file of a run has more in it than its head: on a full disk it has not."""
+    """Return whether W&B's file of a run holds more than its head, which on a full disk it does not."""
     return any(file.stat().st_size > HEAD for file in run.glob("run-*.wandb"))
