@@ -46,7 +46,7 @@ def phase_rows(result: dict) -> list[dict[str, str]]:
 
 
 def pairs(counts: Mapping[tuple[str, str], int], classes: int) -> list[list[str]]:
-    """Return the most frequent mistakes as (truth, prediction, "n of m"); [] for two classes, where the matrix does."""
+    """Return the most frequent mistakes as (truth, prediction, "n of m"); [] for two classes."""
     if classes < 3:
         return []
     totals = Counter()

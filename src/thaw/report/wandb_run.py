@@ -33,7 +33,7 @@ class RunIdentity:
 
 def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
     """Start a W&B run. Raise PermissionError if its folder cannot be written, and whatever W&B raises."""
-    import wandb as guest
+    import wandb as library
 
     logging.raiseExceptions = False  # otherwise each log line on a full disk prints a traceback
     directory = Path(wandb.dir)
@@ -47,8 +47,8 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
     statistics.addHandler(logging.NullHandler())
     statistics.propagate = False
     with process_without_stderr():
-        guest.setup(guest.Settings(silent=True))  # starts W&B's own process, which would print to our stderr
-    return guest.init(
+        library.setup(library.Settings(silent=True))  # starts W&B's own process, which would print to our stderr
+    return library.init(
         dir=root,
         project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
         id=identity.id,
@@ -58,7 +58,7 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
         config=dict(identity.config),
         mode=mode,
         reinit="finish_previous",
-        settings=guest.Settings(
+        settings=library.Settings(
             silent=True,
             console="off",
             init_timeout=INIT_SECONDS,

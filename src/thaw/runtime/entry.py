@@ -118,10 +118,10 @@ def new_file(text: str) -> Path:
     path = Path(text).expanduser()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (there := path.exists()) and not path.is_file():
+        if (existed := path.exists()) and not path.is_file():
             raise UserError(5, f"{path}: exists and is not a file")
         path.open("ab").close()
-        if not there:
+        if not existed:
             path.unlink()
     except OSError as error:
         raise machine_error(error, path) from None

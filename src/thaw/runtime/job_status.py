@@ -78,7 +78,7 @@ def in_one_line(folder: Path):
 
 
 def internal_error(error: Exception, log: Path | None = None) -> UserError:
-    """Report a bug of our own as a UserError (exit 1)."""
+    """Convert a bug of our own to a UserError (exit 1). log: the file with the traceback."""
     where = f"; full traceback in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the traceback"
     return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
 

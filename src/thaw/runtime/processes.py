@@ -1,4 +1,4 @@
-"""The jobs of a sweep in separate processes, so that none can exhaust the memory of another or take it down.
+"""The jobs of a sweep in separate processes, so that one that leaks memory or crashes does not affect the others.
 
 They are forked from a process that has imported everything and computed nothing, so they start at once.
 """

@@ -102,7 +102,7 @@ def leave(number: int, where: str | None = None) -> None:
 
 
 def insist(ignored) -> None:
-    """Send the signal again if `Stopped` was raised where it is swallowed; replaces `sys.unraisablehook`."""
+    """Send the signal again if a callback swallowed `Stopped`; replaces `sys.unraisablehook`."""
     if not isinstance(ignored.exc_value, Stopped):
         return sys.__unraisablehook__(ignored)
     asked.clear()
