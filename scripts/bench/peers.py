@@ -47,7 +47,7 @@ def folder_of(task: str, root: Path) -> Path:
     import cv2
     import photos
 
-    from thaw.data import dataset
+    from thaw.data import drawn
 
     folder = root / task
     if task == "photos":
@@ -57,7 +57,7 @@ def folder_of(task: str, root: Path) -> Path:
     else:
         labels = [row % 8 for row in range(IMAGES)]
         table = [(label, photos.SPLITS[row // 8 % len(photos.SPLITS)]) for row, label in enumerate(labels)]
-        image = lambda row: dataset.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
+        image = lambda row: drawn.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
     for row, (label, split) in enumerate(table):
         path = folder / split / str(label) / f"{row:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +68,10 @@ def folder_of(task: str, root: Path) -> Path:
 def digits():
     """Label and split of scikit-learn's digits as data=digits has them, and the image of a row."""
     from thaw.config import compose
-    from thaw.data import dataset
+    from thaw.data import drawn
     from thaw.data.table import SPLITS
 
-    found = dataset.digits(compose.compose_settings([]).data)
+    found = drawn.digits(compose.compose_settings([]).data)
     table = found.table
     places = [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)]
     return places, partial(found.image, side=8)

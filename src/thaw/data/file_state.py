@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from thaw.config.paths import ROOT
-from thaw.config.schema import PHOTO_KINDS, Data, Settings
+from thaw.config.schema import Data, Settings
+from thaw.config.sources import SOURCES
 from thaw.config.timm_names import LOCAL
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
@@ -20,11 +21,12 @@ def paths_in(settings: Settings) -> tuple[str, ...]:
 
 def check_there(data: Data) -> None:
     """Refuse images of the user's own, or tables about any, that are not there. Errors: exit 3."""
-    own = {"folder": ("root",), "csv": ("root", "images")}.get(data.kind, ())
-    for key in (*own, *(("labels", "classes") if data.kind in PHOTO_KINDS else ())):
+    source = SOURCES[data.kind]
+    keys = ("root", *source.folders) if source.local else ()
+    for key in (*keys, *(() if source.draws else ("labels", "classes"))):
         path = getattr(data, key)
         if path is not None and not os.path.exists(os.path.expanduser(path)):
-            folder = key == "images" or (key == "root" and data.kind == "folder")
+            folder = key in source.folders or (key == "root" and not source.suffixes)
             raise UserError(3, f"data.{key}={path}: no such {'folder' if folder else 'file'}")
 
 
@@ -36,12 +38,11 @@ def named_files(settings: Settings) -> list:
 
 def table_files(data: Data) -> list:
     """The images that a table names."""
-    if data.kind != "csv":
+    source = SOURCES[data.kind]
+    if not source.suffixes:
         return []
-    from thaw.data import csv_source
-
     try:
-        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data, []).files]
+        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in source.load()(data, []).files]
     except UserError:
         return []  # said when the images are looked at
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.config.schema import Data, Settings
-from thaw.data import csv_source, downloads, folder
+from thaw.config.sources import SOURCES
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
@@ -22,8 +22,6 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import DISPUTED
 from thaw.store.store import Store
 
-SOURCES = {"folder": folder.listing, "csv": csv_source.listing, "torchvision": downloads.listing}
-
 
 def scan_source(
     data: Data, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
@@ -32,7 +30,7 @@ def scan_source(
     even where it is refused."""
     notes: list[str] = []
     with say_if_refused(notes):
-        found = SOURCES[data.kind](data, notes)
+        found = SOURCES[data.kind].load()(data, notes)
         return scan(found, data, cache, progress, decode_cache), found.images
 
 

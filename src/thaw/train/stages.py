@@ -10,6 +10,7 @@ from pathlib import Path
 
 from thaw.config.job_request import JobRequest
 from thaw.config.schema import Settings
+from thaw.config.sources import SOURCES
 from thaw.config.values import parse_bytes
 from thaw.plan import plan, show, unused_settings
 from thaw.plan.facts import known_facts
@@ -82,7 +83,7 @@ def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Pla
     ahead: the plan that was made before the images were looked at; it holds unless they were counted anew.
     """
     table, decode_cache = None, None if settings.plan_only else decode_cache_of(settings, store)
-    if settings.data.kind in ("folder", "csv"):
+    if SOURCES[settings.data.kind].local:
         from thaw.data.scan import count_images
 
         table = count_images(settings, store, say, decode_cache)
@@ -175,7 +176,7 @@ def say_end(result: dict, context, alone: bool) -> None:
 def decode_cache_of(settings: Settings, store: Store):
     """Where the scan leaves what it decodes for the store; None where there is no file, or no size is known yet."""
     size = plan.final_size(settings, known_facts(settings, store.recall))
-    if size is None or settings.data.kind in ("digits", "shapes"):
+    if size is None or SOURCES[settings.data.kind].draws:
         return None
     from thaw.data.decode_cache import DecodeCache
 
