@@ -71,7 +71,9 @@ def compared(runs: list, few: int) -> list[str]:
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
-            out.append(f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} relabeled")
+            out.append(
+                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} labeled otherwise"
+            )
     if len(duels) > 1:
         return out
     for title, images in (("won: only B is correct", duels[0].won), ("lost: only A is correct", duels[0].lost)):

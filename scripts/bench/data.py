@@ -51,7 +51,7 @@ QUICK = "--quick" in sys.argv  # main rejects unknown words
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a library reads a folder: `batches(epochs)` yields floats [n, 3, size, size]; an epoch has `images` images."""
+    """How a library reads a folder: `batches(epochs)` yields floats [n, 3, size, size], `images` of them per epoch."""
 
     batches: Callable[[range], Iterator[Tensor]]
     images: int

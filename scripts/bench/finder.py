@@ -104,9 +104,7 @@ def scored(name: str) -> dict[str, Score]:
     scores = {rule: score(known, rates) for rule, rates in suggested(known, known["trials"]).items()}
     mean = np.mean(list(known["grid"].values()), 0)
     say_text(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
-    say(
-        "| rule | median rate | within 3x of best | regret, median (points) | regret, 90th percentile | spread (decades) |"
-    )
+    say("| rule | median rate | within 3x | regret, median (points) | regret, 90th percentile | spread (decades) |")
     say("|---|---|---|---|---|---|")
     for rule, s in scores.items():
         regrets = f"{100 * s.regret:.1f} | {100 * s.worst:.1f}"
@@ -118,9 +116,7 @@ def scored(name: str) -> dict[str, Score]:
 def compare(title: str, tasks: list[dict[str, Score]]) -> None:
     """Print a table of the rules' means over tasks."""
     say_text(f"\n{title}: means over {len(tasks)} tasks\n")
-    say(
-        "| rule | within 3x of best | regret (points) | regret, worst task | regret, 90th percentile | spread (decades) |"
-    )
+    say("| rule | within 3x | regret (points) | regret, worst task | regret, 90th percentile | spread (decades) |")
     say("|---|---|---|---|---|---|")
     for rule in tasks[0] if tasks else ():
         rows = [task[rule] for task in tasks]

@@ -108,7 +108,7 @@ def prepared(overrides: list[str], folder: Path) -> tuple[RunContext, PhaseInput
 
 
 def train_fully(made: RunContext, inputs: PhaseInputs, lr: float) -> None:
-    """Train the planned cycles of a phase from the current weights. Raise UserError (exit 4) if a loss is not finite."""
+    """Train the planned cycles of a phase from the current weights. Raise UserError (exit 4) if not finite."""
     phase, fit = inputs.phase, begin_phase(made.settings, made.network, inputs, lr)
     set_trainable(made.network, phase.train, fit.bn)
     with closing(inputs.batches(range(phase.epochs_budget), phase.name)) as batches:
@@ -140,7 +140,7 @@ def measured(settings: Settings, network: Network, find: PhaseInputs) -> dict:
 
 
 def judged(made: RunContext, fits: list[PhaseInputs], rate: float) -> float:
-    """Return the accuracy after the fits at a rate, on all images not used for training; 0 if a loss is not finite."""
+    """Return the accuracy after the fits at a rate, on all images not trained on; 0 if a loss is not finite."""
     try:
         for inputs in fits:
             train_fully(made, inputs, rate)

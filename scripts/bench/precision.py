@@ -1,6 +1,8 @@
-"""Whether precision=auto chooses right here: a training step in float32 and in bfloat16, channels_last, as a ratio.
+"""Check whether precision=auto chooses well on this machine: time a training step in float32 and in bfloat16.
 
-python scripts/bench/precision.py [timm name ...]     under a minute; the interleaved median of several steps
+python scripts/bench/precision.py [NAME ...]     takes under a minute
+
+Memory format is channels_last. Each time is the median of several steps, taken in turns.
 """
 
 import statistics
@@ -24,7 +26,7 @@ SIZE, BATCH, ROUNDS = 96, 16, 5
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of timm; {', '.join(NAMES)} where none is given")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"timm model (default: {' '.join(NAMES)})")
     names = parser.parse_args().names or NAMES
     where = torch.device(device.default_device())
     threads = torch.get_num_threads()
@@ -51,7 +53,7 @@ def main() -> None:
 
 
 def step(net: network.Network, where: torch.device) -> float:
-    """Seconds of one forward and backward pass."""
+    """Return the seconds of one forward and backward pass."""
     images = torch.zeros(BATCH, SIZE, SIZE, 3, dtype=torch.uint8, device=where)
     started = time.perf_counter()
     net.train()(images).logsumexp(1).mean().backward()
