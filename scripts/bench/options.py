@@ -4,8 +4,8 @@ python scripts/bench/options.py [--folder DIR] [--only smoothing]     takes a qu
 
 Digits: 480 training images, 120 validation images, scikit-learn's test half (899). Shapes: 500 drawn images to train,
 500 to validate, 1,000 to test. All at 32 px, with 7 epochs of the full network and no cycle beyond the plan. The
-exported weights are chosen by validation. A head phase is scored by the validation accuracy of its best cycle end, which
-favours many cycles. Seconds are those of training, without the later cost of test-time augmentation and ensembles.
+exported weights are chosen by validation. A head phase is scored by the validation accuracy of its best cycle end,
+which favours many cycles. Seconds are those of training, not of the later test-time augmentation and ensembles.
 """
 
 import json

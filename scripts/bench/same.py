@@ -59,17 +59,7 @@ def main() -> int:
 
 def commit_of(text: str) -> str:
     """Return the short hash of a commit. Raise UserError (exit 2) if this repository has no such commit."""
-    asked = [
-        "git",
-        "-C",
-        ROOT,
-        "rev-parse",
-        "--quiet",
-        "--verify",
-        "--short=12",
-        "--end-of-options",
-        f"{text}^{{commit}}",
-    ]
+    asked = ["git", "-C", ROOT, "rev-parse", "--quiet", "--verify", "--short=12", f"{text}^{{commit}}"]
     done = subprocess.run(asked, capture_output=True, text=True)
     if done.returncode:
         raise UserError(2, f"{text}: not a commit of this repository")
