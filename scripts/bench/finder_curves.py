@@ -191,7 +191,7 @@ def main() -> None:
         default=list(TASKS),
         choices=list(TASKS),
         metavar="TASK",
-        help=f"{'; '.join(TASKS)} (default: all)",
+        help=f"{', '.join(map(repr, TASKS))} (default: all)",
     )
     asked = parser.parse_args().tasks
     FOLDER.mkdir(parents=True, exist_ok=True)
