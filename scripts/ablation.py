@@ -155,7 +155,7 @@ def draw(tables: dict[str, list[Row]], file: Path) -> None:
             axes.set_yticks(range(len(table)), [row.step.replace("_", " ") for row in table] if i == 0 else [])
             axes.grid(True, axis="x")
             axes.set_title(f"{name}: {base.setting.mean:.1%} with every step, n = {len(base.setting.jobs)}")
-            axes.set_xlabel("change without it, points ± 2 errors (below 0: it helps)", fontsize=8)
+            axes.set_xlabel("accuracy change without it, points ± 2 errors; < 0: it helps", fontsize=8)
         at = 1.6 / fig.get_figwidth(), 1 - 0.37 / fig.get_figheight()
         fig.text(*at, "step left out", ha="right", fontweight="bold", fontsize=10)
         fig.savefig(file, dpi=110)

@@ -41,7 +41,7 @@ def main() -> int:
         parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings and flags of src/train.py")
         parser.print_help()
         return 0 if args else 2
-    words = again(overrides_of(Path(args[0])), args[1:])
+    words = merge_words(overrides_of(Path(args[0])), args[1:])
     say(typed_command(words))
     signal.pthread_sigmask(signal.SIG_BLOCK, signals.EXIT)  # until train.py handles signals
     try:
@@ -62,33 +62,33 @@ def overrides_of(run: Path) -> list[str]:
     return list(jobs[0].overrides)
 
 
-def again(before: list[str], more: list[str]) -> list[str]:
+def merge_words(before: list[str], more: list[str]) -> list[str]:
     """Return the words of a run followed by new ones, without old words that the new ones replace.
 
     Removing a phase also removes its settings; setting a removed phase again restores it.
     """
     flags, settings = flags_and_rest(more)
     settings = join_torn(settings)
-    anew = [split_override(word)[1] for word in (*settings, *flags)]
+    new_keys = [split_override(word)[1] for word in (*settings, *flags)]
     parts = [split_override(word) for word in settings]
-    gone = tuple(key for sign, key, _ in parts if sign == "~")
+    removed = tuple(key for sign, key, _ in parts if sign == "~")
     whole = tuple(key for _, key, value in parts if value and value.startswith("{"))
-    kept = [word for word in before if not is_set_anew(word, anew, gone + whole)]
+    kept = [word for word in before if not is_replaced(word, new_keys, removed + whole)]
     known = phase_names(kept, CONF, *config_dirs([*kept, *flags]))
-    idle = [f"~checklist.{name}" for name in (key.removeprefix("checklist.") for key in gone) if name not in known]
-    was_there = {split_override(word)[1] for word in before}
-    settings = [word for word in settings if not (word in idle and split_override(word)[1] in was_there)]
+    no_ops = [f"~checklist.{name}" for name in (key.removeprefix("checklist.") for key in removed) if name not in known]
+    old_keys = {split_override(word)[1] for word in before}
+    settings = [word for word in settings if not (word in no_ops and split_override(word)[1] in old_keys)]
     recipe = any(split_override(word)[1] == "experiment" for word in kept)
-    modes = {"-m", "--multirun"} & set(flags) or "hydra.mode" in anew
-    alone = ["hydra.mode=RUN"] if recipe and not modes else []  # or the recipe's own sweep could start
-    return [*kept, *alone, *flags, *settings]
+    modes = {"-m", "--multirun"} & set(flags) or "hydra.mode" in new_keys
+    single_run = ["hydra.mode=RUN"] if recipe and not modes else []  # or the recipe's own sweep could start
+    return [*kept, *single_run, *flags, *settings]
 
 
-def is_set_anew(word: str, anew: list[str], whole: tuple[str, ...]) -> bool:
+def is_replaced(word: str, new_keys: list[str], whole: tuple[str, ...]) -> bool:
     """Return whether new keys replace a word of a run; keys in `whole` also replace everything below them."""
     sign, key, _ = split_override(word)
-    restored = sign == "~" and any(is_within(other, (key,)) for other in anew)
-    return key in anew or is_within(key, whole) or restored
+    restored = sign == "~" and any(is_within(other, (key,)) for other in new_keys)
+    return key in new_keys or is_within(key, whole) or restored
 
 
 if __name__ == "__main__":

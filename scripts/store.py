@@ -26,8 +26,8 @@ require_checkout(__file__)
 
 def main() -> int:
     parser = Parser(__doc__)
-    where = Parser(add_help=False)
-    where.add_argument(
+    store_option = Parser(add_help=False)
+    store_option.add_argument(
         "--dir",
         type=Path,
         default=OUTPUTS / "store",
@@ -39,9 +39,11 @@ def main() -> int:
     def command(name: str, text: str, *parents: Parser) -> Parser:
         return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
 
-    command("ls", "list kinds, numbers and sizes of the artifacts", where)
-    command("verify", "compare every artifact with its SHA-256", where)
-    prune_ = command("prune", "remove the least recently used artifacts, but nothing used in the last hour", where)
+    command("ls", "list kinds, numbers and sizes of the artifacts", store_option)
+    command("verify", "compare every artifact with its SHA-256", store_option)
+    prune_ = command(
+        "prune", "remove the least recently used artifacts, but nothing used in the last hour", store_option
+    )
     prune_.add_argument("--to", required=True, metavar="SIZE", help="size to keep, e.g. 20GB")
     explain = command("explain", "show the first difference in what two runs depend on")
     explain.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of a run")

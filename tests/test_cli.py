@@ -182,8 +182,8 @@ def test_predict_refuses_a_folder_of_runs(tmp_path):
 def test_predict_refuses_in_one_line(tmp_path, monkeypatch, capsys, typed, code, words):
     monkeypatch.setattr("sys.argv", ["predict.py", *(str(tmp_path) if word == "RUN" else word for word in typed)])
     assert entry.run(predict.main) == code
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and words in said and said.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and words in errors and errors.count("\n") == 1
 
 
 def test_predict_reports_each_bad_file_in_one_line(tmp_path, monkeypatch, capsys):
@@ -192,14 +192,14 @@ def test_predict_reports_each_bad_file_in_one_line(tmp_path, monkeypatch, capsys
         file.write_bytes(b"x")
     monkeypatch.setattr(predict, "folder_of", lambda run: run)
     monkeypatch.setattr(predict, "predict", lambda run, files: (["x"], [], [(file, "cut off") for file in files]))
-    said = {}
+    errors = {}
     for typed in (files[:1], files):
         monkeypatch.setattr("sys.argv", ["predict.py", str(tmp_path), *map(str, typed)])
         assert entry.run(predict.main) == 3
-        said[len(typed)] = capsys.readouterr().err.splitlines()
+        errors[len(typed)] = capsys.readouterr().err.splitlines()
     first, second = rf"{tmp_path}/a\nb.png", f"{tmp_path}/c.png"
-    assert said[1] == [f"error: {first}: cut off"]
-    assert said[2] == [
+    assert errors[1] == [f"error: {first}: cut off"]
+    assert errors[2] == [
         f"warning: {first} is left out: cut off",
         f"warning: {second} is left out: cut off",
         "error: no image is left to predict: all 2 are left out",

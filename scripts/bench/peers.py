@@ -146,9 +146,9 @@ def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full
         batch_tfms=[*fastai.aug_transforms(**args), fastai.Normalize.from_stats(about.mean, about.std)],
     )
     learn = fastai.vision_learner(dls, "test_resnet", pretrained=False, metrics=fastai.accuracy, path=folder)
-    body = learn.model[0].model
-    own, weights = body.state_dict(), load_file(WEIGHTS)
-    body.load_state_dict({name: weights[name] for name in own})
+    backbone = learn.model[0].model
+    own, weights = backbone.state_dict(), load_file(WEIGHTS)
+    backbone.load_state_dict({name: weights[name] for name in own})
     with learn.no_bar(), learn.no_logging():
         if recipe == "fine_tune":
             learn.fine_tune(head + full - 1)

@@ -42,9 +42,9 @@ def page_of(folder) -> Page:
 
 def closed(folder) -> str:
     """Close a sweep; return what it prints."""
-    with redirect_stdout(StringIO()) as said:
+    with redirect_stdout(StringIO()) as printed:
         train.close_sweep(folder)
-    return said.getvalue()
+    return printed.getvalue()
 
 
 def test_the_report_of_a_sweep_with_odd_names_and_a_failed_job(tmp_path):
@@ -53,8 +53,8 @@ def test_the_report_of_a_sweep_with_odd_names_and_a_failed_job(tmp_path):
     (root / "0").rename(root / job)
     sweeps.status(root / "8", state="failed", code=4, line=NASTY, overrides=["scheduler=flat", "seed=0"])
     (root / job / "report.html").write_text("<p>the job's own")
-    said = closed(root)
-    assert "sweep: 8/9 jobs done" in said
+    printed = closed(root)
+    assert "sweep: 8/9 jobs done" in printed
     assert (root / "leaderboard.png").stat().st_size > 10_000
     page = page_of(root)
     words = " ".join(page.words)
@@ -217,7 +217,7 @@ AGAIN = [  # the words of a run, the words typed after it, the resulting words
 
 @pytest.mark.parametrize(("before", "more", "words"), AGAIN)
 def test_new_words_replace_those_of_the_run(before, more, words):
-    assert rerun.again(before, [more] if more == POLISH else more.split()) == words
+    assert rerun.merge_words(before, [more] if more == POLISH else more.split()) == words
 
 
 DAMAGED = [  # status.json and .hydra/overrides.yaml of a run
@@ -273,9 +273,9 @@ def test_a_recorded_command_can_be_repeated_from_anywhere(tmp_path):
     command = [sys.executable, str(ROOT / "src/train.py"), *typed]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "run/result.json").read_text())["command"]
-    words = shlex.split(told)[1:]
-    assert rerun.again(rerun.overrides_of(tmp_path / "run"), []) == [*words[1:], "hydra.mode=RUN"]
+    command = json.loads((tmp_path / "run/result.json").read_text())["command"]
+    words = shlex.split(command)[1:]
+    assert rerun.merge_words(rerun.overrides_of(tmp_path / "run"), []) == [*words[1:], "hydra.mode=RUN"]
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=240)
     assert again.returncode == 0 and "already done" in again.stdout, again.stderr
 
@@ -304,6 +304,6 @@ def test_a_real_sweep_of_two_jobs(tmp_path):
     assert (board.done, board.total, [len(setting.jobs) for setting in board.settings]) == (2, 2, [2])
     assert "sweep: 2/2 jobs done" in done.stdout
     page_of(tmp_path / "sweep")
-    told = script("status.py", tmp_path / "sweep")
-    assert "2 done of 2" in told.stdout
+    done = script("status.py", tmp_path / "sweep")
+    assert "2 done of 2" in done.stdout
     assert script("compare.py", tmp_path / "sweep").returncode == 0
