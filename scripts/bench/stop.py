@@ -130,7 +130,7 @@ def most_probable(ends: Sequence[CycleEnd]) -> int:
 
 
 def within_noise(ends: Sequence[CycleEnd]) -> int:
-    """Return the lowest loss among ends whose accuracy is within a standard error of the highest."""
+    """Return the end of lowest loss among those whose accuracy is within a standard error of the highest."""
     top = max(end.accuracy for end in ends)
     error = math.sqrt(top * (1 - top) / len(ends[0].valid_losses))
     near = [i for i, end in enumerate(ends) if end.accuracy >= top - error]
