@@ -49,7 +49,7 @@ def test_every_step_can_be_left_out(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sweep: 9/9 jobs done" in done.stdout
     table = [sys.executable, str(ROOT / "scripts/ablation.py"), f"{tmp_path}/sweep"]
-    assert len(subprocess.check_output(table, text=True).split("| without")[1].splitlines()) >= 11
+    assert len(subprocess.check_output(table, text=True).split("| step left out")[1].splitlines()) >= 11
 
 
 @pytest.fixture
