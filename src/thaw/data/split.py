@@ -99,9 +99,7 @@ def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) 
     edges = coo_array((np.ones(len(group), bool), (group, len(names) + content)), (size, size))
     count, part = connected_components(edges, directed=False)
     if count < len(names):
-        notes.append(
-            f"data.group: {count_text(len(names), 'group')} are taken as {count:,}, since some share equal images"
-        )
+        notes.append(f"data.group: {count_text(len(names), 'group')} merged into {count:,}, as some share equal images")
     first = dict(zip(part[: len(names)][::-1], names[::-1].tolist(), strict=True))
     return [first[part[row]] for row in group]
 
