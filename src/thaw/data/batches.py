@@ -79,7 +79,7 @@ class Views(Dataset):
     ):
         self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
         self.final, self.augment, self.seed = final, augment, seed
-        self.places = np.arange(len(labels)) if places is None else places  # they seed the augmentation
+        self.places = np.arange(len(labels)) if places is None else places  # seeds of the augmentation
         self.see = {}
 
     def __getitem__(self, key: BatchKey) -> Batch:

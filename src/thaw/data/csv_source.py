@@ -19,8 +19,7 @@ SEVERAL = re.compile("[|;]")  # between the labels of one image
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """Return the images in the lines of the table `data.root`, with paths relative to `data.images` or the table's
-    folder.
+    """Return the images in the lines of the table `data.root`, below `data.images` or else the table's own folder.
 
     Lines without a path or a label are left out; a file that does not exist is a bad file. Raise UserError (exit 3),
     with the line if there is one, if a cell is invalid, lines contradict each other, a path leads outside that folder,

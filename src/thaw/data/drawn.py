@@ -46,8 +46,8 @@ def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
     held, classes = math.ceil(data.valid * len(labels)), len(np.unique(labels))
     if not classes <= held <= len(labels) - classes:
         limit = "" if data.limit is None else f"data.limit={data.limit}, "
-        what = f"{limit}data.valid={data.valid} validates on {held} of {len(labels)} images"
-        raise UserError(2, f"{what}; training and validation each need one image for each of {classes} classes")
+        what = f"{limit}data.valid={data.valid}: validation on {held} of {len(labels)} images for {classes} classes"
+        raise UserError(2, f"{what}; validation and training both need an image of every class")
     _, valid = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=0)
     splits = np.full(len(labels), TRAIN)
     splits[valid] = VALID

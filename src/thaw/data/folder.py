@@ -22,8 +22,8 @@ JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume I
 def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]:
     """Return the image files, all folders and all other files below root, with paths relative to root.
 
-    Files are images by their suffix. Each real folder is visited once, links last. Add notes about what is ignored.
-    Raise UserError (exit 3) if a folder does not exist, cannot be read, or is empty.
+    Image files are recognized by suffix. Each real folder is visited once, links last. Add notes about what is ignored.
+    Raise UserError (exit 3) if root is not a folder, is empty, or holds a folder that cannot be read.
     """
     if os.path.isfile(root):
         raise UserError(3, f"data.root={root} is a file; give the folder of the class folders, or data=csv for a table")

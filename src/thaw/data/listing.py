@@ -19,7 +19,7 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
 BARELY_VISIBLE = re.compile("[\\s'\"\\u200b-\\u200f\\u2060\\ufeff]")
-NOWHERE = "link to nothing"
+NOWHERE = "broken link"
 NOT_REGULAR = "not a regular file"
 
 

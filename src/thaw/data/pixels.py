@@ -153,7 +153,7 @@ def shard_fault(shard: Path) -> str | None:
     for row in index if isinstance(index, list) else [None]:
         good = isinstance(row, list) and [type(one) for one in row] == [str, int, int, int]
         if not (good and row[1] >= 0 and min(row[2:]) > 0 and row[1] + 3 * row[2] * row[3] <= most):
-            return f"index.json has {shorten(repr(row), 40)} for an image"
+            return f"index.json has an invalid entry: {shorten(repr(row), 40)}"
     return None
 
 

@@ -42,7 +42,7 @@ def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | N
 
 
 def says_splits(column: str, cells: Sequence[str]) -> bool:
-    """Return whether a column holds names of splits: train, another one, and no other words (a LIKELY one: few)."""
+    """Return whether a column holds names of splits: train, another one, and no other words (LIKELY: at most half)."""
     words = Counter(cell.lower() for cell in cells if cell)
     codes = {WORDS[word] for word in words if word in WORDS}
     others = sum(n for word, n in words.items() if word not in WORDS)

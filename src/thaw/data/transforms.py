@@ -4,6 +4,7 @@ import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import asks the network for a newer version
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from thaw.config.transforms import COMPOSITIONS, Named, inside, named_in
+from thaw.runtime.console import complain
 from thaw.runtime.errors import UserError, in_a_line, nearest
 
 TRIED = 4  # draws per transform: a random one may leave an image unchanged
@@ -53,17 +55,26 @@ def transform_class(named: Named) -> type[albumentations.BasicTransform]:
 
 
 def construct(named: Named, kind: type, args: Mapping) -> Any:
-    """Build the transform. Raise UserError (exit 2) with the first argument that it does not accept."""
+    """Build the transform and print its warnings. Raise UserError (exit 2) for the first argument that it refuses."""
     given = {
         key: tuple(value) if isinstance(value, (list, tuple)) and key != "transforms" else value
         for key, value in args.items()
     }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as raised:
         warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores unknown arguments
         try:
-            return kind(**given)
+            transform = kind(**given)
         except Exception as error:  # wrong arguments raise exceptions of all types
             raise UserError(2, refusal(named, error)) from None
+    for warning in raised:
+        warn_once(f"warning: {named.where}: {in_a_line(warning.message)}")
+    return transform
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Print a warning, once in a process although every size of image builds the transforms anew."""
+    complain(line)
 
 
 def refusal(named: Named, error: Exception) -> str:
