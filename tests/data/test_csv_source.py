@@ -53,7 +53,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_formats_of_the_same_table(folder, form):  # 46
+def test_formats_of_the_same_table(folder, form):
     options = {**FORMS[form]}
     mark = options.pop("mark", ",")
     file = write(folder, *(line.replace(",", mark) for line in ["path,label", *ROWS]), **options)
@@ -305,7 +305,8 @@ def test_a_table_is_a_data_source(folder):
         (["path,label,label", *(f"{row},x" for row in ROWS)], "line 1: two columns are called 'label'"),
         (["path,label", *ROWS, "pics/a0.png,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
         (["path,label", *ROWS, "./pics/a0,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
-        (["path,label,x", "pics/a0.png,,1", "pics/a4.png,,2"], "line 2: label is empty; path or label is empty in all 2"),
+        (["path,label,x", "pics/a0.png,,1", "pics/a4.png,,2"],
+         "line 2: label is empty; path or label is empty in all 2 lines"),
         (["path,label", "pics/a0.png,1", "pics/a1.png,2", "", "pics/a2.png,1.0"], "line 5: label is '1.0', but '1' in"),
         (["path,label", *ROWS, "/etc/passwd,a"], "line 12: '/etc/passwd' is outside"),
         (["path,label", *ROWS, "../x.png,a"], "line 12: '../x.png' is outside"),
@@ -330,7 +331,7 @@ def test_a_table_is_a_data_source(folder):
         ([], "has no rows"),
     ],
 )  # fmt: skip
-def test_refusals_are_one_line_with_its_number(folder, lines, said):  # 46
+def test_refusals_are_one_line_with_its_number(folder, lines, said):
     file = write(folder, *lines)
     line = refused(file)
     assert said in line

@@ -164,7 +164,7 @@ def test_equal_images_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
     assert not fixes.exists()
 
 
-def test_a_class_of_one_image_is_in_train(tmp_path):  # 47
+def test_a_class_of_one_image_is_in_train(tmp_path):
     table = scan(tree(tmp_path, a=5, b=1))
     assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without images in valid: 'b'")
     assert "no image is left for validation" in refused(tree(tmp_path / "c", a=1, b=1))
