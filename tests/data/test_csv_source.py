@@ -1,4 +1,4 @@
-"""A table of images gives the same as a folder, or one line of error with the line's number."""
+"""A table of images gives the same as a folder, or one line that says what is wrong and where."""
 
 import os
 
@@ -28,7 +28,7 @@ def write(folder, *lines, name="labels.csv", encoding="utf-8", end="\n"):
     return folder / name
 
 
-# ---- what a valid table gives
+# ---- what a well-formed table gives
 
 
 def test_a_path_and_a_label(folder):
@@ -331,7 +331,7 @@ def test_a_table_is_a_data_source(folder):
         ([], "has no rows"),
     ],
 )  # fmt: skip
-def test_refusals_are_one_line_with_its_number(folder, lines, said):
+def test_an_invalid_table_is_refused_with_the_line_number(folder, lines, said):
     file = write(folder, *lines)
     line = refused(file)
     assert said in line

@@ -90,7 +90,7 @@ def test_every_orientation_is_upright(format, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("side", "height"), [(None, 120), (61, 120), (60, 60), (31, 60), (30, 30), (15, 15), (1, 15)])
 def test_a_jpeg_is_decoded_no_larger_than_it_has_to_be(side, height, orientation):
-    """The largest of 1, 1/2, 1/4 and 1/8 is not taken if a smaller one is long enough; pixels are as if shrunk."""
+    """The size is the smallest of full, 1/2, 1/4 and 1/8 that is long enough, and the pixels are as if shrunk."""
     large = Image.fromarray(cv2.resize(COARSE, (160, 120), interpolation=cv2.INTER_CUBIC))
     turned = large.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else large
     exif = Image.Exif()

@@ -30,7 +30,7 @@ def both(root, train=4, valid=2):
     return tree(root, train__a=train, train__b=train, valid__a=valid, valid__b=valid)
 
 
-# ---- what a valid folder gives
+# ---- what a well-formed folder gives
 
 
 def test_two_splits_with_a_folder_each(tmp_path):
