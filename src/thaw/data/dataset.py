@@ -1,4 +1,4 @@
-"""Where the images come from: a table of them, and a way to read one."""
+"""The images of a data source: a table of them, and a function that reads one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,21 +21,20 @@ from thaw.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class Dataset:
-    """The table of all images, and `image(row, side)`, uint8 RGB [h, w, 3], its shorter side `side` or longer."""
+    """A table of images, and `image(row, side)`: uint8 RGB [h, w, 3], its shorter side `side` pixels or longer."""
 
     table: Table
     image: Callable[[int, int], np.ndarray]
 
     def rows(self, split: int) -> np.ndarray:
-        """The rows of a split, in the table's order."""
+        """Return the rows of a split, in the table's order."""
         return self.table.rows(split)
 
 
 def load_dataset(
     data: Data, side: int, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> Dataset:
-    """The images the settings ask for, drawn ones with a side of `side` pixels. The rest as
-    `scan`."""
+    """Return the images that the settings ask for, drawn ones with a side of `side` pixels. Else as in `scan`."""
     source = SOURCES[data.kind]
     if source.draws:
         return source.load()(data, side)
@@ -44,15 +43,15 @@ def load_dataset(
 
 
 def of_files(table: Table, data: Data) -> Dataset:
-    """Return the images of a table of files, each decoded when it is looked at."""
+    """Return the images of a table of files, each decoded when it is read."""
     return Dataset(table, partial(image_of, table, int(data.max_pixels)))
 
 
 def image_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
-    """The image of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
+    """Decode the image of a file. Raise UserError (exit 3) if the file is gone or differs from what the scan read."""
     data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
     if sha256(data).hexdigest() != content:
         raise UserError(
-            3, f"{short_repr(table.paths[row])} changed after it was scanned; the same command reads it again"
+            3, f"{short_repr(table.paths[row])} changed after it was scanned; run the same command to read it again"
         )
     return decode(data, max_pixels=max_pixels, side=side, bits=bits)

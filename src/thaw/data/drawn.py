@@ -1,4 +1,4 @@
-"""The data sources that draw their images: handwritten digits of scikit-learn, and shapes filled with stripes."""
+"""Data sources without files: the handwritten digits of scikit-learn, and drawn shapes filled with stripes."""
 
 import math
 from hashlib import sha256
@@ -14,11 +14,11 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
 
 SHAPES = ("disc", "square")
-STRIPES = 4  # orientations of the stripes that tell two equal outlines apart
+STRIPES = 4  # orientations of the stripes, which distinguish classes of the same outline
 
 
 def table_of(root: str, classes, paths, labels, splits, images) -> Table:
-    """A table for images that are no files."""
+    """Return a table of images that are not files."""
     n = len(paths)
     return Table(
         root=root,
@@ -34,7 +34,10 @@ def table_of(root: str, classes, paths, labels, splits, images) -> Table:
 
 
 def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
-    """Split codes for `labels`: a stratified ceil(share * n) of the rows validate, always the same; or the fold."""
+    """Return split codes for `labels`: a fixed stratified ceil(share * n) of the rows are validation, or the fold.
+
+    Raise UserError (exit 2) if training or validation would lack a class.
+    """
     if data.fold is not None:
         names = [unit_name(str(row)) for row in range(len(labels))]
         return np.where(folds(labels, names) == data.fold, VALID, TRAIN)
@@ -43,7 +46,8 @@ def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
     held, classes = math.ceil(data.valid * len(labels)), len(np.unique(labels))
     if not classes <= held <= len(labels) - classes:
         limit = "" if data.limit is None else f"data.limit={data.limit}, "
-        raise UserError(2, f"{limit}data.valid={data.valid}: {held} of {len(labels)} images for {classes} classes")
+        what = f"{limit}data.valid={data.valid}: validation on {held} of {len(labels)} images for {classes} classes"
+        raise UserError(2, f"{what}; validation and training both need an image of every class")
     _, valid = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=0)
     splits = np.full(len(labels), TRAIN)
     splits[valid] = VALID
@@ -51,9 +55,9 @@ def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
 
 
 def digits(data: Data, side: int = 8) -> Dataset:
-    """scikit-learn's handwritten digits, 8 x 8: the first half to train and validate on, the second to test.
+    """Return scikit-learn's handwritten digits, 8 x 8: half for training and validation, the other half as test images.
 
-    The halves are those of scikit-learn's own example (plot_digits_classification), where its SVC reaches 96.9 %.
+    The halves are those of scikit-learn's own example (plot_digits_classification), whose SVC reaches 96.9 %.
     """
     from sklearn.datasets import load_digits
 
@@ -76,8 +80,10 @@ def digits(data: Data, side: int = 8) -> Dataset:
 
 
 def shapes(data: Data, side: int) -> Dataset:
-    """Drawn discs and squares filled with fine stripes: their outline is seen at any size, their stripes only at a fine
-    one. `data.limit` images and `data.test` more, the classes in turn."""
+    """Return drawn discs and squares filled with fine stripes, `data.limit` images and `data.test` test images.
+
+    The outline shows at any size, the stripes only at a fine one. The classes take turns.
+    """
     tested = data.test or 0
     images = data.limit + tested
     labels = np.arange(images) % (len(SHAPES) * STRIPES)
@@ -93,7 +99,7 @@ def shapes(data: Data, side: int) -> Dataset:
 
 
 def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
-    """One shape of a class on a noisy ground, uint8 [side, side, 3]; the same row is the same image at any side."""
+    """Draw a shape of a class on a noisy ground, uint8 [side, side, 3]; a row is the same image at any side."""
     rng = np.random.default_rng(seed_for("shape", row))
     x, y = np.meshgrid(*2 * [(np.arange(side) + 0.5) / side])
     centre, radius = rng.uniform(0.35, 0.65, 2), rng.uniform(0.2, 0.32)
