@@ -67,7 +67,7 @@ def make_optimizer(network: Network, groups: Sequence[LayerGroup], optimizer: Op
 
 
 def make_loss(loss: Loss, labels: np.ndarray, classes: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the training loss: cross-entropy with label smoothing, and inverse-frequency class weights if asked for."""
+    """Return the training loss: label-smoothed cross-entropy, with inverse-frequency class weights if asked."""
     weight = None
     if loss.balance == "weights":
         counts = np.bincount(labels, minlength=classes)
@@ -92,10 +92,10 @@ def train(
 ) -> Iterator[Step]:
     """Take one optimizer step per batch, counting from step `start` of the phase, and yield each.
 
-    The learning rate of a group is `lr * lr_scale * rate(step)`. A gradient whose norm over all groups exceeds `clip` is
-    scaled down to it (arXiv:1211.5063). All randomness inside a step (dropout, mixing) is seeded by (seed, step). A step
-    whose loss or gradient is not finite is not applied: the kernel skips it on the device, without a synchronisation,
-    and the consumer must check `first_bad` from time to time.
+    The learning rate of a group is `lr * lr_scale * rate(step)`. If the norm of the gradient over all groups exceeds
+    `clip`, the gradient is scaled down to it (arXiv:1211.5063). All random draws of a step (dropout, mixing) are seeded
+    by (seed, step). A step whose loss or gradient is not finite is not applied: the kernel skips it on the device,
+    without a synchronisation, and the consumer must check `first_bad` from time to time.
     """
     first_bad = torch.full((), -1, device=network.device.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
