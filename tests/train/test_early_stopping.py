@@ -167,7 +167,10 @@ REASONS = [  # cycles, budget, most, and the whole reason
         "no improvement in the last cycle (1 cycle trained, 1 planned): "
         "validation loss 0.0100 ± 0.0050 above the previous lowest",
     ),
-    ([ODD, end(1.1, -0.52)], 2, 2, "maximum of 2 cycles reached: validation loss 0.0200 ± 0.0000 below the previous lowest"),
+    (
+        [ODD, end(1.1, -0.52)], 2, 2,
+        "maximum of 2 cycles reached: validation loss 0.0200 ± 0.0000 below the previous lowest",
+    ),
     ([ODD, ODD], 2, 2, "maximum of 2 cycles reached: validation loss equal to the previous lowest (± 0.0000)"),
     (
         [ODD, end(1.1, -0.50001)], 2, 2,

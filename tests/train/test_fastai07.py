@@ -111,7 +111,7 @@ def test_use_clr(div, cut_div):
 
 
 def clr_beta(steps: int, div: float, pct: float, high: float, low: float) -> tuple[list[float], list[float]]:
-    """Return rates and momenta of 0.7's use_clr_beta=(div, pct, high, low), lr = 1, with momenta moved back one step."""
+    """Return rates and momenta of 0.7's use_clr_beta=(div, pct, high, low), lr = 1, momenta moved back a step."""
     half = int(steps * (1 - pct / 100) / 2)
     rates, momenta = [], []
     for i in range(steps):

@@ -128,12 +128,14 @@ def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> s
 def init_line(source: str, before: Sequence[str], classes: Sequence[str], kept: Sequence[str]) -> str:
     """Say which classes continue from the head of another run, and which start untrained."""
     if not kept:
-        why = "that run's head has another form" if set(before).intersection(classes) else "that run names none of them"
-        return f"{source}: all {len(classes):,} classes start with an untrained last layer, because {why}"
+        part, why = "last layer", "that run names none of these classes"
+        if set(before).intersection(classes):
+            part, why = "head", "that run's head has another form"
+        return f"{source}: the {part} for {len(classes):,} classes starts untrained, because {why}"
     new = [name for name in classes if name not in set(kept)]
     more = f" and {len(new) - SHOWN:,} more" if len(new) > SHOWN else ""
-    untrained = f"; new classes, which start untrained: {', '.join(new[:SHOWN])}{more}" if new else ""
-    return f"{source}: {len(kept):,} of {len(classes):,} classes continue from that run's head, by name{untrained}"
+    untrained = f"; these are new and start untrained: {', '.join(new[:SHOWN])}{more}" if new else ""
+    return f"{source}: {len(kept):,} of {len(classes):,} classes continue from the head of that run{untrained}"
 
 
 def probe_sizes(context: RunContext) -> None:
