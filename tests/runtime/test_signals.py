@@ -71,9 +71,7 @@ def test_a_signal_ends_a_job_in_a_line(main, tmp_path):
             main()
 
     assert in_child(lambda: entry.run(job), tmp_path / "says") == 143
-    assert (
-        tmp_path / "says"
-    ).read_text() == "stopped before its end (SIGTERM); the same command goes on from there\n"
+    assert (tmp_path / "says").read_text() == "stopped before its end (SIGTERM); the same command goes on from there\n"
 
 
 def test_a_step_ends_before_it_stops(tmp_path):
