@@ -103,7 +103,7 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     assert (result["equal_twins"], result["near_twins"]) == (1, 8)
     said = [line for line in capsys.readouterr().out.splitlines() if "near duplicates" in line]
     assert len(said) == 1 and said[0].startswith(
-        "warning: 6 of 31 validation and 2 of 2 test images look like near duplicates of images in other splits"
+        "warning: possible near duplicates of images in other splits: 6 of 31 validation and 2 of 2 test images"
     )
     warnings = [line for line in result["warnings"] if "no better than" not in line]
     assert len(warnings) == 2 and warnings[1] == said[0]

@@ -52,7 +52,7 @@ class EpochEnd(NamedTuple):
 
     epoch: int
     figures: dict  # train_loss, loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
-    now: bool  # trained by this process just now, not replayed
+    trained_now: bool  # else it is replayed
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def train_cycle(
                 stop = signals.pending()
                 due = stop or snapshots.due
                 if due or (step.step + 1) % fit.log_every == 0 or time.monotonic() - shown > 0.5:
-                    yield from fetched(fit, pending, record, time.perf_counter() - began)
+                    yield from record_losses(fit, pending, record, time.perf_counter() - began)
                     shown = time.monotonic()
                 if due:
                     record.figures["seconds"] += time.perf_counter() - began
@@ -145,12 +145,12 @@ def train_cycle(
                     snapshots.write()
                 if stop:
                     signals.leave(stop, f"in {phase.name} after {step.step + 1} step{'s' * (step.step > 0)}")
-            yield from fetched(fit, pending, record, time.perf_counter() - began)
+            yield from record_losses(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0
             with snapshot_if_stopped(snapshots, phase.name):
                 validation = validate(fit.inputs)
-            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), now=True)
+            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), trained_now=True)
     write_cycle(folder, fit, record, validation)
 
 
@@ -165,7 +165,7 @@ def snapshot_if_stopped(snapshots: Snapshots, name: str) -> Iterator[None]:
         raise signals.Stopped(stopped.number, f"in {name} during validation") from None
 
 
-def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
+def record_losses(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
     """Copy the losses of the last steps from the device, in one synchronisation, and record them.
 
     Raise UserError (exit 4) if one is not finite.
@@ -189,7 +189,7 @@ def steps_before(phase: Phase, epoch: int) -> int:
     return sum(one.steps for one in phase.epochs[:epoch])
 
 
-def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
+def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
     """Yield the events of a recorded cycle, or of the recorded part of one, as training would."""
     numbers, left = phase.epoch_numbers(cycle), list(losses)
     step = steps_before(phase, numbers.start)
@@ -198,7 +198,7 @@ def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) 
         yield from (StepEnd(at, loss, None) for at, loss in enumerate(of_epoch, step))
         step += len(of_epoch)
         if i < len(epochs):
-            yield EpochEnd(number, epochs[i], now=False)
+            yield EpochEnd(number, epochs[i], trained_now=False)
 
 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:

@@ -14,7 +14,7 @@ from thaw.store.kinds import is_numbers
 from thaw.train.predictions import Predictions
 
 STATE = "optimizer."  # prefix of the names of optimizer tensors
-KEPT = {  # the state an optimizer keeps for each parameter it has updated
+STATE_KEYS = {  # the state an optimizer keeps for each parameter it has updated
     torch.optim.AdamW: {"exp_avg", "exp_avg_sq", "step"},
     torch.optim.SGD: {"momentum_buffer"},
 }
@@ -88,7 +88,8 @@ def tensors_fault(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: M
         if like is None or tensors[name].shape != (() if key == "step" else like.shape):
             return f"{name} matches no parameter"
         kept.setdefault(parameter, set()).add(key)
-    return None if all(keys == KEPT[type(optimizer)] for keys in kept.values()) else "its optimizer state does not fit"
+    fits = all(keys == STATE_KEYS[type(optimizer)] for keys in kept.values())
+    return None if fits else "its optimizer state is that of another optimizer"
 
 
 def seconds_of(epochs: list[dict]) -> float:

@@ -38,7 +38,7 @@ from thaw.train.loop import StepOptions, make_optimizer, train
 from thaw.train.lr_suggest import first_minimum, mean
 from thaw.train.phase_fit import phase_groups, step_options
 
-FEWEST = 10  # losses before divergence is tested
+MIN_LOSSES = 10  # losses before divergence is tested
 TWICE = 2.0
 
 Batches = Generator[Batch, None, None]
@@ -75,7 +75,7 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
     trial.prepare(copied)
     rate = curve(exponential(find.min_lr / find.max_lr), [steps])
     losses, average, weight, lowest = [], 0.0, 0.0, math.inf
-    with closing(batches), generators_put_back(copied):  # closing ends the loader's processes
+    with closing(batches), restored_generators(copied):  # closing ends the loader's processes
         for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=find.max_lr, rate=rate)):
             loss = float(step.loss)
             if int(step.first_bad) >= 0:
@@ -88,8 +88,8 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
             seen = average / weight
             lowest = min(lowest, seen)
             # If the loss is low from the start, one hard batch may exceed `diverge` times the minimum.
-            exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:FEWEST]) / FEWEST
-            if (len(losses) > FEWEST and exploded) or step.step + 1 == steps:
+            exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:MIN_LOSSES]) / MIN_LOSSES
+            if (len(losses) > MIN_LOSSES and exploded) or step.step + 1 == steps:
                 break
 
 
@@ -110,7 +110,7 @@ def rate_trials(
             for batches, own in zip(orders, losses, strict=True):
                 copied.load_state_dict(start)
                 trial.prepare(copied)
-                with generators_put_back(copied):
+                with restored_generators(copied):
                     for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=rate)):
                         loss = float(step.loss)
                         if int(step.first_bad) >= 0 or math.fsum([*own, loss]) > most * len(batches):
@@ -135,7 +135,7 @@ def rates_to_try(find: Find, a_decade: int, costs: dict[float, float]) -> list[f
     return [rate for rate in rates if low < rate < high and rate not in costs]
 
 
-def generators_put_back(network: Network):
+def restored_generators(network: Network):
     """Return a context that restores the state of torch's random generators at its end."""
     devices = [network.device.device] if network.device.device.type == "cuda" else []
     return torch.random.fork_rng(devices=devices)
@@ -165,7 +165,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
                 context.held.hold(best.end.key, best.end.weights)
             began, points = time.perf_counter(), []
             with (
-                console.PhaseBar(phase.name, most_points(settings, steps)) as bar,
+                console.PhaseBar(phase.name, max_points(settings, steps)) as bar,
                 closing(measured(settings, network, inputs, steps, orders)) as measuring,
             ):
                 for point in measuring:
@@ -217,7 +217,7 @@ def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: i
     return range_test(network, cut[0], trial, find, steps)
 
 
-def most_points(settings: Settings, steps: int) -> int:
+def max_points(settings: Settings, steps: int) -> int:
     """Return the maximum number of points of a finder."""
     return finder_steps.most_trials(settings) if settings.find.rule == "trials" else steps
 

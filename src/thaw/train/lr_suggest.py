@@ -11,10 +11,10 @@ from thaw.runtime.errors import UserError
 LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still lie ahead
 HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
 CLEAR = 0.002  # a clear fall exceeds this share of the loss at the start; small, as trials share their batches
-TOWARDS = 2 / 3  # share of the way (in log rate) from the cheapest rate to the breaking rate
+SHARE_TO_BREAKING = 2 / 3  # share of the way (in log rate) from the cheapest rate to the breaking rate
 BREAKS = 2.0  # a trial breaks when its loss exceeds this multiple of the lowest loss of any trial at that step
 TINY = 1e-12
-LEAST = 0.1  # share of the loss at the start; lower losses do not count when breaking is measured
+REFERENCE_SHARE = 0.1  # share of the lowest rate's mean loss; breaking is measured against no lower loss
 
 
 @dataclass(frozen=True)
@@ -136,12 +136,13 @@ def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
 
 
 def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
-    """Return the lowest loss of any trial at each step, but at least `LEAST` times the mean loss of the lowest rate.
+    """Return the lowest loss of any trial at each step: the reference for breaking.
 
-    The loss at the start is no reference: a head fitted to a frozen backbone may be worse than chance once the
-    backbone's batch norms change, and all but the lowest rates improve on that.
+    It is at least `REFERENCE_SHARE` times the mean loss of `trials[0]`, which has the lowest rate. The loss at the start
+    would be a poor reference: a head fitted to a frozen backbone may be worse than chance once the backbone's batch
+    norms change, and all but the lowest rates improve on that.
     """
-    least = LEAST * mean(trials[0]) or TINY  # a mean loss of exactly 0 is possible
+    least = REFERENCE_SHARE * mean(trials[0]) or TINY  # a mean loss of exactly 0 is possible
     return [max(min(trial[step] for trial in trials if len(trial) > step), least) for step in range(len(trials[0]))]
 
 
@@ -182,7 +183,7 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     elif k == len(rates) - 1:
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
-        taken = cheapest * (breaks / cheapest) ** TOWARDS
+        taken = cheapest * (breaks / cheapest) ** SHARE_TO_BREAKING
         reason = f"trials: between {cheapest:.2g}, the best ({cost}), and {breaks:.2g}, where training becomes unstable"
         if breaks == cheapest:
             reason = f"trials: {cheapest:.2g}, the best ({cost}), where training already becomes unstable"

@@ -106,7 +106,7 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
     first = " and ".join(short_repr(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
-        f"{' and '.join(many)} images look like near duplicates of images in other splits (leaks.csv, leaks.png), "
+        f"possible near duplicates of images in other splits: {' and '.join(many)} images (leaks.csv, leaks.png), "
         f"the most similar are {first}; if they are duplicates, the results are too good"
     )
 

@@ -10,7 +10,7 @@ from thaw.model.layer_groups import LayerGroup
 from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import PhaseBar
-from thaw.train.cycle import EpochEnd, StepEnd, replayed
+from thaw.train.cycle import EpochEnd, StepEnd, replay_events
 from thaw.train.loop import StepOptions
 from thaw.train.phase_fit import PhaseFit
 
@@ -50,7 +50,7 @@ class PhaseLog:
 
     def replay(self, cycle: int, losses: list[float], epochs: list[dict]) -> None:
         """Log the record of a cycle that was trained before."""
-        for event in replayed(self.phase, cycle, losses, epochs):
+        for event in replay_events(self.phase, cycle, losses, epochs):
             self.show(event)
 
     def show_step(self, event: StepEnd) -> None:
@@ -80,10 +80,10 @@ class PhaseLog:
             "speed/images_per_second": speed,
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
-        if event.now and self.device.type == "cuda":
+        if event.trained_now and self.device.type == "cuda":
             row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.tracker.log(row)
-        if not event.now:
+        if not event.trained_now:
             return
         cycle = bisect_right(self.cycle_ends, event.epoch)
         ends_cycle = event.epoch + 1 == self.cycle_ends[cycle]

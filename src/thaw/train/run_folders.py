@@ -82,7 +82,7 @@ def finished_result(folder: Path) -> dict:
 
 
 def keep_plan_alone(folder: Path) -> None:
-    """Remove everything but the plan from the folder of a run that was only planned."""
+    """Remove status.json and .hydra from the folder of a run that was only planned."""
     (folder / "status.json").unlink(missing_ok=True)
     shutil.rmtree(folder / ".hydra", ignore_errors=True)
 
