@@ -138,7 +138,7 @@ def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
 def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
     """Return the lowest loss of any trial at each step: the reference for breaking.
 
-    It is at least `REFERENCE_SHARE` times the mean loss of `trials[0]`, which has the lowest rate. The loss at the start
+    It is at least `REFERENCE_SHARE` times the mean loss of `trials[0]`, of the lowest rate. The loss at the start
     would be a poor reference: a head fitted to a frozen backbone may be worse than chance once the backbone's batch
     norms change, and all but the lowest rates improve on that.
     """
