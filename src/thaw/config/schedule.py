@@ -54,5 +54,5 @@ class Schedule:
         """Raise UserError (exit 2) if options contradict each other."""
 
     def rate(self, cycles: int) -> Shape:
-        """Return the shape of the learning rate. `cycles`: the planned number, without extra ones until over-fitting."""
+        """Return the shape of the learning rate. cycles: those planned, without extra ones until over-fitting."""
         return warm_up(self.curve(), self.warmup, longest_warmup(cycles))
