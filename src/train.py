@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from thaw.config import command_line, compose
+from thaw.config.flags import unchecked_config_dirs
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.overrides import quote
@@ -33,7 +34,7 @@ from thaw.train.run_folders import folder_for, named_folder
 def main() -> int:
     """Run the typed command and return its exit code. Raise UserError (exit 2) if it cannot be parsed or composed."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        say_text(help_text(CONF))
+        say_text(help_text(CONF, *unchecked_config_dirs(sys.argv[1:])))
         return 0
     machine.wait_passively()
     if several := machine.several_processes():

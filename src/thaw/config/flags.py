@@ -99,6 +99,18 @@ def instead_of_flag(name: str, value: str) -> str:
     return f"; settings are written without dashes: {key}={value or 'VALUE'}"
 
 
+def unchecked_config_dirs(argv: list[str]) -> list[Path]:
+    """Return the folders of --config-dir among arguments that may contain other errors.
+
+    Raise UserError (exit 2) if such a folder does not exist.
+    """
+    dirs = []
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = arg.partition("=")
+        dirs += flag_with_value(name, value if equals else following) if name in CONFIG_DIR else []
+    return config_dirs(dirs)
+
+
 def config_dirs(words: list[str]) -> list[Path]:
     """Return the folders given by --config-dir=FOLDER."""
     found = [split_override(word) for word in words if word.startswith("--config-dir=")]
