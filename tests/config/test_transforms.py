@@ -36,7 +36,7 @@ AT = "augment.transforms"
         ({"OneOf": {"transforms": [BLUR], "p": "x"}}, ".OneOf.p=x: must be a number from 0 to 1"),
         ({"OneOf": {"transforms": [BLUR], "p": None}}, ".OneOf.p=None: must be a number from 0 to 1"),
         ({"OneOf": {"transforms": [BLUR], "n": 1}}, ".OneOf.n: OneOf has no such argument; known: transforms, p"),
-        ({"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}, ".OneOf.transforms: each p is a weight, and all of them are 0"),
+        ({"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}, ".OneOf.transforms: each p is a weight, and all of them"),
         ({"OneOrOther": {"transforms": [BLUR]}}, ".OneOrOther.transforms: OneOrOther needs two, not 1; OneOf takes"),
         ({"SomeOf": {"transforms": [BLUR], "n": 0}}, ".SomeOf.n=0: must be a whole number from 1 to 100"),
  ({"Affine": {"rotate": math.nan}}, ".Affine.rotate=nan: must be finite"),
