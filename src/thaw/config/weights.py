@@ -29,5 +29,5 @@ def weights_file(backbone: Backbone) -> Path | None:
     if not path.is_file():
         raise UserError(2, f"{given}: no such file; give a .safetensors file, pretrained, packaged or none")
     if path.suffix != ".safetensors":
-        raise UserError(6, f"{given}: not a .safetensors file; convert it (pickle files are never opened)")
+        raise UserError(6, f"{given}: not a .safetensors file; convert it (pickles are never opened)")
     return path
