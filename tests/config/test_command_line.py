@@ -748,7 +748,7 @@ def test_each_yaml_has_a_description_of_one_line(conf):
             said = page.described(file := conf / group / f"{name}.yaml")
             assert said and said.count("(") == said.count(")"), file
             after = [line for line in page.read(file).partition(said)[2].splitlines()[1:2] if line.startswith("# ")]
-            assert not re.match("# [a-z0-9]", "".join(after)), f"{file} goes on in a second line"
+            assert not re.match("# [a-z0-9]", "".join(after)), f"{file}: the description continues in a second line"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checked settings from a configuration that Hydra composed; no other package depends on Hydra's configuration."""
+"""Checked settings from a configuration that Hydra composed; all code after this step sees plain dataclasses."""
 
 import re
 from pathlib import Path
