@@ -258,7 +258,7 @@ def test_a_script_of_another_checkout_is_refused(tmp_path):
     script.write_text((REPOSITORY / "scripts/compare.py").read_text())
     done = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True)
     assert done.returncode == 5 and done.stdout == ""
-    assert done.stderr.startswith(f"error: {script}: the thaw installed here is that of {REPOSITORY}")
+    assert done.stderr.startswith(f"error: {script}: the installed thaw belongs to {REPOSITORY}")
     assert done.stderr.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""A stranger adds the scheduler of docs/extending.md, and everything else follows."""
+"""Tests that the scheduler of docs/extending.md works everywhere once it is added."""
 
 import json
 import os
@@ -43,13 +43,13 @@ print(json.dumps(lines))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The code and the yamls with the extensions of docs/extending.md."""
+    """A copy of the code and conf/ with the extensions of docs/extending.md."""
     return extended_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture
 def ran(checkout):
-    """ran("src/train.py", ...) -> what Python there prints."""
+    """Return a function that runs Python in the checkout and returns its output: ran("src/train.py", ...)."""
 
     def python(*args: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
@@ -67,12 +67,12 @@ def test_it_is_composed_planned_drawn_and_keyed(ran):
     assert found["key"].pop("code") and found["key"] == {"shape": "staircase", "factor": 0.25, "warmup": 0.0}
 
 
-def test_what_others_made_is_found_as_before(ran):
+def test_store_keys_of_other_schedulers_do_not_change(ran):
     there = json.loads(ran("-c", LOOK, "scheduler=sgdr"))["key"]
     assert there == {"shape": "sgdr", "warmup": 100.0, "code": code_hash.definition(SGDR)}
 
 
-def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):
+def test_options_of_other_schedulers_are_warned_about(ran, checkout):
     places = (f"store.dir={checkout}/store", f"hydra.sweep.dir={checkout}/sweep")
     options = ("scheduler.factor=0.25", "scheduler.pct=0.3")
     told = ran("src/train.py", "-m", "scheduler=staircase,sgdr", *options, "plan_only=true", *places)
@@ -82,7 +82,7 @@ def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):
     assert "scheduler.factor=0.25 has no effect with scheduler=staircase" not in told
 
 
-def test_what_it_cannot_be_is_refused(ran):
+def test_impossible_options_are_refused(ran):
     refused = {
         "scheduler.factor=2": "scheduler.factor=2.0: must be > 0 and <= 1",
         "scheduler.factor=null": "scheduler.factor=null: staircase needs a number",

@@ -1,4 +1,4 @@
-"""The table of data sources agrees with the functions, the settings and the yamls that it speaks of."""
+"""Tests that the table of data sources agrees with its functions, the settings and conf/."""
 
 import inspect
 from dataclasses import fields
@@ -13,14 +13,14 @@ SETTINGS = {field.name for field in fields(Data)}
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_the_function_exists_and_takes_what_the_table_says(kind):
+def test_the_function_exists_with_these_parameters(kind):
     source = SOURCES[kind]
     assert source.function.startswith("thaw.data.")
     assert list(inspect.signature(source.load()).parameters) == ["data", "side" if source.draws else "notes"]
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_its_settings_exist_and_it_is_a_choice(kind):
+def test_its_settings_and_its_yaml_exist(kind):
     source = SOURCES[kind]
     assert {*source.options, *source.folders} <= SETTINGS
     assert (ROOT / "conf" / "data" / f"{kind}.yaml").exists()

@@ -230,7 +230,7 @@ def test_the_whole_match_is_the_group_if_nothing_is_captured(tmp_path):
     [
         (r"q(\d+)", 3, r"data.group=q(\d+): matches none of 30 paths; the first is 'ill/p0_0.png'"),
         (r"\.png", 3, r"data.group=\.png: all 30 images are in one group, '.png'"),
-        (r"(p", 2, r"data.group=(p: no regular expression: missing )"),
+        (r"(p", 2, r"data.group=(p: not a regular expression: missing )"),
     ],
 )
 def test_a_useless_pattern_of_groups_is_refused(tmp_path, group, code, said):

@@ -1,4 +1,4 @@
-"""The data sources: one row for each `data.kind`, with all that the rest of thaw must know of it.
+"""The data sources: one row for each `data.kind`, with all that other packages need to know about it.
 
 A source is a function, named as `module:function`, that is imported when its images are first needed:
 
@@ -13,19 +13,19 @@ from importlib import import_module
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a data source before it is asked for images."""
+    """The properties of a data source."""
 
     function: str  # "module:function"
     options: tuple[str, ...] = ()  # settings of data that this source alone reads
-    suffixes: tuple[str, ...] = ()  # endings of a `data.root` that is a file of this source; none: it is a folder
+    suffixes: tuple[str, ...] = ()  # endings of `data.root` if it is a file; (): it is a folder
     folders: tuple[str, ...] = ()  # settings of data that name further folders, which must exist
     group_columns: bool = False  # data.group may be the name of a column, instead of a regular expression
-    draws: bool = False  # the function draws its images: there is no data.root
-    downloads: bool = False  # the function fetches its images if data.root lacks them
+    draws: bool = False  # the function draws its images and needs no data.root
+    downloads: bool = False  # the function downloads its images if data.root lacks them
 
     @property
     def local(self) -> bool:
-        """Whether the images lie on this machine's disk, so that they are listed before the plan is made."""
+        """Whether the images are on disk already, so that they can be listed before the plan is made."""
         return not (self.draws or self.downloads)
 
     def load(self) -> Callable:
@@ -48,12 +48,12 @@ SOURCES = {
     "torchvision": Source("thaw.data.downloads:listing", options=("name",), downloads=True),
 }
 LISTED = tuple(kind for kind, source in SOURCES.items() if not source.draws)
-# Settings of data that only sources which list images read.
+# Settings of data that only sources with a list of images read.
 LIST_OPTIONS = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
 
 
 def source_at(root: str) -> str:
-    """Return the kind of source that `data.root` asks for by its ending: folder, unless it is another's file."""
+    """Return the kind of source that `data.root` implies: by the ending of a file, else folder."""
     return next((kind for kind, source in SOURCES.items() if root.lower().endswith(source.suffixes)), "folder")
 
 
