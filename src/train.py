@@ -1,7 +1,7 @@
-"""thaw's entry point: what was typed -> composed by Hydra -> plain dataclasses -> the plan -> the run.
+"""Entry point: command line -> configuration composed by Hydra -> plain dataclasses -> plan -> run.
 
-python src/train.py --help lists what can be typed. Heavy imports (torch, timm, wandb) come only after the plan is
-printed, so that a wrong word or a plan costs a second.
+`python src/train.py --help` lists the settings. Heavy modules (torch, timm, wandb) are imported only after the plan is
+printed, so that a typing error or a plan takes only a second.
 """
 
 import os
@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from thaw.config import command_line, compose
+from thaw.config.flags import unchecked_config_dirs
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.overrides import quote
@@ -31,9 +32,9 @@ from thaw.train.run_folders import folder_for, named_folder
 
 
 def main() -> int:
-    """Run what was typed; return the exit code. Errors: what cannot be typed or composed, exit 2."""
+    """Run the typed command and return its exit code. Raise UserError (exit 2) if it cannot be parsed or composed."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        say_text(help_text(CONF))
+        say_text(help_text(CONF, *unchecked_config_dirs(sys.argv[1:])))
         return 0
     machine.wait_passively()
     if several := machine.several_processes():
@@ -50,7 +51,7 @@ def main() -> int:
     compose.register(typed.backbones)
     key = "hydra.sweep.dir" if typed.multirun else "hydra.run.dir"
     sys.argv[1:] = typed.argv + ([] if named else [f"{key}={quote(str(folder))}"])
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what goes wrong instead of printing it and leaving
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them and exiting
     try:
         with sweep_in(folder, typed, task) if typed.multirun else run_in(folder), explained(typed, folder):
             hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
@@ -61,16 +62,16 @@ def main() -> int:
 
 @contextmanager
 def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
-    """Make what Hydra raises a line that a person can act on.
+    """Turn an error that Hydra raises into a UserError with one line.
 
-    Errors: what cannot be composed, exit 2. A job raises no failure of its own: its status.json says it.
+    Raise UserError (exit 2) if the settings do not compose. A failed job does not raise; see its status.json.
     """
     try:
         yield
     except (UserError, preview.PlanOnly):
         raise
     except SystemExit as left:
-        if left.code:  # Hydra has said why
+        if left.code:  # Hydra has printed the reason
             sys.exit(2)
         raise
     except Exception as error:
@@ -85,26 +86,26 @@ def explained(typed: command_line.CommandLine, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def run_in(folder: Path) -> Iterator[None]:
-    """Leave no folder behind in which nothing was run."""
+    """Remove the folder at the end if nothing was run in it."""
     try:
         yield
     finally:
-        with suppress(OSError):  # it is not empty
-            if [file.name for file in folder.iterdir()] == ["multirun.yaml"]:  # of a sweep that was refused
+        with suppress(OSError):  # the folder is not empty
+            if [file.name for file in folder.iterdir()] == ["multirun.yaml"]:  # left by a refused sweep
                 (folder / "multirun.yaml").unlink()
             folder.rmdir()
 
 
 @contextmanager
 def sweep_in(folder: Path, typed: command_line.CommandLine, task: Task) -> Iterator[None]:
-    """Keep the sweep's folder to this process, and close the sweep when its jobs have ended.
+    """Lock the sweep's folder for this process, and write the sweep's results when its jobs have ended.
 
-    Errors: another process is at work there, exit 5.
+    Raise UserError (exit 5) if another process is running this sweep.
     """
     planned = any(word.lower() == "plan_only=true" for word in typed.argv)
     with run_in(folder), nullcontext(True) if planned else lock.only_one_at_work(folder) as free:
         if not free:
-            what = "this sweep is at work already; scripts/status.py shows how far"
+            what = "this sweep is already running; scripts/status.py shows its progress"
             raise UserError(5, f"{short_path(folder)}: {what}")
         try:
             yield
@@ -117,14 +118,14 @@ def sweep_in(folder: Path, typed: command_line.CommandLine, task: Task) -> Itera
             raise
         if task.codes and not task.code:
             end_fresh(folder / FRESH)
-        if task.codes:  # else only the configuration was shown
+        if task.codes:  # otherwise only the configuration was printed
             with after_failures(bool(task.code)):
                 close_sweep(folder)
 
 
 @contextmanager
 def after_failures(failed: bool) -> Iterator[None]:
-    """Say in a line what ends the block where jobs failed before: the exit code is theirs."""
+    """Print an error of the block instead of raising it if jobs have failed, so that their exit code is returned."""
     try:
         yield
     except Exception as error:
@@ -134,7 +135,7 @@ def after_failures(failed: bool) -> Iterator[None]:
 
 
 def close_sweep(folder: Path) -> None:
-    """Say what a sweep came to; where a job has a result, write the leaderboard and the report into its folder."""
+    """Print the results of a sweep; if any job has a result, write the leaderboard and the report to its folder."""
     from thaw.sweep import page, text
     from thaw.sweep.board import leaderboard
 
@@ -144,7 +145,7 @@ def close_sweep(folder: Path) -> None:
     if board.settings:
         try:
             page.write_sweep_report(board)
-        except OSError as error:  # on a full disk the lines above have to do
+        except OSError as error:  # for example a full disk; the lines above are printed already
             say(f"warning: no leaderboard written ({error})")
 
 

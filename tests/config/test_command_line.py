@@ -1,4 +1,4 @@
-"""What people type composes, and what cannot be composed is answered in one line."""
+"""Tests of the command line: what composes, and the one-line errors for what does not."""
 
 import os
 import re
@@ -22,11 +22,13 @@ from thaw.config import help as page
 from thaw.config.command_line import normalise
 from thaw.config.compose import compose_settings, is_accepted, to_dataclasses
 from thaw.config.composed import Composed, pick
+from thaw.config.flags import unchecked_config_dirs
 from thaw.config.help import help_text
 from thaw.config.hydra_errors import explain
 from thaw.config.run_names import folder_name, short_name
 from thaw.config.schema import Settings
 from thaw.plan.facts import Facts
+from thaw.plan.phases import PHASE_KEYS
 from thaw.plan.plan import make_plan
 from thaw.plan.unused_settings import no_effect, unused_share
 from thaw.runtime.errors import UserError
@@ -38,7 +40,7 @@ WHEN = datetime(2027, 3, 1, 9, 5, 7)
 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory) -> Path:
-    """The repository's conf/ without what this machine adds to it."""
+    """The repository's conf/ without conf/local.yaml."""
     conf = tmp_path_factory.mktemp("shell") / "conf"
     shutil.copytree(REPOSITORY / "conf", conf, ignore=shutil.ignore_patterns("local.yaml"))
     return conf
@@ -46,7 +48,7 @@ def conf(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra(conf):
-    """Hydra, started once for the module as train.py starts it."""
+    """Initialise Hydra once for this module, as train.py does."""
     GlobalHydra.instance().clear()
     store = ConfigStore.instance()
     store.store("schema", Composed)
@@ -56,7 +58,7 @@ def hydra(conf):
 
 
 def typed(conf: Path, *args: str) -> Settings:
-    """The settings that a command line composes to."""
+    """Return the settings that a command line composes to."""
     argv = normalise(list(args), conf).argv
     for name in normalise(list(args), conf).backbones:
         node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
@@ -65,7 +67,7 @@ def typed(conf: Path, *args: str) -> Settings:
 
 
 def accepted(word: str) -> bool:
-    """Whether a word composes, beside the Hydra of this module."""
+    """Return whether a word composes, keeping the Hydra of this module."""
     kept = get_gh_backup()
     GlobalHydra.instance().clear()
     try:
@@ -75,7 +77,7 @@ def accepted(word: str) -> bool:
 
 
 def refused(conf: Path, *args: str) -> str:
-    """The line that a command line is refused with; the code is always 2."""
+    """Return the error line of a command line; its exit code must be 2."""
     argv = list(args)
     with pytest.raises(UserError) as raised:
         argv = normalise(argv, conf).argv
@@ -87,7 +89,7 @@ def refused(conf: Path, *args: str) -> str:
     return raised.value.line
 
 
-# tidy -----------------------------------------------------------------------------------------------------------------
+# normalise ------------------------------------------------------------------------------------------------------------
 
 OWN = "data=folder backbone=resnet50 augment=standard"
 TABLE = OWN.replace("folder", "csv")
@@ -96,7 +98,7 @@ TABLE = OWN.replace("folder", "csv")
 @pytest.mark.parametrize(
     ("args", "argv"),
     [
-        # Flags in any place.
+        # Flags in any position.
         (["seed=1", "-m", "lr=1e-3,1e-2"], ["-m", "seed=1", "lr=1e-3,1e-2"]),
         (["seed=1", "--cfg", "job", "lr=1"], ["--cfg", "job", "seed=1", "lr=1"]),
         (["seed=1", "-c", "lr=1"], ["-c", "job", "seed=1", "lr=1"]),
@@ -110,7 +112,7 @@ TABLE = OWN.replace("folder", "csv")
         (["seed=1", "--version", "-m"], ["--version"]),
         (["seed=1", "-sc", "install=zsh"], ["-sc", "install=zsh"]),
         (["--", "seed=1", ""], ["seed=1"]),
-        # A plus only where something new is possible: Hydra would take +lrr=1 without a word.
+        # A plus only in dictionaries with new entries: Hydra would accept +lrr=1 silently.
         (["+experiment=schedulers"], ["experiment=schedulers"]),
         (["++lr=1"], ["lr=1"]),
         (["checklist.full.lr=0.01"], ["++checklist.full.lr=0.01"]),
@@ -120,18 +122,18 @@ TABLE = OWN.replace("folder", "csv")
         (["augment.transforms.Blur={p: 0.5}"], ["++augment.transforms.Blur={p: 0.5}"]),
         (["~checklist.find_full"], ["~checklist.find_full"]),
         (["hydra.job.env_set.A=1"], ["++hydra.job.env_set.A=1"]),
-        # Leftover spaces.
+        # Extra spaces.
         (["lr", "=", "0.1"], ["lr=0.1"]),
         (["lr=", "0.1"], ["lr=0.1"]),
         (["lr", "=0.1", "seed=1"], ["lr=0.1", "seed=1"]),
         (["seed=0,", "1,", "2", "-m"], ["-m", "seed=0, 1, 2"]),
         (["lr=[1e-4,", "1e-3,", "1e-2]"], ["lr=[1e-4, 1e-3, 1e-2]"]),
         ([" seed=1\r"], ["seed=1"]),
-        # The metric has one name.
+        # Other names of the metric.
         (["monitor=val/loss"], ["monitor=valid/loss"]),
         (["monitor=validation/accuracy"], ["monitor=valid/accuracy"]),
         (["monitor=valid/loss"], ["monitor=valid/loss"]),
-        # Text is text.
+        # Free text.
         (["name=it's (a, b) = c"], ["name='it\\'s (a, b) = c'"]),
         (["notes='quoted, already'"], ["notes='quoted, already'"]),
         (["name=null"], ["name=null"]),
@@ -166,7 +168,7 @@ TABLE = OWN.replace("folder", "csv")
             ["backbone.weights=/checkout/conf/backbone/tiny.safetensors"],
         ),
         (["backbone.weights=nowhere.safetensors"], ["backbone.weights=nowhere.safetensors"]),
-        # What images of one's own need.
+        # Groups that data.root implies.
         (["data.root=/p"], ["data.root=/p", *OWN.split()]),
         (["data=folder", "data.root=/p"], ["data=folder", "data.root=/p", *OWN.split()[1:]]),
         (["backbone=tiny", "data.root=/p"], ["backbone=tiny", "data.root=/p", "data=folder", "augment=standard"]),
@@ -187,8 +189,8 @@ TABLE = OWN.replace("folder", "csv")
         (["data.split_column=none", "data.group=null"], ["data.split_column=none", "data.group=null"]),
     ],
 )
-def test_tidy(conf, monkeypatch, args, argv):
-    """Typed in the checkout; and what was made of it stays as it is wherever one stands."""
+def test_normalise(conf, monkeypatch, args, argv):
+    """Also normalise the result again in another folder, which must not change it."""
     monkeypatch.setenv("HOME", "/home/ann")
     monkeypatch.chdir(REPOSITORY)
     argv = [word.replace("/checkout", str(REPOSITORY)) for word in argv]
@@ -203,7 +205,7 @@ def test_tidy(conf, monkeypatch, args, argv):
     ["photos", "Äpfel", "鳥", "Ann's", "My Birds (2024)", "a=b", "a,b", "[x]{y}", 'say "hi"', "100 %", "a\\", "b\\'c"]
     + ["$x", "007", "1e5", "true", "-dash", "a:b#c"],
 )
-def test_any_folder_can_be_named(conf, folder):
+def test_any_folder_name_can_be_typed(conf, folder):
     argv = normalise([f"data.root=/data/{folder}", f"init={folder}"], conf).argv[:2]
     values = [override.value() for override in OverridesParser.create().parse_overrides(argv)]
     assert values == [f"/data/{folder}", str(Path.cwd() / folder)]
@@ -216,7 +218,7 @@ def test_any_regular_expression_can_be_typed(conf, pattern):
     assert typed(conf, "data.root=/p", f"data.group={pattern}").data.group == pattern
 
 
-def test_a_table_is_enough(conf):
+def test_a_table_as_root_implies_csv(conf):
     settings = typed(conf, "data.root=/l.csv", "data.label_column=a b")
     assert (settings.data.kind, settings.backbone.name, settings.data.label_column) == ("csv", "resnet50", "a b")
     assert typed(conf, "data=torchvision").data.root == "~/.cache/thaw"
@@ -227,7 +229,7 @@ def test_home_is_expanded(conf, monkeypatch):
     assert typed(conf, "data.root=~/photos").data.root == "/home/ann o'neil/photos"
 
 
-def test_a_comma_in_a_sweep(conf, tmp_path, monkeypatch):
+def test_commas_in_a_sweep_of_paths(conf, tmp_path, monkeypatch):
     for name in ("a", "b c", "a,d"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -249,7 +251,7 @@ def test_a_comma_in_a_sweep(conf, tmp_path, monkeypatch):
     ]
 
 
-def test_a_sweep_hands_the_quotes_on(conf):
+def test_a_sweep_keeps_quotes(conf):
     argv = normalise(["-m", "name=it's, (a) \\", "data.root=/a, 'b' = c", "seed=0,1"], conf).argv[1:]
     jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(argv), max_batch_size=None)[0]
     for seed, job in enumerate(jobs):
@@ -284,23 +286,23 @@ def test_an_experiment_may_name_any_backbone(conf, tmp_path):
     assert normalise(["experiment=mine", "--config-dir", str(mine)], conf).backbones == ("resnet26",)
 
 
-def test_an_experiment_on_top_of_another_has_what_that_one_chooses(conf):
-    """data.root implies no network and no augmentation then, and what it names itself comes last."""
+def test_an_experiment_has_the_choices_of_its_base(conf):
+    """Then data.root does not imply a backbone or augmentation, and the experiment's own choices override its base."""
     assert normalise(["experiment=lesson1", "data.root=/p"], conf).argv == ["experiment=lesson1", "data.root=/p"]
     assert normalise(["experiment=lesson1_resnext50"], conf).backbones == ("resnext50_32x4d.tv_in1k",)
     assert typed(conf, "experiment=lesson1", "data.root=/p").head.kind == "fastai"
 
 
-RECIPES = [  # of an experiment or two that build on each other; what is said of it
-    ("", "needs the first line '# @package _global_': it sets keys of all groups"),
-    ("lr: 1", "needs the first line '# @package _global_': it sets keys of all groups"),
-    ("- a list", "must be keys with values, one a line, as the yaml files of conf/ are"),
-    ("3", "must be keys with values, one a line, as the yaml files of conf/ are"),
-    ("defaults: [", "is no yaml: did not find expected node content in line 2"),
-    ("\0", "is no yaml: it holds characters that a text cannot have"),
-    ("caf\udce9", "is no text in UTF-8"),
-    ("defaults: [mine]", "is built on itself: mine.yaml names mine.yaml in its defaults"),
-    ("defaults: [other]", "is built on itself: mine.yaml names other.yaml names mine.yaml in its defaults"),
+RECIPES = [  # the text of an experiment, and the error
+    ("", "an experiment needs the first line '# @package _global_'"),
+    ("lr: 1", "an experiment needs the first line '# @package _global_'"),
+    ("- a list", "must hold one `key: value` per line, as the yaml files in conf/ do"),
+    ("3", "must hold one `key: value` per line, as the yaml files in conf/ do"),
+    ("defaults: [", "not valid yaml: did not find expected node content in line 2"),
+    ("\0", "not valid yaml: it contains characters that yaml does not allow"),
+    ("caf\udce9", "not UTF-8 text"),
+    ("defaults: [mine]", "its defaults form a cycle: mine.yaml -> mine.yaml"),
+    ("defaults: [other]", "its defaults form a cycle: mine.yaml -> other.yaml -> mine.yaml"),
 ]
 
 
@@ -313,8 +315,8 @@ def test_a_broken_experiment_is_named(conf, tmp_path, text, line):
     assert refused(conf, "experiment=mine", "--config-dir", str(tmp_path)) == f"{file}: {line}"
 
 
-def test_yaml_of_any_form_tells_what_it_chooses(tmp_path):
-    """Words that YAML 1.1 takes for booleans stay words, and a checklist has the phases of that which it builds on."""
+def test_choices_are_read_from_yaml_of_any_style(tmp_path):
+    """Words that YAML 1.1 reads as booleans stay text, and a checklist has the phases of its base."""
     for name, text in {
         "config.yaml": "defaults: [{checklist: own}, _self_, {wandb: off}, {without: null}, {override hydra/job: x}]",
         "checklist/base.yaml": "# @package _global_\nchecklist:\n  one:\n    epochs: 1\n    do: fit\n",
@@ -336,7 +338,7 @@ def test_yaml_of_any_form_tells_what_it_chooses(tmp_path):
     assert conf_files.part(recipes[0], "hydra", "mode", kind=str) == "MULTIRUN"
 
 
-def test_what_is_implied_is_told(conf):
+def test_implied_groups_are_printed(conf):
     assert normalise(["data.root=/p"], conf).notes == (f"data.root implies {OWN}",)
     assert normalise(["data=folder"], conf).notes == (f"data=folder implies {OWN.removeprefix('data=folder ')}",)
     assert normalise(["seed=1"], conf).notes == ()
@@ -352,12 +354,12 @@ def test_sweeps_are_recognised(conf):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["~/no photos"], "~/no photos: is no setting, and no folder or file of that name is there"),
-        (["~"], "~: is it a folder of images? 'data.root=~'"),
-        (["."], ".: is it a folder of images? data.root=."),
+        (["~/no photos"], "~/no photos: not a setting, and no file or folder of this name exists"),
+        (["~"], "~: not a setting; for a folder of images type 'data.root=~'"),
+        (["."], ".: not a setting; for a folder of images type data.root=."),
         (["lesson1"], "lesson1: did you mean experiment=lesson1?"),
         (["none"], "none: did you mean augment=none or resize=none?"),
-        (["foo"], "foo: is no setting; they are written key=value, --help lists them"),
+        (["foo"], "foo: not a setting; settings are written key=value (--help lists them)"),
         (["=3"], "=3: a setting needs a name before the ="),
         (
             ["data.root=/My", "Birds"],
@@ -365,11 +367,11 @@ def test_sweeps_are_recognised(conf):
         ),
         (["--lr=0.1"], "--lr=0.1: no such flag; settings are written without dashes: lr=0.1"),
         (["--batch-size", "3"], "--batch-size: no such flag; settings are written without dashes: batch_size=3"),
-        (["--config-dir"], "--config-dir needs a value; --help explains"),
+        (["--config-dir"], "--config-dir needs a value; see --help"),
         (["data.root="], "data.root is empty; give data.root=FOLDER"),
     ],
 )
-def test_what_is_no_setting(conf, args, line):
+def test_arguments_that_are_not_settings(conf, args, line):
     assert refused(conf, *args) == line
 
 
@@ -379,15 +381,15 @@ def test_what_is_no_setting(conf, args, line):
 @pytest.mark.parametrize(
     ("arg", "line"),
     [
-        # A choice that there is not.
+        # Unknown choices.
         ("scheduler=sgd", "scheduler=sgd: no such choice; did you mean sgdr?"),
         ("loss=focal", "loss=focal: no such choice; known: cross_entropy"),
         ("experiment=nope", f"experiment=nope: no such choice; known: {EXPERIMENTS}"),
         ("wandb=false", "wandb=false: no such choice; did you mean offline?"),
         ("head=null", "head=null: no such choice; known: fastai, linear"),
-        ("scheduler=[a,b]", "scheduler=[a,b]: one choice a run; for a sweep add -m and leave out the brackets"),
+        ("scheduler=[a,b]", "scheduler=[a,b]: only one choice per run; for a sweep, add -m and remove the brackets"),
         ("hydra/launcher=joblb", "hydra/launcher=joblb: no such choice; did you mean joblib?"),
-        # A key that there is not.
+        # Unknown keys.
         ("lrr=0.1", "lrr=0.1: no such key; did you mean lr=0.1?"),
         ("+lrr=0.1", "lrr=0.1: no such key; did you mean lr=0.1?"),
         ("model=resnet50", "model=resnet50: no such key; did you mean backbone=resnet50?"),
@@ -396,18 +398,19 @@ def test_what_is_no_setting(conf, args, line):
         ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.trial_steps, find.smooth?"),
         ("hydra.launcher.nope=x", "hydra.launcher.nope=x: no such setting of Hydra; --cfg hydra lists them"),
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
-        # A phase that there is not.
+        # Unknown phases.
         ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full, full?"),
-        ("~augment.transforms", "~augment.transforms: only phases can be taken away"),
+        ("~augment.transforms", "~augment.transforms: only phases can be removed"),
         ("augment.transforms=[a]", "augment.transforms=[a]: must be a dictionary"),
         (
             "checklist..lr=1",
-            "checklist..lr=1: checklist..lr is no name of a setting; they are written key=value, --help lists them",
+            "checklist..lr=1: checklist..lr is not the name of a setting; settings are written key=value"
+            " (--help lists them)",
         ),
-        ("lr=a,b", "lr=a,b is a sweep: and lr takes no such values"),
-        ("~find_full", "~find_full: only phases can be taken away, such as '~checklist.find_full'"),
-        ("~lr", "~lr: only phases can be taken away; lr=null unsets it"),
-        # A value of another type.
+        ("lr=a,b", "lr=a,b is a sweep, and lr takes no such values"),
+        ("~find_full", "~find_full: only phases can be removed, such as '~checklist.find_full'"),
+        ("~lr", "~lr: only phases can be removed; lr=null unsets it"),
+        # Values of the wrong type.
         ("epochs=1.5", "epochs=1.5: must be a whole number or null"),
         ("batch_size=abc", "batch_size=abc: must be a whole number"),
         ("seed=null", "seed=null: must be a whole number"),
@@ -416,20 +419,20 @@ def test_what_is_no_setting(conf, args, line):
         ("backbone.name=null", "backbone.name=null: must be text"),
         ("tags=a", "tags=a: must be a list such as 'tags=[a]'"),
         ("augment.scale=[a]", "augment.scale=[a]: each item must be a number"),
-        ("find=3", "find=3: is a group of settings such as find.rule, find.min_lr, find.max_lr"),
+        ("find=3", "find=3: find is a group of settings, such as find.rule, find.min_lr, find.max_lr"),
         # The grammar.
         ("lr=[0.1,0.2", "lr=[0.1,0.2: a bracket or quote is not closed"),
         ("lr='0.1", "lr='0.1: a bracket or quote is not closed"),
-        ("lr=[0.1]]", "lr=[0.1]]: a bracket is closed that was not opened"),
+        ("lr=[0.1]]", "lr=[0.1]]: a closing bracket has no opening bracket"),
         ("device=a=b", "device=a=b: a value with such characters needs quotes inside quotes: \"device='a=b'\""),
         ("seed=chice(1,2)", "seed=chice(1,2): no such function chice; did you mean choice?"),
         # A sweep without -m.
         ("seed=0,1", "seed=0,1 is a sweep: add -m"),
         ("seed=range(3)", "seed=range(3) is a sweep: add -m"),
         ("lr=1e-4,1e-3", "lr=1e-4,1e-3 is a sweep: add -m, or give a list: 'lr=[1e-4,1e-3]'"),
-        # What is missing.
+        # Missing values.
         ("data=folder", "data.root is not set; give data.root=FOLDER"),
-        ("~head", "head cannot be left out; give head=fastai|linear"),
+        ("~head", "head is required; give head=fastai|linear"),
         ("seed=${nope}", "seed=${nope}: Interpolation key 'nope' not found"),
         ("lr=${oc.env:NOPE}", "lr=${oc.env:NOPE}: \"Environment variable 'NOPE' not found\""),
     ],
@@ -438,7 +441,7 @@ def test_explain(conf, arg, line):
     assert refused(conf, arg) == line
 
 
-ADVISED = [  # what was typed; the words that are advised
+ADVISED = [  # a typed argument, and the words that the error advises
     ("tags=[a b,lr=0.1]", ["tags=['a b','lr=0.1']"]),
     ("tags=[a;b,'c d']", ["tags=['a;b','c d']"]),
     ("tags=a b", ["tags=[a b]"]),
@@ -466,12 +469,29 @@ ADVISED = [  # what was typed; the words that are advised
     ("~threads", []),
     ("~data.root", ["data.root=null"]),
 ]
-BEFORE = "did you mean|quotes inside quotes:|give a list:|such as|a new one is|taken away;"
+BEFORE = "did you mean|quotes inside quotes:|give a list:|such as|a new one is|removed;"
 ADVICE = rf"(?:{BEFORE}) (\S+=.*?)(?= unsets it|\?$|$)"
 
 
+@pytest.mark.parametrize(
+    ("arg", "line"),
+    [
+        ("lr_factor=0.5,1,two", "lr_factor=two: must be a number"),
+        ("epochs=choice(1,1.5)", "epochs=1.5: must be a whole number or null"),
+        ("smoke=maybe,true", "smoke=maybe: must be true or false"),
+    ],
+)
+def test_the_wrong_value_of_a_sweep_is_named(conf, arg, line):
+    argv = normalise(["-m", arg], conf).argv
+    jobs = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(argv[1:]), max_batch_size=None)[0]
+    with pytest.raises(Exception) as raised:
+        for job in jobs:
+            compose("config", overrides=list(job))
+    assert explain(raised.value, argv, conf).line == line
+
+
 @pytest.mark.parametrize(("arg", "words"), ADVISED)
-def test_what_is_advised_is_accepted(conf, arg, words):
+def test_advised_words_are_accepted(conf, arg, words):
     line = refused(conf, arg)
     assert [word for advice in re.findall(ADVICE, line) for word in shlex.split(advice)] == words
     assert all(map(accepted, words))
@@ -507,7 +527,7 @@ def test_a_yaml_with_an_unknown_key_is_named(conf, tmp_path):
     assert line.startswith("conf/loss/focal.yaml: loss.smothing: no such key; did you mean loss.smoothing")
 
 
-def test_other_errors_keep_their_words(conf):
+def test_other_errors_keep_their_text(conf):
     assert explain(UserError(3, "x"), [], conf).code == 3
     assert explain(ValueError("one\ntwo"), [], conf).line == "one two"
     assert explain(AssertionError(), [], conf).line == "AssertionError"
@@ -515,10 +535,10 @@ def test_other_errors_keep_their_words(conf):
     assert explain(OSError(text), [], conf).line == "Cannot find primary config 'x'."
 
 
-# What people typed that Hydra alone refuses, or takes for something else ---------------------------------------------
+# What Hydra alone would refuse or misread ----------------------------------------------------------------------------
 
 
-def test_a_root_alone_is_enough(conf):
+def test_a_folder_as_root_implies_the_groups(conf):
     settings = typed(conf, "data.root=/photos")
     assert (settings.data.kind, settings.backbone.name, settings.augment.crop) == ("folder", "resnet50", "random")
 
@@ -528,7 +548,7 @@ def test_any_timm_name_is_a_backbone(conf):
     assert typed(conf, "backbone=resnet50.a1_in1k").backbone.name == "resnet50.a1_in1k"
 
 
-def test_an_option_of_one_choice_is_taken_by_all(conf):
+def test_an_option_of_one_choice_composes_with_any(conf):
     for shape in ("sgdr", "one_cycle", "constant"):
         config = compose("config", overrides=normalise([f"scheduler={shape}", "scheduler.pct=0.3"], conf).argv)
         assert (config.scheduler.shape, config.scheduler.pct) == (shape, 0.3)
@@ -543,7 +563,7 @@ def test_fractions_lists_and_phases(conf):
     assert typed(conf, "+experiment=lesson1", "data.root=/p").lr == [1e-4, 1e-3, 1e-2]
 
 
-# no_effect, words, folder_name, help_text -----------------------------------------------------------------------------
+# no_effect, short_name, folder_name, help_text ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -619,7 +639,7 @@ def test_fractions_lists_and_phases(conf):
             "epochs=7 scheduler=cosine scheduler.cycle_mult=3",
             {"scheduler.cycle_mult=3": "epochs=7 and scheduler=cosine"},
         ),
-        ("checklist=head_only evaluate.tta=2 augment=strong", {}),  # which draws its views by it
+        ("checklist=head_only evaluate.tta=2 augment=strong", {}),  # augment draws the views of tta
         (
             "epochs=7 scheduler.cycles=5 scheduler=one_cycle scheduler.max_cycles=6 optimizer.momentum=0.5"
             " optimizer=sgd checklist=from_scratch evaluate.ensemble=3 lr=0.1",
@@ -652,20 +672,23 @@ def test_no_effect(conf, args, idle):
         ("experiment=lesson1 name=x notes=y tags=[a] wandb=offline wandb.dir=/w store.dir=/s hydra.x=1", "lesson1"),
     ],
 )
-def test_words(args, text):
+def test_short_names(args, text):
     assert short_name(args.split()) == text
 
 
 def test_folder_names():
     assert folder_name([], WHEN, False) == "2027-03-01_09-05-07_default"
     assert folder_name(["scheduler=sgdr", "lr_factor=2"], WHEN, False) == "2027-03-01_09-05-07_sgdr-lrx2"
+    paths = ["init=/r/2026-11-30_04-28-14_lesson1", "threads=1", "data.workers=2", "device=cpu"]
+    assert folder_name(paths, WHEN, False) == "2027-03-01_09-05-07_lesson1", "one date, and no settings of the machine"
+    assert "_device-cpu-cuda_" in folder_name(["-m", "device=cpu,cuda"], WHEN, True)
     assert folder_name(["seed=1", "name='Ann\\'s first: run/2'"], WHEN, False).endswith("_09-05-07_Ann-s-first-run-2")
     for name in ("..", "/", "x" * 500, "~", "a\nb", " ", "é/ü"):
         made = folder_name([f"name={name}"], WHEN, True)
         assert 29 < len(made) <= 89 and not set(made) & set("/\n ~") and made.count("2027") == 1
 
 
-def test_a_sweep_is_known_by_its_overrides():
+def test_a_sweep_is_identified_by_its_overrides():
     def name(*argv):
         return folder_name(["-m", *argv], WHEN, True)[-8:]
 
@@ -689,20 +712,43 @@ def test_help(conf):
         "lr=[1e-5,1e-4,1e-3]",
     ):
         assert f"'{quoted}'" in text
-    assert "* sgdr" in text and "find.rule=trials" in text
+    assert "* sgdr" in text and "* in_turn" in text and "find.rule=trials" in text
+    assert "???" not in text and re.search(r"\n  data\.root +required with data=folder and data=csv", text)
     assert " _budget" not in text and "@package" not in text and "hydra:" not in text
     for key in conf_files.key_types():
         if "." not in key and key not in conf_files.group_names(conf):
             assert f"\n  {key}" in text, key
+        elif key.split(".")[0] in conf_files.group_names(conf) and ".facts" not in key and key not in page.HIDDEN:
+            assert "." not in key or re.search(rf"\n  {key}[= ]", text), key
+    assert all(re.search(rf"checklist\.PHASE\.{key} |[ ,]{key}\b", text) for key in PHASE_KEYS)
 
 
-def test_each_yaml_says_what_it_is(conf):
+def test_help_lists_the_choices_of_config_dir(conf, tmp_path):
+    for name, text in {"experiment/mine": "# my own recipe\n", "loss/focal": "", "backbone/bad": "caf\udce9"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.yaml").write_text(text, errors="surrogateescape")
+    for flag in ([f"--config-dir={tmp_path}"], ["--nope", "-cd", str(tmp_path)]):
+        text = help_text(conf, *unchecked_config_dirs(["--help", *flag]))
+        assert re.search(r"\n    mine +my own recipe\n", text) and "\n    focal\n" in text and "\n    bad\n" in text
+    assert unchecked_config_dirs(["--help", "seed=1"]) == []
+    with pytest.raises(UserError, match="--config-dir /nowhere: no such folder"):
+        unchecked_config_dirs(["-h", "-cd", "/nowhere"])
+
+
+def test_comments_of_all_options(conf):
+    rows = page.setting_rows(page.own_settings(conf))
+    groups = [group for group in conf_files.group_names(conf) if group not in page.WITHOUT_OPTIONS]
+    rows += [row for group in groups for row in page.option_rows(group, conf)]
+    assert not [setting for setting, comment in rows if not comment.rpartition(": ")[2]]
+
+
+def test_each_yaml_has_a_description_of_one_line(conf):
     for group in conf_files.group_names(conf):
         for name in conf_files.choices_of(group, conf):
             said = page.described(file := conf / group / f"{name}.yaml")
             assert said and said.count("(") == said.count(")"), file
             after = [line for line in page.read(file).partition(said)[2].splitlines()[1:2] if line.startswith("# ")]
-            assert not re.match("# [a-z0-9]", "".join(after)), f"{file} goes on in a second line"
+            assert not re.match("# [a-z0-9]", "".join(after)), f"{file}: the description continues in a second line"
 
 
 @pytest.mark.parametrize(
@@ -713,11 +759,11 @@ def test_each_yaml_says_what_it_is(conf):
         (["seed=1"], "val/", []),
     ],
 )
-def test_a_share_beside_images_that_validate_is_said(typed, valid_from, said):
+def test_a_validation_share_beside_validation_images_is_warned_about(typed, valid_from, said):
     assert unused_share(typed, valid_from) == said
 
 
-GLOBS = [  # a sweep's word and what Hydra gets of it
+GLOBS = [  # a typed sweep, and what Hydra gets
     ("augment=glob(s*)", "augment=side_on,standard,strong"),
     ("augment=glob('s*')", "augment=side_on,standard,strong"),
     ("scheduler=glob(*cycle)", "scheduler=one_cycle"),
@@ -732,7 +778,7 @@ GLOBS = [  # a sweep's word and what Hydra gets of it
 
 
 @pytest.mark.parametrize(("typed", "given"), GLOBS)
-def test_a_glob_over_a_group_matches_what_the_help_lists(typed, given):
+def test_a_glob_over_a_group_matches_the_choices_in_help(typed, given):
     assert given in normalise(["-m", typed], REPOSITORY / "conf").argv
 
 
@@ -741,47 +787,47 @@ def test_a_glob_over_a_group_matches_what_the_help_lists(typed, given):
     [
         ("scheduler=glob(zzz*)", r"matches no choice; known: constant, cosine"),
         ("augment=glob(l*,exclude=l*)", "matches no choice; known: light"),
-        ("augment=[light,strong]", "one choice a run; for a sweep add -m and leave out the brackets"),
-        ("augment=[light,strong],none", "one choice a run"),
-        ("augment=choice([light,strong],none)", "one choice a run"),
+        ("augment=[light,strong]", "only one choice per run; for a sweep, add -m and remove the brackets"),
+        ("augment=[light,strong],none", "only one choice per run"),
+        ("augment=choice([light,strong],none)", "only one choice per run"),
         ("augment=_shared", r"^augment=_shared: no such choice; "),
         ("augment=light,_shared", r"^augment=_shared: no such choice; "),
         ("augment=choice(light,_shared)", r"^augment=_shared: no such choice; "),
     ],
 )
-def test_what_is_no_choice_of_the_help_is_refused(typed, line):
+def test_choices_that_help_does_not_list_are_refused(typed, line):
     with pytest.raises(UserError, match=line) as caught:
         normalise(["-m", typed], REPOSITORY / "conf")
     assert caught.value.code == 2
 
 
-IDLE = [  # settings of Hydra that nothing here reads; what is said
+IDLE = [  # settings of Hydra without effect, and the error
     ("hydra.rundir=x", "hydra.rundir=x: has no effect; did you mean hydra.run.dir?"),
-    ("hydra.verbose=true", "hydra.verbose=true: has no effect; verbose=true prints a line an epoch"),
+    ("hydra.verbose=true", "hydra.verbose=true: has no effect; verbose=true prints a line per epoch"),
     ("hydra.job.name=x", "hydra.job.name=x: has no effect; name=TEXT names a run or a sweep"),
-    ("hydra.searchpath=[x]", "hydra.searchpath=[x]: has no effect; yaml files of your own: --config-dir FOLDER"),
-    ("hydra.sweep.dir=x", "hydra.sweep.dir=x: has no effect on a single run; its folder is hydra.run.dir"),
-    ("-m hydra.run.dir=x", "hydra.run.dir=x: has no effect on a sweep; its folder is hydra.sweep.dir"),
-    ("-m ~hydra/launcher", "~hydra/launcher: is not typed; a sweep is -m KEY=VALUE,VALUE"),
+    ("hydra.searchpath=[x]", "hydra.searchpath=[x]: has no effect; to add yaml files: --config-dir FOLDER"),
+    ("hydra.sweep.dir=x", "hydra.sweep.dir=x: has no effect on a single run; set hydra.run.dir instead"),
+    ("-m hydra.run.dir=x", "hydra.run.dir=x: has no effect on a sweep; set hydra.sweep.dir instead"),
+    ("-m ~hydra/launcher", "~hydra/launcher: cannot be set here; a sweep is -m KEY=VALUE,VALUE"),
     (
         "hydra=null",
-        "hydra=null: has no effect; of Hydra's there are hydra/launcher, hydra/sweeper, hydra.launcher, "
+        "hydra=null: has no effect; settings of Hydra with an effect: hydra/launcher, hydra/sweeper, hydra.launcher, "
         "hydra.sweeper, hydra.sweep.dir, hydra.run.dir, hydra.mode, hydra.job.env_set",
     ),
-    ("-m hydra.sweeper.params.seed=1", "hydra.sweeper.params.seed=1: is not typed; a sweep is -m KEY=VALUE,VALUE"),
-    ("-m hydra.mode=RUN", "-m and hydra.mode=RUN: leave one of them out"),
+    ("-m hydra.sweeper.params.a=1", "hydra.sweeper.params.a=1: cannot be set here; a sweep is -m KEY=VALUE,VALUE"),
+    ("-m hydra.mode=RUN", "-m contradicts hydra.mode=RUN; remove one of the two"),
 ]
 NEVER = ["hydra.job.chdir=true", "hydra.output_subdir=null", "hydra.sweep.subdir=x", "hydra/job_logging=default"]
 NEVER += ["+hydra.callbacks.x.y=1", "hydra/output=default", "hydra.job_logging.root.level=DEBUG", "hydra.help.header=x"]
 
 
 @pytest.mark.parametrize(("args", "line"), IDLE)
-def test_a_setting_of_hydra_that_has_no_effect_is_refused(conf, args, line):
+def test_a_setting_of_hydra_without_effect_is_refused(conf, args, line):
     assert refused(conf, *args.split()) == line
 
 
 @pytest.mark.parametrize("setting", NEVER)
-def test_what_nothing_reads_is_refused_in_an_experiment_too(conf, tmp_path, setting):
+def test_a_setting_without_effect_is_refused_in_an_experiment_too(conf, tmp_path, setting):
     assert ": has no effect; " in refused(conf, setting)
     key, value = setting.removeprefix("+").split("=")
     inner = f"hydra: {{{': {'.join(key.split('.')[1:])}: {value}{'}' * key.count('.')}"
@@ -804,34 +850,34 @@ def test_an_experiment_chooses_launcher_and_sweeper(conf, tmp_path):
     assert normalise(["hydra/launcher=joblib"], conf).notes == (idle,)
 
 
-FLAGS = [  # words in which a flag cannot be had; what is said
+FLAGS = [  # wrong flags, and the error
     ("-m=1", "-m=1: -m takes no value"),
     ("--cfg nope", "--cfg nope: must be one of job, hydra, all"),
     ("--info=nope", "--info nope: must be one of all, config, defaults, defaults-tree, plugins, searchpath"),
     ("-p launcher --cfg hydra", "-p launcher: no such part of the settings; did you mean loss.balance?"),
-    ("-cd /nowhere", "--config-dir /nowhere: no such folder; give one laid out as conf/"),
-    ("-cd / -cd /tmp", "--config-dir: one folder at a time, not / and /tmp"),
-    ("-sc nope", "-sc takes one word: install=bash or uninstall=bash, or the same of zsh or fish"),
-    ("-sc query=bash", "-sc takes one word: install=bash or uninstall=bash, or the same of zsh or fish"),
+    ("-cd /nowhere", "--config-dir /nowhere: no such folder; give one with the layout of conf/"),
+    ("-cd / -cd /tmp", "--config-dir: give one folder, not / and /tmp"),
+    ("-sc nope", "-sc takes one word: install=SHELL or uninstall=SHELL, with bash, zsh or fish as SHELL"),
+    ("-sc query=bash", "-sc takes one word: install=SHELL or uninstall=SHELL, with bash, zsh or fish as SHELL"),
     ("--nope=3", "--nope=3: no such flag; --help lists flags and settings"),
     ("--seed seed=1", "--seed: no such flag; settings are written without dashes: seed=VALUE"),
 ]
 
 
 @pytest.mark.parametrize(("args", "line"), FLAGS)
-def test_a_flag_that_cannot_be_is_one_line(conf, args, line):
+def test_wrong_flags_are_refused(conf, args, line):
     assert refused(conf, *args.split()) == line
 
 
 @pytest.mark.parametrize("flag", ["-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun"])
-def test_what_would_take_the_place_of_config_yaml_is_refused(conf, tmp_path, flag):
+def test_flags_that_replace_config_yaml_are_refused(conf, tmp_path, flag):
     (tmp_path / "status.json").touch()
     line = refused(conf, flag, f"{tmp_path}/.hydra")
-    assert "settings begin with conf/config.yaml" in line and f"scripts/rerun.py {tmp_path};" in line
+    assert "settings always start from conf/config.yaml" in line and f"scripts/rerun.py {tmp_path};" in line
     assert "scripts/rerun.py RUN;" in refused(conf, f"{flag}=config")
 
 
-def test_the_phases_of_an_experiment_of_ones_own_are_known(conf, tmp_path):
+def test_phases_of_an_experiment_in_config_dir_are_known(conf, tmp_path):
     (tmp_path / "experiment").mkdir()
     text = "# @package _global_\nchecklist: {polish: {do: fit, epochs: 1}}\n"
     (tmp_path / "experiment/mine.yaml").write_text(text)
@@ -839,18 +885,18 @@ def test_the_phases_of_an_experiment_of_ones_own_are_known(conf, tmp_path):
     assert argv[-1] == "++checklist.polish.lr=1"
 
 
-FORMS = [  # of an experiment that Hydra cannot compose; what is said of it
-    ("hydra: null", "hydra in an experiment is null; its settings belong there"),
-    ("null: 2", "a name of a setting is no text"),
-    ("checklist: [find]", "a setting: a list stands where a dictionary belongs, or the other way round"),
-    ("scheduler: [a]", "no list; a choice is `override /scheduler: NAME` under defaults"),
-    ("data: folder", "no str; a choice is `override /data: NAME` under defaults"),
-    ("defaults: [3]", "a list of defaults holds what is neither a name nor `group: name`"),
+FORMS = [  # experiments that Hydra cannot compose, and the end of the error
+    ("hydra: null", "hydra in an experiment is null; it must hold settings of Hydra"),
+    ("null: 2", "the name of a setting is not text"),
+    ("checklist: [find]", "a setting: a list where a dictionary is needed, or the other way round"),
+    ("scheduler: [a]", "not a list; choose by `override /scheduler: NAME` under defaults"),
+    ("data: folder", "not a str; choose by `override /data: NAME` under defaults"),
+    ("defaults: [3]", "each entry of `defaults` must be a name or `group: name`"),
 ]
 
 
 @pytest.mark.parametrize(("text", "line"), FORMS)
-def test_an_experiment_of_another_form_is_a_line(tmp_path, text, line):
+def test_an_experiment_of_the_wrong_form_is_refused(tmp_path, text, line):
     GlobalHydra.instance().clear()
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{text}\n")
@@ -859,22 +905,22 @@ def test_an_experiment_of_another_form_is_a_line(tmp_path, text, line):
     assert raised.value.code == 2 and raised.value.line.endswith(line)
 
 
-def test_settings_take_yaml_files_of_ones_own(tmp_path):
-    """As scripts/show_batch.py asks for them, without a run."""
+def test_compose_settings_with_config_dir(tmp_path):
+    """Compose without a run, as scripts/show_batch.py does."""
     GlobalHydra.instance().clear()
     folder = tmp_path / "it's, a=b"
     (folder / "experiment").mkdir(parents=True)
     (folder / "experiment/mine.yaml").write_text("# @package _global_\nlr_factor: 2\n")
     assert compose_settings(["experiment=mine", f"--config-dir={folder}"]).lr_factor == 2
-    with pytest.raises(UserError, match="lost their schema"):
+    with pytest.raises(UserError, match="have no schema"):
         to_dataclasses(OmegaConf.create({"augment": {"transforms": {}}}))
 
 
 @pytest.mark.parametrize(("sweep", "key"), [([], "hydra.run.dir"), (["-m"], "hydra.sweep.dir")])
-def test_the_home_in_a_folder_is_expanded(sweep, key):
+def test_home_in_the_folder_of_a_run_is_expanded(sweep, key):
     argv = normalise([*sweep, f"{key}=~/my runs"], REPOSITORY / "conf").argv
     assert argv == [*sweep, f"{key}='{os.path.expanduser('~/my runs')}'"]
 
 
-def test_a_glob_over_experiments_has_the_backbones_that_they_name():
+def test_a_glob_over_experiments_has_their_backbones():
     assert "resnext50_32x4d.tv_in1k" in normalise(["-m", "experiment=glob(lesson1*)"], REPOSITORY / "conf").backbones

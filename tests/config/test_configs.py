@@ -1,4 +1,4 @@
-"""Every yaml composes and plans, one override changes one thing, and what the yaml says of models and data is true."""
+"""Tests of conf/: every yaml composes and plans, one override changes one thing, and the facts are true."""
 
 import re
 from dataclasses import MISSING, fields, is_dataclass
@@ -20,7 +20,7 @@ from thaw.config import job_request
 from thaw.config.composed import CHOSEN, Composed
 from thaw.config.options import option_names
 from thaw.config.weights import PACKAGED_NETWORK
-from thaw.data import dataset
+from thaw.data import dataset, drawn
 from thaw.data.augment import view
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import network
@@ -35,7 +35,7 @@ BACKBONES = sorted(file.stem for file in CHOICES if file.parent.name == "backbon
 
 
 def chosen(file: Path) -> list[str]:
-    """The overrides that choose a yaml; images of one's own need a place."""
+    """Return the overrides that choose a yaml, with a data.root if it needs one."""
     group = file.parent.as_posix()
     kinds = ("folder", "csv")
     own = file.stem in kinds or (group == "experiment" and composition(f"experiment={file.stem}").data.kind in kinds)
@@ -45,7 +45,7 @@ def chosen(file: Path) -> list[str]:
 # every yaml -----------------------------------------------------------------------------------------------------------
 
 
-def test_there_are_yamls():
+def test_all_groups_have_choices():
     groups = {file.parent.as_posix() for file in CHOICES}
     assert groups >= {"data", "backbone", "head", "augment", "checklist", "scheduler", "rates", "resize", "optimizer"}
     assert groups >= {"loss", "wandb", "experiment"}
@@ -64,15 +64,15 @@ def test_composes_and_plans(file):
 
 
 @pytest.mark.parametrize("file", YAMLS, ids=str)
-def test_begins_with_a_comment_that_says_what_it_is(file):
+def test_begins_with_a_descriptive_comment(file):
     lines = (ROOT / "conf" / file).read_text().splitlines()
     first = lines[1] if lines[0] == "# @package _global_" else lines[0]
     assert re.match(r"# \S", first) and "@package" not in first
 
 
 @pytest.mark.parametrize("file", YAMLS, ids=str)
-def test_computes_nothing(file):
-    """Interpolation only where Hydra wants its own folders."""
+def test_has_no_interpolation(file):
+    """Only Hydra's own folders are interpolated."""
     text = (ROOT / "conf" / file).read_text()
     interpolated = set(re.findall(r"\$\{([^}]*)\}", text))
     assert interpolated <= ({"hydra.job.num"} if file.name == "config.yaml" else set())
@@ -118,7 +118,7 @@ CHANGES = {
     "wandb=disabled": "wandb.mode",
     "wandb=offline": "wandb.mode",
     "wandb=online": "wandb.mode",
-    # What equals the default changes nothing.
+    # The defaults change nothing.
     "scheduler=sgdr": "",
     "rates=thirds": "",
     "resize=none": "",
@@ -133,7 +133,7 @@ def test_one_override_changes_one_thing(override):
     assert changed == set(CHANGES[override].split())
 
 
-# Settings that stand alone, each with a value that is not the default.
+# Settings that change only themselves, each with another value than the default.
 ALONE = {
     "lr_factor": "2",
     "size": "64",
@@ -202,17 +202,17 @@ ALONE = {
 }
 
 
-def test_settings_that_stand_alone_change_themselves():
+def test_other_settings_change_only_themselves():
     before, after = leaves_of(), leaves_of(*(f"{key}={value}" for key, value in ALONE.items()))
     assert before.keys() == after.keys()
     assert {key for key in after if after[key] != before[key]} == ALONE.keys()
 
 
-# no default in two places ---------------------------------------------------------------------------------------------
+# each default in one place --------------------------------------------------------------------------------------------
 
 
 def classes_of(cls=Composed) -> list[type]:
-    """The schema's dataclasses, from the outermost in."""
+    """Return the dataclasses of the schema, the outermost first."""
     inner = [hint for hint in get_type_hints(cls).values() if is_dataclass(hint)]
     return [cls, *(found for hint in inner for found in classes_of(hint))]
 
@@ -228,14 +228,14 @@ def test_the_schema_has_no_default_but_none():
                 assert get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
 
 
-def test_nothing_of_a_group_is_set_in_the_table_of_contents():
+def test_config_yaml_sets_no_option_of_a_group():
     contents = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     groups = {next(iter(entry)).removeprefix("override ") for entry in contents["defaults"] if isinstance(entry, dict)}
     assert groups >= set(job_request.GROUPS)
     assert not groups & contents.keys()
 
 
-def test_schedulers_state_nothing_that_the_shared_budget_states():
+def test_schedulers_do_not_repeat_the_shared_budget():
     budget = yaml.safe_load((ROOT / "conf/scheduler/_budget.yaml").read_text())
     for file in (ROOT / "conf/scheduler").glob("[a-z]*.yaml"):
         own = yaml.safe_load(file.read_text())
@@ -244,14 +244,14 @@ def test_schedulers_state_nothing_that_the_shared_budget_states():
 
 
 def test_every_field_of_the_schema_has_a_value_in_conf():
-    """A field without a default that no yaml sets would be ???."""
+    """A field that no yaml sets would be ???."""
     missing = [key for key, value in leaves_of().items() if value == "???"]
     assert missing == []
     assert [key for key, value in leaves_of("data=folder").items() if value == "???"] == ["data.root"]
 
 
 @pytest.mark.parametrize("group", CHOSEN)
-def test_presets_set_the_options_that_their_choice_reads(group):
+def test_choices_set_exactly_the_options_that_they_read(group):
     named, choices = CHOSEN[group]
     assert {file.stem for file in CHOICES if file.parent.name == group} == choices.keys()
     for name, choice in choices.items():
@@ -264,8 +264,8 @@ def test_presets_set_the_options_that_their_choice_reads(group):
 # shipped facts are true -----------------------------------------------------------------------------------------------
 
 
-def timms(name: str, **args) -> torch.nn.Module:
-    """The model without memory and without weights."""
+def meta_model(name: str, **args) -> torch.nn.Module:
+    """Return a model of timm without weights, on the meta device."""
     with torch.device("meta"):
         return timm.create_model(name, pretrained=False, **args)
 
@@ -273,7 +273,7 @@ def timms(name: str, **args) -> torch.nn.Module:
 @pytest.mark.parametrize("choice", BACKBONES)
 def test_facts_of_a_backbone(choice):
     backbone = settings_of(f"backbone={choice}").backbone
-    facts, found = backbone.facts, timms(backbone.name)
+    facts, found = backbone.facts, meta_model(backbone.name)
     assert facts.layers == len(group_parameters(found, found.group_matcher(coarse=False)))
     assert facts.native_size % facts.multiple == 0
     patch = getattr(getattr(found, "patch_embed", None), "patch_size", (1, 1))
@@ -287,7 +287,7 @@ def test_facts_of_a_backbone(choice):
 
 
 @pytest.mark.parametrize("choice", BACKBONES)
-def test_a_backbone_takes_its_size_and_the_next(choice):
+def test_a_backbone_accepts_its_native_size_and_the_next(choice):
     backbone = settings_of(f"backbone={choice}").backbone
     with torch.device("meta"):
         network = build_model(backbone.name, False, {"num_classes": 10}).eval()
@@ -296,17 +296,17 @@ def test_a_backbone_takes_its_size_and_the_next(choice):
 
 
 @pytest.mark.parametrize("choice", BACKBONES)
-def test_the_number_of_parameters_in_the_first_line(choice):
+def test_the_number_of_parameters_in_the_description(choice):
     said = (ROOT / "conf" / "backbone" / f"{choice}.yaml").read_text().splitlines()[0]
     millions = re.match(r"# ([\d.]+) million parameters", said)[1]
-    body = timms(settings_of(f"backbone={choice}").backbone.name, num_classes=0)
-    count = sum(parameter.numel() for parameter in body.parameters()) / 1e6
+    backbone = meta_model(settings_of(f"backbone={choice}").backbone.name, num_classes=0)
+    count = sum(parameter.numel() for parameter in backbone.parameters()) / 1e6
     assert float(millions) == pytest.approx(count, abs=0.6 if "." not in millions else 0.06)
 
 
 def test_the_shipped_weights_fit_their_backbone():
     backbone = settings_of("backbone=tiny").backbone
-    own = {name: list(value.shape) for name, value in timms(backbone.name, num_classes=0).state_dict().items()}
+    own = {name: list(value.shape) for name, value in meta_model(backbone.name, num_classes=0).state_dict().items()}
     with safe_open(ROOT / backbone.weights, "pt") as file:
         shipped = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     assert {name: shape for name, shape in shipped.items() if name in own} == own
@@ -328,7 +328,7 @@ def test_facts_of_the_digits():
 def test_the_plan_counts_the_digits_as_the_source_does(overrides):
     settings = settings_of(*overrides)
     known = known_facts(settings, lambda name: {})
-    splits = dataset.digits(settings.data).table.splits
+    splits = drawn.digits(settings.data).table.splits
     counts = [int((splits == split).sum()) for split in (TRAIN, VALID, TEST)]
     assert counts == [known.train, known.valid, known.test]
 
@@ -336,7 +336,7 @@ def test_the_plan_counts_the_digits_as_the_source_does(overrides):
 @pytest.mark.parametrize(
     "few", [("data.limit=40",), ("data.limit=12",), ("data.valid=0.005",), ("data=shapes", "data.limit=30")]
 )
-def test_too_few_images_to_validate_on_are_refused_in_a_line(few):
+def test_too_few_validation_images_are_refused(few):
     data = settings_of(*few).data
     with pytest.raises(UserError, match=r"data\.valid=.* images for \d+ classes") as refused:
         dataset.load_dataset(data, 32)
@@ -345,23 +345,23 @@ def test_too_few_images_to_validate_on_are_refused_in_a_line(few):
 
 @pytest.mark.parametrize("fold", range(5))
 def test_a_fold_of_the_digits(fold):
-    """How large it is depends on its classes, so the plan does not know it before."""
+    """Its size depends on the classes, so the plan cannot know it."""
     settings = settings_of(f"data.fold={fold}")
     known = known_facts(settings, lambda name: {})
     assert (known.train, known.valid, known.test, known.classes) == (None, None, 899, 10)
-    opened, third = dataset.digits(settings.data), dataset.digits(settings_of("data.fold=3").data)
+    opened, third = drawn.digits(settings.data), drawn.digits(settings_of("data.fold=3").data)
     assert 175 <= len(opened.rows(VALID)) <= 184 and len(opened.rows(TEST)) == 899
     assert set(opened.rows(VALID)).isdisjoint(third.rows(VALID)) == (fold != 3)
 
 
 def test_a_fold_of_the_shapes_is_the_same_at_any_size():
     settings = settings_of("data=shapes", "data.limit=104", "data.fold=2")
-    small, large = dataset.shapes(settings.data, 8).table, dataset.shapes(settings.data, 16).table
+    small, large = drawn.shapes(settings.data, 8).table, drawn.shapes(settings.data, 16).table
     assert small.splits.tolist() == large.splits.tolist() and (small.splits == VALID).sum() == 21
 
 
 @pytest.mark.parametrize("key", ["valid=0.3", "fold=1", "group=x", "classes=x.csv", "labels=x.csv", "max_pixels=1e6"])
-def test_facts_are_kept_for_the_data_they_are_of(key):
+def test_facts_are_kept_separately_for_different_data(key):
     before, after = settings_of(), settings_of(f"data.{key}")
     assert fact_names(before)[0] != fact_names(after)[0]
     assert fact_names(before) == fact_names(settings_of("data.workers=3", "data.crop_pct=0.5", "seed=3"))
@@ -370,13 +370,13 @@ def test_facts_are_kept_for_the_data_they_are_of(key):
 def test_the_plan_counts_the_shapes_as_the_source_does():
     settings = settings_of("data=shapes", "data.limit=104", "data.test=16")
     known = known_facts(settings, lambda name: {})
-    table = dataset.shapes(settings.data, 16).table
+    table = drawn.shapes(settings.data, 16).table
     counts = [int((table.splits == split).sum()) for split in (TRAIN, VALID, TEST)]
     assert counts == [known.train, known.valid, known.test] and known.test == 16
     assert len(table.classes) == known.classes and len(set(table.hashes)) == 120
 
 
-def test_choices_of_data_state_nothing_as_they_share_it():
+def test_choices_of_data_do_not_repeat_shared_values():
     shared = yaml.safe_load((ROOT / "conf/data/_images.yaml").read_text())
     for file in (ROOT / "conf/data").glob("[a-z]*.yaml"):
         own = yaml.safe_load(file.read_text())
@@ -386,7 +386,7 @@ def test_choices_of_data_state_nothing_as_they_share_it():
 
 # published figures ----------------------------------------------------------------------------------------------------
 
-PUBLISHED = {  # the phases of each preset: epochs of each cycle, the size, the rates of the groups
+PUBLISHED = {  # for each phase of an experiment: epochs of each cycle, size, rates of the groups
     "lesson1": [((2,), 224, [0.01]), ((1, 1, 1), 224, [0.01]), ((1, 2, 4), 224, [1e-4, 1e-3, 1e-2])],
     "lesson1_resnext50": [((1,), 299, [0.01]), ((1, 1), 299, [0.01]), ((1, 1, 1), 299, [1e-4, 1e-3, 1e-2])],
     "dog_breeds": [((5,), 299, [0.01]), ((1, 2, 4), 299, [0.01])],
@@ -396,10 +396,10 @@ PUBLISHED = {  # the phases of each preset: epochs of each cycle, the size, the 
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_preset_of_a_published_figure_plans_what_was_published(name):
+def test_experiments_of_published_figures_plan_what_was_published(name):
     chosen_ = chosen(Path(f"experiment/{name}.yaml"))
     settings = settings_of(*chosen_)
-    settings.backbone.facts.multiple = settings.backbone.facts.multiple or 1  # of those that have no yaml
+    settings.backbone.facts.multiple = settings.backbone.facts.multiple or 1  # a backbone without a yaml has none
     fits = [phase for phase in planned(settings).phases if phase.do == "fit"]
     found = [(phase.cycles, phase.epochs[-1].size, [phase.lr * ratio for ratio in phase.ratios]) for phase in fits]
     assert [(cycles, size) for cycles, size, _ in found] == [(cycles, size) for cycles, size, _ in PUBLISHED[name]]
@@ -411,7 +411,7 @@ def test_a_preset_of_a_published_figure_plans_what_was_published(name):
 
 
 def test_the_padding_and_the_crop_of_cifar10_are_those_of_the_papers():
-    """Four of 32 pixels on each side: an image moves by up to an eighth of it."""
+    """With 4 of 32 pixels on each side, an image moves by up to an eighth of its size."""
     see = view(128, 1.0, settings_of("experiment=cifar10_sgdr").augment)
     image = np.zeros((128, 128, 3), np.uint8)
     image[60:68, 60:68] = 255

@@ -1,43 +1,17 @@
-"""A stranger adds a scheduler: a function, a dataclass beside it and a yaml, and everything else follows."""
+"""Tests that the scheduler of docs/extending.md works everywhere once it is added."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from docs import extended_checkout
 from thaw.config.schedulers import SGDR
 from thaw.store import code_hash
 
-ROOT = Path(__file__).resolve().parents[2]
-CODE = '''
-def staircase(factor: float) -> Shape:
-    """1 in the first cycle, `factor` times as much in each after it."""
-    return lambda position, cycle, step: factor**cycle
-
-
-@dataclass(frozen=True)
-class Staircase(Schedule):
-    shape = "staircase"
-    restarts = True
-    factor: float = number(0, 1, above=True)
-    warmup: float = number(0, 1e9)
-
-    def curve(self) -> Shape:
-        return staircase(self.factor)
-
-
-'''
-YAML = """\
-# a stair down in every cycle
-defaults: [_budget]
-shape: staircase
-factor: 0.5    # from one cycle to the next
-warmup: 0.0
-"""
 LOOK = """
 import json, sys
 from thaw.config.compose import compose_settings
@@ -69,20 +43,13 @@ print(json.dumps(lines))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The code and the yamls with one scheduler more."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local.yaml", "__pycache__"))
-    file = folder / "src/thaw/config/schedulers.py"
-    before, end, after = file.read_text().partition("SCHEDULES = ")
-    file.write_text(f"{before}{CODE.lstrip()}{end}{after}")
-    (folder / "conf/scheduler/staircase.yaml").write_text(YAML)
-    return folder
+    """A copy of the code and conf/ with the extensions of docs/extending.md."""
+    return extended_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture
 def ran(checkout):
-    """ran("src/train.py", ...) -> what Python there prints."""
+    """Return a function that runs Python in the checkout and returns its output: ran("src/train.py", ...)."""
 
     def python(*args: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(checkout / "src")}
@@ -100,12 +67,12 @@ def test_it_is_composed_planned_drawn_and_keyed(ran):
     assert found["key"].pop("code") and found["key"] == {"shape": "staircase", "factor": 0.25, "warmup": 0.0}
 
 
-def test_what_others_made_is_found_as_before(ran):
+def test_store_keys_of_other_schedulers_do_not_change(ran):
     there = json.loads(ran("-c", LOOK, "scheduler=sgdr"))["key"]
     assert there == {"shape": "sgdr", "warmup": 100.0, "code": code_hash.definition(SGDR)}
 
 
-def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):
+def test_options_of_other_schedulers_are_warned_about(ran, checkout):
     places = (f"store.dir={checkout}/store", f"hydra.sweep.dir={checkout}/sweep")
     options = ("scheduler.factor=0.25", "scheduler.pct=0.3")
     told = ran("src/train.py", "-m", "scheduler=staircase,sgdr", *options, "plan_only=true", *places)
@@ -115,7 +82,7 @@ def test_options_that_the_chosen_one_has_not_are_warned_about(ran, checkout):
     assert "scheduler.factor=0.25 has no effect with scheduler=staircase" not in told
 
 
-def test_what_it_cannot_be_is_refused(ran):
+def test_impossible_options_are_refused(ran):
     refused = {
         "scheduler.factor=2": "scheduler.factor=2.0: must be > 0 and <= 1",
         "scheduler.factor=null": "scheduler.factor=null: staircase needs a number",

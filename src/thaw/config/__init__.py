@@ -1,1 +1,1 @@
-"""Make settings of what was typed: the command line, the schema, the checks, the help."""
+"""From the command line to checked settings: parsing, the schema, validation and --help."""

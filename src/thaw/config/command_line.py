@@ -1,6 +1,6 @@
-"""What people type, made into what Hydra takes.
+"""Translation of the typed command line into one that Hydra accepts.
 
-Plain functions from words to words. Nothing heavier than yaml is imported, so that a typing error is answered at once.
+Imports nothing heavier than yaml, so that a typing error is answered at once.
 """
 
 import fnmatch
@@ -22,33 +22,32 @@ from thaw.config.conf_files import (
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
 from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
-from thaw.config.schema import PHOTO_KINDS
+from thaw.config.sources import LISTED, source_at
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
 from thaw.runtime.errors import UserError, nearest
 
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
 TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
-OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
-TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
-PATTERNS = r"""['"]?[^'",()=\[\]]+['"]?|\[[^()=\[\]]*\]"""  # of a glob: one, or several in brackets
+OPEN = ("checklist", "augment.transforms")  # dictionaries that accept new entries
+PATTERNS = r"""['"]?[^'",()=\[\]]+['"]?|\[[^()=\[\]]*\]"""  # an argument of glob(): one pattern, or several in brackets
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command line that Hydra takes, and what has to be known of it before Hydra starts."""
+    """A command line that Hydra accepts, and what must be known about it before Hydra starts."""
 
     argv: list[str]
-    backbones: tuple[str, ...]  # those without a yaml: timm's names
-    notes: tuple[str, ...]  # what to tell the user
-    multirun: bool  # a sweep: -m, or an experiment that starts one
+    backbones: tuple[str, ...]  # timm names without a yaml in conf/backbone
+    notes: tuple[str, ...]  # lines to print
+    multirun: bool  # whether it is a sweep: by -m, or by an experiment that starts one
 
 
 def normalise(argv: list[str], conf: Path) -> CommandLine:
-    """The typed arguments in the form that Hydra takes.
+    """Return the typed arguments in the form that Hydra accepts.
 
-    Flags go to the front; paths and free text are quoted, `~` expanded; `data.root` implies the groups that images of
-    one's own need, unless they were chosen. Errors: what is no setting, exit 2 with the nearest that is.
+    Move flags to the front, quote paths and free text, expand `~`, and add the groups that `data.root` implies unless
+    they were chosen. Raise UserError (exit 2) if an argument is not a setting.
     """
     flags, rest = flags_and_rest(argv)
     typed = [split_override(arg) for arg in join_torn(rest)]
@@ -71,7 +70,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
 
 
 def join_torn(args: list[str]) -> list[str]:
-    """Join what spaces tore apart: `lr=[1e-4,` `1e-3]`, `seed=0,` `1` and `lr` `=` `0.1`."""
+    """Join arguments that spaces split: `lr=[1e-4,` `1e-3]`, `seed=0,` `1` and `lr` `=` `0.1`."""
     out = []
     for arg in args:
         before = out[-1] if out else ""
@@ -91,7 +90,7 @@ def join_torn(args: list[str]) -> list[str]:
 
 
 def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
-    """Errors: an argument that sets nothing, exit 2 with what was probably meant."""
+    """Raise UserError (exit 2) if an argument sets nothing, with what was probably meant."""
     sign, key, value = this
     arg = join_override(*this)
     if value is not None and key:
@@ -104,19 +103,20 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
         advice = f"a value with spaces needs quotes: {shlex.quote(f'{join_override(*before)} {arg}')}"
         raise UserError(2, f"{arg}: is it part of {before[1]}? {advice}")
     if exists(expanduser(arg)):
-        raise UserError(2, f"{arg}: is it a folder of images? {in_shell(f'data.root={arg}')}")
+        raise UserError(2, f"{arg}: not a setting; for a folder of images type {in_shell(f'data.root={arg}')}")
     if "/" in arg or arg[0] == "~":
-        raise UserError(2, f"{arg}: is no setting, and no folder or file of that name is there")
+        raise UserError(2, f"{arg}: not a setting, and no file or folder of this name exists")
     groups = [group for group in group_names(conf) if arg in choices_of(group, conf)]
     if groups:
         raise UserError(2, f"{arg}: did you mean {' or '.join(f'{group}={arg}' for group in groups)}?")
-    raise UserError(2, f"{arg}: is no setting; they are written key=value, --help lists them")
+    raise UserError(2, f"{arg}: not a setting; settings are written key=value (--help lists them)")
 
 
 def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
-    """The choices of a group that a sweep's `glob(PATTERNS, exclude=PATTERNS)` matches: only those that --help lists.
+    """Replace `glob(PATTERNS, exclude=PATTERNS)` as the value of a group by the choices in --help that it matches.
 
-    Errors: none of them, a base file, several choices in brackets, which Hydra would lay over each other, exit 2.
+    Raise UserError (exit 2) if it matches none, if the choice is a base file such as _shared, or if several choices
+    stand in brackets, which Hydra would merge.
     """
     choices = choices_of(key, *confs) if "." not in key else []
     if not choices or value is None:
@@ -124,7 +124,7 @@ def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
     glob = re.fullmatch(rf"glob\(\s*(?:include\s*=\s*)?({PATTERNS})\s*(?:,\s*exclude\s*=\s*({PATTERNS})\s*)?\)", value)
     if glob is None:
         if "[" in value:
-            raise UserError(2, f"{key}={value}: one choice a run; for a sweep add -m and leave out the brackets")
+            raise UserError(2, f"{key}={value}: only one choice per run; for a sweep, add -m and remove the brackets")
         if base := next((name for name in swept_choices(value) if name.startswith("_")), None):
             raise UserError(2, f"{key}={base}: no such choice; {nearest(base, choices)}")
         return value
@@ -142,27 +142,27 @@ def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
 def is_sweep(flags: list[str], typed: list[tuple], recipes: list[dict]) -> bool:
     """Return whether this is a sweep: by -m or an experiment, unless hydra.mode says otherwise.
 
-    Errors: both -m and hydra.mode=RUN, exit 2.
+    Raise UserError (exit 2) if -m and hydra.mode=RUN are both given.
     """
     modes = [value for _, key, value in typed if key == "hydra.mode"]
     if {"-m", "--multirun"} & set(flags):
         if modes and modes[-1] != "MULTIRUN":
-            raise UserError(2, f"-m and hydra.mode={modes[-1]}: leave one of them out")
+            raise UserError(2, f"-m contradicts hydra.mode={modes[-1]}; remove one of the two")
         return True
     modes = modes or [part(recipe, "hydra", "mode", kind=str) for recipe in recipes]
     return "MULTIRUN" in (modes[-1:] or "")
 
 
 def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: list[str]) -> tuple[str, str, str | None]:
-    """One setting in Hydra's words."""
+    """Return one setting in the form that Hydra accepts."""
     if key in FOLDER_KEYS:
         return sign, key, quoted_path(key, value, False, notes)
     if key.startswith("hydra") or sign == "~":
         return "++" if key.startswith("hydra.job.env_set.") else sign, key, value
-    # Hydra takes +lrr=1 without a word, so a plus is kept (and needed) only where new entries are possible.
+    # Hydra accepts the misspelt +lrr=1 silently, so a plus is kept (and needed) only in dictionaries with new entries.
     entry = next((key.removeprefix(f"{name}.") for name in OPEN if key.startswith(f"{name}.")), None)
     new = entry and (sign or value.startswith("{") or key.startswith("augment") or entry.split(".")[0] in phases)
-    whole = key == "augment.transforms" and value.startswith("{")  # laid over what is there
+    whole = key == "augment.transforms" and value.startswith("{")  # merged into the existing entries
     sign = "++" if new or whole else ""
     if key in PATH_KEYS:
         value = quoted_path(key, value, multirun, notes)
@@ -174,12 +174,12 @@ def normalise_one(sign, key, value, phases: list[str], multirun: bool, notes: li
 
 
 def implied_groups(typed, recipes: list[dict], notes: list[str]) -> list[tuple[str, str]]:
-    """The groups that follow from `data.root` or from data of one's own."""
+    """Return the groups and choices that `data.root` or a choice of photographs as data implies."""
     groups, out = chosen_values(typed, recipes), []
     root = [value for sign, key, value in typed if key == "data.root" and sign != "~" and value != "null"]
     if root and "data" not in groups:
-        out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))
-    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(PHOTO_KINDS):
+        out.append(("data", source_at(root[-1].strip("'\""))))
+    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(LISTED):
         own = {"backbone": "resnet50", "augment": "standard"}
         out += [(group, choice) for group, choice in own.items() if group not in groups]
     if out:

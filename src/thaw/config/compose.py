@@ -1,4 +1,4 @@
-"""The door: what Hydra composed, checked and made into settings; nothing behind it knows that there was a yaml."""
+"""Checked settings from a configuration that Hydra composed; all code after this step sees plain dataclasses."""
 
 import re
 from pathlib import Path
@@ -17,17 +17,17 @@ from thaw.runtime.errors import UserError
 
 
 def register(backbones: tuple[str, ...] = ()) -> None:
-    """Give Hydra the schema, and a choice for every backbone that has no yaml: any timm name is one."""
+    """Register with Hydra the schema, the launcher `basic` and a choice for every backbone without a yaml."""
     from hydra.core.config_store import ConfigStore
     from hydra.core.plugins import Plugins
 
-    Plugins.instance()  # has them register what ours take the place of
+    Plugins.instance()  # loads the plugins, whose configurations are replaced below
     store = ConfigStore.instance().store
     store("basic", {"_target_": "hydra_plugins.local_launcher.LocalLauncher", "n_jobs": 1}, group="hydra/launcher")
     for group, name in (("launcher", "joblib"), ("sweeper", "optuna")):
         ConfigStore.instance().repo["hydra"][group].pop(f"{name}.yaml", None)
     store("schema", Composed)
-    store("local", {})  # stands in where there is no conf/local.yaml
+    store("local", {})  # used if conf/local.yaml does not exist
     for name in backbones:
         path, _, last = name.rpartition("/")
         node = {"name": name, "weights": "pretrained", "drop": 0.0, "drop_path": 0.0, "facts": {}}
@@ -35,13 +35,13 @@ def register(backbones: tuple[str, ...] = ()) -> None:
 
 
 def compose_settings(words: list[str]) -> Settings:
-    """The settings that these words on the command line lead to, checked; nothing is run.
+    """Return the checked settings of a command line without running anything.
 
-    Errors: what train.py would refuse, exit 2; a sweep.
+    Raise UserError (exit 2) if train.py would refuse it or if it is a sweep.
     """
     typed = command_line.normalise(words, CONF)
     if typed.multirun:
-        raise UserError(2, "-m: one setting at a time; give one value of each")
+        raise UserError(2, "-m: this command does not take a sweep; give one value for each setting")
     try:
         return settings_of(typed)
     except UserError:
@@ -53,7 +53,7 @@ def compose_settings(words: list[str]) -> Settings:
 
 
 def settings_of(typed: command_line.CommandLine) -> Settings:
-    """The settings of a single run. Errors: whatever Hydra raises."""
+    """Return the settings of a single run. Errors of Hydra are not caught."""
     from hydra import compose, initialize_config_dir
 
     register(typed.backbones)
@@ -64,16 +64,16 @@ def settings_of(typed: command_line.CommandLine) -> Settings:
 
 
 def is_accepted(word: str) -> bool:
-    """Return whether a setting, typed alone, composes and passes its checks."""
+    """Return whether a setting, typed alone, composes and passes the checks."""
     try:
         settings_of(command_line.normalise([word], CONF))
-    except Exception:  # whatever is wrong with it
+    except Exception:
         return False
     return True
 
 
 def job_request(cfg) -> JobRequest:
-    """The job that Hydra calls for with a composed configuration."""
+    """Return the job that Hydra starts with a composed configuration."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -81,37 +81,38 @@ def job_request(cfg) -> JobRequest:
     asked, composed = HydraConfig.get(), OmegaConf.to_container(cfg)
     try:
         config = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException:  # which the job itself refuses
+    except OmegaConfBaseException:  # the job itself reports it
         config = composed
     folders = [source.path for source in asked.runtime.config_sources if source.provider == "command-line"]
     overrides = [f"--config-dir={folder}" for folder in folders]
-    overrides += OmegaConf.to_container(asked.overrides)["task"]  # as typed: what a variable holds may be a secret
+    overrides += OmegaConf.to_container(asked.overrides)["task"]  # unresolved: variables may hold secrets
     choices = {group: choice for group, choice in asked.runtime.choices.items() if group in GROUPS}
     number = asked.job.num if asked.mode.name == "MULTIRUN" else None
     return JobRequest(Path(asked.runtime.output_dir), overrides, choices, config, composed, number)
 
 
 def to_settings(cfg, overrides: list[str]) -> Settings:
-    """The settings that the composed configuration means. Errors: values that cannot be, exit 2."""
+    """Return the checked settings of a composed configuration. Raise UserError (exit 2) for an impossible value."""
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         composed = to_dataclasses(cfg)
     except OmegaConfBaseException as error:  # data.root=???
-        raise explain(error, overrides, CONF, lambda word: False) from None  # it may be an advised word that is tried
+        raise explain(error, overrides, CONF, lambda word: False) from None  # no advice, which would recurse into here
     check_settings(composed)
     return with_absolute_paths(pick(composed))
 
 
 def to_dataclasses(cfg) -> Composed:
-    """The composed configuration as plain dataclasses, nothing checked yet.
+    """Return the composed configuration as plain dataclasses, with unchecked values.
 
-    A transform that is null is left out, as a phase is: an experiment cannot say ~. Errors: no schema, exit 2.
+    A null transform is left out, because an experiment has no ~ to remove it. Raise UserError (exit 2) if the schema
+    was replaced.
     """
     from omegaconf import OmegaConf
 
     if OmegaConf.get_type(cfg) is not Composed:
-        raise UserError(2, "the settings have lost their schema: no yaml of --config-dir may be called schema.yaml")
+        raise UserError(2, "the settings have no schema; rename schema.yaml in the folder of --config-dir")
     composed = OmegaConf.to_object(cfg)
     transforms = composed.augment.transforms.items()
     composed.augment.transforms = {name: args for name, args in transforms if args is not None}
@@ -119,6 +120,6 @@ def to_dataclasses(cfg) -> Composed:
 
 
 def with_absolute_paths(settings: Settings) -> Settings:
-    """Return the settings with absolute paths of our own outputs."""
+    """Make the paths of the store and of W&B's files absolute, relative to the repository."""
     settings.store.dir, settings.wandb.dir = from_root(settings.store.dir), from_root(settings.wandb.dir)
     return settings

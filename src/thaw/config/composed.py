@@ -1,7 +1,7 @@
-"""Derive the classes that Hydra composes into, by the names that are typed, and pick the settings from them.
+"""The dataclasses that Hydra composes into, and the settings picked from them.
 
-A group of which every choice has a dataclass of its own composes into one that has the options of all of them, so that
-an option of one choice can be typed beside any. Standard library only.
+If each choice of a group has its own dataclass, the group composes into one with the options of all choices, so that an
+option can be typed whichever choice is active.
 """
 
 from dataclasses import field, fields
@@ -12,14 +12,14 @@ from thaw.config.options import all_options, dataclass_of, option_names
 from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import Budget, Settings
 
-# Of each such group what names the choice, and all choices.
+# For each such group: the field that names the choice, and all choices.
 CHOSEN = {"scheduler": ("shape", SCHEDULES), "optimizer": ("name", OPTIMIZERS)}
 BUDGET = {one.name: (one.name, one.type, field(metadata=one.metadata)) for one in fields(Budget)}
-EPOCHS = BUDGET.pop("epochs")  # beside the groups; the rest is typed as scheduler.cycles and so on
+EPOCHS = BUDGET.pop("epochs")  # typed without a group; the others are typed as scheduler.cycles and so on
 
 
 def union(name: str, group: str, *members: tuple) -> type:
-    """Return a dataclass of what names the choice of a group, further members, and every option of every choice."""
+    """Return a dataclass with the name of the choice, further members, and every option of every choice of a group."""
     named, choices = CHOSEN[group]
     options = [(option, *rest) for option, rest in all_options(choices.values()).items()]
     return dataclass_of(name, __name__, [(named, str), *members, *options])
@@ -32,7 +32,7 @@ Composed = dataclass_of("Composed", __name__, [TYPED.get(one.name, (one.name, on
 
 
 def pick(composed: Composed) -> Settings:
-    """Return the settings: of each group the chosen one with its own options, and the budget apart from them."""
+    """Return the settings: each group's active choice with its own options, and the budget on its own."""
     values = {name: getattr(composed, name) for name in option_names(Settings) if name != "budget"}
     values |= {group: picked(group, composed) for group in CHOSEN}
     budget = {name: getattr(composed.scheduler, name) for name in BUDGET}
@@ -40,7 +40,7 @@ def pick(composed: Composed) -> Settings:
 
 
 def picked(group: str, composed: Composed) -> Any:
-    """Return the chosen one of a group, with its own options."""
+    """Return the active choice of a group, with its own options only."""
     named, choices = CHOSEN[group]
     given = getattr(composed, group)
     choice = choices[getattr(given, named)]

@@ -1,6 +1,6 @@
-"""Read from conf/ what it offers: groups, choices, phases, and the type of every key; and any other yaml.
+"""Readers of yaml files, and of the groups, choices, phases and keys that conf/ offers.
 
-Nothing heavier than yaml is imported, so that a typing error is answered at once.
+Imports nothing heavier than yaml, so that a typing error is answered at once.
 """
 
 import re
@@ -16,7 +16,7 @@ from thaw.config.composed import Composed
 from thaw.config.overrides import split_override, swept_choices
 from thaw.runtime.errors import UserError
 
-# Scalars stay text, as names and overrides have to: `no` is a choice, and 1e-3 what was typed. In C where yaml has it.
+# Keeps scalars as text: a choice may be called `no`, and 1e-3 stays as it was typed. The C loader is faster.
 BaseLoader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
@@ -25,12 +25,12 @@ def read(file: Path) -> str:
 
 
 def load(file: Path) -> Any:
-    """Read what a yaml holds: dictionaries, lists and strings. Errors: whatever is wrong with it."""
+    """Read a yaml as dictionaries, lists and strings. Errors of reading and parsing are not caught."""
     return yaml.load(read(file), BaseLoader)
 
 
 def read_yaml(file: Path) -> Any:
-    """Read what a yaml holds; None of one that is not there or is broken."""
+    """Read a yaml; return None if it does not exist or is broken."""
     try:
         return load(file)
     except (OSError, UnicodeError, yaml.YAMLError, RecursionError):
@@ -38,14 +38,17 @@ def read_yaml(file: Path) -> Any:
 
 
 def part(data: Any, *keys: str, kind: type = dict) -> Any:
-    """Return what a yaml holds below these keys, an empty one where that is not there or of another kind."""
+    """Return the value below nested keys, or an empty `kind` if it does not exist or is of another kind."""
     for key in keys:
         data = data.get(key) if isinstance(data, dict) else None
     return data if isinstance(data, kind) else kind()
 
 
 def experiments(typed, *confs: Path) -> list[dict]:
-    """Read each experiment that was typed and that there is, after those that it builds on. Errors: as of a yaml."""
+    """Read the typed experiments that exist, each after those that its defaults name.
+
+    Raise UserError (exit 2) if one is broken or has no `@package _global_`.
+    """
     chosen = [
         value.strip("[]") for _, key, value in typed if key == "experiment" and value
     ]  # several at once in brackets
@@ -54,20 +57,20 @@ def experiments(typed, *confs: Path) -> list[dict]:
     recipes = [recipe for file in files for recipe in with_bases(file)]
     for file in filter(Path.is_file, files):
         if not re.search(r"^# *@package +_global_ *$", read(file), re.M):
-            raise UserError(2, f"{file}: needs the first line '# @package _global_': it sets keys of all groups")
+            raise UserError(2, f"{file}: an experiment needs the first line '# @package _global_'")
     return recipes
 
 
 def with_bases(file: Path, above: tuple[Path, ...] = ()) -> list[dict]:
-    """Read a yaml after those of its own folder that its defaults name; nothing where there is none.
+    """Read a yaml after those of its folder that its defaults name; return nothing if it does not exist.
 
-    Errors: one that is among its own bases, exit 2; what Hydra can make nothing of either, exit 2.
+    Raise UserError (exit 2) if one is broken or if the defaults form a cycle.
     """
     if not file.is_file():
         return []
     if file in above:
-        chain = " names ".join(one.name for one in (*above[above.index(file) :], file))
-        raise UserError(2, f"{file}: is built on itself: {chain} in its defaults")
+        chain = " -> ".join(one.name for one in (*above[above.index(file) :], file))
+        raise UserError(2, f"{file}: its defaults form a cycle: {chain}")
     recipe = part(checked_yaml(file))
     bases = [base for base in part(recipe, "defaults", kind=list) if isinstance(base, str)]
     found = [before for base in bases for before in with_bases(file.parent / f"{base}.yaml", (*above, file))]
@@ -75,27 +78,27 @@ def with_bases(file: Path, above: tuple[Path, ...] = ()) -> list[dict]:
 
 
 def checked_yaml(file: Path) -> dict:
-    """Read what a yaml of conf/ sets. Errors: no text, no yaml or no keys with values, exit 2."""
+    """Read a yaml of settings. Raise UserError (exit 2) if it is broken or not a dictionary, (exit 5) if unreadable."""
     try:
         data = load(file)
     except UnicodeError:
-        raise UserError(2, f"{file}: is no text in UTF-8") from None
+        raise UserError(2, f"{file}: not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(2, f"{file}: is no yaml: {error.problem}{line}") from None
+        raise UserError(2, f"{file}: not valid yaml: {error.problem}{line}") from None
     except yaml.YAMLError:
-        raise UserError(2, f"{file}: is no yaml: it holds characters that a text cannot have") from None
+        raise UserError(2, f"{file}: not valid yaml: it contains characters that yaml does not allow") from None
     except RecursionError:
-        raise UserError(2, f"{file}: is no yaml: its brackets are too deep") from None
+        raise UserError(2, f"{file}: not valid yaml: its brackets are nested too deeply") from None
     except OSError as error:
         raise UserError(5, f"cannot read {file}: {error.strerror}") from None
     if not isinstance(data, dict | None):
-        raise UserError(2, f"{file}: must be keys with values, one a line, as the yaml files of conf/ are")
+        raise UserError(2, f"{file}: must hold one `key: value` per line, as the yaml files in conf/ do")
     return data or {}
 
 
 def chosen_values(typed, recipes: list[dict]) -> dict[str, list[str]]:
-    """Return the values that were typed for each key, or that an experiment's yaml chooses for a group or sweeps."""
+    """Return, for each key, the values that were typed or that an experiment chooses or sweeps."""
     pairs = [pair for recipe in recipes for pair in choices_in(recipe)]
     pairs += [(key, value) for sign, key, value in typed if sign != "~" and value]
     out = {}
@@ -105,9 +108,9 @@ def chosen_values(typed, recipes: list[dict]) -> dict[str, list[str]]:
 
 
 def choices_in(recipe: dict) -> list[tuple[str, str]]:
-    """Return the groups of a recipe's defaults with their choices, and the keys that it sweeps with their values."""
+    """Return (group, choice) from the defaults of a recipe and (key, values) from its sweep."""
     entries = [entry for entry in part(recipe, "defaults", kind=list) if isinstance(entry, dict)]
-    pairs = [pair for entry in entries for pair in entry.items()]  # of `override /data: csv` the last word is the group
+    pairs = [pair for entry in entries for pair in entry.items()]  # the key may be `override /data`
     pairs = [(key.rpartition(" ")[2].removeprefix("/"), value) for key, value in pairs]
     pairs += part(recipe, "hydra", "sweeper", "params").items()
     return [(key, value) for key, value in pairs if isinstance(value, str)]
@@ -125,13 +128,13 @@ def group_names(conf: Path) -> list[str]:
 
 
 def choices_of(group: str, *confs: Path) -> list[str]:
-    """The choices of a group."""
+    """Return the choices of a group, sorted; files that start with an underscore are bases, not choices."""
     files = [file for conf in confs for file in (conf / group).glob("*.yaml") if not file.name.startswith("_")]
     return sorted({file.stem for file in files})
 
 
 def phase_names(argv: list[str], *confs: Path) -> list[str]:
-    """Return the phases of the checklist that the arguments choose, and those that they add."""
+    """Return the phases of the chosen checklist, and those that the arguments add."""
     typed = [split_override(arg) for arg in argv]
     recipes = experiments(typed, *confs)
     names = chosen_values(typed, recipes).get("checklist") or [default_choices(confs[0]).get("checklist")]
@@ -143,14 +146,14 @@ def phase_names(argv: list[str], *confs: Path) -> list[str]:
 
 
 def phases_in(recipe: dict) -> list[str]:
-    """Return the phases that a checklist or an experiment adds: those that say what they do."""
+    """Return the phases that a checklist or an experiment defines: the entries with a `do`."""
     entries = part(recipe, "checklist") or recipe
     return [name for name, entry in entries.items() if part(entry, "do", kind=str)]
 
 
 @cache
 def key_types() -> dict[str, Any]:
-    """The type of every key, dotted."""
+    """Return the type of every dotted key."""
 
     def walk(cls, prefix):
         for key, hint in get_type_hints(cls).items():
@@ -162,5 +165,5 @@ def key_types() -> dict[str, Any]:
 
 
 def alternatives(hint) -> tuple:
-    """The alternatives of a type: those of a union, else the type itself."""
+    """Return the members of a union, or the type itself if it is not a union."""
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)

@@ -1,4 +1,4 @@
-"""The flags of a command line: those of Hydra that mean something here, checked before Hydra starts."""
+"""The flags of Hydra that thaw supports, checked before Hydra starts."""
 
 import os
 import re
@@ -11,18 +11,18 @@ from thaw.runtime.errors import UserError, nearest
 
 PLAIN_FLAGS = ("-m", "--multirun", "-r", "--run", "--resolve", "-h", "--help", "--hydra-help", "--version")
 COMPLETION = ("-sc", "--shell-completion")
-SHELLS = r"(install|uninstall|query)=(bash|zsh|fish)"  # what it is asked to do
-FLAG_VALUES = {  # the first where none is given
+SHELLS = r"(install|uninstall|query)=(bash|zsh|fish)"  # the word that follows -sc
+FLAG_VALUES = {  # the first value is the default
     **dict.fromkeys(("-c", "--cfg"), ("job", "hydra", "all")),
     **dict.fromkeys(("-i", "--info"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")),
 }
 PACKAGE, CONFIG_DIR = ("-p", "--package"), ("-cd", "--config-dir")
-REPLACING = ("-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")  # what conf/config.yaml begins
-ALONE = ("--hydra-help", "--version")  # whatever else was typed
+REPLACING = ("-cp", "--config-path", "-cn", "--config-name", "--experimental-rerun")  # would replace conf/config.yaml
+ALONE = ("--hydra-help", "--version")  # every other word is ignored
 
 
 def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Flags with their values, and the other arguments. Errors: an unknown flag or a value it cannot have, exit 2."""
+    """Split arguments into flags with their values and the rest. Raise UserError (exit 2) for a wrong flag or value."""
     flags, rest, todo = [], [], [arg.strip() for arg in argv if arg.strip() not in ("", "--")]
     while todo:
         arg = todo.pop(0)
@@ -40,21 +40,24 @@ def flags_and_rest(argv: list[str]) -> tuple[list[str], list[str]]:
         elif name in PACKAGE + CONFIG_DIR + REPLACING:
             value = value if equals or not todo else todo.pop(0)
             if not value:
-                raise UserError(2, f"{name} needs a value; --help explains")
+                raise UserError(2, f"{name} needs a value; see --help")
             flags += flag_with_value(name, value)
         else:
             raise UserError(2, f"{arg}: no such flag{instead_of_flag(name, value or next(iter(todo), ''))}")
     if len(folders := dict.fromkeys(config_dirs(flags))) > 1:
-        raise UserError(2, f"--config-dir: one folder at a time, not {' and '.join(map(str, folders))}")
+        raise UserError(2, f"--config-dir: give one folder, not {' and '.join(map(str, folders))}")
     return without_idle(flags, rest)
 
 
 def without_idle(flags: list[str], rest: list[str]) -> tuple[list[str], list[str]]:
-    """Flags and other arguments without those that a flag which answers by itself leaves unread. Errors: exit 2."""
+    """Keep only what is read: beside -sc its word, and beside --hydra-help or --version nothing.
+
+    Raise UserError (exit 2) if -sc has no valid word.
+    """
     if {*COMPLETION} & set(flags):
         asked = [word for word in rest if re.fullmatch(SHELLS, word)]
         if len(asked) != 1 or (asked[0].startswith("query") and not {"COMP_LINE", "COMP_POINT"} <= os.environ.keys()):
-            raise UserError(2, "-sc takes one word: install=bash or uninstall=bash, or the same of zsh or fish")
+            raise UserError(2, "-sc takes one word: install=SHELL or uninstall=SHELL, with bash, zsh or fish as SHELL")
         return ["-sc"], asked
     if alone := [flag for flag in flags if flag in ALONE]:
         return alone[:1], []
@@ -68,15 +71,18 @@ def known_value(name: str, value: str) -> str:
 
 
 def flag_with_value(name: str, value: str) -> list[str]:
-    """The words of a flag. Errors: one that would leave conf/config.yaml out, a folder or key that is not there."""
+    """Return a flag with its value as Hydra takes it.
+
+    Raise UserError (exit 2) if the flag would replace conf/config.yaml, or if its folder or key does not exist.
+    """
     if name in REPLACING:
         run = next((place for place in (Path(value), *Path(value).parents) if (place / "status.json").is_file()), "RUN")
-        again = f"a run again: scripts/rerun.py {run}; yaml files of your own: --config-dir FOLDER"
-        raise UserError(2, f"{name} {value}: settings begin with conf/config.yaml; {again}")
+        again = f"to repeat a run: scripts/rerun.py {run}; to add yaml files: --config-dir FOLDER"
+        raise UserError(2, f"{name} {value}: settings always start from conf/config.yaml; {again}")
     if name in CONFIG_DIR:
         folder = typed_path("--config-dir", value)
         if not Path(folder).is_dir():
-            raise UserError(2, f"--config-dir {value}: no such folder; give one laid out as conf/")
+            raise UserError(2, f"--config-dir {value}: no such folder; give one with the layout of conf/")
         return [f"--config-dir={folder}"]
     package = value.split(".")
     if not (value in key_types() or package[0] in ("hydra", "_global_", "checklist") or package[:1] == ["augment"]):
@@ -85,7 +91,7 @@ def flag_with_value(name: str, value: str) -> list[str]:
 
 
 def instead_of_flag(name: str, value: str) -> str:
-    """How a setting that was written as a flag is written; nothing where it is no setting."""
+    """Return advice for an unknown flag: the setting of this name, if there is one, else --help."""
     key = name.lstrip("-").replace("-", "_")
     if key not in key_types():
         return "; --help lists flags and settings"
@@ -93,7 +99,19 @@ def instead_of_flag(name: str, value: str) -> str:
     return f"; settings are written without dashes: {key}={value or 'VALUE'}"
 
 
+def unchecked_config_dirs(argv: list[str]) -> list[Path]:
+    """Return the folders of --config-dir among arguments that may contain other errors.
+
+    Raise UserError (exit 2) if such a folder does not exist.
+    """
+    dirs = []
+    for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = arg.partition("=")
+        dirs += flag_with_value(name, value if equals else following) if name in CONFIG_DIR else []
+    return config_dirs(dirs)
+
+
 def config_dirs(words: list[str]) -> list[Path]:
-    """The folders of further yaml files among the words."""
+    """Return the folders given by --config-dir=FOLDER."""
     found = [split_override(word) for word in words if word.startswith("--config-dir=")]
     return [Path(value) for _, _, value in found]

@@ -1,4 +1,4 @@
-"""What Hydra or OmegaConf refused, as one line a person can act on. Standard library only."""
+"""Explanations of what Hydra or OmegaConf refused, each in one line that a user can act on."""
 
 import re
 from collections.abc import Callable
@@ -29,10 +29,9 @@ Accepts = Callable[[str], bool]
 
 
 def explain(error: Exception, argv: list[str], conf: Path, accepts: Accepts = lambda word: True) -> UserError:
-    """What Hydra or OmegaConf refused, as one line: the value, its key, what is possible instead.
+    """Return an error of Hydra or OmegaConf as a UserError (exit 2): the setting, and what is possible instead.
 
-    Recognised by the names of the exceptions in its chain, so that nothing has to be imported. accepts: whether a word
-    would be taken, which is asked of every word that is advised.
+    Recognise it by the class names in its chain, without importing either library. Advise only what `accepts` takes.
     """
     if isinstance(error, UserError):
         return error
@@ -42,15 +41,16 @@ def explain(error: Exception, argv: list[str], conf: Path, accepts: Accepts = la
     by_name = {type(one).__name__: one for one in reversed(chain)}
     try:
         line = one_line(str(error), by_name, Typed(argv, [conf, *config_dirs(argv)], accepts))
-    except UserError as broken:  # a yaml that was chosen
+    except UserError as broken:  # a chosen yaml is broken
         return broken
     return UserError(2, shorten(line, 199, placeholder=" ..."))
 
 
 def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
+    """Return the explanation of an error, given its text and its chain of causes by class name."""
     full_key = str(next((key for one in errors.values() if (key := getattr(one, "full_key", None))), ""))
     source = re.match(r"In '([^']+)': \w+ raised while composing", text)
-    own = [conf / f"{source[1]}.yaml" for conf in typed.confs[1:]] if source else []  # of --config-dir
+    own = [conf / f"{source[1]}.yaml" for conf in typed.confs[1:]] if source else []  # yaml files of --config-dir
     where = f"{next(filter(Path.is_file, own), f'conf/{source[1]}.yaml')}: " if source else ""
     if "OverrideParseException" in errors:
         return explain_grammar(errors["OverrideParseException"].override, text, typed)
@@ -60,7 +60,7 @@ def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
     if unset := [key for sign, key, _ in split_overrides(typed.argv) if sign == "~" and key in typed.settings]:
         return explain_deletion(unset[0], typed)
     if "RecursionError" in errors:
-        return "a yaml of conf/ is built on itself: it names in its defaults one that names it"
+        return "the defaults of yaml files in conf/ form a cycle"
     if missing := re.search(r"Could not (?:find|load) '([^']+)'", text):
         group, _, name = missing[1].rpartition("/")
         group = next((known for known in group_names(typed.confs[0]) if missing[1].startswith(f"{known}/")), group)
@@ -85,7 +85,7 @@ def one_line(text: str, errors: dict[str, Exception], typed: "Typed") -> str:
         return f"{typed.shown(full_key)}: {text.splitlines()[0].rpartition('interpolation: ')[2]}"
     unknown = re.match(r"Could not override '([^']+)'", text)
     if unknown or {"ConfigAttributeError", "ConfigKeyError"} & set(errors):
-        # Of `find={stps: 3}` Hydra names find, OmegaConf find.stps.
+        # For `find={stps: 3}`, Hydra names find and OmegaConf the exact key find.stps.
         key = full_key if not unknown or full_key.startswith(f"{unknown[1]}.") else unknown[1]
         return where + explain_key(key, typed)
     text = re.sub(r"^.*[Tt]o append to your.*$", "", text.partition("Config search path")[0], flags=re.M)
@@ -96,21 +96,21 @@ def explain_shape(text: str, key: str, errors: dict[str, Exception]) -> str | No
     """Explain a value of the wrong form, such as a list for a dictionary; return None for any other error."""
     if merged := re.search(r"Merge error: (\w+) is not a subclass of (\w+)", text):
         group = re.sub("(Keys|Conf)$", "", merged[2]).lower()
-        return f"{group}: its options belong here, no {merged[1]}; a choice is `override /{group}: NAME` under defaults"
+        return f"{group}: must hold options, not a {merged[1]}; choose by `override /{group}: NAME` under defaults"
     if "Cannot merge DictConfig with ListConfig" in text or "Cannot merge ListConfig with DictConfig" in text:
-        return f"{key or 'a setting'}: a list stands where a dictionary belongs, or the other way round"
+        return f"{key or 'a setting'}: a list where a dictionary is needed, or the other way round"
     if "KeyValidationError" in errors:
-        return "a name of a setting is no text"
+        return "the name of a setting is not text"
     if "Unsupported type in defaults" in text:
-        return "a list of defaults holds what is neither a name nor `group: name`"
+        return "each entry of `defaults` must be a name or `group: name`"
     if "does not support sweep type : INTERVAL" in text:
-        return "interval(...) is searched: add hydra/sweeper=optuna"
+        return "interval(...) needs a search; add hydra/sweeper=optuna"
     return None
 
 
 @dataclass(frozen=True)
 class Typed:
-    """What was typed, where its yaml files lie, and what would be accepted instead."""
+    """A typed command line, the folders of its yaml files, and a test for what would be accepted instead."""
 
     argv: list[str]
     confs: list[Path]
@@ -122,7 +122,7 @@ class Typed:
 
     @property
     def settings(self) -> set[str]:
-        """The keys that are no groups."""
+        """The keys that are not groups."""
         return key_types().keys() - set(group_names(self.confs[0]))
 
     @property
@@ -130,29 +130,29 @@ class Typed:
         return phase_names([word for word in self.argv if word[:2] != "--"], *self.confs)
 
     def shown(self, key: str) -> str:
-        """The setting as it was typed, not longer than it can be read."""
-        value = self.values.get(key)
-        if value is None:
+        """Return the setting as it was typed, with a long value shortened."""
+        if (value := self.values.get(key)) is None:
             return key
         return f"{key}={value if len(value) <= 60 else value[:28] + '...' + value[-28:]}"
 
     def advice(self, before: str, word: str, after: str = "") -> str:
-        """Advice to type a word, where it can be read and would be accepted; else nothing."""
+        """Return advice to type a word, or "" if the word is too long or would not be accepted."""
         return f"{before}{in_shell(word)}{after}" if len(word) <= 90 and self.accepts(word) else ""
 
     def check_files(self) -> None:
-        """Errors: a yaml that a group was given, or this machine's, is broken, exit 2."""
+        """Raise UserError (exit 2) if a chosen yaml or conf/local.yaml is broken."""
         files = [conf / group / f"{choice}.yaml" for conf in self.confs for group, choice in self.values.items()]
         for file in filter(Path.is_file, [*files, self.confs[0] / "local.yaml"]):
             checked_yaml(file)
 
 
 def options_of(errors: dict[str, Exception]) -> list[str]:
-    options = [getattr(one, "options", None) or [] for one in errors.values()]
-    return [name for names in options for name in names if not name.startswith("_")]
+    """Return the choices that Hydra lists in its errors, without base files."""
+    return [name for one in errors.values() for name in getattr(one, "options", None) or [] if name[:1] != "_"]
 
 
 def explain_grammar(override: str, text: str, typed: Typed) -> str:
+    """Explain a setting that Hydra cannot parse."""
     sign, key, value = split_override(override)
     setting = replace(typed, argv=[override]).shown(key).replace(key, sign + key, 1)
     function = re.search(r"Unknown function '(\w+)'\s*Available: (\S+)", text)
@@ -162,17 +162,18 @@ def explain_grammar(override: str, text: str, typed: Typed) -> str:
     if opened > 0 or "'" in rest or '"' in rest:
         return f"{setting}: a bracket or quote is not closed"
     if opened < 0:
-        return f"{setting}: a bracket is closed that was not opened"
+        return f"{setting}: a closing bracket has no opening bracket"
     if not re.fullmatch(r"[\w$/@-]+(\.[\w$/@-]+)*", key):
-        return f"{setting}: {key} is no name of a setting; they are written key=value, --help lists them"
+        return f"{setting}: {key} is not the name of a setting; settings are written key=value (--help lists them)"
     listed = re.fullmatch(r"\[(.*)\]", value or "", re.S)
     items = [quote(unquote(item)) for item in split_values(listed[1])] if listed else []
     word = f"{key}=[{','.join(items)}]" if listed else f"{key}={quote(value or '')}"
     advice = typed.advice("a value with such characters needs quotes inside quotes: ", word)
-    return f"{setting}: {advice or f'is no value that {key} takes'}"
+    return f"{setting}: {advice or f'not a value that {key} takes'}"
 
 
 def explain_sweep(override: str, typed: Typed) -> str:
+    """Explain several values without -m."""
     key, _, value = override.partition("=")
     typed = replace(typed, argv=[override])
     choices = choices_of(key, *typed.confs) if "." not in key else []
@@ -183,32 +184,36 @@ def explain_sweep(override: str, typed: Typed) -> str:
         return explain_choice(key, unknown[0], typed, choices)
     swept = choices or "(" in value or typed.accepts(f"{key}={split_values(value)[0]}")
     advice = ", or ".join(filter(None, ("add -m" if swept else "", listed)))
-    return f"{typed.shown(key)} is a sweep: {advice or f'and {key} takes no such values'}"
+    return f"{typed.shown(key)} is a sweep{f': {advice}' if advice else f', and {key} takes no such values'}"
 
 
 def explain_choice(group: str, name: str, typed: Typed, options: list[str]) -> str:
+    """Explain a choice that does not exist."""
     if group != "experiment" and re.match(r"\[", typed.values.get(group) or ""):
-        return f"{typed.shown(group)}: one choice a run; for a sweep add -m and leave out the brackets"
+        return f"{typed.shown(group)}: only one choice per run; for a sweep, add -m and remove the brackets"
     return f"{group}={name}: no such choice; {nearest(name, options)}".rstrip("; ")
 
 
 def explain_unset(key: str, typed: Typed) -> str:
+    """Explain a group or a setting that has no value."""
     if "." not in key and (choices := choices_of(key, *typed.confs)):
-        return f"{key} cannot be left out; give {key}={'|'.join(choices)}"
+        return f"{key} is required; give {key}={'|'.join(choices)}"
     return f"{key} is not set; give {key}={'FOLDER' if key == 'data.root' else 'VALUE'}"
 
 
 def explain_deletion(key: str, typed: Typed) -> str:
+    """Explain a `~` in front of anything but a phase."""
     phases = typed.phases
     if key.startswith("checklist."):
         return f"~{key}: no such phase; {nearest(key.removeprefix('checklist.'), phases)}"
     if key in typed.settings:
-        return f"~{key}: only phases can be taken away" + typed.advice("; ", f"{key}=null", " unsets it")
+        return f"~{key}: only phases can be removed" + typed.advice("; ", f"{key}=null", " unsets it")
     close = get_close_matches(key, phases, 1) or phases[-1:]
-    return f"~{key}: only phases can be taken away, such as '~checklist.{close[0]}'"
+    return f"~{key}: only phases can be removed, such as '~checklist.{close[0]}'"
 
 
 def explain_key(key: str, typed: Typed) -> str:
+    """Explain a key that does not exist."""
     setting = typed.shown(key)
     if key.startswith("checklist."):
         phase = key.split(".")[1]
@@ -220,19 +225,22 @@ def explain_key(key: str, typed: Typed) -> str:
     value = typed.values.get(key)
     same = len(close) == 1 and value and key not in OTHER_VALUES
     whole = typed.advice("did you mean ", f"{close[0]}={value}", "?") if same else ""
-    return f"{setting}: no such key; " + (
-        whole or (f"did you mean {', '.join(close)}?" if close else "--help lists them")
-    )
+    meant = whole or (f"did you mean {', '.join(close)}?" if close else "--help lists them")
+    return f"{setting}: no such key; {meant}"
 
 
 def explain_type(key: str, text: str, typed: Typed) -> str:
+    """Explain a value of the wrong type; of a sweep's values, name the wrong one."""
     key, item, _ = key.partition("[")
     hint, setting = key_types().get(key), typed.shown(key)
+    wrong, swept = re.search(r"Value '(.*?)'", text), swept_choices(typed.values.get(key) or "")
+    if wrong and len(swept) > 1 and wrong[1] in swept:
+        setting = f"{key}={wrong[1]}"
     if hint is None or hint is Any:
         return f"{setting}: {text.splitlines()[0]}"
     if is_dataclass(hint):
         inside = ", ".join(f"{key}.{field.name}" for field in fields(hint)[:3])
-        return f"{setting}: is a group of settings such as {inside}"
+        return f"{setting}: {key} is a group of settings, such as {inside}"
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     if item:
         inner = next(get_args(part)[0] for part in alternatives(hint) if get_origin(part) is list)

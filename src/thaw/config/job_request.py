@@ -1,4 +1,4 @@
-"""One job as it was asked for."""
+"""The request for one job: its folder, overrides and configuration."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,33 +15,33 @@ GROUPS = tuple(group for group in group_names(CONF) if group not in ("wandb", "e
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One job as it was asked for."""
+    """One job as it was requested."""
 
     folder: Path
-    overrides: list[str]  # a --config-dir that it takes among them
-    choices: dict[str, str]  # of the config groups
-    config: dict  # all of it, as plain values
-    composed: dict  # the same before interpolations such as ${oc.env:TOKEN} are resolved
-    number: int | None = None  # of a job of a sweep
+    overrides: list[str]  # as typed, with a --config-dir
+    choices: dict[str, str]  # by config group
+    config: dict  # the whole configuration, as plain values
+    composed: dict  # the same with interpolations such as ${oc.env:TOKEN} unresolved
+    number: int | None = None  # in its sweep; None: a single run
 
     @property
     def sweep(self) -> str | None:
-        """The name of the sweep it is a job of."""
+        """The name of its sweep, or None for a single run."""
         return None if self.number is None else self.folder.parent.name
 
     @cached_property
     def about(self) -> dict:
-        """Return what was asked for, as every file of the job says it."""
+        """The request as recorded in every file of the job."""
         return {"overrides": self.overrides, "command": self.command_of(self.overrides), "commit": git_commit()}
 
     def command_of(self, overrides: list[str]) -> str:
         """Return the command line to type for these overrides as one job."""
         recipe = self.sweep and any(split_override(override)[1] == "experiment" for override in overrides)
-        return typed_command(overrides + ["hydra.mode=RUN"] * bool(recipe))  # else the recipe's own sweep may start
+        return typed_command(overrides + ["hydra.mode=RUN"] * bool(recipe))  # or it may start its own sweep
 
     @property
     def wandb(self) -> Wandb:
-        """Return where to track it: nowhere if its settings cannot be read; the job is then refused."""
+        """The settings of W&B; disabled if they cannot be read, and the job is then refused."""
         try:
             wandb = Wandb(**self.config["wandb"])
             return replace(wandb, dir=from_root(wandb.dir))

@@ -1,6 +1,6 @@
-"""The choices of `optimizer` and the options of each. Standard library only.
+"""The choices of `optimizer` and the options of each.
 
-`thaw.train.loop.make_optimizer` makes torch's of them.
+`thaw.train.loop.make_optimizer` turns them into optimizers of torch.
 """
 
 import math
@@ -14,14 +14,14 @@ from thaw.runtime.errors import UserError
 @dataclass(frozen=True)
 class SGD:
     name: ClassVar[str] = "sgd"
-    moments: ClassVar[int] = 1  # tensors that it keeps of each parameter
+    moments: ClassVar[int] = 1  # tensors of state per parameter
     weight_decay: float = number(0, 10)
     momentum: float = number(0, 0.9999)
     nesterov: bool
-    clip: float | None = number(0, math.inf, above=True)  # the largest norm that the gradient of a step keeps
+    clip: float | None = number(0, math.inf, above=True)  # the largest norm of the gradient; None: no clipping
 
     def check(self) -> None:
-        """Errors: options that contradict each other, exit 2."""
+        """Raise UserError (exit 2) if options contradict each other."""
         if self.nesterov and not self.momentum:
             raise UserError(2, f"optimizer.nesterov=true: needs optimizer.momentum above 0, not {self.momentum}")
 
@@ -35,7 +35,7 @@ class AdamW:
     clip: float | None = number(0, math.inf, above=True)
 
     def check(self) -> None:
-        """Errors: options that it cannot have, exit 2."""
+        """Raise UserError (exit 2) if `betas` are not two numbers from 0 to below 1."""
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(2, f"optimizer.betas={self.betas}: optimizer=adamw needs two numbers from 0 to below 1")
 

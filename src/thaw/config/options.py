@@ -1,7 +1,4 @@
-"""The options of a choice: its dataclass says which there are, of what type and from where to where.
-
-Standard library only.
-"""
+"""Options of a choice, read from the fields of its dataclass: their names, types and ranges."""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +9,7 @@ NONE = type(None)
 
 
 class Range(NamedTuple):
-    """The range of a number: from `low` to `high`; with `above`, `low` itself is not allowed."""
+    """The range of a number, from `low` to `high`; with `above`, `low` itself is not allowed."""
 
     low: float
     high: float
@@ -27,16 +24,17 @@ class Range(NamedTuple):
 
 
 def number(low: float, high: float, above: bool = False) -> Any:
-    """Return a field without a default that holds its range."""
+    """Return a dataclass field without a default, with this range as metadata."""
     return field(metadata={"range": Range(low, high, above)})
 
 
 def option_names(choice: type) -> list[str]:
+    """Return the names of a choice's options."""
     return [option.name for option in fields(choice)]
 
 
 def ranges(choice: type, prefix: str = "") -> dict[str, Range]:
-    """Return the range of each option that is a number."""
+    """Return the ranges of the options that are numbers, by prefixed name."""
     return {prefix + one.name: one.metadata["range"] for one in fields(choice) if "range" in one.metadata}
 
 
@@ -52,10 +50,10 @@ def plain_type(choice: type, name: str) -> Any:
 
 
 def all_options(choices: Iterable[type]) -> dict[str, tuple[type, Field]]:
-    """Return the type of every option of the choices and its field, which is null by default and holds the widest
-    range of those that the choices have.
+    """Return the type and the field of every option of the choices, by name.
 
-    Errors: TypeError, two choices have an option of one name and of two types.
+    The field is null by default and has the widest range of the choices. Raise TypeError if two choices give an option
+    different types.
     """
     types: dict[str, Any] = {}
     widest_ranges: dict[str, Range] = {}
@@ -63,7 +61,7 @@ def all_options(choices: Iterable[type]) -> dict[str, tuple[type, Field]]:
         for name in option_names(choice):
             hint = plain_type(choice, name)
             if types.setdefault(name, hint) != hint:
-                raise TypeError(f"{choice.__name__}.{name} is {hint}, that of another choice {types[name]}")
+                raise TypeError(f"{choice.__name__}.{name} is {hint}, but {types[name]} in another choice")
         for name, own in ranges(choice).items():
             widest_ranges[name] = widest(widest_ranges.get(name, own), own)
     held = {name: {"range": one} for name, one in widest_ranges.items()}
@@ -71,11 +69,11 @@ def all_options(choices: Iterable[type]) -> dict[str, tuple[type, Field]]:
 
 
 def widest(one: Range, other: Range) -> Range:
-    """Return the range from the lowest to the highest number of two ranges."""
+    """Return the smallest range that contains both ranges."""
     low, above = min((one.low, one.above), (other.low, other.above))
     return Range(low, max(one.high, other.high), above)
 
 
 def dataclass_of(name: str, module: str, members: Iterable[tuple]) -> type:
-    """Return a dataclass of (name, type) and (name, type, field), which pickle finds by its name in its module."""
+    """Return a dataclass with members (name, type) or (name, type, field), which pickle can find in `module`."""
     return make_dataclass(name, members, namespace={"__module__": module})

@@ -1,4 +1,4 @@
-"""Name the places of the checkout: the repository, conf/ and outputs/."""
+"""Paths of the repository, its conf/ and its outputs/."""
 
 import subprocess
 import sys
@@ -13,23 +13,23 @@ OUTPUTS = ROOT / "outputs"
 
 
 def from_root(path: str) -> str:
-    """Return a path of our own outputs, which is that of the checkout wherever the command is started."""
+    """Return a path of thaw's own outputs as absolute, relative to the repository and not to the current folder."""
     return str(ROOT / Path(path).expanduser())
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout; None where the code is not in git, or git is not on this machine."""
+    """Return the commit of the repository, or None without git."""
     asked = ["git", "-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12"]
     with suppress(OSError):
         return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or None
 
 
 def require_checkout(script: str) -> None:
-    """Refuse to run a script with the thaw of another checkout, which would measure or show other code.
+    """Exit with code 5 if the installed thaw belongs to another checkout than the script, given by its `__file__`.
 
-    script: its `__file__`. Leaves with exit code 5.
+    The script would otherwise measure or show other code.
     """
     path = Path(script).resolve()
     if not path.is_relative_to(ROOT):
-        complain(f"error: {path}: the thaw installed here is that of {ROOT}; make setup in its own checkout")
+        complain(f"error: {path}: the installed thaw belongs to {ROOT}; run make setup in the checkout of this script")
         sys.exit(5)

@@ -1,7 +1,7 @@
-"""The base class of every choice of `scheduler`, and the warm-up that all of them may have.
+"""The base class of every choice of `scheduler`, and the warm-up that all of them can have.
 
-A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a share of the peak rate, from 0 to 1, which a
-plan tries. Standard library only.
+A *shape* maps (position in the cycle in [0, 1), cycle index, step) to a share of the peak rate, from 0 to 1. A plan
+checks that range.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,10 @@ Shape = Callable[[float, int, int], float]
 
 
 def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
-    """`shape` under a straight ramp from a hundredth: over so many steps, or, below 1, that share of the first cycle.
+    """Multiply a shape by a linear ramp from 0.01 to 1.
 
-    A ramp in steps goes on over restarts, and is over after `most` cycles at the latest: few images have few steps.
+    warmup: length of the ramp in steps, or if below 1 as a share of the first cycle. A ramp in steps continues over
+    restarts and ends after `most` cycles at the latest, because small datasets have few steps.
     """
     if not warmup:
         return shape
@@ -27,31 +28,31 @@ def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
 
 
 def longest_warmup(cycles: int) -> float:
-    """The cycles over which the rate rises at most, of so many planned: two, or a fifth of a plan of one or two."""
+    """Return the longest warm-up in cycles for a number of planned cycles: two, or a fifth of them for at most two."""
     return 2.0 if cycles > 2 else cycles / 5
 
 
 class Schedule:
-    """A choice of `scheduler`; its fields are its options. One that has a `warmup` rises by it, whatever its curve."""
+    """A choice of `scheduler`, with its options as fields. A field `warmup` adds a warm-up to any curve."""
 
-    shape: ClassVar[str]  # what it is called
-    restarts: ClassVar[bool] = False  # whether every cycle starts anew; else all are run as one
+    shape: ClassVar[str]  # its name
+    restarts: ClassVar[bool] = False  # whether each cycle restarts; if not, all cycles run as one
     warmup: ClassVar[float] = 0.0
 
     def curve(self) -> Shape:
-        """The shape of the rate, without the warm-up.
+        """Return the shape of the learning rate without the warm-up.
 
-        It knows nothing of how many cycles are planned, so that the key of a cycle need not hold them.
+        It must not depend on the number of planned cycles, so that a cycle's store key need not hold it.
         """
         raise NotImplementedError
 
     def momentum(self) -> Shape | None:
-        """The shape of the momentum (a value, no multiplier), or None where the optimizer's own stays."""
+        """Return the momentum (values, not factors) as a shape, or None to keep that of the optimizer."""
         return None
 
     def check(self) -> None:
-        """Errors: options that contradict each other, exit 2."""
+        """Raise UserError (exit 2) if options contradict each other."""
 
     def rate(self, cycles: int) -> Shape:
-        """The shape of the rate. `cycles` are those planned, not those that may come beyond."""
+        """Return the shape of the learning rate. cycles: those planned, without extra ones until over-fitting."""
         return warm_up(self.curve(), self.warmup, longest_warmup(cycles))

@@ -1,7 +1,7 @@
-"""The choices of `scheduler`: the options of each and the curve that it draws. Standard library only.
+"""The choices of `scheduler`: the options of each, and its curve.
 
-A choice is a pure function that makes a shape and beside it a dataclass of its options, which a yaml in conf/scheduler
-gives values. Nothing else has to know of it.
+A choice is a pure function that makes a shape, and a dataclass of its options, whose values come from a yaml in
+conf/scheduler. No other code needs to know it.
 """
 
 import math
@@ -14,7 +14,7 @@ from thaw.config.schedule import Schedule, Shape
 
 
 def cosine(position: float, cycle: int, step: int) -> float:
-    """Half a cosine from 1 to 0: (1 + cos(pi p)) / 2 (SGDR, arXiv:1608.03983, equation 5)."""
+    """Return half a cosine from 1 to 0: (1 + cos(pi p)) / 2 (SGDR, arXiv:1608.03983, equation 5)."""
     return (1 + cos(pi * position)) / 2
 
 
@@ -22,7 +22,7 @@ def cosine(position: float, cycle: int, step: int) -> float:
 class SGDR(Schedule):
     shape = "sgdr"
     restarts = True
-    warmup: float = number(0, 1e9)  # steps; below 1: share of the first cycle
+    warmup: float = number(0, 1e9)  # in steps; below 1: as a share of the first cycle
 
     def curve(self) -> Shape:
         return cosine
@@ -38,14 +38,14 @@ class Cosine(Schedule):
 
 
 def half_cosine(start: float, end: float, position: float) -> float:
-    """Half a cosine from `start` to `end` as the position goes from 0 to 1."""
+    """Return half a cosine from `start` to `end` as the position goes from 0 to 1."""
     return end + (start - end) * (1 + cos(pi * position)) / 2
 
 
 def one_cycle(pct: float, start: float, middle: float, end: float) -> Shape:
-    """From `start` to `middle` over the first `pct` of the cycle, then to `end`, both half cosines (arXiv:1708.07120).
+    """Return two half cosines: `start` to `middle` over the first `pct` of the cycle, then to `end`.
 
-    As fastai's `combined_cos`.
+    The curve of arXiv:1708.07120, as in fastai's `combined_cos`.
     """
 
     def shape(position: float, cycle: int, step: int) -> float:
@@ -59,7 +59,7 @@ def one_cycle(pct: float, start: float, middle: float, end: float) -> Shape:
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     shape = "one_cycle"
-    pct: float = number(0, 0.99)  # share that rises
+    pct: float = number(0, 0.99)  # share of the cycle that rises
     div: float = number(1, math.inf)  # the first rate is peak / div
     final_div: float = number(1, math.inf)  # the last rate is peak / final_div
     momentum_low: float = number(0, 0.9999)
@@ -73,7 +73,7 @@ class OneCycle(Schedule):
 
 
 def flat_cos(pct: float) -> Shape:
-    """1 for the first `pct` of the cycle, then half a cosine to 0."""
+    """Return a shape that is 1 for the first `pct` of the cycle, then half a cosine to 0."""
 
     def shape(position: float, cycle: int, step: int) -> float:
         return 1.0 if position < pct else half_cosine(1.0, 0.0, (position - pct) / (1 - pct))
@@ -84,7 +84,7 @@ def flat_cos(pct: float) -> Shape:
 @dataclass(frozen=True)
 class FlatCos(Schedule):
     shape = "flat_cos"
-    pct: float = number(0, 0.99)  # share that is flat
+    pct: float = number(0, 0.99)  # share of the cycle that is flat
     warmup: float = number(0, 1e9)
 
     def curve(self) -> Shape:
@@ -92,7 +92,7 @@ class FlatCos(Schedule):
 
 
 def piecewise_linear(*points: tuple[float, float]) -> Shape:
-    """Straight lines through (position, value) points, the first at position 0, the last at 1."""
+    """Return straight lines through (position, value) points, the first at position 0 and the last at 1."""
 
     def shape(position: float, cycle: int, step: int) -> float:
         (a, start), (b, end) = next(pair for pair in pairwise(points) if position < pair[1][0])
@@ -103,10 +103,10 @@ def piecewise_linear(*points: tuple[float, float]) -> Shape:
 
 @dataclass(frozen=True)
 class OneCycleLinear(Schedule):
-    """fast.ai 0.7's use_clr_beta: up, down as long, then a tail to almost 0."""
+    """fast.ai 0.7's use_clr_beta: up, down over the same share of the cycle, then a tail to almost 0."""
 
     shape = "one_cycle_linear"
-    pct: float = number(0, 0.5)  # share that rises
+    pct: float = number(0, 0.5)  # share of the cycle that rises
     div: float = number(1, math.inf)
     final_div: float = number(1, math.inf)
     momentum_low: float = number(0, 0.9999)
@@ -122,10 +122,11 @@ class OneCycleLinear(Schedule):
 
 
 def triangular(div: float, pct: float = 0.5, decay: float = 1.0, gamma: float = 1.0) -> Shape:
-    """Up and down in a straight line between 1/div and 1 once a cycle, up for the first `pct` of it (arXiv:1506.01186).
+    """Return a triangle per cycle, up from 1/div to 1 over the first `pct` and down again (arXiv:1506.01186).
 
-    The height shrinks by `decay` each cycle (triangular2: 1/2) and by `gamma` each step (exp_range). With pct = 1/8 it
-    is fast.ai 0.7's use_clr=(div, 8), with 1/10 and div = 32 ULMFiT's slanted triangle (arXiv:1801.06146).
+    Its height is multiplied by `decay` after each cycle (triangular2: 1/2) and by `gamma` after each step (exp_range).
+    pct = 1/8 gives fast.ai 0.7's use_clr=(div, 8); pct = 1/10 and div = 32 give ULMFiT's slanted triangle
+    (arXiv:1801.06146).
     """
     tent = piecewise_linear((0, 0), (pct, 1), (1, 0))
 
@@ -164,14 +165,14 @@ class ExpRange(Schedule):
     restarts = True
     div: float = number(1, math.inf)
     pct: float = number(0, 0.99)
-    gamma: float = number(0, 1, above=True)  # factor a step
+    gamma: float = number(0, 1, above=True)  # factor per step
 
     def curve(self) -> Shape:
         return triangular(self.div, self.pct, gamma=self.gamma)
 
 
 def constant(position: float, cycle: int, step: int) -> float:
-    """1 throughout."""
+    """Return 1."""
     return 1.0
 
 
@@ -184,5 +185,5 @@ class Constant(Schedule):
         return constant
 
 
-# All of them by name; a new one stands above.
+# All choices by name. Define a new one above this line.
 SCHEDULES = {choice.shape: choice for choice in Schedule.__subclasses__()}

@@ -1,8 +1,8 @@
-"""Every setting with its type. Standard library only.
+"""Every setting with its type.
 
-The dataclasses are the plain objects that everything inside works with, and what Hydra composes into follows from them
-(`thaw.config.composed`). They hold no defaults: those live in conf/, one place each. A field that is None is not used
-by the choice that was made, where all choices of a group share one dataclass.
+All packages work with these plain dataclasses; `thaw.config.composed` derives from them the classes that Hydra composes
+into. They have no defaults but None: each default stands in one yaml in conf/. If the choices of a group share a
+dataclass, fields that the active choice does not use are None.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,6 @@ from thaw.config.optimizers import Optimizer
 from thaw.config.options import number
 from thaw.config.schedule import Schedule
 
-PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
 HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 
 # ruff: noqa: UP045  (OmegaConf 2.3 reads Optional[X], not X | None, in a schema)
@@ -20,20 +19,20 @@ HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 
 @dataclass
 class Budget:
-    """How long a phase that takes the scheduler's budget is; typed as scheduler.cycles and so on, and as epochs."""
+    """The length of a phase that states none itself; typed as scheduler.cycles and so on, or as epochs."""
 
     cycles: int = number(1, 64)
     cycle_len: int = number(1, 10_000)  # epochs of the first cycle
-    cycle_mult: int = number(1, 16)  # each cycle is that many times as long as the one before
-    max_cycles: Optional[int] = number(1, 64)  # how far `until: overfit` may go on; null: cycles + 2
-    epochs: Optional[int] = number(1, 10_000)  # so many in the place of cycles
+    cycle_mult: int = number(1, 16)  # factor from the length of one cycle to the next
+    max_cycles: Optional[int] = number(1, 64)  # limit for `until: overfit`; null: cycles + 2
+    epochs: Optional[int] = number(1, 10_000)  # a budget in epochs, in place of cycles
 
 
 @dataclass
 class Rates:
     split: str
-    ratios: Optional[list[Any]] = None  # numbers or fractions such as 1/9; their number is the number of groups
-    decay: Optional[float] = None  # layer_decay: factor from one layer to the one before
+    ratios: Optional[list[Any]] = None  # numbers or fractions such as 1/9, one per layer group
+    decay: Optional[float] = None  # layer_decay: factor from a layer to the layer before it
 
 
 @dataclass
@@ -60,13 +59,13 @@ class Backbone:
 @dataclass
 class Head:
     kind: str
-    hidden: Optional[int] = None  # fastai: outputs of its first linear layer
-    drop: Optional[list[float]] = None  # fastai: dropout before each of its two linear layers
+    hidden: Optional[int] = None  # fastai: output features of the first linear layer
+    drop: Optional[list[float]] = None  # fastai: dropout before each of the two linear layers
 
 
 @dataclass
 class DataFacts:
-    images: Optional[int] = None  # to train and validate on, before the share held out is taken
+    images: Optional[int] = None  # training and validation images together
     test: Optional[int] = None
     classes: Optional[int] = None
 
@@ -75,39 +74,37 @@ class DataFacts:
 class Data:
     kind: str
     root: Optional[str]
-    valid: float  # share of every class, where nothing says which images validate
-    fold: Optional[int]  # cross-validation: that fifth instead
-    group: Optional[str]  # a regular expression on the path, or a column of a table: what stays on one side
+    valid: float  # share of each class, if the data do not name validation images
+    fold: Optional[int]  # cross-validation: 0 to 4, the fifth that validates
+    group: Optional[str]  # a regular expression on the path, or a column of the table
     limit: Optional[int]
-    classes: Optional[str]  # a table from,to
-    labels: Optional[str]  # a table path,label
+    classes: Optional[str]  # a table with the columns from,to
+    labels: Optional[str]  # a table with the columns path,label
     workers: Any
-    pixels_budget: str  # bytes of decoded images that are kept
+    pixels_budget: str  # largest size of the decoded images kept in the store
     crop_pct: float  # shorter side of the stored images = size / crop_pct
-    max_bad: float  # share of unreadable files that is tolerated
+    max_bad: float  # largest tolerated share of unreadable files
     max_pixels: float
     min_side: int
     allow_missing: bool
     leak: str
     facts: DataFacts
-    detail: Optional[float] = None  # shapes: the larger, the finer what tells the classes apart
-    test: Optional[int] = None  # shapes: so many more are drawn, to test
-    name: Optional[str] = None  # torchvision: which set
-    images: Optional[str] = None  # csv: the folder that its paths are relative to; null: its own
-    path_column: Optional[str] = None  # csv; null: found by its name
+    detail: Optional[float] = None  # shapes: larger values make the differences between classes finer
+    test: Optional[int] = None  # shapes: number of test images
+    name: Optional[str] = None  # torchvision: the dataset
+    images: Optional[str] = None  # csv: the folder of the images; null: that of the table
+    path_column: Optional[str] = None  # csv; null: recognised by its name
     label_column: Optional[str] = None
-    split_column: Optional[str] = None  # csv; null: found by its name, none: there is none
+    split_column: Optional[str] = None  # csv; null: recognised by its name; none: no such column
 
 
 @dataclass
 class Augment:
     crop: str  # whole | random | zoom
-    scale: Optional[
-        list[float]
-    ]  # random: share of the area, null: 0.35 to 1; zoom: shorter side in sizes, null: 1 to 1.1
+    scale: Optional[list[float]]  # bounds. random: share of the area; zoom: shorter side / size. See `crop_scale`
     transforms: dict[str, Any]  # albumentations transforms by name, in order
     mixup: float  # alpha; 0: off
-    cutmix: float  # alpha; both: one or the other in each step
+    cutmix: float  # alpha; 0: off; with mixup, each step uses one of the two
 
 
 @dataclass
@@ -118,8 +115,8 @@ class Loss:
 
 @dataclass
 class Evaluate:
-    tta: int  # augmented views besides the plain one; 0: off
-    ensemble: int  # cycle ends taken together; 0: off
+    tta: int  # number of augmented views besides the plain view; 0: off
+    ensemble: int  # number of cycle ends that are combined; 0: off
 
 
 @dataclass

@@ -1,8 +1,8 @@
-"""The keys that were probably meant: by what other programs call them, and by their letters."""
+"""Suggestions for a mistyped key, from the names in other programs and from similar spelling."""
 
 from difflib import get_close_matches
 
-# What other programs call it.
+# Names in other programs.
 ALIASES = {
     **dict.fromkeys(("model", "arch", "architecture", "net", "network", "encoder"), "backbone"),
     **dict.fromkeys(("learning_rate", "max_lr", "base_lr", "rate", "lrs"), "lr"),
@@ -28,11 +28,11 @@ ALIASES = {
     "logger": "wandb",
 }
 OTHER_VALUES = ("gpu", "gpus", "accelerator", "pretrained", "weights", "checkpoint", "resume", "ckpt", "amp", "logger")
-# Names of ALIASES whose values mean something else there.
+# Names in ALIASES whose values differ from those of the setting here.
 
 
 def close_keys(key: str, known: list[str]) -> list[str]:
-    """The keys that were probably meant: another program's name, the same last part, a slip of the finger."""
+    """Return up to three known keys: the alias, else those with the same last part, else those spelt alike."""
     if key in ALIASES:
         return [ALIASES[key]]
     last = key.split(".")[-1]

@@ -1,4 +1,4 @@
-"""Paths as they are typed, made into paths that mean the same wherever the command is given again."""
+"""Typed paths, made absolute so that a command means the same in any folder."""
 
 import re
 from os.path import exists, expanduser
@@ -10,32 +10,32 @@ from thaw.runtime.errors import UserError
 PATH_KEYS = ("data.root", "data.images", "data.classes", "data.labels")
 PATH_KEYS += ("backbone.weights", "store.dir", "wandb.dir", "init")
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir")
-NOT_FILES = ("null", "none", "pretrained", "packaged", "???")  # words that a path may be instead
+NOT_FILES = ("null", "none", "pretrained", "packaged", "???")  # words allowed in place of a path
 
 
 def typed_path(key: str, text: str) -> str:
-    """The absolute path that was typed, from the home or the folder that one stands in; what is no path as it is.
+    """Return a typed path as absolute, with `~` expanded; return a word that is not a path unchanged.
 
-    Errors: an empty one, exit 2; that folder is gone, exit 5.
+    Raise UserError (exit 2) if it is empty or a URL, (exit 5) if the current folder no longer exists.
     """
     if not text:
         raise UserError(2, f"{key} is empty; give {key}={'FOLDER' if key == 'data.root' else 'PATH'}")
     if re.match(r"[a-z][a-z0-9+]+://", text):
-        raise UserError(2, f"{key}={text}: is an address; fetch it first and give the path")
+        raise UserError(2, f"{key}={text}: a URL is not possible; download it first and give the path")
     if text in NOT_FILES or text.startswith("${"):
         return text
-    if key == "backbone.weights" and not exists(expanduser(text)):  # it may be one of the checkout's
+    if key == "backbone.weights" and not exists(expanduser(text)):  # may be relative to the repository
         return text
     try:
         return str(Path.cwd() / expanduser(text))
     except FileNotFoundError:
-        raise UserError(5, "the folder that this was started in is gone; start from another") from None
+        raise UserError(5, "the current folder no longer exists; change to another folder") from None
 
 
 def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
-    """A path, or several of a sweep, absolute and quoted where needed. Errors: as of `typed_path`.
+    """Return a path, or several of a sweep, as absolute and quoted if needed. Errors are those of `typed_path`.
 
-    A comma in a sweep belongs to the path where that exists as a whole, or where not all its parts do.
+    In a sweep, a value with commas is one path if the whole exists or if not all of its parts do.
     """
     if re.fullmatch(rf"{QUOTED}(\s*,\s*{QUOTED})*", value):
         return ",".join(quote(typed_path(key, unquote(part)), multirun) for part in split_values(value))
@@ -54,7 +54,7 @@ def quoted_path(key: str, value: str, multirun: bool, notes: list[str]) -> str:
 
 
 def in_function(key: str, part: str) -> str:
-    """One argument of choice(...): a path, or what has a name, as it is."""
+    """Return one argument of choice(...): a path as absolute, or a named argument unchanged."""
     if re.fullmatch(QUOTED, part):
         return quote(typed_path(key, unquote(part)), swept=True)
     return part if "=" in part else quote(typed_path(key, part), swept=True)

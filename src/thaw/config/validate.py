@@ -1,4 +1,4 @@
-"""What the values of the settings may be: refused with their key and what is allowed. Standard library only."""
+"""Checks of the values of all settings."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from thaw.config.composed import CHOSEN, Composed, OptimizerKeys, SchedulerKeys,
 from thaw.config.optimizers import OPTIMIZERS
 from thaw.config.options import Range, can_be_unset, option_names, ranges
 from thaw.config.schedulers import SCHEDULES
-from thaw.config.schema import PHOTO_KINDS, Head
+from thaw.config.schema import Head
+from thaw.config.sources import LISTED, SOURCES
 from thaw.config.transforms import check_written
 from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, parse_pattern, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
@@ -17,7 +18,7 @@ CHOICES = {
     "scheduler.shape": tuple(SCHEDULES),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
     "head.kind": ("linear", "fastai"),
-    "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
+    "data.kind": tuple(SOURCES),
     "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random", "zoom"),
     "optimizer.name": tuple(OPTIMIZERS),
@@ -30,7 +31,7 @@ CHOICES = {
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
 
-TORCHVISION_SETS = ("pets", "flowers", "cifar10", "imagenette")  # of data=torchvision
+TORCHVISION_SETS = ("pets", "flowers", "cifar10", "imagenette")  # choices of data.name
 RANGES = {
     "rates.decay": Range(0, 1, above=True),
     "backbone.drop": Range(0, 0.99),
@@ -78,13 +79,13 @@ RANGES = {
     **ranges(OptimizerKeys, "optimizer."),
 }
 
-# Of these OmegaConf takes lists and dictionaries as items too.
+# OmegaConf would accept lists and dictionaries as items of these.
 NUMBERS = (float, "a number")
 LISTS = {"augment.scale": NUMBERS, "head.drop": NUMBERS, "optimizer.betas": NUMBERS, "tags": (str, "text")}
 
 
 def value_at(composed: Composed, key: str):
-    """The value at a dotted key."""
+    """Return the value at a dotted key."""
     value = composed
     for part in key.split("."):
         value = getattr(value, part)
@@ -92,7 +93,7 @@ def value_at(composed: Composed, key: str):
 
 
 def check_settings(composed: Composed) -> None:
-    """Refuse values that cannot be meant, each with its key and what is allowed. Errors: exit 2."""
+    """Raise UserError (exit 2) for an impossible value, with its key and what is allowed."""
     for key, choices in CHOICES.items():
         value = value_at(composed, key)
         if value not in choices:
@@ -121,11 +122,11 @@ def check_settings(composed: Composed) -> None:
     steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")
-    if composed.data.kind in PHOTO_KINDS and not composed.data.root:
-        raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs to know where they lie")
+    if composed.data.kind in LISTED and not composed.data.root:
+        raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs a folder or a table")
     if composed.data.kind == "torchvision" and (name := composed.data.name) not in TORCHVISION_SETS:
         raise no_choice("data.name", name, TORCHVISION_SETS)
-    if composed.data.group is not None and composed.data.kind in ("folder", "torchvision"):  # of a table a column
+    if composed.data.group is not None and not SOURCES[composed.data.kind].group_columns:
         parse_pattern(composed.data.group, "data.group")
     if composed.head.kind == "fastai":
         check_fastai(composed.head, composed.batch_size)
@@ -139,22 +140,20 @@ def check_settings(composed: Composed) -> None:
 
 
 def no_choice(key: str, value: Any, choices: Sequence[str]) -> UserError:
-    close = nearest(value, choices)  # all of them where none is
+    """Return the error for a value that is none of the choices."""
+    close = nearest(value, choices)  # all choices if none is close
     meant = f"; {close}" if close.startswith("did you mean") else ""
     return UserError(2, f"{key}={value}: must be one of {', '.join(choices)}{meant}")
 
 
 def check_range(key: str, value: float, allowed: Range) -> None:
-    """Errors: a value that is not in the range, exit 2."""
+    """Raise UserError (exit 2) if a value is not in the range."""
     if value not in allowed:
         raise UserError(2, f"{key}={value}: must be {allowed}")
 
 
 def check_chosen(group: str, chosen: Any) -> None:
-    """Refuse options of a group's chosen one that are unset or out of its own range, which other choices may take.
-
-    Errors: exit 2.
-    """
+    """Raise UserError (exit 2) if an option of the active choice is unset or outside the range of this choice."""
     name = getattr(chosen, CHOSEN[group][0])
     own = ranges(type(chosen))
     for option in option_names(type(chosen)):
@@ -167,10 +166,10 @@ def check_chosen(group: str, chosen: Any) -> None:
 
 
 def check_fastai(head: Head, batch_size: int) -> None:
-    """Errors: options that fast.ai's head cannot have, exit 2."""
+    """Raise UserError (exit 2) for options that are impossible with fast.ai's head."""
     if head.hidden is None:
         raise UserError(2, "head.hidden=null: head=fastai needs a whole number")
     if head.drop is None or len(head.drop) != 2 or not all(0 <= drop < 1 for drop in head.drop):
         raise UserError(2, f"head.drop={head.drop}: head=fastai needs two numbers from 0 to below 1")
     if batch_size == 1:
-        raise UserError(2, "batch_size=1: the batch norm of head=fastai needs at least 2 images a step")
+        raise UserError(2, "batch_size=1: the batch norm of head=fastai needs at least 2 images per batch")

@@ -1,4 +1,4 @@
-"""Parse values that may be typed in several forms: fractions, sizes in bytes, auto, lists of rates."""
+"""Parsers of values that can be typed in several forms: fractions, sizes in bytes, auto, lists of learning rates."""
 
 import math
 import re
@@ -6,12 +6,12 @@ import re
 from thaw.config.schema import Augment, Settings
 from thaw.runtime.errors import UserError
 
-MOST = 1024  # threads or processes
+MOST = 1024  # largest number of threads or processes
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 
 
 def parse_number(value, key: str) -> float:
-    """A number, or a fraction such as 1/9, as a float. Errors: anything else, exit 2."""
+    """Return a number, or a fraction such as 1/9, as a float. Raise UserError (exit 2) for anything else."""
     try:
         if isinstance(value, bool):
             raise ValueError
@@ -24,15 +24,15 @@ def parse_number(value, key: str) -> float:
 
 
 def parse_rate(value, key: str) -> float:
-    """A learning rate: finite, above 0, at most 1000. Errors: exit 2."""
+    """Return a learning rate. Raise UserError (exit 2) unless it is > 0 and <= 1000."""
     x = parse_number(value, key)
     if not (math.isfinite(x) and 0 < x <= 1000):
-        raise UserError(2, f"{key}={value}: must be finite and > 0 (and at most 1000)")
+        raise UserError(2, f"{key}={value}: must be > 0 and <= 1000")
     return x
 
 
 def parse_count(value, key: str, lowest: int) -> int | None:
-    """An integer from `lowest` to MOST, or None for 'auto'. Errors: exit 2."""
+    """Return a whole number, or None for auto. Raise UserError (exit 2) unless it is from `lowest` to MOST."""
     if value == "auto":
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MOST:
@@ -41,15 +41,15 @@ def parse_count(value, key: str, lowest: int) -> int | None:
 
 
 def parse_pattern(value: str, key: str) -> re.Pattern:
-    """A regular expression. Errors: it is none, exit 2."""
+    """Compile a regular expression. Raise UserError (exit 2) if it is not valid."""
     try:
         return re.compile(value)
     except re.error as error:
-        raise UserError(2, f"{key}={value}: no regular expression: {error}") from None
+        raise UserError(2, f"{key}={value}: not a regular expression: {error}") from None
 
 
 def parse_bytes(value, key: str) -> float:
-    """Bytes of 20GB, 500M or 1e9. Errors: anything else, exit 2."""
+    """Return the bytes of a size such as 20GB, 500M or 1e9. Raise UserError (exit 2) for anything else."""
     found = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)B?", str(value).strip(), re.IGNORECASE)
     try:
         return float(found[1]) * UNITS[found[2].upper()]
@@ -58,22 +58,25 @@ def parse_bytes(value, key: str) -> float:
 
 
 def crop_scale(augment: Augment) -> tuple[float, float] | None:
-    """The bounds between which a crop draws its scale; None where the whole image is taken. Errors: exit 2."""
+    """Return the bounds of a random crop's scale, or None for augment.crop=whole.
+
+    Raise UserError (exit 2) if `augment.scale` does not fit `augment.crop`.
+    """
     if augment.crop == "whole":
         return None
     lowest, highest = {"random": (0, 1), "zoom": (1, 4)}[augment.crop]
     scale = augment.scale or {"random": (0.35, 1.0), "zoom": (1.0, 1.1)}[augment.crop]
     if len(scale) != 2 or not (lowest <= scale[0] <= scale[1] <= highest and scale[1] > 0):
-        allowed = f"two rising numbers from {lowest} to {highest}"
+        allowed = f"two numbers from {lowest} to {highest}, the lower first"
         raise UserError(2, f"augment.scale={augment.scale}: augment.crop={augment.crop} needs {allowed}")
     return tuple(scale)
 
 
 def peak_rate_and_ratios(settings: Settings) -> tuple[float | None, list[float] | None]:
-    """The rate of the last group (None: to be found) and the ratio of every group (None: one a layer, see `decay`).
+    """Return the rate of the last layer group (None: to be found) and each group's ratio to it (None: `rates.decay`).
 
-    `lr=[a, b, c]` is a rate of c with ratios [a/c, b/c, 1] and overrides `rates.ratios`. Errors: a list that does not
-    end in 1, an empty one, or no number, exit 2.
+    `lr=[a, b, c]` is a rate of c with the ratios [a/c, b/c, 1] and overrides `rates.ratios`. Raise UserError (exit 2)
+    for something other than numbers, an empty list, or ratios that do not end in 1.
     """
     lr = settings.lr
     if isinstance(lr, (list, tuple)):
@@ -87,7 +90,7 @@ def peak_rate_and_ratios(settings: Settings) -> tuple[float | None, list[float] 
             raise UserError(2, "rates.decay=null: rates.split=layer_decay needs a number such as 0.75")
         return last, None
     if not settings.rates.ratios:
-        raise UserError(2, f"rates.ratios={settings.rates.ratios}: needs at least one ratio, the last one 1")
+        raise UserError(2, f"rates.ratios={settings.rates.ratios}: needs at least one ratio, and the last must be 1")
     ratios = [parse_rate(value, "rates.ratios") for value in settings.rates.ratios]
     if ratios[-1] != 1:
         raise UserError(2, f"rates.ratios={settings.rates.ratios}: the last ratio must be 1 (earliest layers first)")

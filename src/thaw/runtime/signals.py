@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGXCPU: 5}
-WHY = {signal.SIGXCPU: "the limit of CPU time is reached: ulimit -t"}
+WHY = {signal.SIGINT: "SIGINT, Ctrl-C", signal.SIGXCPU: "the limit of CPU time is reached: ulimit -t"}
 asked: list[int] = []  # signals that asked this process to stop, in order of arrival
 chained: dict[int, Callable] = {}  # earlier handlers, called after the snapshot is written
 listening: set[int] = set()  # pid of the process that stops; processes forked from it ignore the signal
@@ -22,13 +22,20 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, number: int, where: str | None = None):
-        why = WHY.get(number, f"signal {number}")
+        why = WHY.get(number) or name_of(number)
         advice = "; run the same command again to continue" if where else ""
         self.line = f"stopped{f' {where}' if where else ''} ({why}){advice}"
         super().__init__(self.line)
         self.number, self.where = number, where
         self.code = EXIT.get(number, 128 + number)
         self.requeued = number in chained
+
+
+def name_of(number: int) -> str:
+    """Return the name of a signal, such as SIGTERM."""
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def listen() -> None:
