@@ -621,11 +621,11 @@ def test_fractions_lists_and_phases(conf):
         (
             "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
             {
-                "resize=double": "no phase that trains the whole network",
+                "resize=double": "no phase that trains the full network",
                 "augment=strong": "no phase that sees images",
                 "augment.mixup=0.4": "no phase that sees images",
-                "bn=eval": "no phase that trains the whole network",
-                "rates.split=head": "no phase that trains the whole network",
+                "bn=eval": "no phase that trains the full network",
+                "rates.split=head": "no phase that trains the full network",
             },
         ),
         (

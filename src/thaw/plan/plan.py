@@ -111,7 +111,7 @@ def final_size(settings: Settings, facts: Facts) -> int | None:
 
 
 def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -> tuple[float, ...] | None:
-    """The ratio of every layer group of the whole network. Errors: more groups than layers, exit 2."""
+    """The ratio of every layer group of the full network. Errors: more groups than layers, exit 2."""
     if ratios is None:  # layer_decay: one group a layer id
         if facts.layers is None:
             return None
