@@ -114,7 +114,7 @@ def choose_device(settings: Settings) -> Device:
 
 
 def cuda_device(asked: str, index: int) -> torch.device:
-    """Return a CUDA device with the index that torch.cuda.set_device needs. Raise UserError (exit 5) if it does not exist."""
+    """Return a CUDA device with its index, for torch.cuda.set_device. Raise UserError (exit 5) if it does not exist."""
     if not has_cuda():
         listed = listed_gpus()
         raise UserError(5, f"device={asked}: {unusable(len(listed))}; use device=cpu") if listed else no_cuda(asked)

@@ -36,7 +36,7 @@ def replace_head(model: nn.Module, head: Head, classes: int) -> None:
 
 
 def last_layer(classifier: nn.Module, classes: int) -> nn.Module | None:
-    """Return the layer of a classifier with one output per class, not a norm or layer before it; None if none has."""
+    """Return the classifier's layer with an output per class, or None; norms do not count."""
     for layer in reversed(list(classifier.modules())):
         outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
         if isinstance(layer, (nn.Linear, nn.Conv2d)) and outputs == classes:
@@ -70,9 +70,10 @@ def inherit_head(
 
 
 def fastai_head(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:
-    """fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
+    """Return fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
 
-    `drop` holds the two dropout rates. Weights are drawn by kaiming_normal_, biases are 0 (ConvnetBuilder of fastai 0.7.0).
+    `drop` holds the two dropout rates. Weights are drawn by kaiming_normal_, biases are 0, as in fastai 0.7.0's
+    ConvnetBuilder.
     """
     layers = [nn.BatchNorm1d(inputs), nn.Dropout(drop[0]), nn.Linear(inputs, hidden), nn.ReLU()]
     layers += [nn.BatchNorm1d(hidden), nn.Dropout(drop[1]), nn.Linear(hidden, classes)]

@@ -233,7 +233,7 @@ def multiply_adds(model: nn.Module, size: int) -> float:
 
 
 def model_facts(model: nn.Module) -> dict[str, int]:
-    """Return what a plan needs to know of a timm model: its own size, the divisor of all sizes, the number of layer ids."""
+    """Return what a plan needs of a timm model: its size, the number that sizes are multiples of, its layer ids."""
     size = model.pretrained_cfg["input_size"][1]
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     multiple = max(patch) if isinstance(patch, (tuple, list)) else int(patch)

@@ -70,5 +70,5 @@ def in_order(weights: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
     """Rename the weights in order. Raise UserError (exit 6) unless old and new names have the same last parts."""
     ends = [[name.rpartition(".")[2] for name in given] for given in (weights, names)]
     if ends[0] != ends[1]:
-        raise UserError(6, f"backbone=lite0: the installed timm has other weights in {PACKAGED_NETWORK}; install requirements.txt")
+        raise UserError(6, "backbone=lite0: its weights do not fit the installed timm; see requirements.txt")
     return {name: value.contiguous() for name, value in zip(names, weights.values(), strict=True)}

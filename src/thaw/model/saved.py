@@ -73,14 +73,16 @@ def read_saved(folder: Path, source: str) -> SavedNetwork:
         checked(name not in args, f"model_args.{name} is not an argument of a network")
     depths = [value for name, value in args.items() if "depth" in name or "layers" in name]
     checked(all(is_small(value, DEEPEST) for value in depths), f"model_args has more than {DEEPEST:,} layers")
-    checked(all(map(is_small, args.values())), f"model_args holds a value that is not a number up to {LARGEST:,} or a name")
+    small = all(map(is_small, args.values()))
+    checked(small, f"a value of model_args is neither a name nor a number up to {LARGEST:,}")
     classes = config.get("num_classes", about.get("num_classes"))
     checked(is_whole(classes, LARGEST), f"num_classes is not a whole number from 1 to {LARGEST:,}")
     checked(args.get("num_classes", classes) == classes, "num_classes differs from model_args.num_classes")
     checked(args.get("in_chans", 3) == 3, "model_args.in_chans is not 3")
     names = config.get("label_names", ())
     names = () if isinstance(names, dict) else names  # timm writes a mapping if class numbers have gaps
-    checked(isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names), "label_names is not a list of names")
+    listed = isinstance(names, (list, tuple)) and all(isinstance(n, str) for n in names)
+    checked(listed, "label_names is not a list of names")
     checked(not names or len(names) == classes, f"{len(names):,} label_names for {classes:,} classes")
     checked(head is None or is_head(head), "head is not one of thaw's")
     bits = config.get("grey_bits")
@@ -98,7 +100,7 @@ def shown_of(about: Mapping, checked) -> dict[str, Any]:
     mean, std = about.get("mean", (0.485, 0.456, 0.406)), about.get("std", (0.229, 0.224, 0.225))
     three = all(isinstance(values, (list, tuple)) and len(values) == 3 for values in (size, mean, std))
     checked(three, "input_size, mean or std does not have three values")
-    checked(size[0] == 3 and all(is_whole(side, 4096) for side in size), "input_size is not 3 channels and 1 to 4096 pixels")
+    checked(size[0] == 3 and all(is_whole(side, 4096) for side in size), "input_size is not [3, height, width]")
     checked(all(is_number(v) for v in (*mean, *std)) and min(std) >= 1e-3, "mean or std is out of range")
     checked(is_number(crop_pct) and 0.1 <= crop_pct <= 1, "crop_pct is not a number from 0.1 to 1")
     return shown | {"input_size": tuple(size), "crop_pct": crop_pct, "mean": tuple(mean), "std": tuple(std)}

@@ -18,13 +18,13 @@ SUFFIX = ".safetensors"
 
 
 def read_weights(path: Path, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file by name. Raise UserError (exit 6) if it is damaged or another format."""
+    """Return the tensors of a safetensors file by name. Raise UserError (exit 6) if it cannot be read."""
     with readable(path, source):
         return load_file(path)
 
 
 def shapes_in(path: Path, source: str) -> dict[str, list[int]]:
-    """Return the shapes of the tensors in a safetensors file, from its header alone. Raise UserError as `read_weights`."""
+    """Return the shapes of a safetensors file's tensors, from its header alone. Raise UserError as `read_weights`."""
     with readable(path, source), safe_open(path, "pt") as file:
         return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (not a mapping)
 
@@ -55,7 +55,7 @@ def load_backbone_file(model: nn.Module, backbone: Backbone) -> None:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, head: bool) -> None:
-    """Load weights by name; without `head`, the classifier keeps its own. Raise UserError (exit 6) if they do not fit."""
+    """Load weights by name; without `head`, all but the classifier's. Raise UserError (exit 6) if they do not fit."""
     own = model.state_dict()
     skip = set() if head else heads.head_parameters(model)
     wanted = {name: value for name, value in own.items() if name not in skip}

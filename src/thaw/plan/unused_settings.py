@@ -1,4 +1,4 @@
-"""Settings that were typed and that the choices made do not read. Standard library only."""
+"""Find typed settings that have no effect, because the choices made do not read them."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from thaw.plan.durations import takes_scheduler
 from thaw.plan.phases import Phase
 
 FILE_OPTIONS = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
-READ_BY = {  # options of data that not all choices read, and those that do
+READ_BY = {  # options that only some kinds of data read, and these kinds
     **dict.fromkeys(FILE_OPTIONS, PHOTO_KINDS),
     **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
     "name": ("torchvision",),
@@ -20,7 +20,7 @@ READ_BY = {  # options of data that not all choices read, and those that do
 
 
 def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase]) -> list[str]:
-    """A line for each setting that was typed and that the choices made, or the phases planned, do not read."""
+    """Return a line for each typed setting that neither the choices made nor the planned phases read."""
     split_, lr = settings.rates.split, settings.lr
     many = isinstance(lr, (list, tuple))
     why = unused_options(settings)
@@ -59,7 +59,7 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
 
 
 def unused_options(settings: Settings) -> dict[str, str]:
-    """The options of a group's other choices, which the chosen one has not, and why they are not read."""
+    """Return the options that only other choices of a group have, and why they are not read."""
     why = {}
     for group, (named, choices) in CHOSEN.items():
         chosen = getattr(settings, group)
@@ -69,7 +69,7 @@ def unused_options(settings: Settings) -> dict[str, str]:
 
 
 def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str]:
-    """What no fit reads, and why; of a group all its options."""
+    """Return the settings, or whole groups, that no fit reads, and why."""
     why, scheduler, epochs = {}, settings.scheduler, settings.budget.epochs
     stated = [given for given in settings.checklist.values() if given and "cycles" not in given]
     if epochs is not None and not any("cycle_len" in given or "cycle_mult" in given for given in stated):
@@ -98,7 +98,7 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
 
 
 def unused_share(overrides: list[str], valid_from: str) -> list[str]:
-    """A line where data.valid was typed and something else, such as val/, names the images that validate."""
+    """Return a warning if data.valid was typed but `valid_from`, such as val/, holds the validation images."""
     typed = [value for _, key, value in split_overrides(overrides) if key == "data.valid"]
-    what = f"has no effect: {valid_from} has the images that validate"
+    what = f"has no effect: the validation images come from {valid_from}"
     return [f"warning: data.valid={typed[-1]} {what}"] if typed and valid_from else []
