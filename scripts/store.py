@@ -1,9 +1,9 @@
-"""Look after the store: what lies there, is it whole, how much of it to keep, why two runs share nothing.
+"""Manage the store: list what it holds, verify it, limit its size, or say why two runs share no results.
 
-python scripts/store.py ls                        kinds, numbers, sizes
-python scripts/store.py verify                    read everything, compare it with its SHA-256
-python scripts/store.py prune --to 20GB           oldest use first, never what was used in the last hour
-python scripts/store.py explain RUN_A RUN_B       the first thing in which two runs differ
+python scripts/store.py ls                        the number and size of each kind of artifact
+python scripts/store.py verify                    read everything and compare it with its SHA-256
+python scripts/store.py prune --to 20GB           least recently used first, never what was used within the last hour
+python scripts/store.py explain RUN_A RUN_B       the first difference between what two runs depend on
 """
 
 import sys
@@ -27,17 +27,17 @@ require_checkout(__file__)
 def main() -> int:
     parser = Parser(__doc__)
     where = Parser(add_help=False)
-    where.add_argument("--dir", type=Path, default=OUTPUTS / "store", help="the store (outputs/store)")
+    where.add_argument("--dir", type=Path, default=OUTPUTS / "store", help="the store's folder (default: outputs/store)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls | verify | prune | explain")
-    commands.add_parser("ls", parents=[where], help="kinds, numbers, sizes")
-    commands.add_parser("verify", parents=[where], help="read everything, compare it with its SHA-256")
-    prune_ = commands.add_parser("prune", parents=[where], help="keep it within a size")
-    prune_.add_argument("--to", required=True, help="how large it may stay, e.g. 20GB")
-    explain = commands.add_parser("explain", help="the first thing in which two runs differ")
+    commands.add_parser("ls", parents=[where], help="the number and size of each kind of artifact")
+    commands.add_parser("verify", parents=[where], help="read everything and compare it with its SHA-256")
+    prune_ = commands.add_parser("prune", parents=[where], help="limit its size")
+    prune_.add_argument("--to", required=True, help="the size to keep, e.g. 20GB")
+    explain = commands.add_parser("explain", help="the first difference between what two runs depend on")
     explain.add_argument("runs", nargs=2, type=Path, metavar="RUN")
     args = parser.parse_args()
     if args.command != "explain" and not args.dir.is_dir():
-        raise UserError(5, f"--dir {args.dir}: no store is there")
+        raise UserError(5, f"--dir {args.dir}: no store there, this folder does not exist")
     match args.command:
         case "ls":
             ls(args.dir)
@@ -60,7 +60,7 @@ def ls(store: Path) -> None:
 
 
 def verify(store: Path) -> int:
-    """0, or 6 where something was damaged and moved aside."""
+    """Move damaged artifacts aside. Return the exit code: 6 if there were any, else 0."""
     damaged, made = [], [entry for entry in entries(store) if entry.kind != UNDER_WAY]
     checked = Store(store, damaged.append)
     for entry in tqdm(made, disable=None, leave=False):
@@ -76,20 +76,21 @@ def verify(store: Path) -> int:
 
 def prune_to(store: Path, size: float) -> None:
     removed, left = prune(store, size)
-    gone = f"{len(removed):,} artifacts removed ({format_bytes(sum(entry.bytes for entry in removed))})"
-    say(f"{gone}, {format_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
+    what = f"{len(removed):,} artifact{'s' * (len(removed) != 1)}"
+    kept = "; the rest was used within the last hour" if left > size else ""
+    say(f"{what} removed ({format_bytes(sum(entry.bytes for entry in removed))}), {format_bytes(left)} left{kept}")
 
 
 def explain_runs(a: Path, b: Path) -> None:
-    """The first thing in which what two runs depend on differs: settings in the order of the phases, data, code."""
-    say(changed(parts_of(a), parts_of(b)) or "no difference: the second run of these takes all from the store")
+    """Print the first difference between what two runs depend on: size, data, phases in order, other settings, code."""
+    say(changed(parts_of(a), parts_of(b)) or "no difference: the second run takes everything from the store")
 
 
 def parts_of(run: Path) -> dict:
-    """What a run depends on, as it wrote it when it began to train. Errors: no run there, exit 6."""
+    """Return what a run depends on, as it recorded when it began to train. Raise UserError (exit 6) if there is no run."""
     if isinstance(parts := read_json(run / "run.json").get("parts"), dict):
         return parts
-    raise UserError(6, f"{run}: no run that began to train is there (no run.json with its parts)")
+    raise UserError(6, f"{run}: not the folder of a run that began to train (no run.json with its parts)")
 
 
 if __name__ == "__main__":
