@@ -27,7 +27,7 @@ require_checkout(__file__)
 def main() -> int:
     parser = Parser(__doc__)
     where = Parser(add_help=False)
-    where.add_argument("--dir", type=Path, default=OUTPUTS / "store", help="the store's folder (default: outputs/store)")
+    where.add_argument("--dir", type=Path, default=OUTPUTS / "store", help="its folder (default: outputs/store)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls | verify | prune | explain")
     commands.add_parser("ls", parents=[where], help="the number and size of each kind of artifact")
     commands.add_parser("verify", parents=[where], help="read everything and compare it with its SHA-256")
@@ -87,7 +87,7 @@ def explain_runs(a: Path, b: Path) -> None:
 
 
 def parts_of(run: Path) -> dict:
-    """Return what a run depends on, as it recorded when it began to train. Raise UserError (exit 6) if there is no run."""
+    """Return what a run recorded that it depends on. Raise UserError (exit 6) if it never began to train."""
     if isinstance(parts := read_json(run / "run.json").get("parts"), dict):
         return parts
     raise UserError(6, f"{run}: not the folder of a run that began to train (no run.json with its parts)")
