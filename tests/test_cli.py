@@ -121,7 +121,7 @@ def test_a_folder_of_images_with_any_timm_name_and_predictions_of_it(thaw, place
         "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places,
         f"hydra.run.dir={tmp_path}/plan",
     )  # fmt: skip
-    assert "images to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
+    assert "training, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
