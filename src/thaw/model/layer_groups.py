@@ -98,6 +98,7 @@ def body_and_head(model: nn.Module, ids: list[list[str]]) -> tuple[list[list[str
 
 
 def check_count(wanted: int, layers: int) -> None:
+    """Raise UserError (exit 2) if there are more groups than layers."""
     if wanted > layers:
         raise UserError(
             2, f"rates.ratios has {wanted} items, the backbone has {layers} layers: at most {layers} groups"

@@ -107,6 +107,7 @@ class Store:
         return path
 
     def move_aside(self, path: Path, why: str) -> None:
+        """Rename a damaged artifact, so that it is made again, and warn."""
         for n in range(1000):
             aside = path.with_name(f"{path.name}.bad.{n}")
             if not aside.exists():
