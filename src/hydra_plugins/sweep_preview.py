@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.config.sources import SOURCES
 from thaw.plan.facts import fact_names
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -44,7 +45,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
 
 def count(jobs: Sequence, store) -> None:
     """Look at the user's own images, once for each way to take them. Errors: they are not there, exit 3."""
-    own = {fact_names(s)[0]: s for _, _, s in jobs if s.data.kind in ("folder", "csv")}
+    own = {fact_names(s)[0]: s for _, _, s in jobs if SOURCES[s.data.kind].local}
     if own:
         from thaw.data.scan import count_images
 

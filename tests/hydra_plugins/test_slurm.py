@@ -99,7 +99,7 @@ def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(asks, tmp_path)
     assert sweep.returncode == 0, err
     assert "1/1 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "requeued/.submitit").glob("*/*_log.out"))
-    assert "goes on after its step" in printed, "from the snapshot that the first attempt left"
+    assert "resumes from a snapshot" in printed, "from the snapshot that the first attempt left"
     assert weights(tmp_path / "requeued/0") == weights(tmp_path / "quiet/0")
 
 
@@ -114,7 +114,7 @@ def test_a_sweep_whose_command_was_killed_goes_on_with_its_jobs_that_still_run(t
     assert again.returncode == 0, err
     assert "in Slurm's queue still" in out and "2/2 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "lost/.submitit").glob("*/*_log.out"))
-    assert printed.count("done before") == 2 and "goes on after its step" not in printed
+    assert printed.count("already done") == 2 and "resumes from a snapshot" not in printed
 
 
 def test_a_killed_job_is_a_failed_one_and_only_it_is_trained_by_the_same_command(tmp_path):

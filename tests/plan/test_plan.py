@@ -402,10 +402,10 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
 @pytest.mark.parametrize(
     "images, batch, said",
     [
-        (48, 64, ("full has only 1 step per epoch; batch_size=16 would give 3",)),
-        (100, 64, ("full has only 2 steps per epoch; batch_size=32 would give 4",)),
-        # The last image joins the batch before it.
-        (129, 64, ("full has only 2 steps per epoch; batch_size=32 would give 4",)),
+        (48, 64, ("full has only 1 step per epoch; with batch_size=16 it would have 3",)),
+        (100, 64, ("full has only 2 steps per epoch; with batch_size=32 it would have 4",)),
+        # The one image left over joins the batch before.
+        (129, 64, ("full has only 2 steps per epoch; with batch_size=32 it would have 4",)),
         (130, 64, ()),
         (11, 64, ()),  # a batch with more steps would be tiny
         (48, 16, ()),

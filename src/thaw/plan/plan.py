@@ -171,12 +171,12 @@ def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: lis
 
 
 def warn_of_steps(last: Phase, facts: Facts, notes: list[str]) -> None:
-    """Note if the batch is so large for a small data set that an epoch has hardly any steps."""
+    """Note a batch so large for a small training set that an epoch has only a few steps."""
     steps, smaller = last.epochs[-1].steps, 2 ** int(math.log2((facts.train or 1) / FEW_STEPS))
     if steps is not None and steps < FEW_STEPS and smaller >= 4:
-        more = image_sizes.steps_per_epoch(facts.train, smaller)
-        has = f"{last.name} has only {steps} step{'s' * (steps > 1)} per epoch"
-        notes.append(f"{has}; batch_size={smaller} would give {more}")
+        takes = image_sizes.steps_per_epoch(facts.train, smaller)
+        few = f"{last.name} has only {steps} step{'s' * (steps > 1)} per epoch"
+        notes.append(f"{few}; with batch_size={smaller} it would have {takes}")
 
 
 def smoke_phase(phase: Phase) -> Phase:
