@@ -621,11 +621,11 @@ def test_fractions_lists_and_phases(conf):
         (
             "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
             {
-                "resize=double": "no phase trains the whole network",
+                "resize=double": "no phase trains the full network",
                 "augment=strong": "every phase trains on stored activations",
                 "augment.mixup=0.4": "every phase trains on stored activations",
-                "bn=eval": "no phase trains the whole network",
-                "rates.split=head": "no phase trains the whole network",
+                "bn=eval": "no phase trains the full network",
+                "rates.split=head": "no phase trains the full network",
             },
         ),
         (

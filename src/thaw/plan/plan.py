@@ -57,7 +57,7 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
             continue
         given = check_phase(name, given)
         train = given.get("train", train)
-        # Stored activations come from a frozen backbone: training the whole network always needs images.
+        # Stored activations come from a frozen backbone: training the full network always needs images.
         features = given.get("features", "live" if train == "all" else features)
         check_features(f"checklist.{name}", train, features, given.get("views"))
         own = given.get("lr")

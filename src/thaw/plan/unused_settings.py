@@ -84,7 +84,7 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
         why["optimizer.momentum"] = f"scheduler={scheduler.shape}, which sets it"
     if all(fit.train == "head" for fit in fits):
         names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
-        why |= dict.fromkeys(names, "no phase trains the whole network")
+        why |= dict.fromkeys(names, "no phase trains the full network")
     if all(fit.features == "precomputed" for fit in fits):
         names = ("augment.mixup", "augment.cutmix")
         plain = not settings.evaluate.tta and not any(fit.views for fit in fits)
