@@ -18,7 +18,7 @@ from thaw.runtime.entry import Parser, run
 from thaw.runtime.files import as_number, short_path
 from thaw.sweep import compare
 from thaw.sweep.jobs import monitor_of, monitored_value
-from thaw.sweep.rank import higher_is_better
+from thaw.sweep.rank import higher_is_better, tie_breakers
 
 require_checkout(__file__)
 
@@ -39,54 +39,56 @@ def main() -> None:
 
 
 def best_first(runs: list) -> list:
-    """The runs of a sweep as its leaderboard has them: of equals the quicker first, those without a value last."""
+    """Order the runs of a sweep as its leaderboard does, those without a value last."""
     sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
 
     def order(run) -> tuple:
-        value, seconds = monitored_value(run, monitor), as_number(run.result.get("cost/seconds"))
-        return math.isnan(value), sign * value, math.isnan(seconds), seconds
+        value = monitored_value(run, monitor)
+        return math.isnan(value), sign * value, tie_breakers(lambda key: as_number(run.result.get(key)), monitor)
 
     return sorted(runs, key=order)
 
 
 def compared(runs: list, few: int) -> list[str]:
-    """All that is said of the runs."""
-    duels = [compare.compare_images(runs[0], run) for run in runs[1:]]  # first of all: it may refuse
+    """Return the lines that compare every run with the first. few: most lines of a list."""
+    duels = [compare.compare_images(runs[0], run) for run in runs[1:]]  # first, as it may refuse the runs
     names = compare.labels(runs)
     out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
         ("settings that differ", compare.settings_table(runs)),
-        ("what that changed", compare.parts_table(runs)),
-        ("phase by phase", compare.phases_table(runs)),
+        ("recorded inputs that differ (run.json)", compare.parts_table(runs)),
+        ("results by phase", compare.phases_table(runs)),
     ):
-        shown = rows if title == "phase by phase" else rows[:few]
-        out += ["", f"{title}:", *(grid(head, shown) if rows else ["nothing"])]
-        out += [f"... {len(rows) - len(shown)} more, --all shows them"] if len(rows) > len(shown) else []
-    head = ["against A", "both right", "it alone", "A alone", "both wrong", "p (McNemar)", ""]
+        shown = rows if title == "results by phase" else rows[:few]
+        out += ["", f"{title}:", *(grid(head, shown) if rows else ["none"])]
+        out += [f"... {len(rows) - len(shown)} more; --all lists them"] if len(rows) > len(shown) else []
+    head = ["run", "both right", "only this run right", "only A right", "both wrong", "p (McNemar)", "verdict"]
     rows = []
     for name, duel in zip(names[1:], duels, strict=True):
         counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
         rows.append([name, *map(str, counts), f"{duel.p:.2g}", verdict(duel)])
-    out += ["", "images:", *grid(head, rows)]
+    out += ["", "validation images, compared with A:", *grid(head, rows)]
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
-            out.append(f"note: left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} of another class")
+            out.append(
+                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} with different classes"
+            )
     if len(duels) > 1:
         return out
-    for title, images in (("won: B is right, A is not", duels[0].won), ("lost: A is right, B is not", duels[0].lost)):
-        out += ["", f"{title} ({len(images)})"]
+    for title, images in (("only B is right", duels[0].won), ("only A is right", duels[0].lost)):
         if images:
-            out += grid(("path", "truth", "A", "B"), images[:few])
+            out += ["", f"{title} ({len(images)} image{'s' * (len(images) > 1)}):"]
+            out += grid(("path", "class", "A", "B"), images[:few])
         if len(images) > few:
-            out.append(f"... {len(images) - few} more, --all shows them")
+            out.append(f"... {len(images) - few} more; --all lists them")
     return out
 
 
 def verdict(duel) -> str:
-    """In words, at the usual five percent."""
+    """Return the outcome in words, at a significance level of 5%."""
     if duel.p >= 0.05:
-        return "not to be told apart"
+        return "no significant difference"
     return "better than A" if len(duel.won) > len(duel.lost) else "worse than A"
 
 
