@@ -34,7 +34,7 @@ def leaderboard_figure(board: Board):
 
 
 def draw_settings(fig, board: Board, width: float, height: float) -> None:
-    """Draw a mark for each setting with its rank beside it, and error bars over jobs; ranks of close marks are joined."""
+    """Draw each setting as a mark with its rank and an error bar over jobs; close marks share one label."""
     axes = axes_at(fig, 1.0, 0.4, width, height)
     drawn = [(i, s) for i, s in enumerate(board.settings) if not math.isnan(s.mean) and not math.isnan(s.seconds)]
     front = [board.settings[i] for i in board.front]
