@@ -71,9 +71,8 @@ def compared(runs: list, few: int) -> list[str]:
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
-            out.append(
-                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} with different classes"
-            )
+            counts = f"{alone:,} only in A, {beside:,} only in {name}, {other:,} with different classes"
+            out.append(f"note: images left out: {counts}")
     if len(duels) > 1:
         return out
     for title, images in (("only B is right", duels[0].won), ("only A is right", duels[0].lost)):

@@ -63,7 +63,7 @@ def test_a_sweep_of_all_kinds(tmp_path):
         NASTY,
         "8 of 9",
         "one_cycle · thirds",
-        "averaged over the rest",
+        "averaged over the other keys",
         "over-fitting",
     ):
         assert expected in words
@@ -119,7 +119,7 @@ def test_status_is_quick_and_writes_the_leaderboard_if_asked(tmp_path):
     assert "thaw" in loaded and not loaded & {"torch", "matplotlib", "numpy", "hydra", "scipy"}
     written = script("status.py", root, "--write", "--monitor", "valid/loss")
     assert written.returncode == 0, written.stderr
-    assert "compared by valid/loss" in (root / "leaderboard.md").read_text(encoding="utf-8")
+    assert "ranked by valid/loss" in (root / "leaderboard.md").read_text(encoding="utf-8")
     plain = script("status.py", root, PYTHONIOENCODING="ascii")
     assert plain.returncode == 0 and "\\xb7" in plain.stdout
     nothing = script("status.py", tmp_path / "nowhere")
@@ -139,11 +139,11 @@ def test_two_runs_side_by_side(tmp_path):
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "scheduler sgdr flat" in lines
     assert "schedule.shape (full) – flat_cos" in lines and "seed (head, full) – 7" in lines
-    assert "weights to start from – 01234567" in lines
+    assert "initial weights – 01234567" in lines
     assert "full B 95.00% 0.1000 0.002 7 5.0 1" in lines
     assert "B 27 10 1 2 0.012 better than A" in lines
-    assert "won: B is right, A is not (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
-    assert "lost: A is right, B is not (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
+    assert "only B is right (10 images):" in lines and "Ä b/2.jpg cat dog cat" in lines
+    assert "only A is right (1 image):" in lines and "Ä b/39.jpg dog dog cat" in lines
 
 
 def test_a_sweep_against_its_best(tmp_path):
@@ -152,7 +152,7 @@ def test_a_sweep_against_its_best(tmp_path):
     done = script("compare.py", tmp_path)
     assert done.returncode == 0, done.stderr
     assert leaderboard(tmp_path).best_job.folder.name == done.stdout.splitlines()[0].rpartition("/")[2]
-    assert "worse than A" in done.stdout and "won:" not in done.stdout
+    assert "worse than A" in done.stdout and "is right (" not in done.stdout
 
 
 def test_how_soon_a_setting_is_as_good_as_another(tmp_path):
@@ -185,14 +185,18 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     table.write_text(table.read_text(encoding="utf-8").replace("b/2.jpg,cat", "b/2.jpg,dog"), encoding="utf-8")
     done = script("compare.py", a, b)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert "B 34 1 1 0 1 not to be told apart" in lines
-    assert "note: left out: 3 only in A, 0 only in B, 1 of another class" in lines
+    assert "B 34 1 1 0 1 no significant difference" in lines
+    assert "note: images left out: 3 only in A, 0 only in B, 1 with different classes" in lines
     table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
     done = script("compare.py", a, b)
-    assert done.returncode == 3 and done.stdout == "" and "there is nothing to compare" in done.stderr
+    assert (
+        done.returncode == 3
+        and done.stdout == ""
+        and "have no validation image in common: nothing to compare" in done.stderr
+    )
     sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
     assert script("compare.py", a, tmp_path / "c").returncode == 6
-    assert "one and the same run" in script("compare.py", a, a).stderr
+    assert "the same run was given more than once" in script("compare.py", a, a).stderr
 
 
 POLISH = "++checklist.polish={do: fit, epochs: 1}"

@@ -109,7 +109,7 @@ def preview_sweep(
     """Return the preview of a sweep as lines: a table with a row for each setting, then the totals.
 
     jobs: (number, overrides, settings). refuse: called with the number and the error of each job without a plan.
-    done: the overrides of finished jobs. trials: number of jobs of a search, of which `jobs` is only the beginning; 0
+    done: the overrides of finished jobs. trials: number of trials of a search, of which not all are known in advance; 0
     without a search.
     """
     planned, made, notes, files = [], set(), {}, {}

@@ -139,7 +139,7 @@ def code_block(text: str) -> str:
 
 
 def csv_rows(board: Board) -> list[list]:
-    """Return leaderboard.csv: a head, then a row for each setting, with a column for each key; '' if a number is nan."""
+    """Return leaderboard.csv: a head, then a row for each setting with a column for each key; '' instead of nan."""
     keys = list(dict.fromkeys(key_and_value(override)[0] for setting in board.settings for override in setting.choices))
     head = [
         "rank",
