@@ -14,7 +14,7 @@ from brief import FIND
 from faults import ended, in_child, start_child, type_in
 
 import train
-from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, report_ending
+from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, report_ending, say_identical
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import write_status
@@ -29,8 +29,11 @@ SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snaps
 SLOW += ("epochs=10", *FIND)
 
 
-def test_identical_jobs_run_once():
-    assert first_of_equals([["a=1", "b=2"], ["a=2"], ["b=2", "a=1"]]) == [0, 1, 0]
+def test_identical_jobs_run_once(capsys):
+    same = first_of_equals([["a=1", "b=2"], ["a=2"], ["b=2", "a=1"]])
+    assert same == [0, 1, 0]
+    say_identical(same, 5)
+    assert capsys.readouterr().out == "note: job 7 is the same as job 5 and runs only once\n"
 
 
 @pytest.mark.parametrize(
@@ -164,7 +167,7 @@ def test_a_failing_job_does_not_affect_others_and_the_same_command_runs_the_rest
     assert [one.get("code") for one in found] == [None, 1, 7, 5, 5, None]
     assert "boom" in found[1]["line"] and "sys.exit(7)" in found[2]["line"]
     assert "signal 9" in found[3]["line"] and "memory" in found[3]["line"] and "out of memory" in found[4]["line"]
-    assert not (sweep / "6").exists() and "note: job 6 is the same as job 5 and runs only once" in printed.read_text()
+    assert not (sweep / "6").exists(), "the same as job 5"
     assert printed.read_text().count("error: ") == 4 and "Traceback" not in printed.read_text()
     done_before = (sweep / "0/result.json").stat().st_mtime_ns
     assert again(lambda settings: None) == 0

@@ -189,11 +189,8 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     assert "note: images left out: 3 only in A, 0 only in B, 1 with different classes" in lines
     table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
     done = script("compare.py", a, b)
-    assert (
-        done.returncode == 3
-        and done.stdout == ""
-        and "have no validation image in common: nothing to compare" in done.stderr
-    )
+    assert done.returncode == 3 and done.stdout == ""
+    assert "have no validation image in common: nothing to compare" in done.stderr
     sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
     assert script("compare.py", a, tmp_path / "c").returncode == 6
     assert "the same run was given more than once" in script("compare.py", a, a).stderr
