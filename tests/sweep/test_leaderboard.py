@@ -345,7 +345,7 @@ def test_leaderboard_md_has_all_sections(mixed):
     titles += ["Run the best job again", "Jobs that are not done", "All finished jobs", "Upload to W&B"]
     for title in titles:
         assert f"## {title}" in text
-    assert "over-fitting: +0.1 ± 0.02" in text
+    assert "over-fitting: +0.1 ± 0.02" in text and "* block: a combination of the other keys" in text
 
 
 def test_leaderboard_csv_has_numbers_as_they_are(mixed):

@@ -128,7 +128,7 @@ def draw_effects(fig, board: Board, left: float, width: float, height: float) ->
     axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
     axes.set_xlabel(board.monitor)
-    axes.set_title("averaged over the other keys, ± standard error")
+    axes.set_title("mean over the other keys ± standard error")
 
 
 def curves_figure(board: Board):

@@ -40,8 +40,9 @@ def ranking(board: Board) -> TextTable:
 
 
 def column_notes(board: Board) -> list[str]:
-    """Return the explanations of the columns of `ranking`."""
+    """Return the explanations of the columns of the tables."""
     unit = "" if board.monitor.endswith("loss") else " in percentage points"
+    block = "block: a combination of the other keys, or a seed if only one combination is complete"
     return [
         f"{board.monitor}: mean ± standard deviation over the jobs of a setting (seeds, folds)",
         f"vs best: mean difference{unit} ± standard error, paired on the same images and seeds; "
@@ -49,6 +50,7 @@ def column_notes(board: Board) -> list[str]:
         "epochs: total of all phases; stopped: why the last phase ended",
         "seconds: mean per job, as if nothing had been reused from the store; paid: seconds actually spent",
         "Pareto: ● no other setting is both better and faster",
+        *([block] if board.effects else []),
     ]
 
 
