@@ -1,12 +1,12 @@
-"""What each step of the checklist buys, from finished sweeps of experiment=ablation: a table, and an image of it.
+"""Show what each step of the checklist contributes, from finished sweeps of experiment=ablation.
 
-python scripts/ablation.py SWEEP...                         a table in markdown, a sweep after the other
-python scripts/ablation.py SWEEP... --image FILE.png      and an image, a panel for each sweep
+python scripts/ablation.py SWEEP...                       print a Markdown table, three columns per sweep
+python scripts/ablation.py SWEEP... --image FILE.png      also draw the differences, one panel per sweep
 
-Accuracy is that of the test images, which choose nothing; where there are none, of the validation images, and then
-a step that leaves more cycle ends to choose from has the advantage. A difference is that to `without=nothing`, on the
-same images and seeds; its error is the larger of the standard error over images and that over seeds. It is clear
-where it is more than two of them from 0: of twenty such differences one is, where no step does anything.
+Accuracy is that of the test images, which influence no choice. If a sweep has no test images, it is that of the
+validation images, which favours jobs with more cycle ends to choose from. A difference is relative to
+`without=nothing`, on the same images and seeds. Its error is the larger of the standard errors over images and over
+seeds. Differences of more than two errors are bold; if no step had an effect, about one in twenty still would be.
 """
 
 import math
@@ -30,21 +30,21 @@ require_checkout(__file__)
 
 
 KEY = "without="
-ALL = "nothing"  # is left out
+ALL = "nothing"  # left out: the whole checklist
 
 
 @dataclass(frozen=True)
 class Row:
-    """One step left out."""
+    """The result of leaving out one step."""
 
     step: str
     setting: Setting
-    split: str  # whose accuracy it is: test or valid
-    difference: Difference  # to the whole checklist
+    split: str  # the images of the accuracy: test or valid
+    difference: Difference  # from the whole checklist
 
     @property
     def seconds(self) -> list[float]:
-        """Of each job, as if nothing had been reused."""
+        """Seconds of each job, as if nothing had been reused."""
         return [as_number(job.result.get("cost/seconds")) for job in self.setting.jobs]
 
     @property
@@ -54,8 +54,10 @@ class Row:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folders of sweeps")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="draw it, .png or .svg")
+    parser.add_argument("sweeps", nargs="+", type=Path, metavar="SWEEP", help="folder of a sweep")
+    parser.add_argument(
+        "--image", type=Path, metavar="FILE", help="also draw the differences, .png or .svg (default: no image)"
+    )
     args = parser.parse_args()
     if args.image and args.image.suffix not in (".png", ".svg"):
         parser.error(f"--image {args.image}: must end with .png or .svg")
@@ -70,14 +72,14 @@ def main() -> None:
 
 
 def rows_of(sweep: Path) -> list[Row]:
-    """The steps in the order in which they were typed, the whole checklist first. Errors: no such sweep, exit 6."""
+    """Return one row per step, in the order typed. Raise UserError (exit 6) if no job has the whole checklist."""
     board = leaderboard(sweep, "test/accuracy", paired=False)
     if any(math.isnan(setting.mean) for setting in board.settings):  # no test set
         board = leaderboard(sweep, "valid/accuracy", paired=False)
     split, read = board.monitor.partition("/")[0], partial(scores, monitor=board.monitor)
     steps = {step: setting for setting in board.settings for step in left_out(setting)}
     if ALL not in steps:
-        raise UserError(6, f"{sweep}: no finished job of {KEY}{ALL} is there; experiment=ablation makes such a sweep")
+        raise UserError(6, f"{sweep}: no finished job with {KEY}{ALL}; run such a sweep with experiment=ablation")
     typed = dict.fromkeys(step for job in board.jobs for step in left_out(job))
     return [
         Row(step, steps[step], split, compare_to_best(steps[step], steps[ALL], read)) for step in typed if step in steps
@@ -85,15 +87,16 @@ def rows_of(sweep: Path) -> list[Row]:
 
 
 def left_out(one) -> list[str]:
-    """What a job or a setting was told to leave out."""
+    """Return the steps that a job or a setting leaves out."""
     return [choice.removeprefix(KEY) for choice in one.choices if choice.startswith(KEY)]
 
 
 def markdown(tables: dict[str, list[Row]]) -> list[str]:
-    """Rows are steps, three columns for each sweep; what is clear is bold."""
+    """Return a table with a row per step and three columns per sweep; clear differences are bold."""
     tables = {markdown_cell(name): rows for name, rows in tables.items()}
-    head = [f"{name}: {what}" for name in tables for what in ("accuracy, %", "difference, points", "seconds")]
-    out = [f"| without | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
+    columns = ("accuracy (%)", "difference (points)", "seconds")
+    head = [f"{name}: {column}" for name in tables for column in columns]
+    out = [f"| step left out | {' | '.join(head)} |", "|---" * (1 + len(head)) + "|"]
     for step in dict.fromkeys(row.step for rows in tables.values() for row in rows):
         cells = [markdown_cell(step.replace("_", " "))]
         for rows in tables.values():
@@ -104,12 +107,13 @@ def markdown(tables: dict[str, list[Row]]) -> list[str]:
         seeds = {len(row.setting.jobs) for row in rows}
         images = {row.difference.images for row in rows}
         kind = {"test": "test", "valid": "validation"}[rows[0].split]
-        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(images)} {kind} images; mean ± sd, "]
-        out[-1] += "differences ± standard error, bold where more than two of them"
+        out += ["", f"{name}: n = {numbers(seeds)} seeds, {numbers(images)} {kind} images; mean ± standard deviation; "]
+        out[-1] += "difference ± standard error, bold if more than two standard errors from 0"
     return out
 
 
 def cells_of(row: Row) -> list[str]:
+    """Return the accuracy, difference and seconds of a row; the whole checklist has no difference."""
     difference = f"{100 * row.difference.mean:+.2f} ± {100 * row.difference.error:.2f}"
     if row.step == ALL:
         difference = ""
@@ -119,17 +123,18 @@ def cells_of(row: Row) -> list[str]:
 
 
 def spread(values: list[float], digits: int) -> str:
-    """Mean ± standard deviation."""
+    """Format the mean ± standard deviation."""
     deviation = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{fmean(values):.{digits}f}{deviation}"
 
 
 def numbers(values: set[int]) -> str:
+    """Format numbers as their range, e.g. 3 or 3–5."""
     return "–".join(map(str, sorted({min(values), max(values)})))
 
 
 def draw(tables: dict[str, list[Row]], file: Path) -> None:
-    """A panel a sweep: the differences with two standard errors, the seconds beside them."""
+    """Draw one panel per sweep: the differences with two standard errors, and the seconds beside them."""
     from thaw.report.style import BEST, INK, VALID, axes_at, figure, image_style
 
     with image_style():
@@ -150,9 +155,9 @@ def draw(tables: dict[str, list[Row]], file: Path) -> None:
             axes.set_yticks(range(len(table)), [row.step.replace("_", " ") for row in table] if i == 0 else [])
             axes.grid(True, axis="x")
             axes.set_title(f"{name}: {base.setting.mean:.1%} with every step, n = {len(base.setting.jobs)}")
-            axes.set_xlabel("accuracy without it, points ± 2 errors; left of 0 it pays", fontsize=8)
+            axes.set_xlabel("accuracy change without it, points ± 2 errors; < 0: it helps", fontsize=8)
         at = 1.6 / fig.get_figwidth(), 1 - 0.37 / fig.get_figheight()
-        fig.text(*at, "without", ha="right", fontweight="bold", fontsize=10)
+        fig.text(*at, "step left out", ha="right", fontweight="bold", fontsize=10)
         fig.savefig(file, dpi=110)
 
 

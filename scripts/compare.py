@@ -1,11 +1,11 @@
-"""Two or more finished runs against one another, or the jobs of a sweep.
+"""Compare finished runs, or the finished jobs of a sweep, setting by setting and image by image.
 
-python scripts/compare.py RUN_A RUN_B            settings that differ, phases side by side, images won and lost
-python scripts/compare.py RUN_A RUN_B --all      every image won and lost, not the first 20
-python scripts/compare.py SWEEP                  its finished jobs, each against the best
+python scripts/compare.py RUN_A RUN_B            differing settings, phases side by side, images won and lost
+python scripts/compare.py RUN_A RUN_B --all      full lists instead of the first 20 lines
+python scripts/compare.py SWEEP                  every finished job against the best
 
-Every run is compared with the first, of a sweep with the best, on the validation images that both predicted and that
-are of one class in both; p is that of McNemar's exact test. Runs that share no such image are refused, exit 3.
+Each run is compared with the first (in a sweep: with the best) on the validation images that both predicted and that
+have the same label in both; p is from McNemar's exact test. Runs that share no such image are refused, exit 3.
 """
 
 import math
@@ -23,13 +23,13 @@ from thaw.sweep.rank import higher_is_better, tie_breakers
 require_checkout(__file__)
 
 
-FEW = 20  # lines of a list unless --all
+FEW = 20  # lines per list without --all
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs or of sweeps")
-    parser.add_argument("--all", action="store_true", help="every image won and lost")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run or of a sweep")
+    parser.add_argument("--all", action="store_true", help="full lists (default: the first 20 lines)")
     args = parser.parse_args()
     runs = compare.runs_of(args.runs)
     if len(args.runs) == 1:
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def best_first(runs: list) -> list:
-    """Order the runs of a sweep as its leaderboard does, those without a value last."""
+    """Sort runs like the leaderboard: best first, ties by `tie_breakers`, those without a value last."""
     sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
 
     def order(run) -> tuple:
@@ -50,19 +50,19 @@ def best_first(runs: list) -> list:
 
 
 def compared(runs: list, few: int) -> list[str]:
-    """Return the lines that compare every run with the first. few: most lines of a list."""
-    duels = [compare.compare_images(runs[0], run) for run in runs[1:]]  # first, as it may refuse the runs
+    """Return the comparison as lines, with at most `few` lines per list."""
+    duels = [compare.compare_images(runs[0], run) for run in runs[1:]]  # first, since it may refuse
     names = compare.labels(runs)
     out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
-        ("settings that differ", compare.settings_table(runs)),
-        ("recorded inputs that differ (run.json)", compare.parts_table(runs)),
-        ("results by phase", compare.phases_table(runs)),
+        ("differing settings", compare.settings_table(runs)),
+        ("differing inputs (run.json)", compare.parts_table(runs)),
+        ("phases", compare.phases_table(runs)),
     ):
-        shown = rows if title == "results by phase" else rows[:few]
+        shown = rows if title == "phases" else rows[:few]
         out += ["", f"{title}:", *(grid(head, shown) if rows else ["none"])]
         out += [f"... {len(rows) - len(shown)} more; --all lists them"] if len(rows) > len(shown) else []
-    head = ["run", "both right", "only this run right", "only A right", "both wrong", "p (McNemar)", "verdict"]
+    head = ["run", "both correct", "only this run correct", "only A correct", "both wrong", "p (McNemar)", "verdict"]
     rows = []
     for name, duel in zip(names[1:], duels, strict=True):
         counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
@@ -71,21 +71,22 @@ def compared(runs: list, few: int) -> list[str]:
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
-            counts = f"{alone:,} only in A, {beside:,} only in {name}, {other:,} with different classes"
-            out.append(f"note: images left out: {counts}")
+            out.append(
+                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} labeled otherwise"
+            )
     if len(duels) > 1:
         return out
-    for title, images in (("only B is right", duels[0].won), ("only A is right", duels[0].lost)):
+    for title, images in (("won: only B is correct", duels[0].won), ("lost: only A is correct", duels[0].lost)):
         if images:
-            out += ["", f"{title} ({len(images)} image{'s' * (len(images) > 1)}):"]
-            out += grid(("path", "class", "A", "B"), images[:few])
+            out += ["", f"{title} ({len(images)})"]
+            out += grid(("path", "label", "A", "B"), images[:few])
         if len(images) > few:
             out.append(f"... {len(images) - few} more; --all lists them")
     return out
 
 
 def verdict(duel) -> str:
-    """Return the outcome in words, at a significance level of 5%."""
+    """Return the outcome of McNemar's test at the 5 % level."""
     if duel.p >= 0.05:
         return "no significant difference"
     return "better than A" if len(duel.won) > len(duel.lost) else "worse than A"

@@ -1,10 +1,10 @@
-"""Labels and probabilities for images, by a finished run.
+"""Predict labels and probabilities of images with a finished run.
 
-python scripts/predict.py outputs/latest cat.jpg holiday/*.png     a table: the likeliest label of each, then others
-python scripts/predict.py outputs/latest holiday --csv out.csv     every image below a folder, all probabilities
+python scripts/predict.py outputs/latest cat.jpg holiday/*.png     print a table of the most likely labels
+python scripts/predict.py outputs/latest holiday --csv out.csv     write all probabilities of a folder's images
 
-Images go through the decoder and the view that validation used. What is not there or cannot be read is said and left
-out, exit 3.
+Images are decoded and resized as in validation. Files that do not exist or cannot be read are reported and left out,
+exit 3.
 """
 
 import csv
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from thaw.config.conf_files import part, read_yaml
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import bar, complain, grid, say, say_text
+from thaw.runtime.console import bar, complain, grid, one_line, say, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.failures import machine_error
@@ -31,19 +31,19 @@ BATCH = 64
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("run", type=Path, nargs="?", help="a run's folder, e.g. outputs/latest")
-    parser.add_argument("images", nargs="*", type=Path, help="files, or folders of them")
-    parser.add_argument("--top", type=int, default=3, help="how many labels of each image (3)")
-    parser.add_argument("--csv", type=Path, help="write path, prediction and all probabilities there instead")
+    parser.add_argument("run", type=Path, nargs="?", metavar="RUN", help="folder of a run, e.g. outputs/latest")
+    parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="labels per image (default: 3)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities there (default: a table)")
     args = parser.parse_intermixed_args()
     if args.run is None or not args.images:
         is_file = args.run is not None and os.path.isfile(args.run)
-        lacking = f"{args.run} is no run's folder" if is_file else f"{args.run}: no images are given"
+        lacking = f"{args.run} is a file, not the folder of a run" if is_file else f"{args.run}: no images are given"
         parser.error("no run is given" if args.run is None else lacking)
     if args.top < 1:
         parser.error(f"--top {args.top}: must be >= 1")
     if args.csv and not os.path.isdir(args.csv.absolute().parent):
-        parser.error(f"--csv {args.csv}: no such folder")
+        parser.error(f"--csv {args.csv}: its folder does not exist")
     folder = folder_of(args.run)
     files, bad = files_of(args.images)
     classes, rows, broken = predict(folder, files) if files else ([], [], [])
@@ -54,35 +54,38 @@ def main() -> int:
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
         say(f"{len(rows):,} images: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
-    for file, reason in (*bad, *broken):
-        complain(f"left out: {file}: {reason}")
+    left_out = [*bad, *broken]
+    if not rows and len(left_out) == 1:  # one line says it all
+        raise UserError(3, ": ".join(map(str, left_out[0])))
+    for file, reason in left_out:
+        complain(one_line(f"warning: {file} is left out: {reason}"))
     if not rows:
-        raise UserError(3, "no image is left to predict")
-    return 3 if bad or broken else 0
+        raise UserError(3, f"no image is left to predict: all {len(left_out)} are left out")
+    return 3 if left_out else 0
 
 
 Row = tuple[Path, list[float]]  # an image and the probability of each class
-Bad = tuple[Path, str]  # what is left out, and why
+Bad = tuple[Path, str]  # what is left out, and the reason
 
 
 def best(classes: list[str], row: list[float]) -> list[tuple[str, float]]:
-    """Labels and probabilities, the likeliest first."""
+    """Return labels and probabilities, most likely first."""
     return sorted(zip(classes, row, strict=True), key=lambda pair: -pair[1])
 
 
 def show(classes: list[str], rows: list[Row], top: int) -> None:
-    """The table on the terminal."""
+    """Print one line per image: the most likely label, its probability, and the next labels."""
     top = min(top, len(classes))
     cells = [
         (str(file), label, f"{p:.1%}", "  ".join(f"{other} {q:.1%}" for other, q in others))
         for file, row in rows
         for (label, p), *others in [best(classes, row)[:top]]
     ]
-    say_text("\n".join(grid(("image", "prediction", "probability", "next" if top > 1 else ""), cells)))
+    say_text("\n".join(grid(("image", "prediction", "probability", "other labels" if top > 1 else ""), cells)))
 
 
 def write(file: Path, classes: list[str], rows: list[Row]) -> None:
-    """The table with all probabilities, its columns as in valid_predictions.csv."""
+    """Write all probabilities, with the columns of valid_predictions.csv."""
     try:
         with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as opened:
             lines = csv.writer(opened)
@@ -94,24 +97,24 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
 
 
 def folder_of(run: Path) -> Path:
-    """The folder of a finished run, of a sweep that of its best job. Errors: none is there, or several, exit 6."""
+    """Return the folder of a finished run, or of a sweep's best job. Raise UserError (exit 6) if there is none."""
     if os.path.isfile(run / "config.json"):
         return run
     there = [file.parent for file in run.glob("*/config.json")] if os.path.isdir(run) else []
     runs = [one for one in there if part(read_yaml(one / ".hydra/hydra.yaml"), "hydra", "mode", kind=str) == "RUN"]
     if runs:
         newest = max(runs, key=lambda one: (one / "config.json").stat().st_mtime)
-        raise UserError(6, f"{run}: it holds runs, no sweep; give one of them, the newest is {short_path(newest)}")
+        raise UserError(6, f"{run}: a folder of runs; name one of them, e.g. the newest: {short_path(newest)}")
     if there and (best := leaderboard(run, paired=False).best_job):
         say(f"note: {short_path(run)} is a sweep; its best job is {best.name}")
         return best.folder
-    raise UserError(6, f"{run}: no finished run is there (it has no config.json)")
+    raise UserError(6, f"{run}: not a finished run or sweep (no config.json)")
 
 
 def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
-    """The files, each once, and the images below folders as training finds them; what of it cannot be opened.
+    """Return the image files, each once, and what is left out; folders are searched as for training.
 
-    Errors: the one path that was given is not there or holds none, exit 3.
+    Raise UserError (exit 3) if the only path does not exist or holds no image.
     """
     from thaw.data.folder import walk
     from thaw.data.listing import file_of
@@ -140,7 +143,7 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
 
 
 def max_pixels(run: Path) -> float:
-    """How large an image the run read, where its configuration lies beside it."""
+    """Return the run's data.max_pixels, or the default if its configuration cannot be read."""
     from thaw.data.decode import MAX_PIXELS
 
     asked = as_number(part(read_yaml(run / ".hydra/config.yaml"), "data", "max_pixels", kind=str))
@@ -148,7 +151,7 @@ def max_pixels(run: Path) -> float:
 
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
-    """The classes of the run, the probabilities of each image, and what could not be read, with the reason."""
+    """Return the classes of the run, the probabilities of each image, and the unreadable files with the reason."""
     import numpy as np
     import torch
 

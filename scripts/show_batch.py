@@ -1,9 +1,9 @@
-"""Sheets of what the network would see: a file for each size of the plan, augmented, and one as validation sees them.
+"""Draw sheets of what the network would see: augmented images of every size of the plan, and validation images.
 
-python scripts/show_batch.py data.root=~/photos augment=strong resize=double      the same words as src/train.py
-python scripts/show_batch.py ... --out=FOLDER                                     else a new one in outputs/show_batch
+python scripts/show_batch.py data.root=~/photos augment=strong resize=double      settings as for src/train.py
+python scripts/show_batch.py ... --out=FOLDER                                     write the sheets to a given folder
 
-Nothing is trained and no weights are fetched; only the images that are shown are decoded, once all were scanned.
+Nothing is trained and no weights are fetched. All images are scanned, but only those shown are decoded.
 """
 
 import sys
@@ -17,7 +17,7 @@ from thaw.config.paths import require_checkout
 from thaw.config.schema import Settings
 from thaw.plan import plan
 from thaw.plan.facts import Facts, known_facts
-from thaw.runtime.console import say, say_notes, say_text
+from thaw.runtime.console import say, say_notes
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import BadFiles
 from thaw.runtime.files import new_folder, short_path, write_data_lists
@@ -28,11 +28,7 @@ require_checkout(__file__)
 
 
 def main() -> None:
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        say_text(__doc__)
-        return
-    words, folder = folder_of(words)
+    words, folder = folder_of(sys.argv[1:])
     say_notes(command_line.normalise(words, paths.CONF).notes)
     try:
         for file in show(compose.compose_settings(words), folder):
@@ -40,21 +36,22 @@ def main() -> None:
     except BadFiles as error:
         raise as_user_error(error, folder) from None
     finally:
-        with suppress(OSError):  # it is not empty
+        with suppress(OSError):  # not empty
             folder.rmdir()
 
 
 def folder_of(words: list[str]) -> tuple[list[str], Path]:
-    """The other words, and the folder of --out or a new one named as a run's is. Errors: no folder, exit 2."""
-    parser = Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--out", type=Path)
+    """Split off --out; without it, return a new folder named like a run's. Raise UserError (exit 2) if it is empty."""
+    parser = Parser(__doc__, usage="%(prog)s [-h] [--out FOLDER] [KEY=VALUE ...]", allow_abbrev=False)
+    new = "folder of the sheets (default: a new one in outputs/show_batch)"
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=new)
     given, rest = parser.parse_known_args(words)
     name = run_names.folder_name(command_line.normalise(rest, paths.CONF).argv, datetime.now(), False)
     return rest, given.out.expanduser() if given.out else new_folder(paths.OUTPUTS / "show_batch" / name)
 
 
 def show(settings: Settings, folder: Path) -> list[Path]:
-    """Draw the sheets into the folder; their files."""
+    """Draw the sheets into the folder; return their files."""
     store = open_store(settings, say)
     facts = asdict(known_facts(settings, store.recall))
     if facts["native_size"] is None or facts["multiple"] is None:
@@ -70,14 +67,14 @@ def show(settings: Settings, folder: Path) -> list[Path]:
     splits = zip(("train", "valid", "test"), (TRAIN, VALID, TEST), strict=True)
     facts |= {name: len(images.rows(split)) for name, split in splits} | {"classes": len(images.table.classes)}
     planned = plan.make_plan(settings, Facts(**facts))
-    looked_at = pixels.on_the_fly(images, round(planned.size / crop_pct))
+    pixel_source = pixels.on_the_fly(images, round(planned.size / crop_pct))
     folder.mkdir(parents=True, exist_ok=True)
     write_data_lists(folder, images.table.bad, images.table.disputed)
-    return contact_sheet.write_sheets(folder, planned, settings, images.table, looked_at)
+    return contact_sheet.write_sheets(folder, planned, settings, images.table, pixel_source)
 
 
 def look(settings: Settings) -> dict:
-    """The facts of a backbone that no yaml states, from its structure alone. Errors: no such model, exit 2."""
+    """Return the facts of a backbone from its structure alone. Raise UserError (exit 2) if timm has no such model."""
     import torch
 
     from thaw.model import network

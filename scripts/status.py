@@ -1,11 +1,11 @@
-"""Where a sweep is: running, waiting, done, failed, stopped, dead; best so far; expected end.
+"""Show the progress of a sweep: the state of its jobs, the best so far, and the expected end.
 
-python scripts/status.py                                    of outputs/latest
-python scripts/status.py outputs/multirun/NAME              of a sweep, or of a run
-python scripts/status.py SWEEP --write --monitor valid/loss leaderboard and report.html of what is done so far
+python scripts/status.py                                         the latest run or sweep
+python scripts/status.py outputs/multirun/NAME                   a given sweep or run
+python scripts/status.py SWEEP --write --monitor valid/loss      also write the leaderboard and report.html so far
 
-Reads the files that the jobs leave, and nothing else. A job counts as dead where it says that it is running, but its
-process on this machine is gone; the same sweep command again goes on with it.
+Reads only the files that the jobs leave. A job is dead if its status says running but its process on this machine has
+ended; the same sweep command resumes it.
 """
 
 import sys
@@ -26,9 +26,12 @@ require_checkout(__file__)
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("sweep", nargs="?", type=Path, default=OUTPUTS / "latest", help="(outputs/latest)")
+    where = "folder of a sweep or a run (default: outputs/latest)"
+    parser.add_argument("sweep", nargs="?", type=Path, default=OUTPUTS / "latest", metavar="SWEEP", help=where)
     parser.add_argument("--write", action="store_true", help="write leaderboard.md, .csv, .png and report.html")
-    parser.add_argument("--monitor", choices=CHOICES["monitor"], help="compare by that instead of the sweep's own")
+    parser.add_argument(
+        "--monitor", choices=CHOICES["monitor"], help="metric to compare by (default: that of the sweep)"
+    )
     args = parser.parse_args()
     board = leaderboard(args.sweep.resolve(), args.monitor, paired=args.write)
     for line in status_lines(board, time.time()):
@@ -38,13 +41,13 @@ def main() -> None:
 
 
 def write(board) -> None:
-    """Errors: no job is done, exit 6; no room or no right to write there, exit 5."""
+    """Write the sweep's report. Raise UserError: exit 6 if no job is done or it is a run, exit 5 if writing fails."""
     from thaw.sweep.page import write_sweep_report
 
     if not board.settings:
         raise UserError(6, f"{short_path(board.folder)}: no job has a result yet")
     if (board.folder / "result.json").exists():
-        raise UserError(6, f"{short_path(board.folder)}: this is one run, its report.html is there already")
+        raise UserError(6, f"{short_path(board.folder)}: this is a single run, which has its own report.html")
     try:
         write_sweep_report(board)
     except OSError as error:

@@ -1,9 +1,9 @@
-"""Look after the store: what lies there, is it whole, how much of it to keep, why two runs share nothing.
+"""List, verify or prune the store, or explain why two runs share nothing.
 
-python scripts/store.py ls                        kinds, numbers, sizes
-python scripts/store.py verify                    read everything, compare it with its SHA-256
-python scripts/store.py prune --to 20GB           oldest use first, never what was used in the last hour
-python scripts/store.py explain RUN_A RUN_B       the first thing in which two runs differ
+python scripts/store.py ls                        kinds, numbers and sizes of the artifacts
+python scripts/store.py verify                    compare every artifact with its SHA-256
+python scripts/store.py prune --to 20GB           remove the least recently used, but nothing used in the last hour
+python scripts/store.py explain RUN_A RUN_B       the first difference in what two runs depend on
 """
 
 import sys
@@ -26,18 +26,30 @@ require_checkout(__file__)
 
 def main() -> int:
     parser = Parser(__doc__)
-    where = Parser(add_help=False)
-    where.add_argument("--dir", type=Path, default=OUTPUTS / "store", help="the store (outputs/store)")
+    store_option = Parser(add_help=False)
+    store_option.add_argument(
+        "--dir",
+        type=Path,
+        default=OUTPUTS / "store",
+        metavar="STORE",
+        help="folder of the store (default: outputs/store)",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls | verify | prune | explain")
-    commands.add_parser("ls", parents=[where], help="kinds, numbers, sizes")
-    commands.add_parser("verify", parents=[where], help="read everything, compare it with its SHA-256")
-    prune_ = commands.add_parser("prune", parents=[where], help="keep it within a size")
-    prune_.add_argument("--to", required=True, help="how large it may stay, e.g. 20GB")
-    explain = commands.add_parser("explain", help="the first thing in which two runs differ")
-    explain.add_argument("runs", nargs=2, type=Path, metavar="RUN")
+
+    def command(name: str, text: str, *parents: Parser) -> Parser:
+        return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
+
+    command("ls", "list kinds, numbers and sizes of the artifacts", store_option)
+    command("verify", "compare every artifact with its SHA-256", store_option)
+    prune_ = command(
+        "prune", "remove the least recently used artifacts, but nothing used in the last hour", store_option
+    )
+    prune_.add_argument("--to", required=True, metavar="SIZE", help="size to keep, e.g. 20GB")
+    explain = command("explain", "show the first difference in what two runs depend on")
+    explain.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of a run")
     args = parser.parse_args()
     if args.command != "explain" and not args.dir.is_dir():
-        raise UserError(5, f"--dir {args.dir}: no store is there")
+        raise UserError(5, f"--dir {args.dir}: no store exists there")
     match args.command:
         case "ls":
             ls(args.dir)
@@ -51,6 +63,7 @@ def main() -> int:
 
 
 def ls(store: Path) -> None:
+    """Print the number and size of the artifacts of each kind, and of all."""
     kinds: dict[str, list[int]] = {}
     for entry in entries(store):
         kinds.setdefault(entry.kind, []).append(entry.bytes)
@@ -60,15 +73,15 @@ def ls(store: Path) -> None:
 
 
 def verify(store: Path) -> int:
-    """0, or 6 where something was damaged and moved aside."""
-    damaged, made = [], [entry for entry in entries(store) if entry.kind != UNDER_WAY]
+    """Check every artifact; return 6 if one was damaged and moved aside, else 0."""
+    damaged, complete = [], [entry for entry in entries(store) if entry.kind != UNDER_WAY]
     checked = Store(store, damaged.append)
-    for entry in tqdm(made, disable=None, leave=False):
+    for entry in tqdm(complete, disable=None, leave=False):
         checked.find(entry.path)
     for line in damaged:
         say(line)
     say(
-        f"{len(made) - len(damaged):,} whole, {len(damaged)} damaged and moved aside"
+        f"{len(complete) - len(damaged):,} intact, {len(damaged)} damaged and moved aside"
         + ("; prune removes them" if damaged else "")
     )
     return 6 if damaged else 0
@@ -77,19 +90,19 @@ def verify(store: Path) -> int:
 def prune_to(store: Path, size: float) -> None:
     removed, left = prune(store, size)
     gone = f"{len(removed):,} artifacts removed ({format_bytes(sum(entry.bytes for entry in removed))})"
-    say(f"{gone}, {format_bytes(left)} left" + ("; it was used in the last hour" if left > size else ""))
+    say(f"{gone}, {format_bytes(left)} left" + ("; what is left was used in the last hour" if left > size else ""))
 
 
 def explain_runs(a: Path, b: Path) -> None:
-    """The first thing in which what two runs depend on differs: settings in the order of the phases, data, code."""
-    say(changed(parts_of(a), parts_of(b)) or "no difference: the second run of these takes all from the store")
+    """Print the first difference in what two runs depend on: settings by phase, data, code."""
+    say(changed(parts_of(a), parts_of(b)) or "no difference: the second run takes everything from the store")
 
 
 def parts_of(run: Path) -> dict:
-    """What a run depends on, as it wrote it when it began to train. Errors: no run there, exit 6."""
+    """Return what a run depends on, from its run.json. Raise UserError (exit 6) if there is none."""
     if isinstance(parts := read_json(run / "run.json").get("parts"), dict):
         return parts
-    raise UserError(6, f"{run}: no run that began to train is there (no run.json with its parts)")
+    raise UserError(6, f"{run}: not a run that began to train (no run.json with its parts)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,9 @@
-"""Build the saved view of a W&B project: `python scripts/wandb_view.py`; without a login print what it would be."""
+"""Build the saved view of a W&B project, or print its outline if you are not logged in.
+
+python scripts/wandb_view.py                                  build the view of the project thaw
+python scripts/wandb_view.py --project NAME --entity TEAM     build it in another project
+python scripts/wandb_view.py --dry-run                        print its outline only
+"""
 
 import sys
 from collections.abc import Iterator
@@ -14,20 +19,21 @@ from thaw.runtime.errors import UserError
 require_checkout(__file__)
 
 NAME = "thaw"
-GROUP = "setting"  # runs are grouped by it: all choices but seed and fold
-TABLE = ("best/accuracy", "best/loss", "test/accuracy", "cost/seconds", "cost/seconds_paid")  # the leaderboard
+GROUP = "setting"  # groups runs by all choices but seed and fold
+TABLE = ("best/accuracy", "best/loss", "test/accuracy", "cost/seconds", "cost/seconds_paid")  # columns of the run table
 
 
 class Panel(NamedTuple):
-    """What is drawn (bar, scatter, parallel, importance, line, table, images), of which keys, over which axis."""
+    """A panel: its kind (bar, scatter, parallel, importance, line, table, images), keys and x axis."""
 
     kind: str
     y: tuple[str, ...]
     x: str = ""
-    log: tuple[str, ...] = ()  # those of its keys whose axis is logarithmic
+    log: tuple[str, ...] = ()  # keys with a logarithmic axis
 
 
 def lines(x: str, *keys: str, log: tuple[str, ...] = ()) -> tuple[Panel, ...]:
+    """Return one line panel per key."""
     return tuple(Panel("line", (key,), x, tuple(one for one in log if one in (key, x))) for key in keys)
 
 
@@ -53,9 +59,9 @@ SECTIONS = {
 
 
 def outline() -> Iterator[str]:
-    """The view as indented lines."""
+    """Yield the view as indented lines."""
     yield f"{NAME}: runs grouped by {GROUP}"
-    yield f"  table of runs, the best first: {', '.join(TABLE)}"
+    yield f"  table of runs, best first: {', '.join(TABLE)}"
     for section, panels in SECTIONS.items():
         yield f"  {section}"
         for panel in panels:
@@ -65,11 +71,11 @@ def outline() -> Iterator[str]:
 
 
 def workspace(entity: str, project: str):
-    """The view in wandb-workspaces' words."""
+    """Return the view as a workspace of wandb-workspaces."""
     import wandb_workspaces.workspaces as ws
 
     sections = [
-        ws.Section(name=name, panels=[drawn(panel) for panel in panels], is_open=True)
+        ws.Section(name=name, panels=[to_wandb(panel) for panel in panels], is_open=True)
         for name, panels in SECTIONS.items()
     ]
     runs = ws.RunsetSettings(
@@ -80,8 +86,8 @@ def workspace(entity: str, project: str):
     return ws.Workspace(entity=entity, project=project, name=NAME, sections=sections, runset_settings=runs)
 
 
-def drawn(panel: Panel):
-    """One panel in wandb-workspaces' words."""
+def to_wandb(panel: Panel):
+    """Return a panel as an object of wandb-workspaces."""
     import wandb_workspaces.reports.v2 as wr
 
     y, log = panel.y[0], {"log_x": panel.x in panel.log, "log_y": panel.y[0] in panel.log}
@@ -110,9 +116,9 @@ def main(argv: list[str] | None = None) -> None:
     from thaw.report import wandb_mode, wandb_run
 
     parser = Parser(__doc__)
-    parser.add_argument("--project", default="thaw", help="as wandb.project")
-    parser.add_argument("--entity", help="user or team; default: that of the login")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be built")
+    parser.add_argument("--project", default="thaw", help="W&B project, as in wandb.project (default: %(default)s)")
+    parser.add_argument("--entity", help="W&B user or team (default: that of the login)")
+    parser.add_argument("--dry-run", action="store_true", help="print the outline and build nothing")
     args = parser.parse_args(argv)
     if args.dry_run:
         why = "dry run"
@@ -121,23 +127,23 @@ def main(argv: list[str] | None = None) -> None:
     else:
         try:
             mode, why = wandb_mode.choose_mode("auto")
-        except ValueError as error:  # a WANDB_* variable that W&B does not take
+        except ValueError as error:  # an invalid WANDB_* variable
             mode, why = "", wandb_run.brief_error(error)
         if mode == "online":
             save(args.entity, args.project)
             return
     say_text("\n".join(outline()))
-    say(f"nothing was built ({why})")
+    say(f"view not built: {why}")
 
 
 def save(entity: str | None, project: str) -> None:
-    """Build the view and say where it is. Errors: the server or its library refuses, exit 5."""
+    """Build the view and print its address. Raise UserError (exit 5) if W&B or its library fails."""
     import wandb
 
     try:
         view = workspace(entity or wandb.Api(timeout=10).default_entity, project).save()
-    except Exception as error:  # of a library that speaks to a server
-        raise UserError(5, f"no view was built ({type(error).__name__}: {str(error)[:120]})") from error
+    except Exception as error:  # a library that talks to a server can raise anything
+        raise UserError(5, f"view not built: {type(error).__name__}: {str(error)[:120]}") from error
     say(view.url)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the tests: composed as train.py composes them, one thread, no network."""
+"""Settings for tests, composed as in train.py but with one thread and without a network."""
 
 import os
 
@@ -10,12 +10,12 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 import pytest
 import torch
 
-torch.set_num_threads(1)  # two threads on a busy core wait for one another
+torch.set_num_threads(1)  # two threads on a busy core wait for each other
 
 
 @pytest.fixture
 def compose(tmp_path):
-    """compose("lr=0.1", ...) -> Settings with a store of its own and one thread."""
+    """Return a function compose("lr=0.1", ...) -> Settings with a new store and one thread."""
     from thaw.config.compose import compose_settings
 
     return lambda *overrides: compose_settings(["threads=1", f"store.dir={tmp_path}/store", *overrides])

@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# A one-node Slurm on this machine for the tests marked `slurm`, from Debian's packages: as root, as often as you like.
+# Set up a one-node Slurm from Debian's packages for the tests marked `slurm`. Needs root; can be repeated.
 set -euo pipefail
 
 answers() { sinfo --noheader -o %T 2>/dev/null | grep -qE 'idle|mix|alloc'; }
 
 if answers; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
-  echo "no Slurm answers, and setting one up needs root: its tests are skipped"
+  echo "note: no Slurm is running and setting one up needs root: its tests are skipped"
   exit 0
 fi
 if ! command -v slurmctld slurmd sinfo munged >/dev/null; then
   apt-get update -qq
   DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
 fi
-# Wakes a node that was drained or whose daemon died, and starts what does not run.
+# Write the configuration, start the daemons that do not run, and resume a node that was drained or lost.
 mkdir -p /etc/slurm /run/munge /var/log/munge /var/lib/slurm/slurmctld /var/lib/slurm/slurmd /var/log/slurm
 chown munge: /run/munge /var/log/munge
 host=$(hostname -s)
@@ -46,6 +46,6 @@ for _ in $(seq 40); do
   scontrol update nodename="$host" state=resume 2>/dev/null || true
   sleep 0.5
 done
-echo "error: Slurm was started and does not answer; its log:" >&2
+echo "error: Slurm was started but does not answer; the end of its logs:" >&2
 tail -n 5 /var/log/slurm/*.log >&2 || true
 exit 1

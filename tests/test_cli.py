@@ -1,4 +1,4 @@
-"""The commands as a person types them, in processes of their own."""
+"""The commands as a user types them, in new processes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SMOKE = ("smoke=true", "size=32", "threads=1", "data.limit=100", "wandb=offline"
 
 @pytest.fixture
 def thaw(tmp_path):
-    """thaw("src/train.py", ...) -> the finished process; its outputs lie in tmp_path."""
+    """Return a function thaw("src/train.py", ...) -> finished process, whose outputs are in tmp_path."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
     environment |= {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
 
@@ -42,7 +42,7 @@ def places(tmp_path):
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of small JPEGs, two classes, under a name that shells and parsers trip over."""
+    """Return a folder of small JPEGs in two classes, with a name of characters special to shells and parsers."""
     root = tmp_path / "My Birds (2024), é=1"
     for label, colour in (("great tit", 60), ("wren", 190)):
         (root / label).mkdir(parents=True)
@@ -66,7 +66,7 @@ def photos(tmp_path):
         ("name=${oc.env:NO_SUCH}", 2, "error: name=${oc.env:NO_SUCH}: "),
     ],
 )
-def test_what_is_wrong_is_one_line(thaw, places, tmp_path, typed, code, words):
+def test_an_error_is_one_line(thaw, places, tmp_path, typed, code, words):
     done = thaw("src/train.py", typed, *places, f"hydra.run.dir={tmp_path}/run", CUDA_VISIBLE_DEVICES="")
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == code, done.stderr
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_one_line(thaw, places, tmp_path, typed, code, words):
     assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr + done.stdout
 
 
-def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places, tmp_path):
+def test_a_sweep_is_one_group_of_runs_and_survives_a_failed_job(thaw, places, tmp_path):
     done = thaw(
         "src/train.py", "backbone=tiny,resnet18", "-m", *SMOKE, *places,
         f"hydra.sweep.dir={tmp_path}/sweep", "name=a sweep",
@@ -98,13 +98,13 @@ def test_a_sweep_is_one_group_of_runs_and_one_failure_ends_no_other(thaw, places
     assert {"confusion", "per_class", "most_wrong"} <= good["summary"].keys()
     assert any("images/batch_32px._type" in row for row in history)
     other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
-    assert other.returncode == 6 and "another sweep is there (tiny,resnet18" in other.stderr
+    assert other.returncode == 6 and "this folder holds another sweep (tiny,resnet18" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
     more = ["-m", "backbone=tiny,resnet34", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
-    assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys go on"
+    assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys continue it"
 
 
-def test_a_folder_of_images_with_any_timm_name_and_predictions_of_it(thaw, places, photos, tmp_path):
+def test_training_on_a_folder_with_any_timm_model_and_predicting_it(thaw, places, photos, tmp_path):
     out = tmp_path / "run"
     (photos / "wren" / "broken.jpg").write_text("<html>not found</html>")
     done = thaw(
@@ -121,12 +121,12 @@ def test_a_folder_of_images_with_any_timm_name_and_predictions_of_it(thaw, place
         "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places,
         f"hydra.run.dir={tmp_path}/plan",
     )  # fmt: skip
-    assert "images to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "as the last scan found"
+    assert "images to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "known from the last scan"
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
     head, _, *lines, total = seen.stdout.splitlines()
-    assert head.split() == ["image", "prediction", "probability", "next"] and total.startswith("13 images: ")
+    assert head.split() == ["image", "prediction", "probability", "other", "labels"] and total.startswith("13 images: ")
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
@@ -137,7 +137,7 @@ def test_a_folder_of_images_with_any_timm_name_and_predictions_of_it(thaw, place
     assert all(row[-3] == ("great tit" if float(row[-2]) > 0.5 else "wren") for row in rows[1:])
 
 
-def test_predict_says_what_it_leaves_out(tmp_path):
+def test_predict_lists_what_it_leaves_out(tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "empty").mkdir()
     for name in ("a.png", "b.DNG"):
@@ -158,13 +158,13 @@ def test_predict_says_what_it_leaves_out(tmp_path):
     assert files == [tmp_path / "p/a.png"] and [path for path, _ in bad] == gone[:-1]
 
 
-def test_of_a_folder_of_runs_predict_asks_for_one(tmp_path):
+def test_predict_refuses_a_folder_of_runs(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name / ".hydra").mkdir(parents=True)
         (tmp_path / name / "config.json").touch()
         (tmp_path / name / ".hydra/hydra.yaml").write_text("hydra: {mode: RUN}")
     os.utime(tmp_path / "a/config.json", (0, 0))
-    with pytest.raises(UserError, match=r"it holds runs, no sweep; give one of them, the newest is .*/b$") as refused:
+    with pytest.raises(UserError, match=r"a folder of runs; name one of them, e\.g\. the newest: .*/b$") as refused:
         predict.folder_of(tmp_path)
     assert refused.value.code == 6
     assert predict.folder_of(tmp_path / "b") == tmp_path / "b"
@@ -176,14 +176,34 @@ def test_of_a_folder_of_runs_predict_asks_for_one(tmp_path):
         ([], 2, "no run is given"),
         (["RUN"], 2, "no images are given"),
         (["RUN", "x.jpg", "--tpo", "3"], 2, "unrecognized arguments: --tpo"),
-        (["RUN", "x.jpg"], 6, "no finished run is there"),
+        (["RUN", "x.jpg"], 6, "not a finished run or sweep"),
     ],
 )
-def test_predict_refuses_in_a_line(tmp_path, monkeypatch, capsys, typed, code, words):
+def test_predict_refuses_in_one_line(tmp_path, monkeypatch, capsys, typed, code, words):
     monkeypatch.setattr("sys.argv", ["predict.py", *(str(tmp_path) if word == "RUN" else word for word in typed)])
     assert entry.run(predict.main) == code
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and words in said and said.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ") and words in errors and errors.count("\n") == 1
+
+
+def test_predict_reports_each_bad_file_in_one_line(tmp_path, monkeypatch, capsys):
+    files = [tmp_path / "a\nb.png", tmp_path / "c.png"]
+    for file in files:
+        file.write_bytes(b"x")
+    monkeypatch.setattr(predict, "folder_of", lambda run: run)
+    monkeypatch.setattr(predict, "predict", lambda run, files: (["x"], [], [(file, "cut off") for file in files]))
+    errors = {}
+    for typed in (files[:1], files):
+        monkeypatch.setattr("sys.argv", ["predict.py", str(tmp_path), *map(str, typed)])
+        assert entry.run(predict.main) == 3
+        errors[len(typed)] = capsys.readouterr().err.splitlines()
+    first, second = rf"{tmp_path}/a\nb.png", f"{tmp_path}/c.png"
+    assert errors[1] == [f"error: {first}: cut off"]
+    assert errors[2] == [
+        f"warning: {first} is left out: cut off",
+        f"warning: {second} is left out: cut off",
+        "error: no image is left to predict: all 2 are left out",
+    ]
 
 
 def test_a_python_without_the_environment_is_one_line():
@@ -192,7 +212,7 @@ def test_a_python_without_the_environment_is_one_line():
     assert done.stdout == "" and done.stderr.count("\n") == 1
 
 
-def test_help_says_what_can_be_typed(thaw):
+def test_help_lists_settings_and_choices(thaw):
     done = thaw("src/train.py", "--help")
     assert done.returncode == 0
     assert (
@@ -202,7 +222,7 @@ def test_help_says_what_can_be_typed(thaw):
     )
 
 
-def test_an_ascii_terminal_is_no_reason_to_fail(thaw, places, tmp_path):
+def test_an_ascii_terminal_works(thaw, places, tmp_path):
     typed = ("plan_only=true", *places, f"hydra.run.dir={tmp_path}/plan")
     done = thaw("src/train.py", *typed, LANG="C", PYTHONIOENCODING="ascii", TERM="dumb")
     assert done.returncode == 0, done.stderr

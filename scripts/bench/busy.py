@@ -1,9 +1,9 @@
-"""Training beside a busy process: seconds of steps on a quiet machine, beside it, and beside it with threads=1.
+"""Measure how a busy process slows training: on a quiet machine, beside the process, and beside it with threads=1.
 
-python scripts/bench/busy.py [CASE ...]     ten minutes on two cores with nothing else on them; goes on where it was
+python scripts/bench/busy.py [CASE ...]     takes ten minutes on two otherwise idle cores
 
-The busy process computes without end on one core. The conditions take turns, so that all of them see the machine's
-drift. Each run is a line of outputs/bench/busy.jsonl.
+The busy process computes endlessly on one core. The conditions take turns, so that a drift of the machine affects all
+of them. Each run is recorded as a line of outputs/bench/busy.jsonl and not repeated.
 """
 
 import json
@@ -26,7 +26,7 @@ CASES = {
     "lite0, 128 px": (*SHAPES, "backbone=lite0", "size=128", "data.limit=320"),
     "resnet18, 224 px": (*SHAPES, "backbone=resnet18", "size=224", "data.limit=320"),
 }
-CONDITIONS = {  # is there a busy process, and what is typed
+CONDITIONS = {  # whether there is a busy process, and the settings
     "quiet": (False, ()),
     "busy": (True, ()),
     "busy, threads=1": (True, ("threads=1",)),
@@ -42,9 +42,11 @@ def main() -> None:
         default=list(CASES),
         choices=list(CASES),
         metavar="CASE",
-        help=f"of {', '.join(CASES)}; all where none is given",
+        help=f"{', '.join(map(repr, CASES))} (default: all)",
     )
-    parser.add_argument("--rounds", type=count, default=3)
+    parser.add_argument(
+        "--rounds", type=count, default=3, metavar="N", help="runs per case and condition (default: %(default)s)"
+    )
     args = parser.parse_args()
     LINES.parent.mkdir(parents=True, exist_ok=True)
     for case in args.cases:
@@ -58,14 +60,14 @@ def main() -> None:
 
 
 def known() -> dict[tuple[str, str, int], dict]:
-    """Return what was recorded, by case, condition and round."""
+    """Return the recorded runs by case, condition and round."""
     lines = LINES.read_text().splitlines() if LINES.exists() else []
     rows = [json.loads(line) for line in lines]
     return {(row["case"], row["condition"], row["round"]): row for row in rows}
 
 
 def timed(overrides: list[str], busy: bool) -> dict:
-    """Return the seconds of a run's phases, and what it computed on."""
+    """Train once, perhaps beside a busy process; return the seconds of all phases and the device."""
     beside = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -82,18 +84,18 @@ def timed(overrides: list[str], busy: bool) -> dict:
 
 
 def show(case: str) -> None:
-    """Print the median seconds of each condition, and beside the load the ratios that matter."""
+    """Print the median seconds of each condition, and the ratios between them."""
     found = known()
     of = {name: [row["seconds"] for (c, n, _), row in found.items() if (c, n) == (case, name)] for name in CONDITIONS}
     median = {name: statistics.median(values) for name, values in of.items()}
     device = next(row["device"] for (c, n, _), row in found.items() if (c, n) == (case, "quiet"))
-    say_text(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (lowest to highest)")
+    say_text(f"\n{case}: {device}, n={len(of['quiet'])}, median seconds (minimum to maximum)")
     for name, values in of.items():
         say(f"  {name:18} {median[name]:7.1f}  ({min(values):.1f} to {max(values):.1f})")
     say(
-        f"  busy over quiet {median['busy'] / median['quiet']:.2f}, over threads=1 beside the same load "
-        f"{median['busy'] / median['busy, threads=1']:.2f}, two threads' gain when quiet "
-        f"{median['quiet, threads=1'] / median['quiet']:.2f}"
+        f"  ratios of seconds: busy / quiet {median['busy'] / median['quiet']:.2f}, "
+        f"busy / busy with threads=1 {median['busy'] / median['busy, threads=1']:.2f}, "
+        f"quiet with threads=1 / quiet {median['quiet, threads=1'] / median['quiet']:.2f}"
     )
 
 

@@ -1,10 +1,11 @@
-"""thaw with ImageNet weights on real images: after each phase, and beside a logistic regression on its features.
+"""Evaluate thaw with ImageNet weights on a folder of images, beside a logistic regression on the same features.
 
-python scripts/bench/clipart.py FOLDER [overrides ...]     40 minutes on two cores, three seeds; goes on where it was
+python scripts/bench/clipart.py FOLDER [KEY=VALUE ...]     takes 40 minutes on two cores with three seeds
 
-FOLDER has train/, valid/ and test/ with a folder a class; that of docs/results.md is Debian's openclipart, 12 classes,
-1,164, 270 and 499 images. The test images choose nothing. Each run is a line of outputs/bench/clipart.jsonl. With
---thaw, another checkout of thaw is run (its lines carry --name), to compare one commit with another.
+FOLDER has train/, valid/ and test/ with one folder per class. docs/results.md used Debian's openclipart: 12 classes,
+1,164, 270 and 499 images. The test images influence no choice. Each run is recorded as a line of
+outputs/bench/clipart.jsonl and not repeated. --thaw runs another checkout, whose lines carry --name, to compare
+commits.
 """
 
 import json
@@ -43,12 +44,14 @@ PENALTIES = [10 ** (k / 2) for k in range(-8, 1)]
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("overrides", nargs="*", help="backbone=lite0 where none is given")
-    parser.add_argument("--seeds", type=count, default=3)
-    parser.add_argument("--only", default="", help="runs whose name has it")
-    parser.add_argument("--name", default="", help="said in every line: which thaw ran")
-    parser.add_argument("--thaw", type=Path, default=ROOT, help="the checkout to run")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of the images")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of thaw (default: backbone=lite0)")
+    parser.add_argument("--seeds", type=count, default=3, metavar="N", help="seeds per run (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose name contains it (default: all)")
+    parser.add_argument("--name", default="", help="name of the checkout in the recorded lines (default: none)")
+    parser.add_argument(
+        "--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout to run (default: this one)"
+    )
     args = parser.parse_args()
     words = args.overrides or ["backbone=lite0"]
     asked = [(name, seed) for name in RUNS if args.only in name for seed in range(args.seeds)]
@@ -72,19 +75,20 @@ def main() -> None:
 
 
 def known(which: str) -> dict[tuple[str, int], dict]:
-    """Return what was recorded of a thaw, by run and seed."""
+    """Return the recorded lines of a checkout, by run and seed."""
     lines = LINES.read_text().splitlines() if LINES.exists() else []
     rows = [json.loads(line) for line in lines]
     return {(row["run"], row["seed"]): row for row in rows if row["thaw"] == which}
 
 
 def keep(which: str, name: str, seed: int, figures: dict) -> None:
+    """Record a run as a line."""
     with LINES.open("a") as file:
         file.write(json.dumps({"thaw": which, "run": name, "seed": seed, **figures}) + "\n")
 
 
 def regression(shared: list[str]) -> dict:
-    """Return the figures of a logistic regression on the frozen body's features, its L2 penalty by validation."""
+    """Fit logistic regressions on the frozen backbone's features; return the figures of the best on validation."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss
 
@@ -99,7 +103,7 @@ def regression(shared: list[str]) -> dict:
         splits = [job.inputs.activations(job.inputs.rows(split)) for split in (TRAIN, VALID, TEST)]
     (x, y), valid, test = [(features.float().numpy(), labels.numpy()) for features, labels in splits]
     tried, began = [], time.perf_counter()
-    for penalty in PENALTIES:  # of the mean loss
+    for penalty in PENALTIES:  # L2, added to the mean loss
         found = LogisticRegression(C=1 / (penalty * len(y)), max_iter=2000).fit(x, y)
         tried.append((found.score(*valid), -log_loss(valid[1], found.predict_proba(valid[0])), penalty, found))
     accuracy, loss, penalty, best = max(tried, key=lambda row: row[:2])
@@ -110,7 +114,7 @@ def regression(shared: list[str]) -> dict:
 
 
 def show(found: dict[tuple[str, int], dict]) -> None:
-    """Print each run, mean and standard deviation over seeds, and what validation said after each phase of it."""
+    """Print mean and standard deviation over seeds for each run, with the validation results of its phases."""
     for name in dict.fromkeys(name for name, _ in found):
         rows = [row for (other, _), row in found.items() if other == name]
         keys = ["best/accuracy", "best/loss", "test/accuracy", "test/loss", "cost/seconds", "penalty"]

@@ -1,12 +1,12 @@
-"""The way of an image from its file into the network: thaw, fastai 2.8, torchvision's ImageFolder, side by side.
+"""Compare the input pipelines of thaw, fastai 2.8 and torchvision's ImageFolder, from image file to network.
 
-pip install fastai==2.8.12 (beside thaw's own requirements)
-python scripts/bench/data.py [pipeline first step] [--quick]     all: ten minutes on two cores
+pip install fastai==2.8.12                            in addition to thaw's requirements
+python scripts/bench/data.py [PART ...] [--quick]     takes ten minutes on two cores
 
-On 3,000 drawn JPEGs of about 400 px (photos.py), 1,800 of them to train on, batches of 64, all files in the page
-cache, every process with one thread. All three end in a normalised float batch. Beside the time on the clock is that of
-the processor, over all processes: what a machine that also does other things can be asked for. Where a time is taken
-several times, the least is shown.
+Uses 3,000 drawn JPEGs of about 400 px (photos.py), 1,800 of them for training, in batches of 64. All files are in the
+page cache and every process has one thread. All pipelines end in a normalised float batch. Besides wall-clock time, CPU
+time over all processes is reported: it matters on a machine that also does other work. Of repeated measurements, the
+minimum is shown.
 """
 
 import importlib
@@ -44,14 +44,14 @@ from thaw.train import loop
 require_checkout(__file__)
 
 BATCH = 64
-CROP = (0.35, 1.0)  # shares of the area that augment=standard draws
+CROP = (0.35, 1.0)  # range of the cropped area under augment=standard
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-QUICK = "--quick" in sys.argv  # main refuses all other words
+QUICK = "--quick" in sys.argv  # main rejects unknown words
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How one library reads a folder: `batches(epochs)` yields float [n, 3, size, size], `images` an epoch."""
+    """How a library reads a folder: `batches(epochs)` yields floats [n, 3, size, size], `images` of them per epoch."""
 
     batches: Callable[[range], Iterator[Tensor]]
     images: int
@@ -62,7 +62,7 @@ def settings_of(root: Path, size: int, *overrides: str) -> Settings:
 
 
 def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
-    """thaw's own, `augment=standard`, normalised as its network does."""
+    """Return thaw's pipeline with `augment=standard`, normalised as in its network."""
     numbered = thaw_batches(settings_of(root, size), store, workers)
     std, mean = (torch.tensor(values).view(1, 3, 1, 1) for values in (STD, MEAN))
     scale, shift = 1 / (255 * std), -mean / std
@@ -77,7 +77,7 @@ def of_thaw(root: Path, size: int, workers: int, store: Path) -> Pipeline:
 def thaw_batches(
     settings: Settings, store: Path, workers: int
 ) -> Callable[[range], tuple[int, Iterator[batches.Batch]]]:
-    """`read(epochs)`: how many images an epoch has, and their uint8 batches, as a cycle of a run reads them."""
+    """Return `read(epochs)`, which gives the images per epoch and the uint8 batches as in a cycle of a run."""
     held, side = Store(store), round(settings.size / settings.data.crop_pct)
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     cache = DecodeCache(store, side, budget)
@@ -98,7 +98,7 @@ def thaw_batches(
 
 
 def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
-    """A plain ImageFolder and DataLoader: a random crop, mirrored or not."""
+    """Return a plain ImageFolder and DataLoader with random crops and flips."""
     see = [transforms.RandomResizedCrop(size, scale=CROP), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
     data = datasets.ImageFolder(root / "train", transforms.Compose([*see, transforms.Normalize(MEAN, STD)]))
     made = DataLoader(data, BATCH, shuffle=True, num_workers=workers)
@@ -106,7 +106,7 @@ def of_torchvision(root: Path, size: int, workers: int, _: Path) -> Pipeline:
 
 
 def of_fastai(root: Path, size: int, workers: int, _: Path) -> Pipeline:
-    """fastai's usual: Resize for every image, aug_transforms and Normalize for the batch."""
+    """Return fastai's usual pipeline: Resize per image, aug_transforms and Normalize per batch."""
     from fastai.vision import all as fastai
 
     data = fastai.ImageDataLoaders.from_folder(
@@ -126,13 +126,14 @@ LIBRARIES = {"thaw": of_thaw, "torchvision": of_torchvision, "fastai 2.8": of_fa
 
 
 def cost(work: Callable, *args) -> tuple[float, float]:
-    """Seconds on the clock and of the processor that it takes, in this process and in those it waited for."""
-    wall, cpu = time.perf_counter(), processor()
+    """Return wall-clock and CPU seconds of a call; CPU time includes finished child processes."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
     work(*args)
-    return time.perf_counter() - wall, processor() - cpu
+    return time.perf_counter() - wall, cpu_seconds() - cpu
 
 
-def processor() -> float:
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
@@ -143,13 +144,14 @@ def run_through(items: Iterable) -> None:
 
 
 def least(costs: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return the minimum of wall-clock and CPU seconds, each on its own."""
     return tuple(min(values) for values in zip(*costs, strict=True))
 
 
 def pipeline(root: Path) -> None:
-    """Images a second of the pipeline alone: the first epoch with all that comes before it, and from the second."""
-    say_text("\nPipeline alone, images a second (images a second of the processor)")
-    heading(*LIBRARIES, "thaw : fastai")
+    """Print images per second of the pipelines alone: the first epoch with its set-up, and later epochs."""
+    say_text("\nPipeline alone, images per second (images per CPU second)")
+    heading(*LIBRARIES, "thaw / fastai")
     for size, workers in [(128, 0)] if QUICK else product((128, 224), (0, 2)):
         made, first, later = {}, {}, {name: [] for name in LIBRARIES}
 
@@ -176,19 +178,19 @@ def one_batch(of: Callable, root: Path, store: Path) -> None:
 
 
 def first(root: Path) -> None:
-    """Seconds from a folder to the first batch: nothing known of it, and a second start."""
-    say_text("\nFrom the folder to the first batch at 128 px, no workers, seconds (seconds of the processor)")
+    """Print the seconds from a folder to the first batch: with an empty store, and on a second start."""
+    say_text("\nFrom the folder to the first batch at 128 px, no workers, seconds (CPU seconds)")
     heading(*LIBRARIES)
     with tempfile.TemporaryDirectory() as store:
-        for what in ("cold", "again"):
+        for what in ("first start", "second start"):
             costs = [cost(one_batch, of, root, Path(store)) for of in LIBRARIES.values()]
             row(what, *(f"{wall:.2f} ({cpu:.2f})" for wall, cpu in costs))
 
 
 def step(root: Path) -> None:
-    """An epoch of the full network through thaw's loader, and the same steps on batches that lie in memory."""
-    say_text("\nAn epoch of the full network at 128 px, seconds (seconds of the processor)")
-    heading("from the loader", "in memory", "more")
+    """Print the seconds of an epoch of the full network with thaw's loader, and with batches in memory."""
+    say_text("\nAn epoch of the full network at 128 px, seconds (CPU seconds)")
+    heading("from the loader", "in memory", "difference")
     for name, workers in product(("test_resnet",) if QUICK else ("test_resnet", "resnet18"), (0, 1)):
         settings = settings_of(root, 128, f"backbone={name}", "backbone.weights=none", "data.limit=400")
         network = create_network(settings.backbone, len(photos.CLASSES), 0, device.choose_device(settings))
@@ -224,13 +226,18 @@ def main() -> None:
     parts = {"pipeline": pipeline, "first": first, "step": step}
     parser = Parser(__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=list(parts), choices=list(parts), metavar="PART", help=f"of {', '.join(parts)}"
+        "parts",
+        nargs="*",
+        default=list(parts),
+        choices=list(parts),
+        metavar="PART",
+        help=f"{', '.join(parts)} (default: all)",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer images, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="use fewer images and rounds")
     asked = parser.parse_args().parts
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    for name in ("fastai.vision.all", "albumentations"):  # which takes seconds
+    for name in ("fastai.vision.all", "albumentations"):  # imports that take seconds
         importlib.import_module(name)
     root = photos.draw(Path(tempfile.gettempdir()) / "thaw_photos", 600 if QUICK else photos.COUNT)
     for name in asked:

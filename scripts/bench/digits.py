@@ -1,7 +1,8 @@
-"""The default run over five seeds: accuracy on the test half as mean and standard deviation, seconds by phase.
+"""Run the default settings over five seeds: test accuracy as mean and standard deviation, and seconds per phase.
 
-python scripts/bench/digits.py [overrides ...]     about two minutes on two cores
-The test half is scikit-learn's own (plot_digits_classification), whose SVC reaches 96.9 %.
+python scripts/bench/digits.py [KEY=VALUE ...]     takes two minutes on two cores
+
+The test images are scikit-learn's own test half (plot_digits_classification), on which its SVC reaches 96.9 %.
 """
 
 import json
@@ -31,7 +32,7 @@ def main() -> None:
         subprocess.run([sys.executable, ROOT / "src/train.py", "-m", *places, seeds, *given], check=True)
         results = [json.loads(file.read_text()) for file in sorted(Path(folder).glob("*/result.json"))]
     if len(results) < 2:
-        raise UserError(2, "means need two seeds and their results: leave plan_only and seed out")
+        raise UserError(2, "fewer than two runs have a result: remove plan_only and seed from the command")
     say_text(f"\n{' '.join(given) or 'default'}, n={len(results)}: mean ± standard deviation")
     for key in ("best/accuracy", "test/accuracy"):
         say(f"{key:32} {show([100 * result[key] for result in results], 2)} %")

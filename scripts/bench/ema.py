@@ -1,10 +1,10 @@
-"""Would an exponential average of the weights pay? Test accuracy of it beside the weights that a run exports.
+"""Compare an exponential moving average (EMA) of the weights with the weights that a run exports, by test accuracy.
 
-python scripts/bench/ema.py [--seeds 5] [key=value ...]     under ten minutes on one thread
+python scripts/bench/ema.py [--seeds 5] [KEY=VALUE ...]     takes under ten minutes on one thread
 
-The average (parameters and batch-norm statistics) is kept over the steps of the whole network's phase and looked at
-where the exported cycle ends; nothing is chosen by it. 480 digits to train on, 120 to validate and scikit-learn's test
-half; 500 drawn shapes, 500 to validate, 1,000 to test.
+The average covers parameters and batch-norm statistics over the steps of the full network's phase. It is evaluated at
+the exported cycle end and influences no choice. Digits: 480 training images, 120 validation images, scikit-learn's test
+half. Shapes: 500 drawn images to train, 500 to validate, 1,000 to test.
 """
 
 import statistics
@@ -45,7 +45,7 @@ TASKS = {
 
 @dataclass
 class EpochTracker(Tracker):
-    """A tracker that also calls with the epoch of the run whenever one is over."""
+    """A tracker that also calls `on_epoch` with the epoch of the run after each epoch."""
 
     on_epoch: Callable[[int], None] | None = None
 
@@ -56,14 +56,14 @@ class EpochTracker(Tracker):
 
 
 def averaged(overrides: list[str]) -> dict[str, float]:
-    """Accuracy of a run's export and, at the same cycle end, of every average."""
+    """Train once; return the test accuracy of the export and of every average at the same cycle end."""
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         settings = compose.compose_settings([*overrides, f"store.dir={folder}/store"])
         job = set_up(settings, Path(folder), Store(Path(folder) / "store"))
         averages, ends, first = {}, {}, next(job.network.parameters())
 
         def watch(optimizer: Optimizer, *_) -> None:
-            # Neither the head alone nor a finder's copy of the network.
+            # Skip optimizers of the head alone or of a finder's copy of the network.
             if any(p is first for group in optimizer.param_groups for p in group["params"]):
                 follow(averages, job.network.model.state_dict())
 
@@ -79,7 +79,7 @@ def averaged(overrides: list[str]) -> dict[str, float]:
         plain = predict(job.inputs, rows).accuracy
         out = {"export": plain}
         if not ends[best]:
-            complain("a head phase was best: its plain figure is counted")
+            complain("warning: a head phase was best, so the averages count as the export")
             return out | dict.fromkeys(map(str, DECAYS), plain)
         for decay, average in ends[best].items():
             weights.load_weights(job.network.model, average, "the average", head=True)
@@ -89,7 +89,7 @@ def averaged(overrides: list[str]) -> dict[str, float]:
 
 @torch.no_grad()
 def follow(averages: dict[float, dict], weights: dict[str, torch.Tensor]) -> None:
-    """Move every average towards the weights; they begin as the weights of the first step."""
+    """Update every average with the weights; the first call initialises them."""
     for decay in DECAYS:
         kept = averages.setdefault(decay, {name: value.clone() for name, value in weights.items()})
         for name, value in weights.items():
@@ -101,7 +101,7 @@ def follow(averages: dict[float, dict], weights: dict[str, torch.Tensor]) -> Non
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=count, default=5)
+    parser.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds per task (default: %(default)s)")
     args, given = parser.parse_known_args()
     for name, overrides in TASKS.items():
         found = [averaged([*EVERY, *overrides, *given, f"seed={seed}"]) for seed in range(args.seeds)]

@@ -1,12 +1,12 @@
-"""How good are the rates that finders suggest? Against the best rate by grid search, on the same curves.
+"""Compare the learning rates that finders suggest with the best rate of a grid search, on recorded curves.
 
-python scripts/bench/finder_curves.py     record them, once
-python scripts/bench/finder.py            read them by every rule, in seconds
+python scripts/bench/finder_curves.py     record the curves, once
+python scripts/bench/finder.py            evaluate every rule on them, in seconds
 
-Every rule of other libraries reads the same range tests, with its own smoothing, skipping and stopping
-(finder_rules.py): 100 steps from 1e-5 to 10, where fastai itself begins at 1e-7 and Lightning goes from 1e-8 to 1.
-thaw's trials take 1,320 steps on the stored features of digits (11 rates x 40 x 3), which cost next to nothing, and 66
-on the whole network.
+The rules of other libraries read the same range tests, each with its own smoothing, skipping and stopping
+(finder_rules.py): 100 steps from 1e-5 to 10, although fastai starts at 1e-7 and Lightning runs from 1e-8 to 1. thaw's
+trials take 1,320 steps on the stored features of digits (11 rates x 40 x 3), which cost almost nothing, and 66 steps
+on the full network.
 """
 
 import json
@@ -28,11 +28,11 @@ from thaw.train.lr_suggest import read_range, read_trials
 require_checkout(__file__)
 
 DEFAULT = compose.compose_settings([]).find
-AS_GOOD = 0.01  # so far below the highest accuracy a rate of the grid is a best one too
+AS_GOOD = 0.01  # a rate of the grid this close to the highest accuracy also counts as best
 
 
 def suggested(known: dict, seeds: Iterable[str]) -> dict[str, list[float | None]]:
-    """What every rule suggests for every seed: trials for their own figures, all others for the same range test."""
+    """Return the suggestions of every rule by seed: trials read their own losses, all others the same range test."""
     out = {"thaw trials": [read_trials(**known["trials"][seed], find=DEFAULT).taken for seed in seeds]}
     for rule in ("edge", "valley"):
         out[f"thaw {rule}"] = [read_as(rule, **known["curves"][seed]) for seed in seeds]
@@ -42,6 +42,7 @@ def suggested(known: dict, seeds: Iterable[str]) -> dict[str, list[float | None]
 
 
 def or_none(rule: Rule, rates: list[float], losses: list[float], **_) -> float | None:
+    """Return the suggestion of a rule, or None if it has none."""
     try:
         return rule(rates, losses)
     except ValueError:
@@ -49,7 +50,7 @@ def or_none(rule: Rule, rates: list[float], losses: list[float], **_) -> float |
 
 
 def read_as(rule: str, rates: list[float], losses: list[float], **_) -> float:
-    """thaw's own rules for range tests, stopped where its range test would have stopped."""
+    """Apply a rule of thaw to a range test, cut off as thaw's own range test would stop."""
     find = replace(DEFAULT, rule=rule)
     n, average, lowest = 0, averaged(losses, find.smooth), math.inf
     for n, seen in enumerate(average, 1):
@@ -61,10 +62,10 @@ def read_as(rule: str, rates: list[float], losses: list[float], **_) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """How good the suggestions of a rule are on a task."""
+    """The quality of a rule's suggestions on a task."""
 
-    near: float  # share within a factor of three of a best rate
-    regret: float  # median, in accuracy
+    near: float  # fraction within a factor of three of a best rate
+    regret: float  # median loss of accuracy relative to the best rate
     worst: float  # the 90th percentile of the regret
     spread: float  # standard deviation in decades
     median: float  # of the rates
@@ -72,10 +73,10 @@ class Score:
 
 
 def score(known: dict, rates: list[float | None]) -> Score:
-    """Against the grid: accuracy between its rates on a straight line over log rate, beyond its ends that of the end.
+    """Score suggestions against the grid, whose accuracy is interpolated linearly over log rate and constant beyond it.
 
-    A best rate is the one of the highest mean accuracy, and every other that is at most a point below it. No suggestion
-    counts as none within the factor and is left out of the rest.
+    Every rate at most a point below the highest mean accuracy is a best rate. A missing suggestion counts as outside
+    the factor of three and is left out of the other figures.
     """
     mean = np.mean(list(known["grid"].values()), 0)
     given = np.log10([rate for rate in rates if rate is not None])
@@ -94,16 +95,16 @@ def score(known: dict, rates: list[float | None]) -> Score:
 
 
 def scored(name: str) -> dict[str, Score]:
-    """Every rule on a task, with a table of them; nothing where the task is not recorded."""
+    """Score every rule on a task and print a table; return nothing if the task is not fully recorded."""
     file = file_of(name)
     known = json.loads(file.read_text()) if file.exists() else {"trials": {}}
     if len(known["trials"]) < SEEDS:
-        complain(f"{name}: not recorded yet")
+        complain(f"warning: {name}: not recorded yet; run finder_curves.py")
         return {}
     scores = {rule: score(known, rates) for rule, rates in suggested(known, known["trials"]).items()}
     mean = np.mean(list(known["grid"].values()), 0)
     say_text(f"\n{name}: best {mean.max():.1%} at {known['rates'][mean.argmax()]:.2g}, n={SEEDS}\n")
-    say("| rule | median rate | within 3x | regret, median | 90th percentile | spread, decades |")
+    say("| rule | median rate | within 3x | regret, median (points) | regret, 90th percentile | spread (decades) |")
     say("|---|---|---|---|---|---|")
     for rule, s in scores.items():
         regrets = f"{100 * s.regret:.1f} | {100 * s.worst:.1f}"
@@ -113,9 +114,9 @@ def scored(name: str) -> dict[str, Score]:
 
 
 def compare(title: str, tasks: list[dict[str, Score]]) -> None:
-    """A table of the rules' means over tasks."""
+    """Print a table of the rules' means over tasks."""
     say_text(f"\n{title}: means over {len(tasks)} tasks\n")
-    say("| rule | within 3x | regret | its worst task | 90th percentile | spread, decades |")
+    say("| rule | within 3x | regret (points) | regret, worst task | regret, 90th percentile | spread (decades) |")
     say("|---|---|---|---|---|---|")
     for rule in tasks[0] if tasks else ():
         rows = [task[rule] for task in tasks]
@@ -131,10 +132,10 @@ def main() -> None:
     tasks = {name: scores for name in TASKS if (scores := scored(name))}
     groups = {
         "all": list(tasks),
-        "seen while the rule was made, by SGD": [n for n in tasks if not by_adam(n)],
-        "seen while the rule was made, by AdamW": [n for n in tasks if by_adam(n) and n not in HELD_OUT],
-        "recorded afterwards, heads by AdamW": [n for n in HELD_OUT if trained_by(n) == "head"],
-        "recorded afterwards, whole networks by AdamW": [n for n in HELD_OUT if trained_by(n) == "all"],
+        "seen while designing the rule, SGD": [n for n in tasks if not by_adam(n)],
+        "seen while designing the rule, AdamW": [n for n in tasks if by_adam(n) and n not in HELD_OUT],
+        "recorded afterwards, heads, AdamW": [n for n in HELD_OUT if trained_by(n) == "head"],
+        "recorded afterwards, full networks, AdamW": [n for n in HELD_OUT if trained_by(n) == "all"],
     }
     for title, names in groups.items():
         compare(title, [tasks[name] for name in names if name in tasks])

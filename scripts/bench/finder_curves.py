@@ -1,10 +1,10 @@
-"""Curves and grids for scripts/bench/finder.py: what finders saw, and which rate was best, a file a task.
+"""Record curves and grids for scripts/bench/finder.py: what finders see, and which rate is best.
 
-python scripts/bench/finder_curves.py [TASK ...]     goes on where it was; one to twenty minutes a task on one thread
+python scripts/bench/finder_curves.py [TASK ...]     takes one to twenty minutes per task on one thread
 
-A task is a find phase, with the fits that use its rate cut to a fixed budget. Its best rate comes from a grid, three
-rates a decade, three seeds: accuracy on all images that were not trained on. Twenty seeds each record a range test,
-never stopped, and thaw's trials.
+A task is a find phase and the fits that use its rate, cut to a fixed budget. Its best rate comes from a grid with three
+rates per decade and three seeds, by accuracy on all images not used for training. Twenty seeds each record a range test
+that never stops, and thaw's trials. Each task has a file, and recorded seeds are not repeated.
 """
 
 import copy
@@ -40,7 +40,7 @@ from thaw.train.setup import set_up
 
 require_checkout(__file__)
 
-GRID = {  # three rates a decade to 10, of a head from 1e-4, of a whole network from 1e-3; for AdamW a tenth of it
+GRID = {  # three rates per decade up to 10, from 1e-4 (head) or 1e-3 (full network); a tenth of them for AdamW
     "head": [10 ** (k / 3) for k in range(-12, 4)],
     "all": [10 ** (k / 3) for k in range(-9, 4)],
 }
@@ -82,7 +82,7 @@ TASKS = {
     "scenes, full after head, AdamW": [*SCENES, *AFTER_ADAM],
     "coarse shapes, scratch, AdamW": [*COARSE, *ADAM, *SCRATCH],
     **(
-        HELD_OUT := {  # recorded for the first time after the last change of the rule for trials
+        HELD_OUT := {  # first recorded after the last change of the trials rule
             "coarse shapes, head, AdamW": [*COARSE, *ADAM, *HEAD],
             "fine shapes, head, AdamW": [*FINE, *ADAM, *HEAD],
             "scenes, head, AdamW": [*SCENES, *ADAM, *HEAD],
@@ -94,7 +94,7 @@ TASKS = {
 
 
 def prepared(overrides: list[str], folder: Path) -> tuple[RunContext, PhaseInputs, list[PhaseInputs]]:
-    """The job with everything before its find trained, the find, and the fits that use its rate."""
+    """Return a job trained up to its find phase, the find, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
     given = [o.replace("=DRAWN/", f"={folder.parent}/") for o in overrides]
     if ADAM[0] not in given:
@@ -103,12 +103,12 @@ def prepared(overrides: list[str], folder: Path) -> tuple[RunContext, PhaseInput
     made = set_up(settings, folder, open_store(settings, say))
     phases = [made.inputs.of(phase) for phase in made.plan.phases]
     while phases[0].phase.do == "fit":
-        fully(made, own := phases.pop(0), own.phase.lr)
+        train_fully(made, own := phases.pop(0), own.phase.lr)
     return made, phases[0], phases[1:]
 
 
-def fully(made: RunContext, inputs: PhaseInputs, lr: float) -> None:
-    """Train the planned cycles of a phase from the weights that are there. Errors: not finite, exit 4."""
+def train_fully(made: RunContext, inputs: PhaseInputs, lr: float) -> None:
+    """Train the planned cycles of a phase from the current weights. Raise UserError (exit 4) if not finite."""
     phase, fit = inputs.phase, begin_phase(made.settings, made.network, inputs, lr)
     set_trainable(made.network, phase.train, fit.bn)
     with closing(inputs.batches(range(phase.epochs_budget), phase.name)) as batches:
@@ -117,34 +117,34 @@ def fully(made: RunContext, inputs: PhaseInputs, lr: float) -> None:
 
 
 def rates(settings: Settings, trained: str) -> list[float]:
-    """The grid of a task."""
+    """Return the grid of a task."""
     return [rate / (10 if settings.optimizer.name == "adamw" else 1) for rate in GRID[trained]]
 
 
 def tried(made: RunContext, find: PhaseInputs) -> dict:
-    """The package's trials."""
+    """Return thaw's trials."""
     return measured(made.settings, made.network, find)
 
 
 def swept(made: RunContext, find: PhaseInputs) -> dict:
-    """A range test that is never stopped."""
+    """Return a range test that never stops."""
     never = replace(made.settings.find, rule="edge", diverge=1e30)
     return measured(replace(made.settings, find=never), made.network, find)
 
 
 def measured(settings: Settings, network: Network, find: PhaseInputs) -> dict:
-    """The rates that a find tries, rising, and the losses at each."""
+    """Return the rates that a find tries, in rising order, and the losses of each."""
     length = finder_steps.finder_length(settings, find.phase)
     rates, losses = zip(*sorted(lr_finder.measured(settings, network, find, *length)), strict=True)
     return {"rates": rates, "losses": losses}
 
 
 def judged(made: RunContext, fits: list[PhaseInputs], rate: float) -> float:
-    """Accuracy after the fits at a rate, on all images that were not trained on."""
+    """Return the accuracy after the fits at a rate, on all images not trained on; 0 if a loss is not finite."""
     try:
         for inputs in fits:
-            fully(made, inputs, rate)
-    except UserError:  # not finite
+            train_fully(made, inputs, rate)
+    except UserError:  # a loss that is not finite
         return 0.0
     rows = np.concatenate([made.inputs.valid_rows, made.inputs.rows(TEST)])
     return predictions.predict(made.inputs, rows).accuracy
@@ -155,11 +155,12 @@ def file_of(name: str) -> Path:
 
 
 def trained_by(name: str) -> str:
+    """Return what the fits of a task train: head or all."""
     return "head" if HEAD[0] in TASKS[name] else "all"
 
 
 def record(name: str, folder: Path) -> None:
-    """What is missing of a task's trials, curves and grid, into a file of its own."""
+    """Record what is missing of a task's trials, curves and grid in its file."""
     file = file_of(name)
     known = json.loads(file.read_text()) if file.exists() else {"trials": {}, "curves": {}, "grid": {}}
     for seed in map(str, range(SEEDS)):
@@ -185,7 +186,12 @@ def record(name: str, folder: Path) -> None:
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "tasks", nargs="*", default=list(TASKS), choices=list(TASKS), metavar="TASK", help=f"of {'; '.join(TASKS)}"
+        "tasks",
+        nargs="*",
+        default=list(TASKS),
+        choices=list(TASKS),
+        metavar="TASK",
+        help=f"{', '.join(map(repr, TASKS))} (default: all)",
     )
     asked = parser.parse_args().tasks
     FOLDER.mkdir(parents=True, exist_ok=True)

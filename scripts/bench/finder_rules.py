@@ -1,18 +1,24 @@
-"""The rules of other rate finders, from their sources: each reads the raw losses [n] of a range test.
+"""Imported by scripts/bench/finder.py: the rules of other learning rate finders, from their sources.
 
-Each smooths, stops and skips as its library does. A rule is a function (rates, losses of the batches) -> rate; it
-raises ValueError where the library has no suggestion.
+A rule maps the rates and raw losses [n] of a range test to a rate. It smooths, stops and skips as its library does, and
+raises ValueError if the library has no suggestion.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from thaw.config.paths import require_checkout
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
 
 Rule = Callable[[Sequence[float], Sequence[float]], float]
 
 
 def averaged(losses: Sequence[float], beta: float, ahead: int = 0) -> np.ndarray:
-    """Debiased exponential average; `ahead` steps too many in the debiasing is Lightning's."""
+    """Return the debiased exponential average; Lightning debiases with `ahead` = 1 step too many."""
     average, out = 0.0, []
     for k, loss in enumerate(losses, 1):
         average = beta * average + (1 - beta) * loss
@@ -21,13 +27,16 @@ def averaged(losses: Sequence[float], beta: float, ahead: int = 0) -> np.ndarray
 
 
 def stopped(losses: np.ndarray, times: float) -> np.ndarray:
-    """The losses up to the first that is above `times` the lowest before it, that one included."""
+    """Cut the losses after the first that exceeds `times` the lowest so far."""
     over = np.flatnonzero(losses > times * np.minimum.accumulate(losses))
     return losses[: over[0] + 1] if len(over) else losses
 
 
 def fastai(rule: Rule) -> Rule:
-    """fastai 2.8 (callback/schedule.py): average 0.98, stop at 4 times the best, skip a tenth and the last five."""
+    """Wrap a rule as fastai 2.8 does (callback/schedule.py).
+
+    Average with 0.98, stop at 4 times the best, skip the first tenth and the last five.
+    """
 
     def read(rates, losses):
         seen = stopped(averaged(losses, 0.98), 4)
@@ -41,7 +50,7 @@ def fastai(rule: Rule) -> Rule:
 
 
 def valley(rates, losses):
-    """Half way into the longest decreasing subsequence, taken as if it were contiguous."""
+    """Return the rate half way into the longest decreasing subsequence, treated as contiguous."""
     n, length, start, end = len(losses), [1] * len(losses), 0, 0
     for i in range(1, n):
         for j in range(i):
@@ -55,17 +64,17 @@ def valley(rates, losses):
 
 
 def steep(rates, losses):
-    """Where the loss falls fastest over the logarithm of the rate."""
+    """Return the rate at which the loss falls fastest over the log rate."""
     return rates[np.argmin(np.diff(losses) / np.diff(np.log(rates)))]
 
 
 def minimum(rates, losses):
-    """A tenth of the rate of the lowest loss."""
+    """Return a tenth of the rate with the lowest loss."""
     return rates[np.argmin(losses)] / 10
 
 
 def slide(rates, losses, across=15, threshold=0.005):
-    """From the end, a window of `across` slides down while the slopes at its two sides differ."""
+    """Slide a window of `across` steps down from the end while the slopes at its two sides differ."""
     slopes = np.gradient(losses)
     right, left = -1, -1 - across
     if len(losses) <= across:
@@ -77,8 +86,10 @@ def slide(rates, losses, across=15, threshold=0.005):
 
 
 def lightning(rates, losses):
-    """Lightning 2.6 (tuner/lr_finder.py): average 0.98, stop at 4 times the best, skip 10 and 1, the steepest fall over
-    the rate itself."""
+    """Return the suggestion of Lightning 2.6 (tuner/lr_finder.py).
+
+    Average with 0.98, stop at 4 times the best, skip the first 10 and the last; steepest fall over the rate itself.
+    """
     seen = stopped(averaged(losses, 0.98, ahead=1), 4)
     rates, seen = np.array(rates[: len(seen)])[10:-1], seen[10:-1]
     if len(seen) < 2:
@@ -87,8 +98,11 @@ def lightning(rates, losses):
 
 
 def torch_lr_finder(rates, losses):
-    """torch-lr-finder 0.2.2: average 0.95 from the first loss on, stop at 5 times the best, skip 10 and 5, the steepest
-    fall from step to step."""
+    """Return the suggestion of torch-lr-finder 0.2.2.
+
+    Average with 0.95, starting at the first loss; stop at 5 times the best, skip the first 10 and the last 5; steepest
+    fall per step.
+    """
     seen = [losses[0]]
     for loss in losses[1:]:
         seen.append(0.05 * loss + 0.95 * seen[-1])
@@ -107,3 +121,13 @@ RULES = {
     "Lightning": lightning,
     "torch-lr-finder": torch_lr_finder,
 }
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.parse_args()
+    parser.error("imported by scripts/bench/finder.py; run that instead")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,7 +1,8 @@
-"""hydra/sweeper=halving against the full sweep of 16 settings, two seeds each: what it costs, and what it chooses.
+"""Compare hydra/sweeper=halving with the full sweep of 16 settings and two seeds: its cost and the setting it chooses.
 
-python scripts/bench/halving.py [overrides ...]     three repeats with other seeds, each sweep with a store of its own:
-up to an hour on two busy cores
+python scripts/bench/halving.py [KEY=VALUE ...]     takes up to an hour on two busy cores
+
+There are three repeats with different seeds. Each sweep has its own store.
 """
 
 import math
@@ -23,14 +24,14 @@ require_checkout(__file__)
 
 SETTINGS = ("lr_factor=0.1,0.3,1,3", "rates=uniform,tenths", "augment=none,light")
 SEEDS = ((0, 1), (2, 3), (4, 5))
-HEAD = ("seeds", "epochs", "seconds paid", "by the clock", "chosen", "rank in full", "valid loss", "of the best")
-HEAD += ("mean of all", "test", "of the best", "")
-# By the loss: on so few digits nearly every setting has all of them right, and by accuracy there is nothing to choose.
+HEAD = ("seeds", "epochs", "seconds paid", "wall-clock s", "chosen", "rank in full", "valid loss", "loss of best")
+HEAD += ("mean loss", "test accuracy", "accuracy of best", "")
+# Ranked by loss: on so few digits, nearly every setting reaches the highest accuracy.
 SMALL = ("data.limit=400", "size=32", "monitor=valid/loss", "threads=1", "wandb=disabled")
 
 
 def sweep(folder: Path, seeds: tuple[int, ...], *more: str) -> tuple[Board, float]:
-    """The leaderboard of a sweep with a store of its own, and the seconds it took by the clock."""
+    """Run a sweep with its own store; return its leaderboard and the wall-clock seconds."""
     typed = (*SETTINGS, f"seed={','.join(map(str, seeds))}", *SMALL, *more)
     began = time.perf_counter()
     subprocess.run(
@@ -42,7 +43,7 @@ def sweep(folder: Path, seeds: tuple[int, ...], *more: str) -> tuple[Board, floa
 
 
 def epochs_of(board: Board) -> int:
-    """The epochs of the last phase that all jobs trained; what a rung takes from the store counts once."""
+    """Return the epochs that all jobs trained in the last phase; epochs taken from the store count once."""
     return sum(job.result["phase/full/epochs"] for job in board.jobs)
 
 
@@ -73,9 +74,9 @@ def main() -> None:
         say(f"seeds {rows[-1][0]}: {rows[-1][1]} epochs, {rows[-1][4]}")
     say_text("\n".join(["", *grid(HEAD, rows), ""]))
     for what, of_repeats in zip(
-        ("epochs", "seconds of training", "seconds by the clock"), zip(*ratios, strict=True), strict=True
+        ("epochs", "seconds of training", "wall-clock seconds"), zip(*ratios, strict=True), strict=True
     ):
-        say(f"{what}: {fmean(of_repeats):.2f} ± {stdev(of_repeats):.2f} of the full sweep's, n = {len(ratios)}")
+        say(f"{what}: halving / full sweep {fmean(of_repeats):.2f} ± {stdev(of_repeats):.2f}, n = {len(ratios)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Histories for scripts/bench/stop.py: runs trained far past the best point, a line each in outputs/bench/stop.jsonl.
+"""Record histories for scripts/bench/stop.py: runs trained far past their best cycle end.
 
-python scripts/bench/histories.py [SEED ...]     goes on where it was; an hour on one thread, or a process a seed
+python scripts/bench/histories.py [SEED ...]     takes an hour on one thread; seeds can run in parallel processes
 
-300 images of digits or drawn shapes, drawn anew for each seed; part of the labels of training *and* validation wrong,
-as in a folder that people filled; 60 or 300 images to validate on; the eight steps, their last with restarts over 31
-epochs. After every cycle the validation loss of each image is kept, and the accuracy on 800 or more test images
-with right labels, which no rule sees.
+Each run trains on 300 images of digits or drawn shapes, sampled by seed, with 60 or 300 validation images. A fraction
+of the training *and* validation labels is wrong, as in folders labeled by people. The last of the eight steps runs 31
+epochs with restarts. After every cycle the validation loss of each image is recorded, and the accuracy on at least 800
+test images with correct labels, which no rule sees. Each run is a line of outputs/bench/stop.jsonl and not repeated.
 """
 
 import itertools
@@ -43,11 +43,13 @@ CYCLES = {  # epochs of each cycle
 }
 NOISE = (0.0, 0.2, 0.4)
 VALID = (60, 300)
-SEEDS = (3, 4, 5)  # the rule was chosen on 0, 1 and 2, recorded with the finder before this one
+SEEDS = (3, 4, 5)  # the rule was chosen on 0, 1 and 2, with the previous finder
 
 
 @dataclass(frozen=True)
 class Case:
+    """The settings of one recorded run."""
+
     task: str
     noise: float
     valid: int
@@ -56,13 +58,13 @@ class Case:
 
 
 def cases(seeds: Iterable[int] = SEEDS) -> list[Case]:
-    """All of them, seed by seed."""
+    """Return all cases, seed by seed."""
     every = itertools.product(seeds, TASKS, NOISE, VALID, CYCLES)
     return [Case(task, noise, valid, mult, seed) for seed, task, noise, valid, mult in every]
 
 
 def record(file: Path, seeds: Iterable[int]) -> None:
-    """Add the histories that the file has not, each as one line."""
+    """Append the missing histories to the file, one line each."""
     file.parent.mkdir(parents=True, exist_ok=True)
     done = {Case(**json.loads(line)["case"]) for line in file.open()} if file.exists() else set()
     for number, case in enumerate(todo := cases(seeds)):
@@ -76,7 +78,7 @@ def record(file: Path, seeds: Iterable[int]) -> None:
 
 
 def train(case: Case) -> list[dict]:
-    """Every cycle end of the run, those of the head phases included."""
+    """Train one case; return all its cycle ends, including those of the head phases."""
     from thaw.config import compose
     from thaw.data import dataset
     from thaw.data.table import TEST
@@ -122,7 +124,7 @@ def train(case: Case) -> list[dict]:
 
 
 def draw(table, case: Case) -> None:
-    """Draw who trains, validates and tests, and whose labels are wrong, in place."""
+    """Draw the splits and the wrong labels, in place."""
     import numpy as np
 
     from thaw.data.table import TEST, TRAIN, VALID
@@ -130,7 +132,7 @@ def draw(table, case: Case) -> None:
     rng = np.random.default_rng([case.seed, 7])
     rows = rng.permutation(np.flatnonzero(table.splits != TEST))
     own = rows[: TRAIN_IMAGES + case.valid]
-    # The rest tests, beside the test half that digits have anyway.
+    # The remaining images test, as does the test half of digits.
     table.splits[rows] = TEST
     table.splits[own[:TRAIN_IMAGES]], table.splits[own[TRAIN_IMAGES:]] = TRAIN, VALID
     wrong = own[rng.random(len(own)) < case.noise]
@@ -140,7 +142,7 @@ def draw(table, case: Case) -> None:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="3, 4 and 5 where none is given")
+    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="seeds to record (default: 3 4 5)")
     record(FILE, parser.parse_args().seeds or SEEDS)
 
 

@@ -1,10 +1,10 @@
-"""Memory over the epochs: a run over 20,000 images, its loader processes included.
+"""Measure memory over the epochs of a run on 20,000 images, including its loader processes.
 
-python scripts/bench/memory.py [--epochs 20] [--workers 2]
+python scripts/bench/memory.py [--epochs 20] [--workers 2]     Linux only
 
-Proportional set size (/proc/PID/smaps_rollup: shared pages are divided among those who share them) of this process and
-its loader processes at the end of every epoch, in MB. Paths, hashes and labels are those of 20,000 files; the images
-themselves are one array, so that what grows is the loader's own. Linux only.
+Prints the proportional set size (PSS, from /proc/PID/smaps_rollup) of this process and its loader processes in MB at
+the end of every epoch. Paths, hashes and labels are those of 20,000 files. All images share one array, so any growth
+comes from the loader.
 """
 
 import os
@@ -30,9 +30,9 @@ BATCH = 200
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--images", type=count, default=20_000)
-    parser.add_argument("--epochs", type=count, default=20)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--images", type=count, default=20_000, help="number of images (default: %(default)s)")
+    parser.add_argument("--epochs", type=count, default=20, help="number of epochs (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="loader processes (default: %(default)s)")
     args = parser.parse_args()
     sizes = memory(args.images, args.epochs, args.workers)
     say(" ".join(f"{size:.0f}" for size in sizes))
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def memory(images: int, epochs: int, workers: int) -> list[float]:
-    """MB at the end of each epoch."""
+    """Return the MB at the end of each epoch."""
     names = [sha256(f"image {row}".encode()).hexdigest() for row in range(images)]
     image = np.zeros((24, 32, 3), np.uint8)
     labels = np.arange(images) % 10
@@ -60,12 +60,12 @@ def memory(images: int, epochs: int, workers: int) -> list[float]:
 
 
 def children() -> list[int]:
-    """The processes that this one started."""
+    """Return the ids of this process's children."""
     return [int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def proportional(pid: int) -> float:
-    """MB of a process, shared pages by share; 0 where it has ended."""
+    """Return the PSS of a process in MB, or 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:

@@ -1,12 +1,11 @@
-"""What each option beyond the checklist brings: accuracy against the defaults, seed by seed, on digits and shapes.
+"""Measure what options beyond the checklist contribute: accuracy relative to the defaults, seed by seed.
 
-python scripts/bench/options.py [--folder DIR] [--only smoothing]     about a quarter of an hour on one core
+python scripts/bench/options.py [--folder DIR] [--only smoothing]     takes a quarter of an hour on one core
 
-Digits: 480 to train, 120 to validate, scikit-learn's own test half (899) to judge. Shapes: 500 drawn images to train,
-500 to validate, 1,000 to judge. What is exported is chosen by validation. A head phase is told by the validation
-accuracy of its best cycle end, which favours one of many cycles. At 32 px, 7 epochs of the full network, no cycle
-beyond the plan. Seconds are those of training: what test-time augmentation and ensembles cost later is not in
-them.
+Digits: 480 training images, 120 validation images, scikit-learn's test half (899). Shapes: 500 drawn images to train,
+500 to validate, 1,000 to test. All at 32 px, with 7 epochs of the full network and no cycle beyond the plan. The
+exported weights are chosen by validation. A head phase is scored by the validation accuracy of its best cycle end,
+which favours many cycles. Seconds are those of training, not of the later test-time augmentation and ensembles.
 """
 
 import json
@@ -39,6 +38,8 @@ FROM_SCRATCH = ("checklist=from_scratch", "~checklist.full.until", "rates=unifor
 
 
 class Option(NamedTuple):
+    """An option: its settings, its metric, and the option it is compared with."""
+
     name: str
     overrides: tuple = ()
     key: str = "test/accuracy"
@@ -70,9 +71,9 @@ OPTIONS = [
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=count, default=3)
-    parser.add_argument("--folder", type=Path, help="where the runs lie; what is done there is not done again")
-    parser.add_argument("--only", default="", help="options whose name has it, and what they are compared with")
+    parser.add_argument("--seeds", type=count, default=3, metavar="N", help="seeds per option (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="keep and reuse the runs there (default: temporary)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="options whose name contains it (default: all)")
     args = parser.parse_args()
     options = [o for o in OPTIONS if args.only in o.name]
     needed = {o.against for o in options}
@@ -94,13 +95,13 @@ def main() -> None:
             phase = o.key.split("/")[1] if o.key.startswith("phase/") else ""
             seconds = statistics.mean(cost(result, phase) for result in sweeps[o.overrides])
             accuracy = f"{statistics.mean(found):6.2f} ± {statistics.stdev(found):.2f} %"
-            none = sum(o.key not in result for result in sweeps[o.overrides])
-            left = f"  {none} had none: the plain figure is counted" if none else ""
+            missing = sum(o.key not in result for result in sweeps[o.overrides])
+            left = f"  {missing} runs lack it: test/accuracy is counted" if missing else ""
             say(f"{o.name:46} {accuracy}  {against:16} {seconds:6.1f} s{left}")
 
 
 def sweep(folder: Path, overrides: tuple, seeds: int) -> list[dict]:
-    """The results of the runs over the seeds, which share what begins alike through one store."""
+    """Train over the seeds with a shared store; return the results."""
     place = folder / sha256(" ".join(overrides).encode()).hexdigest()[:8]
     places = [f"hydra.sweep.dir={place}", f"store.dir={folder}/store"]
     command = [sys.executable, ROOT / "src/train.py", "-m", *places, *overrides, f"seed=range({seeds})"]
@@ -109,18 +110,18 @@ def sweep(folder: Path, overrides: tuple, seeds: int) -> list[dict]:
 
 
 def values(results: list[dict], option: Option) -> list[float]:
-    """Per cent, a seed each; where one cycle end was the best and the first, there is none to take it together with."""
+    """Return the metric in percent per seed, or test/accuracy if only one cycle end exists to combine."""
     return [100 * result.get(option.key, result["test/accuracy"]) for result in results]
 
 
 def cost(result: dict, phase: str) -> float:
-    """Seconds of a phase, or of all phases, as if nothing had been reused."""
-    of = (
+    """Return the seconds of a phase, or of all phases if it is empty, as if nothing had been reused."""
+    keys = (
         [f"phase/{phase}/seconds"]
         if phase
         else [key for key in result if key.endswith("/seconds") and key != "cost/seconds"]
     )
-    return sum(result[key] for key in of)
+    return sum(result[key] for key in keys)
 
 
 if __name__ == "__main__":

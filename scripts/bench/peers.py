@@ -1,13 +1,13 @@
-"""The whole recipe beside fastai 2.8: the same weights, images, size, batch, epochs and machine, one thread each.
+"""Compare the whole recipe with fastai 2.8: same weights, images, size, batch, epochs and machine, one thread each.
 
-pip install fastai==2.8.12 (beside thaw's own requirements)
-python scripts/bench/peers.py [digits shapes photos] [--quick] [--only RECIPE] [key=value ...]
+pip install fastai==2.8.12                                            in addition to thaw's requirements
+python scripts/bench/peers.py [TASK ...] [--only RECIPE] [KEY=VALUE ...]
 
-thaw as it is started with its defaults; fastai as its documentation has it, from a folder, with vision_learner's own
-head and Adam: `fine_tune`, one epoch of the head and then all, and the checklist by hand: freeze, lr_find,
-fit_one_cycle, unfreeze, lr_find, fit_sgdr with rates by slice; and no checklist at all, one cycle of the whole network
-at fine_tune's rate, 0.002, in all its layers. thaw stops by its own rule, fastai has as many epochs as thaw took with
-that seed. Each run is a process of its own: seconds on the clock and of the processor, all but imports included.
+thaw runs with its defaults and stops by its own rule; fastai trains as many epochs as thaw did with that seed. fastai
+follows its documentation, with vision_learner's own head and Adam, in three recipes. fine_tune: one epoch of the head,
+then all layers. by hand: freeze, lr_find, fit_one_cycle, unfreeze, lr_find, fit_sgdr with a slice of rates. one cycle:
+one cycle of the full network at fine_tune's rate, 0.002, in all layers. Each run is a process of its own; wall-clock
+and CPU seconds include everything but imports.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ require_checkout(__file__)
 
 WEIGHTS = ROOT / "conf/backbone/tiny.safetensors"
 BATCH = 64
-QUICK = "--quick" in sys.argv  # main refuses other words
-SEEDS, IMAGES = (1, 500) if QUICK else (3, 1500)  # images that are drawn for a task
+QUICK = "--quick" in sys.argv  # main rejects unknown words
+SEEDS, IMAGES = (1, 500) if QUICK else (3, 1500)  # images drawn per task
 RECIPES = ("thaw", "fine_tune", "by hand", "one cycle")
-TASKS = {  # thaw's settings, fastai's aug_transforms beside it, the size
+TASKS = {  # thaw's settings, arguments of fastai's aug_transforms, image size
     "digits": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 40),
     "shapes": (["augment=light", "data.crop_pct=1"], {"do_flip": False}, 64),
     "photos": (["augment=standard"], {}, 64),
@@ -43,11 +43,11 @@ TASKS = {  # thaw's settings, fastai's aug_transforms beside it, the size
 
 
 def folder_of(task: str, root: Path) -> Path:
-    """The task's images as files in train/, valid/ and test/, a folder a class."""
+    """Write the task's images to train/, valid/ and test/, one folder per class; return their folder."""
     import cv2
     import photos
 
-    from thaw.data import dataset
+    from thaw.data import drawn
 
     folder = root / task
     if task == "photos":
@@ -57,7 +57,7 @@ def folder_of(task: str, root: Path) -> Path:
     else:
         labels = [row % 8 for row in range(IMAGES)]
         table = [(label, photos.SPLITS[row // 8 % len(photos.SPLITS)]) for row, label in enumerate(labels)]
-        image = lambda row: dataset.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
+        image = lambda row: drawn.draw(labels[row], row, TASKS[task][2], 1.0)  # noqa: E731
     for row, (label, split) in enumerate(table):
         path = folder / split / str(label) / f"{row:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,19 +66,19 @@ def folder_of(task: str, root: Path) -> Path:
 
 
 def digits():
-    """Label and split of scikit-learn's digits as data=digits has them, and the image of a row."""
+    """Return label and split of each of scikit-learn's digits, as in data=digits, and a function from row to image."""
     from thaw.config import compose
-    from thaw.data import dataset
+    from thaw.data import drawn
     from thaw.data.table import SPLITS
 
-    found = dataset.digits(compose.compose_settings([]).data)
+    found = drawn.digits(compose.compose_settings([]).data)
     table = found.table
     places = [(int(y), SPLITS[s]) for y, s in zip(table.labels, table.splits, strict=True)]
     return places, partial(found.image, side=8)
 
 
 def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -> dict:
-    """One run as a user starts it; also its test accuracy after every epoch and when that was, such looks not timed."""
+    """Run thaw as a user does; also record the test accuracy and time of every epoch, without timing the tests."""
     for name in ("report.publish", "report.tracker", "sweep.page", "train.run"):
         importlib.import_module(f"thaw.{name}")
     import hydra  # noqa: F401
@@ -94,22 +94,22 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
         "data.workers=0", "backbone=tiny", f"backbone.weights={WEIGHTS}", "wandb=disabled", f"store.dir={out}/store",
         f"hydra.run.dir={out}/run", *overrides, *given,
     ]  # fmt: skip
-    own, moments, looking = fit.train_cycle, [], [0.0, 0.0]
+    own, moments, testing = fit.train_cycle, [], [0.0, 0.0]
 
     def train_cycle(phase_fit, *args):
         for event in own(phase_fit, *args):
             yield event
             if isinstance(event, cycle.EpochEnd):
-                moment = [now - spent for now, spent in zip(clock(), looking, strict=True)]
+                moment = [now - spent for now, spent in zip(clock(), testing, strict=True)]
                 inputs = phase_fit.inputs.run
                 moments.append((predict(inputs, inputs.rows(TEST)).accuracy, *moment))
-                looking[:] = [now - then for now, then in zip(clock(), moment, strict=True)]
+                testing[:] = [now - then for now, then in zip(clock(), moment, strict=True)]
 
     fit.train_cycle = train_cycle
     clock = watch()
     if code := train.main():
         raise SystemExit(code)
-    took = [total - aside for total, aside in zip(clock(), looking, strict=True)]
+    took = [total - aside for total, aside in zip(clock(), testing, strict=True)]
     result = json.loads((out / "run" / "result.json").read_text())
     epochs = [result[key] for key in result if key.startswith("phase/") and key.endswith("/epochs")]
     return {
@@ -124,7 +124,7 @@ def with_thaw(task: str, folder: Path, out: Path, seed: int, given: list[str]) -
 
 
 def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full: int) -> dict:
-    """One run by fastai's own functions, with its defaults."""
+    """Run a recipe with fastai's own functions and defaults."""
     import timm
     import torch
     from fastai.vision import all as fastai
@@ -146,9 +146,9 @@ def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full
         batch_tfms=[*fastai.aug_transforms(**args), fastai.Normalize.from_stats(about.mean, about.std)],
     )
     learn = fastai.vision_learner(dls, "test_resnet", pretrained=False, metrics=fastai.accuracy, path=folder)
-    body = learn.model[0].model
-    own, weights = body.state_dict(), load_file(WEIGHTS)
-    body.load_state_dict({name: weights[name] for name in own})
+    backbone = learn.model[0].model
+    own, weights = backbone.state_dict(), load_file(WEIGHTS)
+    backbone.load_state_dict({name: weights[name] for name in own})
     with learn.no_bar(), learn.no_logging():
         if recipe == "fine_tune":
             learn.fine_tune(head + full - 1)
@@ -167,13 +167,13 @@ def with_fastai(task: str, folder: Path, recipe: str, seed: int, head: int, full
 
 
 def watch():
-    """A clock that says how many seconds have passed since, on the wall and of this process."""
+    """Return a clock of the wall-clock and CPU seconds since now."""
     began, used = time.perf_counter(), time.process_time()
     return lambda: (time.perf_counter() - began, time.process_time() - used)
 
 
 def child(recipe: str, task: str, folder: str, seed: str, rest: list[str]) -> None:
-    """One run in this process; its figures are the last line."""
+    """Run once in this process and print the figures as the last line."""
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
         if recipe == "thaw":
@@ -184,7 +184,7 @@ def child(recipe: str, task: str, folder: str, seed: str, rest: list[str]) -> No
 
 
 def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
-    """One run in a process of its own, and how long that lived."""
+    """Run once in a new process; return the figures and the seconds of the whole process."""
     command = [sys.executable, __file__, "--one", recipe, task, folder, seed, *rest]
     began, env = time.perf_counter(), os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, env=env)
@@ -200,14 +200,14 @@ def show(values: list[float], digits: int = 1) -> str:
 
 
 def reached(run: dict, accuracy: float, which: int) -> float:
-    """From when on the test accuracy of a run was that high at the end of every epoch, in seconds; infinity: never."""
+    """Return the seconds after which a run's test accuracy stayed at least that high, or infinity if it never did."""
     moments = run["moments"]
     start = 1 + max((i for i, m in enumerate(moments) if m[0] < accuracy - 1e-9), default=-1)
     return moments[start][1 + which] if start < len(moments) else float("inf")
 
 
 def compare(task: str, folder: Path, recipes: list[str], given: list[str]) -> None:
-    """The runs of a task, and a row of the table for each recipe."""
+    """Run all recipes on a task; print a table row for each."""
     ran = {recipe: [] for recipe in recipes}
     for seed in range(SEEDS):
         own = once("thaw", task, folder, seed, *given)
@@ -232,14 +232,14 @@ def main() -> None:
         return child(*sys.argv[2:6], sys.argv[6:])
     parser = Parser(__doc__)
     parser.add_words(*TASKS)
-    parser.add_argument("--quick", action="store_true", help="one seed, fewer images")
-    parser.add_argument("--only", choices=RECIPES, help="thaw and that recipe of fastai's, or thaw alone")
+    parser.add_argument("--quick", action="store_true", help="use one seed and fewer images")
+    parser.add_argument("--only", choices=RECIPES, help="run thaw and this recipe only (default: all)")
     args = parser.parse_args()
     given, tasks = ([word for word in args.words if (word in TASKS) == of] for of in (False, True))
     recipes = [recipe for recipe in RECIPES if args.only in (None, recipe) or recipe == "thaw"]
-    say(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw {' '.join(given) or 'as it is'}")
-    columns = ("task", "recipe", "epochs", "valid, %", "test, %", "seconds", "CPU s", "process s",
-               "CPU s after which thaw had its test accuracy")  # fmt: skip
+    say(f"n={SEEDS}, batch {BATCH}, test_resnet from {WEIGHTS.name}; thaw with {' '.join(given) or 'its defaults'}")
+    columns = ("task", "recipe", "epochs", "valid (%)", "test (%)", "seconds", "CPU s", "process s",
+               "CPU s until thaw reached this test accuracy")  # fmt: skip
     say_text(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with tempfile.TemporaryDirectory() as root:
         for task in tasks or TASKS:

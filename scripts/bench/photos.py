@@ -1,6 +1,6 @@
-"""Drawn photographs for the benchmarks: JPEGs of about 400 pixels, ten shapes on textured ground, the same every time.
+"""Draw photographs for the benchmarks: JPEGs of about 400 px, ten shapes on textured ground, the same on every call.
 
-python scripts/bench/photos.py FOLDER [COUNT]     COUNT images (3,000) in train/, valid/ and test/, a folder a class
+python scripts/bench/photos.py FOLDER [COUNT]     write them to train/, valid/ and test/, one folder per class
 """
 
 import sys
@@ -17,13 +17,13 @@ from thaw.runtime.entry import Parser, count, run
 require_checkout(__file__)
 
 COUNT = 3000
-SPLITS = ("train", "train", "train", "valid", "test")  # images of a class in turn
+SPLITS = ("train", "train", "train", "valid", "test")  # the images of a class cycle through these
 CLASSES = ("triangle", "square", "pentagon", "hexagon", "star4", "star5", "star6", "disc", "ring", "cross")
-SHARP = 3  # bits of a fraction of a pixel in which outlines are drawn
+SHARP = 3  # fractional bits of the coordinates of outlines
 
 
 def outlines(name: str) -> list[np.ndarray]:
-    """The outlines of a class within the unit circle, [n, 2] each; a second one is a hole."""
+    """Return the outlines [n, 2] of a class within the unit circle; a second outline is a hole."""
     corners = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "disc": 64}
     if name in corners:
         return [around(corners[name])]
@@ -38,12 +38,13 @@ def outlines(name: str) -> list[np.ndarray]:
 
 
 def around(corners: int) -> np.ndarray:
+    """Return the corners [n, 2] of a regular polygon on the unit circle."""
     angle = 2 * np.pi * np.arange(corners) / corners
     return np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:
-    """A ground of a colour, rough at every scale, float32 [height, width, 3]."""
+    """Draw a textured ground of a colour with noise at every scale, float32 [height, width, 3]."""
     ground = np.full((height, width, 3), colour, np.float32)
     for cells, contrast in ((3, 12), (12, 10), (50, 10), (200, 8)):
         noise = rng.normal(0, contrast, (cells, cells, 3)).astype(np.float32)
@@ -52,7 +53,7 @@ def texture(rng: np.random.Generator, colour: np.ndarray, height: int, width: in
 
 
 def photo(number: int) -> tuple[np.ndarray, int]:
-    """The image of a number, uint8 RGB of about 400 pixels, and its class."""
+    """Draw the image with a given number, uint8 RGB of about 400 px; return it with its label."""
     rng, label = np.random.default_rng((7, number)), number % len(CLASSES)
     height, width = [(400, 300), (300, 400), (400, 400)][rng.integers(3)]
     radius = min(height, width) * rng.uniform(0.25, 0.45)
@@ -70,6 +71,7 @@ def photo(number: int) -> tuple[np.ndarray, int]:
 
 
 def write(folder: Path, number: int) -> None:
+    """Write the image with a given number into its split and class."""
     image, label = photo(number)
     split = SPLITS[number // len(CLASSES) % len(SPLITS)]
     path = folder / split / CLASSES[label] / f"{number:05d}.jpg"
@@ -77,7 +79,7 @@ def write(folder: Path, number: int) -> None:
 
 
 def draw(folder: Path, count: int = COUNT) -> Path:
-    """The folder with `count` images; one that is there already is left as it is."""
+    """Fill a folder with `count` images unless that was done before; return it."""
     done = folder / f".drawn_{count}"
     if not done.exists():
         for split in set(SPLITS):
@@ -91,8 +93,10 @@ def draw(folder: Path, count: int = COUNT) -> Path:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="FOLDER")
-    parser.add_argument("count", type=count, nargs="?", default=COUNT, metavar="COUNT")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder to write to")
+    parser.add_argument(
+        "count", type=count, nargs="?", default=COUNT, metavar="COUNT", help="number of images (default: %(default)s)"
+    )
     args = parser.parse_args()
     draw(args.folder, args.count)
 

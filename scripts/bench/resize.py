@@ -1,11 +1,10 @@
-"""Progressive resizing on drawn shapes that need their resolution: accuracy and CPU seconds, over six seeds.
+"""Measure progressive resizing on drawn shapes that need their resolution: accuracy and CPU seconds over six seeds.
 
-python scripts/bench/resize.py                 the resize schedules, and the rate following the grown batch or not
-python scripts/bench/resize.py crop            the lower bound of the random crop, fixed or following the size
-python scripts/bench/resize.py [...] key=value ...     with other settings; under ten minutes on one thread
+python scripts/bench/resize.py                 compare resize schedules and how the rate follows the batch size
+python scripts/bench/resize.py crop            compare rules for the lower bound of the random crop by image size
+python scripts/bench/resize.py [crop] KEY=VALUE ...     with other settings; under ten minutes on one thread
 
-The package takes the square root and the weaker crop. The rules that were not taken live here alone, put in the place
-of its own.
+thaw uses the square root and the weaker crop. The rejected rules are defined here and patched in place of thaw's.
 """
 
 import bisect
@@ -39,7 +38,7 @@ FOLLOW = {
     "sqrt": lambda grown: grown**0.5,
     "linear": lambda grown: grown,
 }
-CROP = {  # of the lower bound at the final size, and the size as a share of the final one
+CROP = {  # from the lower bound at the final size and the fraction of the final size
     "fixed": lambda low, share: low,
     "weaker": lambda low, share: 1 - (1 - low) * share,  # as EfficientNetV2's augmentation (arXiv:2104.00298)
     "stronger": lambda low, share: low * share,
@@ -57,8 +56,8 @@ def main() -> None:
         given = ["augment.crop=random", "augment.scale=[0.35,1.0]", *given]
     else:
         cases = [(*case, "weaker") for case in RESIZE]
-    say(f"{' '.join(given) or 'as in the file'}, n={SEEDS}: mean ± standard deviation")
-    say(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy, %':>15} {'CPU seconds':>15}")
+    say(f"{' '.join(given) or 'default settings'}, n={SEEDS}: mean ± standard deviation")
+    say(f"{'resize':10} {'rate follows batch':19} {'crop':9} {'accuracy (%)':>15} {'CPU seconds':>15}")
     for resize, follow, rule in cases:
         ran = [once([*SETTINGS, *given, f"resize={resize}", f"seed={n}"], follow, rule) for n in range(SEEDS)]
         accuracy, seconds = ([values[i] for values in ran] for i in (0, 1))
@@ -67,7 +66,7 @@ def main() -> None:
 
 
 def once(overrides: list[str], follow: str, rule: str) -> tuple[float, float]:
-    """Best validation accuracy and the CPU seconds from set-up to export."""
+    """Train once; return the best validation accuracy and the CPU seconds from set-up to export."""
     from thaw.config import compose
     from thaw.data import batches
     from thaw.plan import image_sizes, schedules

@@ -1,12 +1,12 @@
-"""Does a change of the code leave everything as it was? Run two commits and compare what they leave.
+"""Check that a change of the code leaves results unchanged: run two commits and compare what they leave.
 
-python scripts/bench/same.py BEFORE [AFTER] [--work FOLDER]     nine minutes on two cores; AFTER is HEAD
+python scripts/bench/same.py BEFORE [AFTER] [--work FOLDER]     takes nine minutes on two cores
 
-Each side runs the commands of same.yaml in a worktree of its own, with one thread, in float32, with a store of its own.
-Compared are the exit code, the lines printed, the files left, and how many artifacts of each kind the store then holds;
-by SHA-256 weights, predictions, curves and plan.txt; the columns and axes of an offline W&B file; which settings are
-told apart. What differs from one start to the next (seconds, dates, hashes of code) is left out. Resumable: a
-command whose line is in FOLDER is not run again.
+Each side runs the commands of same.yaml in its own worktree and store, with one thread, in float32. Compared are: exit
+codes; printed lines; files left; the number of artifacts of each kind in the store; by SHA-256, the weights,
+predictions, curves and plan.txt; the columns and axes of an offline W&B file; and which settings have the same
+identity. Anything that varies between starts (seconds, dates, hashes of code) is left out. Commands already recorded in
+FOLDER are not run again.
 """
 
 import difflib
@@ -28,6 +28,7 @@ import yaml
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say, say_text
 from thaw.runtime.entry import Parser, run
+from thaw.runtime.errors import UserError
 
 require_checkout(__file__)
 
@@ -40,22 +41,33 @@ HASH = re.compile(r"\b(?=[0-9a-z]*\d)(?:[0-9a-f]{8,}|[0-9a-z]{8})\b|\b\d{8}_\d{6
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("before", help="a commit")
-    parser.add_argument("after", nargs="?", default="HEAD", help="another (HEAD)")
-    parser.add_argument("--work", type=Path, default=ROOT / "outputs/same", help="(outputs/same)")
+    parser.add_argument("before", metavar="BEFORE", help="a commit")
+    parser.add_argument("after", nargs="?", default="HEAD", metavar="AFTER", help="another commit (default: HEAD)")
+    where = "folder of worktrees and records (default: outputs/same)"
+    parser.add_argument("--work", type=Path, default=ROOT / "outputs/same", metavar="FOLDER", help=where)
     args = parser.parse_args()
+    commits = [commit_of(text) for text in (args.before, args.after)]
     work = args.work.absolute()
     draw_images(work)
     commands = SUITE["commands"] | {
         f"identity of {w}": f"src/train.py SMOKE {w} hydra.run.dir=RUN" for w in SUITE["identities"]
     }
     with ThreadPoolExecutor(2) as pool:
-        sides = list(pool.map(lambda commit: record(work, commit, commands), dict.fromkeys((args.before, args.after))))
+        sides = list(pool.map(lambda commit: record(work, commit, commands), dict.fromkeys(commits)))
     return compare(sides[0], sides[-1])
 
 
+def commit_of(text: str) -> str:
+    """Return the short hash of a commit. Raise UserError (exit 2) if this repository has no such commit."""
+    asked = ["git", "-C", ROOT, "rev-parse", "--quiet", "--verify", "--short=12", f"{text}^{{commit}}"]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(2, f"{text}: not a commit of this repository")
+    return done.stdout.strip()
+
+
 def draw_images(work: Path) -> None:
-    """Write digits as files, a folder a class, one of them broken; and the same with one image more."""
+    """Write digits as files, one folder per class, one file broken; and the same again with one more image."""
     import cv2
     from sklearn.datasets import load_digits
 
@@ -74,9 +86,7 @@ def draw_images(work: Path) -> None:
 
 
 def record(work: Path, commit: str, commands: dict[str, str]) -> dict[str, dict]:
-    """Run all commands in a worktree of the commit; return what was observed of each by its name."""
-    asked = ["git", "-C", ROOT, "rev-parse", "--short=12", commit]
-    commit = subprocess.run(asked, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    """Run all commands in a worktree of the commit; return the observations by name."""
     checkout, file = work / commit, work / f"{commit}.jsonl"
     if not checkout.exists():
         subprocess.run(["git", "-C", ROOT, "worktree", "add", "--quiet", "--detach", checkout, commit], check=True)
@@ -92,7 +102,7 @@ def record(work: Path, commit: str, commands: dict[str, str]) -> dict[str, dict]
 
 
 def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
-    """Run one command; return its exit code, lines and files, the hashes that must be equal, the store's contents."""
+    """Run a command; return its exit code, lines, files, exact hashes and the contents of the store."""
     runs = checkout / "outputs/same"
     folder = runs / SUITE["folders"].get(name, re.sub(r"\W+", "_", name))
     places = {"RUN": folder, **{one.upper(): runs / one for one in SHARED}}
@@ -101,7 +111,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
         arguments = re.sub(rf"\b({'|'.join(words)})\b", lambda m, words=words: str(words[m[0]]), arguments)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
     environment |= {"HF_HUB_OFFLINE": "1", "NO_ALBUMENTATIONS_UPDATE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    environment["PYTHONPATH"] = str(checkout / "src")  # before the thaw that is installed
+    environment["PYTHONPATH"] = str(checkout / "src")  # takes precedence over the installed thaw
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([sys.executable, *shlex.split(arguments)], cwd=checkout, env=environment, **pipes)
     if name == "killed":
@@ -110,7 +120,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
         return {"exit": process.returncode}
     out, errors = process.communicate()
     printed = {"lines": shown(out, places), "errors": shown(errors, places)}
-    if name == "killed and resumed":  # how far it was when it was killed is chance
+    if name == "killed and resumed":  # the moment of the kill is random
         printed["lines"] = []
     return printed | {
         "exit": process.returncode,
@@ -123,7 +133,7 @@ def observed(checkout: Path, work: Path, name: str, arguments: str) -> dict:
 
 
 def kill_once_under_way(process: subprocess.Popen, underway: Path) -> None:
-    """Kill the process once three cycles have written snapshots."""
+    """Kill a process once three cycles have written snapshots."""
     seen: set[str] = set()
     while process.poll() is None and len(seen) < 3:
         seen |= {path.parent.name for path in underway.glob("*/snapshot")}
@@ -132,7 +142,7 @@ def kill_once_under_way(process: subprocess.Popen, underway: Path) -> None:
 
 
 def shown(text: str, places: dict[str, Path]) -> list[str]:
-    """Return the lines with the paths of this side replaced by their names."""
+    """Return the lines with this side's paths replaced by their names."""
     for name, path in places.items():
         near = os.path.relpath(path, places["CHECKOUT"])
         text = text.replace(str(path), name)
@@ -141,7 +151,7 @@ def shown(text: str, places: dict[str, Path]) -> list[str]:
 
 
 def exact(folder: Path) -> dict[str, str]:
-    """Return the hashes of the files that must be equal, and the columns of those that hold seconds too."""
+    """Return the hashes of files that must be equal, and the columns of files that also hold seconds."""
     found = {}
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = str(file.relative_to(folder))
@@ -159,7 +169,7 @@ def exact(folder: Path) -> dict[str, str]:
 
 
 def wandb_file(folder: Path, checkout: Path) -> dict:
-    """Return columns, axes, tags, name and exit code of an offline W&B file, read by the checkout's own test helper."""
+    """Return columns, axes, tags, name and exit code of an offline W&B file, read with the checkout's test helper."""
     files = sorted(folder.rglob("run-*.wandb"))
     if not files:
         return {}
@@ -177,24 +187,24 @@ def wandb_file(folder: Path, checkout: Path) -> dict:
 
 
 def compare(before: dict[str, dict], after: dict[str, dict]) -> int:
-    """Print every difference; return 1 if there is one."""
+    """Print every difference; return 1 if there is one, else 0."""
     differ = 0
     for name in before:
-        said = differences(before[name], after[name])
-        differ += bool(said)
-        code = f" (exit {before[name]['exit']})" if before[name]["exit"] else ""  # which may be wrong on both sides
-        say_text("\n".join([f"== {name}", *said]) if said else f"   {name}: equal{code}")
-    sides = [told_apart(side) for side in (before, after)]
+        found = differences(before[name], after[name])
+        differ += bool(found)
+        code = f" (exit {before[name]['exit']})" if before[name]["exit"] else ""  # can be a failure of both
+        say_text("\n".join([f"== {name}: different", *found]) if found else f"   {name}: equal{code}")
+    sides = [identities(side) for side in (before, after)]
     if sides[0] != sides[1]:
         differ += 1
-        say_text("\n".join(["== which settings are told apart", *difflib.ndiff(*sides)]))
+        say_text("\n".join(["== settings with the same identity: different", *difflib.ndiff(*sides)]))
     models = sum(key.endswith(".safetensors") for one in after.values() for key in one.get("exact", {}))
     say_text(f"\n{len(before)} commands, {differ} differ; {models} models compared by SHA-256")
     return min(differ, 1)
 
 
 def differences(a: dict, b: dict) -> list[str]:
-    """Return the lines in which two observations of a command differ."""
+    """Return the differing lines of two observations of a command."""
     out = []
     for key in ("exit", "lines", "errors", "files", "exact", "store", "wandb"):
         texts = [as_lines(key, one.get(key)) for one in (a, b)]
@@ -204,7 +214,7 @@ def differences(a: dict, b: dict) -> list[str]:
 
 
 def as_lines(key: str, value) -> list[str]:
-    """Return a value in lines that two starts of the same code have in common."""
+    """Return a value as lines without what varies between starts."""
     if isinstance(value, dict):
         return [f"{name}: {json.dumps(one)}" for name, one in sorted(value.items())]
     if key in ("lines", "errors"):
@@ -213,7 +223,7 @@ def as_lines(key: str, value) -> list[str]:
 
 
 def general(line: str) -> str:
-    """Return a line without dates, seconds, speeds, sizes in bytes and hashes; columns two spaces apart."""
+    """Return a line without dates, seconds, speeds, byte sizes and hashes, with columns two spaces apart."""
     line = re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", "DATE", line)
     line = re.sub(r"\b\d+ min \d+ s\b|\b\d+ h \d+ min\b|\b[\d.]+ s\b|\d\d:\d\d$", "TIME", line)
     line = re.sub(r"[\d,.]+ img/s", "SPEED", line)
@@ -223,8 +233,8 @@ def general(line: str) -> str:
     return re.sub(r" {2,}", "  ", line.rstrip()).removesuffix(", of which TIME now and the rest from the store")
 
 
-def told_apart(side: dict[str, dict]) -> list[str]:
-    """Return each setting of `identities` with a number that those of one identity share."""
+def identities(side: dict[str, dict]) -> list[str]:
+    """Return each setting of `identities` with a number shared by settings of the same identity."""
     numbers: dict[str, int] = {}
     own = {name: json.dumps(one["identity"]) for name, one in side.items() if name.startswith("identity of")}
     return [f"{name}: {numbers.setdefault(key, len(numbers))}" for name, key in own.items()]

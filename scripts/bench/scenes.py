@@ -1,12 +1,18 @@
-"""A folder of drawn scenes, a class each: a thing between sky and ground, no two alike, as jpegs."""
+"""Imported by scripts/bench/finder_curves.py: drawn scenes as JPEGs, six classes, no two images alike."""
 
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-SCENE = [(225, 200, 170), (80, 130, 100)]  # sky and ground, blue first
-INKS = {  # of the thing and of its other part
+from thaw.config.paths import require_checkout
+from thaw.runtime.entry import Parser, run
+
+require_checkout(__file__)
+
+SCENE = [(225, 200, 170), (80, 130, 100)]  # sky and ground, BGR
+INKS = {  # BGR of the main part and of the other part
     "house": [(150, 170, 190), (60, 60, 160)],
     "tree": [(60, 110, 50), (50, 70, 100)],
     "boat": [(140, 70, 40), (210, 220, 230)],
@@ -15,7 +21,7 @@ INKS = {  # of the thing and of its other part
     "kite": [(60, 150, 220), (80, 60, 120)],
 }
 PETALS = [(0.5 * np.cos(k * np.pi / 3), -1.7 + 0.5 * np.sin(k * np.pi / 3), 0.3) for k in range(6)]
-# Polygons (x, y) and discs (x, y, radius) in the order they are drawn, y up is negative; 0 the ink, 1 the other one.
+# (ink, shape) in drawing order: polygons of (x, y) and discs (x, y, radius), negative y is up.
 PARTS = {
     "house": [(0, [(-1, 0), (1, 0), (1, -1.2), (-1, -1.2)]), (1, [(-1.2, -1.2), (1.2, -1.2), (0, -2.2)])],
     "tree": [(1, [(-0.2, 0), (0.2, 0), (0.2, -1.2), (-0.2, -1.2)]), (0, (0, -1.8, 0.9))],
@@ -31,7 +37,7 @@ PARTS = {
 
 
 def draw(folder: Path, each: int = 200) -> None:
-    """So many images of every class, always the same."""
+    """Write `each` images per class, the same on every call."""
     rng = np.random.default_rng(0)
     for kind in PARTS:
         (folder / kind).mkdir(parents=True, exist_ok=True)
@@ -41,7 +47,7 @@ def draw(folder: Path, each: int = 200) -> None:
 
 
 def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
-    """One image, uint8 [90 to 129, 110 to 159, 3]: colours, place, size, slant, blur, light and noise are drawn."""
+    """Draw an image, uint8 [90–129, 110–159, 3], with random colours, place, size, slant, blur, light and noise."""
     high, wide = int(rng.integers(90, 130)), int(rng.integers(110, 160))
     image = np.empty((high, wide, 3), np.float32)
     horizon = int(high * rng.uniform(0.45, 0.7))
@@ -62,3 +68,13 @@ def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
     light, blur = rng.uniform(0.6, 1.2), rng.uniform(0.5, 2.0)
     blurred = cv2.GaussianBlur(image, (0, 0), blur) * light
     return np.clip(blurred + rng.normal(0, 14, image.shape), 0, 255).astype(np.uint8)
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.parse_args()
+    parser.error("imported by scripts/bench/finder_curves.py; run that instead")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

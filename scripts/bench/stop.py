@@ -1,7 +1,7 @@
-"""'Until over-fitting' judged on recorded histories: what a rule loses in accuracy, and what it saves in epochs.
+"""Evaluate rules for training "until over-fitting" on recorded histories: accuracy lost and epochs saved.
 
-python scripts/bench/histories.py     record them, once
-python scripts/bench/stop.py          replay the rules over them, in seconds
+python scripts/bench/histories.py     record the histories, once
+python scripts/bench/stop.py          replay the rules on them, in seconds
 """
 
 import json
@@ -22,19 +22,19 @@ from thaw.train.early_stopping import CLEARLY, CycleEnd, best_cycle, judge, pair
 require_checkout(__file__)
 
 
-Rule = Callable[["History", int], bool]  # whether to go on after so many cycles of the whole network
+Rule = Callable[["History", int], bool]  # whether to go on after n cycles of the full network
 PATIENCES = (1, 2, 3, 5, 10)
-Export = Callable[[Sequence[CycleEnd]], int]  # which cycle end is kept
+Export = Callable[[Sequence[CycleEnd]], int]  # the index of the exported cycle end
 
 
 @dataclass(frozen=True)
 class History:
-    """The cycle ends of a run: those of the head phases, those of the whole network, and what testing found at each."""
+    """The cycle ends of a run in its head phases and its full network, with the test accuracy of each."""
 
     case: Case
     head: list[CycleEnd]
     full: list[CycleEnd]
-    epochs: list[int]  # of each cycle of the whole network
+    epochs: list[int]  # of each cycle of the full network
     tests: list[float]  # accuracy on the test images at each cycle end, head phases first
 
     @property
@@ -42,15 +42,16 @@ class History:
         return self.head[best_cycle(self.head)]
 
     def trained(self, go_on: Rule) -> int:
-        """After how many cycles the rule stops."""
+        """Return the number of cycles after which the rule stops."""
         return next((n for n in range(1, len(self.full)) if not go_on(self, n)), len(self.full))
 
     def tested(self, n: int, export: Export) -> float:
-        """Accuracy on the test images of what is exported after n cycles."""
+        """Return the test accuracy of the export after n cycles."""
         return self.tests[export([*self.head, *self.full[:n]])]
 
 
 def history(line: dict) -> History:
+    """Return the history of a recorded line."""
     ends = [CycleEnd(e["train_loss"], e["valid_losses"], e["valid_accuracy"], True) for e in line["ends"]]
     heads = sum(end["phase"] != "full" for end in line["ends"])
     epochs = [end["epochs"] for end in line["ends"][heads:]]
@@ -59,12 +60,12 @@ def history(line: dict) -> History:
 
 
 def thaws(budget: int, most: int) -> Rule:
-    """thaw's own rule."""
+    """Return thaw's own rule."""
     return lambda history, n: judge(history.before, history.full[:n], budget, most).go_on
 
 
 def loss_alone(budget: int, most: int) -> Rule:
-    """thaw's rule without its look at accuracy: a clearly higher loss is over-fitting."""
+    """Return thaw's rule by loss only: a clearly higher loss is over-fitting."""
 
     def go_on(history: History, n: int) -> bool:
         blind = [replace(end, accuracy=0.0) for end in history.full[:n]]
@@ -74,7 +75,7 @@ def loss_alone(budget: int, most: int) -> Rule:
 
 
 def patience(cycles: int, most: int, badness: Callable[[CycleEnd], float]) -> Rule:
-    """Stop after so many cycles without a new lowest."""
+    """Return a rule that stops after `cycles` cycles without a new lowest badness."""
 
     def go_on(history: History, n: int) -> bool:
         seen = [badness(end) for end in (history.before, *history.full[:n])]
@@ -92,10 +93,12 @@ def errors(end: CycleEnd) -> float:
 
 
 def fixed(cycles: int) -> Rule:
+    """Return a rule that always trains `cycles` cycles."""
     return lambda history, n: n < cycles
 
 
 def rules(budget: int, most: int) -> dict[str, Rule]:
+    """Return all rules by name, thaw's first."""
     return {
         "thaw": thaws(budget, most),
         "thaw, by the loss alone": loss_alone(budget, most),
@@ -112,7 +115,7 @@ def lowest_loss(ends: Sequence[CycleEnd]) -> int:
 
 
 def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
-    """The best of those whose loss is at most two standard errors above the lowest."""
+    """Return the best end whose loss is at most two standard errors above the lowest."""
     low = ends[lowest_loss(ends)]
     worse = [
         mean > CLEARLY * error
@@ -122,12 +125,12 @@ def not_clearly_worse(ends: Sequence[CycleEnd]) -> int:
 
 
 def most_probable(ends: Sequence[CycleEnd]) -> int:
-    """The highest mean probability of the right class: bounded, unlike the loss, and smoother than the accuracy."""
+    """Return the end with the highest mean probability of the correct label: bounded, smoother than accuracy."""
     return max(range(len(ends)), key=lambda i: statistics.fmean(math.exp(-loss) for loss in ends[i].valid_losses))
 
 
 def within_noise(ends: Sequence[CycleEnd]) -> int:
-    """Of the ends whose accuracy is within a standard error of the highest, the one of lowest loss."""
+    """Return the end of lowest loss among those whose accuracy is within a standard error of the highest."""
     top = max(end.accuracy for end in ends)
     error = math.sqrt(top * (1 - top) / len(ends[0].valid_losses))
     near = [i for i, end in enumerate(ends) if end.accuracy >= top - error]
@@ -136,7 +139,7 @@ def within_noise(ends: Sequence[CycleEnd]) -> int:
 
 EXPORTS = {
     "highest accuracy": best_cycle,
-    "highest mean probability of the truth": most_probable,
+    "highest mean probability of the label": most_probable,
     "lowest loss within a standard error": within_noise,
     "lowest loss": lowest_loss,
     "accuracy, loss not clearly worse": not_clearly_worse,
@@ -145,7 +148,7 @@ EXPORTS = {
 
 
 def replay(histories: list[History]) -> None:
-    """Tables in markdown: every stop rule, then what is exported, then thaw's rule by noise and validation images."""
+    """Print Markdown tables: the stop rules, the exports, and thaw's rule by noise, validation images and task."""
     for mult, (_, lengths) in CYCLES.items():
         chosen = [history for history in histories if history.case.mult == mult]
         budget, most = (3, 5) if mult == "2" else (31, 31)
@@ -156,16 +159,18 @@ def replay(histories: list[History]) -> None:
         table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
         parts: dict[str, list[History]] = {}
         for one in chosen:
-            for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} to validate", one.case.task):
+            for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} validation images", one.case.task):
                 parts.setdefault(part, []).append(one)
         table("thaw on", {part: (parts[part], ours, best_cycle) for part in sorted(parts)})
         table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
 
 
 def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:
-    """A row each; where all are over the same histories, with the paired difference to the first."""
+    """Print a row per rule, with the paired difference from the first row if both use the same histories."""
     first: list[float] = []
-    say_text(f"\n| {title} | points lost | at most | more than the first | epochs | n |\n|---|---|---|---|---|---|")
+    say_text(
+        f"\n| {title} | points lost | most lost | difference from first row | epochs | n |\n|---|---|---|---|---|---|"
+    )
     for name, (histories, rule, export) in rows.items():
         cycles = [one.trained(rule) for one in histories]
         lost = [100 * (max(one.tests) - one.tested(n, export)) for one, n in zip(histories, cycles, strict=True)]
@@ -178,7 +183,7 @@ def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> No
 
 
 def show(values: list[float], histories: list[History], sign: str = "") -> str:
-    """Mean ± standard error over the sets of images: those of a task and a seed are the same in all its runs."""
+    """Format the mean ± standard error over image sets; the runs of a task and a seed share their images."""
     sets: dict[tuple, list[float]] = {}
     for value, one in zip(values, histories, strict=True):
         sets.setdefault((one.case.task, one.case.seed), []).append(value)
@@ -190,7 +195,7 @@ def show(values: list[float], histories: list[History], sign: str = "") -> str:
 def main() -> None:
     Parser(__doc__).parse_args()
     if not FILE.exists():
-        raise UserError(6, f"{FILE}: no histories are recorded; python scripts/bench/histories.py")
+        raise UserError(6, f"{FILE}: no histories are recorded; run python scripts/bench/histories.py")
     replay([history(json.loads(line)) for line in FILE.open()])
 
 

@@ -1,6 +1,6 @@
-"""What the store saves and what it costs, as ratios of times taken side by side in one process.
+"""Measure what the store saves and what it costs, as ratios of times taken in one process.
 
-python scripts/bench/store.py [head again snapshots last heads] [overrides]     all: ten minutes on two cores
+python scripts/bench/store.py [PART ...] [KEY=VALUE ...]     takes ten minutes on two cores
 """
 
 import contextlib
@@ -44,7 +44,7 @@ HEAD = list(
 
 
 def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
-    """The result of one run and the seconds it took, set-up and export included; its store in `folder`."""
+    """Run once with a store in `folder`; return the result and the seconds, including set-up and export."""
     given = [arg for arg in sys.argv[1:] if "=" in arg or arg.startswith("~")]
     settings = compose.compose_settings(["wandb=disabled", f"store.dir={folder}/store", *overrides, *given])
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def carry_out(folder: Path, *overrides: str) -> tuple[dict, float]:
 
 
 class Clock:
-    """Seconds spent inside some functions of some modules, each replaced by itself with a watch around it."""
+    """A clock of the seconds spent in the given functions, which it wraps in place."""
 
     def __init__(self, watched: Iterable[tuple[object, str]]):
         self.seconds, self.inside = 0.0, False
@@ -77,7 +77,7 @@ class Clock:
 
 
 def head_epoch(folder: Path) -> None:
-    """One epoch of the head from stored activations, and live through the frozen body with augmentation."""
+    """Time an epoch of the head from stored activations, and live through the frozen backbone with augmentation."""
     only_heads = ("~checklist.find_full", "~checklist.full", "checklist.head_precomputed.epochs=20")
     for name, overrides in (("digits, test_resnet, 40 px", ()), ("300 shapes, resnet18, 96 px", PHOTOS)):
         result, _ = carry_out(folder / name[:3], *overrides, *only_heads)
@@ -87,28 +87,28 @@ def head_epoch(folder: Path) -> None:
 
 
 def sweep(folder: Path, name: str, settings: list[tuple], overrides: tuple) -> None:
-    """Jobs with one store, and jobs with a store each."""
+    """Time jobs that share one store, and jobs with a store each; check that their losses agree."""
     shared, alone = [], []
     for number, setting in enumerate(settings):
         shared.append(carry_out(folder / "shared", *overrides, *setting))
         alone.append(carry_out(folder / f"alone{number}", *overrides, *setting))
     assert [result["best/loss"] for result, _ in shared] == [result["best/loss"] for result, _ in alone]
     sums = [sum(seconds for _, seconds in jobs) for jobs in (shared, alone)]
-    seconds = f"{sums[0]:.1f} s with one store, {sums[1]:.1f} s apart"
-    say(f"{len(settings)} jobs over {name}: {seconds}: {sums[1] / sums[0]:.2f}x, to the same losses")
+    seconds = f"{sums[0]:.1f} s with one store, {sums[1]:.1f} s with separate stores"
+    say(f"{len(settings)} jobs over {name}: {seconds}: {sums[1] / sums[0]:.2f}x, with equal losses")
 
 
 def again(folder: Path, hashing: Clock) -> None:
-    """A first run, what of it went into hashing, and the same run again."""
+    """Time a first run, its hashing, and the same run again."""
     before = hashing.seconds
     _, first = carry_out(folder)
     say(f"hashing: {100 * (hashing.seconds - before) / first:.2f} % of a first run of {first:.1f} s")
     _, second = carry_out(folder)
-    say(f"a finished run again, all from the store: {second:.1f} s of {first:.1f} s: {first / second:.1f}x")
+    say(f"a finished run again, all from the store: {second:.1f} s instead of {first:.1f} s: {first / second:.1f}x")
 
 
 def snapshots(folder: Path, writing: Clock) -> None:
-    """The share of a training epoch that its snapshots take, with the default interval."""
+    """Measure the fraction of training time that snapshots take at the default interval."""
     before = writing.seconds
     overrides = (*PHOTOS, "checklist=from_scratch", "epochs=6", "lr=0.01", "scheduler=constant")
     result, _ = carry_out(folder, *overrides)

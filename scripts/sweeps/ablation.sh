@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# What each step of the checklist buys: one left out at a time, on two tasks; a table and docs/ablation.png.
+# Show what each step of the checklist contributes: leave out one at a time on two tasks, make a table and
+# docs/ablation.png.
 #
-#   scripts/sweeps/ablation.sh [overrides ...]      about half an hour on one thread; goes on where it was, fresh=true anew
+#   scripts/sweeps/ablation.sh [KEY=VALUE ...]      takes half an hour on one thread; resumes, unless fresh=true
 #
-# 100 digits (400 to validate, 899 to test), near to what the small network was pretrained on, and 300 drawn shapes (300
-# to validate, 900 to test), which are far from it. On your own images:
-# python src/train.py experiment=ablation 'data.root=~/photos', then
-# python scripts/ablation.py SWEEP --image ablation.png
+# Tasks: 100 digits (400 to validate, 899 to test), close to the pretraining of the small network, and 300 drawn shapes
+# (300 to validate, 900 to test), far from it. On your own images:
+#   python src/train.py experiment=ablation 'data.root=~/photos'
+#   python scripts/ablation.py SWEEP --image ablation.png
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=outputs/ablation

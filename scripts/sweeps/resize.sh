@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Does progressive resizing pay? The whole recipe on drawn shapes that need their resolution, by its resize schedule;
-# then how soon each is as good as one size throughout.
-#   scripts/sweeps/resize.sh [seed=0,1,2,3,4 | data.detail=0.5 | ...]      about twelve minutes on one thread
-# The seed comes first, so that what else the machine does meets all schedules alike.
+# Compare resize schedules in the whole recipe, on drawn shapes that need their resolution, and how soon each reaches
+# the accuracy of a single size.
+#   scripts/sweeps/resize.sh [seed=0,1,2,3,4 | data.detail=0.5 | ...]      takes twelve minutes on one thread
+# The seed is the first key, so that other load on the machine affects all schedules alike.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 .venv/bin/python src/train.py -m name=resize data=shapes data.limit=1500 data.workers=0 size=64 threads=1 \

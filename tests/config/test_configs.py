@@ -20,7 +20,7 @@ from thaw.config import job_request
 from thaw.config.composed import CHOSEN, Composed
 from thaw.config.options import option_names
 from thaw.config.weights import PACKAGED_NETWORK
-from thaw.data import dataset
+from thaw.data import dataset, drawn
 from thaw.data.augment import view
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import network
@@ -328,7 +328,7 @@ def test_facts_of_the_digits():
 def test_the_plan_counts_the_digits_as_the_source_does(overrides):
     settings = settings_of(*overrides)
     known = known_facts(settings, lambda name: {})
-    splits = dataset.digits(settings.data).table.splits
+    splits = drawn.digits(settings.data).table.splits
     counts = [int((splits == split).sum()) for split in (TRAIN, VALID, TEST)]
     assert counts == [known.train, known.valid, known.test]
 
@@ -349,14 +349,14 @@ def test_a_fold_of_the_digits(fold):
     settings = settings_of(f"data.fold={fold}")
     known = known_facts(settings, lambda name: {})
     assert (known.train, known.valid, known.test, known.classes) == (None, None, 899, 10)
-    opened, third = dataset.digits(settings.data), dataset.digits(settings_of("data.fold=3").data)
+    opened, third = drawn.digits(settings.data), drawn.digits(settings_of("data.fold=3").data)
     assert 175 <= len(opened.rows(VALID)) <= 184 and len(opened.rows(TEST)) == 899
     assert set(opened.rows(VALID)).isdisjoint(third.rows(VALID)) == (fold != 3)
 
 
 def test_a_fold_of_the_shapes_is_the_same_at_any_size():
     settings = settings_of("data=shapes", "data.limit=104", "data.fold=2")
-    small, large = dataset.shapes(settings.data, 8).table, dataset.shapes(settings.data, 16).table
+    small, large = drawn.shapes(settings.data, 8).table, drawn.shapes(settings.data, 16).table
     assert small.splits.tolist() == large.splits.tolist() and (small.splits == VALID).sum() == 21
 
 
@@ -370,7 +370,7 @@ def test_facts_are_kept_for_the_data_they_are_of(key):
 def test_the_plan_counts_the_shapes_as_the_source_does():
     settings = settings_of("data=shapes", "data.limit=104", "data.test=16")
     known = known_facts(settings, lambda name: {})
-    table = dataset.shapes(settings.data, 16).table
+    table = drawn.shapes(settings.data, 16).table
     counts = [int((table.splits == split).sum()) for split in (TRAIN, VALID, TEST)]
     assert counts == [known.train, known.valid, known.test] and known.test == 16
     assert len(table.classes) == known.classes and len(set(table.hashes)) == 120

@@ -1,43 +1,17 @@
-"""A stranger adds a scheduler: a function, a dataclass beside it and a yaml, and everything else follows."""
+"""A stranger adds the scheduler of docs/extending.md, and everything else follows."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from docs import extended_checkout
 from thaw.config.schedulers import SGDR
 from thaw.store import code_hash
 
-ROOT = Path(__file__).resolve().parents[2]
-CODE = '''
-def staircase(factor: float) -> Shape:
-    """1 in the first cycle, `factor` times as much in each after it."""
-    return lambda position, cycle, step: factor**cycle
-
-
-@dataclass(frozen=True)
-class Staircase(Schedule):
-    shape = "staircase"
-    restarts = True
-    factor: float = number(0, 1, above=True)
-    warmup: float = number(0, 1e9)
-
-    def curve(self) -> Shape:
-        return staircase(self.factor)
-
-
-'''
-YAML = """\
-# a stair down in every cycle
-defaults: [_budget]
-shape: staircase
-factor: 0.5    # from one cycle to the next
-warmup: 0.0
-"""
 LOOK = """
 import json, sys
 from thaw.config.compose import compose_settings
@@ -69,15 +43,8 @@ print(json.dumps(lines))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """The code and the yamls with one scheduler more."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("src", "conf"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local.yaml", "__pycache__"))
-    file = folder / "src/thaw/config/schedulers.py"
-    before, end, after = file.read_text().partition("SCHEDULES = ")
-    file.write_text(f"{before}{CODE.lstrip()}{end}{after}")
-    (folder / "conf/scheduler/staircase.yaml").write_text(YAML)
-    return folder
+    """The code and the yamls with the extensions of docs/extending.md."""
+    return extended_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Sheets of what the network sees, drawn by a run and by scripts/show_batch.py."""
+"""Contact sheets of what the network sees, drawn by a run and by scripts/show_batch.py."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_a_sheet_holds_every_image_exactly_and_its_text():
         assert (image[y : y + 96 + LINE, x + 96 : x + 96 + GAP] == 255).all(), "no text runs into the next"
 
 
-def test_texts_of_any_script_and_bytes_that_are_none():
+def test_texts_of_any_script_and_undecodable_bytes():
     for text in ("äöü", "a\u0308", "жук", "猫", "\udcff.jpg"):
         assert contact_sheet.font(text).getlength(contact_sheet.shortened(text, 96)) <= 96
 
@@ -47,7 +47,7 @@ def test_show_batch_draws_each_size_of_the_plan(tmp_path, monkeypatch, capsys):
     assert all(Image.open(file).width == GAP + 8 * (96 + GAP) for file in files)
 
 
-def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
+def test_a_sheet_shows_how_images_are_mixed(tmp_path, monkeypatch, capsys):
     words = ["data.limit=100", "size=32", "augment=none", "augment.cutmix=1", f"store.dir={tmp_path}/store"]
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     monkeypatch.setattr("sys.argv", ["show_batch.py", *words])
@@ -65,13 +65,13 @@ def test_a_sheet_shows_what_is_mixed(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", [["--out", "here"], ["--out=here"]])
-def test_the_folder_of_the_sheets(words):
+def test_the_option_for_the_folder_of_the_sheets(words):
     assert show_batch.folder_of(["seed=1", *words]) == (["seed=1"], Path("here"))
     with pytest.raises(UserError, match="--out: expected one argument"):
         show_batch.folder_of(["--out"])
 
 
-def test_show_batch_asks_the_structure_of_a_backbone_that_no_yaml_knows(compose):
+def test_show_batch_looks_up_a_backbone_without_a_yaml(compose):
     settings = compose("backbone=test_vit")
     assert show_batch.look(settings) == {"native_size": 160, "multiple": 16, "layers": 8}
 
@@ -79,7 +79,7 @@ def test_show_batch_asks_the_structure_of_a_backbone_that_no_yaml_knows(compose)
 @pytest.mark.parametrize(
     ("words", "line"), [(["augmnt=x"], "did you mean"), (["-m", "seed=1,2"], "one setting"), (["size=5"], "size=5")]
 )
-def test_show_batch_refuses_as_train_does(words, line):
+def test_show_batch_refuses_settings_as_train_does(words, line):
     with pytest.raises(UserError, match=line) as caught:
         compose.compose_settings(words)
     assert caught.value.code == 2

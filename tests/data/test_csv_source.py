@@ -1,4 +1,4 @@
-"""A table of images becomes the same table that a folder does, or one line with the number of what is wrong."""
+"""A table of images gives the same as a folder, or one line that says what is wrong and where."""
 
 import os
 
@@ -17,7 +17,7 @@ ROWS = [f"pics/{name},{name[0]}" for name in NAMES]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten images in pics/, a0 to b4."""
+    """Ten images in pics/, from a0 to b4."""
     for number, name in enumerate(NAMES):
         put(tmp_path / "pics" / name, image(number))
     return tmp_path
@@ -28,7 +28,7 @@ def write(folder, *lines, name="labels.csv", encoding="utf-8", end="\n"):
     return folder / name
 
 
-# ---- what a sound table gives
+# ---- what a well-formed table gives
 
 
 def test_a_path_and_a_label(folder):
@@ -53,7 +53,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_forms_of_the_same_table(folder, form):  # 46
+def test_formats_of_the_same_table(folder, form):
     options = {**FORMS[form]}
     mark = options.pop("mark", ",")
     file = write(folder, *(line.replace(",", mark) for line in ["path,label", *ROWS]), **options)
@@ -76,19 +76,19 @@ def test_names_of_the_columns(folder, header, options):
     assert len(scan(write(folder, header, *ROWS), **options)) == 10
 
 
-def test_other_columns_are_passed_over(folder):
+def test_other_columns_are_ignored(folder):
     lines = [f"{i},{row},x{i}" for i, row in enumerate(ROWS)]
     assert scan(write(folder, ",path,label,note", *lines)).classes == ("a", "b")
 
 
-def test_images_elsewhere(folder):
+def test_images_in_another_folder(folder):
     (folder / "tables").mkdir()
     file = write(folder / "tables", "path,label", *(row.removeprefix("pics/") for row in ROWS))
     assert scan(file, images=folder / "pics").root == str(folder / "pics")
     assert "'a0.png' is not in" in refused(file)
 
 
-def test_a_path_as_others_write_it(folder):
+def test_other_spellings_of_a_path(folder):
     for rows in (
         [row.replace(".png", "") for row in ROWS],
         [row.replace("/", "\\") for row in ROWS],
@@ -105,14 +105,14 @@ def test_a_name_in_another_case(folder):
     wrong = [row.replace("b1.png", "b1.jpg").replace("b2.png", "b2").replace("pics/a3", "Pics\\a3") for row in ROWS]
     table = scan(write(folder, "path,label", *wrong))
     assert {"pics/A0.PNG", "pics/b1.JPG", "pics/b2.jPeG", "pics/a3.png"} < set(table.paths) and len(table) == 10
-    assert noted(table, "2 names in another case than what is there: 'pics/a0.png' is taken for 'pics/A0.PNG'")
+    assert noted(table, "2 names in the wrong case: 'pics/a0.png' is read as 'pics/A0.PNG'")
     put(folder / "pics/a0.PNG")
     table = scan(write(folder, "path,label", *wrong))
-    why = "not there (line 2); did you mean 'pics/A0.PNG' or 'pics/a0.PNG'?"
-    assert table.bad == (("pics/a0.png", why),), "which of the two is not clear"
+    why = "does not exist (line 2); did you mean 'pics/A0.PNG' or 'pics/a0.PNG'?"
+    assert table.bad == (("pics/a0.png", why),), "either could be meant"
 
 
-def test_folders_are_listed_once_and_only_where_a_name_is_not_there(folder, monkeypatch):
+def test_folders_are_listed_once_and_only_if_a_name_does_not_exist(folder, monkeypatch):
     listed, real = [], spelling.os.listdir
     monkeypatch.setattr(spelling.os, "listdir", lambda path: listed.append(path) or real(path))
     scan(write(folder, "path,label", *ROWS))
@@ -124,21 +124,21 @@ def test_folders_are_listed_once_and_only_where_a_name_is_not_there(folder, monk
 def test_rows_without_a_file_are_bad_files(folder):
     lines = [*ROWS, "pics/gone.png,a", "pics/a9.png,b"]
     table = scan(write(folder, "path,label", *lines), max_bad=0.2)
-    assert table.bad[1] == ("pics/gone.png", "not there (line 12)") and len(table) == 10
-    assert noted(table, "2 of 12 lines name a file that is not there, the first is line 12: 'pics/gone.png'")
+    assert table.bad[1] == ("pics/gone.png", "does not exist (line 12)") and len(table) == 10
+    assert noted(table, "2 of 12 lines name a file that does not exist, first in line 12: 'pics/gone.png'")
     assert "2 of 12 files in train cannot be used; data.max_bad=0.01 allows 1; data.max_bad=0.2" in refused(
         write(folder, "path,label", *lines)
     )
     line = refused(write(folder, "path,label", *ROWS, "x/0.png,c", "x/1.png,c"))
-    assert line.endswith("allows 1; mend them: without them nothing is left of 'c'"), "more would not help"
+    assert line.endswith("allows 1; repair them: without them no image is left of 'c'"), "a larger share would not help"
 
 
 def test_rows_without_a_label_or_a_path_are_left_out(folder):
     table = scan(write(folder, "path,label", *ROWS[:-1], "pics/b4.png,", ",a"))
-    assert len(table) == 9 and noted(table, "2 of 11 lines left out, in which path or label is empty: 11, 12")
+    assert len(table) == 9 and noted(table, "2 of 11 lines left out because path or label is empty: 11, 12")
 
 
-VALIDATES = {  # the cells of a column and the rows of four that validate, and test
+VALIDATES = {  # four cells of the columns; the rows among them that are validation; those that are test
     "set": ("train train val test", [2], [3]),
     "Split": ("Training train dev test", [2], [3]),
     "partition": ("train train valid valid", [2, 3], []),
@@ -156,7 +156,7 @@ VALIDATES = {  # the cells of a column and the rows of four that validate, and t
 
 
 @pytest.mark.parametrize("header", VALIDATES)
-def test_columns_that_say_the_split(header, folder):
+def test_columns_that_give_the_split(header, folder):
     cells, valid, tested = VALIDATES[header]
     rows = ["pics/a0.png,a", "pics/b0.png,b", "pics/a1.png,a", "pics/b1.png,b"]
     lines = [f"{row},{cell}" for row, cell in zip(rows, cells.split(), strict=True)]
@@ -168,7 +168,7 @@ def test_columns_that_say_the_split(header, folder):
 
 
 @pytest.mark.parametrize("cells", ["left right", "train train", "train x", "0 1"])
-def test_a_column_of_other_words_says_no_split(folder, cells):
+def test_a_column_of_other_words_gives_no_split(folder, cells):
     lines = [f"{row},{cell}" for row, cell in zip(ROWS, cells.split() * 5, strict=True)]
     assert noted(scan(write(folder, "path,label,part", *lines)), "splits from no column")
 
@@ -182,16 +182,16 @@ def test_a_misspelt_word_in_a_column_of_splits_is_refused(folder):
 def test_a_flag_that_is_neither_yes_nor_no_is_named(folder):
     lines = [f"{row},{i % 3}" for i, row in enumerate(ROWS)]
     line = refused(write(folder, "path,label,is_valid", *lines))
-    assert line.endswith("line 4: is_valid is '2'; it is true or false, or 1 or 0")
+    assert line.endswith("line 4: is_valid is '2'; it must be true or false, or 1 or 0")
 
 
-def test_a_group_is_a_column_or_an_expression_not_a_misspelt_column(folder):
+def test_a_misspelt_column_is_not_a_regular_expression_for_groups(folder):
     file = write(folder, "path,label,Patient", *(f"{row},{i // 2}" for i, row in enumerate(ROWS)))
     for typed in ("patient", "pateint"):
-        assert f"data.group={typed}: no column is called so; did you mean Patient?" in refused(file, group=typed)
+        assert f"data.group={typed}: no column has that name; did you mean Patient?" in refused(file, group=typed)
 
 
-def test_excels_own_first_line_and_quotes_after_a_blank(folder):
+def test_excels_separator_line_and_quotes_after_a_blank(folder):
     lines = [f'{row[:-2]}; "{row[-1]}"' for row in ROWS]
     assert scan(write(folder, "sep=;", "path;label", *lines)).classes == ("a", "b")
 
@@ -202,14 +202,14 @@ def test_classes_that_look_alike_are_warned_about(folder):
         *(f"{row[:-1]}{label}" for row, label in zip(ROWS[4:], ["A", "B", " b\u200b"] * 2, strict=True)),
     ]
     table = scan(write(folder, "path,label", *lines))
-    assert noted(table, "warning: classes 'A' and 'a' (1 more such) differ in case, blanks or quotes only; a table")
+    assert noted(table, "warning: classes 'A' and 'a' (and 1 more) differ only in case, blanks or quotes; data.cla")
 
 
-def test_what_is_no_table_is_a_line(folder):
+def test_a_file_that_is_not_a_table_is_refused(folder):
     os.mkfifo(folder / "pipe.csv")
     lines = {
-        str(folder / "pipe.csv"): "is no regular file; give a .csv file",
-        "/dev/zero": "is no regular file; give a .csv file",
+        str(folder / "pipe.csv"): "is not a regular file; give a .csv file",
+        "/dev/zero": "is not a regular file; give a .csv file",
         str(write(folder, "x" * 200_000, "a")): "line 1: field larger than field limit (131072)",
     }
     for file, line in lines.items():
@@ -218,10 +218,10 @@ def test_what_is_no_table_is_a_line(folder):
         assert (caught.value.code, caught.value.line) == (3, f"data.labels={file} {line}")
 
 
-def test_folds_by_number_are_said(folder):
+def test_a_column_of_fold_numbers_is_noted(folder):
     lines = [f"{row},{i % 5}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,fold", *lines)
-    said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the images of each on one side"
+    said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the images of each together"
     assert noted(scan(file), said)
     table = scan(file, group="fold", fold=0)
     assert not noted(table, "not used") and (table.splits == VALID).sum() == 2
@@ -234,7 +234,7 @@ def test_a_column_of_splits(folder, header):
     assert [SPLITS[split] for split in table.splits] == ["train", "train", "train", "valid", "test"] * 2
 
 
-def test_splits_as_fastai_writes_them(folder):
+def test_splits_in_the_way_of_fastai(folder):
     lines = [f"{row},{i % 5 == 4}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,is_valid", *lines)
     assert np.flatnonzero(scan(file).splits == VALID).tolist() == [4, 9]
@@ -249,7 +249,7 @@ def test_a_column_of_train_and_test_leaves_validation_to_the_share(folder):
 def test_a_column_of_splits_can_be_left_out(folder):
     lines = [f"{row},{'valid' if i % 5 == 4 else 'train'}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,split", *lines)
-    assert "data.fold=0: the data says itself which images validate (the column split)" in refused(file, fold=0)
+    assert "data.fold=0: the data already names its validation images (the column split)" in refused(file, fold=0)
     assert sides(scan(file, fold=0, split_column="none")) != sides(scan(file))
 
 
@@ -259,12 +259,12 @@ def test_a_column_of_groups(folder):
     held = {"xyzxy"[i % 5] for i in np.flatnonzero(table.splits == VALID)}
     trained = {"xyzxy"[i % 5] for i in np.flatnonzero(table.splits == TRAIN)}
     assert held and not held & trained
-    assert sides(scan(write(folder, "path,label", *ROWS), group=r"\d")) != {}  # a regex where no column has the name
+    assert sides(scan(write(folder, "path,label", *ROWS), group=r"\d")) != {}  # a regex, since no column has that name
 
 
 def test_the_same_line_twice_is_one_image(folder):
     table = scan(write(folder, "path,label", *ROWS, *ROWS[:3]))
-    assert len(table) == 10 and noted(table, "3 lines said twice")
+    assert len(table) == 10 and noted(table, "3 duplicate lines")
 
 
 def test_numbers_are_labels(folder):
@@ -284,7 +284,7 @@ def test_bad_files_are_left_out_as_in_a_folder(folder):
     assert table.bad == (("pics", "not a regular file"), ("pics/bad.png", "empty file")) and len(table) == 10
 
 
-def test_it_is_a_source(folder):
+def test_a_table_is_a_data_source(folder):
     chosen = data(write(folder, "path,label", *ROWS), kind="csv")
     opened = dataset.load_dataset(chosen, 8)
     assert opened.image(3, 6).shape == (6, 8, 3) and len(opened.rows(VALID)) == 2
@@ -297,40 +297,41 @@ def test_it_is_a_source(folder):
     ("lines", "said"),
     [
         (["file,label", "pix/c.png,a", "pix/d.png,b"], "line 2: 'pix/c.png' is not in"),
-        (["file,label", "pix/c.png,a", "pix/d.png,b"], "(all 2 are missing); data.images=FOLDER says where"),
+        (["file,label", "pix/c.png,a", "pix/d.png,b"], "(all 2 are missing); set data.images to the folder"),
         (["file,label", "pics/a0.jpg,a", "pics/b0.jpg,b"], "(all 2 are missing); did you mean 'pics/a0.png'"),
-        (["where,label", *ROWS], "line 1: no column is called path or file or filename; it has where, label"),
-        (["path,lable", *ROWS], "it has path, lable; data.label_column=lable names it"),
+        (["where,label", *ROWS], "line 1: no column is called path or file or filename; the columns are where, label"),
+        (["path,lable", *ROWS], "the columns are path, lable; set data.label_column=lable"),
         ([*ROWS], "line 1: no column is called path"),
         (["path,label,label", *(f"{row},x" for row in ROWS)], "line 1: two columns are called 'label'"),
         (["path,label", *ROWS, "pics/a0.png,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
         (["path,label", *ROWS, "./pics/a0,b"], "line 12: the label of 'pics/a0.png' is 'b', but 'a' in line 2"),
-        (["path,label,x", "pics/a0.png,,1", "pics/a4.png,,2"], "line 2: label is empty, and so it is in all 2 lines"),
+        (["path,label,x", "pics/a0.png,,1", "pics/a4.png,,2"],
+         "line 2: label is empty; path or label is empty in all 2 lines"),
         (["path,label", "pics/a0.png,1", "pics/a1.png,2", "", "pics/a2.png,1.0"], "line 5: label is '1.0', but '1' in"),
-        (["path,label", *ROWS, "/etc/passwd,a"], "line 12: '/etc/passwd' lies outside"),
-        (["path,label", *ROWS, "../x.png,a"], "line 12: '../x.png' lies outside"),
-        (["path,label", *ROWS, "pics/../../x.png,a"], "line 12: 'pics/../../x.png' lies outside"),
+        (["path,label", *ROWS, "/etc/passwd,a"], "line 12: '/etc/passwd' is outside"),
+        (["path,label", *ROWS, "../x.png,a"], "line 12: '../x.png' is outside"),
+        (["path,label", *ROWS, "pics/../../x.png,a"], "line 12: 'pics/../../x.png' is outside"),
         (["path,label", *ROWS, "pics/a0.png"], "line 12: 1 cells, but line 1 names 2 columns"),
         (["path,label", *ROWS, "pics/a0.png,a,b"], "line 12: 3 cells, but line 1 names 2 columns"),
         (["path,label", *ROWS, 'pics/a0.png,"a'], "line 12: unexpected end of data"),
         (["path,label,split", *(f"{row},later" for row in ROWS)], "line 2: split is 'later'; splits are train,"),
-        (["path,label,split", *(f"{row},{i % 5}" for i, row in enumerate(ROWS))], "data.group=split data.fold=0 keeps"),
+        (["path,label,split", *(f"{row},{i % 5}" for i, row in enumerate(ROWS))], "data.group=split data.fold=0 valid"),
         (["path,label,set,part", *(f"{r},{s},{s}" for r, s in zip(ROWS, ["train", "val"] * 5, strict=True))],
-         "'set' and 'part' may be the splits; data.split_column=set takes one of them"),
-        (["path,label,is_valid,is_test", *(f"{row},1,1" for row in ROWS)], "is_valid, is_test say valid and test; it"),
-        (["path,label,split", *(f"{row},test" for row in ROWS)], "no line has train in the column split"),
+         "'set' and 'part' all look like splits; choose one: data.split_column=set"),
+        (["path,label,is_valid,is_test", *(f"{row},1,1" for row in ROWS)], "is_valid, is_test say valid and test; an"),
+        (["path,label,split", *(f"{row},test" for row in ROWS)], "the column split puts no image in train"),
         (["path,label,split", *(f"{row},train" for row in ROWS), f"{ROWS[0]},test"], "line 12: the split of"),
         (["path,label", *ROWS[:5]], "only one class ('a')"),
-        (["path,label", *ROWS, "pics/a0.png,a;b"], "line 12: label is 'a;b': several labels an image"),
-        (["path,label", *ROWS, "pics/a0.png,a|c"], "line 12: label is 'a|c': several labels an image"),
-        (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': several labels an image"),
-        (["path,cat,dog", *(f"{row[:-2]},1,0" for row in ROWS)], "2 columns of 0 and 1 ('cat', 'dog'...): several"),
+        (["path,label", *ROWS, "pics/a0.png,a;b"], "line 12: label is 'a;b': an image can only have"),
+        (["path,label", *ROWS, "pics/a0.png,a|c"], "line 12: label is 'a|c': an image can only have"),
+        (["path,label", *ROWS, '"pics/a0.png","a, b"'], "line 12: label is 'a, b': an image can only have"),
+        (["path,cat,dog", *(f"{row[:-2]},1,0" for row in ROWS)], "2 columns of 0 and 1 ('cat', 'dog'...): give one"),
         (["path,label", "pics/a0.png,caf\xe9", "pics/b0.png,cafe\u0301"], "one name in two Unicode spellings"),
         (["path,label"], "has no rows below line 1, which names the columns ('path, label')"),
         ([], "has no rows"),
     ],
 )  # fmt: skip
-def test_one_line_with_the_number(folder, lines, said):  # 46
+def test_an_invalid_table_is_refused_with_the_line_number(folder, lines, said):
     file = write(folder, *lines)
     line = refused(file)
     assert said in line
@@ -338,24 +339,24 @@ def test_one_line_with_the_number(folder, lines, said):  # 46
         assert line.startswith(f"data.root={file} line ")
 
 
-def test_columns_that_are_not_there(folder):
+def test_columns_that_do_not_exist(folder):
     file = write(folder, "path,label,part", *(f"{row},train" for row in ROWS))
     for key in ("path_column", "label_column", "split_column"):
         line = refused(file, **{key: "pathh"})
         assert line.startswith(f"data.{key}=pathh: data.root={file} has no such column; did you mean path")
-    assert "data.group=patient: matches nothing in 10 paths" in refused(file, group="patient")
+    assert "data.group=patient: matches none of 10 paths" in refused(file, group="patient")
     assert "line 2: part is 'x'" in refused(write(folder, "path,label,part", f"{ROWS[0]},x"), split_column="part")
 
 
-def test_files_that_are_no_table(folder):
+def test_files_that_are_not_tables(folder):
     assert refused(folder / "none.csv") == f"data.root={folder}/none.csv does not exist"
     (folder / "folder.csv").mkdir()
     assert "is a folder; give a .csv file" in refused(folder / "folder.csv")
     file = write(folder, "path,label", *ROWS)
     for encoding in ("utf-16", "latin-1"):
         file.write_bytes(f"path,label\n{ROWS[0]}\n{ROWS[1]}\xe9\n".encode(encoding))
-        assert "no UTF-8 text" in refused(file)
-    assert "line 3: no UTF-8 text; save it as CSV UTF-8" in refused(file)
+        assert "not UTF-8 text" in refused(file)
+    assert "line 3: not UTF-8 text; save the file as CSV UTF-8" in refused(file)
     assert refused(write(folder, "path,label", *ROWS), images="/nowhere").startswith("data.images=/nowhere: no such")
 
 
@@ -368,11 +369,11 @@ def test_rows_know_the_line_they_begin_on(tmp_path):
     assert (caught.value.code, caught.value.line) == (3, f"key={file} line 5: so")
 
 
-def test_accents_in_another_spelling_and_a_folder_called_as_an_image_is(folder):
+def test_accents_in_another_spelling_and_a_folder_named_like_an_image(folder):
     put(folder / "pics/cafe\u0301.png")
     put(folder / "pics/001.png")
     put(folder / "pics/001/other.png")
     table = scan(write(folder, "path,label", *ROWS, "pics/caf\xe9.png,a", "pics/001,b"))
     assert {"pics/cafe\u0301.png", "pics/001.png"} < set(table.paths)
     table = scan(write(folder, "path,label", *ROWS, "pics/\0.png,a"))
-    assert table.bad == (("pics/\0.png", "not there (line 12)"),)
+    assert table.bad == (("pics/\0.png", "does not exist (line 12)"),)

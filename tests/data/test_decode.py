@@ -1,4 +1,4 @@
-"""One decoder: which bytes are images, which pixels they give, and why the others are refused."""
+"""The decoder: which bytes are images, which pixels they give, and why others are refused."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ COARSE = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
 PIXELS = cv2.resize(COARSE, (80, 60), interpolation=cv2.INTER_CUBIC)  # not square, no symmetry
 IMAGE = Image.fromarray(PIXELS)
 LOSSLESS = ("PNG", "TIFF", "BMP", "PPM", "JPEG2000")
-UNTURN = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that the orientation undoes
+UNTURN = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # the transposition that each orientation undoes
 
 
 def encode(image, format, **options):
@@ -90,7 +90,7 @@ def test_every_orientation_is_upright(format, orientation):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("side", "height"), [(None, 120), (61, 120), (60, 60), (31, 60), (30, 30), (15, 15), (1, 15)])
 def test_a_jpeg_is_decoded_no_larger_than_it_has_to_be(side, height, orientation):
-    """The largest of 1/2, 1/4 and 1/8 whose shorter side is long enough; like the whole one shrunk."""
+    """The size is the smallest of full, 1/2, 1/4 and 1/8 that is long enough, and the pixels are as if shrunk."""
     large = Image.fromarray(cv2.resize(COARSE, (160, 120), interpolation=cv2.INTER_CUBIC))
     turned = large.transpose(Image.Transpose(UNTURN[orientation])) if orientation > 1 else large
     exif = Image.Exif()
@@ -106,10 +106,10 @@ def test_a_jpeg_is_decoded_no_larger_than_it_has_to_be(side, height, orientation
 def test_an_odd_jpeg_is_decoded_to_whole_pixels():
     data = encode(IMAGE.resize((163, 121)), "JPEG")
     assert [decode(data, side=side).shape for side in (60, 30, 15)] == [(61, 82, 3), (31, 41, 3), (16, 21, 3)]
-    assert decode(data, side=61).shape == (121, 163, 3)  # half of it would be 60 and a bit
+    assert decode(data, side=61).shape == (121, 163, 3)  # half of it is 60 and a bit
 
 
-def test_what_is_broken_is_refused_at_any_size():
+def test_a_broken_file_is_refused_at_any_size():
     data = encode(Image.fromarray(PIXELS.repeat(8, 0).repeat(8, 1)), "JPEG")
     for cut in (20, len(data) // 2, len(data) - 200):
         assert refused(data[:-cut], side=8) == refused(data[:-cut])
@@ -159,7 +159,7 @@ def test_transparent_colours_are_white():
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "TIFF", "WEBP"])
-def test_the_first_frame_is_taken_and_the_others_noticed(format):
+def test_the_first_frame_is_used_and_the_others_are_noticed(format):
     first = encode(IMAGE, format)
     data = encode(IMAGE, format, save_all=True, append_images=[IMAGE.rotate(180)])
     assert difference(decode(data), decode(first)) < 10
@@ -175,12 +175,12 @@ def deep(suffix, values):
     return cv2.imencode(suffix, np.asarray(values))[1].tobytes()
 
 
-BECOMES = {  # what an image of one value comes to, of 255, or why it does not
+BECOMES = {  # the 8-bit value that an image of a single value gets, or why it is refused
     "16-bit PNG": (deep(".png", np.full((4, 4), 25700, np.uint16)), 100),
     "16-bit TIFF": (deep(".tiff", np.full((4, 4), 25700, np.uint16)), 100),
     "16-bit colour PNG": (deep(".png", np.full((4, 4, 3), 25700, np.uint16)), 100),
     "16-bit colour TIFF": (deep(".tiff", np.full((4, 4, 3), 25700, np.uint16)), 100),
-    "float TIFF": (encode(Image.new("F", (4, 4), 0.4), "TIFF"), "float pixels, of which nothing says what is white"),
+    "float TIFF": (encode(Image.new("F", (4, 4), 0.4), "TIFF"), "float pixels, which define no white"),
     "float colour TIFF": (deep(".tiff", np.full((4, 4, 3), 0.4, np.float32)), ""),
     "32-bit TIFF": (encode(Image.new("I", (4, 4), 100), "TIFF"), "32-bit or signed pixels"),
     "1 bit": (encode(Image.new("1", (4, 4), 1), "PNG"), 255),
@@ -192,7 +192,7 @@ BECOMES = {  # what an image of one value comes to, of 255, or why it does not
 
 
 @pytest.mark.parametrize("kind", BECOMES)
-def test_what_other_kinds_of_pixels_come_to(kind):
+def test_how_other_kinds_of_pixels_are_decoded(kind):
     data, value = BECOMES[kind]
     if isinstance(value, str):
         assert value in refused(data)
@@ -201,12 +201,12 @@ def test_what_other_kinds_of_pixels_come_to(kind):
 
 
 @pytest.mark.parametrize("bits", [1, 10, 12, 15, 16])
-def test_sixteen_bit_grey_of_fewer_bits_is_scaled_by_those(bits):
+def test_sixteen_bit_grey_is_scaled_by_the_bits_in_use(bits):
     white = 2**bits - 1
     data = deep(".png", np.array([[0, white // 2 + 1, white]], np.uint16))
     assert decode(data, bits=bits)[0, :, 0].tolist() == [0, round(255 * (white // 2 + 1) / white), 255]
     assert peak_of_grey16(data) == white and peak_of_grey16(encode(IMAGE, "PNG")) == 0
-    assert decode(deep(".tiff", np.full((1, 1), 65535, np.uint16)), bits=bits).max() == 255, "above it all is white"
+    assert decode(deep(".tiff", np.full((1, 1), 65535, np.uint16)), bits=bits).max() == 255, "larger values are white"
 
 
 def test_negative_sixteen_bit_tiff_is_refused():
@@ -217,7 +217,7 @@ def test_negative_sixteen_bit_tiff_is_refused():
 @pytest.mark.parametrize("format", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG", "HEIF", "JPEG2000"])
 def test_bombs_are_refused_from_the_header(format):
     data = encode(Image.new("RGB", (1200, 900)), format)
-    header = data if format in ("GIF", "TIFF", "WEBP") else data[:1000]  # these need the whole file
+    header = data if format in ("GIF", "TIFF", "WEBP") else data[:1000]  # Pillow needs the whole file for these
     assert refused(header, max_pixels=1_000_000) == "1.08 Mpx > data.max_pixels 1 Mpx"
 
 
@@ -233,7 +233,7 @@ def test_a_bomb_beyond_pillows_own_limit():
 @pytest.mark.parametrize("ink", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_every_truncated_jpeg_is_refused(ink, progressive):
-    preview = encode(IMAGE.resize((16, 12)), "JPEG")  # has an end marker of its own
+    preview = encode(IMAGE.resize((16, 12)), "JPEG")  # it has an end marker of its own
     data = encode(IMAGE.convert(ink), "JPEG", progressive=progressive, comment=preview)
     assert decode(data).shape == (60, 80, 3)
     for left in [1, 2, 3, 20, *range(21, len(data) - 2, 97)]:
@@ -241,7 +241,7 @@ def test_every_truncated_jpeg_is_refused(ink, progressive):
     assert "truncated" in refused(data[:-20])
 
 
-def test_bytes_after_the_end_of_a_jpeg_are_no_fault():
+def test_bytes_after_the_end_of_a_jpeg_do_not_matter():
     data = encode(IMAGE, "JPEG")
     assert np.array_equal(decode(data + bytes(99) + b"\xff\xda\xff\xd8"), decode(data))
 
@@ -271,11 +271,25 @@ def test_flipped_bytes_of_a_jpeg_never_give_anything_but_pixels_or_a_reason():
         data[i] ^= 0xFF
 
 
-def test_what_is_no_image():
-    assert refused(b"") == "empty file"
-    assert "<!DOCTYP" in refused(b"<!DOCTYPE html><html></html>")
-    refused(b"\xff\xd8")
-    refused(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<!DOCTYPE html><html></html>", "not an image but an HTML page"),
+        (b"\n  <HTML>", "not an image but an HTML page"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image but an SVG drawing"),
+        (b"%PDF-1.7\n%\xe2\xe3", "not an image but a PDF file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image but a PostScript file"),
+        (b"PK\x03\x04\x14\0", "not an image but a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "not an image but a Git LFS pointer; fetch the"),
+        (b"404: Not Found", "not an image but text"),
+        (b"a\tb\r\n1\t2\r\n", "not an image but text"),
+        (b"\xff\xd8", "broken, or in an unknown format (first bytes ff d8)"),
+        (b"\x00\x01\x02\x03abcdefg", "broken, or in an unknown format (first bytes 00 01 02 03 61 62 63 64)"),
+    ],
+)
+def test_a_file_that_is_not_an_image_is_described(data, reason):
+    assert refused(data).startswith(reason)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1)])
@@ -293,13 +307,13 @@ def test_a_pgm_of_16_bits_is_scaled_to_8():
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_a_transparent_grey_of_few_bits_is_refused(depth):
-    rows = b"".join(b"\0" + bytes(range(depth)) for _ in range(8))  # 8 pixels of so many bits a row
+    rows = b"".join(b"\0" + bytes(range(depth)) for _ in range(8))  # 8 pixels per row
     transparent = struct.pack(">I", 2) + b"tRNS" + b"\0\1" + struct.pack(">I", zlib.crc32(b"tRNS\0\1"))
     assert decode(png(8, 8, depth=depth, data=rows)).shape == (8, 8, 3)
     assert f"{depth}-bit grey" in refused(png(8, 8, depth=depth, data=rows, extra=transparent))
 
 
-def test_a_turned_tiff_has_the_size_of_its_pixels():
+def test_a_rotated_tiff_has_the_size_of_its_pixels():
     exif = Image.Exif()
     exif[274] = 6
     for format in ("TIFF", "JPEG", "PNG"):

@@ -1,4 +1,4 @@
-"""torchvision's sets, laid out in small as torchvision expects them; the network is never asked."""
+"""torchvision's data sets in small, laid out as torchvision expects them; the network is never used."""
 
 import hashlib
 import pickle
@@ -16,7 +16,7 @@ from thaw.runtime.errors import UserError
 
 
 def pets(root):
-    """Two breeds, one in capitals, five images each."""
+    """Two breeds, one of them in capitals, with five images each."""
     base, lines = root / "oxford-iiit-pet", {"trainval": [], "test": []}
     for breed, label in (("Bengal", 1), ("great_pug", 2)):
         for i in range(5):
@@ -59,13 +59,13 @@ def cifar10(root, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """All four sets in small."""
+    """The four data sets in small."""
     for name in ("pets", "flowers", "imagenette"):
         globals()[name](tmp_path)
     cifar10(tmp_path, monkeypatch)
     files = {"image": ("", None), "label": ("imagelabels.mat", None), "setid": ("setid.mat", None)}
     monkeypatch.setattr(datasets.Flowers102, "_file_dict", files)
-    monkeypatch.setattr(downloads, "answers", lambda url: pytest.fail("the network was asked"))
+    monkeypatch.setattr(downloads, "answers", lambda url: pytest.fail("the network was used"))
     return tmp_path
 
 
@@ -82,7 +82,7 @@ def load(root, name, **options):
         ("cifar10", ("airplane", "cat"), (10, 2, 6)),
     ],
 )
-def test_their_own_splits_and_classes(root, name, classes, counts):
+def test_data_sets_keep_their_splits_and_classes(root, name, classes, counts):
     opened = load(root, name)
     assert opened.table.classes == classes
     assert tuple(len(opened.rows(split)) for split in (TRAIN, VALID, TEST)) == counts
@@ -106,25 +106,25 @@ def test_arrays_keep_their_pixels(root):
     assert opened.table.heights[row] == opened.table.widths[row] == 32
 
 
-def test_limits_folds_and_classes_hold_here_too(root, tmp_path):
+def test_limits_folds_and_classes_apply_to_data_sets(root, tmp_path):
     few, everything = load(root, "cifar10", limit=8), load(root, "cifar10")
-    assert len(few.table) == 8 + len(few.rows(TEST)), "of test none is left out"
+    assert len(few.table) == 8 + len(few.rows(TEST)), "no test image is left out"
     assert len(few.rows(TEST)) == len(everything.rows(TEST)) > 0
     assert len(load(root, "cifar10", fold=2).rows(VALID)) == 2
     changes = put(tmp_path / "classes.csv", b"from,to\ncat,animal\n")
     assert load(root, "cifar10", classes=str(changes)).table.classes == ("airplane", "animal")
-    with pytest.raises(UserError, match=r"data\.fold=0: the data says itself .*data\.name=flowers"):
+    with pytest.raises(UserError, match=r"data\.fold=0: the data already names .*data\.name=flowers"):
         load(root, "flowers", fold=0)
 
 
-def test_every_name_is_a_set():
+def test_every_name_is_a_data_set():
     from thaw.config.validate import TORCHVISION_SETS
 
     assert set(TORCHVISION_SETS) == downloads.SETS.keys()
     assert all(hasattr(datasets, public.kind) for public in downloads.SETS.values())
 
 
-# ---- fetching
+# ---- downloading
 
 
 def refused(root, name, code):
@@ -140,13 +140,13 @@ def test_no_network(tmp_path, monkeypatch):
         monkeypatch.delenv(key, raising=False)
     line = refused(tmp_path / "sets", "pets", 5)
     assert line.startswith(
-        f"data.name=pets: {tmp_path}/sets/oxford-iiit-pet is not there and https://www.robots.ox.ac.uk"
+        f"data.name=pets: {tmp_path}/sets/oxford-iiit-pet does not exist and https://www.robots.ox.ac.uk"
     )
     assert "does not answer" in line and "data.root" in line
     assert not (tmp_path / "sets").exists()
 
 
-def test_what_is_fetched_appears_whole(tmp_path, monkeypatch):
+def test_a_download_appears_whole(tmp_path, monkeypatch):
     fetched = []
 
     class OxfordIIITPet(datasets.OxfordIIITPet):
@@ -173,13 +173,13 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(downloads, "answers", lambda url: True)
     monkeypatch.setattr(downloads, "sets", lambda: SimpleNamespace(OxfordIIITPet=broken))
-    assert "cannot be fetched from https://www.robots.ox.ac.uk: reset by peer" in refused(tmp_path, "pets", 5)
+    assert "cannot be downloaded from https://www.robots.ox.ac.uk: reset by peer" in refused(tmp_path, "pets", 5)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_set_that_is_there_in_part(root):
+def test_an_incomplete_data_set_is_refused(root):
     (root / "oxford-iiit-pet/annotations/test.txt").unlink()
     line = refused(root, "pets", 3)
-    assert f"{root}/oxford-iiit-pet is there, but not whole" in line and "fetched again" in line
+    assert f"{root}/oxford-iiit-pet is incomplete (" in line and "downloaded again" in line
     (root / "imagenette2/val/n01440764").rename(root / "away")
     assert "tench" in refused(root, "imagenette", 3)

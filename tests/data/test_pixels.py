@@ -1,4 +1,4 @@
-"""Images kept or decoded again: the same bits, within a budget, no larger than their files; memory stays flat."""
+"""Stored images and images decoded again: equal bits, within a budget, no larger than their files, in flat memory."""
 
 import gc
 import json
@@ -26,7 +26,7 @@ from thaw.store.store import Store
 
 SIDE = 24
 AUGMENT = Augment("random", [0.3, 1.0], {"HorizontalFlip": {"p": 0.5}}, 0.0, 0.0)
-SIZES = [(60, 40), (16, 12), (24, 24), (9, 30), (200, 30), (25, 400)]  # width, height: larger, smaller, long
+SIZES = [(60, 40), (16, 12), (24, 24), (9, 30), (200, 30), (25, 400)]  # (width, height): large, small, long
 
 
 def bar(items, total, label):
@@ -53,7 +53,7 @@ def kept_files(store):
 
 
 @pytest.mark.parametrize("budget", [0, 5_000, 15_000, 1e9])
-def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
+def test_stored_and_decoded_images_have_the_same_bits(photos, tmp_path, budget):
     store = Store(tmp_path / "store")
     made, plain = load_pixels(photos, SIDE, budget, store, bar), on_the_fly(photos, SIDE)
     assert kept_files(store) <= budget
@@ -70,7 +70,7 @@ def test_kept_or_decoded_again_the_bits_are_the_same(photos, tmp_path, budget):
 @pytest.mark.parametrize(
     ("side", "budget", "decodes_again"), [(SIDE, 1e9, "none"), (SIDE, 5_000, "some"), (30, 1e9, "all")]
 )
-def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, side, budget, decodes_again):
+def test_images_that_the_scan_decoded_are_not_decoded_again(folder, photos, tmp_path, side, budget, decodes_again):
     store, kept, again = Store(tmp_path / "store"), DecodeCache(tmp_path, side, budget), []
     dataset.load_dataset(data(folder), SIDE, decode_cache=kept)
     counted = replace(photos, image=lambda row, side: again.append(row) or photos.image(row, SIDE))
@@ -81,14 +81,14 @@ def test_what_the_scan_decoded_is_not_decoded_again(folder, photos, tmp_path, si
         assert np.array_equal(made[row], fit_side(photos.image(row, SIDE), SIDE))
 
 
-def test_a_spool_that_has_nowhere_to_write_keeps_nothing(folder, tmp_path):
+def test_a_decode_cache_that_cannot_write_keeps_nothing(folder, tmp_path):
     (tmp_path / "file").write_text("no folder")
     kept = DecodeCache(tmp_path / "file", SIDE, 1e9)
     dataset.load_dataset(data(folder), SIDE, decode_cache=kept)
     assert not kept.at
 
 
-def test_the_test_images_are_the_first_that_a_small_budget_leaves_out(photos, tmp_path, monkeypatch):
+def test_a_small_budget_leaves_out_the_test_images_first(photos, tmp_path, monkeypatch):
     needed = sum(shrink(photos.image(row, SIDE), SIDE).nbytes for row in photos.rows(0)) + 5_000
     made = load_pixels(photos, SIDE, needed, Store(tmp_path / "b"), bar)
     asked = []
@@ -98,11 +98,11 @@ def test_the_test_images_are_the_first_that_a_small_budget_leaves_out(photos, tm
     assert asked and set(asked) & set(photos.rows(2).tolist())
     assert not set(asked) & set(photos.rows(0).tolist())
     assert budget_note(photos.table, SIDE, 1e9) is None
-    assert "decoded anew" in budget_note(photos.table, SIDE, needed)
+    assert "decoded again" in budget_note(photos.table, SIDE, needed)
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_no_image_is_kept_larger_than_its_file_has_it(width, height):
+def test_no_image_is_kept_larger_than_in_its_file(width, height):
     whole = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     kept = shrink(whole, SIDE)
     assert min(kept.shape[:2]) == min(SIDE, width, height)
@@ -120,7 +120,7 @@ def test_drawn_images_beyond_the_budget_are_drawn_again(compose, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_changes_under_the_run_is_named(folder, photos, workers):
+def test_a_file_that_changes_during_the_run_is_named(folder, photos, workers):
     views = Views(on_the_fly(photos, SIDE), photos.table.labels, 1.0, SIDE)
     path = photos.table.paths[0]
     (folder / path).write_bytes(b"no image any more")
@@ -134,7 +134,7 @@ class Dies:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_loader_process_that_dies_is_a_line():
+def test_a_loader_process_that_dies_is_a_user_error():
     views = Views(Dies(), np.zeros(4, np.int64), 1.0, 8)
     with pytest.raises(UserError, match="loader process") as caught:
         list(batches.loader(views, [BatchKey(0, 8, np.array([row])) for row in range(4)], 2))
@@ -146,8 +146,8 @@ class Stumbles:
         raise TypeError("a bug of ours")
 
 
-def test_the_loader_processes_of_an_error_end_with_it():
-    """Else the run would wait for them when it ends: they leave signals to it."""
+def test_an_error_ends_the_loader_processes():
+    """Otherwise the run would wait for them at its end, since they ignore signals."""
     views = Views(Stumbles(), np.zeros(4, np.int64), 1.0, 8)
     with pytest.raises(TypeError, match="a bug of ours") as caught:
         list(batches.loader(views, [BatchKey(0, 8, np.array([row])) for row in range(4)], 2))
@@ -155,7 +155,7 @@ def test_the_loader_processes_of_an_error_end_with_it():
 
 
 class Threads:
-    """An image whose first pixel says with how many threads OpenCV and torch compute where it is read."""
+    """Images whose first pixel is the number of threads that OpenCV and torch use in the process that reads them."""
 
     def __getitem__(self, row):
         for _ in range(100):
@@ -191,7 +191,7 @@ def test_memory_is_flat_over_many_epochs(photos, tmp_path, held):
     assert late - early < 20_000, "bytes; one epoch of these images is 60,000"
 
 
-INDEXES = [  # of a file of 36 bytes: what is in its index, and whether images can be taken by it
+INDEXES = [  # the index of a file of 36 bytes, and whether it is valid
     ([["a", 0, 2, 3], ["b", 18, 3, 2]], True), ([], True), ([["a", 0, 2, 7]], False), ([["a", -18, 2, 3]], False),
     ([["a", 30, 2, 3]], False), ([["a", 0, 0, 3]], False), ([["a", 0, -2, -3]], False), ([["a", 0, 2]], False),
     ([[1, 0, 2, 3]], False), ([["a", 0.0, 2, 3]], False), ([["a", 10**30, 2, 3]], False), ([3], False), ({}, False),
@@ -200,7 +200,7 @@ INDEXES = [  # of a file of 36 bytes: what is in its index, and whether images c
 
 
 @pytest.mark.parametrize(("index", "good"), INDEXES)
-def test_a_shard_whose_index_is_none_of_its_images_is_at_fault(tmp_path, index, good):
+def test_a_shard_with_an_invalid_index_is_at_fault(tmp_path, index, good):
     (tmp_path / "pixels.u8").write_bytes(bytes(36))
     (tmp_path / "index.json").write_text(json.dumps(index))
     assert (pixels.shard_fault(tmp_path) is None) == good

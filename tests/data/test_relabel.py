@@ -1,4 +1,4 @@
-"""Labels corrected and classes renamed, with no file moved and nothing of an image changed."""
+"""Corrected labels and renamed classes: no file is moved and no image changes."""
 
 from collections import Counter
 
@@ -26,10 +26,10 @@ def test_classes_renamed_merged_and_dropped(root):
     table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
     assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
     assert set(table.hashes) < set(before.hashes) and len(table) == 12
-    assert noted(table, "makes 2 classes of 4 and leaves 4 images out")
+    assert noted(table, "turns 4 classes into 2; 4 images left out")
 
 
-def test_names_may_change_places(root):
+def test_two_classes_can_swap_names(root):
     table = scan(root, classes=write(root, "to,from", "cat,dog", "dog,cat"))
     assert [table.classes[label] for label in table.labels[:2]] == ["dog", "dog"]  # cat/0.png, cat/1.png
 
@@ -75,19 +75,19 @@ def test_labels_of_a_given_split(tmp_path):
     ("key", "lines", "said"),
     [
         ("classes", ["from,to", "dog,x", "kiten,cat"], "line 3: no class is called 'kiten'; did you mean kitten?"),
-        ("classes", ["from,to", "dog,x", "dog,y"], "line 3: to of 'dog' is 'y', but 'x' in line 2"),
+        ("classes", ["from,to", "dog,x", "dog,y"], "line 3: to is 'y' for 'dog', but 'x' in line 2"),
         ("classes", ["from,to", ",y"], "line 2: from is empty"),
-        ("classes", ["old,new", "dog,y"], "line 1: no column is called from; it has old, new"),
+        ("classes", ["old,new", "dog,y"], "line 1: no column is called from; the columns are old, new"),
         ("classes", ["from,to", "dog,y,z"], "line 2: 3 cells, but line 1 names 2 columns"),
         ("labels", ["path,label", "cat/0.png,dog", "cat/9.png,dog"], "line 3: no image is called 'cat/9.png'; did"),
         ("labels", ["path,label", "x/kitten/3.png,dog"], "line 2: no image is called 'x/kitten/3.png'; did you mean"),
         ("labels", ["path,label", "cat/0.png,hound"], "line 2: no class is called 'hound'; did you mean"),
-        ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label of 'cat/0.png' is 'cat', but"),
+        ("labels", ["path,label", "cat/0.png,dog", "cat/0.png,cat"], "line 3: label is 'cat' for 'cat/0.png', but"),
         ("labels", ["path,label", "cat/0.png,dog", "./cat/0.png,cat"], "line 3: the label of 'cat/0.png' is 'cat', bu"),
-        ("labels", ["pfad,label", "cat/0.png,dog"], "line 1: no column is called path or file or filename; it has"),
+        ("labels", ["pfad,label", "cat/0.png,dog"], "line 1: no column is called path or file or filename; the col"),
     ],
 )  # fmt: skip
-def test_what_is_not_there(root, key, lines, said):
+def test_unknown_names_and_contradictions_are_refused(root, key, lines, said):
     file = write(root, *lines)
     line = refused(root, **{key: file})
     assert line.startswith(f"data.{key}={file} {said}")
@@ -113,13 +113,13 @@ def test_names_in_another_case(tmp_path):
     root = tree(tmp_path / "root", cat=4, dog=4)
     (root / "cat/0.png").rename(root / "cat/0.PNG")
     table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "Dog/1.png,CAT", "cat/1,dog"))
-    assert names(table) == {"cat": 3, "dog": 5} and noted(table, "2 names in another case than what is there: 'cat/0.p")
-    assert noted(table, "'CAT' is taken for 'cat'")
+    assert names(table) == {"cat": 3, "dog": 5} and noted(table, "2 names in the wrong case: 'cat/0.png' is read as")
+    assert noted(table, "'CAT' is read as 'cat'")
     table = scan(root, classes=write(root, "from,to", "Dog,hound"))
-    assert table.classes == ("cat", "hound") and noted(table, "'Dog' is taken for 'dog'")
+    assert table.classes == ("cat", "hound") and noted(table, "'Dog' is read as 'dog'")
     (root / "cat/0.png").write_bytes((root / "cat/0.PNG").read_bytes())
     (root / "cat/0.png").rename(root / "cat/0.Png")
     line = refused(root, labels=write(root, "path,label", "cat/0.png,dog"))
     assert line.endswith("no image is called 'cat/0.png'; did you mean cat/0.PNG or cat/0.Png?")
     twice = write(root, "from,to", "Dog,x", "dog,y")
-    assert "line 3: to of 'dog' is 'y', but 'x' in line 2" in refused(root, classes=twice)
+    assert "line 3: to is 'y' for 'dog', but 'x' in line 2" in refused(root, classes=twice)

@@ -30,7 +30,7 @@ def both(root, train=4, valid=2):
     return tree(root, train__a=train, train__b=train, valid__a=valid, valid__b=valid)
 
 
-# ---- what a sound folder gives
+# ---- what a well-formed folder gives
 
 
 def test_two_splits_with_a_folder_each(tmp_path):
@@ -57,7 +57,7 @@ def test_two_validation_folders_are_refused(tmp_path):
     assert "'val', 'valid'" in refused(tmp_path)
 
 
-def test_train_without_valid_is_divided_and_test_is_not(tmp_path):
+def test_validation_is_taken_from_train_and_never_from_test(tmp_path):
     table = scan(tree(tmp_path, train__a=20, train__b=20, test__a=3, test__b=3))
     assert all((split == TEST) == path.startswith("test/") for path, split in sides(table).items())
     shutil.rmtree(tmp_path / "test")
@@ -69,12 +69,12 @@ def test_folders_inside_a_class_belong_to_it(tmp_path):
     assert table.classes == ("a", "b") and (table.labels == 0).sum() == 4
 
 
-def test_classes_may_be_called_like_splits(tmp_path):
+def test_classes_may_be_named_like_splits(tmp_path):
     assert scan(tree(tmp_path, train=2, car=2)).classes == ("car", "train")
     assert scan(tree(tmp_path / "b", valid=2, invalid=2)).classes == ("invalid", "valid")
 
 
-def test_image_by_content_whatever_its_name(tmp_path):  # 30
+def test_the_format_follows_from_content_not_from_the_name(tmp_path):
     root = both(tmp_path)
     put(root / "train/a/x.jpg")
     put(root / "train/a/y.PNG", image(98, "JPEG"))
@@ -87,10 +87,10 @@ def test_image_by_content_whatever_its_name(tmp_path):  # 30
 @pytest.mark.parametrize(
     ("makes", "said"),
     [
-        (("cat/train", "cat/val", "dog/train", "dog/val"), "cat/train/ and cat/val/; splits lie above the classes"),
+        (("cat/train", "cat/val", "dog/train", "dog/val"), "cat/train/ and cat/val/; put the splits above the classes"),
         (("pets/train/cat", "pets/valid/cat", "birds/wren", "birds/tit"), "pets/valid/; give data.root=ROOT/pets"),
-        (("photos/cat", "photos/dog"), "one folder with images, 'photos', and a classifier needs"),
-        (("photos/photos/cat", "photos/photos/dog", "photos/photos/eel"), "is data.root=ROOT/photos/photos meant?"),
+        (("photos/cat", "photos/dog"), "one folder with images, 'photos', but a classifier needs"),
+        (("photos/photos/cat", "photos/photos/dog", "photos/photos/eel"), "did you mean data.root=ROOT/photos/photos?"),
         (("photos/train/cat", "photos/train/dog", "photos/test/cat"), "give data.root=ROOT/photos"),
     ],
 )  # fmt: skip
@@ -103,23 +103,24 @@ def test_a_level_too_low(tmp_path):
     both(tmp_path)
     table = scan(tmp_path / "train")
     assert len(table) == 8 and table.valid_from == "" and scan(tmp_path).valid_from == "valid/"
-    assert noted(table, f"'valid' beside it: nothing there is used; data.root={tmp_path} takes all of it")
+    assert noted(table, f"leaves out 'valid' beside it; data.root={tmp_path} uses all splits")
 
 
-def test_what_lies_deeper_is_said(tmp_path):
+def test_images_in_subfolders_are_noted(tmp_path):
     table = scan(tree(tmp_path, part1__cat=2, part1__dog=2, part2__cat=2))
     assert table.classes == ("part1", "part2")
-    said = "6 images in folders within a class folder, taken as of that class: 'part1/cat/0.png' of 'part1'"
-    assert noted(table, f"warning: {said}; if the folders within are the classes, data.root is a level too high")
+    said = "6 images in subfolders of a class folder, counted as that class: 'part1/cat/0.png' has class 'part1'"
+    advice = "if the subfolders are the classes, data.root must be a level lower: .../part1"
+    assert noted(table, f"warning: {said}; {advice}")
 
 
-def test_splits_by_another_name_are_no_classes(tmp_path):
-    said = "train/ and 'holdout' hold the same folders ('a', 'b'), as splits do; call them train/, valid/ and test/"
+def test_splits_of_another_name_are_not_classes(tmp_path):
+    said = "train/ and 'holdout' look like splits: both have the folders 'a', 'b'; name them train/, valid/ and test/"
     assert said in refused(tree(tmp_path / "one", train__a=2, train__b=2, holdout__a=2, holdout__b=2))
     table = scan(tree(tmp_path / "two", training_set__a=4, training_set__b=4, test_set__a=2, test_set__b=2))
     assert table.classes == ("a", "b") and np.bincount(table.splits)[TEST] == 4
     table = scan(tree(tmp_path / "three", cats__in=2, cats__out=2, dogs__in=2, dogs__out=2))
-    assert table.classes == ("cats", "dogs"), "what is alike within need not be a split"
+    assert table.classes == ("cats", "dogs"), "folders with equal subfolders need not be splits"
 
 
 def test_formats_of_phones_and_scanners(tmp_path):
@@ -131,37 +132,38 @@ def test_formats_of_phones_and_scanners(tmp_path):
     assert len(table) == 16 and table.bad == () and table.notes == ()
 
 
-def test_what_looks_like_an_image_and_is_not_read_is_said(tmp_path):
+def test_ignored_files_that_look_like_images_are_noted(tmp_path):
     both(tmp_path)
     for name in ("a.DNG", "b.cr3", "c.mp4", "d.svg", "e.txt"):
         put(tmp_path / "train/a" / name, b"x")
     table = scan(tmp_path)
     said = "ignored 1 drawing (.svg) and 2 raw images (.cr3, .dng) and 1 video (.mp4), which cannot be read"
-    assert noted(table, f"warning: {said}: make JPEG or PNG") and noted(table, "ignored 1 file of other kinds ('.txt')")
+    assert noted(table, f"warning: {said}: convert them to JPEG or PNG")
+    assert noted(table, "ignored 1 file of other kinds ('.txt')")
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["1.NEF", "2.nef"], "has no images that can be read, only 2 raw images (.nef): make JPEG or PNG images"),
-        (["in/1.mov", "2.pdf"], "only 1 drawing (.pdf) and 1 video (.mov): make JPEG"),
-        (["scan.nii.gz"], "only 1 medical image (.nii): make"),
+        (["1.NEF", "2.nef"], "has no images that can be read, only 2 raw images (.nef): convert them to JPEG or"),
+        (["in/1.mov", "2.pdf"], "only 1 drawing (.pdf) and 1 video (.mov): convert"),
+        (["scan.nii.gz"], "only 1 medical image (.nii): convert"),
         (["1.txt", "2"], "has no images (2 files of other kinds); fill it or remove it"),
     ],
 )
-def test_a_class_of_files_that_are_not_read(tmp_path, capsys, names, said):
+def test_a_class_without_readable_images(tmp_path, capsys, names, said):
     for name in names:
         put(tree(tmp_path, a=2) / "b" / name, b"x")
     assert "class folder 'b' has no images" in (line := refused(tmp_path)) and said in line
     with pytest.raises(UserError):
         dataset.load_dataset(data(tmp_path), 8)
-    assert "ignored " in capsys.readouterr().out, "what was noted is not lost with the refusal"
+    assert "ignored " in capsys.readouterr().out, "notes are not lost if the data is refused"
 
 
-# ---- fewer of them
+# ---- data.limit
 
 
-def test_limit_is_in_proportion_and_stable(tmp_path):
+def test_limit_is_proportional_and_stable(tmp_path):
     root = tree(tmp_path, a=40, b=20, c=2)
     table = scan(root, limit=20)
     assert len(table) == 20 and np.bincount(table.labels).tolist() == [12, 6, 2]
@@ -171,14 +173,14 @@ def test_limit_is_in_proportion_and_stable(tmp_path):
     assert "data.limit=5" in refused(root, code=2, limit=5)
 
 
-def test_limit_reads_only_what_it_takes(tmp_path, monkeypatch):
+def test_limit_reads_only_the_files_it_chooses(tmp_path, monkeypatch):
     opened, real = [], verify.verify_file
     monkeypatch.setattr(verify, "verify_file", lambda *a: opened.append(a) or real(*a))
     scan(both(tmp_path), limit=6)
     assert len(opened) == 6
 
 
-# ---- how bright they are
+# ---- brightness
 
 
 def grey16(number, most):
@@ -195,28 +197,28 @@ def test_one_scale_for_all_16_bit_grey(tmp_path):
     row = table.paths.index("b/1.png")
     assert table.hashes[row].endswith("-12") and kept.get(table.hashes[row], 6) is None
     assert np.array_equal(loaded.image(row, 6), decode(read_file(table, row), bits=12))
-    assert 40 < loaded.image(row, 6).max() < 65, "as dark beside the others as it is"
+    assert 40 < loaded.image(row, 6).max() < 65, "it stays darker than the others"
     assert "-" not in table.hashes[table.paths.index("a/x.png")]
     put(tmp_path / "b/full.png", grey16(9, 65535))
     assert scan(tmp_path).bits == 16 and not noted(scan(tmp_path), "16-bit")
 
 
-def test_images_that_are_almost_black_are_said(tmp_path):
+def test_images_that_are_almost_black_are_noted(tmp_path):
     for i in range(8):
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", image(i))
     assert not noted(scan(tmp_path), "black")
     for i in range(5):
-        small = np.random.default_rng(i).integers(0, 4096, (6, 8, 3), np.uint16)  # in colour, which is not scaled
+        small = np.random.default_rng(i).integers(0, 4096, (6, 8, 3), np.uint16)  # 16-bit colour is not scaled
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", cv2.imencode(".png", small)[1].tobytes())
-    assert noted(scan(tmp_path), "warning: 5 of 8 images are almost black, with no value above 31 of 255; if their")
+    assert noted(scan(tmp_path), "warning: 5 of 8 images are almost black, with no value above 31 of 255; if the")
 
 
-# ---- roots and classes that are refused
+# ---- refused roots and classes
 
 
 @contextmanager
 def as_nobody():
-    """Without the rights of root, who may read everything."""
+    """Run the block without the rights of root, who may read everything."""
     if user := os.geteuid():
         yield
     else:
@@ -229,13 +231,13 @@ def as_nobody():
 
 @pytest.fixture
 def public():
-    """A folder that nobody may look into too."""
+    """A folder that a user without rights may look into too."""
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o755)
         yield Path(path)
 
 
-def test_a_root_that_is_not_there_has_near_names(tmp_path):
+def test_a_missing_root_suggests_similar_names(tmp_path):
     both(tmp_path / "photos")
     assert (
         refused(tmp_path / "photoz") == f"data.root={tmp_path}/photoz does not exist; did you mean {tmp_path}/photos?"
@@ -243,7 +245,7 @@ def test_a_root_that_is_not_there_has_near_names(tmp_path):
     assert refused(tmp_path / "else") == f"data.root={tmp_path}/else does not exist"
 
 
-def test_four_roots_four_lines(public):  # 23
+def test_four_invalid_roots_have_four_messages(public):
     (public / "file").write_text("")
     (public / "empty").mkdir()
     both(public / "shut").chmod(0)
@@ -258,10 +260,10 @@ def test_four_roots_four_lines(public):  # 23
     (public / "shut/train/a").chmod(0o755)
 
 
-def test_a_look_that_serves_a_hint_only_ends_nothing(public):
+def test_a_folder_needed_only_for_a_hint_may_be_unreadable(public):
     tree(public / "around/train", a=3, b=3)
     (public / "around/loop").symlink_to("loop")
-    (public / "around").chmod(0o711)  # may be entered, not listed
+    (public / "around").chmod(0o711)  # may be entered, but not listed
     with as_nobody():
         assert len(scan(public / "around/train")) == 6
         assert refused(public / "around/trian") == f"data.root={public}/around/trian does not exist"
@@ -269,9 +271,9 @@ def test_a_look_that_serves_a_hint_only_ends_nothing(public):
     assert refused(public / "around/trian").endswith(f"did you mean {public}/around/train?")
 
 
-def test_a_folder_whose_files_cannot_be_asked_about_has_bad_files(public):
+def test_a_folder_without_access_to_its_files_has_bad_files(public):
     both(public)
-    (public / "train/a").chmod(0o744)  # may be listed, not entered
+    (public / "train/a").chmod(0o744)  # may be listed, but not entered
     with as_nobody():
         assert "4 of 8 files in train cannot be used" in refused(public)
         assert len(file_state.folder_content(public)) == 8
@@ -286,7 +288,7 @@ def test_no_class_folders(tmp_path):
     assert "no class folders" in refused(tmp_path)
 
 
-def test_class_missing_in_valid(tmp_path):  # 24
+def test_class_missing_in_valid(tmp_path):
     root = tree(tmp_path, train__a=2, train__b=2, train__c=2, valid__a=1, valid__c=1)
     assert "'b'" in (line := refused(root)) and "data.allow_missing" in line
     table = scan(root, allow_missing=True)
@@ -295,7 +297,7 @@ def test_class_missing_in_valid(tmp_path):  # 24
     assert table.classes.index("b") == 1 and set(table.labels[table.splits == TRAIN].tolist()) == {0, 1, 2}
 
 
-def test_class_only_in_valid_or_test(tmp_path):  # 25
+def test_class_only_in_valid_or_test(tmp_path):
     put(both(tmp_path) / "test/c/x.png")
     assert "in test but not in train: 'c'" in refused(tmp_path)
     put(tmp_path / "valid/d/x.png")
@@ -303,14 +305,14 @@ def test_class_only_in_valid_or_test(tmp_path):  # 25
 
 
 @pytest.mark.parametrize("name", ["train/c", "valid/c", "train/a b"])
-def test_empty_class_folder(tmp_path, name):  # 26
+def test_empty_class_folder(tmp_path, name):
     (both(tmp_path) / name).mkdir()
     assert f"'{name}' has no images" in refused(tmp_path)
     (tmp_path / name / "x.txt").write_bytes(b"")
     assert f"'{name}' has no images" in refused(tmp_path)
 
 
-def test_what_is_ignored_is_counted(tmp_path):  # 27
+def test_ignored_files_are_counted(tmp_path):
     root = both(tmp_path)
     hidden = (".ipynb_checkpoints/a.png", "train/.DS_Store", "train/a/Thumbs.db", "__MACOSX/a/x.png", ".git/x")
     for name in (*hidden, "@eaDir/a.png", "train/a/@eaDir/0.png/SYNO.png"):
@@ -325,12 +327,12 @@ def test_what_is_ignored_is_counted(tmp_path):  # 27
     assert noted(table, "ignored 2 images outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
-def test_one_class(tmp_path):  # 47
+def test_one_class(tmp_path):
     assert "only one class ('a')" in refused(tree(tmp_path, a=9))
 
 
 @pytest.mark.parametrize("places", [("train", "train"), ("train", "valid")])
-def test_two_spellings_of_one_name(tmp_path, places):  # 44
+def test_two_spellings_of_one_name(tmp_path, places):
     root = both(tmp_path)
     for split, form in zip(places, ("NFC", "NFD"), strict=True):
         put(root / split / unicodedata.normalize(form, "caf\xe9") / "x.png")
@@ -341,7 +343,7 @@ def test_two_spellings_of_one_name(tmp_path, places):  # 44
 NAMES = [b"non\xff\xfeutf8", b"new\nline", b"a,b", b'it\'s "q"', b"x" * 200, b"con", b"k=v [1] ~ $HOME"]
 
 
-def test_odd_names_of_classes_and_files(tmp_path):  # 44
+def test_odd_names_of_classes_and_files(tmp_path):
     for name in NAMES:
         for i in range(2):
             put(Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name, name + b"%d.png" % i))))
@@ -363,24 +365,24 @@ def test_odd_names_of_classes_and_files(tmp_path):  # 44
 
 BAD = {
     "empty file": b"",
-    "starts with b'<!DOCTYP'": b"<!DOCTYPE html>",
+    "not an image but an HTML page": b"<!DOCTYPE html>",
     "truncated": image(1, "JPEG")[:-20],
     "float pixels": (lambda file: (Image.new("F", (4, 4)).save(file, "TIFF"), file.getvalue())[1])(io.BytesIO()),
 }
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_one_bad_file_is_left_out_of_train(tmp_path, reason):  # 28, 29, 31, 39
+def test_one_bad_file_is_left_out_of_train(tmp_path, reason):
     root = both(tmp_path)
     put(root / "train/a/bad.jpg", BAD[reason])
     table = scan(root)
-    assert len(table) == 12 and noted(table, "1 of 13 files left out, as bad_files.csv lists:")
+    assert len(table) == 12 and noted(table, "1 of 13 files left out (bad_files.csv lists them):")
     assert noted(table, "  'train/a/bad.jpg': ")
     assert table.bad[0][0] == "train/a/bad.jpg" and reason in table.bad[0][1]
 
 
 @pytest.mark.parametrize("split", ["valid", "test"])
-def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
+def test_no_bad_file_is_left_out_of_valid_or_test(tmp_path, split):
     put(tree(both(tmp_path), test__a=1) / split / "a/bad.png", b"")
     total = {"valid": 5, "test": 2}[split]
     with pytest.raises(BadFiles, match=f"1 of {total} files in {split} cannot be used; none may be left out") as caught:
@@ -392,7 +394,7 @@ def test_no_bad_file_is_left_out_of_what_measures(tmp_path, split):
     ("n", "share", "allowed"),
     [(3, 0.01, 1), (29, 0.01, 2), (60, 0.01, 5), (499, 0.01, 5), (900, 0.01, 9), (60, 0.1, 6), (60, 0, 0), (9, 1, 9)],
 )
-def test_a_handful_is_borne_where_it_is_at_most_a_tenth(n, share, allowed):
+def test_a_few_bad_files_are_tolerated_if_at_most_a_tenth(n, share, allowed):
     assert tolerated_count(n, share) == allowed
 
 
@@ -428,7 +430,7 @@ def test_class_of_bad_files_only(tmp_path):
     assert "without a usable image in train: 'c'" in refused(tmp_path)
 
 
-def test_too_large_and_too_small(tmp_path):  # 40, 41
+def test_too_large_and_too_small(tmp_path):
     root = both(tmp_path)
     put(root / "train/a/big.png", image(1, size=(300, 200)))
     assert scan(root, max_pixels=50_000).bad == (("train/a/big.png", "0.06 Mpx > data.max_pixels 0.05 Mpx"),)
@@ -437,21 +439,21 @@ def test_too_large_and_too_small(tmp_path):  # 40, 41
     assert scan(root, min_side=4).bad == (("train/a/thin.png", "1x300 px, shorter side < data.min_side 4"),)
 
 
-def test_unreadable_file(public):  # 42
+def test_unreadable_file(public):
     put(both(public) / "train/a/shut.png").chmod(0)
     with as_nobody():
         table = scan(public)
     assert len(table) == 12 and table.bad == (("train/a/shut.png", "Permission denied"),)
 
 
-def test_what_is_no_file(tmp_path):
+def test_a_pipe_is_a_bad_file(tmp_path):
     os.mkfifo(both(tmp_path) / "train/a/pipe.png")
     assert scan(tmp_path).bad == (("train/a/pipe.png", "not a regular file"),)
 
 
-def test_links(tmp_path):  # 43
+def test_links(tmp_path):
     root, outside = tree(tmp_path / "root", a=3, b=3), tree(tmp_path / "outside", c=2)
-    (root / "A").symlink_to(root / "a")  # sorts before what it links to, the next one after
+    (root / "A").symlink_to(root / "a")  # sorts before the folder it links to, the next one after
     (root / "z").symlink_to(root / "b")
     (root / "a/loop").symlink_to(root)
     (root / "b/self").symlink_to("self")
@@ -460,16 +462,17 @@ def test_links(tmp_path):  # 43
     (root / "a/nothing.png").symlink_to(outside / "none")
     table = scan(root)
     assert table.classes == ("a", "b", "c") and len(table) == 9
-    assert table.bad == (("a/nothing.png", "link to nothing"),) and noted(table, "3 links to folders read already")
+    assert table.bad == (("a/nothing.png", "broken link"),)
+    assert noted(table, "3 links to folders that were already read")
 
 
-def test_frames_are_counted(tmp_path):  # 38
+def test_frames_are_counted(tmp_path):
     more = Image.frombytes("RGB", (8, 6), bytes(range(144)))
     put(both(tmp_path) / "train/a/moving.gif", image(7, "GIF", save_all=True, append_images=[more]))
-    assert noted(scan(tmp_path), "1 image of several frames")
+    assert noted(scan(tmp_path), "1 image with several frames")
 
 
-def test_image_in_two_splits(tmp_path):  # 45
+def test_image_in_two_splits(tmp_path):
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
     table = scan(root)
@@ -482,14 +485,14 @@ def test_every_leaking_image_is_listed(tmp_path):
     root = both(tmp_path)
     for name in ("train/b/x", "valid/a/x", "valid/b/x", "test/a/x"):
         put(root / f"{name}.png", image(1))
-    put(root / "train/a/twice.png", (root / "train/a/0.png").read_bytes())  # in one split: no leak
+    put(root / "train/a/twice.png", (root / "train/a/0.png").read_bytes())  # both in one split: no leak
     table = scan(root)
     first = "train/b/x.png"
     assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
     assert noted(table, "1 image in more than one split") and noted(table, "1 image with a copy in another")
 
 
-def test_limits_hold_for_the_pixels_too(tmp_path):
+def test_limits_apply_to_decoding_too(tmp_path):
     root = both(tmp_path)
     chosen = data(root, max_pixels=40.0)
     assert "8 of 8 files in train cannot be used" in refused(root, max_pixels=40.0)  # all of them are 8 x 6
@@ -499,12 +502,12 @@ def test_limits_hold_for_the_pixels_too(tmp_path):
         decode(read_file(opened.table, 0), max_pixels=int(chosen.max_pixels))
 
 
-# ---- what is kept from scan to scan
+# ---- what is kept between scans
 
 
 @pytest.fixture
 def judged(monkeypatch):
-    """The paths that were read."""
+    """The paths of the files that were read."""
     paths, real = [], verify.verify_file
     monkeypatch.setattr(
         verify, "verify_file", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest)
@@ -532,7 +535,7 @@ def test_unchanged_files_are_not_opened_again(tmp_path, judged):
     assert len(judged) == 15
 
 
-def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
+def test_a_changed_file_is_read_again_and_named(tmp_path, judged):
     root, kept = both(tmp_path / "root"), tmp_path / "kept"
     first = scan(root, cache=kept)
     judged.clear()
@@ -545,9 +548,9 @@ def test_a_changed_file_is_read_again_and_named(tmp_path, judged):  # 33
     assert noted(table, "1 file changed since the last scan")
 
 
-def test_folders_that_change_names_are_read_again(tmp_path, judged):  # 33
+def test_folders_that_change_names_are_read_again(tmp_path, judged):
     root, kept = tree(tmp_path / "root", a=4, b=4), tmp_path / "kept"
-    for path in sorted(root.glob("*/*")):  # as an archive leaves them: of one size and one time
+    for path in sorted(root.glob("*/*")):  # as unpacked from an archive: of one size and one time
         path.write_bytes(path.read_bytes().ljust(4000, b"\0"))
         os.utime(path, ns=(10**18, 10**18))
     first = scan(root, cache=kept)
@@ -557,7 +560,7 @@ def test_folders_that_change_names_are_read_again(tmp_path, judged):  # 33
     assert len(judged) == 8 and table.hashes == first.hashes[4:] + first.hashes[:4]
 
 
-def test_an_image_that_changes_after_the_scan_is_refused(tmp_path):  # and never kept as the one that was there
+def test_an_image_that_changes_after_the_scan_is_refused(tmp_path):  # and never stored as the original
     loaded = dataset.load_dataset(data(tree(tmp_path, a=5, b=5)), 8)
     put(tmp_path / "a/0.png")
     assert loaded.image(1, 8).shape == (6, 8, 3)
@@ -566,7 +569,7 @@ def test_an_image_that_changes_after_the_scan_is_refused(tmp_path):  # and never
     assert caught.value.code == 3
 
 
-def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path, monkeypatch):  # for one who cuts the power
+def test_verdicts_are_saved_during_the_scan(tmp_path, monkeypatch):  # for a power failure
     kept = []
     monkeypatch.setattr(verify, "KEEP_EVERY_S", 0)
     monkeypatch.setattr(verify, "save_verdicts", lambda table, rows, notes: kept.append(len(rows)))
@@ -575,7 +578,7 @@ def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path, monkeypatch):  #
 
 
 @pytest.mark.parametrize("damage", [b"", b"rubbish", b"\xff" * 80 + b"\n{}", "half", "flip"])
-def test_a_damaged_table_is_not_believed(tmp_path, judged, damage):
+def test_a_damaged_table_of_verdicts_is_ignored(tmp_path, judged, damage):
     root, kept = both(tmp_path / "root"), tmp_path / "kept"
     first = scan(root, cache=kept)
     [file] = kept.iterdir()
@@ -587,7 +590,7 @@ def test_a_damaged_table_is_not_believed(tmp_path, judged, damage):
     assert len(judged) == 12 and file.read_bytes() == data
 
 
-def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypatch):
+def test_verdicts_are_saved_after_an_interruption(tmp_path, judged, monkeypatch):
     root, kept, real = both(tmp_path / "root", train=20), tmp_path / "kept", verify.verify_file
 
     def interrupted(root, file, *rest):
@@ -603,13 +606,13 @@ def test_what_was_read_is_kept_after_an_interruption(tmp_path, judged, monkeypat
     assert len(scan(root, cache=kept)) == 44 and 1 <= len(judged) < 44
 
 
-def test_a_table_that_cannot_be_kept_is_a_note(tmp_path):
+def test_a_table_of_verdicts_that_cannot_be_saved_is_a_note(tmp_path):
     (tmp_path / "file").write_text("")
     table = scan(both(tmp_path / "root"), cache=tmp_path / "file/kept")
-    assert len(table) == 12 and noted(table, "not kept")
+    assert len(table) == 12 and noted(table, "the results of this scan cannot be saved")
 
 
-def test_unreadable_now_is_not_unreadable_for_ever(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_tried_again(tmp_path, monkeypatch):
     root, kept, late, real = both(tmp_path / "root"), tmp_path / "kept", "train/a/0.png", verify.verify_file
 
     def broken(root, file, *rest):
@@ -621,7 +624,7 @@ def test_unreadable_now_is_not_unreadable_for_ever(tmp_path, monkeypatch):
     assert len(scan(root, cache=kept)) == 12
 
 
-def test_reading_a_row_tries_again(tmp_path, monkeypatch):  # 49
+def test_reading_a_row_is_tried_again(tmp_path, monkeypatch):
     table = scan(both(tmp_path))
     path, pauses = tmp_path / table.paths[3], []
     path.rename(tmp_path / "away")

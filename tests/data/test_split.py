@@ -1,4 +1,4 @@
-"""Who validates follows from the images alone; what belongs together stays together."""
+"""The validation images follow from the images alone; images that belong together stay together."""
 
 import shutil
 from collections import Counter
@@ -14,14 +14,14 @@ from thaw.runtime.files import write_data_lists
 
 
 def rows(*groups):
-    """Labels and units of rows given as (class, unit, how many)."""
+    """Labels and units of rows given as (class, unit, number of rows)."""
     labels = [label for label, _, n in groups for _ in range(n)]
     units = [unit for _, unit, n in groups for _ in range(n)]
     return np.array(labels), units
 
 
 def singles(**classes):
-    """So many units of one image in each class, their names in no order."""
+    """Units of one image each, this many in each class; their names are in no order."""
     pairs = [(unit_name(f"{name}{i}"), label) for label, (name, n) in enumerate(classes.items()) for i in range(n)]
     return np.array([label for _, label in pairs]), [unit for unit, _ in pairs]
 
@@ -63,17 +63,17 @@ def test_order_does_not_matter():
     ("groups", "share", "held"),
     [
         ([(0, "1", 5), (0, "2", 5), (0, "3", 5), (0, "4", 5), (0, "5", 5)], 0.2, "1"),
-        ([(0, "1", 10), (0, "2", 10)], 0.2, "1"),  # half is the nearest there is
+        ([(0, "1", 10), (0, "2", 10)], 0.2, "1"),  # half is as near as it gets
         ([(0, "1", 90), (0, "2", 10)], 0.2, "2"),  # the first would overshoot
         ([(0, "1", 9)], 0.2, ""),  # nothing to spare
         ([(0, "1", 8), (0, "2", 1), (0, "3", 1)], 0.2, "23"),
-        # Each class has groups of its own.
+        # Each class has its own groups.
         ([(0, "1", 4), (0, "2", 4), (1, "3", 4), (1, "4", 4)], 0.2, "13"),
-        # Groups with both classes: the first two serve both.
+        # All groups have both classes: the first two serve both.
         ([(c, str(g), 2) for c in (0, 1) for g in range(8)], 0.25, "01"),
-        # Group 1 has all of class 1, which must stay to be trained on.
+        # Group 1 has all of class 1 and must stay in training.
         ([(0, "1", 2), (1, "1", 6), (0, "2", 2), (0, "3", 6)], 0.2, "2"),
-        # One class has enough with group 1, the other is not in it.
+        # Group 1 is enough for class 0, but does not contain class 1.
         ([(0, "1", 2), (0, "2", 8), (1, "2", 2), (1, "3", 2), (1, "4", 6)], 0.2, "13"),
     ],
 )
@@ -91,7 +91,7 @@ def test_folds_are_fifths_of_every_class(n):
     for label in (0, 1):
         counts = np.bincount(fold[labels == label], minlength=5)
         assert len(counts) == 5 and counts.max() - counts.min() <= 1
-    assert fold[labels == 2].tolist() == [-1]  # the only one of its class is always trained on
+    assert fold[labels == 2].tolist() == [-1]  # the only image of a class is always in training
     total = np.bincount(fold[labels < 2])
     assert total.max() - total.min() <= 1
 
@@ -115,7 +115,7 @@ def test_a_fold_never_takes_all_of_a_class():
 # ---- folders
 
 
-def test_division_is_a_function_of_content(tmp_path):
+def test_the_split_is_a_function_of_content(tmp_path):
     root = tree(tmp_path, a=60, b=33)
     before = scan(root)
     assert Counter(before.labels[before.splits == VALID].tolist()) == {0: 12, 1: 7}
@@ -131,7 +131,7 @@ def test_division_is_a_function_of_content(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.01, 0.9])
-def test_every_class_is_on_both_sides(tmp_path, share):
+def test_every_class_is_in_both_splits(tmp_path, share):
     table = scan(tree(tmp_path, a=2, b=3, c=40), valid=share)
     for label in range(3):
         assert set(table.splits[table.labels == label].tolist()) == {TRAIN, VALID}
@@ -164,7 +164,7 @@ def test_equal_images_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
     assert not fixes.exists()
 
 
-def test_a_class_with_one_image_is_train(tmp_path):  # 47
+def test_a_class_of_one_image_is_in_train(tmp_path):
     table = scan(tree(tmp_path, a=5, b=1))
     assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without images in valid: 'b'")
     assert "no image is left for validation" in refused(tree(tmp_path / "c", a=1, b=1))
@@ -176,13 +176,13 @@ def test_five_folds_cover_every_image_once(tmp_path):
     assert sorted(validated) == sorted(sides(scan(root)))
 
 
-def test_a_fold_where_the_data_divide_themselves(tmp_path):
+def test_a_fold_of_data_with_validation_images_is_refused(tmp_path):
     root = tree(tmp_path, train__a=4, train__b=4, val__a=1, val__b=1)
     line = refused(root, fold=0)
     assert line.startswith("data.fold=0: ") and "(val/)" in line
 
 
-def test_a_fold_of_too_few(tmp_path):
+def test_a_fold_of_too_few_images(tmp_path):
     root = tree(tmp_path, a=2, b=2)
     assert sum(VALID in sides(scan(root, fold=fold)).values() for fold in range(3)) >= 2
     assert "data.fold=4 has no images" in refused(root, fold=4)
@@ -196,7 +196,7 @@ def patients(root, count=10, each=3):
 
 
 @pytest.mark.parametrize("options", [{}, {"valid": 0.4}, {"fold": 0}, {"fold": 4}])
-def test_groups_stay_on_one_side(tmp_path, options):
+def test_groups_stay_in_one_split(tmp_path, options):
     table = scan(patients(tmp_path), group=r"(p\d+)_", **options)
     side = {}
     for path, split in sides(table).items():
@@ -214,12 +214,12 @@ def test_groups_that_share_an_image_are_one(tmp_path, options):
     for one, other in ((0, 3), (3, 6), (6, 8)):
         shutil.copy(root / ("well" if one % 2 else "ill") / f"p{one}_1.png", root / "ill" / f"p{other}_copy.png")
     table = scan(root, group=r"(p\d+)_", **options)
-    assert table.leaks == () and noted(table, "10 groups are taken as 7, as some hold equal images")
+    assert table.leaks == () and noted(table, "10 groups merged into 7, as some share equal images")
     side = {path.split("/")[1].split("_")[0]: split for path, split in sides(table).items()}
     assert side["p0"] == side["p3"] == side["p6"] == side["p8"]
 
 
-def test_the_whole_match_is_the_group_where_nothing_is_captured(tmp_path):
+def test_the_whole_match_is_the_group_if_nothing_is_captured(tmp_path):
     one, other = scan(patients(tmp_path), group=r"p\d+"), scan(tmp_path, group=r"/(p\d+)")
     assert {p.split("_")[0] for p, s in sides(one).items() if s == VALID} != set()
     assert sides(one) == sides(other)
@@ -228,18 +228,18 @@ def test_the_whole_match_is_the_group_where_nothing_is_captured(tmp_path):
 @pytest.mark.parametrize(
     ("group", "code", "said"),
     [
-        (r"q(\d+)", 3, r"data.group=q(\d+): matches nothing in 30 paths; first: 'ill/p0_0.png'"),
-        (r"\.png", 3, r"data.group=\.png: all 30 images are of one group, '.png'"),
+        (r"q(\d+)", 3, r"data.group=q(\d+): matches none of 30 paths; the first is 'ill/p0_0.png'"),
+        (r"\.png", 3, r"data.group=\.png: all 30 images are in one group, '.png'"),
         (r"(p", 2, r"data.group=(p: no regular expression: missing )"),
     ],
 )
-def test_groups_that_cannot_be_meant(tmp_path, group, code, said):
+def test_a_useless_pattern_of_groups_is_refused(tmp_path, group, code, said):
     assert refused(patients(tmp_path), code=code, group=group).startswith(said)
 
 
-def test_an_image_of_no_group_is_one_of_its_own(tmp_path):
+def test_an_image_without_a_group_is_its_own_group(tmp_path):
     table = scan(patients(tmp_path), group=r"p([5-9])")
-    assert noted(table, "data.group: 15 of 30 in 5 groups, 15 images alone")
+    assert noted(table, "data.group: 15 of 30 images in 5 groups, 15 in none")
     table = scan(tmp_path, group=r".+")
     assert noted(table, "warning: data.group=.+ groups nothing: every image is a group of its own")
 

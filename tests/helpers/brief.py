@@ -1,4 +1,4 @@
-"""Runs of tests: as train.py does them, but in this process, and short."""
+"""Short training runs as in train.py, but in this process."""
 
 from pathlib import Path
 
@@ -8,17 +8,17 @@ from thaw.report import finder, run_page, timeline
 from thaw.report.tracker import Tracker
 from thaw.train import fingerprint, stages
 
-# What W&B shows of a job, as plain values.
+# The configuration of a job that W&B shows, as plain values.
 CONFIG = {
     "data": {"kind": "digits"}, "backbone": {"name": "test_resnet"}, "rates": {"ratios": None}, "lr": None,
     "name": None, "tags": [], "notes": None, "fresh": False, "seed": 0, "lr_factor": 1.0, "batch_size": 64,
     "wandb": {"mode": "disabled", "project": None, "entity": None, "dir": "wandb"},
 }  # fmt: skip
-FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a tenth of the steps of a find
+FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a find with a tenth of its steps
 
 
 def undrawn(patch) -> None:
-    """Leave out the plots of a run, which take half of a short one."""
+    """Skip the plots of a run, which take half the time of a short one."""
     for module, name in ((timeline, "plan_png"), (finder, "finder_png"), (run_page, "write_run_report")):
         patch.setattr(module, name, lambda *args: None)
 
@@ -26,7 +26,7 @@ def undrawn(patch) -> None:
 def trained(
     settings: Settings, folder: Path, *overrides: str, number: int | None = None, dated: bool = False
 ) -> dict | None:
-    """The result of a job in a new folder, without W&B; None where it was done already. number: of a job of a sweep."""
+    """Train a job (of a sweep, if `number` is set) in a new folder; return its result, or None if it was done."""
     folder.mkdir(parents=True)
     request = JobRequest(folder, list(overrides), {}, CONFIG, CONFIG, number)
     stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
@@ -34,5 +34,5 @@ def trained(
 
 
 def untracked(folder: Path) -> Tracker:
-    """A tracker without W&B."""
+    """Return a tracker without W&B."""
     return Tracker(folder, Wandb("disabled", None, None, str(folder)))

@@ -1,4 +1,4 @@
-"""Runs the scripts as a person does, in processes of their own."""
+"""Runs scripts as users do, in new processes."""
 
 import os
 import subprocess
@@ -8,5 +8,6 @@ from thaw.config.paths import ROOT
 
 
 def script(name, *args, **environment) -> subprocess.CompletedProcess:
+    """Run a script with more environment variables; return the finished process."""
     command = [sys.executable, str(ROOT / "scripts" / name), *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=120)

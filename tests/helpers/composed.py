@@ -1,4 +1,4 @@
-"""Settings composed from conf/ as train.py composes them, without this machine's local.yaml."""
+"""Settings composed from conf/ as in train.py, without this machine's local.yaml."""
 
 import shutil
 from copy import deepcopy
@@ -21,7 +21,7 @@ from thaw.plan.facts import known_facts
 
 @cache
 def conf() -> TemporaryDirectory:
-    """conf/ without this machine's local.yaml."""
+    """Return a copy of conf/ without local.yaml."""
     folder = TemporaryDirectory()
     shutil.copytree(ROOT / "conf", folder.name, dirs_exist_ok=True, ignore=shutil.ignore_patterns("local.yaml"))
     return folder
@@ -29,34 +29,35 @@ def conf() -> TemporaryDirectory:
 
 @cache
 def composition(*overrides: str):
-    """The configuration as train.py composes it."""
+    """Return the configuration as train.py composes it."""
     register(command_line.normalise(list(overrides), Path(conf().name)).backbones)
     with initialize_config_dir(conf().name, version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
 
 def composed_of(*overrides: str) -> Composed:
-    """The values as they are composed, by the names that are typed, nothing checked; free to be changed."""
+    """Return the composed values, unchecked, under the names users type; the result may be modified."""
     return to_dataclasses(composition(*overrides))
 
 
 @cache
 def plain(*overrides: str) -> Settings:
-    """The settings that train.py makes of it, values checked."""
+    """Return the checked settings, shared between calls: do not modify them."""
     return to_settings(composition(*overrides), list(overrides))
 
 
 def settings_of(*overrides: str) -> Settings:
-    """The same, free to be changed."""
+    """Return the checked settings; the result may be modified."""
     return deepcopy(plain(*overrides))
 
 
 def planned(settings: Settings) -> phases.Plan:
+    """Return the plan of settings without stored facts."""
     return plan.make_plan(settings, known_facts(settings, lambda name: {}))
 
 
 def leaves(node, prefix="") -> dict[str, Any]:
-    """Every value by its dotted key; a list is one value."""
+    """Return every value by its dotted key; a list is one value."""
     if not isinstance(node, dict):
         return {prefix.removesuffix("."): node}
     return {key: value for name, inner in node.items() for key, value in leaves(inner, f"{prefix}{name}.").items()}

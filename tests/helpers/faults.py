@@ -1,4 +1,4 @@
-"""What can happen to a run, brought about in forked processes: nothing in `src` knows of it."""
+"""Faults injected into runs in forked processes, without any support in src/."""
 
 import hashlib
 import json
@@ -27,20 +27,20 @@ TIMES = ("speed/", "train_seconds")
 
 
 def carry_out(settings, folder):
-    """A run as a job does it, its rows in metrics.jsonl."""
+    """Train as a job does, with metrics.jsonl; return the result."""
     folder.mkdir(parents=True)
     return run.run_plan(set_up(settings, folder, open_store(settings, print)), untracked(folder))
 
 
 def bits(folder):
-    """What must be the same: the weights, and the rows without their times."""
+    """Return what must be reproducible: the hash of the weights, and the metrics without times."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [{key: value for key, value in row.items() if not key.startswith(TIMES)} for row in rows]
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(), rows
 
 
 def start_child(work, says: Path | None = None) -> int:
-    """The number of a forked process that does `work()`; what it says on standard error may go to a file."""
+    """Run `work()` in a forked process and return its id; standard error goes to the file `says` if given."""
     child = os.fork()
     if child == 0:
         code = 1
@@ -48,7 +48,7 @@ def start_child(work, says: Path | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             if says:
                 os.dup2(os.open(says, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-            sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)  # not pytest's
+            sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)  # instead of pytest's
             done = work()
             code = done if isinstance(done, int) else 0
         except signals.Stopped as stopped:
@@ -61,24 +61,24 @@ def start_child(work, says: Path | None = None) -> int:
 
 
 def ended(child: int) -> int:
-    """The exit status of a child, -n where signal n killed it."""
+    """Wait for a child; return its exit code, or -n if signal n killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def in_child(work, says: Path | None = None) -> int:
-    """The exit status of `work()`, where it returns a number that one, in a forked process."""
+    """Run `work()` in a forked process; return its exit code, which is the integer that `work` returns, if any."""
     return ended(start_child(work, says))
 
 
 def type_in(*args: str, outputs: Path) -> int:
-    """What `python src/train.py ARGS` exits with, done in this process."""
+    """Run `python src/train.py ARGS` in this process; return its exit code."""
     paths.OUTPUTS = outputs
     sys.argv = ["train.py", "threads=1", *args]
     return entry.run(train.main)
 
 
 def at_call(holder, name: str, number: int, act: Callable, after: bool = False):
-    """Have `act(*args)` called before, or after, the `number`th call of `holder.name`."""
+    """Call `act(*args)` before (or after) call `number` of `holder.name`, counted from 0."""
     whole, count = getattr(holder, name), [0]
 
     def counted(*args, **kwargs):
@@ -99,7 +99,7 @@ def kill(*_):
 
 
 def cut_and_kill(descriptor: int):
-    """Of the file behind a descriptor only half arrived."""
+    """Truncate the file of a descriptor to half its size, then die."""
     file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
     if file.is_file():
         os.truncate(file, file.stat().st_size // 2)
@@ -107,9 +107,9 @@ def cut_and_kill(descriptor: int):
 
 
 def from_call(holder, name: str, number: int, error: int, stays: bool):
-    """Have the `number`th call of `holder.name` fail, and where it `stays` so all after it.
+    """Let call `number` of `holder.name`, counted from 0, fail, and all later ones if the fault `stays`.
 
-    What would have been written is there by half.
+    A failing write leaves half its data.
     """
     whole, count = getattr(holder, name), [0]
 

@@ -1,4 +1,4 @@
-"""Tiny images for tests, no two alike, and the settings under which they are scanned."""
+"""Small distinct images for tests, and the settings for scanning them."""
 
 import io
 from itertools import count
@@ -26,7 +26,7 @@ DEFAULTS = {"kind": "folder", "valid": 0.2, "workers": 0, "crop_pct": 1.0, "fact
 
 
 def image(number, format="PNG", size=(8, 6), **options):
-    """The bytes of an image that no other number gives."""
+    """Return the bytes of an image that is different for every number."""
     file = io.BytesIO()
     Image.frombytes("RGB", size, np.random.default_rng(number).bytes(size[0] * size[1] * 3)).save(
         file, format, **options
@@ -35,14 +35,14 @@ def image(number, format="PNG", size=(8, 6), **options):
 
 
 def put(path, data=None):
-    """A file, by default an image like no other."""
+    """Write a file, by default with a new distinct image; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(image(next(NUMBERS)) if data is None else data)
     return path
 
 
 def tree(root, **images):
-    """Class folders, each with so many images, none alike; '__' in a name is a '/'."""
+    """Write class folders with the given numbers of distinct images; '__' in a name stands for '/'."""
     for name, n in images.items():
         for i in range(n):
             put(root / name.replace("__", "/") / f"{i}.png")
@@ -50,19 +50,19 @@ def tree(root, **images):
 
 
 def data(root, **options):
-    """Settings of the data, those of conf/ where nothing else is said."""
+    """Return data settings: the defaults of conf/ with changes."""
     return Data(**{**DEFAULTS, "root": str(root), **{k: str(v) if k == "images" else v for k, v in options.items()}})
 
 
 def scan(root, cache=None, **options):
-    """The table of a folder, or of a .csv or .tsv file."""
+    """Return the table of a folder, or of a .csv or .tsv file."""
     chosen = data(root, **options)
     listing = csv_source.listing if chosen.root.endswith((".csv", ".tsv")) else folder.listing
     return scanning.scan(listing(chosen, []), chosen, cache)
 
 
 def refused(root, code=3, **options):
-    """The line with which it is refused."""
+    """Check that a scan is refused with an exit code; return the error line."""
     with pytest.raises(UserError) as caught:
         scan(root, **options)
     assert caught.value.code == code and "\n" not in caught.value.line
@@ -71,8 +71,10 @@ def refused(root, code=3, **options):
 
 
 def noted(table, text):
+    """Return whether a note of the table contains the text."""
     return any(text in note for note in table.notes)
 
 
 def sides(table):
+    """Return the split of every path."""
     return dict(zip(table.paths, table.splits.tolist(), strict=True))

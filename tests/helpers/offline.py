@@ -1,4 +1,4 @@
-"""Reads a W&B offline file back: the format has no public reader since 0.31."""
+"""Reads W&B offline files; W&B has no public reader since 0.31."""
 
 import json
 import struct
@@ -9,7 +9,7 @@ BLOCK, HEAD = 32768, 7
 
 
 def records(path):
-    """The protobuf records of a run-*.wandb file, in order."""
+    """Yield the protobuf records of a run-*.wandb file in order."""
     from wandb.proto import wandb_internal_pb2 as pb
 
     data = Path(path).read_bytes()
@@ -26,7 +26,7 @@ def records(path):
             continue
         chunk = data[position + HEAD : position + HEAD + length]
         position += HEAD + length
-        buffer = chunk if kind in (1, 2) else buffer + chunk  # whole or first; middle or last
+        buffer = chunk if kind in (1, 2) else buffer + chunk  # 1 whole, 2 first; else middle or last
         if kind in (1, 4):
             record = pb.Record()
             record.ParseFromString(buffer)
@@ -34,11 +34,12 @@ def records(path):
 
 
 def items(updates):
+    """Return the values of updates by dotted key."""
     return {".".join(i.nested_key) or i.key: json.loads(i.value_json) for i in updates}
 
 
 def read_ended(path) -> dict:
-    """As `read`, of a run that has ended: W&B's own process closes the file a moment after `finish` returns."""
+    """Read the file of a finished run, waiting up to 10 s since W&B closes it shortly after `finish` returns."""
     deadline = time.monotonic() + 10
     while (run := read(path))["exit"] is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -46,7 +47,7 @@ def read_ended(path) -> dict:
 
 
 def read(path) -> dict:
-    """history (list of rows), config, summary, exit code, and what the run is called."""
+    """Return a run's history (list of rows), config, summary, exit code, axes, name, id, group, project and tags."""
     out = {"history": [], "config": {}, "summary": {}, "exit": None, "axes": {}}
     for record in records(path):
         match record.WhichOneof("record_type"):

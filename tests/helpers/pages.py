@@ -1,4 +1,4 @@
-"""Reads a report.html back, and checks that it needs nothing from elsewhere."""
+"""Reads report.html, and checks that it is self-contained."""
 
 import re
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ NASTY = "<script>alert(1)</script>&\"' été $x_1^2$"
 
 
 class Page(HTMLParser):
-    """Collects tags and text, and refuses tags that do not close in order."""
+    """A parser that collects tags and text, and fails on tags that do not close in order."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -32,14 +32,14 @@ class Page(HTMLParser):
 
 
 def page_of(folder) -> tuple[str, Page]:
-    """The page, checked to need nothing from elsewhere and to run nothing."""
+    """Return the text and parsed page of a folder; check that it loads no other file and runs no script."""
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert "<script" not in text
     for tag, attrs in page.tags:
         assert tag not in ("link", "iframe", "object", "base")
         for key in ("src", "href", "xlink:href"):
-            beside = tag == "a" and (folder / attrs["href"]).is_file()  # to click, not to load
+            beside = tag == "a" and (folder / attrs["href"]).is_file()  # a link, loads nothing
             assert beside or attrs.get(key, "#").startswith(("data:", "#"))
     assert not re.search(r"url\((?!#)|@import|https?://", text)
     return text, page

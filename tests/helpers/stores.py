@@ -1,4 +1,4 @@
-"""Artifacts of tests: filled by a function."""
+"""Artifacts for tests, filled by a function."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from thaw.store.store import Store
 
 
 def make(store: Store, kind: str, parts: dict, build: Callable[[Path], object], rows=None) -> tuple[Path, bool]:
-    """The directory of an artifact, and whether it was there or `build(folder)` had to fill it."""
+    """Return the folder of an artifact and whether it existed; if not, `build(folder)` fills it."""
     with store.entry(kind, parts, rows) as entry:
         if entry.missing:
             build(entry.folder)

@@ -1,4 +1,4 @@
-"""Sweep folders made by hand: what jobs leave, without training anything."""
+"""Sweep folders as jobs leave them, made without training."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ def make_job(
     folder, *overrides, accuracy=0.9, seconds=10.0, wrong=(), images=40, paid=None, why="over-fitting: +0.1 ± 0.02",
     result=None, metrics=None,
 ):  # fmt: skip
-    """A finished job: `wrong` are the numbers of the images it mistakes."""
+    """Write the folder of a finished job; `wrong` are the numbers of its misclassified images."""
     about = {"overrides": list(overrides), "command": f"python src/train.py {' '.join(overrides)}", "commit": "abc"}
     folder.mkdir(parents=True)
     status(folder, state="done", **about)
@@ -60,6 +60,7 @@ def make_job(
 
 
 def predictions(file, wrong, images=40):
+    """Write a table of predictions in which the images with the numbers `wrong` are misclassified."""
     with file.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(["path", "truth", "prediction", "cat", "dog"])
@@ -71,12 +72,13 @@ def predictions(file, wrong, images=40):
 
 
 def status(folder, **fields):
+    """Write status.json with the given fields."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "status.json").write_text(json.dumps(fields))
 
 
 def make_sweep(root, schedulers=("sgdr", "one_cycle"), rates=("uniform", "thirds"), seeds=3, images=200):
-    """Every combination as a finished job; later schedulers are better, rates make no difference."""
+    """Write a finished job for every combination; later schedulers are better, rates have no effect."""
     number, draw = 0, random.Random(1)
     for i, scheduler in enumerate(schedulers):
         for rate in rates:

@@ -1,6 +1,6 @@
-"""A stand-in for W&B's server: answers what its client asks to begin, log and finish a run, and keeps what it was told.
+"""A stand-in for W&B's server that answers what the client needs for a run, and keeps what it receives.
 
-Faults: `broken` of the server makes it answer 500 or garbage; `close` has it die.
+Faults: `broken` makes it answer with an error status or garbage; `close` stops it.
 """
 
 import json
@@ -16,7 +16,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.broken = None  # an HTTP status to fail with, or bytes to answer instead of what was asked for
+        self.broken = None  # an HTTP error status, or bytes to answer instead
         self.runs, self.rows, self.summary, self.exit, self.files, self.asked = [], [], {}, None, {}, []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -25,12 +25,12 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def close(self):
-        """Die: nothing listens any more."""
+        """Stop listening."""
         self.shutdown()
         self.server_close()
 
     def handle_error(self, request, client):
-        pass  # a client that leaves early
+        pass  # clients may leave early
 
 
 class Handler(BaseHTTPRequestHandler):

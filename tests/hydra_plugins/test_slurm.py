@@ -101,7 +101,7 @@ def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(asks, tmp_path)
     assert sweep.returncode == 0, err
     assert "1/1 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "requeued/.submitit").glob("*/*_log.out"))
-    assert "goes on after its step" in printed, "it continues from the snapshot of the first attempt"
+    assert "resumes from a snapshot" in printed, "the snapshot of the first attempt"
     assert weights(tmp_path / "requeued/0") == weights(tmp_path / "quiet/0")
 
 
@@ -116,7 +116,7 @@ def test_a_sweep_whose_command_was_killed_waits_for_its_running_jobs(tmp_path):
     assert again.returncode == 0, err
     assert "still in Slurm's queue" in out and "2/2 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "lost/.submitit").glob("*/*_log.out"))
-    assert printed.count("done before") == 2 and "goes on after its step" not in printed
+    assert printed.count("already done") == 2 and "resumes from a snapshot" not in printed
 
 
 def test_a_killed_job_has_failed_and_the_same_command_trains_only_that_one(tmp_path):

@@ -268,8 +268,8 @@ def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatc
 PROBED = [  # what a step raises, and how the probe ends
     (RuntimeError("CUDA error: no kernel image is available"), RuntimeError, "no kernel image"),
     (RuntimeError("x does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(Tr"),
-     UserError, "deterministic=true: head=linear on test_resnet has a step without such a form"),
-    (RuntimeError("Kernel size can't be greater than actual input size"), UserError, "size=32: test_resnet does not t"),
+     UserError, "deterministic=true: head=linear on test_resnet uses an operation that has no deterministic"),
+    (RuntimeError("Kernel size can't be greater than actual input size"), UserError, "size=32: test_resnet does not a"),
     (torch.OutOfMemoryError("CUDA out of memory"), UserError, "does not fit into the memory of cpu"),
     (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), UserError, "does not fit into the memory of cpu"),
 ]  # fmt: skip

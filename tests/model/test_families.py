@@ -30,10 +30,10 @@ FAMILIES = {
     "vit_tiny_r_s16_p8_224": 128,
 }
 FIXED = {  # and why
-    "mixer_s32_224": "does not take it",
-    "beit_base_patch16_224": "does not take it",
-    "xcit_nano_12_p16_224": "does not take it",
-    "cait_xxs24_224": "does not take it",
+    "mixer_s32_224": "does not accept this size",
+    "beit_base_patch16_224": "does not accept this size",
+    "xcit_nano_12_p16_224": "does not accept this size",
+    "cait_xxs24_224": "does not accept this size",
     "levit_128s": "no single classifier",
     "pit_ti_224": "how its layers are ordered",
 }

@@ -213,16 +213,19 @@ def test_a_head_that_timm_does_not_know_is_opened(folder):
 # init ------------------------------------------------------------------------------------------------------------
 
 
-INIT = [  # classes of the run and of the next one, and of each of these the row that it begins with, None for a new one
-    ("cat dog owl", "cat dog owl", [0, 1, 2], "3 of 3 classes by name"),
-    ("cat dog owl", "dog owl zeta", [1, 2, None], "2 of 3 classes by name; new: zeta"),
-    ("owl dog cat", "cat dog owl", [2, 1, 0], "3 of 3 classes by name"),
-    ("cat dog owl", "cat owl", [0, 2], "2 of 2 classes by name"),
-    ("cat dog", "ant cat dog elk", [None, 0, 1, None], "2 of 4 classes by name; new: ant, elk"),
-    ("cat cat dog", "cat dog", [0, 2], "2 of 2 classes by name"),
-    ("dog owl cat", "alpha mid zeta", [None] * 3, "0 of 3 classes by name, none of these is named there"),
-    ("", "alpha mid zeta", [None] * 3, "0 of 3 classes by name, none of these is named there"),
-    ("cat dog owl", "a b c d e f g h i cat", [None] * 9 + [0], "1 of 10 classes by name; new: a, b, c, d, e, f"),
+KEPT = "classes continue from the head of that run"
+NEW = f"{KEPT}; these are new and start untrained"
+UNTRAINED = "the last layer for 3 classes starts untrained, because that run names none of these classes"
+INIT = [  # classes of the run, classes of the next run, the row each of these takes over (None: a new class), the line
+    ("cat dog owl", "cat dog owl", [0, 1, 2], f"3 of 3 {KEPT}"),
+    ("cat dog owl", "dog owl zeta", [1, 2, None], f"2 of 3 {NEW}: zeta"),
+    ("owl dog cat", "cat dog owl", [2, 1, 0], f"3 of 3 {KEPT}"),
+    ("cat dog owl", "cat owl", [0, 2], f"2 of 2 {KEPT}"),
+    ("cat dog", "ant cat dog elk", [None, 0, 1, None], f"2 of 4 {NEW}: ant, elk"),
+    ("cat cat dog", "cat dog", [0, 2], f"2 of 2 {KEPT}"),
+    ("dog owl cat", "alpha mid zeta", [None] * 3, UNTRAINED),
+    ("", "alpha mid zeta", [None] * 3, UNTRAINED),
+    ("cat dog owl", "a b c d e f g h i cat", [None] * 9 + [0], f"1 of 10 {NEW}: a, b, c, d, e, f, g, h and 1 more"),
 ]  # fmt: skip
 
 
@@ -255,7 +258,7 @@ def test_a_head_of_another_form_begins_anew(folder):
     model = create_network(backbone, 3, 2, CPU, Head("fastai", 8, [0.1, 0.2])).model
     new = model.fc[6].weight.clone()
     line = setup.load_init(model, folder, NAMES)
-    assert line.endswith("0 of 3 classes by name, its head has another form; their layer begins anew")
+    assert line.endswith("the head for 3 classes starts untrained, because that run's head has another form")
     assert torch.equal(model.fc[6].weight, new)
 
 
@@ -266,7 +269,7 @@ def test_init_of_what_is_no_run_is_refused(folder, tmp_path):
     (folder / "config.json").write_text("[")
     assert "config.json is damaged" in refusal(setup.load_init, model, folder, NAMES).line
     (folder / "config.json").unlink()
-    assert setup.load_init(model, folder, NAMES).endswith("none of these is named there; their layer begins anew")
+    assert setup.load_init(model, folder, NAMES).endswith(UNTRAINED)
     (folder / "model.safetensors").write_bytes(pickle.dumps(Opened(tmp_path / "it was opened")))
     error = refusal(setup.load_init, model, folder, NAMES)
     assert error.code == 6 and "pickles are never opened" in error.line

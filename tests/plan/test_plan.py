@@ -391,9 +391,10 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
 @pytest.mark.parametrize(
     "images, batch, said",
     [
-        (48, 64, ("full takes 1 step an epoch; batch_size=16 takes 3",)),
-        (100, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),
-        (129, 64, ("full takes 2 steps an epoch; batch_size=32 takes 4",)),  # the one left over joins the batch before
+        (48, 64, ("full has only 1 step per epoch; with batch_size=16 it would have 3",)),
+        (100, 64, ("full has only 2 steps per epoch; with batch_size=32 it would have 4",)),
+        # The one image left over joins the batch before.
+        (129, 64, ("full has only 2 steps per epoch; with batch_size=32 it would have 4",)),
         (130, 64, ()),
         (11, 64, ()),  # no batch worth the name takes more
         (48, 16, ()),

@@ -186,7 +186,7 @@ ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is to 
     (UserError(3, "no images"), True, True, {"sgdr · s1": (3, "no images")}),
     (UserError(3, "no images"), False, True, {"refused": (3, "no images")}),
     (UserError(3, "no images"), False, False, {}),
-    (Stopped(15, "in full"), True, True, {"sgdr · s1": (143, "stopped in full (signal 15)")}),
+    (Stopped(15, "in full"), True, True, {"sgdr · s1": (143, "stopped in full (SIGTERM)")}),
     (Stopped(15, "in full"), False, True, {}),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""A sweep's page and images, and the scripts around finished runs, as a person uses them."""
+"""A sweep's report and figures, and the scripts for finished runs, as a user runs them."""
 
 import csv
 import json
@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def page_of(folder) -> Page:
-    """The page, checked to run nothing and to lead nowhere but to the jobs' own reports."""
+    """Return the parsed page; check that it runs no script and links only to the reports of its jobs."""
     text = (folder / "report.html").read_text(encoding="utf-8")
-    page = Page(text.replace("<wbr>", ""))  # which parts no words
+    page = Page(text.replace("<wbr>", ""))  # only a place to break a line
     assert "<script" not in text
     for tag, attrs in page.tags:
         assert tag not in ("link", "iframe", "object", "base")
@@ -41,19 +41,20 @@ def page_of(folder) -> Page:
 
 
 def closed(folder) -> str:
-    with redirect_stdout(StringIO()) as said:
+    """Close a sweep; return what it prints."""
+    with redirect_stdout(StringIO()) as printed:
         train.close_sweep(folder)
-    return said.getvalue()
+    return printed.getvalue()
 
 
-def test_a_sweep_of_all_kinds(tmp_path):
+def test_the_report_of_a_sweep_with_odd_names_and_a_failed_job(tmp_path):
     root = sweeps.make_sweep(tmp_path / "my <sweep>", images=60, seeds=2)
     job = "<9> & \"'"
     (root / "0").rename(root / job)
     sweeps.status(root / "8", state="failed", code=4, line=NASTY, overrides=["scheduler=flat", "seed=0"])
     (root / job / "report.html").write_text("<p>the job's own")
-    said = closed(root)
-    assert "sweep: 8/9 jobs done" in said
+    printed = closed(root)
+    assert "sweep: 8/9 jobs done" in printed
     assert (root / "leaderboard.png").stat().st_size > 10_000
     page = page_of(root)
     words = " ".join(page.words)
@@ -90,7 +91,7 @@ def test_sweeps_of_any_shape_are_drawn(tmp_path, typed):
     page_of(tmp_path)
 
 
-def test_without_a_result_nothing_is_written_and_a_full_disk_is_a_line(tmp_path, monkeypatch):
+def test_no_result_writes_nothing_and_a_full_disk_is_one_line(tmp_path, monkeypatch):
     sweeps.status(tmp_path / "none/0", state="failed", code=5, line="no CUDA device", overrides=[])
     assert "0/1 jobs done" in closed(tmp_path / "none")
     assert not (tmp_path / "none/report.html").exists()
@@ -99,7 +100,7 @@ def test_without_a_result_nothing_is_written_and_a_full_disk_is_a_line(tmp_path,
     assert closed(tmp_path / "full").splitlines()[-1].startswith("warning: no leaderboard written")
 
 
-def test_ranks_of_marks_on_one_another_stand_together():
+def test_ranks_of_overlapping_marks_are_joined():
     import numpy as np
 
     marks = [(1, (0.0, 0.0)), (2, (5.0, 5.0)), (3, (0.1, 0.1))]
@@ -142,25 +143,34 @@ def test_two_runs_side_by_side(tmp_path):
     assert "initial weights – 01234567" in lines
     assert "full B 95.00% 0.1000 0.002 7 5.0 1" in lines
     assert "B 27 10 1 2 0.012 better than A" in lines
-    assert "only B is right (10 images):" in lines and "Ä b/2.jpg cat dog cat" in lines
-    assert "only A is right (1 image):" in lines and "Ä b/39.jpg dog dog cat" in lines
+    assert "won: only B is correct (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
+    assert "lost: only A is correct (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
 
 
-def test_a_sweep_against_its_best(tmp_path):
+def test_runs_with_the_same_predictions_have_no_lists_of_images(tmp_path):
+    for number in (0, 1):
+        sweeps.make_job(tmp_path / str(number), f"seed={number}", wrong={1, 2})
+    done = script("compare.py", tmp_path / "0", tmp_path / "1")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "run both correct only this run correct only A correct both wrong p (McNemar) verdict" in lines
+    assert lines[-1] == "B 38 0 0 2 1 no significant difference", "no empty lists after it"
+
+
+def test_the_jobs_of_a_sweep_are_compared_with_the_best(tmp_path):
     sweeps.make_sweep(tmp_path, seeds=1, images=100)
     sweeps.status(tmp_path / "4", state="failed", code=4, line="x", overrides=["scheduler=flat"])
     done = script("compare.py", tmp_path)
     assert done.returncode == 0, done.stderr
     assert leaderboard(tmp_path).best_job.folder.name == done.stdout.splitlines()[0].rpartition("/")[2]
-    assert "worse than A" in done.stdout and "is right (" not in done.stdout
+    assert "worse than A" in done.stdout and "won:" not in done.stdout
 
 
-def test_how_soon_a_setting_is_as_good_as_another(tmp_path):
+def test_time_to_accuracy_of_each_setting(tmp_path):
     def rows(*accuracies):
         return [{"train_seconds": 10.0 * (i + 1), "valid/accuracy": value} for i, value in enumerate(accuracies)]
 
     for name, curves in (
-        ("none", [(0.5, 0.7, 0.75, 0.7), (0.5, 0.6, 0.7, 1.0)]),  # 0.875
+        ("none", [(0.5, 0.7, 0.75, 0.7), (0.5, 0.6, 0.7, 1.0)]),  # goal 0.875
         ("double", [(0.6, 0.9), (0.6, 0.7, 0.9)]),
         ("staircase", [(0.9, 0.9), (0.6, 0.8, 0.8, 0.8)]),
     ):
@@ -186,7 +196,7 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     done = script("compare.py", a, b)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "B 34 1 1 0 1 no significant difference" in lines
-    assert "note: images left out: 3 only in A, 0 only in B, 1 with different classes" in lines
+    assert "note: images left out: 3 only in A, 0 only in B, 1 labeled otherwise" in lines
     table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
     done = script("compare.py", a, b)
     assert done.returncode == 3 and done.stdout == ""
@@ -197,7 +207,7 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
 
 
 POLISH = "++checklist.polish={do: fit, epochs: 1}"
-AGAIN = [  # the words of a run, those typed after it, the command
+AGAIN = [  # the words of a run, the words typed after it, the resulting words
     (["lr=1", "~checklist.full", "data.root='/a b'"], "lr=2 -m", ["~checklist.full", "data.root='/a b'", "-m", "lr=2"]),
     (["lr=1"], "lr = 2", ["lr=2"]),
     ([POLISH, "lr=1"], "~checklist.polish", ["lr=1"]),
@@ -216,8 +226,8 @@ AGAIN = [  # the words of a run, those typed after it, the command
 
 
 @pytest.mark.parametrize(("before", "more", "words"), AGAIN)
-def test_what_is_set_anew_takes_the_place_of_what_was(before, more, words):
-    assert rerun.again(before, [more] if more == POLISH else more.split()) == words
+def test_new_words_replace_those_of_the_run(before, more, words):
+    assert rerun.merge_words(before, [more] if more == POLISH else more.split()) == words
 
 
 DAMAGED = [  # status.json and .hydra/overrides.yaml of a run
@@ -226,26 +236,26 @@ DAMAGED = [  # status.json and .hydra/overrides.yaml of a run
 
 
 @pytest.mark.parametrize(("status", "overrides"), DAMAGED)
-def test_a_damaged_run_is_not_guessed_at(tmp_path, status, overrides):
+def test_a_run_with_a_damaged_record_is_refused(tmp_path, status, overrides):
     (tmp_path / "status.json").write_text(status)
     (tmp_path / ".hydra").mkdir()
     if overrides:
         (tmp_path / ".hydra/overrides.yaml").write_text(overrides)
-    with pytest.raises(UserError, match=r"damaged, what was typed for it is lost$") as refused:
+    with pytest.raises(UserError, match=r"damaged, so its settings are lost$") as refused:
         rerun.overrides_of(tmp_path)
     assert refused.value.code == 6
 
 
 @pytest.mark.parametrize("override", ["name=a\0", "notes=" + "x" * 3_000_000])
-def test_what_no_command_can_hold_is_refused(tmp_path, monkeypatch, override):
+def test_settings_that_no_command_can_hold_are_refused(tmp_path, monkeypatch, override):
     sweeps.status(tmp_path, state="done", overrides=[override])
     monkeypatch.setattr("sys.argv", ["rerun.py", str(tmp_path)])
-    with pytest.raises(UserError, match="cannot be typed again") as refused:
+    with pytest.raises(UserError, match="its command line cannot be used again") as refused:
         rerun.main()
     assert refused.value.code == 6
 
 
-def test_a_folder_in_which_nothing_was_run_is_not_kept(tmp_path):
+def test_a_folder_without_a_run_is_removed(tmp_path):
     for name, more in (
         ("refused", ()),
         ("listed", ("bad_files.csv",)),
@@ -263,8 +273,8 @@ def test_a_folder_in_which_nothing_was_run_is_not_kept(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_recorded_can_be_typed_again_from_anywhere(tmp_path):
-    """Words of a folder of one's own: a relative root, yaml files of one's own, text with all that shells trip over."""
+def test_a_recorded_command_can_be_repeated_from_anywhere(tmp_path):
+    """The run has relative paths, its own yaml files, and text with characters that are special to shells."""
     images.tree(tmp_path / "photos", cat=12, dog=12)
     (tmp_path / "mine/experiment").mkdir(parents=True)
     (tmp_path / "mine/experiment/double.yaml").write_text("# @package _global_\nlr_factor: 2\n")
@@ -273,14 +283,14 @@ def test_what_is_recorded_can_be_typed_again_from_anywhere(tmp_path):
     command = [sys.executable, str(ROOT / "src/train.py"), *typed]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert done.returncode == 0, done.stderr
-    told = json.loads((tmp_path / "run/result.json").read_text())["command"]
-    words = shlex.split(told)[1:]
-    assert rerun.again(rerun.overrides_of(tmp_path / "run"), []) == [*words[1:], "hydra.mode=RUN"]
+    command = json.loads((tmp_path / "run/result.json").read_text())["command"]
+    words = shlex.split(command)[1:]
+    assert rerun.merge_words(rerun.overrides_of(tmp_path / "run"), []) == [*words[1:], "hydra.mode=RUN"]
     again = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=240)
     assert again.returncode == 0 and "already done" in again.stdout, again.stderr
 
 
-def test_a_run_again_with_other_settings(tmp_path):
+def test_rerun_with_other_settings(tmp_path):
     typed = ("size=32", "scheduler=flat_cos", f"store.dir={tmp_path}/store", "name='a b'")
     run = sweeps.make_job(tmp_path / "runs" / "0", *typed)
     done = script("rerun.py", run, "plan_only=true", "size=40", f"hydra.run.dir={tmp_path}/new")
@@ -288,9 +298,9 @@ def test_a_run_again_with_other_settings(tmp_path):
     first, *rest = done.stdout.splitlines()
     assert first.startswith("python src/train.py scheduler=flat_cos") and "size=40" in first and "size=32" not in first
     assert any("flat_cos 7" in line and "40" in line for line in rest)
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {"plan.txt", "plan.png"}, "no run was there"
-    assert script("rerun.py", run, "lrr=1").returncode == 2, "the exit code is that of the run"
-    assert "give one of its jobs" in script("rerun.py", tmp_path / "runs").stderr
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"plan.txt", "plan.png"}, "only a plan"
+    assert script("rerun.py", run, "lrr=1").returncode == 2, "the exit code of the run"
+    assert "name one of its jobs" in script("rerun.py", tmp_path / "runs").stderr
 
 
 @pytest.mark.slow
@@ -304,6 +314,6 @@ def test_a_real_sweep_of_two_jobs(tmp_path):
     assert (board.done, board.total, [len(setting.jobs) for setting in board.settings]) == (2, 2, [2])
     assert "sweep: 2/2 jobs done" in done.stdout
     page_of(tmp_path / "sweep")
-    told = script("status.py", tmp_path / "sweep")
-    assert "2 done of 2" in told.stdout
+    done = script("status.py", tmp_path / "sweep")
+    assert "2 done of 2" in done.stdout
     assert script("compare.py", tmp_path / "sweep").returncode == 0

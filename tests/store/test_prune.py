@@ -274,7 +274,7 @@ def test_the_script_lists_verifies_and_prunes(tmp_path):
     paths = [made(tmp_path, n, 2 * HOUR) for n in range(3)]
     (paths[0] / "a").write_bytes(b"b" * 1000)
     done = store_py("verify", "--dir", tmp_path)
-    assert done.returncode == 6 and "2 whole, 1 damaged and moved aside" in done.stdout, done.stderr
+    assert done.returncode == 6 and "2 intact, 1 damaged and moved aside" in done.stdout, done.stderr
     done = store_py("ls", "--dir", tmp_path)
     assert done.returncode == 0 and done.stdout.split()[:2] == ["kind", "2"], done.stdout
     done = store_py("prune", "--dir", tmp_path, "--to", "0GB")

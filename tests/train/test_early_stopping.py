@@ -1,4 +1,4 @@
-"""'Until over-fitting' on histories whose verdict is known."""
+"""The stopping rule, on histories whose verdict is known."""
 
 import math
 
@@ -7,12 +7,12 @@ import pytest
 from thaw.train import early_stopping
 from thaw.train.early_stopping import CycleEnd, judge, paired_difference
 
-# 100 images whose losses differ from one another, and a change an image of +-0.05 around what a cycle is given.
+# The losses of 100 images; `end` changes each of them by +-0.05 around the change it is given.
 IMAGES = [0.2 + 0.01 * i for i in range(100)]
 
 
 def end(train: float, change: float, final: bool = True, spread: float = 0.05, accuracy=None) -> CycleEnd:
-    """A cycle end: its training loss, and the mean by which validation differs from the start.
+    """Return a cycle end with this training loss and mean change of the validation loss from the start.
 
     Accuracy rises as the loss falls, unless it is given.
     """
@@ -25,7 +25,7 @@ def nan(train: float = 0.5) -> CycleEnd:
 
 
 BEFORE = CycleEnd(math.inf, IMAGES, 0.5, True)
-UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # nothing was validated yet
+UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # before any validation
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ UNKNOWN = CycleEnd(math.inf, [math.inf] * 100, 0.0, True)  # nothing was validat
         ([3.0, 4.0], [1.0, 2.0], 2.0, 0.0),
         ([1.0, 3.0], [0.0, 0.0], 2.0, 1.0),  # differences 1 and 3: deviation sqrt 2, over sqrt 2
         ([1.0, 2.0, 3.0], [0.0, 0.0, 0.0], 2.0, 1 / math.sqrt(3)),
-        ([1.0], [0.5], 0.5, math.inf),  # one image says nothing
+        ([1.0], [0.5], 0.5, math.inf),  # one image has no standard error
         ([1.0, 1.0], [math.inf, math.inf], -math.inf, 0.0),
     ],
 )
@@ -60,36 +60,36 @@ def test_paired_is_sharper_than_the_spread_of_the_images():
         # Over-fitting: worse than the best by far more than two errors (0.005), and the training loss fell.
         ([end(1.0, -0.5), end(0.5, -0.4)], 2, 5, False, 0, "over-fitting: "),
         ([end(1.0, -0.5), end(0.7, -0.6), end(0.5, -0.55, spread=0.0)], 3, 5, False, 1, "over-fitting: "),
-        # It is seen against the best cycle, not the one before.
+        # The comparison is with the lowest loss, not with the previous cycle.
         ([end(1.0, -0.6), end(1.1, -0.3), end(0.5, -0.4)], 3, 5, False, 0, "over-fitting: "),
-        # Against what the phase began with, too.
+        # The validation at the start of the phase counts too.
         ([end(1.0, 0.6), end(0.9, 0.5)], 2, 5, False, 1, "over-fitting: "),
-        # Worse, but the training loss did not fall: that is something else, go on.
+        # Worse, but the training loss did not fall: this is no over-fitting.
         ([end(0.5, -0.5), end(0.6, -0.4)], 3, 5, True, 0, "going on"),
         ([end(0.5, -0.5), end(0.5, -0.4)], 3, 5, True, 0, "going on"),
         # Worse by less than two errors.
         ([end(1.0, -0.5, spread=-0.05), end(0.5, -0.485, spread=0.05)], 3, 5, True, 0, "going on"),
-        # Not judged before a cycle was trained at the final size.
+        # Over-fitting is not judged before a cycle at the final size.
         ([end(1.0, -0.5, False), end(0.7, -0.4, False), end(0.5, -0.35)], 4, 5, True, 0, "going on"),
         ([end(1.0, -0.5, False), end(0.5, -0.4, False)], 3, 5, True, 0, "going on"),
         ([end(1.0, -0.5, False), end(0.5, -0.4, True)], 2, 5, False, 0, "over-fitting: "),
         ([end(1.0, -0.5, False), end(0.5, -0.6, True)], 3, 5, True, 1, "going on"),
-        # Within the budget it has to be seen twice running.
+        # Within the budget, over-fitting must occur twice in a row.
         ([end(1.0, -0.5), end(0.7, -0.4)], 3, 5, True, 0, "going on"),
         ([end(1.0, -0.5), end(0.7, -0.4), end(0.5, -0.35)], 4, 5, False, 0, "over-fitting: "),
         ([end(1.0, -0.5), end(0.7, -0.4), end(0.6, -0.6), end(0.5, -0.5)], 5, 5, True, 2, "going on"),
-        # Without it the budget, and more while the last one is the best.
+        # Without over-fitting: the budget, and more while the last cycle improves.
         ([end(1.0, -0.5)], 3, 5, True, 0, "going on"),
         ([end(1.0, -0.5), end(0.8, -0.5)], 3, 5, True, 0, "going on"),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 5, True, 2, "going on"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "brought nothing"),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "no improvement in the last cycle ("),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7), end(0.6, -0.65)], 3, 5, False, 2, "over-fitting: "),
-        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "all of the plan trained (5 cycles)"),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all of the plan trained (3 cycles)"),
-        # One cycle: never over-fitting, as there is nothing it could have unlearned.
+        ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "maximum of 5 cycles reached: "),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "maximum of 3 cycles reached: "),
+        # The first cycle never over-fits: no cycle is before it.
         ([end(0.5, 0.5)], 3, 3, True, 0, "going on"),
-        ([end(0.5, 0.5)], 3, 1, False, 0, "all of the plan trained (1 cycle)"),
-        # A loss that rises with accuracy is no over-fitting; accuracy says what is kept, of equals the loss.
+        ([end(0.5, 0.5)], 3, 1, False, 0, "maximum of 1 cycle reached: "),
+        # A loss that rises with accuracy is no over-fitting. The best is the highest accuracy, then the lowest loss.
         ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.7)], 3, 5, True, 1, "going on"),
         ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.55)], 2, 5, False, 0, "over-fitting: "),  # as high as before
         (
@@ -102,14 +102,14 @@ def test_paired_is_sharper_than_the_spread_of_the_images():
         ),
         ([end(1.0, -0.5), end(0.7, -0.55, accuracy=0.7), end(0.6, -0.5)], 3, 5, False, 1, "over-fitting: "),
         ([end(1.0, 0.1, accuracy=0.6), end(0.7, -0.5, accuracy=0.6)], 3, 5, True, 1, "going on"),
-        # Beyond the budget while the loss is lower, or accuracy is higher than where it is lowest.
+        # Beyond the budget: while the loss is the lowest, or accuracy exceeds that at the lowest loss.
         ([end(1.0, -0.5), end(0.7, -0.6, accuracy=0.5)], 2, 5, True, 0, "going on"),
         ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.7)], 2, 5, True, 1, "going on"),
-        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.55)], 2, 5, False, 0, "brought nothing"),
-        # A loss that is not finite is the worst there is, and the end.
+        ([end(1.0, -0.5), end(1.0, -0.4, accuracy=0.55)], 2, 5, False, 0, "no improvement in the last cycle ("),
+        # A loss that is not finite is the worst, and ends the phase.
         ([end(1.0, -0.5), nan()], 3, 5, False, 0, "not finite"),
         ([end(1.0, 9.0), end(0.5, -0.5), nan()], 3, 5, False, 1, "not finite"),
-        # Of equals the earliest.
+        # Of equal cycle ends, the earliest is the best.
         ([end(1.0, -0.5), end(1.0, -0.5)], 3, 5, True, 0, "going on"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_is_infinite(losses):
 
 
 def test_never_more_than_most_and_the_best_is_the_lowest():
-    """Over every history of five cycles that go up, down or stay."""
+    """Try every history of five cycles whose losses each rise, fall or stay."""
     for code in range(3**5):
         changes, total = [], 0.0
         for cycle in range(5):
@@ -148,4 +148,39 @@ def test_never_more_than_most_and_the_best_is_the_lowest():
 
 
 def test_the_first_cycle_of_all_is_compared_with_nothing():
-    assert judge(UNKNOWN, [end(1.0, -0.5)], 1, 1).because.endswith("(1 cycle): validation loss 0.1950")
+    assert judge(UNKNOWN, [end(1.0, -0.5)], 1, 1).because == "maximum of 1 cycle reached: validation loss 0.1950"
+
+
+ODD = end(1.0, -0.5, accuracy=0.7)  # high accuracy, so that later cycles do not exceed it
+REASONS = [  # cycles, budget, most, and the whole reason
+    (
+        [ODD, end(0.5, -0.4877, spread=0.01)], 2, 5,
+        "over-fitting: validation loss 0.0123 ± 0.0040 above the previous lowest, training loss still falling",
+    ),
+    (
+        [ODD, end(1.1, -0.4877, spread=0.01)], 2, 5,
+        "no improvement in the last cycle (2 cycles trained, 2 planned): "
+        "validation loss 0.0123 ± 0.0040 above the previous lowest",
+    ),
+    (
+        [end(0.5, 0.01, accuracy=0.5)], 1, 2,
+        "no improvement in the last cycle (1 cycle trained, 1 planned): "
+        "validation loss 0.0100 ± 0.0050 above the previous lowest",
+    ),
+    (
+        [ODD, end(1.1, -0.52)], 2, 2,
+        "maximum of 2 cycles reached: validation loss 0.0200 ± 0.0000 below the previous lowest",
+    ),
+    ([ODD, ODD], 2, 2, "maximum of 2 cycles reached: validation loss equal to the previous lowest (± 0.0000)"),
+    (
+        [ODD, end(1.1, -0.50001)], 2, 2,
+        "maximum of 2 cycles reached: validation loss less than 0.0001 (± 0.0000) below the previous lowest",
+    ),
+    ([ODD, nan()], 2, 2, "the validation loss is not finite"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cycles", "budget", "most", "because"), REASONS)
+def test_the_reason_says_what_was_compared(cycles, budget, most, because):
+    verdict = judge(BEFORE, cycles, budget, most)
+    assert (verdict.go_on, verdict.because) == (False, because)

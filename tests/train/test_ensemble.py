@@ -1,4 +1,4 @@
-"""Cycle ends taken together, and heads that train on stored augmented views."""
+"""Ensembles of cycle ends, and heads trained on stored augmented views."""
 
 import hashlib
 
@@ -24,7 +24,7 @@ VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checkl
 
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch):
-    """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
+    """Return run("lr=0.1", ...) -> (folder, result), which runs a job as train.py does, in its own folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     undrawn(monkeypatch)
 
@@ -39,30 +39,30 @@ def sha(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_the_mean_of_weights_leaves_counters_as_they_are():
+def test_mean_weights_keep_the_last_counters():
     a = {"w": torch.tensor([1.0, 2.0]), "n": torch.tensor(3)}
     b = {"w": torch.tensor([3.0, 6.0]), "n": torch.tensor(5)}
     found = ensemble.mean_weights([a, b])
     assert found["w"].tolist() == [2.0, 4.0] and found["w"].dtype == torch.float32 and found["n"] == 5
 
 
-def test_together_is_the_mean_of_the_probabilities():
+def test_an_ensemble_is_the_mean_of_the_probabilities():
     a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     seen = ensemble.mean_prediction([Predictions(a, torch.tensor([0])), Predictions(b, torch.tensor([0]))])
     torch.testing.assert_close(seen.logits.softmax(1), (a.softmax(1) + b.softmax(1)) / 2)
     sure = Predictions(torch.tensor([[500.0, 0.0]]), torch.tensor([1]))
     assert ensemble.mean_prediction([sure, sure]).loss == pytest.approx(500), (
-        "finite where a probability is not a float32"
+        "finite even if a probability underflows float32"
     )
 
 
-def test_cycle_ends_taken_together_choose_nothing(run, capsys):
+def test_an_ensemble_changes_no_other_result(run, capsys):
     folder, plain = run(*SHORT, *FULL, name="a")
     assert not [key for key in plain if key.endswith(("_ensemble", "_average"))]
     capsys.readouterr()
     other, result = run(*SHORT, *FULL, "evaluate.ensemble=2", name="b")
     said = capsys.readouterr().out
-    assert "cycles from the store)" in said and "by 2 cycle ends together" in said
+    assert "cycles from the store)" in said and "for an ensemble of 2 cycle ends" in said
     assert sha(other) == sha(folder)
     assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
     shared = [key for key in plain if key.startswith(("best/", "test/"))]
@@ -88,13 +88,13 @@ def test_refreshed_statistics_are_those_of_the_batches(compose, tmp_path):
     assert first.momentum == 0.1
     before = first.running_mean.clone()
     ensemble.refresh_batch_norms(job, job.plan.phases[-1].__class__(**{**vars(job.plan.phases[-1]), "train": "head"}))
-    assert torch.equal(first.running_mean, before), "a frozen body keeps its own"
+    assert torch.equal(first.running_mean, before), "a frozen backbone keeps its statistics"
 
 
 # stored views ---------------------------------------------------------------------------------------------------------
 
 
-def test_stored_views_are_taken_in_turn_and_drawn_from_content(compose, tmp_path):
+def test_stored_views_come_in_turn_and_are_seeded_by_content(compose, tmp_path):
     settings = compose(*SHORT, *VIEWS)
     job = set_up(settings, tmp_path, open_store(settings, print))
     phase = job.plan.phases[-1]
@@ -109,7 +109,7 @@ def test_stored_views_are_taken_in_turn_and_drawn_from_content(compose, tmp_path
     assert torch.equal(valid, inputs.activations(inputs.valid_rows)[0])
     few = np.array([inputs.train_rows[5], inputs.train_rows[2]])
     alone, _ = inputs.activations(few, settings.augment, (0, "views", 1))
-    assert torch.equal(alone, second[[5, 2]]), "from the store, whatever they are asked for with"
+    assert torch.equal(alone, second[[5, 2]]), "a stored view does not depend on the other images of the request"
 
 
 def test_a_head_trains_on_stored_views_to_the_same_bits(run):

@@ -1,22 +1,23 @@
-"""fast.ai 0.7's numbers: its schedules, finder, layer groups and head as stated here, and thaw's beside them.
+"""Comparison with fast.ai 0.7: schedules, finder, layer groups and head against reference versions written here.
 
-Deliberate differences, each with its reason:
+Deliberate differences, with reasons:
 
-* Warm-up. 0.7 holds a hundredth of the rate for the first twentieth of the first cycle, then jumps to the cosine. thaw
-  goes up to the cosine in a straight line (scheduler.warmup): the same steps, no jump. Without it all steps are equal.
-* use_clr and use_clr_beta round their turning points down to whole steps. thaw's are shares of the cycle: equal where
-  these are whole steps, less than a step's change apart elsewhere.
-* The momentum of use_clr_beta is one step ahead of its rate, as its counter moves in between. thaw's is of its step.
-  use_clr with momenta is not offered: one_cycle_linear is.
-* cycle_save_name saves one step before the cycle is over. thaw's cycle artifacts are of its end.
-* The finder takes an epoch and a person reads its plot; thaw takes find.steps, which a small set has not in one, and
-  find.rule=edge reads it. Smoothing and what is put back afterwards are thaw's own (find.py).
-* The head's input is [mean, maximum] as timm pools, 0.7's [maximum, mean]: the columns of a layer drawn at random.
-* Weight decay: 0.7 decays norms and biases as everything else; thaw does not. Its default is 0, where both are equal.
-* densenets are cut by stage, after transition2; 0.7 cuts before it.
-* 0.7 ends with its last weights; thaw hands on the cycle end with the highest validation accuracy.
-* 0.7 trains the cycles that a person asks for; thaw goes on for up to two more while they help.
-* 0.7 stores activations by the network's name and the size alone, thaw by all that they depend on.
+* Warm-up: 0.7 holds 1/100 of the rate for the first 1/20 of the first cycle, then jumps to the cosine. thaw rises to
+  the cosine linearly over the same steps (scheduler.warmup), without a jump. With warmup=0 all steps are equal.
+* Turning points: use_clr and use_clr_beta round them down to whole steps. thaw's are shares of the cycle: equal if they
+  fall on whole steps, and otherwise less than one step's change apart.
+* Momentum: that of use_clr_beta is one step ahead of its rate, because its counter moves in between; thaw's belongs to
+  the same step. thaw has no use_clr with momenta; use one_cycle_linear.
+* Cycle ends: cycle_save_name saves one step before the end of a cycle, thaw at its end.
+* Finder: 0.7 takes an epoch and a person reads the plot. thaw takes find.steps steps, because an epoch of a small data
+  set has too few, and find.rule=edge reads the curve. Smoothing and restoring the network are thaw's own.
+* Head: its input is [mean, maximum], as timm pools, instead of [maximum, mean]. The layer is initialised at random, so
+  the order of its columns does not matter.
+* Weight decay: 0.7 also decays norms and biases; thaw does not. 0.7's default is 0, where both are equal.
+* Densenets are cut by stage, after transition2; 0.7 cuts before it.
+* 0.7 keeps its last weights; thaw keeps the cycle end with the highest validation accuracy.
+* 0.7 trains the cycles a person asks for; thaw adds up to two more while they help.
+* 0.7 stores activations by network name and image size only, thaw by everything they depend on.
 """
 
 import math
@@ -36,7 +37,7 @@ from thaw.plan import schedules
 
 
 def drawn(schedule: Schedule, epochs, steps: int) -> tuple[list[float], list[float] | None]:
-    """thaw's multiplier and momentum at every step of cycles of `epochs`, `steps` steps each."""
+    """Return thaw's rate factor and momentum at every step of cycles of `epochs` epochs, with `steps` steps each."""
     ends = schedules.cycle_ends([steps] * sum(epochs), epochs)
     curves = [shape and schedules.curve(shape, ends) for shape in (schedule.rate(3), schedule.momentum())]
     return tuple(at and [at(step) for step in range(ends[-1])] for at in curves)
@@ -46,7 +47,7 @@ def drawn(schedule: Schedule, epochs, steps: int) -> tuple[list[float], list[flo
 
 
 def cosine_with_restarts(steps: int, cycles: int, mult: int) -> list[float]:
-    """0.7's fit(lr, cycles, cycle_len=1, cycle_mult=mult), lr = 1, an epoch of `steps` steps."""
+    """Return the rates of 0.7's fit(lr=1, cycles, cycle_len=1, cycle_mult=mult), with `steps` steps per epoch."""
     first = steps
     values, position, length = [], 0, first
     for iteration in range(first * sum(mult**i for i in range(cycles))):
@@ -68,10 +69,10 @@ def test_sgdr(steps, mult):
     first = math.ceil(steps / 20)
     assert plain[first:] == warmed[first:] == pytest.approx(theirs[first:], abs=1e-12)
     assert theirs[:first] == [0.01] * first
-    assert warmed[0] == 0.01 and warmed[:first] == sorted(warmed[:first]), "up to the cosine, where 0.7 jumps"
+    assert warmed[0] == 0.01 and warmed[:first] == sorted(warmed[:first]), "thaw rises to the cosine, where 0.7 jumps"
 
 
-def test_what_the_preset_composes_trains_theirs():
+def test_the_preset_composes_their_training():
     settings = settings_of("experiment=fastai07", "data.root=/photos")
     head, full = (planned(settings).phases[i] for i in (2, 4))
     assert (head.name, head.cycles, full.name, full.cycles[:3]) == ("head_augmented", (1, 1, 1), "full", (1, 2, 4))
@@ -94,7 +95,7 @@ def test_seven_epochs_of_lesson_one():
 
 
 def clr(steps: int, div: float, cut_div: float) -> list[float]:
-    """0.7's use_clr=(div, cut_div), lr = 1, one cycle."""
+    """Return the rates of one cycle of 0.7's use_clr=(div, cut_div), with lr = 1."""
     cut = steps // cut_div
     shares = [1 - (i - cut) / (steps - cut) if i > cut else i / cut for i in range(steps)]
     return [(1 + share * (div - 1)) / div for share in shares]
@@ -110,7 +111,7 @@ def test_use_clr(div, cut_div):
 
 
 def clr_beta(steps: int, div: float, pct: float, high: float, low: float) -> tuple[list[float], list[float]]:
-    """0.7's use_clr_beta=(div, pct, high, low), lr = 1; the momenta put back by the step that they are ahead."""
+    """Return rates and momenta of 0.7's use_clr_beta=(div, pct, high, low), lr = 1, momenta moved back a step."""
     half = int(steps * (1 - pct / 100) / 2)
     rates, momenta = [], []
     for i in range(steps):
@@ -134,7 +135,7 @@ def test_use_clr_beta(div, pct):
 
 
 def test_the_finder_is_spaced_as_theirs():
-    """lr_find(): 1e-5 to 10 in equal ratios over the steps of an epoch, 10 itself not reached."""
+    """lr_find() rises from 1e-5 to 10 in equal ratios over the steps of an epoch, without reaching 10."""
     steps, low, high = 360, 1e-5, 10.0
     at = schedules.curve(schedules.exponential(low / high), [steps])
     theirs = [low * ((high / low) ** (1 / steps)) ** i for i in range(steps)]
@@ -146,8 +147,7 @@ def test_the_finder_is_spaced_as_theirs():
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnext50_32x4d"])
 def test_a_resnet_is_cut_after_layer2(name):
-    """model_meta[resnet34] = [8, 6]: of the children, 0 to 5 are the stem, layer1, layer2; then layer3, layer4; the
-    head."""
+    """model_meta[resnet34] = [8, 6]: children 0 to 5 (stem, layer1, layer2), then layer3 and layer4, then the head."""
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=2, global_pool="catavgmax")
         heads.replace_head(model, Head("fastai", 512, [0.25, 0.5]), 2)
@@ -177,7 +177,7 @@ def test_other_families_are_cut_by_their_stages(name, early, late):
 
 
 def theirs(inputs: int, classes: int) -> nn.Sequential:
-    """0.7's head after its pooling; what thaw leaves to the loss, log-softmax, left out."""
+    """Return 0.7's head after its pooling, without log-softmax, which is part of thaw's loss."""
     return nn.Sequential(
         nn.BatchNorm1d(inputs), nn.Dropout(0.25), nn.Linear(inputs, 512), nn.ReLU(),
         nn.BatchNorm1d(512), nn.Dropout(0.5), nn.Linear(512, classes),
@@ -194,7 +194,7 @@ def test_the_head_is_theirs_layer_by_layer():
         assert layer.weight.mean().item() == pytest.approx(0, abs=3 * math.sqrt(2 / layer.weight.numel() / 512))
 
 
-def test_their_head_on_their_pooling_says_what_ours_says_with_the_halves_of_its_input_swapped():
+def test_their_head_equals_ours_with_the_halves_of_its_input_swapped():
     maps = torch.randn(4, 96, 3, 3, generator=torch.Generator().manual_seed(0))
     reference = theirs(192, 5).eval()
     nn.init.uniform_(reference[0].running_mean)

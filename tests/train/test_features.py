@@ -1,4 +1,4 @@
-"""Stored activations: the same bits as the live frozen body, computed once for each image."""
+"""Stored activations equal those of the live frozen backbone bit for bit, and are computed once per image."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def activations(net, pixels, rows, store, look=LOOK):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet"])
-def test_head_on_stored_features_equals_the_live_frozen_body_bit_for_bit(name, dtype, tmp_path):
+def test_stored_activations_equal_the_live_frozen_backbone_bit_for_bit(name, dtype, tmp_path):
     net, pixels = network(name, dtype), images(features.images_per_pass(32))
     stored = activations(net, pixels, range(len(pixels)), Store(tmp_path))
     see = view(SIZE, 1.0)
@@ -63,7 +63,7 @@ def test_an_image_is_computed_once_whatever_its_neighbours_and_its_row(tmp_path,
     assert passed == [[0, 1, 2, 3], [6, 5]]
     assert torch.equal(again, first[[3, 0]]) and torch.equal(more[[1, 3]], first[[2, 0]])
     alone = whole(net, pixels, [6], LOOK, "")
-    assert torch.equal(alone[0], more[0]), "a row does not depend on the others of its batch"
+    assert torch.equal(alone[0], more[0]), "an image's activations do not depend on the others in its batch"
 
 
 def test_equal_images_are_computed_once(tmp_path, monkeypatch):
@@ -79,7 +79,7 @@ def test_equal_images_are_computed_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("change", ["body", "size", "batch norm"])
-def test_what_changes_the_features_changes_the_key(tmp_path, change):
+def test_whatever_changes_activations_changes_their_key(tmp_path, change):
     net, pixels, store = network("test_resnet"), images(2), Store(tmp_path)
     before = activations(net, pixels, [0, 1], store)
     if change == "body":
@@ -101,27 +101,27 @@ def test_training_the_head_changes_no_key(tmp_path):
         net.head.weight.add_(1)
     assert features.body_hash(net) == before
     net.model.pretrained_cfg = {**net.model.pretrained_cfg, "mean": (0.4, 0.4, 0.4)}
-    assert features.body_hash(net) != before, "the same weights see other numbers"
+    assert features.body_hash(net) != before, "the same weights get differently normalised inputs"
 
 
-def test_what_another_process_computed_saves_its_share_of_the_seconds(tmp_path):
+def test_activations_of_another_process_save_their_share_of_its_seconds(tmp_path):
     net, pixels, store = network("test_resnet"), images(4), Store(tmp_path)
 
     def saved(rows, store):
         return features.activations(net, pixels, np.array(rows), LOOK, store)[1]
 
     first, again = saved([0, 1], store), saved([0, 1], store)
-    assert first == again == {}, "this process paid for them"
+    assert first == again == {}, "this process computed them"
     whole, half = saved([0, 1], Store(tmp_path)), saved([2, 1], Store(tmp_path))
     assert whole.keys() == half.keys() and list(half.values()) == [next(iter(whole.values())) / 2] != [0]
 
 
 @pytest.mark.parametrize(("size", "images"), [(32, 64), (224, 64), (256, 48), (299, 32), (512, 12), (4000, 4)])
-def test_large_images_are_looked_at_fewer_at_a_time(size, images):
+def test_large_images_have_a_smaller_batch(size, images):
     assert features.images_per_pass(size) == images
 
 
-def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
+def test_a_damaged_shard_is_recomputed_and_reported(tmp_path):
     said = []
     net, pixels = network("test_resnet"), images(3)
     first = activations(net, pixels, [0, 1, 2], Store(tmp_path))
@@ -134,7 +134,7 @@ def test_a_damaged_shard_is_made_again_with_a_line(tmp_path):
     assert len(said) == 1 and "damaged" in said[0]
 
 
-def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch):
+def test_an_epoch_on_stored_activations_never_runs_the_backbone(tmp_path, monkeypatch):
     net, pixels = network("test_resnet"), images(8)
     x = activations(net, pixels, range(8), Store(tmp_path))
     monkeypatch.setattr(net.model, "forward_features", None)
@@ -148,7 +148,7 @@ def test_an_epoch_from_stored_features_never_runs_the_body(tmp_path, monkeypatch
     assert len(list(steps)) == 2
 
 
-def test_what_is_built_before_a_stop_stays(tmp_path, monkeypatch):
+def test_shards_finished_before_a_stop_are_kept(tmp_path, monkeypatch):
     net, pixels, whole = network("test_resnet"), images(7), features.compute_activations
     at_once = activations(net, pixels, range(7), Store(tmp_path / "whole"))
     monkeypatch.setattr(features, "SHARD_ROWS", 3)

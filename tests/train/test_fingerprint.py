@@ -1,4 +1,4 @@
-"""The stamp of a command: what it names on disk, and the code, may not change unseen."""
+"""The fingerprint of a command notices every change of the files it names and of the code."""
 
 import os
 
@@ -12,7 +12,7 @@ from thaw.train import fingerprint
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two class folders, one of them a link to elsewhere, and a table of their images beside them."""
+    """Create two class folders, one of them a link to a folder elsewhere, and a table of their images."""
     for place in ("photos/cats", "disk/dogs"):
         (tmp_path / place).mkdir(parents=True)
         for i in range(3):
@@ -44,7 +44,7 @@ def test_the_folder_of_a_table_s_images_is_not_walked(compose, photos, monkeypat
     assert len(file_state.named_files(settings)) == 1 + 6
 
 
-def test_changed_weights_of_a_body_of_one_s_own_change_the_stamp(compose, tmp_path):
+def test_changed_weights_of_a_local_backbone_change_the_stamp(compose, tmp_path):
     (tmp_path / "body").mkdir()
     (tmp_path / "body/model.safetensors").write_bytes(b"x")
     settings = compose("backbone=resnet18")
@@ -54,12 +54,12 @@ def test_changed_weights_of_a_body_of_one_s_own_change_the_stamp(compose, tmp_pa
     assert fingerprint.fingerprint(settings) != before
 
 
-def test_links_that_go_round_end(compose, photos):
+def test_a_cycle_of_links_is_walked_once(compose, photos):
     os.symlink(photos / "photos", photos / "photos/cats/round")
     assert len(file_state.folder_content(photos / "photos")) == 6
 
 
-def test_changed_code_changes_the_stamp_but_where_it_is_in_no_key(compose, monkeypatch, tmp_path):
+def test_changed_code_changes_the_stamp_unless_code_is_ignored(compose, monkeypatch, tmp_path):
     settings, ignoring = compose(), compose("store.code=ignore")
     before, ignored = fingerprint.fingerprint(settings), fingerprint.fingerprint(ignoring)
     (tmp_path / "split.py").write_text("share = 0.3")

@@ -1,4 +1,4 @@
-"""Data flows one way: from what was typed to the loss in few steps, and back as rows; nothing is done twice."""
+"""The call path from the command line to the loss is short, and nothing is done twice."""
 
 import json
 import os
@@ -18,7 +18,7 @@ QUICK = ("smoke=true", "size=32", "batch_size=16", "wandb=disabled", *FIND)
 
 
 ABOVE = ["main", "__call__", "train_job", "run_plan"]
-FRAMES = [  # the words, and the functions of our own from `main` to the one that calls the loss
+FRAMES = [  # what is typed, and thaw's functions from `main` to the one that calls the loss
     (["checklist=from_scratch", "lr=0.1"], [*ABOVE, "fit_phase", "train_cycle", "train"]),
     (["checklist=from_scratch", "lr=0.1", "augment.mixup=0.2"], [*ABOVE, "fit_phase", "train_cycle", "train"]),
     (["checklist=from_scratch"], [*ABOVE, "find_rate", "rate_trials", "train"]),
@@ -27,8 +27,8 @@ FRAMES = [  # the words, and the functions of our own from `main` to the one tha
 
 
 @pytest.mark.parametrize(("words", "functions"), FRAMES)
-def test_from_main_to_the_loss_in_seven_frames_of_our_own(tmp_path, words, functions):
-    """Hydra's are not counted."""
+def test_main_reaches_the_loss_in_seven_of_our_frames(tmp_path, words, functions):
+    """Hydra's frames are not counted."""
 
     def probe(*logits_and_labels, **options):
         frames = traceback.extract_stack()[:-1]
@@ -68,8 +68,8 @@ def test_a_folder_is_scanned_once_and_a_job_planned_once(tmp_path):
     assert calls.read_text().split() == ["scan", "make_plan"]
 
 
-def test_a_run_ends_by_what_its_own_process_did_whatever_lies_in_its_folder(tmp_path):
-    """The folder of a sweep of which a job failed, say."""
+def test_the_exit_code_is_that_of_this_run_whatever_its_folder_holds(tmp_path):
+    """For example the folder of a sweep with a failed job."""
     folder = tmp_path / "sweep"
     for number, status in enumerate(({"state": "done"}, {"state": "failed", "code": 3, "line": "no"})):
         (folder / str(number)).mkdir(parents=True)

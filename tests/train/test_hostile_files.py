@@ -1,4 +1,4 @@
-"""Files that anybody may have written, folders that cannot be made, secrets that are in no file."""
+"""Files with unexpected content, folders that cannot be created, and secrets that must not be written to files."""
 
 import os
 from hashlib import sha256
@@ -33,7 +33,7 @@ JUNK = (
 
 
 @pytest.mark.parametrize("text", JUNK, ids=lambda text: text[:12])
-def test_what_is_no_fact_is_read_as_none(tmp_path, text):
+def test_an_invalid_fact_is_read_as_missing(tmp_path, text):
     store = Store(tmp_path)
     store.remember("a", {"places": ["x"], "seconds": 1.5, "bytes": 7})
     kinds = {"places": list, "seconds": int | float, "bytes": int | float}
@@ -42,7 +42,7 @@ def test_what_is_no_fact_is_read_as_none(tmp_path, text):
     assert store.recall("a", **kinds) == {}
 
 
-STATUSES = [  # what lies in status.json, and what is read of it
+STATUSES = [  # the content of status.json, and what is read from it
     ("[1]", {}), ('{"overrides": [1]}', {}), ('{"overrides": "seed=1", "code": 3}', {"code": 3}),
     ('{"state": 1, "code": "x", "line": "a"}', {"line": "a"}),
     ('{"state": "done", "stamp": null}', {"state": "done", "stamp": None}),
@@ -50,12 +50,12 @@ STATUSES = [  # what lies in status.json, and what is read of it
 
 
 @pytest.mark.parametrize(("text", "said"), STATUSES)
-def test_of_a_status_what_we_would_write_is_read(tmp_path, text, said):
+def test_only_valid_fields_of_a_status_are_read(tmp_path, text, said):
     (tmp_path / "status.json").write_text(text)
     assert read_status(tmp_path) == said
 
 
-def test_a_store_of_junk_facts_ends_no_run(tmp_path):
+def test_invalid_facts_in_the_store_stop_no_run(tmp_path):
     places = (f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
     assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out")) == 0
     for number, file in enumerate(sorted((tmp_path / "store/facts").glob("*.json"))):
@@ -64,10 +64,10 @@ def test_a_store_of_junk_facts_ends_no_run(tmp_path):
     again = (places[0], f"hydra.run.dir={tmp_path}/again")
     assert in_child(lambda: type_in(*QUICK, *again, outputs=tmp_path / "out")) == 0
     assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out"), tmp_path / "says") == 6
-    assert "another run is there" in (tmp_path / "says").read_text()
+    assert "this folder holds another run" in (tmp_path / "says").read_text()
 
 
-def test_what_a_variable_holds_is_in_no_file_of_a_run(tmp_path, monkeypatch):
+def test_the_value_of_an_environment_variable_is_in_no_file_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "hunter2hunter2")
     typed = (*QUICK, "notes=${oc.env:A_SECRET}", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
     assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
@@ -76,7 +76,7 @@ def test_what_a_variable_holds_is_in_no_file_of_a_run(tmp_path, monkeypatch):
     assert "notes=${oc.env:A_SECRET}" in read_status(tmp_path / "run")["overrides"]
 
 
-FOLDERS = [  # the word, the exit code and the line
+FOLDERS = [  # the override, the exit code and the line
     ("hydra.run.dir=", 2, "error: hydra.run.dir is empty; give hydra.run.dir=PATH"),
     ("hydra.run.dir=/dev/null/x", 5, "error: cannot use /dev/null/x: Not a directory"),
     (f"hydra.run.dir=/tmp/{'x' * 300}", 5, f"error: cannot use /tmp/{'x' * 300}: File name too long"),
@@ -84,7 +84,7 @@ FOLDERS = [  # the word, the exit code and the line
 
 
 @pytest.mark.parametrize(("word", "code", "line"), FOLDERS, ids=lambda value: str(value)[:24])
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, word, code, line):
+def test_a_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path, word, code, line):
     assert in_child(lambda: type_in(*QUICK, word, outputs=tmp_path / "out"), tmp_path / "says") == code
     assert (tmp_path / "says").read_text().splitlines() == [line]
 
@@ -93,7 +93,7 @@ NASTY = [
     b"[]", b"1", b'"x"', b"null", b'{"a": [1]}', b'{"parts": 3}', b'{"parts": {"rows": 1}, "files": 2}', b"[" * 200_000,
     b'{"since": NaN, "a": NaN}', b'{"since": 1%s}' % (b"0" * 400), b'{"a": "\xff"}', b"", None,
 ]  # fmt: skip
-READERS = {  # the file that each reads, and what it gives where there is nothing of use in it
+READERS = {  # the file that each reads, and whether it returns the value for a file without usable content
     "facts": ("facts/a.json", lambda root: Store(root).recall("a", places=list) == {}),
     "result": ("result.json", lambda root: finished_result(root) == {}),
     "status": ("status.json", lambda root: read_status(root).get("state") is None),
@@ -114,14 +114,14 @@ def refuses(work) -> bool:
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("text", NASTY, ids=lambda text: str(text)[:20])
-def test_a_reader_of_json_takes_whatever_lies_there(tmp_path, reader, text):
+def test_a_reader_of_json_survives_any_content(tmp_path, reader, text):
     name, reads = READERS[reader]
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     if text is None:
         file.mkdir()
         if reader == "fresh":
-            with pytest.raises(IsADirectoryError):  # which is the machine's: exit 5
+            with pytest.raises(IsADirectoryError):  # an error of the machine: exit 5
                 reads(tmp_path)
             return
     else:
@@ -130,17 +130,17 @@ def test_a_reader_of_json_takes_whatever_lies_there(tmp_path, reader, text):
     assert reads(tmp_path)
 
 
-CHANGED = [  # of two runs' parts what differs
+CHANGED = [  # the parts of two runs, which differ
     ({"code": 3, "computed": 1}, {"code": {}, "computed": 2}), ({"code": {"a": 1}}, {"code": []}), ({}, {"phases": 3}),
     ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("a", "b"), CHANGED)
-def test_what_differs_of_any_parts_is_said(a, b):
+def test_any_difference_of_parts_is_described(a, b):
     assert keys.changed(a, b)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_reading_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "status.json")
     assert read_status(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""The loop: rates, momentum, determinism, steps that are not finite."""
+"""The training loop: learning rates, momentum, determinism, and steps that are not finite."""
 
 import math
 
@@ -46,7 +46,7 @@ def options(**kwargs):
 
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
-def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimizer):
+def test_rates_follow_group_and_schedule_and_norms_and_biases_do_not_decay(optimizer):
     net = network()
     made, steps = fit(net, optimizer, rate=lambda step: 1 / (step + 1), momentum=lambda step: 0.5 + step / 10)
     for step in steps:
@@ -61,7 +61,7 @@ def test_rates_follow_group_and_curve_and_norms_and_biases_do_not_decay(optimize
 
 
 def test_sgd_step_is_torchs_own():
-    """One fused step equals plain torch SGD on the same gradients."""
+    """One fused step equals SGD computed by hand on the same gradients."""
     net, reference = network(), network()
     _, steps = fit(net, batches=images()[:1])
     list(steps)
@@ -81,7 +81,7 @@ def test_sgd_step_is_torchs_own():
 
 
 def moved(clip):
-    """How far the first step of plain SGD at rate 1 goes, over all parameters, and the weights after it."""
+    """Return the norm of the first step of plain SGD at rate 1, over all parameters, and the weights after it."""
     net = network()
     before = {name: p.detach().clone() for name, p in net.model.named_parameters()}
     plain = SGD(weight_decay=0.0, momentum=0.0, nesterov=False, clip=None)
@@ -92,7 +92,7 @@ def moved(clip):
     return float(torch.cat([part.flatten() for part in parts]).norm()), net.state_dict()
 
 
-def test_a_gradient_above_the_clip_is_scaled_down_to_it_over_all_groups_and_one_below_is_left_alone():
+def test_only_a_gradient_whose_norm_over_all_groups_exceeds_the_clip_is_scaled_down():
     whole, weights = moved(None)
     assert moved(whole / 4)[0] == pytest.approx(whole / 4, rel=1e-4)
     same = moved(2 * whole)[1]
@@ -100,11 +100,11 @@ def test_a_gradient_above_the_clip_is_scaled_down_to_it_over_all_groups_and_one_
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 0.4}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 1.0}], ids=str)
-def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
+def test_training_depends_only_on_its_seed_and_continues_at_any_step(mixing):
     a, b = network(), network()
     _, steps = fit(a, **mixing)
     list(steps)
-    torch.rand(7)  # other draws in between change nothing
+    torch.rand(7)  # draws in between change nothing
     made, steps = fit(b, **mixing, batches=images()[:1])
     list(steps)
     torch.rand(3)
@@ -115,7 +115,7 @@ def test_training_is_a_function_of_its_key_and_continues_at_any_step(mixing):
 
 
 def seen_by(x, mixup, cutmix, step):
-    """What the network is given of a batch, and the loss where that of a label is 1 and of any other 0."""
+    """Return the batch the network receives, and the loss if each image's own label counts 1 and any other 0."""
     given = []
 
     class Looks(torch.nn.Linear):
@@ -148,25 +148,25 @@ def test_cutmix_pastes_a_box_of_another_image_and_weighs_labels_by_area():
             area = int((rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1))
             assert boxes[0].sum() == area, "a rectangle"
             own = 1 - area / 600
-            fixed = float((~changed.any(2).any(1)).float().mean())  # images that were to be mixed with themselves
+            fixed = float((~changed.any(2).any(1)).float().mean())  # share of images mixed with themselves
             assert value == pytest.approx(own + fixed * area / 600, abs=1e-6)
             areas.append(area / 600)
-    assert torch.equal(x, kept), "the batch itself stays"
+    assert torch.equal(x, kept), "the batch itself is unchanged"
     assert min(areas) < 0.1 and max(areas) > 0.7
 
 
-def test_both_ways_of_mixing_take_turns_evenly():
+def test_mixup_and_cutmix_are_drawn_equally_often():
     x = torch.randint(0, 255, (4, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     whole = 0
     for step in range(200):
         given, _ = seen_by(x, 1.0, 1.0, step)
-        # CutMix leaves every pixel that of one image; mixup of most pixels a value that none has.
+        # After CutMix every pixel equals that of some image; after mixup most pixels equal none.
         whole += bool((given[:, None] == x[None]).all(-1).any(1).all())
     assert 70 < whole < 130
 
 
 @pytest.mark.parametrize("optimizer", [MOMENTUM, ADAMW])
-def test_a_step_that_is_not_finite_is_not_applied_and_can_be_told_from_any_after_it(optimizer):
+def test_a_step_that_is_not_finite_is_not_applied_and_later_steps_report_it(optimizer):
     net = network()
     x, y = images()[0]
     good = (x, y)
@@ -188,7 +188,7 @@ def test_a_step_that_is_not_finite_is_not_applied_and_can_be_told_from_any_after
         assert torch.equal(p, kept[name]), name
 
 
-def test_infinite_gradient_of_a_finite_loss_is_seen():
+def test_an_infinite_gradient_of_a_finite_loss_is_noticed():
     net = network()
 
     def steep(logits, labels):
@@ -202,7 +202,7 @@ def test_infinite_gradient_of_a_finite_loss_is_seen():
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
 
-def test_finder_leaves_no_trace_also_after_an_exception():
+def test_the_finder_changes_nothing_even_after_an_exception():
     net = network()
     freezing.set_trainable(net, "head", "train")
     groups = split_into_groups(net.model, "equal", (0.1, 1.0))
@@ -230,7 +230,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         rates, losses = zip(*ran, strict=True)
         assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
         assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
-        assert list(rate_trials(net, [batches, batches[::-1]], trial, FIND)) == ran  # each starts anew
+        assert list(rate_trials(net, [batches, batches[::-1]], trial, FIND)) == ran  # each starts from the same weights
 
     for test, batches in ((sweeps, images() * 7), (sweeps, breaks()), (tries, images()), (tries, Breaks([0] * 4))):
         try:
@@ -244,7 +244,7 @@ def test_finder_leaves_no_trace_also_after_an_exception():
         assert torch.equal(drawn, torch.get_rng_state())
 
 
-def test_order_is_a_permutation_drawn_from_its_key():
+def test_the_order_of_an_epoch_is_a_permutation_drawn_from_its_seed():
     labels = torch.arange(50).numpy() % 5
     assert sorted(epoch_order(labels, (0, "full", 0))) == list(range(50))
     assert list(epoch_order(labels, (0, "full", 0))) == list(epoch_order(labels, (0, "full", 0)))
@@ -264,7 +264,7 @@ def test_balanced_order_draws_classes_equally():
     ("n", "batch", "sizes"),
     [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (3, 64, [3]), (1, 64, [1]), (5, 4, [5]), (2, 1, [1, 1])],
 )
-def test_the_last_partial_batch_is_kept_and_one_left_over_joins(n, batch, sizes):
+def test_a_partial_last_batch_is_kept_but_a_single_image_joins_the_batch_before(n, batch, sizes):
     import numpy as np
 
     from thaw.plan.image_sizes import steps_per_epoch
@@ -275,7 +275,7 @@ def test_the_last_partial_batch_is_kept_and_one_left_over_joins(n, batch, sizes)
     assert steps_per_epoch(n, batch) == len(sizes)
 
 
-def test_stored_features_come_in_the_order_asked_for():
+def test_stored_activations_come_in_the_requested_order():
     import numpy as np
 
     features, labels = torch.arange(12.0).view(6, 2), torch.arange(6)
@@ -284,14 +284,14 @@ def test_stored_features_come_in_the_order_asked_for():
     assert got[1][1].tolist() == [0]
 
 
-def test_mix_is_the_same_everywhere_and_differs_by_key():
+def test_seeds_are_the_same_on_every_machine_and_differ_by_key():
     assert seed_for(0, "full", 3) == 6217852049100772482
     assert len({seed_for(0, "a", i) for i in range(1000)} | {seed_for(1, "a", i) for i in range(1000)}) == 2000
     assert 0 <= seed_for("x") < 2**63
 
 
 def test_the_gradient_of_the_smallest_images_in_bfloat16_is_finite_and_the_same_each_time():
-    """Of 16 pixels one is left before the last strided convolution, where oneDNN's bfloat16 kernel reads anything."""
+    """At 16 px, one pixel is left before the last strided convolution, where oneDNN's bfloat16 kernel reads garbage."""
     backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
     net = create_network(backbone, 4, 0, Device(torch.device("cpu"), torch.bfloat16, 1))
     freezing.set_trainable(net, "all", "train")

@@ -1,4 +1,4 @@
-"""The pure rules that read the finder's curves, on curves whose answer is known."""
+"""The pure rules that choose a rate from the finder's curves, on curves with a known answer."""
 
 import json
 import math
@@ -19,14 +19,14 @@ VALLEY = replace(FIND, rule="valley")
 
 
 def double_sum(losses, beta):
-    """The definition of `smooth`: sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
+    """Compute `smooth` by its definition: sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
     k = np.arange(len(losses))
     weights = float(beta) ** np.abs(k[:, None] - k[None, :])
     return weights @ np.asarray(losses) / weights.sum(1)
 
 
 def edge_by_hand(rates, smoothed, start):
-    """From its docstring: walk down until a twentieth of the fall or less is left, take the rate before."""
+    """Compute `edge` as its docstring says: the rate before the one with 1/20 of the fall or less left."""
     left = 0.05 * (start - min(smoothed))
     taken = rates[0]
     for rate, loss in zip(rates, smoothed, strict=True):
@@ -36,7 +36,7 @@ def edge_by_hand(rates, smoothed, start):
 
 
 def falls(n=78):
-    """2.3 up to step 40, straight down to 0.3 at step 70, then up by a half each step until the finder stops."""
+    """Return losses of 2.3 up to step 40, falling linearly to 0.3 at step 70, then growing by half at each step."""
     return [2.3 if k < 40 else 2.3 - 2.0 * (k - 40) / 30 if k <= 70 else 0.3 * 1.5 ** (k - 70) for k in range(n)]
 
 
@@ -84,14 +84,14 @@ def test_noise_takes_no_notice_of_a_slope_or_of_one_outlier():
 @pytest.mark.parametrize(
     ("smoothed", "start", "index"),
     [
-        ([10.0, 8.0, 4.0, 0.5, 0.0, 20.0, 20.0], 10.0, 2),  # a twentieth of 10 is 0.5: reached at index 3
+        ([10.0, 8.0, 4.0, 0.5, 0.0, 20.0, 20.0], 10.0, 2),  # 1/20 of 10 is 0.5, reached at index 3
         ([10.0, 8.0, 4.0, 0.6, 0.0, 20.0, 20.0], 10.0, 3),
         ([4.0, 4.0, 4.0, 4.0, 0.0, 1.0, 1.0], 4.0, 3),
-        ([4.0, 0.2, 3.0, 0.0, 5.0, 5.0, 5.0], 4.0, 0),  # the first time counts
-        ([10.0, 8.0, 4.0, 0.45, 0.4, 0.3, 0.0], 10.0, 2),  # a long flat bottom moves nothing
+        ([4.0, 0.2, 3.0, 0.0, 5.0, 5.0, 5.0], 4.0, 0),  # the first crossing counts
+        ([10.0, 8.0, 4.0, 0.45, 0.4, 0.3, 0.0], 10.0, 2),  # a long flat bottom has no effect
         ([10.0, 8.0, 6.0, 5.0, 5.0, 5.9, 20.0], 10.0, 2),
-        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.0, 0),  # rises only
-        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0, 1.0], 5.0, 0),  # the start lies so high that no point has a twentieth ahead
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.0, 0),  # only rises
+        ([1.0, 1.0, 1.0, 0.9, 1.0, 1.0, 1.0], 5.0, 0),  # the start is so high that no point has 1/20 of the fall ahead
     ],
 )
 def test_edge(smoothed, start, index):
@@ -99,7 +99,7 @@ def test_edge(smoothed, start, index):
     assert lr_suggest.edge(rates, smoothed, start) == rates[index]
 
 
-def test_edge_is_its_docstring_on_noisy_curves():
+def test_edge_follows_its_docstring_on_noisy_curves():
     for seed in range(100):
         losses = [a + b for a, b in zip(falls(), noise_of(seed, 78, 0.05, 0.0), strict=True)]
         smoothed, start = lr_suggest.smooth(losses, 0.8), float(np.mean(losses[:8]))
@@ -110,13 +110,13 @@ def test_edge_is_its_docstring_on_noisy_curves():
 @pytest.mark.parametrize(
     ("smoothed", "index"),
     [
-        ([5, 4, 6, 3, 2, 1, 7], 1),  # 5 4 3 2 1, five long, ends at 5: 5 - 5 + int(5/3) + int(5/6)
-        ([1, 2, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5], 5),  # ten long, ends at 11: 1 + 3 + 1
-        ([12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 5),  # thirteen long, ends at 12: -1 + 4 + 2
+        ([5, 4, 6, 3, 2, 1, 7], 1),  # 5 4 3 2 1, length 5, ends at 5: 5 - 5 + int(5/3) + int(5/6)
+        ([1, 2, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 5], 5),  # length 10, ends at 11: 1 + 3 + 1
+        ([12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0], 5),  # length 13, ends at 12: -1 + 4 + 2
         ([1, 2, 3], 0),  # no descent
-        ([3, 2, 4], 0),  # two long: fastai's own index would be -1, the last rate
-        ([3, 2, 1, 6, 5, 4], 0),  # two of the same length: the first, -1 + 1 + 0
-        ([3, 2, 1, 6, 5, 4, 3.5], 3),  # 6 5 4 3.5, four long, ends at 6: 2 + 1 + 0
+        ([3, 2, 4], 0),  # length 2: fastai's own index would be -1, the last rate
+        ([3, 2, 1, 6, 5, 4], 0),  # two of equal length: the first, -1 + 1 + 0
+        ([3, 2, 1, 6, 5, 4, 3.5], 3),  # 6 5 4 3.5, length 4, ends at 6: 2 + 1 + 0
     ],
 )
 def test_valley(smoothed, index):
@@ -133,13 +133,13 @@ def test_falls_then_explodes():
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
     assert found.taken == found.suggestions["edge"] == edge_by_hand(RATES[:78], found.smoothed, 2.3)
-    # Were nothing smoothed, a tenth of the fall would be ahead up to step 67.
+    # Without smoothing, 1/10 of the fall would still be ahead up to step 67.
     assert RATES[55] < found.taken < RATES[70]
     assert found.rule == "edge"
     assert found.rates == RATES[:78] and found.losses == losses
 
 
-def test_falls_then_explodes_read_by_the_valley():
+def test_falls_then_explodes_with_the_valley_rule():
     found = lr_suggest.read_range(RATES[:78], falls(), VALLEY)
     assert not found.doubtful
     assert found.reason.startswith("valley: ")
@@ -147,8 +147,8 @@ def test_falls_then_explodes_read_by_the_valley():
     assert RATES[10] < found.taken < RATES[60]
 
 
-def test_falls_until_it_is_cut_off_is_read_by_the_rule():
-    """Not finite after step 60, on its way down: the highest rate tried is no rate to take."""
+def test_a_fall_that_is_cut_off_is_read_by_the_rule():
+    """The loss is not finite after step 60, during its fall, so the highest rate tried must not be chosen."""
     found = lr_suggest.read_range(RATES[:61], falls(61), FIND)
     assert not found.doubtful
     assert found.reason.startswith("edge: ")
@@ -157,9 +157,9 @@ def test_falls_until_it_is_cut_off_is_read_by_the_rule():
 
 @pytest.mark.parametrize(("growth", "n"), [(1.05, 93), (1.2, 72), (1.5, 67), (2.0, 65), (3.0, 64)])
 def test_flat_then_explodes(growth, n):
-    """0.05 up to step 60, then up by a factor each step until the finder stops, at four times the lowest average.
+    """The loss is 0.05 up to step 60, then grows by a factor per step until the finder stops.
 
-    However steep the rise, it begins at step 61: what comes after must not be seen steps before.
+    However steep the rise, it must be found at step 61: smoothing must not move it to earlier steps.
     """
     losses = [0.05 * growth ** max(0, k - 60) for k in range(n)]
     found = lr_suggest.read_range(RATES[:n], losses, FIND)
@@ -212,12 +212,12 @@ def test_noise_does_not_move_the_answer_far():
 
 
 def test_noise_alone_is_no_fall():
-    """Flat but for its noise: falls are clear ones, so at most one curve in twenty may seem to fall."""
+    """The curves are flat with noise: at most one in twenty may be mistaken for a fall."""
     mistaken = [seed for seed in range(300) if not lr_suggest.read_range(RATES, noise_of(seed), FIND).doubtful]
     assert len(mistaken) <= 15
 
 
-def test_always_ends_in_a_rate_that_was_tried():
+def test_a_range_test_always_yields_a_rate_that_was_tried():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(3, 101))
@@ -234,53 +234,53 @@ LADDER = ladder(1e-5, 10.0, 3)
 
 
 def bowl(best, start=2.3, fall=1.0):
-    """A parabola over log rate whose vertex is at `best`, cut off at the start's loss on the way down."""
+    """Return a parabola over log rate with its vertex at `best`, capped at the loss of the start."""
     return [min(start, start - fall + 0.5 * math.log10(rate / best) ** 2) for rate in LADDER]
 
 
 @pytest.mark.parametrize("best", [1e-3, 0.02, 0.035, 0.31])
-def test_lowest_is_the_vertex_of_a_parabola(best):
+def test_the_cheapest_rate_is_the_vertex_of_a_parabola(best):
     assert lr_suggest.cheapest_rate(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize(
     ("losses", "rate"),
     [
-        ([3.0, 2.0, 1.0, 2.0, 3.0], 100.0),  # the neighbours are alike: the rate itself
-        ([3.0, 2.0, 1.0, 1.0, 3.0], 100.0 * math.sqrt(10)),  # two alike: between them
+        ([3.0, 2.0, 1.0, 2.0, 3.0], 100.0),  # equal neighbours: the rate itself
+        ([3.0, 2.0, 1.0, 1.0, 3.0], 100.0 * math.sqrt(10)),  # two equal losses: between them
         ([3.0, 2.0, 1.0, 1e9, 1e9], 100.0 / math.sqrt(10)),  # at most half a step away from an explosion
-        ([3.0, 2.0, 1.0, 0.5, 0.4], 1e4),  # still falling at the end: the end
+        ([3.0, 2.0, 1.0, 0.5, 0.4], 1e4),  # still falling at the end: the last rate
         ([1.0, 2.0, 3.0, 4.0, 5.0], 1.0),
         ([3.0, 2.5, 4.0, 1.0, 2.0], 10.0 ** (1 + 0.5 * (0.5 - 1.5) / (0.5 + 1.5))),  # the first valley
-        ([3.0, 2.0, 2.2, 1.0, 2.0], 10.0 ** (3 + 0.5 * (1.2 - 1.0) / (1.2 + 1.0))),  # a ripple is no valley
+        ([3.0, 2.0, 2.2, 1.0, 2.0], 10.0 ** (3 + 0.5 * (1.2 - 1.0) / (1.2 + 1.0))),  # a small ripple is no valley
         ([1.0, 1.0, 1.0, 1.0, 1.0], 1.0),
     ],
 )
-def test_lowest(losses, rate):
+def test_cheapest_rate(losses, rate):
     assert lr_suggest.cheapest_rate([10.0**k for k in range(5)], losses) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
     ("peaks", "rate"),
     [
-        ([1.0, 1.0, 4.0, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 4 in the logarithm
-        ([1.0, 1.0, 2.0, 5.0, 9.0], 10.0**2),  # reached, not passed
+        ([1.0, 1.0, 4.0, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 4 in log scale
+        ([1.0, 1.0, 2.0, 5.0, 9.0], 10.0**2),  # reached exactly
         ([1.0, 1.1, 1.2, 1.2, 1.2], 1e4),
         ([3.0, 4.0, 5.0, 6.0, 7.0], 1.0),
-        ([1.0, 5.0, 1.0, 1.0, 9.0], 10.0 ** (math.log(2) / math.log(5))),  # the first time counts
+        ([1.0, 5.0, 1.0, 1.0, 9.0], 10.0 ** (math.log(2) / math.log(5))),  # the first crossing counts
     ],
 )
-def test_breaking(peaks, rate):
+def test_breaking_rate(peaks, rate):
     assert lr_suggest.breaking_rate([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
 
 
 def steady(means, n=6):
-    """Trials whose loss is the same at every step, in one order."""
+    """Return trials in one order, each with the same loss at every step."""
     return [[[loss] * n] for loss in means]
 
 
 def test_trials_are_averaged_over_their_orders():
-    """Two orders whose lowest losses are a decade apart: between them; the band is from one to the other."""
+    """Two orders whose best rates are a decade apart: the result is between them, and the band spans both."""
     first, second = bowl(0.01), bowl(0.1)
     pairs = list(zip(first, second, strict=True))
     found = lr_suggest.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
@@ -290,8 +290,8 @@ def test_trials_are_averaged_over_their_orders():
     assert found.high == pytest.approx([max(pair) for pair in pairs])
 
 
-def test_two_thirds_of_the_way_from_cheapest_to_breaking_are_taken():
-    """From one rate to the next the peak goes from 1 to 4 times the lowest of the step: half way it is twice."""
+def test_the_rate_chosen_is_two_thirds_of_the_way_from_cheapest_to_breaking():
+    """Between the last two rates the peak goes from 1 to 4 times the lowest loss, so it is 2 half way."""
     losses = [[[2.0, 2.0, 2.0]], [[2.0, 1.7, 1.7]], [[2.0, 1.5, 1.5]], [[2.0, 6.0, 1.5]]]
     found = lr_suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
     assert found.suggestions["breaking"] == pytest.approx(math.sqrt(0.1 * 1.0))
@@ -300,12 +300,12 @@ def test_two_thirds_of_the_way_from_cheapest_to_breaking_are_taken():
     assert found.taken == pytest.approx(cheapest * (math.sqrt(0.1) / cheapest) ** (2 / 3))
 
 
-def test_breaking_is_measured_against_the_best_trial_of_each_step_but_a_tenth_of_the_start():
+def test_the_reference_for_breaking_is_the_lowest_loss_of_each_step_but_a_tenth_of_the_start_at_least():
     assert lr_suggest.lowest_losses([[2.0, 4.0, 9.0], [1.0, 5.0, 0.3], [0.6]]) == [0.6, 4.0, 0.5]
 
 
 def test_nothing_breaks_below_the_cheapest():
-    """One batch that the lowest rates alone do well on, by chance: the cheapest steps tell more."""
+    """Only the lowest rates do well on one batch, by chance; breaking must not be found below the cheapest rate."""
     losses = [
         [[2.3, 0.2 if rate < 0.001 else 0.5, 2.3 - 6 * (2.3 - m)]] for rate, m in zip(LADDER, bowl(0.01), strict=True)
     ]
@@ -314,8 +314,8 @@ def test_nothing_breaks_below_the_cheapest():
     assert 0.005 < found.taken < 0.02
 
 
-def test_a_network_that_begins_worse_than_guessing_is_no_measure_of_breaking():
-    """Every rate improves on the start, the highest too, but that is 2.5 times what the best makes of it."""
+def test_a_start_worse_than_chance_is_no_reference_for_breaking():
+    """Every rate improves on the start, but the highest one's loss is 2.5 times that of the best."""
     losses = [[[14.0, 14.0, 14.0]], [[14.0, 9.0, 8.0]], [[14.0, 7.0, 4.0]], [[14.0, 11.0, 10.0]]]
     found = lr_suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
     assert 0.1 < found.suggestions["breaking"] < 1.0
@@ -348,7 +348,7 @@ def test_trials_not_finite_at_once(losses):
     assert raised.value.code == 4
 
 
-def test_trials_always_end_in_a_rate():
+def test_trials_always_yield_a_rate():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         n = int(rng.integers(2, len(LADDER) + 1))
@@ -359,6 +359,6 @@ def test_trials_always_end_in_a_rate():
         assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken
 
 
-def test_a_network_that_loses_nothing_still_gets_a_rate():
+def test_losses_of_zero_still_yield_a_rate():
     found = lr_suggest.read_trials([0.001, 0.01, 0.1], [[[0.0] * 6]] * 3, FIND)
     assert found.taken > 0 and found.doubtful

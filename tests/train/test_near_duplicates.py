@@ -1,4 +1,4 @@
-"""Near twins: copies that were encoded, resized or cropped again are found; what merely looks alike is not."""
+"""Near duplicates: re-encoded, resized or cropped copies are found, images that merely look alike are not."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ SHORT = ("checklist=head_only", "epochs=1", *FIND, "threads=1", "wandb=disabled"
 
 
 def scene(number):
-    """Blobs and clouds of any scale, uint8 [96, 128, 3]."""
+    """Draw blobs and clouds of many scales, uint8 [96, 128, 3]."""
     rng = np.random.default_rng(number)
     image = np.full((96, 128, 3), 128, np.float32)
     for octave in range(5):
@@ -43,7 +43,7 @@ COPIES = {
 }
 
 
-def test_a_twin_stands_out_from_its_own_neighbourhood():
+def test_a_duplicate_is_much_nearer_than_the_other_neighbours():
     rng = torch.Generator().manual_seed(0)
     train_, valid = torch.randn(3000, 32, generator=rng), torch.randn(1500, 32, generator=rng)
     assert near_duplicates.find_near_duplicates(train_, valid) == []
@@ -55,20 +55,20 @@ def test_a_twin_stands_out_from_its_own_neighbourhood():
 
 
 @pytest.mark.parametrize("spread", [1.0, 0.03, 0.001])
-def test_images_that_all_look_alike_are_no_twins(spread):
+def test_images_that_all_look_alike_are_no_duplicates(spread):
     rng = torch.Generator().manual_seed(0)
     train_, valid = (1 + spread * torch.randn(n, 16, generator=rng) for n in (2000, 500))
     assert len(near_duplicates.find_near_duplicates(train_, valid)) <= 1, "at most by chance"
     assert near_duplicates.find_near_duplicates(torch.ones(100, 8), torch.ones(10, 8)) == []
 
 
-def test_too_few_images_have_no_neighbourhood():
+def test_too_few_images_have_no_duplicates():
     assert near_duplicates.find_near_duplicates(torch.eye(19), torch.eye(19)) == []
 
 
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch):
-    """run("data.root=...", ...) -> (folder, result)."""
+    """Return run("data.root=...", ...) -> (folder, result)."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     folder = tmp_path / "run"
     return lambda *overrides: (folder, trained(compose(*SHORT, *overrides), folder, *overrides))
@@ -84,7 +84,7 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
         for i, (kind, copied) in enumerate(COPIES.items()):
             (tmp_path / "photos/valid" / name / f"{kind}.jpg").write_bytes(copied(scene(start + i)))
     (tmp_path / "photos/valid/a/same.jpg").write_bytes((tmp_path / "photos/train/a/20.jpg").read_bytes())
-    for name, start in (("a", 7), ("b", 1500)):  # of a training and of a validation image
+    for name, start in (("a", 7), ("b", 1500)):  # copies of a training and of a validation image
         (tmp_path / "photos/test" / name).mkdir(parents=True)
         (tmp_path / "photos/test" / name / "again.jpg").write_bytes(COPIES["smaller"](scene(start)))
     data = (f"data.root={tmp_path}/photos", "backbone=tiny", "augment=none", "size=64")
@@ -101,14 +101,14 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     assert {tuple(row[:3]) for row in rows[1:]} == expected
     assert all(0.9 < float(row[3]) < 1 for row in rows[1:])
     assert (result["equal_twins"], result["near_twins"]) == (1, 8)
-    said = [line for line in capsys.readouterr().out.splitlines() if "near twins" in line]
+    said = [line for line in capsys.readouterr().out.splitlines() if "near duplicates" in line]
     assert len(said) == 1 and said[0].startswith(
-        "warning: near twins of others by their looks: 6 of 31 validation and 2 of 2 test images"
+        "warning: possible near duplicates of images in other splits: 6 of 31 validation and 2 of 2 test images"
     )
-    of_twins = [line for line in result["warnings"] if "no better than" not in line]
-    assert len(of_twins) == 2 and of_twins[1] == said[0]
+    warnings = [line for line in result["warnings"] if "no better than" not in line]
+    assert len(warnings) == 2 and warnings[1] == said[0]
     page = (folder / "report.html").read_text()
-    assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near twins") == 1
+    assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near duplicates") == 1
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
     settings = compose(*SHORT, *data)
@@ -118,15 +118,15 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
 
 
-def test_the_digits_have_none(run):
+def test_the_digits_have_no_duplicates(run):
     folder, result = run()
     assert result["near_twins"] == 0 and not (folder / "leaks.csv").exists()
 
 
-def test_too_many_images_for_the_memory_are_not_compared(run, monkeypatch, capsys):
+def test_images_that_do_not_fit_into_memory_are_not_compared(run, monkeypatch, capsys):
     def near(*sides):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", near)
     _, result = run("checklist=head_only")
-    assert "near_twins" not in result and "near twins are not looked for" in capsys.readouterr().out
+    assert "near_twins" not in result and "near duplicates are not searched for" in capsys.readouterr().out

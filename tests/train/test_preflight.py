@@ -1,4 +1,4 @@
-"""What is refused before images are looked at or torch is loaded, in the words of the run."""
+"""What is refused before images are read or torch is loaded, with the same message as in the run."""
 
 import pytest
 from composed import settings_of
@@ -10,6 +10,7 @@ from thaw.train.preflight import check_ahead
 
 
 def nothing(name: str) -> dict:
+    """Recall no facts."""
     return {}
 
 
@@ -21,7 +22,7 @@ def no_gpu(monkeypatch):
 
 
 FOLDER = ("data=folder", "data.root=/no/where")
-REFUSED = [  # overrides of what is composed, a key and its value, how it is refused
+REFUSED = [  # overrides, a setting and its value, the exit code and the start of the message
     ((), "device", "gpu", 2, "device=gpu: must be auto, cpu, cuda, cuda:1 or mps"),
     ((), "device", "cuda:x", 2, "device=cuda:x: must be"),
     ((), "device", "cuda", 5, "device=cuda: no CUDA device here; use device=cpu"),
@@ -29,11 +30,11 @@ REFUSED = [  # overrides of what is composed, a key and its value, how it is ref
     ((), "precision", "tf32", 2, "precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not cpu"),
     ((), "backbone.name", "resnet500", 2, "backbone=resnet500: no such network; did you mean resnet50"),
     ((), "backbone.name", "resnet50.xyz", 2, "backbone=resnet50.xyz: no such weights"),
-    ((), "backbone.name", "local-dir:/no/where", 2, "backbone=local-dir:/no/where: no network is there"),
+    ((), "backbone.name", "local-dir:/no/where", 2, "backbone=local-dir:/no/where: this folder holds no network"),
     ((), "backbone.weights", "/no/where", 2, "backbone.weights=/no/where: no such file"),
     ((), "backbone.weights", __file__, 6, f"backbone.weights={__file__}: not a .safetensors file"),
     ((), "backbone.weights", "packaged", 2, "backbone.weights=packaged: only backbone=lite0"),
-    ((), "init", "/no/where", 6, "init=/no/where: no run is there"),
+    ((), "init", "/no/where", 6, "init=/no/where: this folder holds no finished run"),
     ((), "checklist", {"a": {"do": "fit", "epochs": -1}}, 2, "checklist.a.epochs=-1: must be a whole number >= 1"),
     ((), "checklist", {"a": {"do": "fit", "max_cycles": 10**9}}, 2, "checklist.a.max_cycles=1000000000: must be >= 1"),
     ((), "checklist", {"a": {"do": "fit", "cycles": 65}}, 2, "checklist.a.cycles=65: must be >= 1 and <= 64"),
@@ -58,7 +59,7 @@ REFUSED = [  # overrides of what is composed, a key and its value, how it is ref
 
 
 @pytest.mark.parametrize(("overrides", "key", "value", "code", "line"), REFUSED)
-def test_what_cannot_be_or_is_not_there_is_refused(overrides, key, value, code, line):
+def test_settings_that_are_invalid_or_name_something_missing_are_refused(overrides, key, value, code, line):
     settings = settings_of(*overrides)
     group, _, last = key.rpartition(".")
     setattr(getattr(settings, group) if group else settings, last, value)
@@ -68,12 +69,12 @@ def test_what_cannot_be_or_is_not_there_is_refused(overrides, key, value, code, 
 
 
 def test_a_plan_may_ask_to_validate_on_all_images():
-    """How many are held out is the data's to refuse, with the classes."""
+    """Whether enough images are left is checked later, together with the classes."""
     settings = settings_of("data.limit=2", "data.valid=0.9")
     check_ahead(settings, nothing)
 
 
-def test_a_device_of_another_machine_need_not_be_here():
+def test_a_device_of_another_machine_need_not_exist_here():
     settings = settings_of()
     for settings.device in ("cuda", "mps", "cuda:3"):
         check_ahead(settings, nothing, here=False)
@@ -82,7 +83,7 @@ def test_a_device_of_another_machine_need_not_be_here():
         check_ahead(settings, nothing, here=False)
 
 
-def test_a_gpu_that_is_listed_is_left_to_torch(monkeypatch):
+def test_a_listed_gpu_is_not_refused(monkeypatch):
     monkeypatch.setattr(asked_device, "listed_gpus", lambda: ["0", "1"])
     settings = settings_of()
     for settings.device in ("cuda", "cuda:1"):
@@ -92,6 +93,6 @@ def test_a_gpu_that_is_listed_is_left_to_torch(monkeypatch):
         check_ahead(settings, nothing)
 
 
-def test_weights_of_timm_are_found_in_its_source():
+def test_names_of_timm_weights_are_found_in_its_source():
     names = ("resnet18", "resnet50.a1_in1k", "resnext50_32x4d.tv_in1k", "hf-hub:timm/x.y")
     assert all(map(has_known_weights, names)) and not has_known_weights("resnet50.xyz")

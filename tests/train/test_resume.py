@@ -1,4 +1,4 @@
-"""Killed anywhere, any number of times, then the same command: the same bits as a run that was never killed."""
+"""A run killed anywhere, any number of times, and repeated gives the same bits as one that was never killed."""
 
 import os
 import random
@@ -29,7 +29,7 @@ def settings(compose, tmp_path):
     return lambda store, *more: compose(*SMALL, f"store.dir={tmp_path}/{store}", *more)
 
 
-UNDISTURBED = []  # the bits of the run that nothing disturbs, made once
+UNDISTURBED = []  # the bits of a run that is never killed, made once
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def reference(settings, tmp_path):
 
 
 def killed_at(holder, function, number, work):
-    """Whether a child was killed in that call of its work."""
+    """Return whether a child process that does `work` was killed at the `number`th call of the function."""
 
     def doomed():
         at_call(holder, function, number, kill)
@@ -51,7 +51,7 @@ def killed_at(holder, function, number, work):
 
 
 def killed_and_resumed(settings, tmp_path, name, points, *more):
-    """A run killed at each of the points, (holder, function, call), then let through; its folder."""
+    """Kill a run at each of the points (holder, function, call), then let it finish; return its folder."""
     for attempt, (holder, function, number) in enumerate(points):
         folder = tmp_path / f"runs/{name}-{attempt}"
 
@@ -65,7 +65,7 @@ def killed_and_resumed(settings, tmp_path, name, points, *more):
     return folder
 
 
-# before the n-th of: optimizer steps, renames of artifacts, renames of snapshots, syncs
+# killed before the n-th optimizer step, rename of an artifact, rename of a snapshot, or sync
 SAMPLE = [
     [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 23)],  # inside the finder, inside a fit
     [(os, "rename", 1), (os, "fsync", 9), (os, "replace", 8)],
@@ -78,7 +78,7 @@ def test_killed_at_sampled_points(settings, tmp_path, reference, points):
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_with_loader_processes_the_bits_are_those_of_none(settings, tmp_path, reference, workers):
+def test_killed_with_loader_processes(settings, tmp_path, reference, workers):
     points = [(torch.optim.AdamW, "step", 47)]
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
@@ -91,7 +91,7 @@ def test_killed_with_fastais_head_on_stored_views_and_sgd(settings, tmp_path):
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, *more)) == bits(tmp_path / "runs/whole")
 
 
-# Of every call in a run, and of every so many of it, is the process killed before it or after it.
+# The process is killed before (or after) every n-th call of a function: holder, function, n.
 POINTS = {
     "in the finder or a fit, before an optimizer step": (torch.optim.AdamW, "step", 6),
     "after a backward pass": (torch.nn.utils, "get_total_norm", 11),
@@ -119,8 +119,8 @@ POINTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", POINTS)
-def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys):
-    """Until a run is let through; each killed run is gone on with by the next."""
+def test_killed_at_every_kind_of_point(settings, tmp_path, reference, where, capsys):
+    """Kill at later and later calls until a run finishes; repeat each killed run."""
     holder, function, every, *how = POINTS[where]
     for number in range(0, 400, every):
         folder, store = tmp_path / f"runs/{number}", f"store-{number}"
@@ -142,7 +142,7 @@ def test_killed_wherever_it_can_be(settings, tmp_path, reference, where, capsys)
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
-    """The points count from the start of each attempt, so that some lie where it finds what the last one left."""
+    """Calls are counted from the start of each attempt, so some points are where it reads what the last one left."""
     calls = [
         (torch.optim.AdamW, "step", 50),
         (os, "fsync", 30),
@@ -177,7 +177,7 @@ DAMAGE = {
     + [pytest.param(damage, snapshot.NAMES, marks=pytest.mark.slow) for damage in ("header only",)],
 )
 def test_a_damaged_snapshot_falls_back_to_the_one_before(settings, tmp_path, reference, damage, names):
-    """Where both generations are damaged the cycle starts anew."""
+    """If both snapshots are damaged, the cycle starts from its beginning."""
 
     def work():
         at_call(snapshot, "write", 6, kill)
@@ -220,6 +220,27 @@ def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(
 
 
 @pytest.mark.parametrize(
+    ("number", "call", "line"),
+    [
+        (signal.SIGTERM, 0, "stopped in full after 1 step (SIGTERM); the same command goes on from there"),
+        (signal.SIGINT, 1, "stopped in full after 2 steps (SIGINT, Ctrl-C); the same command goes on from there"),
+    ],
+)
+def test_a_stopped_run_says_after_how_many_steps_and_by_which_signal(settings, tmp_path, number, call, line):
+    def work():
+        signals.listen()
+        at_call(torch.optim.AdamW, "zero_grad", call, lambda *_: os.kill(os.getpid(), number))
+        try:
+            carry_out(settings("counted", "checklist=from_scratch", "lr=0.01", "batch_size=16"), tmp_path / "run")
+        except signals.Stopped as stopped:
+            print(stopped.line, file=sys.stderr)
+            raise
+
+    assert in_child(work, tmp_path / "says") == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
+    assert (tmp_path / "says").read_text().splitlines() == [line]
+
+
+@pytest.mark.parametrize(
     ("number", "everyone", "code"),
     [
         (signal.SIGTERM, False, 143),
@@ -229,7 +250,7 @@ def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(
     ],
 )
 def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, code, tmp_path):
-    """They leave signals to the run, multiprocessing's own SIGTERM at the exit too: who does not close them waits."""
+    """Loader processes ignore signals, even multiprocessing's SIGTERM at exit, so the run must close them itself."""
     typed = ["data=shapes", "data.limit=100", "size=64", "data.workers=2", "threads=1", "wandb=disabled", "lr=1e-3"]
     typed += [
         "epochs=1000",
@@ -248,14 +269,14 @@ def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, cod
             (os.killpg if everyone else os.kill)(run.pid, number)
             _, err = run.communicate(timeout=60)
             assert run.returncode == code and "stopped in full" in err and "Traceback" not in err
-            with pytest.raises(ProcessLookupError):  # nobody of its group is left
+            with pytest.raises(ProcessLookupError):  # no process of its group is left
                 os.killpg(run.pid, 0)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)
 
 
-def test_the_second_interrupt_leaves_at_once(settings, tmp_path):
+def test_a_second_interrupt_exits_at_once(settings, tmp_path):
     def work():
         signals.listen()
         with signals.stopping(at_once=False):
@@ -267,7 +288,7 @@ def test_the_second_interrupt_leaves_at_once(settings, tmp_path):
 
 
 def test_a_handler_from_before_is_called_after_the_snapshot():
-    """submitit's puts the job back into Slurm's queue."""
+    """The handler of submitit puts the job back into Slurm's queue."""
     called = []
     signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
     try:
@@ -284,7 +305,7 @@ def test_a_handler_from_before_is_called_after_the_snapshot():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_nohup_has_a_run_and_a_sweep_outlive_their_terminal():
+def test_under_nohup_a_run_and_a_sweep_survive_a_hangup():
     def work():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signals.listen()
@@ -302,8 +323,8 @@ def test_nohup_has_a_run_and_a_sweep_outlive_their_terminal():
     assert in_child(work) == 0
 
 
-def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, monkeypatch):
-    """scheduler.cycles=4 after 3 trains the fourth alone, and ends in the bits of four at once."""
+def test_one_more_cycle_trains_only_that_cycle(settings, tmp_path, monkeypatch):
+    """scheduler.cycles=4 after 3 trains only the fourth, and gives the bits of training four at once."""
     common = ("checklist=eight", "epochs=null", "scheduler.cycle_mult=1", "batch_size=64")
     of_three, of_four = ((*common, f"scheduler.cycles={n}", f"scheduler.max_cycles={n}") for n in (3, 4))
     assert in_child(lambda: carry_out(settings("whole", *of_four), tmp_path / "runs/whole")) == 0
@@ -312,21 +333,21 @@ def test_one_more_cycle_is_all_that_one_more_cycle_costs(settings, tmp_path, mon
     whole = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
     result = carry_out(settings("grown", *of_four), tmp_path / "runs/four")
-    assert len(steps) == 1, "one epoch of one step: the fourth cycle"
+    assert len(steps) == 1, "the fourth cycle is one epoch of one step"
     assert bits(tmp_path / "runs/four") == bits(tmp_path / "runs/whole")
     assert result["phase/full/reused"] == 3 and result["phase/head_precomputed/reused"] == 1
     assert result["phase/find_full/reused"] is True
     assert result["cost/seconds"] > result["cost/seconds_paid"]
 
 
-def test_a_finished_run_again_trains_nothing_and_shows_everything(settings, tmp_path, reference, monkeypatch):
+def test_a_repeated_run_trains_nothing_and_logs_everything(settings, tmp_path, reference, monkeypatch):
     carry_out(settings("done"), tmp_path / "runs/again-0")
     monkeypatch.setattr(torch.optim.AdamW, "step", None)
     carry_out(settings("done"), tmp_path / "runs/again-1")
     assert bits(tmp_path / "runs/again-1") == reference
 
 
-def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, reference, monkeypatch):
+def test_fresh_trains_again_and_gives_the_same_bits(settings, tmp_path, reference, monkeypatch):
     assert in_child(lambda: carry_out(settings("done"), tmp_path / "runs/done")) == 0
     steps = []
     whole = torch.optim.AdamW.step
@@ -339,10 +360,10 @@ def test_fresh_trains_anew_and_ends_in_the_same_bits(settings, tmp_path, referen
     )
     steps.clear()
     carry_out(settings("half", "fresh=true"), tmp_path / "runs/anew")
-    assert len(steps) == everything, "from no snapshot"
+    assert len(steps) == everything, "no snapshot is used"
 
 
-def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_path, reference, monkeypatch):
+def test_a_stopped_fresh_run_resumes_and_a_finished_one_starts_again(settings, tmp_path, reference, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
 
     def fresh(name):
@@ -359,7 +380,7 @@ def test_a_stopped_fresh_run_goes_on_and_a_done_one_begins_anew(settings, tmp_pa
     assert len(steps) - left > left > 0
 
 
-def test_the_jobs_of_a_fresh_sweep_share_what_they_make(settings, tmp_path, monkeypatch):
+def test_the_jobs_of_a_fresh_sweep_share_their_results(settings, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     steps, whole = [], torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))
@@ -375,7 +396,7 @@ def test_the_jobs_of_a_fresh_sweep_share_what_they_make(settings, tmp_path, monk
     assert taken("2") == everything
 
 
-# A process that does what src/train.py does, killed before the n-th call of a function.
+# A process that does what src/train.py does, and is killed before the n-th call of a function.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -391,7 +412,7 @@ sys.exit(faults.type_in(*sys.argv[6:], outputs=Path(sys.argv[5])))
 
 @pytest.fixture
 def with_wandb(tmp_path):
-    """with_wandb(folder, holder, function, call) -> the process, a run that writes to W&B offline, killed there."""
+    """Return with_wandb(folder, holder, function, call): a run with W&B offline, killed at that call."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
 
     def ran(folder, holder="Tracker", function="begin", number=-1):

@@ -1,8 +1,9 @@
-"""The eight steps on real digits: they learn, they leave what they should, the same bits every time."""
+"""The eight steps on real digits: they learn, write what they should, and give the same bits every time."""
 
 import csv
 import hashlib
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,7 @@ SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycle
 
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch, capsys):
-    """run("lr=0.1", ...) -> (folder, result): a job as train.py does it, in a folder of its own."""
+    """Return run("lr=0.1", ...) -> (folder, result), which runs a job as train.py does, in its own folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
 
     def ran(*overrides, name="a", dated=True, drawn=False):
@@ -52,7 +53,7 @@ def sha(folder):
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
+def test_the_eight_steps_learn_and_write_all_files(run, capsys):
     folder, result = run(*SHORT, drawn=True)
     assert result["best/accuracy"] > 0.93
     assert result["test/accuracy"] > 0.9
@@ -73,6 +74,9 @@ def test_the_eight_steps_learn_and_leave_a_run_to_look_at(run, capsys):
     assert json.loads((folder / "result.json").read_text())["phase/full/stopped_because"]
     said = capsys.readouterr().out
     assert "find_full × 0.11 0.33 1" in said and "group 2: layer4" in said and "predict.py" in said
+    assert f"(best cycle ends at epoch {result['best/epoch']} of the run, epoch " in said
+    ends = re.search(r"^full: .*best cycle ends at epoch (\d) of the run, epoch (\d) of 3 in this phase", said, re.M)
+    assert int(ends[1]) == 5 + int(ends[2]), "the phases before have 5 epochs"
     for split, key in (("valid", "best/accuracy"), ("test", "test/accuracy")):
         with (folder / f"{split}_predictions.csv").open() as file:
             table = list(csv.reader(file))
@@ -107,7 +111,7 @@ def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
     assert sha(other) != sha(first)
 
 
-def test_timm_loads_the_run_and_predicts_what_it_said(run):
+def test_timm_loads_the_model_and_predicts_the_same(run):
     folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], *FIND, "wandb=disabled")
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     config = json.loads((folder / "config.json").read_text())
@@ -142,7 +146,7 @@ def test_timm_loads_the_run_and_predicts_what_it_said(run):
     ids=" ".join,
 )
 def test_two_steps_of_everything(run, overrides):
-    """smoke=true: every phase, saving and reporting, whatever was chosen."""
+    """smoke=true runs every phase, saves and reports, whatever else is set."""
     typed = ("smoke=true", "data.limit=200", "size=32", "wandb=disabled", *overrides)
     drawn = "rates=layer_decay" in overrides
     folder, result = run(*typed, drawn=drawn)
@@ -151,7 +155,7 @@ def test_two_steps_of_everything(run, overrides):
     assert fits and 0 <= result["best/accuracy"] <= 1
 
 
-def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, capsys):
+def test_tta_is_reported_separately_and_changes_no_other_result(run, capsys):
     short = (*SHORT, "checklist=head_only", "epochs=2")
     folder, plain = run(*short, name="a")
     assert not [key for key in plain if "tta" in key]
@@ -163,14 +167,12 @@ def test_more_views_are_reported_beside_the_plain_one_and_choose_nothing(run, ca
     assert (other / "valid_predictions.csv").read_text() == (folder / "valid_predictions.csv").read_text()
     shared = [key for key in plain if key.startswith(("best/", "test/"))]
     assert {key: result[key] for key in shared} == {key: plain[key] for key in shared}
-    assert (
-        result["best/accuracy_tta"] > 0.5 and result["test/accuracy_tta"] > 0.5
-    )  # that it may equal the plain one is chance
+    assert result["best/accuracy_tta"] > 0.5 and result["test/accuracy_tta"] > 0.5
     _, none = run(*short, "evaluate.tta=3", "augment=none", name="d")
-    assert not [key for key in none if "tta" in key], "every view would be the same"
+    assert not [key for key in none if "tta" in key], "all views would be the same"
 
 
-def test_the_mean_of_the_views_is_seeded_for_each_image(compose, tmp_path):
+def test_the_views_of_tta_are_seeded_per_image(compose, tmp_path):
     settings = compose("data.limit=100", "size=32", "evaluate.tta=2")
     job = set_up(settings, tmp_path, open_store(settings, print))
     inputs = job.inputs
@@ -191,11 +193,11 @@ def test_the_mean_of_the_views_is_seeded_for_each_image(compose, tmp_path):
 def test_resizing_trains_each_cycle_at_its_size(run):
     folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
     sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
-    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 images: never under 20 steps an epoch"
+    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 images: at least 20 steps per epoch"
     assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
 
 
-def test_the_rate_that_is_set_is_that_of_batch_size_at_the_final_size(run):
+def test_the_rate_that_is_set_belongs_to_batch_size_at_the_final_size(run):
     short = ("data.limit=750", "size=32", "batch_size=8", "checklist=from_scratch", "~checklist.full.until", "lr=0.01")
     folder, _ = run(*short, "scheduler=constant", "epochs=2", "resize=double", "rates=uniform", "wandb=disabled")
     rows = {row["epoch"]: row for row in rows_of(folder, "valid/loss")}
@@ -214,7 +216,7 @@ def test_a_harmful_phase_cannot_spoil_the_result(run):
     assert result["test/accuracy"] > 0.85
 
 
-def test_numbers_that_are_not_finite_end_the_run_with_a_line(run):
+def test_a_loss_that_is_not_finite_ends_the_run_with_one_line(run):
     with pytest.raises(UserError) as caught:
         run(*SHORT, "lr=1000", "rates=uniform", "batch_size=8", "checklist=fine_tune")
     assert caught.value.code == 4 and "not finite in phase" in caught.value.line and "try lr=" in caught.value.line
@@ -231,13 +233,13 @@ def test_init_starts_from_another_run(run):
     assert caught.value.code == 6
 
 
-def test_sizes_a_model_does_not_take_are_refused_before_training(run):
+def test_sizes_a_model_does_not_accept_are_refused_before_training(run):
     with pytest.raises(UserError) as caught:
         run("backbone=mixer_s32_224", "backbone.weights=none", "size=64", "wandb=disabled")
     assert caught.value.code == 2 and "its own size is 224" in caught.value.line
 
 
-def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path):
+def test_a_repeated_command_trains_nothing_and_says_so(run, capsys, tmp_path):
     short = (*SHORT[:2], "checklist=head_only", "epochs=1", "wandb=disabled")
     folder, first = run(*short)
     capsys.readouterr()
@@ -248,15 +250,15 @@ def test_the_same_command_again_says_so_and_trains_nothing(run, capsys, tmp_path
     assert other["identity"] != first["identity"]
     (folder / "model.safetensors").write_bytes(b"")
     restored, second = run(*short, name="d")
-    assert "already done" not in capsys.readouterr().out, "what was done is gone"
+    assert "already done" not in capsys.readouterr().out, "the model of the finished run is damaged"
     assert second["model_sha256"] == first["model_sha256"] == sha(restored)
-    assert run(*short, name="named", dated=False)[1], "a folder that was asked for gets its own copy"
+    assert run(*short, name="named", dated=False)[1], "a folder named by the user gets its own copy"
     (tmp_path / "latest").unlink()
     run(*short, name="e")
-    assert (tmp_path / "latest").resolve().name == "named", "the run that the command stands for"
+    assert (tmp_path / "latest").resolve().name == "named", "latest is the run that stands for the command"
 
 
-ADVICE = [  # what was typed, whether the network has batch norm, and what to try where the full network brought nothing
+ADVICE = [  # overrides, whether the network has batch norm, and what to try if the last phase did not improve
     ((), True, "checklist.full.lr=0.003 or bn=eval"),
     ((), False, "checklist.full.lr=0.003"),
     (("bn=eval",), True, "checklist.full.lr=0.003"),
@@ -267,13 +269,13 @@ ADVICE = [  # what was typed, whether the network has batch norm, and what to tr
 
 
 @pytest.mark.parametrize(("typed", "norms", "advice"), ADVICE)
-def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typed, norms, advice):
+def test_a_last_phase_without_improvement_says_what_to_try(compose, capsys, typed, norms, advice):
     settings = compose(*typed)
     planned = plan.make_plan(settings, Facts(718, 180, 899, 10, 40, 1, 6))
     network = torch.nn.BatchNorm2d(2) if norms else torch.nn.LayerNorm(2)
     job, phases = SimpleNamespace(settings=settings, plan=planned, network=network), {"full": {"lr": 0.01}}
     assert warn_nothing_gained(job, SimpleNamespace(phase="full"), phases) == []
-    line = "warning: full made nothing better than head_augmented, whose weights are kept; try " + advice
+    line = "warning: full did not improve on head_augmented, whose weights are kept; try " + advice
     assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [line]
     assert capsys.readouterr().out.splitlines() == [line]
     rate, *still = advice.split(" or ")
@@ -283,10 +285,10 @@ def test_a_last_phase_that_brought_nothing_says_what_to_try(compose, capsys, typ
     assert [(phase.name, phase.lr, phase.rate_from) for phase in tried.phases if phase.do == "fit"][:-1] == fits
     assert [compose(*typed, word).bn for word in still] == ["eval"] * len(still)
     settings.stop_after = 1
-    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "it is not over"
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "the run is not finished"
 
 
-def test_a_pipe_has_a_line_a_cycle_and_one_a_minute(run, capsys, monkeypatch):
+def test_output_to_a_pipe_has_a_line_per_cycle_and_per_minute(run, capsys, monkeypatch):
     short = ("data.limit=60", "size=32", "checklist=fine_tune", "lr=0.01", "scheduler.cycles=3", "wandb=disabled")
 
     def lines(*overrides, **options):
@@ -295,15 +297,15 @@ def test_a_pipe_has_a_line_a_cycle_and_one_a_minute(run, capsys, monkeypatch):
         return [line.strip().split(", train loss")[0] for line in said if ", train loss" in line]
 
     cycles = [f"full: cycle {cycle}, epoch {epoch}" for cycle, epoch in ((1, 1), (2, 3), (3, 7))]
-    assert lines(name="a") == cycles, "the head's one cycle has its phase's line"
+    assert lines(name="a") == cycles, "the only cycle of the head has just the line of its phase"
     assert len(lines("verbose=true", "seed=1", name="b")) == 1 + 7
     monkeypatch.setattr(console, "SILENCE_S", 0.0)
     assert len(lines("seed=2", name="c")) == 1 + 7
 
 
-@pytest.mark.parametrize(("answers", "warned"), [([0, 0, 0], True), ([0, 0, 1], False), ([1, 1, 1], True)])
-def test_no_better_than_the_most_frequent_class_is_warned_of(answers, warned, capsys):
-    seen = Predictions(torch.nn.functional.one_hot(torch.tensor(answers)).float(), torch.tensor([0, 0, 1]))
+@pytest.mark.parametrize(("predicted", "warned"), [([0, 0, 0], True), ([0, 0, 1], False), ([1, 1, 1], True)])
+def test_accuracy_no_better_than_the_most_frequent_class_is_warned_of(predicted, warned, capsys):
+    seen = Predictions(torch.nn.functional.one_hot(torch.tensor(predicted)).float(), torch.tensor([0, 0, 1]))
     lines = warn_no_better(SimpleNamespace(settings=SimpleNamespace(smoke=False)), seen)
     assert bool(lines) == warned and capsys.readouterr().out.splitlines() == lines
-    assert not lines or "always answering the most frequent class, 66.67%" in lines[0]
+    assert not lines or "always predicting the most frequent class (66.67%)" in lines[0]

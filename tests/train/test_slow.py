@@ -1,4 +1,4 @@
-"""Proof that takes minutes: what the README claims, and weights fetched from a hub, a local one."""
+"""Tests that take minutes: the claims of the README, and weights downloaded from a local hub."""
 
 import hashlib
 import http.server
@@ -35,7 +35,7 @@ def train(tmp_path, *args, **more):
 
 
 def test_the_default_run_is_as_good_as_the_readme_says(tmp_path):
-    """99.1 ± 0.4 % over five seeds; an image of the test half is 0.11 %."""
+    """The README says 99.1 ± 0.4 % over five seeds; one test image is 0.11 %."""
     done = train(tmp_path, "-m", "seed=0,1,2", f"hydra.sweep.dir={tmp_path}/sweep")
     assert done.returncode == 0, done.stderr
     results = [json.loads((tmp_path / f"sweep/{n}/result.json").read_text()) for n in range(3)]
@@ -49,12 +49,12 @@ def test_every_step_can_be_left_out(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "sweep: 9/9 jobs done" in done.stdout
     table = [sys.executable, str(ROOT / "scripts/ablation.py"), f"{tmp_path}/sweep"]
-    assert len(subprocess.check_output(table, text=True).split("| without")[1].splitlines()) >= 11
+    assert len(subprocess.check_output(table, text=True).split("| step left out")[1].splitlines()) >= 11
 
 
 @pytest.fixture
 def hub():
-    """A hub on this machine that has the weights of test_resnet.r160_in1k, drawn anew."""
+    """Serve a hub on this machine that has random weights for test_resnet.r160_in1k."""
     weights = timm.create_model("test_resnet").state_dict()
     data = save({name: value.contiguous() for name, value in weights.items()})
     asked = []
@@ -90,7 +90,7 @@ def hub():
     server.shutdown()
 
 
-def test_weights_come_from_the_hub_once_and_then_from_its_cache(tmp_path, hub):
+def test_weights_are_downloaded_once_and_then_cached(tmp_path, hub):
     url, asked = hub
     smoke = ("backbone=test_resnet.r160_in1k", "smoke=true", "size=32", "data.limit=100", "threads=1")
     options = {"HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -100,4 +100,4 @@ def test_weights_come_from_the_hub_once_and_then_from_its_cache(tmp_path, hub):
     asked.clear()
     done = train(tmp_path, *smoke, f"hydra.run.dir={tmp_path}/b", **options | {"HF_ENDPOINT": "http://127.0.0.1:1"})
     assert done.returncode == 0, done.stderr
-    assert asked == [], "with no network the cache is enough"
+    assert asked == [], "the cache suffices without a network"

@@ -22,7 +22,7 @@ from thaw.config.conf_files import (
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
 from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
-from thaw.config.schema import PHOTO_KINDS
+from thaw.config.sources import LISTED, source_at
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
 from thaw.runtime.errors import UserError, nearest
@@ -30,7 +30,6 @@ from thaw.runtime.errors import UserError, nearest
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
 TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
 OPEN = ("checklist", "augment.transforms")  # dictionaries that take new entries
-TABLES = (".csv", ".tsv")  # what data.root ends in where it is no folder
 PATTERNS = r"""['"]?[^'",()=\[\]]+['"]?|\[[^()=\[\]]*\]"""  # of a glob: one, or several in brackets
 
 
@@ -178,8 +177,8 @@ def implied_groups(typed, recipes: list[dict], notes: list[str]) -> list[tuple[s
     groups, out = chosen_values(typed, recipes), []
     root = [value for sign, key, value in typed if key == "data.root" and sign != "~" and value != "null"]
     if root and "data" not in groups:
-        out.append(("data", "csv" if root[-1].strip("'\"").lower().endswith(TABLES) else "folder"))
-    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(PHOTO_KINDS):
+        out.append(("data", source_at(root[-1].strip("'\""))))
+    if (kinds := {*groups.get("data", []), *(kind for _, kind in out)}) and kinds <= set(LISTED):
         own = {"backbone": "resnet50", "augment": "standard"}
         out += [(group, choice) for group, choice in own.items() if group not in groups]
     if out:

@@ -12,7 +12,6 @@ from thaw.config.optimizers import Optimizer
 from thaw.config.options import number
 from thaw.config.schedule import Schedule
 
-PHOTO_KINDS = ("folder", "csv", "torchvision")  # kinds of data that are photographs
 HEAD_OPTIONS = {"linear": ("kind",), "fastai": ("kind", "hidden", "drop")}
 
 # ruff: noqa: UP045  (OmegaConf 2.3 reads Optional[X], not X | None, in a schema)

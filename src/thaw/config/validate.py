@@ -8,7 +8,8 @@ from thaw.config.composed import CHOSEN, Composed, OptimizerKeys, SchedulerKeys,
 from thaw.config.optimizers import OPTIMIZERS
 from thaw.config.options import Range, can_be_unset, option_names, ranges
 from thaw.config.schedulers import SCHEDULES
-from thaw.config.schema import PHOTO_KINDS, Head
+from thaw.config.schema import Head
+from thaw.config.sources import LISTED, SOURCES
 from thaw.config.transforms import check_written
 from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, parse_pattern, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
@@ -17,7 +18,7 @@ CHOICES = {
     "scheduler.shape": tuple(SCHEDULES),
     "rates.split": ("equal", "head", "fastai", "layer_decay"),
     "head.kind": ("linear", "fastai"),
-    "data.kind": ("digits", "shapes", "folder", "csv", "torchvision"),
+    "data.kind": tuple(SOURCES),
     "data.leak": ("warn", "error"),
     "augment.crop": ("whole", "random", "zoom"),
     "optimizer.name": tuple(OPTIMIZERS),
@@ -121,11 +122,11 @@ def check_settings(composed: Composed) -> None:
     steps = [parse_number(size, "resize.sizes") for size in composed.resize.sizes]
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")
-    if composed.data.kind in PHOTO_KINDS and not composed.data.root:
+    if composed.data.kind in LISTED and not composed.data.root:
         raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs to know where they lie")
     if composed.data.kind == "torchvision" and (name := composed.data.name) not in TORCHVISION_SETS:
         raise no_choice("data.name", name, TORCHVISION_SETS)
-    if composed.data.group is not None and composed.data.kind in ("folder", "torchvision"):  # of a table a column
+    if composed.data.group is not None and not SOURCES[composed.data.kind].group_columns:
         parse_pattern(composed.data.group, "data.group")
     if composed.head.kind == "fastai":
         check_fastai(composed.head, composed.batch_size)

@@ -1,4 +1,4 @@
-"""What an image goes through on its way to the network: albumentations, seeded for every sample."""
+"""Crops and augmentation of images: albumentations pipelines, seeded for every image."""
 
 import random
 from collections.abc import Callable
@@ -12,15 +12,15 @@ from thaw.config.values import crop_scale
 from thaw.data.resize import middle_part
 from thaw.data.transforms import Step, albumentations, check_steps, make_steps
 
-# A square from anywhere in a tall image loses what it shows: it roams no further than in one of a camera's 4:3, where
-# the middle half of the image is in every square.
-ROAMED = 4 / 3
+# A square from anywhere in a long image can miss its subject. A zoom stays within the middle part of this aspect ratio,
+# a camera's 4:3, where every square holds the middle half of the image.
+ZOOM_ASPECT = 4 / 3
 
 View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
 def center_crop(size: int, crop_pct: float) -> list[Step]:
-    """The shorter side to size / crop_pct, then the middle: how validation sees an image."""
+    """Return the steps of validation: resize the shorter side to size / crop_pct, then crop the center."""
     return [
         crop_step(albumentations.SmallestMaxSize(max_size=round(size / crop_pct), interpolation=cv2.INTER_AREA)),
         crop_step(albumentations.CenterCrop(size, size)),
@@ -32,12 +32,12 @@ def crop_step(transform: albumentations.BasicTransform) -> Step:
 
 
 def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
-    """`see(image, seed)`, a uint8 [size, size, 3] view of a uint8 image; without `augment` the middle of it.
+    """Return `see(image, seed)`, which turns a uint8 image into a uint8 view of shape [size, size, 3].
 
-    The draws depend on the seed alone: every transform, inside compositions too, shares one generator set from it
-    before each image. (`Compose(seed=...)` would give all transforms the same draws, and every loader worker the same
-    images.)
-    Errors: an unknown transform or argument, transforms that do not end in such a view, exit 2.
+    Without `augment` the view is the center crop. Random draws depend on the seed alone: before each image, one
+    generator is seeded for all transforms, including those inside compositions. (`Compose(seed=...)` would give all
+    transforms the same draws, and every loader worker the same images.)
+    Raise UserError (exit 2) if a transform or argument is unknown, or if the transforms do not return such a view.
     """
     steps = center_crop(size, crop_pct) if augment is None else augmentations(size, crop_pct, augment)
     if augment is not None:
@@ -46,7 +46,7 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
 
     def see(image: np.ndarray, seed: int | None = None) -> np.ndarray:
         if augment is not None and augment.crop == "zoom":
-            image = middle_part(image, ROAMED)
+            image = middle_part(image, ZOOM_ASPECT)
         if seed is not None:
             pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return pipeline(image=image)["image"]
@@ -55,10 +55,11 @@ def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
 
 
 def at_size(augment: Augment, share: float) -> Augment:
-    """The augmentation at a size that is a `share` of the final one: a random crop keeps more of a smaller image.
+    """Return the augmentation for a size that is `share` of the final one: a random crop keeps more of a smaller image.
 
-    The lowest share of the area goes linearly from 1 at no size to `scale` at the final one: weaker at small sizes, as
-    EfficientNetV2 trains progressively (arXiv:2104.00298). What a crop of a third shows is lost at half the pixels.
+    The smallest crop area falls linearly from 1 at size zero to `scale` at the final size: augmentation is weaker at
+    small sizes, as in the progressive learning of EfficientNetV2 (arXiv:2104.00298). At half the size, a crop of a
+    third of the area loses too much detail.
     """
     if augment.crop != "random" or share >= 1:
         return augment
@@ -67,7 +68,7 @@ def at_size(augment: Augment, share: float) -> Augment:
 
 
 def augmentations(size: int, crop_pct: float, augment: Augment) -> list[Step]:
-    """The crop and the transforms in the order in which they are made."""
+    """Return the crop and the transforms in the order in which they are applied."""
     transforms = make_steps(augment.transforms, "augment.transforms")
     match augment.crop:
         case "whole":
@@ -77,7 +78,7 @@ def augmentations(size: int, crop_pct: float, augment: Augment) -> list[Step]:
                 (size, size), scale=crop_scale(augment), interpolation=cv2.INTER_AREA
             )
             return [crop_step(crop), *transforms]
-    # As fast.ai 0.7 does: the shorter side to a drawn length, the transforms, then a square from anywhere.
+    # As in fast.ai 0.7: resize the shorter side to a random length, apply the transforms, crop a random square.
     low, high = (round(size * scale) for scale in crop_scale(augment))
     zoom = albumentations.SmallestMaxSize(max_size=list(range(low, high + 1)), interpolation=cv2.INTER_AREA)
     return [crop_step(zoom), *transforms, crop_step(albumentations.RandomCrop(size, size))]

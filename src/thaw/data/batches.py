@@ -1,4 +1,4 @@
-"""Batches in an order that is a function of (seed, phase, epoch): of images, or of stored activations."""
+"""Batches of images or of stored activations, in an order that depends only on (seed, phase, epoch)."""
 
 import math
 import os
@@ -21,16 +21,16 @@ from thaw.runtime.machine import at_once
 from thaw.runtime.seeds import seed_for
 
 TIMEOUT_SECONDS = 600
-PREFETCH = 4  # batches that a process makes ahead
+PREFETCH = 4  # batches that each worker makes ahead
 MOST_WORKERS = 8
-SENT_FROM = 64  # pixels from which on a loader process pays
+WORKERS_FROM = 64  # image size from which loader processes pay off
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # inputs, labels
 
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What names a batch of images: which rows, at what size, and the epoch that seeds their augmentation."""
+    """The identity of a batch of images: its rows, its image size, and the epoch that seeds the augmentation."""
 
     epoch: int
     size: int
@@ -38,9 +38,9 @@ class BatchKey:
 
 
 def epoch_order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.ndarray:
-    """The positions 0..n-1 in the order of an epoch, a permutation drawn from the key.
+    """Return the order of an epoch: a permutation of the positions 0..n-1 drawn from the key.
 
-    `balance` draws with replacement instead, every class equally often.
+    With `balance`, draw with replacement instead, every class with the same probability.
     """
     rng = np.random.default_rng(seed_for("order", *key))
     if not balance:
@@ -51,7 +51,10 @@ def epoch_order(labels: np.ndarray, key: tuple, balance: bool = False) -> np.nda
 
 
 def cut_batches(positions: np.ndarray, batch: int) -> list[np.ndarray]:
-    """Consecutive batches; the last partial one is kept, a single position left over joins the batch before."""
+    """Cut positions into consecutive batches.
+
+    The last batch may be smaller, but a single leftover position joins the batch before it.
+    """
     edges = list(range(0, len(positions), batch)) + [len(positions)]
     if batch > 1 and len(edges) > 2 and edges[-1] - edges[-2] == 1:
         del edges[-2]
@@ -59,7 +62,10 @@ def cut_batches(positions: np.ndarray, batch: int) -> list[np.ndarray]:
 
 
 class Views(Dataset):
-    """Batches of views of images, uint8 [n, size, size, 3], with their labels; `final` is the plan's last size."""
+    """A dataset of batches: views of images, uint8 [n, size, size, 3], with their labels.
+
+    `final` is the last image size of the plan.
+    """
 
     def __init__(
         self,
@@ -73,7 +79,7 @@ class Views(Dataset):
     ):
         self.pixels, self.labels, self.crop_pct = pixels, labels, crop_pct
         self.final, self.augment, self.seed = final, augment, seed
-        self.places = np.arange(len(labels)) if places is None else places  # what seeds a row's augmentation
+        self.places = np.arange(len(labels)) if places is None else places  # seeds of the augmentation
         self.see = {}
 
     def __getitem__(self, key: BatchKey) -> Batch:
@@ -88,26 +94,30 @@ class Views(Dataset):
 
 
 def workers_for(cores: int, size: int, batch: int) -> int:
-    """Loader processes: one a core, at most 8, and as many as half of the shared memory has room for the batches of.
+    """Return the number of loader processes: one per core, at most 8, fewer if shared memory is small.
 
-    None for small images, where a batch is made in less time than it takes to send it.
+    The batches that they make ahead may fill half of the free shared memory. Images smaller than WORKERS_FROM have no
+    workers, since their batches take longer to send than to make.
     """
-    if size < SENT_FROM:
+    if size < WORKERS_FROM:
         return 0
     return int(min(cores, MOST_WORKERS, shared_memory() / 2 / at_once() / (PREFETCH * batch * size * size * 3)))
 
 
 def shared_memory() -> float:
-    """Free bytes where processes hand one another batches; a container has often 64 MB, and dies when they are gone."""
+    """Return the free bytes of /dev/shm, through which processes exchange batches.
+
+    Containers often have 64 MB there, and a process that needs more is killed.
+    """
     try:
         found = os.statvfs("/dev/shm")
-    except OSError:  # no such place on this system
+    except OSError:  # this system has no /dev/shm
         return math.inf
     return found.f_bavail * found.f_frsize
 
 
 def init_worker(worker: int) -> None:
-    """A loader process computes with one thread and leaves signals to its parent, which ends it by closing `loader`."""
+    """Use one thread in a loader process and ignore signals: the parent ends the process by closing `loader`."""
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
     cv2.setNumThreads(0)
@@ -115,7 +125,7 @@ def init_worker(worker: int) -> None:
 
 
 class ErrorsAsBatches(Dataset):
-    """The same in a loader process, where torch would turn a UserError into one of its own: there it is the batch."""
+    """Views for a loader process that return a UserError as the batch, since torch would change a raised one's type."""
 
     def __init__(self, views: Views):
         self.views = views
@@ -128,10 +138,11 @@ class ErrorsAsBatches(Dataset):
 
 
 def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Batch]:
-    """The batches of `keys` in order, made ahead by `workers` processes (0: in this one), which changes no bit.
+    """Yield the batches of `keys` in order, made ahead by `workers` processes (0: in this process).
 
-    Whoever may leave before the last one closes it (`contextlib.closing`): the processes end then, and not otherwise.
-    Errors: what an image's reading raises; a process that died or made nothing for ten minutes, exit 5.
+    The number of workers does not change the batches. A caller that may stop before the last batch must close the
+    generator (`contextlib.closing`); otherwise its processes do not end.
+    Raise UserError (exit 5) if a process dies or returns nothing for ten minutes, and what reading an image raises.
     """
     workers = min(workers, len(keys))
     if not workers:
@@ -143,7 +154,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
             batch_size=None,
             sampler=keys,
             num_workers=workers,
-            # Under Hydra's joblib launcher the default start method is loky's, which a DataLoader cannot use.
+            # Hydra's joblib launcher sets the default start method to loky, which a DataLoader cannot use.
             multiprocessing_context="fork",
             worker_init_fn=init_worker,
             prefetch_factor=PREFETCH,
@@ -156,23 +167,24 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
                 raise batch
             yield batch
     except RuntimeError as error:
-        if str(error).startswith("Caught "):  # raised by what the process did; else it is gone, or silent
+        if str(error).startswith("Caught "):  # raised inside the process; otherwise it died or timed out
             raise
         line = in_a_line(error, 120)
-        advice = f"memory or /dev/shm full? try data.workers={workers // 2}"
+        advice = f"if memory or /dev/shm is full, try data.workers={workers // 2}"
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
     finally:
-        # The error of a process refers to itself, and so keeps all of them: at its end this one would wait for them.
+        # A worker's exception is part of a reference cycle that keeps the workers alive; the exit would wait for them.
         made._shutdown_workers()
 
 
 def mix_batch(
     x: torch.Tensor, other: torch.Tensor, mixup: float, cutmix: float, rng: random.Random
 ) -> tuple[torch.Tensor, float]:
-    """Images [n, h, w, 3] mixed with the batch in the order `other`, and the share that stays of each and its label.
+    """Mix images [n, h, w, 3] with the same batch in the order `other`; return them and the share kept of each image.
 
-    By mixup (arXiv:1710.09412) a share from Beta(mixup, mixup) of every pixel is kept, by CutMix (arXiv:1905.04899) a
-    share from Beta(cutmix, cutmix) of the area; where both are above 0 one of them in each step, drawn evenly.
+    Mixup (arXiv:1710.09412) blends all pixels; the share is drawn from Beta(mixup, mixup). CutMix (arXiv:1905.04899)
+    keeps a share of the area, drawn from Beta(cutmix, cutmix), and replaces a box. If both are above 0, each step uses
+    one of the two with equal probability. Labels are to be mixed with the same share.
     """
     cut = bool(cutmix) and not (mixup and rng.random() < 0.5)
     share = rng.betavariate(cutmix, cutmix) if cut else rng.betavariate(mixup, mixup)
@@ -185,7 +197,7 @@ def mix_batch(
 
 
 def cutmix_box(height: int, width: int, share: float, rng: random.Random) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a box with the other 1 - `share` of the area about any pixel, cut at the border."""
+    """Return top, bottom, left, right of a box of area 1 - `share` around a random pixel, clipped at the border."""
     high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
     y, x = rng.randrange(height), rng.randrange(width)
     top, left = y - high // 2, x - wide // 2
@@ -193,7 +205,7 @@ def cutmix_box(height: int, width: int, share: float, rng: random.Random) -> tup
 
 
 def stored_batches(features: torch.Tensor, labels: torch.Tensor, batches: Sequence[np.ndarray]) -> Iterator[Batch]:
-    """Batches of stored activations, already on the device."""
+    """Yield batches of stored activations that are already on the device."""
     for positions in batches:
         at = torch.from_numpy(positions).to(features.device)
         yield features[at], labels[at]

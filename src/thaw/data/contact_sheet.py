@@ -1,4 +1,4 @@
-"""Contact sheets: images side by side, each with a line of text under it."""
+"""Contact sheets: grids of images, each with a caption below it."""
 
 import random
 import unicodedata
@@ -21,13 +21,13 @@ from thaw.runtime.seeds import seed_for
 
 IMAGES = 32
 COLUMNS = 8
-SMALLEST = 96  # pixels that an image is shown with at least, in whole multiples of its own
-LINE = 18  # pixels of a line of text
+SMALLEST = 96  # least side in pixels of an image on the sheet; smaller ones are enlarged by a whole factor
+LINE = 18  # height in pixels of a line of text
 GAP = 6
 
 
 def font(text: str):
-    """A font that has the letters of the text, where one is here; Pillow's own has no accents."""
+    """Return a font that has all letters of the text, if one is installed; Pillow's own has no accents."""
     return opened_font(file_for(text))
 
 
@@ -39,7 +39,10 @@ def opened_font(file: str):
 def contact_sheet(
     images: Sequence[np.ndarray], texts: Sequence[str], columns: int = COLUMNS, smallest: int = SMALLEST
 ) -> Image.Image:
-    """The images (uint8 [h, w, 3]) row by row, small ones in squares; texts are cut to its width."""
+    """Draw images (uint8 [h, w, 3]) row by row, each with its text below, cut to the width of a column.
+
+    Pixels of images with a side below `smallest` are drawn as squares.
+    """
     shown = [np.kron(p, np.ones((max(1, -(-smallest // min(p.shape[:2]))),) * 2 + (1,), np.uint8)) for p in images]
     texts = [text.split("\n") for text in texts]
     below = LINE * max(map(len, texts), default=1)
@@ -57,8 +60,8 @@ def contact_sheet(
 
 
 def shortened(text: str, wide: int) -> str:
-    """The text, or as much of its beginning and its end as `wide` pixels hold."""
-    # Some disks keep an umlaut as two characters, the second of which would be drawn beside the first.
+    """Return the text, or as much of its beginning and end as fits into `wide` pixels."""
+    # Some file systems store an umlaut as two characters; the second would be drawn beside the first.
     text = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
     face = font(text)
     if face.getlength(text) <= wide:
@@ -70,13 +73,16 @@ def shortened(text: str, wide: int) -> str:
 
 
 def both_ends(text: str, kept: int) -> str:
-    """The text with so many of its characters, those in the middle left out."""
+    """Return the text with `kept` of its characters, those in the middle left out."""
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
 
 
 def write_sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
-    """What the network sees of some images: batch_<size>px.png augmented and mixed, at each size of the plan, and
-    valid_<size>px.png as validation does; the files."""
+    """Write sheets of what the network sees, and return their files.
+
+    batch_<size>px.png has training images, augmented and mixed, at each size of the plan; valid_<size>px.png has
+    validation images.
+    """
     labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
     train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
     wanted = [

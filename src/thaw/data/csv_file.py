@@ -1,4 +1,4 @@
-"""A table in a text file: its columns by name, its rows with the lines they begin on."""
+"""A table in a text file: its columns by name, its rows with the line numbers on which they begin."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ from thaw.runtime.errors import UserError, nearest
 DELIMITERS = ",;\t"
 MOST_BYTES = 1 << 30
 
-# What columns are called, the likeliest first.
+# Usual names of columns, the likeliest first.
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
          "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")
@@ -26,55 +26,55 @@ LABELS = ("label", "labels", "class", "class_name", "category", "target", "speci
 
 @dataclass(frozen=True)
 class CsvTable:
-    """`name` is the setting as errors begin with it, `rows` (line, cells) with as many cells as there are columns."""
+    """A table: `name` is the setting with the file, for errors; `rows` are (line, cells), with a cell per column."""
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[int, tuple[str, ...]], ...]
 
     def error(self, line: int, text: str) -> UserError:
-        """What is wrong with a line, exit 3."""
+        """Return a UserError (exit 3) about a line."""
         return UserError(3, f"{self.name} line {line}: {text}".removesuffix("; "))
 
     def find(self, names: Sequence[str]) -> str | None:
-        """The column with the first of the names that there is, whatever its case."""
+        """Return the column with the first of the names that exists, in any case, or None."""
         found = {column.casefold(): column for column in reversed(self.columns)}
         return next((found[name] for name in names if name in found), None)
 
     def need(self, names: Sequence[str], key: str | None = None) -> str:
-        """The same, but errors: no such column, exit 3, naming the columns and the nearest of them."""
+        """Return the same, or raise UserError (exit 3) with the table's columns and the closest of them."""
         if found := self.find(names):
             return found
         close = [column for column in self.columns if get_close_matches(column.casefold(), names, 1, 0.7)]
-        advice = f"; {key}={close[0] if close else 'NAME'} names it" if key else ""
+        advice = f"; set {key}={close[0] if close else 'NAME'}" if key else ""
         have = ", ".join(self.columns[:6]) + (", ..." if len(self.columns) > 6 else "")
-        raise self.error(1, f"no column is called {' or '.join(names[:3])}; it has {have[:90]}{advice}")
+        raise self.error(1, f"no column is called {' or '.join(names[:3])}; the columns are {have[:90]}{advice}")
 
     def given(self, key: str, column: str) -> str:
-        """A column by the name that was typed. Errors: there is none, exit 3, with the nearest."""
+        """Return the column that the user typed, or raise UserError (exit 3) with the closest names."""
         if column not in self.columns:
             raise UserError(3, f"{key}={column}: {self.name} has no such column; {nearest(column, self.columns)}")
         return column
 
     def cells(self, column: str) -> list[str]:
-        """The cells of a column, in the order of the rows."""
+        """Return the cells of a column, in the order of the rows."""
         at = self.columns.index(column)
         return [cells[at] for _, cells in self.rows]
 
 
 def read_csv_table(key: str, file: str) -> CsvTable:
-    """The table in a file of UTF-8 text: with or without a byte-order mark, any line ends, `,` `;` or tab in between.
+    """Read a table from a UTF-8 file with any line ends, separated by `,` `;` or tab; a byte-order mark may begin it.
 
-    The first line names the columns; cells are stripped, empty lines passed over. Errors: no such file, no text, lines
-    of unequal length, exit 3 with the line.
+    Line 1 names the columns. Cells are stripped and empty lines are skipped. Raise UserError (exit 3), with the line if
+    there is one, if the file does not exist, is not text, or has lines of unequal length.
     """
     name, path = f"{key}={file}", Path(os.path.expanduser(file))
     try:
         kind, size = (found := path.stat()).st_mode, found.st_size
-        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # a pipe would keep whoever opens it
-            raise UserError(3, f"{name} is no regular file; give a .csv file")
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # opening a pipe would block
+            raise UserError(3, f"{name} is not a regular file; give a .csv file")
         if size > MOST_BYTES:
-            raise UserError(3, f"{name}: {size:,} bytes are no table; at most {MOST_BYTES:,}")
+            raise UserError(3, f"{name}: {size:,} bytes are too many for a table; the most is {MOST_BYTES:,}")
         data = path.read_bytes()
     except FileNotFoundError:
         raise UserError(3, f"{name} does not exist") from None
@@ -86,7 +86,7 @@ def read_csv_table(key: str, file: str) -> CsvTable:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(3, f"{name} line {line}: no UTF-8 text; save it as CSV UTF-8") from None
+        raise UserError(3, f"{name} line {line}: not UTF-8 text; save the file as CSV UTF-8") from None
     columns, *rows = parse(name, text) or [(1, ())]
     sheet = CsvTable(name, columns[1], tuple(rows))
     if not rows:
@@ -103,13 +103,13 @@ def read_csv_table(key: str, file: str) -> CsvTable:
 
 
 def parse(name: str, text: str) -> list[tuple[int, tuple[str, ...]]]:
-    """Every line that is not empty, cut into cells, with its number; one in quotes may go over several."""
-    out, line, said = [], 1, re.match("sep=(.)\r?\n", text)  # as Excel says it
+    """Return every line that is not empty as (line number, cells); a cell in quotes may span several lines."""
+    out, line, declared = [], 1, re.match("sep=(.)\r?\n", text)  # Excel's way to declare the delimiter
     first = text.lstrip().splitlines()[:1]
     try:
-        delimiter = said[1] if said else max(DELIMITERS, key=lambda mark: len(next(rows_of(first, mark), [])))
+        delimiter = declared[1] if declared else max(DELIMITERS, key=lambda mark: len(next(rows_of(first, mark), [])))
         reader = rows_of(io.StringIO(text, newline=""), delimiter)
-        for cells in islice(reader, 1 if said else 0, None):
+        for cells in islice(reader, 1 if declared else 0, None):
             if any(cells := tuple(cell.strip() for cell in cells)):
                 out.append((line, cells))
             line = reader.line_num + 1
@@ -119,18 +119,18 @@ def parse(name: str, text: str) -> list[tuple[int, tuple[str, ...]]]:
 
 
 def rows_of(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
-    """A reader of lines in which quotes may follow a blank."""
+    """Return a csv reader that accepts blanks before a quote."""
     return csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def inside(root: str, text: str) -> str | None:
-    """A path relative to root, or none where it leads out of it."""
+    """Return a path relative to root, or None if it leads outside of root."""
     path = os.path.normpath(os.path.join(root, text))
     return path[len(root.rstrip("/")) + 1 :] if path.startswith(f"{root.rstrip('/')}/") else None
 
 
 def number(text: str) -> float | None:
-    """The finite number that a cell is, if it is one."""
+    """Return a cell as a finite number, or None if it is not one."""
     try:
         value = float(text)
     except ValueError:

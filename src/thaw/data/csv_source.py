@@ -1,4 +1,4 @@
-"""Images that a table lists: a path and a label in every line, perhaps a split and a group."""
+"""Images listed by a table: each line has a path and a label, perhaps a split and a group."""
 
 import os
 import re
@@ -14,15 +14,16 @@ from thaw.data.split_column import split_columns, splits_of
 from thaw.data.table import SPLITS
 from thaw.runtime.errors import UserError
 
-SHOWN = 8  # lines that are named
+SHOWN = 8  # line numbers that a note shows
 SEVERAL = re.compile("[|;]")  # between the labels of one image
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The images in the lines of the table `data.root`, in folders from `data.images`, else from the table's own.
+    """Return the images in the lines of the table `data.root`, below `data.images` or else the table's own folder.
 
-    Lines without a path or a label are left out; a file that is not there is bad. Errors: what is empty, in two ways
-    or outside that folder, no file at all, exit 3 with the line.
+    Lines without a path or a label are left out; a file that does not exist is a bad file. Raise UserError (exit 3),
+    with the line if there is one, if a cell is invalid, lines contradict each other, a path leads outside that folder,
+    or no file exists.
     """
     sheet = read_csv_table("data.root", data.root)
     path = column(sheet, "data.path_column", data.path_column, PATHS)
@@ -45,7 +46,7 @@ def listing(data: Data, notes: list[str]) -> Listing:
     named = ", ".join(columns)
     notes.append(f"{sheet.name}: paths from {path}, labels from {label}, splits from {named or 'no column'}")
     if again := len(files) - len(first):
-        notes.append(f"{count_text(again, 'line')} said twice")
+        notes.append(f"{count_text(again, 'duplicate line')}")
     return Listing(
         root,
         sorted({file.path: file for file in files}.values()),
@@ -57,7 +58,7 @@ def listing(data: Data, notes: list[str]) -> Listing:
 
 
 def contradiction(path: str, answer: tuple[int, str, str], known: tuple[int, str, str], before: int) -> str:
-    """What two lines say differently of one file."""
+    """Say in what two lines about one file differ."""
     answer, known = ((SPLITS[split], *rest) for split, *rest in (answer, known))
     what, one, other = next(
         row for row in zip(("split", "label", "group"), answer, known, strict=True) if row[1] != row[2]
@@ -66,27 +67,30 @@ def contradiction(path: str, answer: tuple[int, str, str], known: tuple[int, str
 
 
 def column(sheet: CsvTable, key: str, typed: str | None, names: Sequence[str]) -> str:
-    """The column that was typed, else the likeliest. Errors: none, exit 3."""
+    """Return the column that the user typed, else the likeliest one. Raise UserError (exit 3) if there is none."""
     return sheet.given(key, typed) if typed else sheet.need(names, key)
 
 
 def label_column(sheet: CsvTable, typed: str | None, others: set[str | None]) -> str:
-    """The column of labels. Errors: none, or a column for each class, exit 3."""
+    """Return the column of labels. Raise UserError (exit 3) if there is none, or if each class has its own."""
     if not typed and not sheet.find(LABELS):
         hot = [name for name in sheet.columns if name not in others and one_hot(sheet.cells(name))]
         if len(hot) > 1:
             what = f"{len(hot)} columns of 0 and 1 ({short_repr(hot[0])}, {short_repr(hot[1])}...)"
-            raise UserError(3, f"{sheet.name} has {what}: several labels an image are not supported; one column is")
+            raise UserError(3, f"{sheet.name} has {what}: give one column of labels; an image can only have one label")
     return column(sheet, "data.label_column", typed, LABELS)
 
 
 def group_column(sheet: CsvTable, typed: str | None) -> str | None:
-    """The column of groups, none where a regular expression was typed. Errors: a column's name misspelt, exit 3."""
+    """Return the column of groups, or None if a regular expression was typed.
+
+    Raise UserError (exit 3) if the name of a column is misspelt.
+    """
     if typed is None or typed in sheet.columns:
         return typed
     names = {name.casefold(): name for name in sheet.columns}
     if close := get_close_matches(typed.casefold(), names, 1, 0.8):
-        raise UserError(3, f"data.group={typed}: no column is called so; did you mean {names[close[0]]}?")
+        raise UserError(3, f"data.group={typed}: no column has that name; did you mean {names[close[0]]}?")
     return None
 
 
@@ -95,7 +99,10 @@ def one_hot(cells: Iterable[str]) -> bool:
 
 
 def filled_rows(sheet: CsvTable, names: Sequence[str], notes: list[str]) -> CsvTable:
-    """The table without the rows that lack one of these cells; notes them. Errors: all of them do, exit 3."""
+    """Return the table without the rows in which one of these cells is empty; add a warning about them.
+
+    Raise UserError (exit 3) if no row is left.
+    """
     at = {name: sheet.columns.index(name) for name in names}
     lacking = [(line, name) for line, cells in sheet.rows for name in names if not cells[at[name]]]
     if not lacking:
@@ -103,15 +110,15 @@ def filled_rows(sheet: CsvTable, names: Sequence[str], notes: list[str]) -> CsvT
     line, name = lacking[0]
     lines = {line for line, _ in lacking}
     if len(lines) == len(sheet.rows):
-        raise sheet.error(line, f"{name} is empty, and so it is in all {len(lines)} lines")
-    what = f"{len(lines):,} of {count_text(len(sheet.rows), 'line')} left out, in which {' or '.join(names)} is empty"
+        raise sheet.error(line, f"{name} is empty; {' or '.join(names)} is empty in all {len(lines)} lines")
+    what = f"{len(lines):,} of {count_text(len(sheet.rows), 'line')} left out because {' or '.join(names)} is empty"
     which = ", ".join(map(str, sorted(lines)[:SHOWN])) + (", ..." if len(lines) > SHOWN else "")
     notes.append(f"warning: {sheet.name}: {what}: {which}")
     return replace(sheet, rows=tuple(row for row in sheet.rows if row[0] not in lines))
 
 
 def labels_of(sheet: CsvTable, name: str) -> list[str]:
-    """The labels. Errors: one number in two spellings, several in one cell, exit 3."""
+    """Return the labels. Raise UserError (exit 3) if a number has two spellings or a cell has several labels."""
     cells = sheet.cells(name)
     lines: dict[str, int] = {}
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
@@ -120,38 +127,38 @@ def labels_of(sheet: CsvTable, name: str) -> list[str]:
     for cell, line in lines.items():
         parts = [part.strip() for part in cell.split(",")]
         if SEVERAL.search(cell) or (len(parts) > 1 and all(part in lines for part in parts)):
-            raise sheet.error(line, f"{name} is {short_repr(cell)}: several labels an image are not supported")
+            raise sheet.error(line, f"{name} is {short_repr(cell)}: an image can only have one label")
         if (value := number(cell)) is not None and (other := numbers.setdefault(value, cell)) != cell:
             both = f"{short_repr(cell)}, but {short_repr(other)} in line {lines[other]}"
-            raise sheet.error(line, f"{name} is {both}; write one number one way")
+            raise sheet.error(line, f"{name} is {both}; write a number in one way only")
     return cells
 
 
 def files_of(sheet: CsvTable, root: str, cells: Sequence[str], notes: list[str]) -> list[File]:
-    """The file of each line, a bad one where it is not there; notes those, and what is written in another case.
+    """Return the file of each line, a bad one if it does not exist; add notes about those and about the case of names.
 
-    Errors: one outside of root, none is there, exit 3 with the first line.
+    Raise UserError (exit 3) with the first line if a path leads outside of root or if no file exists.
     """
     found, files, missing, cased = Files(root), [], [], {}
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if (own := inside(root, cell)) is None:
-            advice = "data.images=FOLDER says where images lie"
-            raise sheet.error(line, f"{short_repr(cell)} lies outside {root}; {advice}")
+            advice = "set data.images to the folder of the images"
+            raise sheet.error(line, f"{short_repr(cell)} is outside {root}; {advice}")
         match found.find(cell):
             case [file]:
                 if same_but_case(own, file.path):
                     cased[cell] = file.path
             case meant:
                 missing.append((line, cell, found.did_you_mean(own, meant)))
-                file = File(own, 0, "", f"not there (line {line}){missing[-1][2]}")
+                file = File(own, 0, "", f"does not exist (line {line}){missing[-1][2]}")
         files.append(file)
     if len(missing) == len(cells):
         line, cell, meant = missing[0]
-        advice = meant or "; data.images=FOLDER says where images lie"
+        advice = meant or "; set data.images to the folder of the images"
         raise sheet.error(line, f"{short_repr(cell)} is not in {root} (all {len(cells)} are missing){advice}")
     if missing:
         line, cell, _ = missing[0]
-        what = f"{len(missing):,} of {count_text(len(cells), 'line')} name a file that is not there"
-        notes.append(f"warning: {sheet.name}: {what}, the first is line {line}: {short_repr(cell)}")
+        what = f"{len(missing):,} of {count_text(len(cells), 'line')} name a file that does not exist"
+        notes.append(f"warning: {sheet.name}: {what}, first in line {line}: {short_repr(cell)}")
     note_case(sheet.name, cased, notes)
     return files

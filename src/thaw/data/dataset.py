@@ -1,159 +1,57 @@
-"""Where the images come from: a table of them, and a way to read one."""
+"""The images of a data source: a table of them, and a function that reads one."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from thaw.config.schema import Data
+from thaw.config.sources import SOURCES
 from thaw.data.decode import decode
 from thaw.data.decode_cache import DecodeCache
 from thaw.data.listing import short_repr
 from thaw.data.scan import scan_source
-from thaw.data.split import folds, unit_name
-from thaw.data.table import TEST, TRAIN, VALID, Table, content_and_bits
+from thaw.data.table import Table, content_and_bits
 from thaw.data.verify import read_file
 from thaw.runtime.errors import UserError
-from thaw.runtime.seeds import seed_for
-
-SHAPES = ("disc", "square")
-STRIPES = 4  # orientations of the stripes that tell two equal outlines apart
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The table of all images, and `image(row, side)`, uint8 RGB [h, w, 3], its shorter side `side` or longer."""
+    """A table of images, and `image(row, side)`: uint8 RGB [h, w, 3], its shorter side `side` pixels or longer."""
 
     table: Table
     image: Callable[[int, int], np.ndarray]
 
     def rows(self, split: int) -> np.ndarray:
-        """The rows of a split, in the table's order."""
+        """Return the rows of a split, in the table's order."""
         return self.table.rows(split)
 
 
 def load_dataset(
     data: Data, side: int, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> Dataset:
-    """The images the settings ask for, drawn ones with a side of `side` pixels. The rest as
-    `scan`."""
-    match data.kind:
-        case "digits":
-            return digits(data)
-        case "shapes":
-            return shapes(data, side)
+    """Return the images that the settings ask for, drawn ones with a side of `side` pixels. Else as in `scan`."""
+    source = SOURCES[data.kind]
+    if source.draws:
+        return source.load()(data, side)
     table, held = scan_source(data, cache, progress, decode_cache)
     return of_files(table, data) if held is None else Dataset(table, lambda row, side: held[table.paths[row]])
 
 
 def of_files(table: Table, data: Data) -> Dataset:
-    """Return the images of a table of files, each decoded when it is looked at."""
+    """Return the images of a table of files, each decoded when it is read."""
     return Dataset(table, partial(image_of, table, int(data.max_pixels)))
 
 
 def image_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
-    """The image of a file. Errors: it is gone, or is no longer what the scan read, exit 3."""
+    """Decode the image of a file. Raise UserError (exit 3) if the file is gone or differs from what the scan read."""
     data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
     if sha256(data).hexdigest() != content:
         raise UserError(
-            3, f"{short_repr(table.paths[row])} changed after it was scanned; the same command reads it again"
+            3, f"{short_repr(table.paths[row])} changed after it was scanned; run the same command to read it again"
         )
     return decode(data, max_pixels=max_pixels, side=side, bits=bits)
-
-
-def table_of(root: str, classes, paths, labels, splits, images) -> Table:
-    """A table for images that are no files."""
-    n = len(paths)
-    return Table(
-        root=root,
-        classes=tuple(classes),
-        paths=tuple(paths),
-        labels=np.asarray(labels, np.int64),
-        splits=np.asarray(splits, np.uint8),
-        hashes=tuple(images),
-        sizes=np.zeros(n, np.int64),
-        heights=np.zeros(n, np.int32),
-        widths=np.zeros(n, np.int32),
-    )
-
-
-def held_out(labels: np.ndarray, data: Data) -> np.ndarray:
-    """Split codes for `labels`: a stratified ceil(share * n) of the rows validate, always the same; or the fold."""
-    if data.fold is not None:
-        names = [unit_name(str(row)) for row in range(len(labels))]
-        return np.where(folds(labels, names) == data.fold, VALID, TRAIN)
-    from sklearn.model_selection import train_test_split
-
-    held, classes = math.ceil(data.valid * len(labels)), len(np.unique(labels))
-    if not classes <= held <= len(labels) - classes:
-        limit = "" if data.limit is None else f"data.limit={data.limit}, "
-        raise UserError(2, f"{limit}data.valid={data.valid}: {held} of {len(labels)} images for {classes} classes")
-    _, valid = train_test_split(np.arange(len(labels)), test_size=held, stratify=labels, random_state=0)
-    splits = np.full(len(labels), TRAIN)
-    splits[valid] = VALID
-    return splits
-
-
-def digits(data: Data) -> Dataset:
-    """scikit-learn's handwritten digits, 8 x 8: the first half to train and validate on, the second to test.
-
-    The halves are those of scikit-learn's own example (plot_digits_classification), where its SVC reaches 96.9 %.
-    """
-    from sklearn.datasets import load_digits
-
-    found = load_digits()
-    half = len(found.target) // 2
-    used = half if data.limit is None else min(data.limit, half)
-    rows = np.r_[0:used, half : len(found.target)]
-    images = (found.images[rows] * (255 / 16)).astype(np.uint8)[..., None].repeat(3, axis=3)
-    labels = found.target[rows]
-    splits = np.r_[held_out(labels[:used], data), np.full(len(rows) - used, TEST)]
-    table = table_of(
-        "scikit-learn digits",
-        [str(digit) for digit in found.target_names],
-        [f"digits/{row:04d}" for row in rows],
-        labels,
-        splits,
-        [sha256(image.tobytes()).hexdigest() for image in images],
-    )
-    return Dataset(table, lambda row, side: images[row])
-
-
-def shapes(data: Data, side: int) -> Dataset:
-    """Drawn discs and squares filled with fine stripes: their outline is seen at any size, their stripes only at a fine
-    one. `data.limit` images and `data.test` more, the classes in turn."""
-    tested = data.test or 0
-    images = data.limit + tested
-    labels = np.arange(images) % (len(SHAPES) * STRIPES)
-    table = table_of(
-        f"drawn shapes, detail {data.detail}",
-        [f"{shape} {45 * stripe}°" for shape in SHAPES for stripe in range(STRIPES)],
-        [f"shapes/{row:06d}" for row in range(images)],
-        labels,
-        np.r_[held_out(labels[: data.limit], data), np.full(tested, TEST)],
-        [sha256(f"shape {row} {data.detail} {side}".encode()).hexdigest() for row in range(images)],
-    )
-    return Dataset(table, lambda row, _: draw(int(labels[row]), int(row), side, data.detail))
-
-
-def draw(label: int, row: int, side: int, detail: float) -> np.ndarray:
-    """One shape of a class on a noisy ground, uint8 [side, side, 3]; the same row is the same image at any side."""
-    rng = np.random.default_rng(seed_for("shape", row))
-    x, y = np.meshgrid(*2 * [(np.arange(side) + 0.5) / side])
-    centre, radius = rng.uniform(0.35, 0.65, 2), rng.uniform(0.2, 0.32)
-    if label // STRIPES == 0:
-        inside = np.hypot(x - centre[0], y - centre[1]) < radius
-    else:
-        inside = np.maximum(abs(x - centre[0]), abs(y - centre[1])) < radius * 0.9
-    angle = (label % STRIPES) * np.pi / STRIPES + rng.normal(0, 0.1)
-    waves = 24 * detail * rng.uniform(0.8, 1.2)
-    stripes = np.sin(2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6.3))
-    ground, ink = rng.uniform(40, 215, (2, 3))
-    image = np.where(inside[..., None], ink + 40 * stripes[..., None], ground)
-    noise = cv2.resize(rng.normal(0, 18, (32, 32, 3)), (side, side), interpolation=cv2.INTER_LINEAR)
-    return np.clip(image + noise, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What the scan decoded, shrunk, until the store has it: so that a file that is judged and kept is decoded once."""
+"""A temporary cache of the images that the scan decoded, so that storing their pixels need not decode them again."""
 
 import os
 import shutil
@@ -11,14 +11,14 @@ import numpy as np
 
 from thaw.data.resize import shrink
 
-SHARE = 0.25  # of the free disk
+SHARE = 0.25  # of the free disk space
 
 
 class DecodeCache:
-    """Images by content, the shorter side at most `side` long, as `pixels` keeps them.
+    """Images by content, shrunk to a shorter side of at most `side` pixels, as `pixels` keeps them.
 
-    A file without a name in `folder`, so that nothing of it is left however the process ends. It holds at most `budget`
-    bytes and never fails: what it has no room for is decoded again.
+    They lie in an unnamed file in `folder`, so that nothing is left behind however the process ends. The cache holds at
+    most `budget` bytes and never raises: images that do not fit are decoded again.
     """
 
     def __init__(self, folder: Path, side: int, budget: float):
@@ -26,7 +26,7 @@ class DecodeCache:
         self.file, self.end, self.at, self.lock = None, 0, {}, Lock()
 
     def keep(self, content: str, image: np.ndarray) -> None:
-        """Keep an image as it was decoded; from any thread."""
+        """Keep a decoded image; threads may call this."""
         small = shrink(image, self.side)
         with suppress(OSError):
             with self.lock:
@@ -41,10 +41,10 @@ class DecodeCache:
                 self.at[content] = start, small.shape
 
     def get(self, content: str, side: int) -> np.ndarray | None:
-        """The image kept for that side, if it is here; from any thread."""
+        """Return the image if it was kept for that side, else None; threads may call this."""
         if side != self.side or content not in self.at:
             return None
         start, shape = self.at[content]
-        with suppress(OSError, ValueError):  # a disk that fails on reading
+        with suppress(OSError, ValueError):  # the disk failed to read it
             return np.frombuffer(os.pread(self.file.fileno(), int(np.prod(shape)), start), np.uint8).reshape(shape)
         return None

@@ -1,4 +1,4 @@
-"""Public sets of images, fetched by torchvision once; the images go through our own scan and decoder."""
+"""Public data sets that torchvision downloads once; the images go through our own scan and decoder."""
 
 import os
 import tempfile
@@ -17,10 +17,10 @@ from thaw.runtime.online import answers
 
 
 class Public(NamedTuple):
-    """A set as torchvision knows it."""
+    """A data set as torchvision knows it."""
 
     kind: str  # the class in torchvision.datasets
-    folder: str  # what it makes in its root
+    folder: str  # the folder that it makes in its root
     host: str
     splits: dict[int, dict]  # the arguments that choose each split
 
@@ -38,9 +38,9 @@ SETS = {
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The images of the set `data.name` in the folder `data.root`, fetched if they are not there, in its own splits.
+    """Return the images of the data set `data.name` in its own splits, downloaded into `data.root` if necessary.
 
-    Errors: no network, exit 5; a set that is there in part, exit 3.
+    Raise UserError: exit 5 without a network, exit 3 if the set is incomplete.
     """
     public, root = SETS[data.name], Path(data.root).expanduser().absolute()
     if not (root / public.folder).is_dir():
@@ -57,23 +57,23 @@ def listing(data: Data, notes: list[str]) -> Listing:
                     images[path] = image
                     files.append(File(path, image.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
-        what = f"{root / public.folder} is there, but not whole ({in_a_line(error, 100)})"
-        raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is fetched again") from None
+        what = f"{root / public.folder} is incomplete ({in_a_line(error, 100)})"
+        raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is downloaded again") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
     return Listing(str(root / public.folder), sorted(files), where, given, notes, images=images or None)
 
 
 def sets() -> SimpleNamespace:
-    """torchvision.datasets, which takes a second to import."""
+    """Return torchvision.datasets, whose import takes a second."""
     from torchvision import datasets
 
     return datasets
 
 
 def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarray | None]]:
-    """Path relative to root, class and, where it is no file, the image of every sample of an opened split.
+    """Yield path relative to root, class and image (None if it is a file) of every sample of an opened split.
 
-    What torchvision would decode by itself stands in attributes of its own, the same in all versions so far.
+    The attributes that hold what torchvision would decode itself are the same in all its versions so far.
     """
     match type(opened).__name__:
         case "OxfordIIITPet":
@@ -91,19 +91,19 @@ def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarr
 
 
 def fetch(name: str, public: Public, root: Path) -> None:
-    """Have torchvision fetch a set: its folder appears whole or not at all. Errors: it cannot be had, exit 5."""
-    there = f"data.name={name}: {root / public.folder} is not there"
+    """Download a set with torchvision; its folder appears whole or not at all. Raise UserError (exit 5) on failure."""
+    there = f"data.name={name}: {root / public.folder} does not exist"
     if not answers(public.host):
-        advice = f"run once where there is a network and copy the folder, or set data.root to where {public.folder} is"
+        advice = f"run once with a network and copy the folder, or set data.root to the folder of {public.folder}"
         raise UserError(5, f"{there} and {public.host} does not answer; {advice}")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=root) as part:
             getattr(sets(), public.kind)(part, download=True)
             made = Path(part) / public.folder
-            for archive in made.glob("*.t*gz"):  # unpacked already
+            for archive in made.glob("*.t*gz"):  # already unpacked
                 archive.unlink()
             if not (root / public.folder).is_dir():  # another job may have been faster
                 made.rename(root / public.folder)
     except (RuntimeError, OSError) as error:
-        raise UserError(5, f"{there} and cannot be fetched from {public.host}: {in_a_line(error, 100)}") from None
+        raise UserError(5, f"{there} and cannot be downloaded from {public.host}: {in_a_line(error, 100)}") from None

@@ -1,60 +1,64 @@
-"""The state of the files that the settings name: sizes and times, nothing is read."""
+"""The state of the files that the settings name: their sizes and times, without reading them."""
 
 import os
 from pathlib import Path
 
 from thaw.config.paths import ROOT
-from thaw.config.schema import PHOTO_KINDS, Data, Settings
+from thaw.config.schema import Data, Settings
+from thaw.config.sources import SOURCES
 from thaw.config.timm_names import LOCAL
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
 
 def paths_in(settings: Settings) -> tuple[str, ...]:
-    """The settings that may name files; not the folder that a table's paths are relative to, which may hold a disk."""
+    """Return the settings that may name files.
+
+    The folder of a table's images is not among them, since it may hold a whole disk.
+    """
     data, backbone = settings.data, settings.backbone
-    body = backbone.name.removeprefix(LOCAL) if backbone.name.startswith(LOCAL) else None
-    paths = (data.root, data.classes, data.labels, body, backbone.weights, settings.init)
+    local = backbone.name.removeprefix(LOCAL) if backbone.name.startswith(LOCAL) else None
+    paths = (data.root, data.classes, data.labels, local, backbone.weights, settings.init)
     return tuple(path for path in paths if path is not None)
 
 
 def check_there(data: Data) -> None:
-    """Refuse images of the user's own, or tables about any, that are not there. Errors: exit 3."""
-    own = {"folder": ("root",), "csv": ("root", "images")}.get(data.kind, ())
-    for key in (*own, *(("labels", "classes") if data.kind in PHOTO_KINDS else ())):
+    """Raise UserError (exit 3) if the user's own images, or tables about any images, do not exist."""
+    source = SOURCES[data.kind]
+    keys = ("root", *source.folders) if source.local else ()
+    for key in (*keys, *(() if source.draws else ("labels", "classes"))):
         path = getattr(data, key)
         if path is not None and not os.path.exists(os.path.expanduser(path)):
-            folder = key == "images" or (key == "root" and data.kind == "folder")
+            folder = key in source.folders or (key == "root" and not source.suffixes)
             raise UserError(3, f"data.{key}={path}: no such {'folder' if folder else 'file'}")
 
 
 def named_files(settings: Settings) -> list:
-    """The files that the settings name, and those that a table of theirs names, by size and state."""
+    """Return the size and state of the files that the settings name, and of those that their table names."""
     there = sorted({path for name in paths_in(settings) for path in possible_paths(name) if os.path.exists(path)})
     return [*map(folder_content, there), *table_files(settings.data)]
 
 
 def table_files(data: Data) -> list:
-    """The images that a table names."""
-    if data.kind != "csv":
+    """Return the images that a table names."""
+    source = SOURCES[data.kind]
+    if not source.suffixes:
         return []
-    from thaw.data import csv_source
-
     try:
-        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in csv_source.listing(data, []).files]
+        return [[os.fsencode(file.path).hex(), file.size, file.state] for file in source.load()(data, []).files]
     except UserError:
-        return []  # said when the images are looked at
+        return []  # reported when the images are read
 
 
 def possible_paths(value: str) -> tuple[Path, Path]:
-    """Return where a setting that is a path can lie: as typed, or in the repository."""
+    """Return where a path in the settings may lie: as typed, or in the repository."""
     return Path(os.path.expanduser(value)).absolute(), ROOT / value
 
 
 def folder_content(path: Path) -> list:
-    """Name, bytes and state of every file below a folder, or of the one file; links are followed once.
+    """Return the name, size and state of every file below a folder, or of a single file; links are followed once.
 
-    What the system tells nothing about is left out: whoever reads it says so.
+    Files whose state is unknown are left out: whoever reads them reports it.
     """
     below, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):

@@ -1,4 +1,4 @@
-"""The layout of a folder of images: which files lie in it, and of which class and split each is."""
+"""The layout of a folder of images: which files it has, and the class and split of each."""
 
 import os
 from collections import Counter, defaultdict
@@ -20,8 +20,11 @@ JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume I
 
 
 def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]:
-    """Files with an image's suffix, all folders and all other files, relative to root, each real folder once, links
-    last; notes what is ignored."""
+    """Return the image files, all folders and all other files below root, with paths relative to root.
+
+    Image files are recognized by suffix. Each real folder is visited once, links last. Add notes about what is ignored.
+    Raise UserError (exit 3) if root is not a folder, is empty, or holds a folder that cannot be read.
+    """
     if os.path.isfile(root):
         raise UserError(3, f"data.root={root} is a file; give the folder of the class folders, or data=csv for a table")
     files, folders, others, links, hidden, again = [], [], [], [], Counter(), 0
@@ -57,19 +60,19 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]
         notes.append(f"ignored {count_text(hidden.total(), 'hidden or system file')} ({name_some(hidden)})")
     note_others(others, notes)
     if again:
-        notes.append(f"ignored {count_text(again, 'link')} to folders read already")
+        notes.append(f"ignored {count_text(again, 'link')} to folders that were already read")
     return sorted(files), folders, others
 
 
 def suggest_folders(root: str) -> str:
-    """'; did you mean ...?' with folders that are called nearly so."""
+    """Return '; did you mean ...?' with folders of similar names."""
     above, name = os.path.split(root)
     close = get_close_matches(name, folders_in(above), 3, 0.6)
     return f"; did you mean {', '.join(os.path.join(above, other) for other in close)}?" if close else ""
 
 
 def folders_in(path: str) -> list[str]:
-    """The names of the folders in a folder, for a hint: none where it cannot be listed."""
+    """Return the names of the folders in a folder, for a hint: none if it cannot be listed."""
     try:
         return sorted(name for name in os.listdir(path) if os.path.isdir(os.path.join(path, name)))
     except OSError:
@@ -77,10 +80,10 @@ def folders_in(path: str) -> list[str]:
 
 
 def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
-    """The folders whose children are the classes, and the split of each: {'': TRAIN} where root itself holds them.
+    """Return the folders that hold the class folders, and the split of each: {'': TRAIN} if root itself holds them.
 
-    train/ is a split, and not a class of that name, if it has folders in it and valid/ or test/ lies beside it or
-    nothing else does.
+    train/ is a split, rather than a class of that name, if it contains folders and if valid/ or test/ is beside it or
+    nothing else is. Raise UserError (exit 3) if the layout is none of these.
     """
     top = {path for path in folders if path and "/" not in path}
     holding = {path.split("/")[0] for path in folders if "/" in path}
@@ -93,13 +96,13 @@ def layout(root: str, folders: list[str], files: list[File]) -> dict[str, int]:
                 raise UserError(3, f"data.root={root} has {name_some(same)}, which all mean {split}; keep one")
         return {name: code for name, code in splits.items() if name in holding or code == VALID}
     if not top or top <= set(splits):
-        raise UserError(3, f"data.root={root} has no class folders; it needs a folder per class, or train/ with them")
+        raise UserError(3, f"data.root={root} has no class folders; it needs one for each class, or train/ with them")
     level(root, folders, files)
     return {"": TRAIN}
 
 
 def level(root: str, folders: list[str], files: list[File]) -> None:
-    """Errors: class folders that look as if root were a level too high, exit 3 with the root that was meant."""
+    """Raise UserError (exit 3) with the root that was meant if the folders look as if root were a level too high."""
     inside, full = defaultdict(list), set()
     for file in files:
         parts = file.path.split("/")
@@ -113,23 +116,23 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
             if any(inside[path] for path in inside[name]):
                 raise UserError(3, f"data.root={root} is a level too high: it has {both}; give data.root={root}/{name}")
             wanted = " and ".join(f"{path.rpartition('/')[2]}/{name}/" for path in inside[name][:2])
-            raise UserError(3, f"data.root={root} has {both}; splits lie above the classes: {wanted}")
+            raise UserError(3, f"data.root={root} has {both}; put the splits above the classes: {wanted}")
     trains = [name for name in inside[""] if NAMES.get(name.lower()) == TRAIN]
     within = {name: {path.rpartition("/")[2] for path in inside[name]} for name in inside[""]}
     for name in trains:
         if alike := [other for other in within if other != name and within[name] and within[other] == within[name]]:
-            what = f"{name}/ and {name_some(alike)} hold the same folders ({name_some(within[name])}), as splits do"
-            raise UserError(3, f"data.root={root}: {what}; call them train/, valid/ and test/")
+            what = f"{name}/ and {name_some(alike)} look like splits: both have the folders {name_some(within[name])}"
+            raise UserError(3, f"data.root={root}: {what}; name them train/, valid/ and test/")
     at = ""
     while len(inside[at]) == 1:
         at = inside[at][0]
     if at and inside[at]:
-        one = f"data.root={root} has one folder with images, {short_repr(inside[''][0])}"
-        raise UserError(3, f"{one}, and a classifier needs two classes; is data.root={root}/{at} meant?")
+        one = f"data.root={root} has only one folder with images, {short_repr(inside[''][0])}"
+        raise UserError(3, f"{one}, but a classifier needs two classes; did you mean data.root={root}/{at}?")
 
 
 def place_files(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, str]]]:
-    """The files that lie in a class folder, and (split, class) of each path."""
+    """Return the files inside class folders, and map each path to (split, class). Add notes about the other files."""
     depth, where = 0 if "" in tops else 1, {}
     for file in files:
         parts = file.path.split("/")
@@ -139,28 +142,28 @@ def place_files(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, st
     if loose:
         notes.append(f"ignored {count_text(len(loose), 'image')} outside the class folders ({name_some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
-        first = f"{short_repr(deep[0])} of {short_repr(where[deep[0]][1])}"
-        said = f"{count_text(len(deep), 'image')} in folders within a class folder, taken as of that class: {first}"
+        first = f"{short_repr(deep[0])} has class {short_repr(where[deep[0]][1])}"
+        said = f"{count_text(len(deep), 'image')} in subfolders of a class folder, counted as that class: {first}"
         if len(deep) > len(where) / 2:
             meant = "/".join(deep[0].split("/")[: depth + 1])
-            said = f"warning: {said}; if the folders within are the classes, data.root is a level too high: .../{meant}"
+            said = f"warning: {said}; if the subfolders are the classes, data.root must be a level lower: .../{meant}"
         notes.append(said)
     return [file for file in files if file.path in where], where
 
 
 def note_sibling_split(root: str, notes: list[str]) -> None:
-    """Notes a split that lies beside root, where root is called like one itself."""
+    """Add a warning about a split beside root if root itself is named like one."""
     above, name = os.path.split(root)
     if (code := NAMES.get(name.lower())) is None:
         return
     others = [other for other in folders_in(above) if NAMES.get(other.lower(), code) != code]
     if others:
-        what = f"{name_some(others)} beside it: nothing there is used"
-        notes.append(f"warning: data.root={root} has {what}; data.root={above} takes all of it")
+        what = f"data.root={root} leaves out {name_some(others)} beside it"
+        notes.append(f"warning: {what}; data.root={above} uses all splits")
 
 
 def check_filled(where, folders, others, tops, allow_missing) -> None:
-    """Errors: a class folder without images, exit 3; outside train it may be empty with `allow_missing`."""
+    """Raise UserError (exit 3) if a class folder has no images; outside train that is fine with `allow_missing`."""
     full = set(where.values())
     for path in folders:
         parent, _, name = path.rpartition("/")
@@ -170,9 +173,10 @@ def check_filled(where, folders, others, tops, allow_missing) -> None:
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """The images of `data.root`: train/ and valid/ (or val/, validation/), perhaps test/, each with a folder a class.
+    """Return the images of `data.root`, which holds train/, perhaps valid/ and test/, with a folder for each class.
 
-    Or the class folders alone, or train/ without valid/. Errors: no such layout, what cannot be read, exit 3.
+    Root may also hold the class folders themselves. Raise UserError (exit 3) if it has no such layout or cannot be
+    read.
     """
     root = os.path.abspath(os.path.expanduser(data.root))
     files, folders, others = walk(root, notes)

@@ -1,4 +1,4 @@
-"""The images a source names, before any is opened: where each lies, its split and its class."""
+"""The images that a source names, before any file is opened: the path, split and class of each."""
 
 import hashlib
 import os
@@ -18,27 +18,28 @@ from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
-UNSEEN = re.compile("[\\s'\"\\u200b-\\u200f\\u2060\\ufeff]")
-NOWHERE = "link to nothing"
+BARELY_VISIBLE = re.compile("[\\s'\"\\u200b-\\u200f\\u2060\\ufeff]")
+NOWHERE = "broken link"
 NOT_REGULAR = "not a regular file"
 
 
 class File(NamedTuple):
-    """A file, not opened yet."""
+    """A file that has not been opened yet."""
 
     path: str  # relative to the root, '/' between parts
     size: int  # bytes
-    state: str  # its times and inode: of another file in its place they are others
-    bad: str  # why it cannot even be opened, or nothing
+    state: str  # its times and inode, which another file in its place does not share
+    bad: str  # why it cannot even be opened, or ''
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source says of its images.
+    """What a source says about its images.
 
-    `files` sorted by path; `where` (split, class) by path; `given` what names each split, such as {1: 'val/'}: where
-    it has no validation, that is taken from train; `groups` by path, where the source names them; `images` by path,
-    uint8 RGB [h, w, 3], where they are no files of their own; `notes` lines for the user, added to as they come up.
+    `files` are sorted by path. `where` maps each path to (split, class). `given` says what names each split, such as
+    {1: 'val/'}; if it lacks validation, that is taken from train. `groups` maps paths to groups if the source names
+    any. `images` maps paths to pixels, uint8 RGB [h, w, 3], if the images are not files. `notes` are lines for the
+    user, to which later steps add.
     """
 
     root: str
@@ -51,7 +52,7 @@ class Listing:
 
 
 def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
-    """What the disk says of a file; what it is, if it is none."""
+    """Return a file with its size and state, or with the reason why it cannot be used."""
     try:
         found = status()
     except (FileNotFoundError, NotADirectoryError):
@@ -63,7 +64,7 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
 
 @contextmanager
 def say_if_refused(notes: Sequence[str]) -> Iterator[None]:
-    """Say the notes gathered by then if the block is refused: they would be lost with what it was to make."""
+    """Print the notes collected so far if the block raises UserError; otherwise they would be lost."""
     try:
         yield
     except UserError:
@@ -72,7 +73,11 @@ def say_if_refused(notes: Sequence[str]) -> Iterator[None]:
 
 
 def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
-    """The class names, sorted: those of train. Errors: splits that disagree, two spellings, one class, exit 3."""
+    """Return the class names of train, sorted.
+
+    Raise UserError (exit 3) if the splits disagree, if one name has two Unicode spellings, or if there is only one
+    class.
+    """
     names: dict[int, set[str]] = {code: set() for code in (TRAIN, *found.given)}
     for split, name in set(found.where.values()):
         names.setdefault(split, set()).add(name)
@@ -92,28 +97,31 @@ def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
             raise UserError(3, f"classes in train but not in valid: {name_some(missing)}; {advice}")
     note_alike(train, found.notes)
     if len(train) < 2:
-        raise UserError(3, f"only one class ({name_some(train) or 'none'}); a classifier needs two")
+        raise UserError(3, f"only one class ({name_some(train) or 'none'}); a classifier needs at least two")
     return tuple(sorted(train))
 
 
 def note_alike(names: Iterable[str], notes: list[str]) -> None:
-    """Notes classes that differ in nothing that is easily seen: case, blanks, quotes, what has no width."""
+    """Add a warning about classes that differ only in case, blanks, quotes or zero-width characters."""
     alike = defaultdict(list)
     for name in sorted(names):
-        alike[UNSEEN.sub("", name).casefold()].append(name)
+        alike[BARELY_VISIBLE.sub("", name).casefold()].append(name)
     if twice := [same for same in alike.values() if len(same) > 1]:
-        both, more = " and ".join(map(ascii, twice[0])), f" ({len(twice) - 1} more such)" if len(twice) > 1 else ""
-        advice = "a table from,to as data.classes merges them"
-        notes.append(f"warning: classes {both}{more} differ in case, blanks or quotes only; {advice}")
+        both, more = " and ".join(map(ascii, twice[0])), f" (and {len(twice) - 1} more)" if len(twice) > 1 else ""
+        advice = "data.classes can merge them with a table from,to"
+        notes.append(f"warning: classes {both}{more} differ only in case, blanks or quotes; {advice}")
 
 
 def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> list[File]:
-    """At most `limit` files: `least` of every split and class, the rest in proportion, chosen by a hash of the path."""
+    """Return at most `limit` files: `least` per split and class, then in proportion, chosen by a hash of the path.
+
+    Raise UserError (exit 2) if `limit` is too small for that.
+    """
     groups = defaultdict(list)
     for file in files:
         groups[where[file.path]].append(file)
     if limit < (need := sum(min(least, len(group)) for group in groups.values())):
-        raise UserError(2, f"data.limit={limit} is less than {need}, which {least} of every class and split take")
+        raise UserError(2, f"data.limit={limit} is too small: {least} of every class and split make {need}")
     ranked = []
     for group in groups.values():
         group.sort(key=lambda file: hashlib.sha256(os.fsencode(file.path)).digest())
@@ -122,17 +130,17 @@ def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> li
 
 
 def name_some(names: Iterable[str]) -> str:
-    """At most three of the names."""
+    """Return at most three of the names, and how many more there are."""
     names = sorted(names)
     return ", ".join(map(short_repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def count_text(n: int, noun: str) -> str:
-    """1 image, 2,000 images."""
+    """Return '1 image' or '2,000 images'."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def short_repr(name: str) -> str:
-    """A name as one short line, whatever its bytes."""
+    """Return a name as one short line, whatever its bytes."""
     text = repr(name)
     return text if len(text) <= 60 else f"'...{text[-56:]}"

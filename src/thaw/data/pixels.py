@@ -1,7 +1,7 @@
-"""Images decoded once: uint8, the shorter side as long as the run needs it, kept by content in the store.
+"""Images decoded once: uint8, with the shorter side that the run needs, stored by content.
 
-No image is kept larger than its file has it: a small one is enlarged whenever it is looked at. What goes beyond
-`data.pixels_budget` is not kept but decoded whenever it is looked at; the bits are the same.
+No image is stored larger than in its file: a small one is enlarged whenever it is read. Images beyond
+`data.pixels_budget` are not stored but decoded whenever they are read, with the same result.
 """
 
 import json
@@ -25,9 +25,9 @@ SHARD_BYTES = 1 << 28
 
 
 class Pixels:
-    """uint8 images [h, w, 3] by row of a table, the shorter side `side` long.
+    """uint8 images [h, w, 3] by row of a table, with a shorter side of `side` pixels.
 
-    `kept` holds images by the names of the rows; one that it has not is asked of `decode`.
+    `names` are the content names of the rows. `kept` maps them to images; `decode` is called for one that is missing.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Pixels:
 
 
 def on_the_fly(dataset: Dataset, side: int) -> Pixels:
-    """The images of a dataset, each decoded when it is looked at."""
+    """Return the images of a dataset, each decoded whenever it is read."""
     return Pixels(dataset.table.hashes, {}, side, dataset.image)
 
 
 def bytes_kept(table: Table, side: int) -> np.ndarray:
-    """The bytes of every image as it is kept; where its size is not known, those of a square."""
+    """Return the bytes that each image takes if it is kept; an image of unknown size counts as a square."""
     height, width = (np.where(length > 0, length, side).astype(np.float64) for length in (table.heights, table.widths))
     shorter = np.minimum(height, width)
     longer = np.minimum(np.maximum(height, width), LONGEST * shorter)
@@ -63,7 +63,7 @@ def bytes_kept(table: Table, side: int) -> np.ndarray:
 
 
 def kept_rows(table: Table, side: int, budget: float) -> np.ndarray:
-    """The rows whose images are kept: as many as `budget` bytes hold, equal ones once, those to test last."""
+    """Return the rows whose images are kept: as many as fit into `budget` bytes, equal ones once, test images last."""
     order = np.argsort(table.splits == TEST, kind="stable")
     _, first = np.unique(np.array(table.hashes, object)[order].astype(str), return_index=True)
     order = order[np.sort(first)]
@@ -71,14 +71,14 @@ def kept_rows(table: Table, side: int, budget: float) -> np.ndarray:
 
 
 def budget_note(table: Table, side: int, budget: float) -> str | None:
-    """A line for the user where the images do not fit into the budget."""
+    """Return a line for the user if the images do not fit into the budget, else None."""
     rows = np.unique(np.array(table.hashes, object).astype(str), return_index=True)[1] if len(table) else []
     total, kept = bytes_kept(table, side)[rows].sum(), len(kept_rows(table, side, budget))
     if kept == len(rows):
         return None
     return (
-        f"the images take {format_bytes(total)} decoded, more than data.pixels_budget: {len(rows) - kept:,} of "
-        f"{len(rows):,} are decoded anew whenever they are looked at"
+        f"the decoded images take {format_bytes(total)}, more than data.pixels_budget: {len(rows) - kept:,} of "
+        f"{len(rows):,} are decoded again whenever they are read"
     )
 
 
@@ -90,10 +90,10 @@ def load_pixels(
     bar: Callable[[Iterable, int, str], Iterable],
     decode_cache: DecodeCache | None = None,
 ) -> Pixels:
-    """Every image of the dataset with a shorter side of `side`, in the table's order.
+    """Return every image of the dataset with a shorter side of `side` pixels, in the table's order.
 
-    Of files, those within `budget` bytes are decoded once: shards in the store list the content hashes of their rows,
-    so that only new images are decoded, whatever happened to labels and names; those that the scan has just decoded
+    Image files within `budget` bytes are decoded once, into shards in the store. A shard lists the content names of its
+    images, so only new images are decoded, even if labels or file names change. Images that the scan has just decoded
     come from `decode_cache`. Drawn images are held in memory.
     """
     table = dataset.table
@@ -118,7 +118,7 @@ def load_pixels(
 
 
 def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: DecodeCache | None) -> Iterable[np.ndarray]:
-    """The images of the rows, shrunk: from the decode cache, else from their files, in threads."""
+    """Yield the shrunk images of the rows: from the decode cache, else decoded from their files in threads."""
 
     def image(row: int) -> np.ndarray:
         cached = decode_cache and decode_cache.get(dataset.table.hashes[row], side)
@@ -129,7 +129,7 @@ def decode_rows(dataset: Dataset, rows: list[int], side: int, decode_cache: Deco
 
 
 def write_shard(folder: Path, hashes: list[str], images: Iterable[np.ndarray]) -> None:
-    """Fill a shard: a file of bytes, and for each image its hash, offset, height and width."""
+    """Write a shard: a file of pixels, and for each image its content name, offset, height and width."""
     index, offset = [], 0
     with (folder / "pixels.u8").open("wb") as file:
         for content, image in zip(hashes, images, strict=True):
@@ -140,7 +140,7 @@ def write_shard(folder: Path, hashes: list[str], images: Iterable[np.ndarray]) -
 
 
 def find_shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """Memory-mapped images of shards made as `parts` say, those that hold any of the hashes `wanted`, by hash."""
+    """Return memory-mapped images by content name, from all shards made with `parts` that hold any of the `wanted`."""
     out = {}
     for path in store.shards("pixels", parts, wanted, shard_fault):
         out |= images_of(path)
@@ -148,17 +148,17 @@ def find_shards(store: Store, parts: dict, wanted: Collection[str]) -> dict[str,
 
 
 def shard_fault(shard: Path) -> str | None:
-    """Say why a shard cannot be used: its index is not one of images that lie in its file of bytes."""
+    """Return why a shard cannot be used (its index names an image that is not in its file), or None."""
     index, most = next(iter(json_values(read_text(shard / "index.json"))), None), (shard / "pixels.u8").stat().st_size
     for row in index if isinstance(index, list) else [None]:
         good = isinstance(row, list) and [type(one) for one in row] == [str, int, int, int]
         if not (good and row[1] >= 0 and min(row[2:]) > 0 and row[1] + 3 * row[2] * row[3] <= most):
-            return f"index.json has {shorten(repr(row), 40)} for an image"
+            return f"index.json has an invalid entry: {shorten(repr(row), 40)}"
     return None
 
 
 def images_of(shard: Path) -> dict[str, np.ndarray]:
-    """Memory-mapped images of a shard, by content hash."""
+    """Return the memory-mapped images of a shard by content name."""
     data = np.memmap(shard / "pixels.u8", np.uint8, "r")
     return {
         content: data[offset : offset + height * width * 3].reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""Other classes for the images, and other names for the classes, with no file moved."""
+"""Corrected labels and renamed classes, without moving a file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,10 +14,10 @@ Where = Mapping[str, tuple[int, str]]  # (split, class) by path
 
 
 def relabel(found: Listing, data: Data) -> Listing:
-    """The listing with `data.labels` corrected first and then `data.classes` renamed, merged and dropped.
+    """Return the listing with labels corrected by `data.labels`, and then classes renamed by `data.classes`.
 
-    What is stored of images goes by their content, so nothing is computed anew. Errors: a path or class that is not
-    there, two answers for one, exit 3 with the line.
+    Stored results depend on the images' content alone, so none is computed again. Raise UserError (exit 3) with the
+    line if a path or class does not exist or appears with two different values.
     """
     where = found.where
     if data.labels:
@@ -28,13 +28,13 @@ def relabel(found: Listing, data: Data) -> Listing:
 
 
 def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> Where:
-    """The classes that a table with columns for path and label, called as in a table of images, gives some of them.
+    """Return `where` with the labels that a table with columns for path and label gives to some of the images.
 
-    A path may be written as there too: with \\ for /, with ./ before it, from the file system's root. An image whose
-    label is empty is left out.
+    The columns are named as in a table of images, and paths are written as there: also with \\ for /, with ./ in front,
+    or absolute. An image with an empty label is left out.
     """
     fixes, cased, paths = {}, {}, Spellings(where)
-    given = answers(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}, notes)
+    given = read_pairs(sheet, PATHS, LABELS, {"", *(name for _, name in where.values())}, notes)
     for text, (line, label) in given.items():
         spelt = [text, *filter(None, (inside(root, text), inside(root, text.replace("\\", "/"))))]
         found = next((names for written in spelt for names in paths.find_file(written) if names), [])
@@ -61,16 +61,16 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
 
 
 def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
-    """The classes as a table with the columns from and to calls them; an empty `to` drops a class."""
+    """Return `where` with the classes renamed by a table with the columns from and to; an empty `to` drops a class."""
     names = {name for _, name in where.values()}
-    given, known, cased = answers(sheet, ["from"], ["to"], None, notes), Spellings(names), {}
+    given, known, cased = read_pairs(sheet, ["from"], ["to"], None, notes), Spellings(names), {}
     to = {}
     for written, answer in given.items():
         name = known.only(written, cased)
         if to.setdefault(name, answer)[1] != answer[1]:
             line, other = to[name]
-            both = f"{short_repr(answer[1])}, but {short_repr(other)} in line {line}"
-            raise sheet.error(answer[0], f"to of {short_repr(name)} is {both}")
+            both = f"to is {short_repr(answer[1])} for {short_repr(name)}, but {short_repr(other)} in line {line}"
+            raise sheet.error(answer[0], both)
     note_case(sheet.name, cased, notes)
     for name, (line, _) in to.items():
         if name not in names:
@@ -78,16 +78,16 @@ def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
-    notes.append(f"{sheet.name} makes {classes} classes of {len(names)} and leaves {count_text(dropped, 'image')} out")
+    notes.append(f"{sheet.name} turns {len(names)} classes into {classes}; {count_text(dropped, 'image')} left out")
     return {path: (split, new[name]) for path, (split, name) in where.items() if new[name]}
 
 
-def answers(
+def read_pairs(
     sheet: CsvTable, keys: Sequence[str], values: Sequence[str], known: set[str] | None, notes: list[str]
 ) -> dict[str, tuple[int, str]]:
-    """By the cells of one column, the line and the cell of the other.
+    """Map each cell of one column to its line and the cell of the other column.
 
-    Errors: two for one, or none of the `known`, exit 3 with the line.
+    Raise UserError (exit 3) with the line if a cell has two values, or a value is not among the `known`.
     """
     out: dict[str, tuple[int, str]] = {}
     key, value, alike, cased = sheet.need(keys), sheet.need(values), Spellings(known or ()), {}
@@ -99,16 +99,15 @@ def answers(
             raise sheet.error(line, f"no class is called {short_repr(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
             first, before = out[name]
-            raise sheet.error(
-                line, f"{value} of {short_repr(name)} is {short_repr(answer)}, but {short_repr(before)} in line {first}"
-            )
+            both = f"{short_repr(answer)} for {short_repr(name)}, but {short_repr(before)} in line {first}"
+            raise sheet.error(line, f"{value} is {both}")
         out.setdefault(name, (line, answer))
     note_case(sheet.name, cased, notes)
     return out
 
 
 def near_path(path: str, where: Where) -> str:
-    """'did you mean ...?' with paths of the same file name or, in the same folder, of a similar one."""
+    """Return 'did you mean ...?' with paths of the same file name, else of a similar one in the same folder."""
     folder, _, name = path.rpartition("/")
     same = [other for other in where if other.rpartition("/")[2] == name]
     beside = [other for other in where if other.rpartition("/")[0] == folder][:2000]

@@ -1,13 +1,13 @@
-"""Images brought to a shorter side of so many pixels, as they are kept and as they are looked at."""
+"""Resizing of images to a shorter side of a given length, for storage and for reading."""
 
 import cv2
 import numpy as np
 
-LONGEST = 4  # an image is cut to at most this many times its shorter side
+LONGEST = 4  # largest aspect ratio; longer images are cut
 
 
 def middle_part(image: np.ndarray, times: float = LONGEST) -> np.ndarray:
-    """The image without the ends of a longer side that is more than so many times the shorter."""
+    """Cut an image at both ends so that its longer side is at most `times` its shorter side."""
     height, width = image.shape[:2]
     longest = round(times * min(height, width))
     top, left = max(0, (height - longest) // 2), max(0, (width - longest) // 2)
@@ -15,7 +15,7 @@ def middle_part(image: np.ndarray, times: float = LONGEST) -> np.ndarray:
 
 
 def fit_side(image: np.ndarray, side: int) -> np.ndarray:
-    """The image with a shorter side of `side` pixels: area averaging when it shrinks, cubic when it grows."""
+    """Resize an image to a shorter side of `side` pixels: area averaging to shrink, cubic to enlarge."""
     image = middle_part(image)
     height, width = image.shape[:2]
     scale = side / min(height, width)
@@ -27,11 +27,14 @@ def fit_side(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def resized(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width with a shorter side of `side` pixels."""
+    """Return the height and width that give a shorter side of `side` pixels."""
     scale = side / min(height, width)
     return max(side, round(height * scale)), max(side, round(width * scale))
 
 
 def shrink(image: np.ndarray, side: int) -> np.ndarray:
-    """What is kept of an image: a larger one shrunk, else its middle part; `fit_side` makes the same of both."""
+    """Return what is kept of an image: shrunk if it is larger than `side`, else its middle part.
+
+    `fit_side` makes the same of it as of the whole image.
+    """
     return fit_side(image, min(side, *image.shape[:2]))

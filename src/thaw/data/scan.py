@@ -1,4 +1,4 @@
-"""The strict reading of what a source lists: every file once, nothing guessed, nothing dropped in silence."""
+"""The scan of what a source lists: every file is read once, nothing is guessed, nothing is dropped silently."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.config.schema import Data, Settings
-from thaw.data import csv_source, downloads, folder
+from thaw.config.sources import SOURCES
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
@@ -22,17 +22,17 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import DISPUTED
 from thaw.store.store import Store
 
-SOURCES = {"folder": folder.listing, "csv": csv_source.listing, "torchvision": downloads.listing}
-
 
 def scan_source(
     data: Data, cache: Path | None = None, progress: bool = False, decode_cache: DecodeCache | None = None
 ) -> tuple[Table, Mapping[str, np.ndarray] | None]:
-    """The table of what the settings name, as `scan`, and the images where they are no files; says what was noted
-    even where it is refused."""
+    """Return the table of the settings' source, as `scan` does, and its images if they are not files.
+
+    Print the notes even if the source is refused.
+    """
     notes: list[str] = []
     with say_if_refused(notes):
-        found = SOURCES[data.kind](data, notes)
+        found = SOURCES[data.kind].load()(data, notes)
         return scan(found, data, cache, progress, decode_cache), found.images
 
 
@@ -43,20 +43,20 @@ def scan(
     progress: bool = False,
     decode_cache: DecodeCache | None = None,
 ) -> Table:
-    """Every image that is listed, judged by decoding it, with its class and split.
+    """Return the table of all listed images, each checked by decoding it, with its class and split.
 
-    Classes are named as `data.labels` and `data.classes` say. At most `data.limit` images train and validate, chosen
-    by a hash of their path before anything is read, in proportion to the classes; of test none is left out. Files that
-    cannot be used are left out, as many of train as `tolerated_count` says, none of a given valid or test. Where the
-    source names no validation images, `hold_out` takes the share `data.valid` of train, or with `data.fold` a fifth;
-    `data.group` keeps groups together.
-    `cache` is a folder where verdicts are kept by path, size and time of change: unchanged files are not opened again.
-    What is decoded is left in the `decode_cache`.
-    Errors: 3 about the data, 2 about a setting.
+    Labels and classes are changed by `data.labels` and `data.classes`. `data.limit` is the most images for training and
+    validation; they are chosen before any is read, by a hash of their path, in proportion to the classes. All test
+    images are used. Files that cannot be used are left out: in train up to `tolerated_count`, in a given valid or test
+    none. If the source names no validation images, `hold_out` takes the share `data.valid` of train, or `data.fold` a
+    fifth; `data.group` keeps groups together.
+    `cache` is a folder that keeps verdicts by path, size and time of change, so that unchanged files are not opened
+    again. Decoded images are kept in `decode_cache`.
+    Raise UserError: exit 3 for the data, exit 2 for a setting.
     """
     if data.fold is not None and VALID in found.given:
-        own = f"the data says itself which images validate ({found.given[VALID]})"
-        raise UserError(3, f"data.fold={data.fold}: {own}; leave one of the two out")
+        own = f"the data already names its validation images ({found.given[VALID]})"
+        raise UserError(3, f"data.fold={data.fold}: {own}; use only one of the two")
     found = relabel(found, data)
     classes, notes, where = class_names(found, data.allow_missing), found.notes, found.where
     groups = groups_of(found, data.group) if data.group else None
@@ -79,7 +79,7 @@ def scan(
         check_groups(own, splits, data, notes)
     leaks = find_copies(paths, labels, splits, hashes, data.leak, notes)
     if several := sum(verdict.frames for verdict in seen):
-        notes.append(f"{count_text(several, 'image')} of several frames or pages: the first is used")
+        notes.append(f"{count_text(several, 'image')} with several frames or pages: the first is used")
     return Table(
         found.root, classes, paths, labels, splits, hashes,
         np.array([file.size for file in files], np.int64),
@@ -96,7 +96,7 @@ def take_validation(
     data: Data,
     notes: list[str],
 ) -> None:
-    """Make some of the images to train those to validate, in `splits`; equal ones and groups stay together."""
+    """Turn some training images into validation images, in `splits`; equal images and groups stay together."""
     rows = np.flatnonzero(splits == TRAIN)
     units = [hashes[i] for i in rows]
     if groups:
@@ -105,7 +105,7 @@ def take_validation(
 
 
 def within_limit(found: Listing, limit: int | None) -> list[File]:
-    """Return the files to use: all to test, and of the others at most `limit`."""
+    """Return the files to use: all test images, and at most `limit` of the others."""
     if limit is None:
         return found.files
     tested = [file for file in found.files if found.where[file.path][0] == TEST]
@@ -116,25 +116,28 @@ def within_limit(found: Listing, limit: int | None) -> list[File]:
 def verdicts_on(
     found: Listing, files: list[File], data: Data, cache: Path | None, progress: bool, decode_cache: DecodeCache | None
 ) -> dict[str, Verdict]:
-    """Return what reading each file, or looking at each image that is held in memory, showed."""
+    """Return what reading each file, or looking at each image in memory, showed."""
     if found.images is not None:
         return verify_held({file.path: found.images[file.path] for file in files})
     return verify_all(found.root, files, int(data.max_pixels), cache, progress, found.notes, decode_cache)
 
 
 def validation_mask(labels: np.ndarray, units: Sequence[str], data: Data) -> np.ndarray:
-    """Which rows of train become validation, bool [n]. Errors: a fold that has none, exit 3."""
+    """Return which training rows become validation, bool [n]. Raise UserError (exit 3) if a fold has none."""
     if data.fold is None:
         return hold_out(labels, units, data.valid)
     chosen = folds(labels, units) == data.fold
     if not chosen.any():
         what = "groups" if data.group else "images"
-        raise UserError(3, f"data.fold={data.fold} has no images: there are too few {what} that a class can spare")
+        raise UserError(3, f"data.fold={data.fold} has no images: the classes have too few {what} to spare any for it")
     return chosen
 
 
 def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:
-    """Notes classes that a split lacks. Errors: one that train lacks, an empty validation set, exit 3."""
+    """Add notes about classes that a split lacks.
+
+    Raise UserError (exit 3) if train lacks a class, or if there are no validation images.
+    """
     for code, split in enumerate(SPLITS):
         present = labels[splits == code]
         missing = [classes[i] for i in np.setdiff1d(range(len(classes)), present)]
@@ -147,8 +150,10 @@ def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]
 
 
 def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[str]) -> None:
-    """Notes groups that the data's own splits part, and a share that groups missed. Errors: the former, exit 3, if
-    `data.leak` says so."""
+    """Add notes about groups that are in several splits of the source, and about the share that validation got.
+
+    Raise UserError (exit 3) about the former if `data.leak` says so.
+    """
     sides = defaultdict(set)
     for group, split in zip(groups, splits.tolist(), strict=True):
         sides[group].add(split)
@@ -161,9 +166,9 @@ def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: l
 
 
 def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
-    """Pairs of byte-equal images in two splits, each image with the first in another; notes copies of any kind.
+    """Return pairs of byte-equal images in different splits, each image with the first in another split.
 
-    Errors: such pairs, exit 3, if `leak` says so.
+    Add notes about all copies. Raise UserError (exit 3) about such pairs if `leak` says so.
     """
     rows: Mapping[str, list[int]] = defaultdict(list)
     for i, content in enumerate(hashes):
@@ -175,7 +180,7 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
     if two := sum(len(set(labels[group])) > 1 for group in alike):
         notes.append(
             f"warning: {count_text(two, 'image')} with a copy in another class ({DISPUTED} lists them: "
-            "with right labels it can be data.labels)"
+            "correct its labels and give it as data.labels)"
         )
     leaks = {}
     for group in alike:
@@ -193,20 +198,20 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
 
 def report_leak(line: str, leak: str, notes: list[str]) -> None:
     if leak == "error":
-        raise UserError(3, f"{line}; part them or set data.leak=warn")
-    notes.append(f"warning: {line}; results there are too good")
+        raise UserError(3, f"{line}; keep each in one split or set data.leak=warn")
+    notes.append(f"warning: {line}; the results are too optimistic")
 
 
-MOST_CLASSES = 12  # that are named
+MOST_CLASSES = 12  # that are shown
 
 
 def count_images(
     settings: Settings, store: Store, say: Callable[[str], None], decode_cache: DecodeCache | None = None
 ) -> Table:
-    """The table of the user's own images, so that the plan knows how many there are; says its notes and classes.
+    """Return the table of the user's own images, so that the plan knows their number; print its notes and classes.
 
-    What was read of a file is kept until it changes: the scan of the run itself reads none a second time.
-    `decode_cache` as for `scan`. Errors: they are not there, exit 3.
+    Verdicts are kept until a file changes, so the scan of the run itself reads no file again. `decode_cache` is as in
+    `scan`. Raise UserError (exit 3) if the images do not exist.
     """
     found, _ = scan_source(settings.data, store.root / "scan", True, decode_cache)
     say_notes(found.notes)

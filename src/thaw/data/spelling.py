@@ -1,4 +1,4 @@
-"""Names as people write them: accents spelt otherwise, letters in another case, the suffix of an image left out."""
+"""Names as people write them: with other Unicode accents, in another case, without the suffix of an image."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DIGITS = re.compile(r"\d+")
 
 
 class Spellings:
-    """Names, found by what is written for them."""
+    """A set of names, found by what is written for them."""
 
     def __init__(self, names: Iterable[str]):
         self.names, self.alike = set(names), defaultdict(list)
@@ -25,14 +25,14 @@ class Spellings:
             self.alike[loose(name)].append(name)
 
     def find(self, text: str) -> list[str]:
-        """The name as it is written; else those that differ in the spelling of accents; else in case."""
+        """Return the exact name; else those that differ in the spelling of accents; else those that differ in case."""
         if text in self.names:
             return [text]
         found = sorted(self.alike.get(loose(text), ()))
         return [name for name in found if composed(name) == composed(text)] or found
 
     def only(self, text: str, cased: dict[str, str]) -> str:
-        """The one name that is meant, noted in `cased` where it differs in case; else the text as it is."""
+        """Return the one name that is meant, recorded in `cased` if it differs in case; else the text as it is."""
         found = self.find(text)
         if len(found) != 1:
             return text
@@ -41,7 +41,7 @@ class Spellings:
         return found[0]
 
     def find_file(self, text: str) -> Iterator[list[str]]:
-        """The same, then with each of the suffixes of images added, the suffix in any case."""
+        """Yield the same for the text, then for the text with each suffix of an image added, the suffix in any case."""
         yield self.find(text)
         for suffix in SUFFIXES:
             found = self.find(text + suffix)
@@ -49,41 +49,41 @@ class Spellings:
 
 
 def composed(name: str) -> str:
-    """The composed spelling: a Mac writes accents as letters of their own, people type them composed."""
+    """Return the composed spelling: macOS stores accents as separate characters, people type composed ones."""
     return normalize("NFC", name)
 
 
 def loose(name: str) -> str:
-    """What names have in common that differ in case and in the spelling of accents."""
+    """Return what names that differ only in case and in the spelling of accents have in common."""
     return composed(composed(name).casefold())
 
 
 def same_but_case(written: str, name: str) -> bool:
-    """Whether a name is what is written for it but for the case of letters; a suffix that is left out has any."""
+    """Return whether a name differs from what is written for it in case; an omitted suffix may have any case."""
     written, name = composed(written), composed(name)
     return not name.startswith(written) and name.casefold().startswith(written.casefold())
 
 
 def note_case(table: str, cased: Mapping[str, str], notes: list[str]) -> None:
-    """Notes what a table writes in another case than it is called: names by what is written."""
+    """Add a note about names that a table writes in another case; `cased` maps what is written to the name."""
     if cased:
         written, name = next(iter(cased.items()))
-        what = f"{count_text(len(cased), 'name')} in another case than what is there"
-        notes.append(f"{table}: {what}: {short_repr(written)} is taken for {short_repr(name)}")
+        what = f"{count_text(len(cased), 'name')} in the wrong case"
+        notes.append(f"{table}: {what}: {short_repr(written)} is read as {short_repr(name)}")
 
 
 @dataclass
 class Files:
-    """The files below a folder, found by what a table says; each folder is listed once, and only where it is needed."""
+    """The files below a folder, found by the cells of a table; a folder is listed once, and only if needed."""
 
     root: str
     listed: dict[str, Spellings] = field(default_factory=dict)
 
     def find(self, cell: str) -> list[File]:
-        """The file that a cell means; several where it is not clear which; none.
+        """Return the file that a cell means, several if it is ambiguous, or none.
 
-        Taken are, in this order: as written, with / for \\, its accents spelt otherwise, in another case, and each with
-        an image's suffix added; a folder or the like only where no file is called so.
+        In this order: the exact path, / for \\, other accents, another case, and each with the suffix of an image
+        added. A folder or special file is returned only if no regular file has the name.
         """
         other = []
         for path in self.exact(cell):
@@ -97,12 +97,12 @@ class Files:
         return other[:1]
 
     def exact(self, cell: str) -> list[str]:
-        """A cell as a path below the root, and with / for \\."""
+        """Return a cell as a path below the root, as written and with / for \\."""
         spelt = dict.fromkeys((cell, cell.replace("\\", "/"))) if "\0" not in cell else ()
         return [path for text in spelt if (path := inside(self.root, text))]
 
     def look(self, path: str) -> list[File]:
-        """The regular files that a path can mean, of those folder by folder that lie there."""
+        """Return the regular files that a path can mean, looked up folder by folder."""
         folder, (*above, name) = "", path.split("/")
         for part in above:
             if len(found := self.names_in(folder).find(part)) != 1:
@@ -118,7 +118,7 @@ class Files:
         if folder not in self.listed:
             try:
                 names: Sequence[str] = os.listdir(os.path.join(self.root, folder))
-            except OSError:  # what lies in it can be asked for by its exact name only
+            except OSError:  # its files can only be found by their exact names
                 names = ()
             self.listed[folder] = Spellings(names)
         return self.listed[folder]
@@ -127,10 +127,10 @@ class Files:
         return file_of(path, partial(os.stat, os.path.join(self.root, path)))
 
     def did_you_mean(self, path: str, meant: Sequence[File]) -> str:
-        """'; did you mean ...?' with the files that a path may all mean, else with those beside it called nearly so."""
+        """Return '; did you mean ...?' with the files that a path may mean, else with similar names beside it."""
         folder, _, name = path.rpartition("/")
         beside = sorted(self.names_in(folder).names)[:2000]
-        # With other digits it is another image.
+        # Other digits mean another image.
         alike = [other for other in beside if DIGITS.findall(other) == DIGITS.findall(name)]
         close = [os.path.join(folder, other) for other in get_close_matches(name, alike, 2, 0.8)]
         near = [file.path for file in meant] or close

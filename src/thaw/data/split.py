@@ -1,6 +1,6 @@
-"""Who validates: a pure function of what the images hold, whatever they are called and whenever they came.
+"""The choice of validation images: a pure function of the images' content, whatever their names and order.
 
-What must stay on one side is a *unit*: all copies of an image, or a group. Units come in the order of their names,
+Images that must stay in one split form a *unit*: all copies of an image, or a group. Units are ordered by their names,
 which are hashes: of the content, or of the group's name.
 """
 
@@ -15,17 +15,17 @@ from thaw.data.listing import Listing, count_text, name_some, short_repr
 from thaw.runtime.errors import UserError
 
 FOLDS = 5
-NEAR = 1e-9  # shares that differ by less are equal
+NEAR = 1e-9  # shares that differ by less count as equal
 
 
 def hold_out(labels: np.ndarray, units: Sequence[str], share: float) -> np.ndarray:
-    """Which rows are held out, bool [n]: of every class the first units, until the share of the class is reached.
+    """Return which rows are held out, bool [n]: the first units of every class, up to `share` of the class.
 
-    In their order, each unit is held out that brings its classes nearer to `share` of their rows, all its classes
-    together. A class that has nothing held out by then, but several units, gives the one that overshoots least. No unit
-    goes that holds the last rows of a class. So, where every unit is one image, a class gives round(share * n) of its
-    n (at least one, all but one at most; the only one it has is trained on), and one more image moves at most one
-    other. Groups come as near to that as whole ones can.
+    Units are visited in order. A unit is held out if that brings its classes, taken together, nearer to `share` of
+    their rows. A class that then has several units but none held out gives the one that overshoots least. A unit with
+    the last rows of a class is never held out. So if every unit is one image, a class of n images gives round(share *
+    n), at least one and at most n - 1 (a single image is for training), and one more image moves at most one other.
+    Groups come as close to the share as whole groups can.
     """
     parts, held, out = units_of(labels, units), defaultdict(float), np.zeros(len(labels), bool)
 
@@ -53,10 +53,10 @@ def hold_out(labels: np.ndarray, units: Sequence[str], share: float) -> np.ndarr
 
 
 def folds(labels: np.ndarray, units: Sequence[str], count: int = FOLDS) -> np.ndarray:
-    """The fold in which each row validates, int [n]; -1: in none, as its unit holds all rows of a class.
+    """Return the fold in which each row is validated, int [n]; -1 if its unit holds all rows of a class.
 
-    In their order, each unit goes to the fold that has least of its classes so far, the smaller fold where they are
-    equal: the folds of a class differ by at most one image, those of groups by about one group.
+    Units are visited in order. Each goes to the fold with the least of its classes so far; if several are equal, to the
+    smallest of them. The folds of a class differ by at most one image, or by about one group.
     """
     held, sizes, fold = [defaultdict(float) for _ in range(count)], [0] * count, np.full(len(labels), -1)
     for rows, shares in units_of(labels, units):
@@ -72,7 +72,7 @@ def folds(labels: np.ndarray, units: Sequence[str], count: int = FOLDS) -> np.nd
 
 
 def units_of(labels: np.ndarray, units: Sequence[str]) -> list[tuple[list[int], dict[int, float]]]:
-    """The units in order: the rows of each, and the share it is of each of its classes."""
+    """Return the units in order: the rows of each, and its share of each of its classes."""
     labels, rows_of = labels.tolist(), defaultdict(list)
     size = Counter(labels)
     for row, unit in enumerate(units):
@@ -84,12 +84,12 @@ def units_of(labels: np.ndarray, units: Sequence[str]) -> list[tuple[list[int], 
 
 
 def unit_name(group: str) -> str:
-    """What orders a group: the hash of its name, hex."""
+    """Return the name that orders a group: the SHA-256 of the group's own name, in hex."""
     return sha256(group.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) -> list[str]:
-    """The unit of each row: its group, those taken together that hold an image of equal content."""
+    """Return the unit of each row: its group, merged with all groups that hold an image of equal content."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -99,33 +99,35 @@ def join_groups(groups: Sequence[str], hashes: Sequence[str], notes: list[str]) 
     edges = coo_array((np.ones(len(group), bool), (group, len(names) + content)), (size, size))
     count, part = connected_components(edges, directed=False)
     if count < len(names):
-        notes.append(f"data.group: {count_text(len(names), 'group')} are taken as {count:,}, as some hold equal images")
+        notes.append(f"data.group: {count_text(len(names), 'group')} merged into {count:,}, as some share equal images")
     first = dict(zip(part[: len(names)][::-1], names[::-1].tolist(), strict=True))
     return [first[part[row]] for row in group]
 
 
 def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
-    """The group of each path: as the source says, or the first capturing group (else all) of what `pattern` finds.
+    """Return the group of each path: from the source, else the match of `pattern` (its first capturing group if any).
 
-    An image that is of no group (an empty cell, nothing matched) is one of its own.
-    Errors: no regular expression, exit 2; no image has a group, or all the same, exit 3.
+    An image without a group (an empty cell, no match) is a group of its own.
+    Raise UserError if the pattern is not a regular expression (exit 2), if no image has a group, or if all have the
+    same (exit 3).
     """
     paths = [file.path for file in found.files]
     groups = found.groups if found.groups is not None else dict(match_groups(paths, pattern))
     alone = [path for path in paths if not groups.get(path)]
     if len(alone) == len(paths):
         raise UserError(
-            3, f"data.group={pattern}: matches nothing in {len(paths)} paths; first: {short_repr(paths[0])}"
+            3, f"data.group={pattern}: matches none of {len(paths)} paths; the first is {short_repr(paths[0])}"
         )
     groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
     names = set(groups.values())
     if len(names) == 1:
-        raise UserError(3, f"data.group={pattern}: all {len(paths)} images are of one group, {name_some(names)}")
+        raise UserError(3, f"data.group={pattern}: all {len(paths)} images are in one group, {name_some(names)}")
     if len(names) == len(paths):
         found.notes.append(f"warning: data.group={pattern} groups nothing: every image is a group of its own")
     elif alone:
-        grouped = f"{len(paths) - len(alone):,} of {len(paths):,} in {count_text(len(names) - len(alone), 'group')}"
-        found.notes.append(f"data.group: {grouped}, {count_text(len(alone), 'image')} alone")
+        grouped = f"{len(paths) - len(alone):,} of {len(paths):,} images"
+        many = count_text(len(names) - len(alone), "group")
+        found.notes.append(f"data.group: {grouped} in {many}, {len(alone):,} in none")
     several = Counter(name for name, _ in {(groups[path], found.where[path][1]) for path in paths})
     if across := sum(classes > 1 for classes in several.values()):
         found.notes.append(f"data.group: {count_text(across, 'group')} with images of several classes")

@@ -1,4 +1,4 @@
-"""What files of images are called, and files that people take for images and that are not read."""
+"""The suffixes of image files, and of files that are taken for images but cannot be read."""
 
 import os
 from collections import Counter
@@ -18,17 +18,17 @@ KINDS = {
     "array": ".npy .npz .h5 .hdf5 .mat",
 }  # fmt: skip
 UNREAD = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes.split()}
-ADVICE = "make JPEG or PNG images of them"
+ADVICE = "convert them to JPEG or PNG"
 
 
 def suffix_of(path: str) -> str:
-    """The suffix in small letters, '.nii' of a packed .nii.gz."""
+    """Return the suffix in lower case; '.nii' for a compressed .nii.gz."""
     stem, suffix = os.path.splitext(path.lower())
     return suffix if suffix != ".gz" else os.path.splitext(stem)[1] or suffix
 
 
 def note_others(paths: Iterable[str], notes: list[str]) -> None:
-    """Notes the files that are no images, those first that people take for some."""
+    """Add notes about files that are not images, a warning for those that people take for images."""
     suffixes = [suffix_of(path) for path in paths]
     if unread := [suffix for suffix in suffixes if suffix in UNREAD]:
         notes.append(f"warning: ignored {unread_text(unread)}, which cannot be read: {ADVICE}")
@@ -37,7 +37,7 @@ def note_others(paths: Iterable[str], notes: list[str]) -> None:
 
 
 def unread_text(suffixes: Sequence[str]) -> str:
-    """How many of each kind: 3 raw images (.dng, .nef) and 1 video (.mov)."""
+    """Return how many files of each kind there are: '3 raw images (.dng, .nef) and 1 video (.mov)'."""
     kinds = Counter(UNREAD[suffix] for suffix in suffixes)
     return " and ".join(
         f"{count_text(n, kind)} ({', '.join(sorted({suffix for suffix in suffixes if UNREAD[suffix] == kind})[:3])})"
@@ -46,7 +46,7 @@ def unread_text(suffixes: Sequence[str]) -> str:
 
 
 def why_empty(paths: Iterable[str]) -> str:
-    """What a folder has in the place of images that can be read, and what to do about it."""
+    """Say what a folder has instead of readable images, and what to do about it."""
     suffixes = [suffix_of(path) for path in paths]
     if unread := [suffix for suffix in suffixes if suffix in UNREAD]:
         return f"has no images that can be read, only {unread_text(unread)}: {ADVICE}"

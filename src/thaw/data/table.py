@@ -1,4 +1,4 @@
-"""The table of images: what everything after the scan works with."""
+"""The table of images, with which everything after the scan works."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ FULL = 16  # bits
 class Table:
     """The usable images of a source, one row each, sorted by path.
 
-    `root` absolute; `classes` sorted, a label is an index into them; `paths` relative to root, '/' between parts,
-    undecodable bytes as surrogates; `hashes` SHA-256 of the content, hex, with '-12' behind it for 16-bit grey of which
-    12 bits are used, as other pixels need another name; `sizes` in bytes, 0 for drawn images; `heights` and `widths`
-    in pixels, upright; `splits` index into SPLITS; `bad` (path, reason) of what was left out; `leaks` pairs of paths in
-    different splits that are byte-equal; `notes` lines for the user; `valid_from` what names the validation images,
-    such as val/, '' where they are taken from train.
+    `root` is absolute. `classes` are sorted; a label is an index into them. `paths` are relative to root, with '/'
+    between parts and undecodable bytes as surrogates. `hashes` are the SHA-256 of the content in hex, followed by '-12'
+    for 16-bit grey of which 12 bits are used, since other pixels need another name. `sizes` are in bytes, 0 for drawn
+    images. `heights` and `widths` are in pixels, upright. `splits` are indices into SPLITS. `bad` are (path, reason) of
+    the files left out. `leaks` are pairs of paths in different splits that are byte-equal. `notes` are lines for the
+    user. `valid_from` is what names the validation images, such as val/, or '' if they are taken from train.
     """
 
     root: str
@@ -45,12 +45,12 @@ class Table:
 
     @property
     def bits(self) -> int:
-        """How many bits the values of its images of 16-bit grey use."""
+        """The bit depth that the values of its 16-bit grey images use."""
         return next((bits for _, bits in map(content_and_bits, self.hashes) if bits != FULL), FULL)
 
     @property
     def disputed(self) -> list[tuple[str, str, str]]:
-        """(path, class, content) of the images of which an equal copy is of another class, copies together."""
+        """(path, class, content) of images with an equal copy in another class, copies together."""
         rows = defaultdict(list)
         for row, content in enumerate(self.hashes):
             rows[content].append(row)
@@ -61,6 +61,6 @@ class Table:
 
 
 def content_and_bits(name: str) -> tuple[str, int]:
-    """The SHA-256 of a file in one of a table's `hashes`, and how many bits its values use if it is 16-bit grey."""
+    """Split a name in a table's `hashes` into the file's SHA-256 and the bit depth of its 16-bit grey values."""
     content, _, bits = name.partition("-")
     return content, int(bits or FULL)

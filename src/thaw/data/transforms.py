@@ -1,25 +1,27 @@
-"""albumentations' transforms and compositions made of what `augment.transforms` says, and tried."""
+"""albumentations transforms and compositions built from `augment.transforms`, and tried before use."""
 
 import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or its import asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import asks the network for a newer version
 
 import albumentations
 import numpy as np
 from pydantic import ValidationError
 
 from thaw.config.transforms import COMPOSITIONS, Named, inside, named_in
+from thaw.runtime.console import complain
 from thaw.runtime.errors import UserError, in_a_line, nearest
 
-TRIED = 4  # draws: what scales at random may leave one as it was
+TRIED = 4  # draws per transform: a random one may leave an image unchanged
 
 
 class Step(NamedTuple):
-    """A transform, where it is written, and what it draws from if it is a composition."""
+    """A transform, its place in the settings, and the steps inside it if it is a composition."""
 
     where: str
     transform: albumentations.BasicTransform | albumentations.BaseCompose
@@ -27,12 +29,12 @@ class Step(NamedTuple):
 
 
 def make_steps(given: Any, where: str) -> list[Step]:
-    """The transforms that are written there, in order. Errors: an unknown one or an unknown argument, exit 2."""
+    """Build the transforms of a setting, in order. Raise UserError (exit 2) if a transform or argument is unknown."""
     return [make_step(named) for named in named_in(given, where)]
 
 
 def make_step(named: Named) -> Step:
-    """One transform; lists in its arguments are taken as tuples."""
+    """Build one transform; lists in its arguments become tuples."""
     if named.name not in COMPOSITIONS:
         return Step(named.where, construct(named, transform_class(named), named.args))
     inner = tuple(make_step(one) for one in inside(named))
@@ -41,33 +43,42 @@ def make_step(named: Named) -> Step:
 
 
 def transform_class(named: Named) -> type[albumentations.BasicTransform]:
-    """The class of that name. Errors: there is none, or it is a composition that no step can be, exit 2."""
+    """Return the class of that name. Raise UserError (exit 2) if it does not exist or cannot be a step."""
     kinds = {name: kind for name, kind in vars(albumentations).items() if isinstance(kind, type)}
     known = [name for name, kind in kinds.items() if issubclass(kind, albumentations.BasicTransform)]
     if named.name in known:
         return kinds[named.name]
     if issubclass(kinds.get(named.name, object), albumentations.BaseCompose):
-        raise UserError(2, f"{named.where}: cannot be one of several steps; Sequential can")
+        raise UserError(2, f"{named.where}: cannot be used as a step; use Sequential")
     close = nearest(named.name, [*known, *COMPOSITIONS]) or "its documentation lists them"
     raise UserError(2, f"{named.where}: albumentations has no such transform; {close}")
 
 
 def construct(named: Named, kind: type, args: Mapping) -> Any:
-    """The transform. Errors: arguments that it does not take, exit 2 with the first of them."""
+    """Build the transform and print its warnings. Raise UserError (exit 2) for the first argument that it refuses."""
     given = {
         key: tuple(value) if isinstance(value, (list, tuple)) and key != "transforms" else value
         for key, value in args.items()
     }
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores what it does not know
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.filterwarnings("error", message=r"Argument\(s\)")  # albumentations ignores unknown arguments
         try:
-            return kind(**given)
-        except Exception as error:  # whatever stumbles over what it is given
+            transform = kind(**given)
+        except Exception as error:  # wrong arguments raise exceptions of all types
             raise UserError(2, refusal(named, error)) from None
+    for warning in raised:
+        warn_once(f"warning: {named.where}: {in_a_line(warning.message)}")
+    return transform
+
+
+@cache
+def warn_once(line: str) -> None:
+    """Print a warning, once in a process although every size of image builds the transforms anew."""
+    complain(line)
 
 
 def refusal(named: Named, error: Exception) -> str:
-    """Say in a line what a transform does not take: the first argument with its value, if pydantic names it."""
+    """Say in a line what a transform does not accept: the first argument with its value, if pydantic names it."""
     if not isinstance(cause := error.__context__, ValidationError) or not (first := cause.errors()[0])["loc"]:
         return f"{named.where}: {in_a_line(error)}"
     key = str(first["loc"][0])
@@ -76,9 +87,9 @@ def refusal(named: Named, error: Exception) -> str:
 
 
 def check_steps(steps: Sequence[Step], size: int) -> None:
-    """Try every transform, those inside compositions too, a few draws of each, on what may come out of those before it.
+    """Try every transform, also inside compositions, in a few draws on all that the transforms before it may return.
 
-    Errors: one fails on an image, or views that are not uint8 [size, size, 3] may come out of the last, exit 2.
+    Raise UserError (exit 2) if one fails on an image, or if the last may return anything but uint8 [size, size, 3].
     """
     for seed in range(TRIED):
         images = [np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)]
@@ -88,11 +99,11 @@ def check_steps(steps: Sequence[Step], size: int) -> None:
             if image.shape != (size, size, 3):
                 made, channels = "x".join(map(str, image.shape[:2])), image.shape[2:] or (1,)
                 what = f"{made} pixels" + (f" of {channels[0]} channels" if channels != (3,) else "")
-                raise UserError(2, f"augment.transforms: end in {what}, where the plan has {size}x{size}")
+                raise UserError(2, f"augment.transforms: end in {what}, but the plan needs {size}x{size}")
 
 
 def outcomes(step: Step, images: list[np.ndarray], seed: int, always: bool = False) -> list[np.ndarray]:
-    """An image of each shape that a step may make of these; `always`: it is made whatever its p."""
+    """Return an image of each shape that a step may make of these; with `always`, as if its p were 1."""
     match type(step.transform).__name__:
         case "OneOf" | "OneOrOther":
             made = [one for inner in step.inner for one in outcomes(inner, images, seed, always=True)]
@@ -117,21 +128,21 @@ def one_a_shape(images: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def channels_kept(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
-    """The image, once its channels were tried. Errors: they come out in another shape, exit 2."""
+    """Return the image after trying a step on its channels. Raise UserError (exit 2) if that changes their shape."""
     part = np.ascontiguousarray(image[:, :, list(step.transform.channels)])
     made = [part]
     for inner in step.inner:
         made = outcomes(inner, made, seed)
     if [one.shape for one in made] != [part.shape]:
-        raise UserError(2, f"{step.where}.transforms: must leave the size of the image and its channels as they are")
+        raise UserError(2, f"{step.where}.transforms: must not change the size or the channels of the image")
     return image
 
 
 def applied(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
-    """What a transform makes of an image. Errors: as `drawn`, one colour in every draw, exit 2."""
+    """Apply a transform. Raise UserError (exit 2) as `drawn` does, or if every draw is a single colour."""
     made = drawn(step, image, seed)
     if is_flat(made) and not is_flat(image) and all(is_flat(drawn(step, image, seed + n)) for n in range(1, TRIED)):
-        raise UserError(2, f"{step.where}: leaves a single colour of an image")
+        raise UserError(2, f"{step.where}: turns an image into a single colour")
     return made
 
 
@@ -140,14 +151,14 @@ def is_flat(image: np.ndarray) -> bool:
 
 
 def drawn(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
-    """One draw of a transform. Errors: it fails, or makes no image, exit 2."""
+    """Apply one draw of a transform. Raise UserError (exit 2) if it fails or returns no uint8 array."""
     step.transform.set_random_state(np.random.default_rng(seed), random.Random(seed))
     try:
-        with warnings.catch_warnings(action="ignore"):  # the run itself says them once
+        with warnings.catch_warnings(action="ignore"):  # the run itself shows them once
             made = step.transform(image=image, force_apply=True)["image"]
-    except Exception as error:  # whatever stumbles over what it lacks
+    except Exception as error:  # what a transform lacks raises exceptions of all types
         raise UserError(2, f"{step.where}: fails on an image ({in_a_line(error, 120)})") from None
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
         what = made.dtype if isinstance(made, np.ndarray) else "a tensor"
-        raise UserError(2, f"{step.where}: makes {what} of an image, which is an array of uint8")
+        raise UserError(2, f"{step.where}: returns {what}, but an image must stay an array of uint8")
     return made

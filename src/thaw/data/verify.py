@@ -1,4 +1,4 @@
-"""Files of images, read: every one once to judge it, and later for its pixels."""
+"""Reading of image files: each once to judge it, and later for its pixels."""
 
 import hashlib
 import json
@@ -23,15 +23,15 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import json_objects
 from thaw.runtime.machine import readers
 
-FORMAT = 4  # of the kept table; raise it when a verdict on the same bytes can change
-ROW = [int, str, str, int, int, bool, str, int, int]  # of the kept table: size and state of a file, and its verdict
-KEEP_EVERY_S = 60  # for a process that is killed
+FORMAT = 5  # of the saved table; raise it when a verdict on the same bytes can change
+ROW = [int, str, str, int, int, bool, str, int, int]  # of the saved table: size and state of a file, and its verdict
+KEEP_EVERY_S = 60  # saves the work of a process that is killed later
 
 
 class Verdict(NamedTuple):
-    """What reading a file showed: its content, its size in pixels, upright, and why it cannot be used, or nothing.
+    """What reading a file showed: its content hash, its upright size in pixels, and why it cannot be used, or ''.
 
-    `peak` is the highest of its 8-bit values, `peak16` of those that it has in 16-bit grey, or 0.
+    `peak` is its highest 8-bit value; `peak16` is the highest value of 16-bit grey, else 0.
     """
 
     hash: str  # SHA-256, hex; empty when the bytes could not be read
@@ -44,7 +44,7 @@ class Verdict(NamedTuple):
 
 
 def read_file(table: Table, i: int) -> bytes:
-    """The bytes of row i; tried three times within 2 s, since network disks hiccup. Raises UserError(3)."""
+    """Return the bytes of row i; try three times within 2 s, since network disks hiccup. Raise UserError (exit 3)."""
     for pause in (0.5, 1.5, None):
         try:
             with open(os.path.join(table.root, table.paths[i]), "rb") as file:
@@ -56,9 +56,9 @@ def read_file(table: Table, i: int) -> bytes:
 
 
 def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=None) -> dict[str, Verdict]:
-    """A verdict on every file: from the kept table where the file is unchanged, else by reading it, in threads.
+    """Return a verdict on every file: from the saved table if the file is unchanged, else by reading it, in threads.
 
-    Every image that is decoded for it is left in the `decode_cache`.
+    Every decoded image is kept in the `decode_cache`.
     """
     what = [FORMAT, root, max_pixels, PIL.__version__, pillow_heif.__version__, cv2.__version__]
     table = cache and os.path.join(cache, f"scan-{sha256(json.dumps(what).encode())[:16]}.json")
@@ -96,18 +96,18 @@ def verify_all(root, files, max_pixels, cache, progress, notes, decode_cache=Non
 
 
 def verify_file(root: str, file: File, max_pixels: int, decode_cache: DecodeCache | None = None) -> Verdict:
-    """A verdict on one file, by decoding it."""
+    """Return a verdict on one file by decoding it."""
     if file.bad:
         return Verdict("", 0, 0, False, file.bad)
     if file.size > (most := max(8 * max_pixels, 1 << 26)):  # 8 bytes: the largest pixel that is accepted
-        return Verdict("", 0, 0, False, f"file of {file.size} bytes > {most}, the most data.max_pixels can need")
+        return Verdict("", 0, 0, False, f"file of {file.size} bytes > {most}, the most that data.max_pixels can need")
     try:
         with open(os.path.join(root, file.path), "rb") as opened:
             data = opened.read()
     except OSError as error:
         return Verdict("", 0, 0, False, error.strerror)
     if len(data) != file.size:
-        return Verdict("", 0, 0, False, "changed while it was read")
+        return Verdict("", 0, 0, False, "changed while being read")
     try:
         image = decode(data, max_pixels=max_pixels, side=decode_cache.side if decode_cache else 1)
     except BadImage as error:
@@ -119,12 +119,12 @@ def verify_file(root: str, file: File, max_pixels: int, decode_cache: DecodeCach
 
 
 def verify_held(images: Mapping[str, np.ndarray]) -> dict[str, Verdict]:
-    """Verdicts on images that are in memory: their content is their pixels."""
+    """Return verdicts on images in memory, whose content is their pixels."""
     return {path: Verdict(sha256(p.tobytes()), *p.shape[:2], False, "", int(p.max())) for path, p in images.items()}
 
 
 def load_verdicts(table: str) -> dict[str, list]:
-    """The rows of a kept table; none when it is missing or not as it was written."""
+    """Return the rows of a saved table, none if it is missing or damaged."""
     try:
         with open(table, "rb") as file:
             digest, body = file.readline().strip().decode(), file.read()
@@ -135,7 +135,7 @@ def load_verdicts(table: str) -> dict[str, list]:
 
 
 def save_verdicts(table: str, rows: dict[str, list], notes: list[str]) -> None:
-    """The table, whole or not at all; a scan does not fail over it."""
+    """Save the table, whole or not at all; a failure adds a note but does not stop the scan."""
     body, temporary = json.dumps(rows, separators=(",", ":")).encode(), None
     try:
         os.makedirs(os.path.dirname(table), exist_ok=True)
@@ -146,7 +146,7 @@ def save_verdicts(table: str, rows: dict[str, list], notes: list[str]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, table)
     except OSError as error:
-        notes.append(f"the scan is not kept for next time: {error.strerror}")
+        notes.append(f"the results of this scan cannot be saved for next time: {error.strerror}")
         if temporary:
             os.unlink(temporary)
 

@@ -171,11 +171,12 @@ def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: lis
 
 
 def warn_of_steps(last: Phase, facts: Facts, notes: list[str]) -> None:
-    """Note a batch that holds so much of a small set that an epoch is hardly a step."""
+    """Note a batch so large for a small training set that an epoch has only a few steps."""
     steps, smaller = last.epochs[-1].steps, 2 ** int(math.log2((facts.train or 1) / FEW_STEPS))
     if steps is not None and steps < FEW_STEPS and smaller >= 4:
         takes = image_sizes.steps_per_epoch(facts.train, smaller)
-        notes.append(f"{last.name} takes {steps} step{'s' * (steps > 1)} an epoch; batch_size={smaller} takes {takes}")
+        few = f"{last.name} has only {steps} step{'s' * (steps > 1)} per epoch"
+        notes.append(f"{few}; with batch_size={smaller} it would have {takes}")
 
 
 def smoke_phase(phase: Phase) -> Phase:

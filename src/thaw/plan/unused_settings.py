@@ -6,17 +6,10 @@ from thaw.config.composed import CHOSEN
 from thaw.config.options import all_options, option_names
 from thaw.config.overrides import split_overrides
 from thaw.config.run_names import is_within
-from thaw.config.schema import PHOTO_KINDS, Settings
+from thaw.config.schema import Settings
+from thaw.config.sources import readers_of_options
 from thaw.plan.durations import takes_scheduler
 from thaw.plan.phases import Phase
-
-FILE_OPTIONS = ("root", "group", "classes", "labels", "max_bad", "max_pixels", "min_side", "allow_missing", "leak")
-READ_BY = {  # options of data that not all choices read, and those that do
-    **dict.fromkeys(FILE_OPTIONS, PHOTO_KINDS),
-    **dict.fromkeys(("images", "path_column", "label_column", "split_column"), ("csv",)),
-    "name": ("torchvision",),
-    **dict.fromkeys(("detail", "test"), ("shapes",)),
-}
 
 
 def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase]) -> list[str]:
@@ -33,7 +26,7 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
     if many:
         why |= dict.fromkeys(("rates.ratios", "rates.decay"), f"lr=[{','.join(map(str, lr))}]")
     kind, fold = settings.data.kind, settings.data.fold
-    why |= {f"data.{option}": f"data={kind}" for option, kinds in READ_BY.items() if kind not in kinds}
+    why |= {f"data.{option}": f"data={kind}" for option, kinds in readers_of_options().items() if kind not in kinds}
     if fold is not None:
         why["data.valid"] = f"data.fold={fold}"
     if settings.augment.crop == "whole":

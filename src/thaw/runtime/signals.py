@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 EXIT = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGXCPU: 5}
-WHY = {signal.SIGXCPU: "its CPU time is used up: ulimit -t"}
+WHY = {signal.SIGINT: "SIGINT, Ctrl-C", signal.SIGXCPU: "its CPU time is used up: ulimit -t"}
 asked: list[int] = []  # the signals that ask this process to stop, in the order they came
 chained: dict[int, Callable] = {}  # handlers that were there before, called once the snapshot is written
 listening: set[int] = set()  # the process that stops; one that it forks leaves that to it
@@ -22,13 +22,20 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, number: int, where: str | None = None):
-        why = WHY.get(number, f"signal {number}")
+        why = WHY.get(number) or name_of(number)
         goes_on = "; the same command goes on from there" if where else ""
         self.line = f"stopped{f' {where}' if where else ''} ({why}){goes_on}"
         super().__init__(self.line)
         self.number, self.where = number, where
         self.code = EXIT.get(number, 128 + number)
         self.requeued = number in chained
+
+
+def name_of(number: int) -> str:
+    """Return the name of a signal, such as SIGTERM."""
+    with suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def listen() -> None:

@@ -13,7 +13,14 @@ from pathlib import Path
 
 ROOMS = Path(__file__).parents[1]
 # The modules that make each kind. Tracking, reports, the terminal and what people type are in none.
-PIXELS = ("data/decode.py", "data/resize.py", "data/decode_cache.py", "data/pixels.py", "data/dataset.py")
+PIXELS = (
+    "data/decode.py",
+    "data/resize.py",
+    "data/decode_cache.py",
+    "data/pixels.py",
+    "data/dataset.py",
+    "data/drawn.py",
+)
 DATA = (*PIXELS, "data/augment.py", "data/transforms.py", "model/device.py", "runtime/seeds.py")
 NETWORK = (
     "model/heads.py",

@@ -1,1 +1,1 @@
-"""One job carried out: its phases, the loop, the learning-rate finder, early stopping."""
+"""One job: its phases, the training loop, the learning-rate finder and early stopping."""

@@ -1,4 +1,4 @@
-"""What every phase works with."""
+"""The context of a run: what every phase works with."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from thaw.train.progress import Counters
 
 @dataclass
 class RunContext:
-    """What every phase works with."""
+    """The settings, plan, network, images and store of one run."""
 
     settings: Settings
     plan: Plan
@@ -33,30 +33,30 @@ class RunContext:
     device: Device
     store: Store
     network: Network
-    made: str  # the key of the network as it was made: all its weights
+    made: str  # hash of all weights of the network before training
     held: HeldWeights
     inputs: Inputs
     costs: ArtifactCosts
     counters: Counters = field(default_factory=Counters)
 
     def basis(self, before: CycleResult | None) -> Basis:
-        """What steps start from and run on, after a cycle end or from the network as it was made."""
+        """Return what the next steps start from; `before` is the cycle end they follow (None: the initial network)."""
         return Basis(before.key if before else self.made, self.inputs.key, self.device.computed)
 
     def image(self, path: str) -> np.ndarray | None:
-        """The plain view of a path, uint8 [size, size, 3]; None where no image has it."""
+        """Return the plain view of an image, uint8 [size, size, 3], or None if no image has this path."""
         if (row := self.row_of.get(path)) is None:
             return None
         return view(self.inputs.size, self.inputs.crop_pct)(self.inputs.pixels[row], None)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """The row of every path."""
+        """Map each path to its row in the table."""
         return {path: row for row, path in enumerate(self.inputs.table.paths)}
 
     @cached_property
     def parts(self) -> dict:
-        """What the whole run depends on, as plain values."""
+        """Everything the result of the run depends on, as JSON values."""
         table, inputs = self.inputs.table, self.inputs
         test = inputs.rows(TEST)
         data = {
@@ -71,5 +71,5 @@ class RunContext:
 
     @property
     def identity(self) -> str:
-        """Two runs of one identity have the same result. No name of a module is in it."""
+        """A hash of `parts`. Runs with the same identity have the same result; module names are left out."""
         return key_of(self.parts | {"code": sorted(self.parts["code"].values())})

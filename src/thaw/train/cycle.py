@@ -1,4 +1,4 @@
-"""The unit of work: one cycle of a fit, trained from where a killed process left it, or read from the store."""
+"""One cycle of a fit: trained, resumed from a snapshot, or read from the store."""
 
 import json
 import time
@@ -40,74 +40,74 @@ WEIGHTS, MOMENTUM, LOGITS, RECORD = "weights.safetensors", "momentum.safetensors
 
 
 class StepEnd(NamedTuple):
-    """A step of a phase is over."""
+    """The end of a step of a phase."""
 
     step: int
     loss: float
-    speed: float | None  # images a second; None: it was trained before
+    speed: float | None  # images per second; None if the step is only replayed
 
 
 class EpochEnd(NamedTuple):
-    """An epoch of a phase is over, and validated."""
+    """The end of an epoch of a phase, after validation."""
 
     epoch: int
     figures: dict  # train_loss, loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
-    now: bool  # else it was trained before
+    trained_now: bool  # else it is replayed
 
 
 @dataclass(frozen=True)
 class CycleResult:
-    """What a cycle left in the store: the losses of its steps, what validation found after its epochs, the network."""
+    """A finished cycle in the store: losses per step, figures per epoch, validation predictions and weights."""
 
     key: str
     path: Path
     losses: list[float]
-    epochs: list[dict]  # the figures of each
+    epochs: list[dict]  # figures of each epoch
     validation: Predictions  # at the end of the cycle
 
     @property
     def train_loss(self) -> float:
-        """The mean over the cycle's last epoch."""
+        """The mean training loss of the last epoch."""
         return self.epochs[-1]["train_loss"]
 
     @property
     def seconds(self) -> float:
-        """What its steps took when they were made."""
+        """The seconds its steps took when they were trained."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
     def cost(self) -> float:
-        """What its steps and validations took."""
+        """The seconds its steps and validations took when they were trained."""
         return seconds_of(self.epochs)
 
     def weights(self) -> dict[str, Tensor]:
-        """Every parameter and buffer, in timm's names."""
+        """Read every parameter and buffer, by timm's names."""
         return read_weights(self.path / WEIGHTS, "the store")
 
     def momentum(self) -> dict[str, Tensor]:
-        """What the optimizer keeps of each parameter."""
+        """Read the optimizer's state of each parameter."""
         return read_weights(self.path / MOMENTUM, "the store")
 
 
 def begin_cycle(
     fit: PhaseFit, cycle: int, held: HeldWeights, start: CycleResult | None, before: CycleResult | None, underway: Path
 ) -> CycleRecord:
-    """Have the network hold what the cycle goes on from, a snapshot or its start; return what is recorded of it.
+    """Load the weights the cycle continues from (its snapshot, or else its start) and return its record so far.
 
-    `start` is what the phase starts from (None: the network as it was made), `before` the end of the phase's cycle
-    before this one (None: it is the first).
+    `start` is the cycle end the phase starts from (None: the initial network), `before` the end of the phase's
+    previous cycle (None: this is the first).
     """
     model = fit.network.model
     if before is not None and held.key != before.key:
         restore(model, fit.optimizer, before.weights() | before.momentum())
     elif before is None and start is not None:
         held.hold(start.key, start.weights)
-    held.key = ""  # until the cycle ends it holds what has no name
+    held.key = ""  # weights in training have no key until the cycle ends
     if not (found := snapshot.read(underway)):
         return CycleRecord()
     state, tensors = found
     if why := record_fault(state, steps_of(fit.phase, cycle), False) or tensors_fault(model, fit.optimizer, tensors):
-        console.say(f"warning: store: a snapshot is damaged ({why}): its cycle begins anew")
+        console.say(f"warning: store: a snapshot is damaged ({why}); its cycle starts again from its first step")
         return CycleRecord()
     restore(model, fit.optimizer, tensors)
     return CycleRecord(**{name: state[name] for name in ("losses", "epochs", "figures")})
@@ -116,18 +116,17 @@ def begin_cycle(
 def train_cycle(
     fit: PhaseFit, cycle: int, record: CycleRecord, snapshots: Snapshots, folder: Path
 ) -> Iterator[StepEnd | EpochEnd]:
-    """Train what is not yet recorded of a cycle, validate after its epochs, write snapshots when they are due.
+    """Train the steps of a cycle that `record` lacks, validate after each epoch, and write snapshots when due.
 
-    At its end the cycle lies in `folder`, as `read_cycle` reads it.
-
-    Errors: a signal that asks to stop, after a snapshot; steps that are not finite, exit 4.
+    At the end, write the cycle to `folder`, where `read_cycle` reads it. Raise Stopped on a signal to stop, after
+    writing a snapshot, and UserError (exit 4) if a loss or gradient is not finite.
     """
     phase, pending, shown = fit.phase, [], time.monotonic()
     numbers = phase.epoch_numbers(cycle)
     left = numbers[len(record.epochs) :]
     at = steps_before(phase, numbers.start) + len(record.losses)
-    done = at - steps_before(phase, left.start)  # of the epoch under way
-    # One loader for all of them: its processes start once, and read ahead while the network validates.
+    done = at - steps_before(phase, left.start)  # steps of the unfinished epoch
+    # One loader for all epochs: its processes start once and read ahead during validation.
     with closing(fit.inputs.batches(left, phase.name, skip=done)) as batches:
         steps = loop.train(fit.network, batches, fit.optimizer, fit.options, at)
         for epoch in left:
@@ -138,38 +137,38 @@ def train_cycle(
                 stop = signals.pending()
                 due = stop or snapshots.due
                 if due or (step.step + 1) % fit.log_every == 0 or time.monotonic() - shown > 0.5:
-                    yield from fetched(fit, pending, record, time.perf_counter() - began)
+                    yield from record_losses(fit, pending, record, time.perf_counter() - began)
                     shown = time.monotonic()
                 if due:
                     record.figures["seconds"] += time.perf_counter() - began
                     began = time.perf_counter()
                     snapshots.write()
                 if stop:
-                    signals.leave(stop, f"in {phase.name} after {step.step + 1} steps")
-            yield from fetched(fit, pending, record, time.perf_counter() - began)
+                    signals.leave(stop, f"in {phase.name} after {step.step + 1} step{'s' * (step.step > 0)}")
+            yield from record_losses(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0
             with snapshot_if_stopped(snapshots, phase.name):
                 validation = validate(fit.inputs)
-            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), now=True)
+            yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), trained_now=True)
     write_cycle(folder, fit, record, validation)
 
 
 @contextmanager
 def snapshot_if_stopped(snapshots: Snapshots, name: str) -> Iterator[None]:
-    """Write a snapshot where a signal ends the block, which trains nothing. Errors: that signal."""
+    """Write a snapshot if a signal stops the block, which must not train. Raise Stopped for that signal."""
     try:
         with signals.stopping(at_once=True):
             yield
     except signals.Stopped as stopped:
         snapshots.write()
-        raise signals.Stopped(stopped.number, f"in {name} while it validated") from None
+        raise signals.Stopped(stopped.number, f"in {name} during validation") from None
 
 
-def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
-    """Bring the losses of the last steps from the device, in one synchronisation, and record them.
+def record_losses(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:
+    """Copy the losses of the last steps from the device, in one synchronisation, and record them.
 
-    Errors: one that is not finite, exit 4.
+    Raise UserError (exit 4) if one is not finite.
     """
     values = torch.stack([step.loss for step in steps]).tolist() if steps else []
     for loss, step in zip(values, steps, strict=True):
@@ -181,17 +180,17 @@ def fetched(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: floa
 
 
 def steps_of(phase: Phase, cycle: int) -> list[int]:
-    """Return the steps of each epoch of a cycle."""
+    """Return the number of steps of each epoch of a cycle."""
     return [epoch.steps for epoch in phase.epochs_of(cycle)]
 
 
 def steps_before(phase: Phase, epoch: int) -> int:
-    """Return the steps of the phase's epochs before this one."""
+    """Return the number of steps in the epochs of the phase before `epoch`."""
     return sum(one.steps for one in phase.epochs[:epoch])
 
 
-def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
-    """Tell of a cycle, or of its part that is recorded, as if it were trained now."""
+def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
+    """Yield the events of a recorded cycle, or of the recorded part of one, as training would."""
     numbers, left = phase.epoch_numbers(cycle), list(losses)
     step = steps_before(phase, numbers.start)
     for i, number in enumerate(numbers):
@@ -199,11 +198,11 @@ def replayed(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) 
         yield from (StepEnd(at, loss, None) for at, loss in enumerate(of_epoch, step))
         step += len(of_epoch)
         if i < len(epochs):
-            yield EpochEnd(number, epochs[i], now=False)
+            yield EpochEnd(number, epochs[i], trained_now=False)
 
 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:
-    """Write what a trained cycle leaves in the store."""
+    """Write the files of a finished cycle to its folder in the store."""
     model = fit.network.model
     (folder / WEIGHTS).write_bytes(save(weights_of(model)))
     (folder / MOMENTUM).write_bytes(save(momentum_of(model, fit.optimizer)))
@@ -212,7 +211,7 @@ def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Pr
 
 
 def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
-    """Say why a cycle in the store is not one of this fit; None: it is, and `read_cycle` reads it."""
+    """Return why a stored cycle does not match this fit, or None if `read_cycle` can read it."""
     if why := record_fault(read_json(path / RECORD), steps_of(fit.phase, cycle), True):
         return f"{RECORD}: {why}"
     try:
@@ -226,7 +225,7 @@ def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
 
 
 def read_cycle(path: Path, labels: Tensor) -> CycleResult:
-    """Read a cycle from the store; `labels` are those of the validation images."""
+    """Read a cycle from the store; `labels` are the labels of the validation images."""
     record = json.loads((path / RECORD).read_text())
     validation = Predictions(read_weights(path / LOGITS, "the store")["logits"], labels)
     return CycleResult(path.name, path, record["losses"], record["epochs"], validation)

@@ -1,4 +1,4 @@
-"""The state of a cycle under way: what it has recorded, its weights and momentum, and the snapshots of both."""
+"""The state of an unfinished cycle: its record, weights and optimizer state, and snapshots of them."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,19 +13,19 @@ from thaw.store import snapshot
 from thaw.store.kinds import is_numbers
 from thaw.train.predictions import Predictions
 
-STATE = "optimizer."  # before the names of an optimizer's tensors
-KEPT = {  # by an optimizer, of each parameter that it has moved
+STATE = "optimizer."  # prefix of the names of optimizer tensors
+STATE_KEYS = {  # the state an optimizer keeps for each parameter it has updated
     torch.optim.AdamW: {"exp_avg", "exp_avg_sq", "step"},
     torch.optim.SGD: {"momentum_buffer"},
 }
-NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # figures of an epoch at its start
+NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # running sums at the start of an epoch
 
 FIGURES = {"train_loss", "loss", "accuracy", "f1_macro", "images", "seconds", "wait", "validation"}
 
 
 @dataclass
 class CycleRecord:
-    """What a cycle has recorded: the losses of its steps, the figures of its epochs, the sums of the one under way."""
+    """The record of a cycle: losses per step, figures per finished epoch, and running sums of the unfinished one."""
 
     losses: list[float] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
@@ -33,18 +33,18 @@ class CycleRecord:
 
     @property
     def seconds(self) -> float:
-        """What its steps and validations took so far."""
+        """The seconds its steps and validations have taken so far."""
         return seconds_of(self.epochs) + self.figures["seconds"]
 
     def add(self, loss: float, images: int, wait: float) -> None:
-        """Record a step: the mean loss of so many images, and the seconds waited for them."""
+        """Record a step: its mean loss, its number of images, and the seconds it waited for them."""
         self.losses.append(loss)
         self.figures["wait"] += wait
         self.figures["sum"] += loss * images
         self.figures["images"] += images
 
     def end_epoch(self, validation: Predictions, seconds: float) -> dict:
-        """Close the epoch under way with its validation, which took so many seconds; return its figures."""
+        """Finish the epoch with its validation, which took `seconds`, and return its figures."""
         figures = self.figures
         self.epochs.append(
             {
@@ -61,24 +61,24 @@ class CycleRecord:
 
 
 def record_fault(record: Mapping, steps: Sequence[int], whole: bool) -> str | None:
-    """Say why what was recorded is not of a cycle whose epochs have so many steps; of all of them, if it is `whole`."""
+    """Return why a record does not fit a cycle with these `steps` per epoch, or None; `whole`: it must be complete."""
     losses, epochs, figures = (record.get(name) for name in ("losses", "epochs", "figures"))
     if not is_numbers(losses) or not isinstance(epochs, list) or len(epochs) > len(steps):
-        return "it has no losses and epochs"
+        return "it lacks valid losses and epochs"
     if not all(isinstance(one, dict) and one.keys() == FIGURES and is_numbers([*one.values()]) for one in epochs):
-        return "it has no figures of its epochs"
+        return "it lacks valid figures for its epochs"
     if whole:
-        return None if (len(losses), len(epochs)) == (sum(steps), len(steps)) else "it is not of all steps"
+        return None if (len(losses), len(epochs)) == (sum(steps), len(steps)) else "it does not cover all steps"
     if not isinstance(figures, dict) or figures.keys() != NOTHING.keys() or not is_numbers([*figures.values()]):
-        return "it has no figures of the epoch under way"
+        return "it lacks valid figures for the unfinished epoch"
     under_way = len(losses) - sum(steps[: len(epochs)])
     most = steps[len(epochs)] if len(epochs) < len(steps) else 0
     started = (figures["images"] > 0) == (under_way > 0)
-    return None if 0 <= under_way <= most and started else "its losses are not those of its epochs"
+    return None if 0 <= under_way <= most and started else "its losses do not match its epochs"
 
 
 def tensors_fault(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> str | None:
-    """Say why tensors are not the weights and the momentum that `restore` takes."""
+    """Return why `restore` cannot load these tensors as weights and optimizer state, or None if it can."""
     if why := fault_in(model.state_dict(), tensors):
         return why
     parameters, kept = dict(model.named_parameters()), {}
@@ -86,34 +86,35 @@ def tensors_fault(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: M
         key, _, parameter = name.removeprefix(STATE).partition(".")
         like = parameters.get(parameter)
         if like is None or tensors[name].shape != (() if key == "step" else like.shape):
-            return f"{name} is of no parameter"
+            return f"{name} matches no parameter"
         kept.setdefault(parameter, set()).add(key)
-    return None if all(keys == KEPT[type(optimizer)] for keys in kept.values()) else "its momentum is of another kind"
+    fits = all(keys == STATE_KEYS[type(optimizer)] for keys in kept.values())
+    return None if fits else "its optimizer state is that of another optimizer"
 
 
 def seconds_of(epochs: list[dict]) -> float:
-    """Seconds of their steps and validations."""
+    """Return the seconds of the steps and validations of these epochs."""
     return sum(epoch["seconds"] + epoch["validation"] for epoch in epochs)
 
 
 @dataclass
 class HeldWeights:
-    """Which weights the network holds, by the key of the cycle that ended with them, so that none are loaded twice."""
+    """The key of the weights now in the network, so that the same weights are not loaded twice."""
 
     model: nn.Module
-    key: str  # at first that of the network as it was made; '' while it trains
+    key: str  # of the cycle that ended with them, or of the initial network; '' during training
 
     def hold(self, key: str, weights: Callable[[], dict[str, Tensor]]) -> None:
-        """Have the network hold the weights of a cycle end."""
+        """Load the weights of a cycle end unless the network already holds them."""
         if self.key != key:
             load_weights(self.model, weights(), "the store", head=True)
             self.key = key
 
 
 class Snapshots:
-    """The snapshots of a cycle under way, in a folder: the record, weights and momentum, every `interval` seconds.
+    """Snapshots of an unfinished cycle: record, weights and optimizer state, every `interval` seconds.
 
-    At most a fiftieth of the time goes into them; an interval of 0 asks for one after every step.
+    The interval grows so that snapshots take at most 1/50 of the time. An interval of 0 means one after every step.
     """
 
     def __init__(self, folder: Path, interval: float, record: CycleRecord, model: nn.Module, optimizer):
@@ -126,7 +127,7 @@ class Snapshots:
         return time.monotonic() - self.saved >= self.interval
 
     def write(self) -> None:
-        """Write one now."""
+        """Write a snapshot now."""
         began = time.perf_counter()
         tensors = weights_of(self.model) | momentum_of(self.model, self.optimizer)
         snapshot.write(self.folder, vars(self.record), tensors)
@@ -135,12 +136,12 @@ class Snapshots:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy on the CPU of every parameter and buffer, in timm's names."""
+    """Return a copy on the CPU of every parameter and buffer, by timm's names."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
 
 
 def momentum_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return a copy on the CPU of what the optimizer keeps, by parameter name."""
+    """Return a copy on the CPU of the optimizer's state, by parameter name."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{STATE}{key}.{names[parameter]}": value.detach().to("cpu", copy=True).contiguous()
@@ -151,7 +152,7 @@ def momentum_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put weights and momentum into the network and the optimizer."""
+    """Load weights and optimizer state into the network and the optimizer."""
     weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
     load_weights(model, weights, "the store", head=True)
     parameters = dict(model.named_parameters())

@@ -1,4 +1,4 @@
-"""'Until over-fitting': a pure rule over what the ends of the cycles recorded. Standard library only."""
+"""The stopping rule of phases trained until over-fitting: a pure function of the validations at cycle ends."""
 
 import math
 from collections.abc import Sequence
@@ -9,41 +9,43 @@ CLEARLY = 2.0  # standard errors
 
 @dataclass(frozen=True)
 class CycleEnd:
-    """What validation found at the end of a cycle: a loss for every image, always in the same order."""
+    """The validation at the end of a cycle, with one loss per image, always in the same order."""
 
-    train_loss: float  # mean over the cycle's last epoch; infinite where nothing was trained yet
+    train_loss: float  # mean over the cycle's last epoch; infinite before any training
     valid_losses: Sequence[float]
     accuracy: float
-    final_size: bool  # whether the cycle was trained at the size validation uses
+    final_size: bool  # whether the cycle was trained at the image size of validation
 
     @property
     def valid_loss(self) -> float:
-        """The mean; a loss that is not finite is the worst there is."""
+        """The mean loss, or infinity if it is not finite."""
         mean = math.fsum(self.valid_losses) / len(self.valid_losses)
         return mean if math.isfinite(mean) else math.inf
 
     @property
     def worth(self) -> tuple[bool, float, float]:
-        """What is kept is the cycle end of most worth: the highest accuracy, of equals the lowest loss.
+        """A sort key: the best cycle end has the highest accuracy and, among equals, the lowest loss.
 
-        Not the lowest loss: it rises with the confidence in wrong answers, while accuracy still rises too.
+        The loss alone would mislead: it grows with the confidence of wrong predictions even while accuracy rises.
         """
         return math.isfinite(self.valid_loss), self.accuracy, -self.valid_loss
 
 
 @dataclass(frozen=True)
 class Verdict:
+    """Whether a phase trains another cycle, and why."""
+
     go_on: bool
     because: str  # one line
 
 
 def best_cycle(cycles: Sequence[CycleEnd]) -> int:
-    """Index of the cycle end of most worth, the earliest of equals."""
+    """Return the index of the best cycle end, the earliest among equals."""
     return max(range(len(cycles)), key=lambda i: (cycles[i].worth, -i))
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard error of a - b, image by image."""
+    """Return the mean and the standard error of the per-image differences a - b."""
     differences = [x - y for x, y in zip(a, b, strict=True)]
     n = len(differences)
     mean = math.fsum(differences) / n
@@ -54,36 +56,44 @@ def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, fl
 
 
 def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) -> Verdict:
-    """Whether to train another cycle, after those recorded; `before` is the validation the phase began with.
+    """Decide whether to train another cycle after `cycles`; `before` is the validation at the start of the phase.
 
-    Within `budget` cycles over-fitting has to be seen at two cycle ends running: one alone is often a setback that more
-    training makes good. Then, up to `most`, a cycle follows while the last one has a lower loss than any before, or a
-    higher accuracy than that of the lowest loss: each costs `cycle_mult` times the one before. None follows a loss that
-    is not finite.
+    Within the first `budget` cycles, stop only if two cycle ends in a row over-fit: a single one is often a setback
+    that more training repairs. After that, up to `most` cycles, continue only while the last cycle has a lower
+    validation loss than all before, or a higher accuracy than the one with the lowest loss, because each further cycle
+    costs `cycle_mult` times the previous one. Stop if the validation loss is not finite.
     """
     last, n = cycles[-1], len(cycles)
+    count = f"{n} cycle{'s' * (n > 1)}"
     if math.isinf(last.valid_loss):
         return Verdict(False, "the validation loss is not finite")
     lowest, mean, error = compare_to_lowest(before, cycles)
-    side = "above" if mean > 0 else "below"
-    change = f"validation loss {abs(mean):.4f} ± {error:.4f} {side} the lowest at an end before"
-    if math.isinf(mean):  # nothing was trained before
-        change = f"validation loss {last.valid_loss:.4f}"
+    change = loss_change(last, mean, error)
     if overfits(before, cycles) and (n >= budget or overfits(before, cycles[:-1])):
-        return Verdict(False, f"over-fitting: {change}, while the training loss fell")
+        return Verdict(False, f"over-fitting: {change}, training loss still falling")
     if n >= most:
-        return Verdict(False, f"all of the plan trained ({n} cycle{'s' * (n > 1)}): {change}")
+        return Verdict(False, f"maximum of {count} reached: {change}")
     if n >= budget and mean >= 0 and last.accuracy <= lowest.accuracy:
-        return Verdict(False, f"{n} cycles trained, {budget} planned; the last one brought nothing: {change}")
+        return Verdict(False, f"no improvement in the last cycle ({count} trained, {budget} planned): {change}")
     return Verdict(True, f"going on: {change}")
 
 
-def overfits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:
-    """Whether the last cycle only learned its training images by heart.
+def loss_change(last: CycleEnd, mean: float, error: float) -> str:
+    """Describe how the validation loss of the last cycle differs from the lowest one before it."""
+    if math.isinf(mean):  # the first validation has nothing to be compared with
+        return f"validation loss {last.valid_loss:.4f}"
+    if mean == 0:
+        return f"validation loss equal to the previous lowest (± {error:.4f})"
+    size = f"{abs(mean):.4f} ± {error:.4f}" if abs(mean) >= 0.00005 else f"less than 0.0001 (± {error:.4f})"
+    return f"validation loss {size} {'above' if mean > 0 else 'below'} the previous lowest"
 
-    Its validation loss is above the lowest before by more than two standard errors of the paired per-image
-    difference, its accuracy is no higher than there, and its training loss fell. Never the first cycle, and none before
-    one was trained at the final size.
+
+def overfits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:
+    """Return whether the last cycle only memorised its training images.
+
+    That is: its validation loss exceeds the lowest one before by more than two standard errors of the paired per-image
+    difference, its accuracy is no higher than at that lowest loss, and its training loss fell. Always False for the
+    first cycle, and until a cycle was trained at the final image size.
     """
     if len(cycles) < 2 or not any(cycle.final_size for cycle in cycles):
         return False
@@ -93,6 +103,6 @@ def overfits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:
 
 
 def compare_to_lowest(before: CycleEnd, cycles: Sequence[CycleEnd]) -> tuple[CycleEnd, float, float]:
-    """The cycle end of the lowest validation loss before the last, and how far the last is above it, with its error."""
+    """Return the lowest-loss cycle end before the last, and the mean and error of the last one's loss above it."""
     lowest = min((before, *cycles[:-1]), key=lambda cycle: cycle.valid_loss)
     return lowest, *paired_difference(cycles[-1].valid_losses, lowest.valid_losses)

@@ -1,4 +1,4 @@
-"""The best cycle end and those before it taken together: snapshot ensemble, and one network of their mean weights."""
+"""Ensembles of the last cycle ends of a phase: the mean of their predictions, and a network of their mean weights."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,19 +18,18 @@ from thaw.train.predictions import Predictions, predict
 
 
 def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
-    """Accuracy and loss, `best/...` on the validation and `test/...` on the test images, of what N cycle ends say
-    together: `..._ensemble` of the mean of their softmax (arXiv:1704.00109), `..._average` of one network of their mean
-    weights (arXiv:1803.05407).
+    """Return accuracy and loss of N cycle ends combined, on validation (`best/...`) and test images (`test/...`).
 
-    They are the best cycle end and the N - 1 before it in its phase, which lie in the store. Nothing where that phase
-    has one. The network is afterwards what it was.
+    The members are the best cycle end and up to N - 1 before it in its phase, read from the store. `..._ensemble` is
+    the mean of their softmax (arXiv:1704.00109), `..._average` one network of their mean weights (arXiv:1803.05407).
+    Return {} if there is only one member. The network is left unchanged.
     """
     asked = context.settings.evaluate.ensemble
     ends = kept.ends[-asked:]
     if not asked:
         return {}
     if len(ends) < 2:
-        console.say(f"note: evaluate.ensemble={asked}: the best is the first cycle end of {kept.phase}, alone")
+        console.say(f"note: evaluate.ensemble={asked} has no effect: the best cycle of {kept.phase} is its first")
         return {}
     weights, test = [end.weights() for end in ends], context.inputs.rows(TEST)
     rows = {"best": context.inputs.valid_rows} | ({"test": test} if len(test) else {})
@@ -46,21 +45,21 @@ def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
         for kind, seen in (("ensemble", ensemble), ("average", average)):
             out |= {f"{name}/accuracy_{kind}": seen.accuracy, f"{name}/loss_{kind}": seen.loss}
         console.say(
-            f"{name}: accuracy {ensemble.accuracy:.2%} by {len(ends)} cycle ends together, {average.accuracy:.2%} with "
-            f"their mean weights, {members[name][-1].accuracy:.2%} alone"
+            f"{name}: accuracy {ensemble.accuracy:.2%} for an ensemble of {len(ends)} cycle ends, "
+            f"{average.accuracy:.2%} for their mean weights, {members[name][-1].accuracy:.2%} for the best one alone"
         )
     load_weights(context.network.model, weights[-1], "the store", head=True)
     return out
 
 
 def mean_prediction(members: Sequence[Predictions]) -> Predictions:
-    """The mean of the members' probabilities, as logits."""
+    """Return the mean of the members' probabilities, as logits."""
     logs = torch.stack([member.logits.log_softmax(1) for member in members])
     return Predictions(logs.logsumexp(0), members[0].labels)
 
 
 def mean_weights(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of every floating parameter and buffer, in its dtype; counters are those of the last."""
+    """Return the mean of each floating-point tensor, in its dtype; integer counters are taken from the last member."""
     last = weights[-1]
     moving = {name: [own[name].double() for own in weights] for name in last if last[name].is_floating_point()}
     return last | {name: torch.stack(values).mean(0).to(last[name].dtype) for name, values in moving.items()}
@@ -68,8 +67,10 @@ def mean_weights(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def refresh_batch_norms(context: RunContext, phase: Phase) -> None:
-    """Give the batch norms that the phase trains the statistics of an epoch of its batches: no mean of statistics is
-    that of mean weights (arXiv:1803.05407, section 3)."""
+    """Recompute the statistics of the batch norms that the phase trains, over one epoch of its batches.
+
+    The mean of the members' statistics does not fit their mean weights (arXiv:1803.05407, section 3).
+    """
     network = context.network
     set_trainable(network, phase.train, context.settings.bn)
     moving = {norm: norm.momentum for norm in network.modules() if isinstance(norm, NORMS) and norm.training}
@@ -77,9 +78,9 @@ def refresh_batch_norms(context: RunContext, phase: Phase) -> None:
         return
     for norm in moving:
         norm.reset_running_stats()
-        norm.momentum = None  # the mean over all batches
+        norm.momentum = None  # cumulative average over all batches
     network.device.seed(seed_for("refresh", context.settings.seed))
-    last = len(phase.epochs) - 1  # whose size is that of the evaluation
+    last = len(phase.epochs) - 1  # the last epoch has the image size of evaluation
     with closing(context.inputs.of(phase).batches(range(last, last + 1), "refresh")) as batches:
         for x, _ in batches:
             network(network.device.put(x))

@@ -1,4 +1,4 @@
-"""Activations of the frozen body, computed once for each image and kept by content."""
+"""Activations of the frozen backbone, computed once per image and stored by image content."""
 
 import hashlib
 import json
@@ -28,12 +28,12 @@ from thaw.store import keys
 from thaw.store.kinds import is_numbers
 from thaw.store.store import Store
 
-SHARD_ROWS = 64 * 256  # images a shard: what is kept of a build that is stopped
+SHARD_ROWS = 64 * 256  # images per shard; finished shards survive when a run is stopped
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """How images are looked at: the middle of each, or with `augment` a view drawn from `seed` and its content."""
+    """How an image is cropped: the centre, or with `augment` a random view seeded by `seed` and the image's content."""
 
     size: int  # pixels
     crop_pct: float
@@ -41,17 +41,17 @@ class ImageView:
     seed: tuple = ()
 
     def seed_of(self, content: str) -> int | None:
-        """Return the seed of the view of an image; None for the plain one, which draws nothing."""
+        """Return the seed of an image's view, or None for the plain view, which draws nothing."""
         return seed_for("augment", *self.seed, content) if self.augment else None
 
 
 def images_per_pass(size: int) -> int:
-    """Images of a size that pass through the network at once where nothing is trained: 64 to 224 px, then fewer."""
+    """Return the batch size of inference at an image size: 64 up to 224 px, fewer above."""
     return max(4, min(64, 64 * 224**2 // size**2 // 4 * 4))
 
 
 def body_hash(network: Network, head: bool = False) -> str:
-    """SHA-256 of architecture, normalisation and every weight and buffer but the head's, or with `head` of all."""
+    """Return the SHA-256 of architecture, normalisation, weights and buffers; `head`: those of the head too."""
     about = network.model.pretrained_cfg
     digest = hashlib.sha256(json.dumps([about.get(key) for key in ("architecture", "mean", "std")]).encode())
     for name, value in sorted(network.model.state_dict().items()) if head else frozen_weights(network):
@@ -63,10 +63,10 @@ def body_hash(network: Network, head: bool = False) -> str:
 def activations(
     network: Network, pixels: Pixels, rows: np.ndarray, view: ImageView, store: Store
 ) -> tuple[torch.Tensor, dict[Path, float]]:
-    """Return the pooled activations [len(rows), d] of the images, on the device, in the dtype the body gives.
+    """Return the pooled activations [len(rows), d] on the device, and seconds saved per shard made by another process.
 
-    Also, per shard made by another process, the seconds saved. Kept in immutable shards that list the content hashes of
-    their rows; only images that no shard has pass through the body. Labels and names are in no key.
+    The dtype is the backbone's. Activations are stored in immutable shards that list the content hashes of their
+    images; only images in no shard pass through the backbone. The keys depend neither on labels nor on file names.
     """
     hashes, parts = pixels.names, activation_parts(network, view)
     wanted, kept, saved = {hashes[row] for row in rows}, {}, {}
@@ -98,30 +98,30 @@ def activations(
 
 
 def shard_fault(shard: Path, width: int) -> str | None:
-    """Say why a shard cannot be used: its tensor is not of activations of that width, a row an image."""
+    """Return why a shard is unusable, or None; it must have one activation vector of this width per image."""
     made, file = read_json(shard / "rows.json"), shard / "features.safetensors"
     rows = made.get("rows")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, str) for row in rows):
         return "rows.json lists no images"
     if not is_numbers([made.get("seconds")]):
-        return "rows.json has no seconds"
+        return "rows.json has no valid seconds"
     try:
         features = read_weights(file, "it").get("features")
     except UserError as error:
         return error.line
     if features is None or list(features.shape) != [len(rows), width] or not features.is_floating_point():
-        return f"{file.name} has no activations [{len(rows)}, {width}]"
+        return f"{file.name} has no activations of shape [{len(rows)}, {width}]"
     return None
 
 
 def width_of(head: nn.Module) -> int:
-    """Return how many activations an image has, by the first weight of the head."""
-    weight = next(head.parameters())  # of a linear layer or a convolution [outputs, d, ...], of a batch norm [d]
+    """Return the number of activations per image, from the shape of the head's first weight."""
+    weight = next(head.parameters())  # linear or convolution: [outputs, d, ...]; batch norm: [d]
     return weight.shape[min(1, weight.dim() - 1)]
 
 
 def activation_parts(network: Network, view: ImageView) -> dict:
-    """Return what activations depend on besides the images."""
+    """Return everything activations depend on except the images: the store key."""
     return {
         "body": body_hash(network),
         "pooling": network.pooling,
@@ -135,13 +135,13 @@ def activation_parts(network: Network, view: ImageView) -> dict:
 
 @torch.inference_mode()
 def compute_activations(network: Network, pixels: Pixels, rows: list[int], view: ImageView, text: str) -> torch.Tensor:
-    """Return the activations of the rows, on the CPU; `text` is what the progress bar says.
+    """Return the activations of the rows on the CPU; `text` labels the progress bar.
 
-    The last batch is padded: an image's row depends neither on its neighbours nor on how many they are.
+    The last batch is padded, so that a result does not depend on the number of images in its batch.
     """
     network.eval()
     out, n, size, see = [], images_per_pass(view.size), view.size, augment.view(view.size, view.crop_pct, view.augment)
-    with ThreadPoolExecutor(readers()) as pool:  # what the store has no room for is decoded here
+    with ThreadPoolExecutor(readers()) as pool:  # decodes the images that the store had no space for
         for start in console.bar(range(0, len(rows), n), -(-len(rows) // n), text):
             part = rows[start : start + n]
             seeds = [view.seed_of(pixels.names[row]) for row in part]

@@ -1,8 +1,7 @@
-"""Whether the same command was given before, told from what costs nothing to look at. Standard library only.
+"""A cheap fingerprint ("stamp") of a command, by which a finished run is recognised without loading anything.
 
-A run is known by what it depends on (`keys.run_parts`), which takes the network and the images to be loaded. Until
-something changes on disk, in the code, the libraries or the machine, the same settings lead to the same parts: that is
-what a stamp stands for, so that a finished run is recognised in the time it takes to read a folder.
+The exact identity of a run (`keys.run_parts`) needs the network and the images to be loaded. But the same settings lead
+to the same identity until files, code, libraries or the machine change, and those are quick to check.
 """
 
 import os
@@ -21,11 +20,11 @@ UNRELATED += ("log_every", "verbose", "plan_only", "stop_after")
 
 
 def fingerprint(settings: Settings) -> str:
-    """A key of the settings and of all that they name: files by size and time, code, libraries, machine."""
+    """Return a key of the settings and what they refer to: files (by size and time), code, libraries, machine."""
     related = {name: value for name, value in vars(settings).items() if name not in UNRELATED}
     return key_of(
         {
-            # In the order of the phases and of the transforms; two schedulers of equal options differ by their class.
+            # repr keeps the order of phases and transforms, and the class of schedulers with equal options.
             "settings": repr(related),
             "files": named_files(settings),
             "code": code_digest() if settings.store.code == "check" else None,
@@ -37,5 +36,5 @@ def fingerprint(settings: Settings) -> str:
 
 @cache
 def code_digest() -> str:
-    """A hash of every module here, to the byte: which of them a run depends on is asked once it is set up."""
+    """Return a hash of all source files; which of them a run depends on is known only once it is set up."""
     return sha256(b"".join(file.read_bytes() for file in sorted(code_hash.ROOMS.rglob("*.py")))).hexdigest()

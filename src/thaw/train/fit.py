@@ -1,4 +1,4 @@
-"""A fit phase, cycle by cycle: what lies in the store is read, what is missing is trained."""
+"""A fit phase, cycle by cycle: stored cycles are read, missing ones are trained."""
 
 import math
 import time
@@ -26,17 +26,17 @@ from thaw.train.progress import PhaseLog, end_phase
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """The best cycle end so far, and where it was."""
+    """The best cycle end so far, and its phase and epoch."""
 
     end: CycleResult
     phase: str
-    epoch: int  # of the run
-    ends: tuple[CycleResult, ...]  # it and the cycle ends before it in its phase
+    epoch: int  # counted over all phases of the run
+    ends: tuple[CycleResult, ...]  # the cycle ends of its phase, up to and including it
 
 
 @dataclass(frozen=True)
 class PhaseOutcome:
-    """The best cycle end of all phases so far, what result.json says of this one, and the seconds the store saved."""
+    """The best cycle end of all phases so far, this phase's entries in result.json, and the seconds the store saved."""
 
     best: BestSoFar
     report: dict
@@ -45,21 +45,24 @@ class PhaseOutcome:
 
 @dataclass
 class FittedCycles:
-    """The cycles of a phase, trained now or read from the store, and why none follows."""
+    """The cycles of a phase so far, trained now or read from the store, and the verdict after the last."""
 
-    before: CycleEnd  # the validation that the phase began with
+    before: CycleEnd  # the validation at the start of the phase
     ends: list[CycleResult] = field(default_factory=list)
     records: list[CycleEnd] = field(default_factory=list)
     reused: int = 0
-    saved: float = 0.0  # seconds, by the store
-    verdict: Verdict | None = None  # after the last
+    saved: float = 0.0  # seconds saved by the store
+    verdict: Verdict | None = None  # after the last cycle
 
     @property
     def last(self) -> CycleResult | None:
         return self.ends[-1] if self.ends else None
 
     def add(self, end: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
-        """Add a cycle. paid: seconds of this process, None if the store had it; resumed: those in its snapshot."""
+        """Add a cycle.
+
+        `paid`: seconds spent by this process, None if the cycle was stored. `resumed`: seconds already in its snapshot.
+        """
         self.ends.append(end)
         self.records.append(as_cycle_end(end, end.train_loss, final_size))
         self.reused += paid is None
@@ -71,7 +74,7 @@ def fit_phase(
 ) -> PhaseOutcome:
     """Fit a phase cycle by cycle, up to its budget or until over-fitting.
 
-    The next cycle starts from the last weights; what is handed on is the cycle end of most worth.
+    Each cycle starts from the weights of the previous one; the next phase starts from the best cycle end.
     """
     phase, store, start = inputs.phase, context.store, best.end if best else None
     fit = begin_phase(context.settings, context.network, inputs, lr)
@@ -115,7 +118,7 @@ def fit_phase(
 
 
 def snapshot_folder(store: Store, parts: dict) -> Path:
-    """Return where the snapshots of a cycle lie; those that fresh=true is to make again are removed."""
+    """Return the folder of a cycle's snapshots, after removing those that fresh=true makes obsolete."""
     folder = store.root / UNDER_WAY / store.key("cycles", parts)
     if store.stale("cycles", folder):
         snapshot.remove(folder)
@@ -123,39 +126,40 @@ def snapshot_folder(store: Store, parts: dict) -> Path:
 
 
 def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> None:
-    """Show what a snapshot holds of a cycle."""
+    """Report the steps of a cycle that a snapshot already has."""
     if not record.losses:
         return
     log.replay(cycle, record.losses, record.epochs)
-    console.say(f"  {log.phase.name}: cycle {cycle + 1} goes on after its step {len(record.losses)}, from a snapshot")
+    console.say(f"  {log.phase.name}: cycle {cycle + 1} resumes from a snapshot after its step {len(record.losses)}")
 
 
 def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:
-    """Show a cycle that the store has."""
+    """Report a cycle that was read from the store."""
     log.replay(cycle, end.losses, end.epochs)
     loss = end.validation.loss
-    console.say(f"  {log.phase.name}: cycle {cycle + 1} from the store, validation loss {loss:.4f}")
+    console.say(f"  {log.phase.name}: cycle {cycle + 1} read from the store, validation loss {loss:.4f}")
 
 
 def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: BestSoFar | None) -> PhaseOutcome:
-    """Say what a phase came to, and hand on the better of its best cycle end and the best before it."""
+    """Report the result of a phase, and return the better of its best cycle end and the best one before it."""
     phase, i = fit.phase, early_stopping.best_cycle(fitted.records)
     epoch = sum(phase.cycles[: i + 1])
     own = BestSoFar(fitted.ends[i], phase.name, context.counters.epoch + epoch, tuple(fitted.ends[: i + 1]))
     end_phase(context.counters, phase, len(fitted.ends))
     better = best is None or fitted.records[i].worth > fitted.before.worth
     report = phase_report(phase, fit.options.lr, own.end, fitted)
-    trained = f"best cycle end: epoch {epoch} of {report['epochs']}, lr {fit.options.lr:.3g}"
+    at = f"best cycle ends at epoch {own.epoch} of the run, epoch {epoch} of {report['epochs']} in this phase"
+    other = "" if better else f"; no better than {best.phase}, whose weights are used"
     stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
     console.say(
-        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({trained}); "
-        f"{fitted.verdict.because}{'' if better else f'; {best.phase} was better and is handed on'}{stored}"
+        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}, "
+        f"lr {fit.options.lr:.3g}); {fitted.verdict.because}{other}{stored}"
     )
     return PhaseOutcome(own if better else best, report, fitted.saved)
 
 
 def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) -> Verdict:
-    """Return whether a phase goes on after the cycles fitted, and why."""
+    """Decide whether a phase trains another cycle after those fitted."""
     done = len(fitted.records)
     if phase.until == "overfit":
         verdict = early_stopping.judge(fitted.before, fitted.records, phase.budget, len(phase.cycles))
@@ -167,7 +171,7 @@ def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) ->
 
 
 def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycles) -> dict:
-    """Return what result.json says of a phase."""
+    """Return the entries of a phase in result.json."""
     return {
         "accuracy": best.validation.accuracy,
         "loss": best.validation.loss,
@@ -180,10 +184,10 @@ def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycle
 
 
 def as_cycle_end(end: CycleResult, train_loss: float, final_size: bool) -> CycleEnd:
-    """What the stop rule reads of a cycle end."""
+    """Return a cycle end in the form the stopping rule reads."""
     return CycleEnd(train_loss, end.validation.losses, end.validation.accuracy, final_size)
 
 
 def validation_before(best: BestSoFar | None, n: int) -> CycleEnd:
-    """What the stop rule reads of what a phase begins with: the best so far, or nothing known of n images."""
+    """Return the validation at the start of a phase: that of the best so far, or an infinite loss for n images."""
     return as_cycle_end(best.end, math.inf, True) if best else CycleEnd(math.inf, [math.inf] * n, 0.0, True)

@@ -1,4 +1,4 @@
-"""What a network trains and validates on: batches of images, or stored activations of them."""
+"""The inputs of training and validation: batches of images, or their stored activations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,20 +21,20 @@ from thaw.train.features import ImageView, activations
 
 @dataclass
 class Inputs:
-    """The images of a run as its network takes them."""
+    """The images of a run, and how its network sees them."""
 
     table: Table
     pixels: Pixels
-    network: Network  # whose frozen body gives the activations
+    network: Network  # its frozen backbone computes the activations
     store: Store
-    size: int  # the final one, in pixels
+    size: int  # final image size in pixels
     crop_pct: float
     augment: Augment
-    balance: str  # as loss.balance
+    balance: str  # the setting loss.balance
     seed: int
-    batch: int  # images that pass through the network at once where nothing is trained
-    workers: int  # loader processes
-    saved: dict[Path, float] = field(default_factory=dict)  # seconds, by the shards of activations that were there
+    batch: int  # batch size of inference
+    workers: int  # number of loader processes
+    saved: dict[Path, float] = field(default_factory=dict)  # seconds saved, per stored shard of activations
 
     def rows(self, split: int) -> np.ndarray:
         """Return the rows of a split, in the table's order."""
@@ -50,7 +50,7 @@ class Inputs:
 
     @cached_property
     def places(self) -> np.ndarray:
-        """Of every row its place in its split: what seeds its augmentation, so that other splits do not change it."""
+        """The index of each row within its split. It seeds augmentation, so that other splits do not affect it."""
         splits, places = self.table.splits, np.zeros(len(self.table), np.int64)
         for split in np.unique(splits):
             places[splits == split] = np.arange((splits == split).sum())
@@ -58,7 +58,7 @@ class Inputs:
 
     @cached_property
     def key(self) -> str:
-        """What training and validation see: contents and labels of both, in order, at which size they are kept."""
+        """A key of the training and validation data: contents and labels in order, number of classes, image size."""
         rows = [self.contents(part) for part in (self.train_rows, self.valid_rows)]
         return key_of({"rows": rows, "classes": len(self.table.classes), "size": self.size})
 
@@ -67,15 +67,15 @@ class Inputs:
         return [(self.table.hashes[row], int(self.table.labels[row])) for row in rows]
 
     def activations(self, rows: np.ndarray, augment: Augment | None = None, seed: tuple = ()) -> Batch:
-        """Activations and labels of the rows, on the device: of the plain view, or of one drawn by `augment`."""
+        """Return activations and labels of the rows on the device, for the plain view or one drawn by `augment`."""
         view = ImageView(self.size, self.crop_pct, augment, seed)
         features, saved = activations(self.network, self.pixels, rows, view, self.store)
-        for shard, seconds in saved.items():  # which are read again for fewer rows
+        for shard, seconds in saved.items():  # a shard may be read again for fewer rows
             self.saved[shard] = max(seconds, self.saved.get(shard, 0.0))
         return features, torch.from_numpy(self.table.labels[rows]).to(features.device)
 
     def images(self, keys: list[BatchKey], augment: Augment | None = None, seed: tuple = ()) -> Iterator[Batch]:
-        """Batches of views of images: plain ones, or drawn by `augment` from the seed, the epoch and the row."""
+        """Return batches of image views, plain or drawn by `augment` from (seed, epoch, row)."""
         views = Views(self.pixels, self.table.labels, self.crop_pct, self.size, augment, seed, self.places)
         return batches.loader(views, keys, self.workers)
 
@@ -85,16 +85,16 @@ class Inputs:
 
 @dataclass
 class PhaseInputs:
-    """What one phase trains and validates on; its activations are read once, when they are first asked for."""
+    """The inputs of one phase. Activations are read once, on first use."""
 
     run: Inputs
     phase: Phase
 
     @cached_property
     def stored(self) -> tuple[Batch, Batch]:
-        """Activations and labels of the training and of the validation images, the body as it is in this phase.
+        """Activations and labels of the training and of the validation images, with the backbone of this phase.
 
-        With `views` the training images are there as often, view after view, the validation images plainly.
+        With `views`, the training images come once per view, view after view; validation images are always plain.
         """
         run, views = self.run, self.phase.views
         if views:
@@ -106,7 +106,7 @@ class PhaseInputs:
 
     @cached_property
     def valid(self) -> Batch:
-        """Activations and labels of the validation images, the body as it is in this phase."""
+        """Activations and labels of the validation images, with the backbone of this phase."""
         return self.stored[1] if self.phase.features == "precomputed" else self.run.activations(self.run.valid_rows)
 
     @property
@@ -114,9 +114,9 @@ class PhaseInputs:
         return torch.from_numpy(self.run.table.labels[self.run.valid_rows])
 
     def batches(self, epochs: range, name: str, steps: int | None = None, skip: int = 0) -> Iterator[Batch]:
-        """The training batches of some epochs, in the order drawn from (seed, `name`, epoch).
+        """Return the training batches of these epochs, each epoch in an order drawn from (seed, `name`, epoch).
 
-        `steps` cuts all of them off; the first `skip` are left out.
+        Leave out the first `skip` batches, and all from batch `steps` on.
         """
         run, phase, cut = self.run, self.phase, []
         seed, labels = (run.seed, name), run.table.labels[run.train_rows]

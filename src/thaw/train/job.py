@@ -1,4 +1,4 @@
-"""One job as Hydra calls it: composed, carried out, and whatever happens said in its status.json."""
+"""The function Hydra calls for each job; it runs the job and records the outcome in status.json."""
 
 import os
 import shutil
@@ -23,43 +23,43 @@ from thaw.train.stages import run_identity, train_job
 
 @dataclass
 class Ending:
-    """How a job ends."""
+    """The exit code of a job."""
 
     code: int = 0
 
 
 class Task:
-    """What Hydra calls with every composed configuration, in this process or in one of a launcher's."""
+    """The callable Hydra runs with each composed configuration, in this process or in a launcher's."""
 
     def __init__(self, named: bool = True):
-        self.named = named  # the user said where the run is to lie
-        self.codes: dict[int, int] = {}  # the exit code of each job by its number, 0 for a run of its own
+        self.named = named  # the user named the folder of the run
+        self.codes: dict[int, int] = {}  # exit code per job number; a single run has number 0
 
     @property
     def code(self) -> int:
-        """The exit code of the first job that failed, 0 without one."""
+        """The exit code of the first failed job, or 0."""
         return next((code for _, code in sorted(self.codes.items()) if code), 0)
 
     def ended(self, number: int | None, code: int) -> int:
-        """Note what a job ended with."""
+        """Record and return the exit code of a job."""
         self.codes[number or 0] = code
         return code
 
     def __call__(self, cfg) -> int:
-        """Carry out one job; whatever happens is said in status.json. Return its exit code.
+        """Run one job, record the outcome in status.json, and return the exit code.
 
-        Errors: a signal that asks to stop. A failure is no error here, so that no launcher loses the other jobs.
+        Raise Stopped on a signal to stop. A failure raises nothing, so that a launcher does not lose the other jobs.
         """
         if (several := machine.several_processes()) and not machine.is_first_process():
             return 0
         request = job_request(cfg)
         folder, sweep, before = request.folder, request.sweep, read_status(request.folder)
         if not sweep and (taken := refuse_folder(folder, before, request.overrides)):
-            return self.ended(None, print_error(taken))  # and nothing is written there
+            return self.ended(None, print_error(taken))  # nothing is written to that folder
         tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
         ending = Ending()
         with suppress(UserError), tracker, ending_in_status(request, ending), in_one_line(folder):
-            signals.listen()  # again, for submitit sets a handler of its own
+            signals.listen()  # again, because submitit installs its own handlers
             signals.heed()
             if several:
                 raise several
@@ -67,7 +67,7 @@ class Task:
             stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
             same = sweep and stamp and (before.get("stamp"), before.get("overrides")) == (stamp, request.overrides)
             if same and (result := finished_result(folder)):
-                say(f"job {folder.name}: done before, accuracy {result['best/accuracy']:.2%}")
+                say(f"job {folder.name}: already done, accuracy {result['best/accuracy']:.2%}")
                 return self.ended(request.number, 0)
             write_status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **request.about)
             dated = not (before or sweep or self.named) and folder.parent == paths.OUTPUTS / "runs"
@@ -75,7 +75,7 @@ class Task:
             if settings.plan_only and not sweep:
                 keep_plan_alone(folder)
             elif result is None and dated:
-                shutil.rmtree(folder)  # a run is finished: nothing but Hydra's files and ours of a second ago
+                shutil.rmtree(folder)  # an earlier run stands for this one; only files just written are here
             else:
                 stamp = stamp if result and not settings.fresh else None
                 write_status(folder, state="done", stamp=stamp, **request.about)
@@ -86,13 +86,13 @@ class Task:
 
 @contextmanager
 def ending_in_status(request: JobRequest, ending: Ending) -> Iterator[None]:
-    """Say in status.json, then on the terminal, why a job failed or was stopped. Errors: what ended it."""
+    """Record in status.json, then print, why a job failed or was stopped; raise the error again."""
     try:
         yield
     except (UserError, signals.Stopped) as error:
         ending.code = error.code
         state = "waiting" if isinstance(error, signals.Stopped) and error.requeued else "failed"
-        with suppress(OSError):  # on a full disk the line on the terminal has to do
+        with suppress(OSError):  # a full disk: the printed line must do
             write_status(request.folder, state=state, code=error.code, line=error.line, **request.about)
         if isinstance(error, UserError):
             print_error(error)

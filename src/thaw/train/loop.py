@@ -1,4 +1,4 @@
-"""The loop. One generator trains: it takes steps and yields what happened; whoever consumes it logs, plots, stops."""
+"""The training loop: a generator that takes optimizer steps and yields each one; its consumer logs and stops."""
 
 import random
 import time
@@ -22,23 +22,22 @@ from thaw.runtime.seeds import seed_for
 
 
 class Step(NamedTuple):
-    """One optimizer step: its number in the phase, the mean loss of its batch (on the device), images, seconds spent
-    waiting for the batch, and (on the device) the first step so far that was not finite, -1 where none was."""
+    """One optimizer step."""
 
-    step: int
-    loss: Tensor
+    step: int  # its number in the phase
+    loss: Tensor  # mean over the batch, on the device
     images: int
-    wait: float
-    first_bad: Tensor
+    wait: float  # seconds spent waiting for the batch
+    first_bad: Tensor  # on the device: the first step so far that was not finite, or -1
 
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What the steps of a phase read."""
+    """The options of the steps of a phase."""
 
-    lr: float = 1.0  # the peak learning rate of the last layer group
-    rate: Callable[[int], float] = lambda step: 1.0  # the share of it at each step
-    momentum: Callable[[int], float] | None = None  # at each step; None: the optimizer's own
+    lr: float = 1.0  # peak learning rate of the last layer group
+    rate: Callable[[int], float] = lambda step: 1.0  # factor on lr at each step
+    momentum: Callable[[int], float] | None = None  # at each step; None: the optimizer's default
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -47,10 +46,10 @@ class StepOptions:
 
 
 def make_optimizer(network: Network, groups: Sequence[LayerGroup], optimizer: Optimizer) -> torch.optim.Optimizer:
-    """SGD or AdamW over the layer groups; each torch group has `lr_scale`, the ratio of its layer group.
+    """Return SGD or AdamW over the layer groups; `lr_scale` of a parameter group is the ratio of its layer group.
 
-    Norms and biases (every parameter of fewer than two dimensions) have no weight decay. The fused kernels can skip a
-    step on the device, see `train`.
+    Norms and biases (all parameters of fewer than two dimensions) get no weight decay. The optimizers are fused because
+    fused kernels can skip a step on the device, which `train` needs.
     """
     parameters = dict(network.model.named_parameters())
     param_groups = []
@@ -68,7 +67,7 @@ def make_optimizer(network: Network, groups: Sequence[LayerGroup], optimizer: Op
 
 
 def make_loss(loss: Loss, labels: np.ndarray, classes: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the training loss: cross-entropy, smoothed, its classes weighted by how rare their labels are if asked."""
+    """Return the training loss: label-smoothed cross-entropy, with inverse-frequency class weights if asked."""
     weight = None
     if loss.balance == "weights":
         counts = np.bincount(labels, minlength=classes)
@@ -77,6 +76,7 @@ def make_loss(loss: Loss, labels: np.ndarray, classes: int, device: torch.device
 
 
 def set_momentum(group: dict, value: float) -> None:
+    """Set the momentum of SGD, or beta1 of AdamW, in a parameter group."""
     if "betas" in group:
         group["betas"] = (value, group["betas"][1])
     else:
@@ -90,12 +90,12 @@ def train(
     options: StepOptions,
     start: int = 0,
 ) -> Iterator[Step]:
-    """Take one optimizer step for every batch, from step `start` of a phase on, and yield it.
+    """Take one optimizer step per batch, counting from step `start` of the phase, and yield each.
 
-    The rate of a group is `lr * lr_scale * rate(step)`. A gradient whose norm over all groups is above `clip` is scaled
-    down to it (arXiv:1211.5063). Every draw inside a step (dropout, mixing) comes from (seed, step). A step whose loss
-    or gradient is not finite is not applied: the kernel skips it on the device, without a synchronisation; whoever
-    consumes the steps looks at `first_bad` now and then.
+    The learning rate of a group is `lr * lr_scale * rate(step)`. If the norm of the gradient over all groups exceeds
+    `clip`, the gradient is scaled down to it (arXiv:1211.5063). All random draws of a step (dropout, mixing) are seeded
+    by (seed, step). A step whose loss or gradient is not finite is not applied: the kernel skips it on the device,
+    without a synchronisation, and the consumer must check `first_bad` from time to time.
     """
     first_bad = torch.full((), -1, device=network.device.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -130,19 +130,19 @@ def train(
 
 
 def raise_if_not_finite(step: Step, options: StepOptions, phase: str) -> None:
-    """Errors: this step of a phase, or one before it, had a loss or a gradient that is not finite, exit 4."""
+    """Raise UserError (exit 4) if the loss or gradient of this step, or of one before it, is not finite."""
     if (bad := int(step.first_bad)) >= 0:
         lr = options.lr * options.rate(bad)
         raise UserError(
             4,
             f"loss or gradient is not finite in phase {phase} at step {bad} (lr {lr:.3g}); the step was not "
-            f"applied; try lr={options.lr / 10:.2g}, or lr_factor=0.1 where the rate is found",
+            f"applied; try lr={options.lr / 10:.2g}, or lr_factor=0.1 if a finder chose the learning rate",
         )
 
 
 @torch.inference_mode()
 def evaluate(network: Network, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Logits [n, classes] and labels [n] of all batches, float32 and int64 on the CPU, the network in eval mode."""
+    """Return logits [n, classes] (float32) and labels [n] (int64) of all batches on the CPU, in eval mode."""
     network.eval()
     logits, labels = [], []
     for x, y in batches:

@@ -1,7 +1,7 @@
-"""The rate finder: short trials at every rate of a ladder, or a range test. `lr_suggest` reads their curves.
+"""The learning-rate finder: short trials at several rates, or a range test. `lr_suggest` reads their curves.
 
-Trials start from the same network and see the same batches with the same draws, so that what differs is the rate alone.
-A range test raises the rate while it trains, as fast.ai's lr_find.
+All trials start from the same network and use the same batches and random draws, so that only the rate differs.
+A range test raises the rate during training, like fast.ai's lr_find.
 """
 
 import copy
@@ -38,16 +38,16 @@ from thaw.train.loop import StepOptions, make_optimizer, train
 from thaw.train.lr_suggest import first_minimum, mean
 from thaw.train.phase_fit import phase_groups, step_options
 
-FEWEST = 10  # losses before divergence is looked for
+MIN_LOSSES = 10  # losses before divergence is tested
 TWICE = 2.0
 
 Batches = Generator[Batch, None, None]
-Point = tuple[float, float]  # a rate and the loss at it
+Point = tuple[float, float]  # a rate and its loss
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a find trains with: as the fit that it serves."""
+    """The training setup of a finder, the same as in the fit it serves."""
 
     train: str  # head | all
     bn: str
@@ -56,6 +56,7 @@ class Trial:
     options: StepOptions
 
     def prepare(self, network: Network) -> None:
+        """Make the trained part of the network trainable, and freeze the rest."""
         set_trainable(network, self.train, self.bn)
 
     def optimizer(self, network: Network) -> torch.optim.Optimizer:
@@ -63,42 +64,43 @@ class Trial:
 
 
 def range_test(network: Network, batches: Batches, trial: Trial, find: Find, steps: int) -> Iterator[Point]:
-    """Yield the rate (of the last group) and the training loss of `steps` steps whose rate rises from min_lr to max_lr.
+    """Train up to `steps` steps while the rate rises from min_lr to max_lr; yield each rate and loss.
 
-    Works on a copy of the network with a new optimizer, every draw keyed by its step, torch's generators put back: the
-    network is bit for bit what it was, also after an exception. The ratios of the groups are kept. Ends early at a loss
-    that is not finite or, smoothed, `diverge` times the lowest and twice that of the first ten steps.
+    The rate is that of the last group; the others keep their ratios to it. Train a copy of the network with a new
+    optimizer, and restore torch's generators, so that the network stays bit for bit the same, even after an exception.
+    End early if a loss is not finite, or if the smoothed loss exceeds both `diverge` times its minimum and twice the
+    mean of the first ten losses.
     """
     copied = copy.deepcopy(network)
     trial.prepare(copied)
     rate = curve(exponential(find.min_lr / find.max_lr), [steps])
     losses, average, weight, lowest = [], 0.0, 0.0, math.inf
-    with closing(batches), generators_put_back(copied):  # whose loader has processes that end when it is closed
+    with closing(batches), restored_generators(copied):  # closing ends the loader's processes
         for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=find.max_lr, rate=rate)):
             loss = float(step.loss)
             if int(step.first_bad) >= 0:
                 break
             losses.append(loss)
             yield find.max_lr * rate(step.step), loss
-            # Debiased exponential average of what has been seen so far, as fast.ai smooths it.
+            # Bias-corrected exponential moving average of the losses so far, as in fast.ai.
             average = find.smooth * average + (1 - find.smooth) * loss
             weight = find.smooth * weight + (1 - find.smooth)
             seen = average / weight
             lowest = min(lowest, seen)
-            # Where the loss is low from the start, four times the lowest may be no more than a hard batch.
-            exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:FEWEST]) / FEWEST
-            if (len(losses) > FEWEST and exploded) or step.step + 1 == steps:
+            # If the loss is low from the start, one hard batch may exceed `diverge` times the minimum.
+            exploded = seen > find.diverge * lowest and seen > TWICE * math.fsum(losses[:MIN_LOSSES]) / MIN_LOSSES
+            if (len(losses) > MIN_LOSSES and exploded) or step.step + 1 == steps:
                 break
 
 
 def rate_trials(
     network: Network, orders: Sequence[Sequence[Batch]], trial: Trial, find: Find
 ) -> Iterator[tuple[float, list[list[float]]]]:
-    """Yield rates (of the last group) and of each, for every order of the data, the training losses of a step a batch.
+    """Yield each rate tried (of the last group) with its training losses: for each order of the data, one per batch.
 
-    One rate a decade, rising, until a trial is cut short: at a loss that is not finite, or where its mean is sure to be
-    above `diverge` times the lowest. Then two more to either side of the best. Every trial starts anew from the
-    network, with a new optimizer; no trace is left, as by `range_test`.
+    First try one rate per decade, rising, until a trial is cut short: at a loss that is not finite, or once its mean
+    must exceed `diverge` times the lowest mean. Then try two more rates on each side of the best. Every trial starts
+    from the same weights with a new optimizer. As in `range_test`, the network stays unchanged.
     """
     start, copied = network.state_dict(), copy.deepcopy(network)
     costs, most = {}, math.inf
@@ -108,7 +110,7 @@ def rate_trials(
             for batches, own in zip(orders, losses, strict=True):
                 copied.load_state_dict(start)
                 trial.prepare(copied)
-                with generators_put_back(copied):
+                with restored_generators(copied):
                     for step in train(copied, batches, trial.optimizer(copied), replace(trial.options, lr=rate)):
                         loss = float(step.loss)
                         if int(step.first_bad) >= 0 or math.fsum([*own, loss]) > most * len(batches):
@@ -123,7 +125,7 @@ def rate_trials(
 
 
 def rates_to_try(find: Find, a_decade: int, costs: dict[float, float]) -> list[float]:
-    """Return so many rates a decade; where some have been tried, those between the best one's neighbours."""
+    """Return `a_decade` rates per decade; once some were tried, only new ones between the best one's neighbours."""
     rates = ladder(find.min_lr, find.max_lr, a_decade)
     if not costs:
         return rates
@@ -133,15 +135,15 @@ def rates_to_try(find: Find, a_decade: int, costs: dict[float, float]) -> list[f
     return [rate for rate in rates if low < rate < high and rate not in costs]
 
 
-def generators_put_back(network: Network):
-    """The context in which torch's draws leave no trace."""
+def restored_generators(network: Network):
+    """Return a context that restores the state of torch's random generators at its end."""
     devices = [network.device.device] if network.device.device.type == "cuda" else []
     return torch.random.fork_rng(devices=devices)
 
 
 @dataclass(frozen=True)
 class FindOutcome:
-    """What the curve suggests, what result.json says of the phase, and the seconds the store saved."""
+    """The rate found, the entries of the phase in result.json, and the seconds the store saved."""
 
     found: lr_suggest.FoundRate
     report: dict
@@ -149,9 +151,9 @@ class FindOutcome:
 
 
 def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, tracker: Tracker) -> FindOutcome:
-    """Find the rate for the fits that use it, write its curve, say what was taken and why.
+    """Find the learning rate for the fits that use it, write the curve, and report the choice with its reason.
 
-    A find that is stopped is done again next time.
+    A finder that is stopped starts again from its beginning next time.
     """
     settings, phase, network = context.settings, inputs.phase, context.network
     steps, orders = finder_steps.finder_length(settings, phase)
@@ -163,7 +165,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
                 context.held.hold(best.end.key, best.end.weights)
             began, points = time.perf_counter(), []
             with (
-                console.PhaseBar(phase.name, most_points(settings, steps)) as bar,
+                console.PhaseBar(phase.name, max_points(settings, steps)) as bar,
                 closing(measured(settings, network, inputs, steps, orders)) as measuring,
             ):
                 for point in measuring:
@@ -182,30 +184,30 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
         json_text({"phase": phase.name, **found.as_json()}, indent=1)
     )
     mark = "warning: " if found.doubtful and not settings.smoke else ""
-    used = f"lr {found.taken:.3g} taken"
+    used = f"lr {found.taken:.3g} chosen"
     if settings.lr_factor != 1:
         used += f", × lr_factor {settings.lr_factor:g} = {found.taken * settings.lr_factor:.3g}"
-    console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (from the store)'}")
+    console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (curve from the store)'}")
     report = {"lr": found.taken, "seconds": recorded["seconds"], "reused": not made}
     return FindOutcome(found, report, 0.0 if made else recorded["seconds"])
 
 
 def curve_fault(folder: Path, orders: int | None) -> str | None:
-    """Say why a curve cannot be read: it has not, for every rate, the losses of so many orders, None: one loss."""
+    """Return why a curve is unusable, or None; each rate needs losses of `orders` data orders (None: one loss)."""
     recorded = read_json(folder / "curve.json")
     rates, losses = recorded.get("rates"), recorded.get("losses")
     if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):
-        return "curve.json has no rates"
+        return "curve.json has no valid rates"
     trials = [[[loss]] for loss in losses] if orders is None and isinstance(losses, list) else losses
     good = isinstance(trials, list) and all(isinstance(one, list) and len(one) == (orders or 1) for one in trials)
     good = good and all(is_numbers(own) and all(0 <= loss < math.inf for loss in own) for one in trials for own in one)
     if not good or len(trials) != len(rates) or not all(own for one in trials[:1] for own in one):
-        return "curve.json has no losses of its rates"
-    return None if is_numbers([recorded.get("seconds")]) else "curve.json has no seconds"
+        return "curve.json has no valid losses for its rates"
+    return None if is_numbers([recorded.get("seconds")]) else "curve.json has no valid seconds"
 
 
 def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: int, orders: int) -> Iterator:
-    """Return the generator of the points of a find: trials of so many steps in so many orders, or a range test."""
+    """Return a generator of the finder's points: trials of `steps` steps in `orders` data orders, or a range test."""
     phase, find = inputs.phase, finder_steps.finder_range(settings)
     groups = phase_groups(network, phase, settings.rates.decay)
     trial = Trial(phase.train, settings.bn, groups, settings.optimizer, step_options(settings, network, inputs, "find"))
@@ -215,12 +217,12 @@ def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: i
     return range_test(network, cut[0], trial, find, steps)
 
 
-def most_points(settings: Settings, steps: int) -> int:
-    """Return how many points a find has at most."""
+def max_points(settings: Settings, steps: int) -> int:
+    """Return the maximum number of points of a finder."""
     return finder_steps.most_trials(settings) if settings.find.rule == "trials" else steps
 
 
 def trial_epochs(phase: Phase, steps: int, order: int) -> range:
-    """The epochs from which a find takes so many steps; every order takes others."""
+    """Return the epochs that supply `steps` steps; each order of the data has its own."""
     n = -(-steps // phase.epochs[0].steps)
     return range(order * n, (order + 1) * n)

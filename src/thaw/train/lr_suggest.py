@@ -1,4 +1,4 @@
-"""Which rate the curve of a finder suggests, and why: pure rules. Standard library only."""
+"""Pure rules that choose a learning rate from a finder's curve, and give the reason."""
 
 import math
 from collections.abc import Sequence
@@ -8,32 +8,32 @@ from itertools import pairwise
 from thaw.config.schema import Find
 from thaw.runtime.errors import UserError
 
-LEFT_TO_FALL = 0.05  # edge: the share of the whole fall that still lies ahead
-HEAD_START = 0.1  # the share of the curve whose mean is the loss at the start
-CLEAR = 0.002  # the share of the loss at the start that a fall must exceed; all trials see the same batches
-TOWARDS = 2 / 3  # the share of the way from the cheapest rate to the breaking one, over log rate
-BREAKS = 2.0  # a trial breaks where its loss is so many times the lowest of any trial at that step
+LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still lie ahead
+HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
+CLEAR = 0.002  # a clear fall exceeds this share of the loss at the start; small, as trials share their batches
+SHARE_TO_BREAKING = 2 / 3  # share of the way (in log rate) from the cheapest rate to the breaking rate
+BREAKS = 2.0  # a trial breaks when its loss exceeds this multiple of the lowest loss of any trial at that step
 TINY = 1e-12
-LEAST = 0.1  # of the loss at the start: nothing lower is a measure of breaking
+REFERENCE_SHARE = 0.1  # share of the lowest rate's mean loss; breaking is measured against no lower loss
 
 
 @dataclass(frozen=True)
 class FoundRate:
-    """The curve, what each rule makes of it, and the rate taken with its reason."""
+    """A finder's curve, the rate each rule suggests, and the rate chosen with its reason."""
 
     rule: str
     taken: float
     reason: str
-    doubtful: bool  # the curve did not fall: the reason is worth a warning
+    doubtful: bool  # the loss did not clearly fall, which deserves a warning
     suggestions: dict[str, float | None]
     rates: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
     smoothed: list[float] = field(repr=False)
-    low: list[float] = field(repr=False, default_factory=list)  # the band: of the orders of trials the lowest loss
-    high: list[float] = field(repr=False, default_factory=list)  # and the highest
+    low: list[float] = field(repr=False, default_factory=list)  # band of the trials: lowest mean loss over the orders
+    high: list[float] = field(repr=False, default_factory=list)  # and the highest mean loss
 
     def rows(self) -> list[dict[str, float]]:
-        """The curve as rows for metrics.jsonl."""
+        """Return the curve as rows for metrics.jsonl."""
         columns = ("rate", "loss", "smoothed")
         return [dict(zip(columns, at, strict=True)) for at in zip(self.rates, self.losses, self.smoothed, strict=True)]
 
@@ -46,7 +46,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def smooth(losses: Sequence[float], beta: float) -> list[float]:
-    """Exponential average to both sides, without lag: s_k = sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
+    """Return the two-sided exponential average, which has no lag: s_k = sum_i beta^|i-k| l_i / sum_i beta^|i-k|."""
 
     def one_sided(values):
         total, weight, out = 0.0, 0.0, []
@@ -60,18 +60,18 @@ def smooth(losses: Sequence[float], beta: float) -> list[float]:
 
 
 def noise(losses: Sequence[float], beta: float) -> float:
-    """Standard error of the smoothed loss: from the median step between neighbours, narrowed by the smoothing."""
+    """Return the standard error of the smoothed loss, estimated from the median difference of neighbouring losses."""
     steps = sorted(abs(b - a) for a, b in pairwise(losses))
     sigma = steps[len(steps) // 2] / (0.6745 * math.sqrt(2)) if steps else 0.0
     return sigma * math.sqrt((1 + beta**2) / (1 - beta**2)) * (1 - beta) / (1 + beta)
 
 
 def edge(rates: Sequence[float], smoothed: Sequence[float], start: float) -> float:
-    """The highest rate where the loss is still clearly improving.
+    """Return the highest rate at which the loss is still clearly improving.
 
-    With `start` the loss at the start and `lowest` the lowest smoothed loss: the last rate before the smoothed loss
-    first falls to lowest + (start - lowest) / 20, that is, the highest rate on the way down at which at least a
-    twentieth of the whole fall still lies ahead.
+    With `start` the loss at the start and `lowest` the lowest smoothed loss, this is the last rate before the smoothed
+    loss first reaches lowest + (start - lowest) / 20. In other words: the highest rate on the way down with at least
+    1/20 of the whole fall still ahead.
     """
     lowest = min(smoothed)
     within = lowest + LEFT_TO_FALL * (start - lowest)
@@ -79,10 +79,10 @@ def edge(rates: Sequence[float], smoothed: Sequence[float], start: float) -> flo
 
 
 def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
-    """fastai's default: half way into the longest valley (fastai.callback.schedule.valley).
+    """Return fastai's default, the middle of the longest valley (fastai.callback.schedule.valley).
 
-    With n the length of the longest strictly decreasing subsequence of the smoothed losses and e its last index, taken
-    as if it were contiguous, b = e - n: the rate at b + int(n / 3) + int(n / 6), or the first one.
+    Let n be the length of the longest strictly decreasing subsequence of the smoothed losses, e its last index and
+    b = e - n its start if it were contiguous. The result is the rate at b + int(n / 3) + int(n / 6), or the first.
     """
     length = [1] * len(smoothed)
     for i in range(len(smoothed)):
@@ -95,10 +95,10 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
 
 
 def first_minimum(losses: Sequence[float]) -> int:
-    """Where the loss is lowest; of several valleys in the first.
+    """Return the index of the lowest loss in the first valley.
 
-    What comes after a rise by more than a quarter of the fall is not looked at: there the network has forgotten what
-    it knew.
+    Ignore everything after a rise by more than a quarter of the fall so far: there the network has lost what it had
+    learned.
     """
     k = 0
     for i, loss in enumerate(losses):
@@ -110,9 +110,9 @@ def first_minimum(losses: Sequence[float]) -> int:
 
 
 def cheapest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """The rate at the vertex of the parabola, over log rate, through the lowest loss and its neighbours.
+    """Return the rate at the vertex of the parabola, in log rate, through the lowest loss and its two neighbours.
 
-    Rates in equal ratios there. At the ends the rate itself.
+    These three rates must have equal ratios. If the lowest loss is at an end, return its rate.
     """
     k = first_minimum(losses)
     if not 0 < k < len(rates) - 1:
@@ -123,9 +123,10 @@ def cheapest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
 
 
 def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
-    """The rate at which the peak of a trial, its loss over the lowest of any at that step, reaches `BREAKS`.
+    """Return the rate at which the peak of a trial reaches `BREAKS`, or the highest rate if none does.
 
-    Between two rates on a straight line in both logarithms; the highest rate where none does.
+    The peak is the largest ratio of the trial's loss to the lowest loss of any trial at that step. Interpolate between
+    two rates linearly in both logarithms.
     """
     k = next((k for k, peak in enumerate(peaks) if peak > BREAKS), None)
     if not k:
@@ -135,22 +136,28 @@ def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
 
 
 def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
-    """Of every step the lowest loss of any trial, but no less than `LEAST` of the mean of the first, the lowest rate's.
+    """Return the lowest loss of any trial at each step: the reference for breaking.
 
-    Not the loss at the start: a head that was fitted to a still body may do worse than guessing once the body's batch
-    norms move, and all but the lowest rates improve on that.
+    It is at least `REFERENCE_SHARE` times the mean loss of `trials[0]`, of the lowest rate. The loss at the start
+    would be a poor reference: a head fitted to a frozen backbone may be worse than chance once the backbone's batch
+    norms change, and all but the lowest rates improve on that.
     """
-    least = LEAST * mean(trials[0]) or TINY  # a loss of exactly 0 is one too
+    least = REFERENCE_SHARE * mean(trials[0]) or TINY  # a mean loss of exactly 0 is possible
     return [max(min(trial[step] for trial in trials if len(trial) > step), least) for step in range(len(trials[0]))]
 
 
 def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> FoundRate:
-    """The rate to take from trials, and why. Always ends in a rate.
+    """Choose a rate from trials, with the reason.
 
-    `losses` has for every rate those of every order's steps; the first rate stands for the network as it is. Falls: two
-    thirds of the way (over log rate) from the rate whose steps cost least on average to the one at which trials break:
-    few steps favour low rates, warm-up and annealing forgive high ones (scripts/bench/finder.py). Never falls: a third
-    of the breaking rate. Never stops falling: the highest rate tried. Errors: no two rates, exit 4.
+    `losses[rate][order][step]` are the losses. The lowest rate stands for the network as it was at the start.
+
+    * The loss falls: two thirds of the way (in log rate) from the rate with the lowest mean loss ("cheapest") to the
+      rate at which trials break. The few steps of a trial favour low rates, while warm-up and annealing tolerate higher
+      ones (scripts/bench/finder.py).
+    * It never falls: a third of the breaking rate.
+    * It never stops falling: the highest rate tried.
+
+    Raise UserError (exit 4) if there are fewer than two rates.
     """
     if len(rates) < 2:
         raise not_finite(find)
@@ -167,35 +174,38 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     peaks = [mean(list(map(peak, orders, lowest_of))) for orders in losses]
     k, doubtful = first_minimum(means), False
     cheapest = cheapest_rate(rates, means)
-    breaks = max(
-        cheapest, breaking_rate(rates[k:], peaks[k:])
-    )  # lower rates are as far from the lowest loss, being slow
-    cost = f"{means[k]:.3g} a step where it was {means[0]:.3g}"
+    # Rates below the cheapest are left out: they may be as far above the lowest loss, but because they learn slowly.
+    breaks = max(cheapest, breaking_rate(rates[k:], peaks[k:]))
+    cost = f"mean loss {means[k]:.3g}, {means[0]:.3g} at the lowest rate"
     if means[0] - means[k] <= CLEAR * means[0]:
         taken, doubtful = breaks / 3, True
-        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where trials break"
+        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where training becomes unstable"
     elif k == len(rates) - 1:
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
-        taken = cheapest * (breaks / cheapest) ** TOWARDS
-        reason = f"trials: between {cheapest:.2g}, the cheapest ({cost}), and {breaks:.2g}, where they break"
+        taken = cheapest * (breaks / cheapest) ** SHARE_TO_BREAKING
+        reason = f"trials: between {cheapest:.2g}, the best ({cost}), and {breaks:.2g}, where training becomes unstable"
         if breaks == cheapest:
-            reason = f"trials: {cheapest:.2g}, the cheapest ({cost}), where a step breaks already"
+            reason = f"trials: {cheapest:.2g}, the best ({cost}), where training already becomes unstable"
     suggestions = {"cheapest": cheapest, "breaking": breaks}
     low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return FoundRate("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
 
 
 def not_finite(find: Find) -> UserError:
-    return UserError(4, f"the rate finder's loss is not finite at lr {find.min_lr:.1g}: are weights and images right?")
+    """Return the error of a finder whose loss is not finite at the lowest rate."""
+    line = f"the loss of the learning-rate finder is not finite at lr {find.min_lr:.1g}; check weights and images"
+    return UserError(4, line)
 
 
 def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> FoundRate:
-    """What each rule suggests, the rate taken, and why. Always ends in a rate.
+    """Choose a rate from a range test, with the reason and the suggestion of each rule.
 
-    Falls (by more than four standard errors and 2 %): the rule. Never falls: a tenth of the lowest rate from which on
-    the loss is as clearly above its start. Never stops falling (a twentieth of the fall or more comes in the last tenth
-    of the sweep): the highest rate tried. Errors: fewer than two finite losses, exit 4.
+    * The loss falls (by more than four standard errors and 2 % of its start): what `find.rule` suggests.
+    * It never falls: a tenth of the lowest rate from which on the loss is as clearly above its start.
+    * It never stops falling (more than 1/20 of the fall is in the last tenth of the curve): the highest rate tried.
+
+    Raise UserError (exit 4) if there are fewer than two finite losses.
     """
     if len(losses) < 2:
         raise not_finite(find)
@@ -205,7 +215,7 @@ def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> F
     seen = losses[: max(smoothed.index(min(smoothed)) + 1, head, 3)]
     error = math.hypot(noise(seen, find.smooth), noise(seen, 0.0) / math.sqrt(head))
     clear = max(4 * error, 0.02 * abs(start))
-    # Smoothed to both sides, the explosion at the end would be seen before it comes: cut its height.
+    # Two-sided smoothing would spread the explosion at the end to earlier steps, so cap its height.
     smoothed = smooth([min(loss, start + 3 * clear) for loss in losses], find.smooth)
     lowest = smoothed.index(min(smoothed))
     fall = start - smoothed[lowest]
@@ -220,12 +230,12 @@ def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> F
             taken, doubtful = suggestions[find.rule], False
             way = f"from {start:.3g} to {smoothed[lowest]:.3g}"
             reason = {
-                "edge": f"edge: a twentieth of the fall {way} (at {rates[lowest]:.2g}) still lies ahead",
-                "valley": f"valley: half way into the longest fall, {way}",
+                "edge": f"edge: the highest rate with 1/20 of the fall {way} (at {rates[lowest]:.2g}) still ahead",
+                "valley": f"valley: the middle of the longest fall of the loss, {way}",
             }[find.rule]
     else:
         below = [k for k, loss in enumerate(smoothed) if loss <= start + clear]
         risen = min(max([head, *(k + 1 for k in below)]), len(smoothed) - 1)
         taken, doubtful = rates[risen] / 10, True
-        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from where on it is above {start:.3g}"
+        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from which on it is above {start:.3g}"
     return FoundRate(find.rule, taken, reason, doubtful, suggestions, list(rates), list(losses), smoothed)

@@ -1,4 +1,4 @@
-"""One phase being fitted: its layer groups, its optimizer, and what its steps read."""
+"""What fitting a phase needs: its layer groups, its optimizer and the options of its steps."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from thaw.train.loop import StepOptions, make_loss, make_optimizer
 
 @dataclass(frozen=True)
 class PhaseFit:
-    """One phase being fitted."""
+    """A phase with everything needed to train it."""
 
     phase: Phase
     inputs: PhaseInputs
@@ -24,7 +24,7 @@ class PhaseFit:
     optimizer: torch.optim.Optimizer
     options: StepOptions
     bn: str
-    log_every: int  # steps between two looks at the losses, at most
+    log_every: int  # maximum number of steps between two reads of the losses
 
 
 def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: float) -> PhaseFit:
@@ -40,14 +40,14 @@ def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: f
 
 
 def phase_groups(network: Network, phase: Phase, decay: float | None) -> list[LayerGroup]:
-    """The groups a phase trains, with their ratios."""
+    """Return the layer groups a phase trains, with their ratios."""
     if phase.train == "head":
         return head_group(network.model)
     return split_into_groups(network.model, phase.split, phase.ratios, decay)
 
 
 def step_options(settings: Settings, network: Network, inputs: PhaseInputs, purpose: str) -> StepOptions:
-    """What the steps of a phase read besides the learning rate; `purpose` (fit, find) seeds their draws."""
+    """Return the options of a phase's steps except the learning rate; `purpose` (fit, find) is part of their seed."""
     table, mixed = inputs.run.table, inputs.phase.features == "live"
     labels = table.labels[inputs.run.train_rows]
     return StepOptions(

@@ -1,4 +1,4 @@
-"""Predict the classes of images, and what follows from the logits: loss, accuracy, F1."""
+"""Predictions of a network, and their loss, accuracy and F1."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from thaw.train.inputs import Inputs, PhaseInputs
 
 @dataclass(frozen=True)
 class Predictions:
-    """Logits [n, classes] and labels of some images, and what follows from them."""
+    """Logits [n, classes] and labels [n] of images, and the metrics that follow from them."""
 
     logits: torch.Tensor
     labels: torch.Tensor
 
     @cached_property
     def losses(self) -> list[float]:
-        """Cross-entropy of every image."""
+        """The cross-entropy of each image."""
         return cross_entropy(self.logits, self.labels, reduction="none").tolist()
 
     @cached_property
@@ -43,7 +43,7 @@ class Predictions:
 
 
 def validate(inputs: PhaseInputs) -> Predictions:
-    """Validate the network as it is; while the body is frozen its stored activations do."""
+    """Validate the current network, on stored activations while the backbone is frozen."""
     if inputs.phase.train == "head":
         return Predictions(*loop.evaluate(inputs.run.network, [inputs.valid]))
     return predict(inputs.run, inputs.run.valid_rows)
@@ -52,7 +52,7 @@ def validate(inputs: PhaseInputs) -> Predictions:
 def predict(
     inputs: Inputs, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0
 ) -> Predictions:
-    """Logits of views of the rows at the final size, in their order: plain ones, or augmented by (seed, epoch, row)."""
+    """Predict the rows, in order, at the final size: plain views, or views augmented by (seed, epoch, row)."""
     keys = [BatchKey(epoch, inputs.size, part) for part in batches.cut_batches(rows, inputs.batch)]
     with closing(inputs.images(keys, augment, seed)) as seen:
         return Predictions(*loop.evaluate(inputs.network, seen))

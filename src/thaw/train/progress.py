@@ -1,4 +1,4 @@
-"""What a phase tells while it runs: rows for the tracker, and the text of its progress bar."""
+"""The log of a phase while it runs: rows for the tracker and the text of the progress bar."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from thaw.model.layer_groups import LayerGroup
 from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import PhaseBar
-from thaw.train.cycle import EpochEnd, StepEnd, replayed
+from thaw.train.cycle import EpochEnd, StepEnd, replay_events
 from thaw.train.loop import StepOptions
 from thaw.train.phase_fit import PhaseFit
 
 
 @dataclass
 class Counters:
-    """Where the run is, over all phases."""
+    """Totals of the run: steps and epochs of finished phases, images and training seconds so far."""
 
     step: int = 0
     epoch: int = 0
@@ -26,7 +26,7 @@ class Counters:
 
 
 class PhaseLog:
-    """Show the steps and epochs of a phase, in order: a row each to the tracker, and on the progress bar."""
+    """Log the steps and epochs of a phase, in order, to the tracker and on the progress bar."""
 
     def __init__(self, fit: PhaseFit, index: int, counters: Counters, tracker: Tracker, bar: PhaseBar):
         self.phase, self.options, self.device = fit.phase, fit.options, fit.network.device.device
@@ -42,19 +42,19 @@ class PhaseLog:
         }
 
     def show(self, event: StepEnd | EpochEnd) -> None:
-        """Show a step or an epoch, trained now or before."""
+        """Log a step or an epoch, trained now or replayed."""
         if isinstance(event, StepEnd):
             self.show_step(event)
         else:
             self.show_epoch(event)
 
     def replay(self, cycle: int, losses: list[float], epochs: list[dict]) -> None:
-        """Show what is recorded of a cycle that was trained before."""
-        for event in replayed(self.phase, cycle, losses, epochs):
+        """Log the record of a cycle that was trained before."""
+        for event in replay_events(self.phase, cycle, losses, epochs):
             self.show(event)
 
     def show_step(self, event: StepEnd) -> None:
-        """Every `log_every`th step is a row, and ten of every epoch, so that its rates can be seen."""
+        """Log every `log_every`th step, but at least ten per epoch so that the schedule is visible."""
         text, steps = None, self.phase.epochs[bisect_right(self.edges, event.step)].steps
         if (self.counters.step + event.step + 1) % max(1, min(self.log_every, steps // 10)) == 0:
             row = self.row(event.step) | {"train/batch_loss": event.loss}
@@ -64,7 +64,7 @@ class PhaseLog:
         self.bar.step(text)
 
     def show_epoch(self, event: EpochEnd) -> None:
-        """An epoch is a row with its validation; one that was trained now is also told."""
+        """Log an epoch with its validation; print it only if it was trained now."""
         figures, counters = event.figures, self.counters
         counters.images += figures["images"]
         counters.train_seconds += figures["seconds"]
@@ -80,21 +80,21 @@ class PhaseLog:
             "speed/images_per_second": speed,
             "speed/data_wait": figures["wait"] / figures["seconds"],
         }
-        if event.now and self.device.type == "cuda":
+        if event.trained_now and self.device.type == "cuda":
             row["speed/gpu_gb"] = torch.cuda.max_memory_allocated(self.device) / 1e9
         self.tracker.log(row)
-        if not event.now:
+        if not event.trained_now:
             return
         cycle = bisect_right(self.cycle_ends, event.epoch)
         ends_cycle = event.epoch + 1 == self.cycle_ends[cycle]
         self.bar.epoch(
             f"cycle {cycle + 1}, epoch {event.epoch + 1}, train loss {figures['train_loss']:.4f}, "
             f"validation loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s",
-            worth_a_line=ends_cycle and len(self.cycle_ends) > 1,  # of a single cycle the phase's own line tells
+            worth_a_line=ends_cycle and len(self.cycle_ends) > 1,  # a single cycle is covered by the phase's line
         )
 
     def row(self, step: int) -> dict:
-        """Return what every row has after a step of the phase."""
+        """Return the columns that every row has, after a step of the phase."""
         number = bisect_right(self.edges, step)
         epoch = self.phase.epochs[number]
         start = self.edges[number - 1] if number else 0
@@ -109,13 +109,13 @@ class PhaseLog:
 
 
 def end_phase(counters: Counters, phase: Phase, cycles: int) -> None:
-    """Count on from here: a phase is over after so many cycles."""
+    """Add the steps and epochs of a phase that ended after `cycles` cycles."""
     counters.step += phase.ends[cycles - 1]
     counters.epoch += sum(phase.cycles[:cycles])
 
 
 def rates_by_group(groups: list[LayerGroup], options: StepOptions, step: int) -> dict[str, float]:
-    """The rate of the first and last group by name, and of every group by number, at a step."""
+    """Return the rates at a step: of the first and last group by name, and of every group by number."""
     lr = options.lr * options.rate(step)
     rates = {f"lr/group_{i}": lr * group.ratio for i, group in enumerate(groups)}
     return {"lr/head": lr * groups[-1].ratio, "lr/first": lr * groups[0].ratio, **rates}

@@ -1,4 +1,4 @@
-"""The plan carried out: one pass over the phases, from a pretrained network to a finished classifier."""
+"""The execution of a plan: all phases in order, from a pretrained network to a finished classifier."""
 
 import csv
 import json
@@ -28,16 +28,16 @@ from thaw.train.setup import probe_sizes
 
 
 def run_plan(context: RunContext, tracker: Tracker) -> dict:
-    """Carry out the checklist and leave a finished classifier in the job's folder; the result as in result.json."""
+    """Run all phases, leave a finished classifier in the job's folder, and return the result as in result.json."""
     settings, folder, inputs = context.settings, context.folder, context.inputs
     started, waited = time.perf_counter(), context.store.waited
     probe_sizes(context)
     write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
     ahead = [inputs.of(phase) for phase in context.plan.phases]
-    twins_found = near_duplicates.report_duplicates(folder, inputs, ahead)
+    duplicates = near_duplicates.report_duplicates(folder, inputs, ahead)
     kept, found, phases, saved = None, {}, {}, 0.0
     while ahead:
-        own = ahead.pop(0)  # whose activations are free again when its phase is over
+        own = ahead.pop(0)  # popped, so that its activations are freed after its phase
         phase = own.phase
         if phase.do == "find":
             outcome = find_rate(context, own, kept, tracker)
@@ -52,7 +52,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     write_document(folder / "plan.txt", planned)
     context.held.hold(kept.end.key, kept.end.weights)
     best = kept.end.validation
-    twins_found["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)
+    duplicates["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)
     result = {
         "best/accuracy": best.accuracy,
         "best/loss": best.loss,
@@ -64,7 +64,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         **ensemble.ensemble_figures(context, kept),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(inputs.table.bad),
-        **twins_found,
+        **duplicates,
         "key": kept.end.key,
         "store/code": settings.store.code,
         **result_columns(context),
@@ -79,31 +79,31 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
 
 
 def warn_no_better(context: RunContext, best: Predictions) -> list[str]:
-    """A warning, said and returned, where always answering the most frequent class does as well."""
+    """Print and return a warning if always predicting the most frequent class is as accurate."""
     right, most = int((best.logits.argmax(1) == best.labels).sum()), int(best.labels.bincount().max())
     if right > most or context.settings.smoke:
         return []
-    what = f"always answering the most frequent class, {most / len(best.labels):.2%}"
+    what = f"always predicting the most frequent class ({most / len(best.labels):.2%})"
     line = f"warning: accuracy {best.accuracy:.2%} is no better than {what}"
     console.say(line)
     return [line]
 
 
 def warn_nothing_gained(context: RunContext, kept: BestSoFar, phases: dict[str, dict]) -> list[str]:
-    """A sentence, said and returned, with what to try where the last phase made nothing better than one before it."""
+    """Print and return a warning, with settings to try, if the last phase did not improve on an earlier one."""
     settings, last = context.settings, next(phase for phase in reversed(context.plan.phases) if phase.do == "fit")
     if kept.phase == last.name or settings.smoke or settings.stop_after:
         return []
     lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
     norms = any(isinstance(module, freezing.NORMS) for module in context.network.modules())
     still = " or bn=eval" if last.train == "all" and settings.bn == "train" and norms else ""
-    line = f"{last.name} made nothing better than {kept.phase}, whose weights are kept; try {lower}{still}"
+    line = f"{last.name} did not improve on {kept.phase}, whose weights are kept; try {lower}{still}"
     console.say(f"warning: {line}")
     return [f"warning: {line}"]
 
 
 def result_columns(context: RunContext) -> dict:
-    """What dashboards filter by and nobody typed."""
+    """Return facts of the run that are no settings but useful as filters in a dashboard."""
     facts, table = context.plan.facts, context.inputs.table
     content = sorted(zip(table.hashes, table.labels.tolist(), table.splits.tolist(), strict=True))
     return {
@@ -117,12 +117,12 @@ def result_columns(context: RunContext) -> dict:
 
 
 def rates_found(settings: Settings, found: dict[str, lr_suggest.FoundRate]) -> dict[str, float]:
-    """The rates the finders took, times lr_factor."""
+    """Return the rate each finder chose, times lr_factor."""
     return {name: f.taken * settings.lr_factor for name, f in found.items()}
 
 
 def evaluate_test(context: RunContext) -> dict:
-    """The test set, where there is one: looked at once, used for nothing."""
+    """Evaluate on the test images, if there are any, once and without using the result for any choice."""
     rows = context.inputs.rows(TEST)
     if not len(rows):
         return {}
@@ -133,7 +133,7 @@ def evaluate_test(context: RunContext) -> dict:
 
 
 def export(context: RunContext, kept: BestSoFar) -> None:
-    """Weights and configuration in timm's form, and what the network says of every validation image."""
+    """Write weights and configuration in timm's format, and the predictions for all validation images."""
     table, size = context.inputs.table, context.plan.size
     scale = {} if table.bits == FULL else {"grey_bits": table.bits}  # for scripts/predict.py
     weights = context.folder / "model.safetensors"
@@ -148,10 +148,10 @@ def export(context: RunContext, kept: BestSoFar) -> None:
     except SafetensorError as error:
         if not (number := re.search(r"os error (\d+)", str(error))):
             raise
-        raise OSError(int(number[1]), str(error), str(weights)) from error  # which is_machine_error knows
-    weights.chmod((context.folder / "config.json").stat().st_mode)  # safetensors keeps it from everybody else
+        raise OSError(int(number[1]), str(error), str(weights)) from error  # OSError is known to is_machine_error
+    weights.chmod((context.folder / "config.json").stat().st_mode)  # safetensors makes it readable by its owner only
     sync(weights)
-    if context.settings.backbone.weights != "pretrained":  # timm would name the weights it has under this architecture
+    if context.settings.backbone.weights != "pretrained":  # timm would record the origin of its own pretrained weights
         config = json.loads((context.folder / "config.json").read_text())
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
             config["pretrained_cfg"].pop(key, None)
@@ -160,7 +160,7 @@ def export(context: RunContext, kept: BestSoFar) -> None:
 
 
 def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:
-    """<split>_predictions.csv: of every image its path, class, the class it was taken for, and the probabilities."""
+    """Write <split>_predictions.csv: path, true class, predicted class and probabilities of each image."""
     classes, paths = context.inputs.table.classes, context.inputs.table.paths
     with (context.folder / f"{split}_predictions.csv").open(
         "w", newline="", encoding="utf-8", errors="backslashreplace"

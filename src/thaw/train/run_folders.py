@@ -1,4 +1,4 @@
-"""The folders of runs: which one a run gets, and what an earlier run left there or in the store."""
+"""The folders of runs: which folder a run gets, and what earlier runs left there or in the store."""
 
 import os
 import shutil
@@ -21,22 +21,25 @@ from thaw.store.store import Store
 from thaw.sweep.jobs import overrides_in
 from thaw.train import fingerprint
 
-UNRUN = {".hydra", "status.json", "plan.txt", "plan.png"}  # what is there before a run begins
+UNRUN = {".hydra", "status.json", "plan.txt", "plan.png"}  # the only files in a folder before its run begins
 
 
 def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
-    """Why a run may not have this folder: it is in use, exit 5, or it holds another run, exit 6."""
+    """Return why a run cannot use this folder: it is in use (exit 5) or holds another run (exit 6); else None."""
     here = before.get("state") == "running" and before.get("host") == socket.gethostname()
     if here and not is_gone(before, (folder / "status.json").stat().st_mtime):
         return UserError(5, f"hydra.run.dir={folder}: in use by process {before.get('pid')}; give another folder")
     if before and before.get("overrides") != overrides and (folder / "run.json").exists():
         other = run_names.short_name(before.get("overrides", [])) or "default"
-        return UserError(6, f"hydra.run.dir={folder}: another run is there ({other}); give another folder")
+        return UserError(6, f"hydra.run.dir={folder}: this folder holds another run ({other}); give another folder")
     return None
 
 
 def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
-    """Why a sweep may not have this folder: one of other keys is there, exit 6. More values of its keys go on."""
+    """Return why a sweep cannot use this folder: it holds a sweep over other settings (exit 6); else None.
+
+    A sweep over the same settings with more values continues the earlier one.
+    """
     before = overrides_in(folder) if any(folder.glob("*/status.json")) else None
 
     def keys_of(overrides: list[str]) -> set[str]:
@@ -48,13 +51,13 @@ def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
     if before is None or keys_of(before) == keys_of(argv):
         return None
     other = run_names.short_name(before) or "default"
-    return UserError(6, f"hydra.sweep.dir={folder}: another sweep is there ({other}); give another folder")
+    return UserError(6, f"hydra.sweep.dir={folder}: this folder holds another sweep ({other}); give another folder")
 
 
 def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
-    """Whether a run that depends on the same things is finished and whole, where this one may point to it; says so.
+    """Return whether a finished, undamaged run of the same identity stands for this one, and report it if so.
 
-    A folder that was asked for by name gets its own copy, from the store.
+    A folder the user named is different: it gets its own copy of the result, from the store.
     """
     if not (done := store.recall(f"finished_{identity}", folder=str, accuracy=int | float)):
         return False
@@ -65,13 +68,13 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
         return False
     for line in result.get("warnings", ()):
         say(line)
-    say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}; fresh=true trains anew")
+    say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}; fresh=true trains again")
     link_latest(where)
     return True
 
 
 def finished_result(folder: Path) -> dict:
-    """The result of a finished run whose model is the one that it left, else nothing."""
+    """Return the result of a finished run, or {} if it is missing or the model file has changed since."""
     result = read_json(folder / "result.json")
     with suppress(OSError):
         return result if result.get("model_sha256") == sha256_of(folder / "model.safetensors") else {}
@@ -79,19 +82,19 @@ def finished_result(folder: Path) -> dict:
 
 
 def keep_plan_alone(folder: Path) -> None:
-    """Leave of a run that was only planned its plan: no run was there."""
+    """Remove status.json and .hydra from the folder of a run that was only planned."""
     (folder / "status.json").unlink(missing_ok=True)
     shutil.rmtree(folder / ".hydra", ignore_errors=True)
 
 
 def remove_unrun(folder: Path) -> None:
-    """Remove a folder in which nothing was run and nothing lies that the line on the terminal names."""
+    """Remove the folder of a run that never began, unless it holds a file that an error message names."""
     if {path.name for path in folder.glob("*")} <= UNRUN:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin_work(context, request: JobRequest) -> None:
-    """Begin the files of a run, run.json with what it depends on, and say why work of the same command is of no use."""
+    """Start run.json and metrics.jsonl of a run; report why earlier work of the same command is not resumed."""
     typed = [
         parts
         for parts in split_overrides(request.overrides)
@@ -100,14 +103,14 @@ def begin_work(context, request: JobRequest) -> None:
     name = f"work_{run_names.short_hash(sorted(map(str, typed)))}"
     before = context.store.recall(name, code=dict, data=dict, phases=dict)
     if before and (why := keys.changed(before, context.parts)):
-        say(f"not resuming: {why}; what does not depend on it comes from the store")
+        say(f"not resuming the earlier run: {why}; whatever does not depend on it comes from the store")
     context.store.remember(name, context.parts)
     (context.folder / "run.json").write_text(json_text(request.about | {"parts": context.parts}, indent=1))
-    (context.folder / "metrics.jsonl").write_text("")  # of an attempt before: all rows come again
+    (context.folder / "metrics.jsonl").write_text("")  # drop rows of an earlier attempt; all are logged again
 
 
 def link_latest(target: Path) -> None:
-    """Point outputs/latest at a run or a sweep in outputs; one that was put elsewhere is found by who put it there."""
+    """Point outputs/latest at a run or sweep, if its folder is in outputs."""
     if not target.is_relative_to(paths.OUTPUTS):
         return
     temporary = paths.OUTPUTS / f".latest.{os.getpid()}"
@@ -117,18 +120,18 @@ def link_latest(target: Path) -> None:
 
 
 def named_folder(typed: CommandLine) -> Path | None:
-    """Return where the user said that a run or a sweep is to lie. Errors: not a plain name, exit 2."""
+    """Return the folder the user named for a run or sweep, or None. Raise UserError (exit 2) if it holds `${`."""
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
     given = [unquote(arg.removeprefix(key)) for arg in typed.argv if arg.startswith(key)]
     if given and "${" in given[-1]:
-        raise UserError(2, f"{key}{given[-1]}: needs a name as it is; without one the folder is dated")
+        raise UserError(2, f"{key}{given[-1]}: must not contain ${{...}}; without it the folder is named by date")
     return Path(given[-1]) if given else None
 
 
 def folder_for(typed: CommandLine, named: Path | None) -> Path:
-    """Return where a run or a sweep is to lie: as its user says, a new dated folder, or that of the same sweep before.
+    """Return the folder of a run or sweep: the one the user named, that of the same sweep before, or a new dated one.
 
-    Errors: another sweep lies there, exit 6; no new folder can be made, exit 5.
+    Raise UserError if it holds another sweep (exit 6) or no new folder can be made (exit 5).
     """
     if named:
         if typed.multirun and (taken := refuse_sweep_folder(named, typed.argv)):
@@ -137,8 +140,8 @@ def folder_for(typed: CommandLine, named: Path | None) -> Path:
     if typed.multirun:
         before = sorted((paths.OUTPUTS / "multirun").glob(f"*_{run_names.sweep_hash(typed.argv)}"))
         if before:
-            if any(before[-1].glob("*/status.json")):  # else it was only planned
-                say(f"note: this sweep was begun before: what is done stays done, {short_path(before[-1])}")
+            if any(before[-1].glob("*/status.json")):  # without any, it was only planned
+                say(f"note: continuing the same sweep in {short_path(before[-1])}; finished jobs are not run again")
             return before[-1]
     name = run_names.folder_name(typed.argv, datetime.now(), typed.multirun)
     return new_folder(paths.OUTPUTS / ("multirun" if typed.multirun else "runs") / name)

@@ -1,4 +1,4 @@
-"""Before the first phase: device, images and network are made a job, and every size is tried once."""
+"""The setup of a job before its first phase: device, images and network, and a trial of every image size."""
 
 import copy
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ from thaw.train.features import body_hash, images_per_pass
 from thaw.train.inputs import Inputs
 from thaw.train.start import NOTHING_YET, Start
 
-SHOWN = 8  # new classes that are named
+SHOWN = 8  # new classes listed by name
 
 
 def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHING_YET) -> RunContext:
-    """Make device, images and network, and the plan with all its facts, from what the start found already."""
+    """Set up device, images, network and the complete plan, using what `start` already has."""
     device = device_.choose_device(settings)
     images = load_images(settings, store, start)
     table = images.table
@@ -66,7 +66,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if line := pixels.budget_note(table, side, budget):
         console.say(f"note: {line}")
-    batch = max(settings.batch_size, images_per_pass(planned.size))  # what training takes fits, and no fewer than pay
+    batch = max(settings.batch_size, images_per_pass(planned.size))  # inference can hold what training can
     inputs = Inputs(
         table=table,
         pixels=pixels.load_pixels(images, side, budget, store, console.bar, start.decode_cache),
@@ -86,7 +86,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
 
 
 def load_images(settings: Settings, store: Store, start: Start) -> dataset.Dataset:
-    """Return the images; those of the user's own are not scanned again where the start has done it."""
+    """Return the images, without a second scan if `start` has the table already."""
     if start.table is not None:
         return dataset.of_files(start.table, settings.data)
     side = round((settings.size or settings.backbone.facts.native_size or 224) / settings.data.crop_pct)
@@ -96,7 +96,7 @@ def load_images(settings: Settings, store: Store, start: Start) -> dataset.Datas
 
 
 def loader_processes(settings: Settings, size: int, batch: int) -> int:
-    """Return how many processes make batches: as `data.workers` says, with auto no more than `threads`."""
+    """Return the number of loader processes: `data.workers`, or for auto at most `threads`."""
     chosen = parse_count(settings.data.workers, "data.workers", 0)
     if chosen is not None:
         return chosen
@@ -105,7 +105,7 @@ def loader_processes(settings: Settings, size: int, batch: int) -> int:
 
 
 def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
-    """Keep the facts, so that the next plan of this data and backbone is complete before anything is loaded."""
+    """Store the facts, so that the next plan for this data and backbone is complete before anything is loaded."""
     data, backbone = fact_names(settings)
     counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
     store.remember(data, counts)
@@ -113,9 +113,9 @@ def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
 
 
 def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> str:
-    """Load the weights of another run, the rows of its head by the names of the classes; say which those are.
+    """Load the weights of another run, matching the rows of its head by class name; return a line that says so.
 
-    Errors: no run there, or what cannot be read of it, exit 6.
+    Raise UserError (exit 6) if the folder holds no run or the run cannot be read.
     """
     source = f"init={folder}"
     weights = read_weights(preflight.init_file(folder), source)
@@ -126,21 +126,23 @@ def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> s
 
 
 def init_line(source: str, before: Sequence[str], classes: Sequence[str], kept: Sequence[str]) -> str:
-    """Say which classes begin with the rows that another run's head has of them."""
+    """Say which classes continue from the head of another run, and which start untrained."""
     if not kept:
-        why = "its head has another form" if set(before).intersection(classes) else "none of these is named there"
-        return f"{source}: 0 of {len(classes):,} classes by name, {why}; their layer begins anew"
+        part, why = "last layer", "that run names none of these classes"
+        if set(before).intersection(classes):
+            part, why = "head", "that run's head has another form"
+        return f"{source}: the {part} for {len(classes):,} classes starts untrained, because {why}"
     new = [name for name in classes if name not in set(kept)]
     more = f" and {len(new) - SHOWN:,} more" if len(new) > SHOWN else ""
-    begins = f"; new: {', '.join(new[:SHOWN])}{more}" if new else ""
-    return f"{source}: {len(kept):,} of {len(classes):,} classes by name{begins}"
+    untrained = f"; these are new and start untrained: {', '.join(new[:SHOWN])}{more}" if new else ""
+    return f"{source}: {len(kept):,} of {len(classes):,} classes continue from the head of that run{untrained}"
 
 
 def probe_sizes(context: RunContext) -> None:
-    """Try one step of every size and trained part on a copy, so that what does not work fails before the first phase.
+    """Try one step of each image size and trained part on a copy, so that failures come before the first phase.
 
-    With the full batch where memory is scarce (a GPU), else with two images.
-    Errors: a size the network does not take, exit 2; a batch that does not fit, exit 5.
+    Use full batches on a GPU, where memory is scarce, and otherwise two images. Raise UserError if the network does not
+    accept a size (exit 2) or a batch does not fit into memory (exit 5).
     """
     tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
     gpu, kept = context.device.device.type == "cuda", context.settings.optimizer.moments
@@ -166,33 +168,33 @@ def probe_sizes(context: RunContext) -> None:
             with torch.inference_mode():
                 trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device))
         except torch.OutOfMemoryError:
-            what = f"validating {n} images at once does not fit into the memory of {context.device}"
+            what = f"a validation batch of {n} images does not fit into the memory of {context.device}"
             raise UserError(5, f"size={size}: {what}; try a smaller size") from None
         del trial
         torch.cuda.empty_cache()
 
 
 def explain_failure(error: Exception, context: RunContext, size: int, batch: int) -> Exception:
-    """Return why a step of that size and batch failed, as the user has to know it; the error itself, if it is ours."""
+    """Return the error to raise for a failed step: a UserError, or `error` itself if no setting explains it."""
     settings = context.settings
     if is_out_of_memory(error):
         what = f"batch_size={batch} at {size} px does not fit into the memory of {context.device}"
         return UserError(5, f"{what}; try batch_size={max(1, batch // 2)}")
     if is_accelerator_error(error):
-        return error  # whatever size the network is given
+        return error  # not caused by the image size
     why = errors.first_line(error)
     if "use_deterministic_algorithms" in str(error):
         which = f"head={settings.head.kind} on {settings.backbone.name}"
-        return UserError(2, f"deterministic=true: {which} has a step without such a form ({why})")
+        return UserError(2, f"deterministic=true: {which} uses an operation that has no deterministic form ({why})")
     asked = f"size={size}" if size == context.plan.size else f"resize.sizes={settings.resize.sizes}, {size} px"
     own = f"its own size is {context.plan.facts.native_size}"
-    return UserError(2, f"{asked}: {settings.backbone.name} does not take it ({why}); {own}")
+    return UserError(2, f"{asked}: {settings.backbone.name} does not accept this size ({why}); {own}")
 
 
 def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:
-    """Return the backbone with the file of its weights, from the store, where they come as a package.
+    """Return the backbone; if its weights come from a package, with the path of their file in the store.
 
-    Errors: as `weights_file` and `packaged.write`.
+    Raise UserError as `weights_file` and `packaged.write` do.
     """
     if backbone.weights != PACKAGED:
         return backbone

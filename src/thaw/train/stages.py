@@ -1,6 +1,6 @@
 """The stages of one job: plan, set up, run, publish.
 
-Heavy imports (torch, timm, wandb) come only after the plan is printed, so that a wrong word or a plan costs a second.
+Heavy imports (torch, timm, wandb) come only after the plan is printed, so that a typing error or a plan takes a second.
 """
 
 import time
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from thaw.config.job_request import JobRequest
 from thaw.config.schema import Settings
+from thaw.config.sources import SOURCES
 from thaw.config.values import parse_bytes
 from thaw.plan import plan, show, unused_settings
 from thaw.plan.facts import known_facts
@@ -33,14 +34,14 @@ from thaw.train.start import Start
 def train_job(
     settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None, dated: bool = False
 ) -> dict | None:
-    """Plan, and unless that is all that is wanted, train, export and report.
+    """Plan a job and, unless plan_only=true, train, export and report.
 
-    stamp: the fingerprint of the settings, None with plan_only. dated: the folder is a new one of outputs/runs that
-    nobody named; only then may a finished run stand for this one. Return the result as in result.json; None if nothing
-    was trained, because only the plan was asked for or a run is finished already.
+    `stamp` is the fingerprint of the settings, None with plan_only. `dated`: the folder is a new one in outputs/runs
+    that the user did not name; only then can a finished run elsewhere stand for this one. Return the result as in
+    result.json, or None if nothing was trained: plan_only, or the run is already finished.
     """
     began, folder = time.perf_counter(), request.folder
-    code_hash.code_by_module(code_hash.ALL_CODE)  # the code that runs is the code that is there now
+    code_hash.code_by_module(code_hash.ALL_CODE)  # hashed now, so that later edits of the files do not count
     known, fresh = f"stamp_{stamp}", fresh_file(settings, request, stamp)
     since = begin_fresh(Path(settings.store.dir), fresh) if fresh else 0.0
     store = open_store(settings, say, lambda name: update_status(folder, waits_for=name), since)
@@ -54,7 +55,7 @@ def train_job(
     identify = partial(run_identity, request)
     tracker.refused = tracker.refused or partial(identify, folder.name)
     context = set_up_run(settings, request, store, start)
-    del start  # which frees the disk that what the scan decoded takes
+    del start  # frees the disk space of the images the scan decoded
     store.remember(known, {"identity": context.identity})
     if may_be_done and done_before(store, context.identity, folder, dated):
         return None
@@ -69,7 +70,7 @@ def train_job(
     looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
     seconds = time.perf_counter() - began - context.costs.paid
     estimates.remember_cost(store, context.costs.artifacts[0], looked_at, seconds, made=True)
-    if fresh and not request.sweep:  # the end of a sweep is known to train.py
+    if fresh and not request.sweep:  # train.py ends a sweep
         end_fresh(fresh)
     end_tracking(tracker, result, folder)
     say_end(result, context, alone=not request.sweep)
@@ -77,12 +78,12 @@ def train_job(
 
 
 def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Plan) -> Start:
-    """Look at the user's own images, plan with what is known before anything heavy is loaded, and show the plan.
+    """Scan the user's own images, plan with what is known before heavy imports, and show the plan.
 
-    ahead: the plan that was made before the images were looked at; it holds unless they were counted anew.
+    `ahead` is the plan made before the scan; it is kept unless the scan changed the facts.
     """
     table, decode_cache = None, None if settings.plan_only else decode_cache_of(settings, store)
-    if settings.data.kind in ("folder", "csv"):
+    if SOURCES[settings.data.kind].local:
         from thaw.data.scan import count_images
 
         table = count_images(settings, store, say, decode_cache)
@@ -95,7 +96,7 @@ def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Pla
 
 
 def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
-    """Print the plan, write it, draw it."""
+    """Print the plan, and write it to plan.txt and plan.png."""
     text = show.plan_table(planned, settings)
     say_text(text)
     write_document(folder / "plan.txt", text)
@@ -105,8 +106,8 @@ def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
 
 
 def say_preview(settings: Settings, request: JobRequest, store: Store, start: Start) -> None:
-    """Say what a run would do, and list the images that it would leave out."""
-    if (table := start.table) is not None:  # else the run itself says it
+    """Report what a run would do, and list the images it would leave out."""
+    if (table := start.table) is not None:  # without a scan, only the run itself can tell
         say_notes(unused_settings.unused_share(request.overrides, table.valid_from))
         write_data_lists(request.folder, table.bad, table.disputed)
     say(preview.preview_run(settings, start.plan, store))
@@ -114,18 +115,18 @@ def say_preview(settings: Settings, request: JobRequest, store: Store, start: St
 
 
 def set_up_run(settings: Settings, request: JobRequest, store: Store, start: Start):
-    """Make the run's context; show the plan again if it has facts now that it lacked."""
+    """Return the context of the run; show the plan again if it has new facts."""
     from thaw.train.setup import set_up
 
     context = set_up(settings, request.folder, store, start)
     say_notes(unused_settings.unused_share(request.overrides, context.inputs.table.valid_from))
-    if context.plan.facts != start.plan.facts:  # what was '?' is known now
+    if context.plan.facts != start.plan.facts:  # shown as '?' before
         say_text(show.plan_table(context.plan, settings))
     return context
 
 
 def run_identity(request: JobRequest, key: str, columns: dict | None = None):
-    """Return what W&B shows of a run whose id follows from `key`, with further columns of its configuration."""
+    """Return the W&B identity of a run: its id follows from `key`, `columns` are added to its configuration."""
     from thaw.report import publish
 
     return publish.run_identity(request, keys_swept_in(request.folder.parent) if request.sweep else (), key, columns)
@@ -142,7 +143,7 @@ def computes_on(context) -> str:
 
 
 def publish_result(context, request: JobRequest, result: dict, tracker: Tracker) -> None:
-    """Leave result.json, the report and what W&B shows; have the store know that the run is finished."""
+    """Write result.json and the report, publish to W&B, and remember in the store that the run is finished."""
     from thaw.report import publish
 
     settings, folder, file = context.settings, context.folder, context.folder / "result.json"
@@ -156,7 +157,7 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
 
 
 def end_tracking(tracker: Tracker, result: dict, folder: Path) -> None:
-    """End the W&B run well, once all else is written; have result.json say where the server was lost on the way."""
+    """Finish the W&B run after everything else is written; update result.json if its server was lost meanwhile."""
     tracker.finish(0)
     if result["wandb_offline"] != tracker.unsent:
         result["wandb_offline"] = tracker.unsent
@@ -164,7 +165,7 @@ def end_tracking(tracker: Tracker, result: dict, folder: Path) -> None:
 
 
 def say_end(result: dict, context, alone: bool) -> None:
-    """Say the closing lines, and by how much the store has grown."""
+    """Print the closing lines, and how much the store has grown."""
     from thaw.report import publish
 
     publish.say_summary(result, context.folder, alone)
@@ -173,9 +174,9 @@ def say_end(result: dict, context, alone: bool) -> None:
 
 
 def decode_cache_of(settings: Settings, store: Store):
-    """Where the scan leaves what it decodes for the store; None where there is no file, or no size is known yet."""
+    """Return where the scan puts decoded images for the store; None if there are no files or the size is unknown."""
     size = plan.final_size(settings, known_facts(settings, store.recall))
-    if size is None or settings.data.kind in ("digits", "shapes"):
+    if size is None or SOURCES[settings.data.kind].draws:
         return None
     from thaw.data.decode_cache import DecodeCache
 
@@ -184,6 +185,7 @@ def decode_cache_of(settings: Settings, store: Store):
 
 
 def versions() -> dict:
+    """Return the installed version of each main library."""
     return {
         name: version(name)
         for name in ("torch", "timm", "albumentations", "opencv-python-headless", "hydra-core", "wandb")

@@ -1,4 +1,4 @@
-"""What a job knows when it starts, before anything heavy is loaded."""
+"""The state of a job before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """What a job knows when it starts."""
+    """What a job has before anything heavy is loaded."""
 
     plan: Plan | None = None
-    table: Table | None = None  # of the user's own images
-    decode_cache: DecodeCache | None = None  # what the scan decoded
+    table: Table | None = None  # the user's own images
+    decode_cache: DecodeCache | None = None  # images the scan decoded
 
 
 NOTHING_YET = Start()

@@ -1,4 +1,4 @@
-"""Test-time augmentation: what the finished network says of several views of each image, taken together."""
+"""Test-time augmentation: predictions of the finished network, averaged over several views of each image."""
 
 import torch
 
@@ -8,7 +8,7 @@ from thaw.train.predictions import Predictions, predict
 
 
 def tta_figures(context: RunContext, name: str, rows, plain: Predictions) -> dict:
-    """`<name>/accuracy_tta` of the rows beside the plain figures; nothing where it is off or every view is the same."""
+    """Return {`<name>/accuracy_tta`: accuracy} of the rows; {} if TTA is off or all views would be the same."""
     views = context.settings.evaluate.tta
     if not views or draws_nothing(context):
         return {}
@@ -19,15 +19,15 @@ def tta_figures(context: RunContext, name: str, rows, plain: Predictions) -> dic
 
 
 def draws_nothing(context: RunContext) -> bool:
-    """Whether augmentation draws nothing."""
+    """Return whether augmentation leaves every image as it is."""
     return context.settings.augment.crop == "whole" and not context.settings.augment.transforms
 
 
 def probabilities(context: RunContext, rows, plain: Predictions, views: int) -> torch.Tensor:
-    """The mean of the softmax of the plain view and of `views` augmented ones, [n, classes] in the order of the rows.
+    """Return the mean softmax [n, classes] over the plain view and `views` augmented ones, in the order of the rows.
 
-    Each with the same weight, as fast.ai 0.7 averages one plain and four augmented views. What is drawn depends on
-    (seed, "tta", view, row) alone.
+    All views have equal weight, as in fast.ai 0.7, which averages one plain and four augmented views. The random draws
+    depend only on (seed, "tta", view, row).
     """
     total = plain.logits.softmax(1)
     for number in range(views):
