@@ -18,7 +18,7 @@ from thaw.runtime.entry import Parser, run
 from thaw.runtime.files import as_number, short_path
 from thaw.sweep import compare
 from thaw.sweep.jobs import monitor_of, monitored_value
-from thaw.sweep.rank import higher_is_better
+from thaw.sweep.rank import higher_is_better, tie_breakers
 
 require_checkout(__file__)
 
@@ -39,12 +39,12 @@ def main() -> None:
 
 
 def best_first(runs: list) -> list:
-    """Sort runs like the leaderboard: best first, the faster of equals first, those without a value last."""
+    """Sort runs like the leaderboard: best first, ties by `tie_breakers`, those without a value last."""
     sign = -1 if higher_is_better(monitor := monitor_of(runs)) else 1
 
     def order(run) -> tuple:
-        value, seconds = monitored_value(run, monitor), as_number(run.result.get("cost/seconds"))
-        return math.isnan(value), sign * value, math.isnan(seconds), seconds
+        value = monitored_value(run, monitor)
+        return math.isnan(value), sign * value, tie_breakers(lambda key: as_number(run.result.get(key)), monitor)
 
     return sorted(runs, key=order)
 
@@ -56,18 +56,18 @@ def compared(runs: list, few: int) -> list[str]:
     out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
         ("differing settings", compare.settings_table(runs)),
-        ("differing inputs", compare.parts_table(runs)),
+        ("differing inputs (run.json)", compare.parts_table(runs)),
         ("phases", compare.phases_table(runs)),
     ):
         shown = rows if title == "phases" else rows[:few]
         out += ["", f"{title}:", *(grid(head, shown) if rows else ["none"])]
-        out += [f"... {len(rows) - len(shown)} more, --all shows them"] if len(rows) > len(shown) else []
-    head = ["run", "both correct", "only this run", "only A", "both wrong", "p (McNemar)", ""]
+        out += [f"... {len(rows) - len(shown)} more; --all lists them"] if len(rows) > len(shown) else []
+    head = ["run", "both correct", "only this run correct", "only A correct", "both wrong", "p (McNemar)", "verdict"]
     rows = []
     for name, duel in zip(names[1:], duels, strict=True):
         counts = [duel.both, len(duel.won), len(duel.lost), duel.neither]
         rows.append([name, *map(str, counts), f"{duel.p:.2g}", verdict(duel)])
-    out += ["", "images:", *grid(head, rows)]
+    out += ["", "validation images, compared with A:", *grid(head, rows)]
     for name, duel in zip(names[1:], duels, strict=True):
         if any(duel.apart):
             alone, beside, other = duel.apart
@@ -77,11 +77,11 @@ def compared(runs: list, few: int) -> list[str]:
     if len(duels) > 1:
         return out
     for title, images in (("won: only B is correct", duels[0].won), ("lost: only A is correct", duels[0].lost)):
-        out += ["", f"{title} ({len(images)})"]
         if images:
+            out += ["", f"{title} ({len(images)})"]
             out += grid(("path", "label", "A", "B"), images[:few])
         if len(images) > few:
-            out.append(f"... {len(images) - few} more, --all shows them")
+            out.append(f"... {len(images) - few} more; --all lists them")
     return out
 
 

@@ -89,7 +89,8 @@ def verify(store: Path) -> int:
 
 def prune_to(store: Path, size: float) -> None:
     removed, left = prune(store, size)
-    gone = f"{len(removed):,} artifacts removed ({format_bytes(sum(entry.bytes for entry in removed))})"
+    what = f"{len(removed):,} artifact{'s' * (len(removed) != 1)}"
+    gone = f"{what} removed ({format_bytes(sum(entry.bytes for entry in removed))})"
     say(f"{gone}, {format_bytes(left)} left" + ("; what is left was used in the last hour" if left > size else ""))
 
 

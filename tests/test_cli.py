@@ -121,7 +121,7 @@ def test_training_on_a_folder_with_any_timm_model_and_predicting_it(thaw, places
         "src/train.py", f"data.root={photos}", "backbone=test_efficientnet", "plan_only=true", *places,
         f"hydra.run.dir={tmp_path}/plan",
     )  # fmt: skip
-    assert "images to train, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "known from the last scan"
+    assert "training, ?" not in again.stdout and "2 classes, 160 px" in again.stdout, "known from the last scan"
 
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr

@@ -5,7 +5,7 @@ python scripts/bench/finder.py            evaluate every rule on them, in second
 
 The rules of other libraries read the same range tests, each with its own smoothing, skipping and stopping
 (finder_rules.py): 100 steps from 1e-5 to 10, although fastai starts at 1e-7 and Lightning runs from 1e-8 to 1. thaw's
-trials take 1,320 steps on the stored features of digits (11 rates x 40 x 3), which cost almost nothing, and 66 steps
+trials take 1,320 steps on the stored activations of digits (11 rates x 40 x 3), which cost almost nothing, and 66 steps
 on the full network.
 """
 

@@ -1,8 +1,9 @@
-"""hydra/sweeper=halving: at every warm restart the worse half of the settings stops (arXiv:1502.07943).
+"""hydra/sweeper=halving: successive halving; Hydra's own sweepers cannot stop the worse jobs early.
 
-All settings train their first cycle; then the better share `keep` of them trains the next, and so on to the last cycle
-that their plan allows, or until one is left. A cycle that was trained is taken from the store, so that a setting which
-goes on pays for its new cycle alone. The seeds (and folds) of a setting are judged together, by the mean of `monitor`.
+All settings train their first cycle. At each warm restart the best share `keep` of them goes on, until the last cycle
+of the plan or until one setting is left. A setting that goes on pays for its new cycle only: the earlier ones are in
+the store. The seeds (and folds) of a setting are ranked together, by the mean of `monitor`. Reference: successive
+halving, arXiv:1502.07943.
 """
 
 import math
@@ -30,13 +31,18 @@ from thaw.sweep.jobs import read_job
 
 
 class HalvingSweeper(BasicSweeper):
+    """Launches the jobs rung by rung. keep: share of the settings that goes on after each rung."""
+
     def __init__(self, keep: float, params: Mapping[str, str] | None = None):
         super().__init__(max_batch_size=None, params=dict(params or {}))
         self.keep = keep
 
     def sweep(self, arguments: list[str]) -> list:
-        """Launch rung after rung; the jobs of all of them are numbered on. Errors: no share to keep, exit 2."""
-        check_share(self.keep)  # here, where Hydra passes it on as it is
+        """Launch rung after rung and number their jobs consecutively.
+
+        Raise UserError (exit 2) if `keep` is not a share, or a job is refused or has no warm restarts.
+        """
+        check_share(self.keep)  # not in __init__, whose errors Hydra wraps
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs = self.split_arguments(parser.parse_overrides([*self._parse_config(), *arguments]), None)[0]
         first_batch = jobs if self.config.plan_only else [[*job, "stop_after=1"] for job in jobs]
@@ -45,7 +51,7 @@ class HalvingSweeper(BasicSweeper):
         rungs = self.rungs(first_batch)
         if self.config.plan_only:
             rungs = 1
-            say(f"note: at each restart the best {self.keep:.0%} of the settings go on: this is the most it can take")
+            say(f"note: only the best {self.keep:.0%} of the settings go on at each restart: this is an upper bound")
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -55,9 +61,9 @@ class HalvingSweeper(BasicSweeper):
             last = rung == rungs or settings == 1
             count = f"{settings} setting{'s' * (settings != 1)}, {len(jobs)} job{'s' * (len(jobs) != 1)}"
             where = "last rung" if last else f"rung {rung} of {rungs}"
-            say(f"{where}: {count}, to the end of {'their plan' if last else f'cycle {rung}'}")
+            say(f"{where}: {count}, trained to the end of {'the plan' if last else f'cycle {rung}'}")
             batch = jobs if last else [[*job, f"stop_after={rung}"] for job in jobs]
-            first = place(lying_in(folder), batch, first)
+            first = first_number(existing_jobs(folder), batch, first)
             returned.append(self.launcher.launch(batch, initial_job_idx=first))
             if last:
                 break
@@ -65,76 +71,76 @@ class HalvingSweeper(BasicSweeper):
             first += len(jobs)
             better = ranked(jobs, results, monitor)
             if not better:
-                break  # every job failed, and says why
+                break  # every job failed and has reported its error
             chosen = better[: math.ceil(self.keep * settings)]
             for setting in dict.fromkeys(map(without_seeds, jobs)):
                 if setting not in chosen:
-                    why = (
-                        "not among the better"
-                        if setting in better
-                        else "it has no result; the same command tries again"
-                    )
-                    say(f"given up after rung {rung}: {short_name(list(setting)) or 'default'} ({why})")
+                    why = "" if setting in better else " (no result; the same command tries again)"
+                    say(f"stopped after rung {rung}: {short_name(list(setting)) or 'default'}{why}")
             jobs = [job for job in jobs if without_seeds(job) in chosen]
         return returned
 
     def rungs(self, jobs: Sequence[Sequence[str]]) -> int:
-        """Return the most cycles that any job may train. Errors: one is refused or has no restarts, exit 2."""
-        if not self.config.plan_only:  # else they are listed
+        """Return the largest number of cycles that any job may train.
+
+        Raise UserError (exit 2) if a job is refused or has no warm restarts.
+        """
+        if not self.config.plan_only:  # the preview lists the refused jobs itself
             self.launcher.checks.refuse(jobs)
-        settings = [found for job in jobs if isinstance(found := self.launcher.checks.of(job), Settings)]
+        settings = [found for job in jobs if isinstance(found := self.launcher.checks.outcome(job), Settings)]
         return max((cycles_of(make_plan(one, Facts()).phases[-1]) for one in settings), default=1)
 
 
 def check_share(keep: Any) -> None:
-    """Errors: no share that can go on, exit 2."""
+    """Raise UserError (exit 2) if `keep` is not a number between 0 and 1."""
     if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep < 1:
         raise UserError(2, f"hydra.sweeper.keep={keep}: must be > 0 and < 1")
 
 
-def lying_in(folder: Path) -> dict[int, list[str]]:
-    """What the jobs that lie in a sweep's folder were told, by number."""
+def existing_jobs(folder: Path) -> dict[int, list[str]]:
+    """Map the numbers of the jobs in a sweep's folder to their overrides."""
     jobs = [file.parent for file in folder.glob("*/status.json") if file.parent.name.isdigit()]
     return {int(job.name): sorted(read_status(job).get("overrides", [])) for job in jobs}
 
 
-def place(lying: Mapping[int, list[str]], batch: Sequence[Sequence[str]], first: int) -> int:
-    """The number of a rung's first job: `first`, or where the same jobs lie, or after all.
+def first_number(existing: Mapping[int, list[str]], batch: Sequence[Sequence[str]], first: int) -> int:
+    """Return the number of a rung's first job: the first one from `first` on whose folders are free or its own.
 
-    A rung that is decided otherwise than an attempt before it decided, as a job had failed, takes no other's folder.
+    A rung may differ from that of an earlier attempt, in which a job failed: it must not take the folder of another
+    job. If nothing fits, its jobs are numbered after all existing ones.
     """
-    told = [sorted(word for word in job if not word.startswith("hydra")) for job in batch]
-    for start in (first, *sorted(job for job in lying if job > first)):
-        if all(lying.get(start + i, own) == own for i, own in enumerate(told)):
+    wanted = [sorted(word for word in job if not word.startswith("hydra")) for job in batch]
+    for start in (first, *sorted(number for number in existing if number > first)):
+        if all(existing.get(start + i, own) == own for i, own in enumerate(wanted)):
             return start
-    return max(lying, default=first - 1) + 1
+    return max(existing, default=first - 1) + 1
 
 
 def cycles_of(last: Phase) -> int:
-    """The cycles of a plan's last phase, those included that come only while they help.
+    """Return the number of cycles of a plan's last phase, including those that are trained only while they help.
 
-    Errors: a schedule without restarts, exit 2.
+    Raise UserError (exit 2) if its schedule has no warm restarts.
     """
     if not last.schedule.restarts:
         restarting = [shape for shape, choice in SCHEDULES.items() if choice.restarts]
         raise UserError(
             2,
-            f"hydra/sweeper=halving: it stops settings at warm restarts, and {last.name}, the last phase, is "
-            f"{last.schedule.shape}; scheduler={' or '.join(restarting)} has them",
+            f"hydra/sweeper=halving: needs warm restarts, but the last phase, {last.name}, has the schedule "
+            f"{last.schedule.shape}; use scheduler={' or '.join(restarting)}",
         )
     return len(last.cycles)
 
 
 def without_seeds(job: Sequence[str]) -> tuple[str, ...]:
-    """What a job chose, without seed and fold."""
+    """Return the overrides of a job without seed and fold."""
     return tuple(override for override in job if not override.startswith(SEEDS))
 
 
 def ranked(jobs: Sequence[Sequence[str]], results: Sequence[Mapping], monitor: str) -> list[tuple[str, ...]]:
-    """The settings that have a result, the best first: by the mean of `monitor` over their jobs, a nan being worst.
+    """Return the settings that have a result, best first: by the mean of `monitor` over their jobs, nan last.
 
-    Of equals, which a share of few images often is, the one with the lower loss. A setting that lacks a seed comes
-    after all that have theirs: without its hardest it would be flattered.
+    Ties, which are common with few images, are broken by the lower loss. A setting that lacks a job comes after the
+    complete ones: without its hardest seed its mean would be too good.
     """
     key, sign = "best/" + monitor.removeprefix("valid/"), 1 if monitor.endswith("loss") else -1
     values: dict[tuple, list[tuple[float, float]]] = {}

@@ -1,4 +1,4 @@
-"""The jobs of a sweep, composed and checked before the first of them starts."""
+"""Checks of all jobs of a sweep before the first one starts."""
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
@@ -11,14 +11,14 @@ from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.train.preflight import check_ahead
 
-MANY = 100  # jobs, which take ten seconds
+MANY = 100  # jobs between two progress lines: about ten seconds
 
 
 class JobChecks:
-    """Check the jobs of a sweep as Hydra composes them; keep the settings of each, or why it is refused.
+    """The settings of each job of a sweep, or why it is refused, checked while Hydra composes the jobs.
 
-    Hydra composes every job before it launches one, a tenth of a second each: nothing is composed a second time.
-    here: the jobs run on this machine.
+    Hydra composes every job before it launches the first, a tenth of a second each. Hooking into its loader avoids
+    composing them a second time. here: whether the jobs run on this machine.
     """
 
     def __init__(self, hydra_context, config: DictConfig, here: bool = True):
@@ -27,7 +27,7 @@ class JobChecks:
         self.compose, self.loader.load_sweep_config = self.loader.load_sweep_config, self.composed
 
     def composed(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """Compose a job, and keep what it comes to."""
+        """Compose a job as Hydra's loader does, and keep its settings or its error."""
         config = self.compose(master_config, sweep_overrides)
         self.found[tuple(sweep_overrides)] = self.checked(config, sweep_overrides)
         if len(self.found) % MANY == 0:
@@ -38,7 +38,7 @@ class JobChecks:
         """Return the settings of a composed job, or why it is refused."""
         job = deepcopy(config)
         with read_write(job), open_dict(job):
-            del job["hydra"]  # as Hydra does for a job
+            del job["hydra"]  # as Hydra does before it runs a job
         try:
             settings = to_settings(job, overrides)
             check_ahead(settings, lambda name: {}, self.here)
@@ -46,18 +46,18 @@ class JobChecks:
             return error
         return settings
 
-    def of(self, overrides: Sequence[str]) -> Settings | UserError:
+    def outcome(self, overrides: Sequence[str]) -> Settings | UserError:
         """Return the settings of a job, or why it is refused."""
         if tuple(overrides) not in self.found:
             self.loader.load_sweep_config(self.config, list(overrides))
         return self.found[tuple(overrides)]
 
     def refuse(self, jobs: Iterable[Sequence[str]], first: int = 0) -> None:
-        """Errors: jobs, numbered from `first`, that would be refused later, as the first of them."""
-        outcomes = [(number, self.of(job)) for number, job in enumerate(jobs, first)]
+        """Raise the UserError of the first job that would be refused. first: number of the first job."""
+        outcomes = [(number, self.outcome(job)) for number, job in enumerate(jobs, first)]
         refused = [(number, error) for number, error in outcomes if isinstance(error, UserError)]
         if refused:
             number, error = refused[0]
             more = len(refused) - 1
-            others = f" ({more} more {'are' if more > 1 else 'is'} refused)" if more else ""
+            others = f" ({more} more {'jobs are' if more > 1 else 'job is'} refused)" if more else ""
             raise UserError(error.code, f"job {number}: {error.line}{others}")

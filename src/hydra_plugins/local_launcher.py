@@ -1,8 +1,8 @@
-"""hydra/launcher=in_turn and =joblib: the jobs of a sweep on this machine, one after the other or several at once.
+"""hydra/launcher=in_turn and =joblib: with Hydra's own launchers a job that dies takes the others with it.
 
-Each is a forked process. joblib's own pool is not used for it: it kills the jobs on Ctrl-C before they can write their
-snapshots, loses all of them with one that runs out of memory, loads torch anew in each of its processes, and does not
-know which GPU is free.
+Here each job is a forked process on this machine, one after the other or several at once. Hydra's basic launcher runs
+all jobs in one process. joblib's pool kills jobs on Ctrl-C before they can write their snapshots, loses all of them if
+one runs out of memory, loads torch anew in each process, and does not know which GPU is free.
 """
 
 import math
@@ -32,14 +32,16 @@ from thaw.store import code_hash
 from thaw.sweep.jobs import read_job, search_value
 from thaw.train import fingerprint
 
-EVERY_JOBS = (  # what each job would load by itself after it was forked
+EVERY_JOBS = (  # imported once before forking, so that no job has to load them
     "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "matplotlib.backends.backend_agg",
     "sklearn.datasets", "sklearn.metrics", "sklearn.model_selection",
 )  # fmt: skip
-OUTPUT = "output.txt"  # what a job prints while others do too
+OUTPUT = "output.txt"  # receives what a job prints if several run at once
 
 
 class LocalLauncher(Launcher):
+    """Runs each job in a forked process. n_jobs: how many run at once."""
+
     def __init__(self, n_jobs: int | str = 1):
         self.n_jobs = n_jobs
 
@@ -48,7 +50,7 @@ class LocalLauncher(Launcher):
         self.checks = JobChecks(hydra_context, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry the jobs out; equal ones once. Errors: a signal that asks to stop, once those under way have ended."""
+        """Run the jobs, identical ones once. Raise Stopped after a signal, once the running jobs have ended."""
         setup_globals()
         refuse_no_jobs(job_overrides)
         gpus = listed_gpus()
@@ -56,25 +58,25 @@ class LocalLauncher(Launcher):
         same = first_of_equals(job_overrides)
         numbers = [initial_job_idx + i for i in sorted(set(same))]
         folders = {number: Path(self.config.hydra.sweep.dir) / str(number) for number in numbers}
-        tell_equals(same, initial_job_idx)
+        say_identical(same, initial_job_idx)
         if at_once > 1:
-            say(f"{at_once} jobs at once{f', a GPU each of {len(gpus)}' if len(gpus) > 1 else ''}")
+            say(f"running {at_once} jobs at a time{f', each on one of {len(gpus)} GPUs' if len(gpus) > 1 else ''}")
         if self.config.plan_only:
-            os.environ.update(share(0, at_once, gpus))
+            os.environ.update(job_environment(0, at_once, gpus))
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
-        if initial_job_idx == 0:  # a search does not stop at a later trial, nor halving at what it has checked
+        if initial_job_idx == 0:  # later batches: a search goes on after a refused trial, halving has checked its jobs
             self.checks.refuse(job_overrides)
         if any(read_status(path).get("state") != "done" for path in folders.values()):
-            code_hash.code_by_module(code_hash.ALL_CODE)  # of what all jobs run, whatever is edited meanwhile
+            code_hash.code_by_module(code_hash.ALL_CODE)  # hashed now: the files may be edited while the sweep runs
             fingerprint.code_digest()
             for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
                 import_module(name)
 
         before = {number: status_stamp(folder) for number, folder in folders.items()}
 
-        def work(n: int, place: int) -> int:
-            os.environ.update(share(place, at_once, gpus))
-            return self.carry_out(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
+        def work(n: int, slot: int) -> int:
+            os.environ.update(job_environment(slot, at_once, gpus))
+            return self.run_one(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
 
         def ended(i: int, code: int) -> None:
             folder = folders[numbers[i]]
@@ -88,14 +90,14 @@ class LocalLauncher(Launcher):
             raise signals.Stopped(asked, "in the sweep")
         return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
 
-    def carry_out(self, overrides: Sequence[str], number: int, folder: Path, aside: bool) -> int:
-        """One job in its process; its exit code. Aside: what it prints goes to a file in its folder."""
+    def run_one(self, overrides: Sequence[str], number: int, folder: Path, to_file: bool) -> int:
+        """Run one job in this process and return its exit code. to_file: print into a file in the job's folder."""
         try:
             with in_one_line(folder):
-                if aside:
+                if to_file:
                     folder.mkdir(parents=True, exist_ok=True)
                     print_to(folder / OUTPUT)
-                say(f"job {number}: {words_of(overrides)}")
+                say(f"job {number}: {job_name(overrides)}")
                 config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
                 with open_dict(config):
                     config.hydra.job.id = config.hydra.job.num = number
@@ -118,7 +120,7 @@ class LocalLauncher(Launcher):
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:
-    """All works one after the other in this process; the signal that asked to stop, if one did."""
+    """Run all jobs one after the other in this process; return the signal that asked to stop, or None."""
     for i, work in enumerate(works):
         ended(i, work(0))
         if number := signals.pending():
@@ -127,27 +129,28 @@ def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], N
 
 
 def refuse_no_jobs(job_overrides: Sequence[Sequence[str]]) -> None:
-    """Errors: a sweep of no jobs, exit 2."""
+    """Raise UserError (exit 2) if a sweep has no jobs."""
     if not job_overrides:
-        raise UserError(2, "-m: no job follows from what is swept: a glob or a range in it matches nothing")
+        raise UserError(2, "-m: the sweep has no jobs: a glob or a range in it is empty")
 
 
 def first_of_equals(job_overrides: Sequence[Sequence[str]]) -> list[int]:
-    """Of each job the number of the first that asks for the same."""
+    """Return for each job the index of the first job with the same overrides."""
     first: dict[tuple, int] = {}
     return [first.setdefault(tuple(sorted(overrides)), i) for i, overrides in enumerate(job_overrides)]
 
 
-def tell_equals(same: Sequence[int], start: int) -> None:
+def say_identical(same: Sequence[int], start: int) -> None:
+    """Print a note for each job that repeats an earlier one."""
     for i, first in enumerate(same):
         if i != first:
-            say(f"note: job {start + i} asks for the same as job {start + first}: run once")
+            say(f"note: job {start + i} is the same as job {start + first} and runs only once")
 
 
 def jobs_at_once(n_jobs: int | str, gpus: int, cores: int) -> int:
-    """How many jobs run at once: as asked, or a job a GPU, or where there is none a job for every four cores.
+    """Return how many jobs run at once: a whole number as given; auto: one per GPU; -1: one per core.
 
-    Errors: neither auto nor a whole number from 1, or -1 for as many as there are cores, exit 2.
+    Without a GPU, auto means one per four cores and at least two. Raise UserError (exit 2) for any other value.
     """
     if n_jobs == "auto":
         return gpus or max(min(cores, 2), cores // 4)
@@ -158,16 +161,16 @@ def jobs_at_once(n_jobs: int | str, gpus: int, cores: int) -> int:
     return n_jobs
 
 
-def share(place: int, at_once: int, gpus: Sequence[str]) -> dict[str, str]:
-    """The environment of the job at a place: its part of the cores, and of several GPUs one."""
+def job_environment(slot: int, at_once: int, gpus: Sequence[str]) -> dict[str, str]:
+    """Return the environment variables of the job in a slot: its share of the cores, and one of several GPUs."""
     if at_once == 1:
         return {}
-    one = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} if len(gpus) > 1 else {}
-    return {AT_ONCE: str(at_once), **one}
+    gpu = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if len(gpus) > 1 else {}
+    return {AT_ONCE: str(at_once), **gpu}
 
 
 def print_to(file: Path) -> None:
-    """Have what this process prints go to a file."""
+    """Redirect what this process prints to a file."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -176,7 +179,7 @@ def print_to(file: Path) -> None:
 
 
 def status_stamp(folder: Path) -> str:
-    """Return a text that changes when a job writes its status; '' if it has never written one."""
+    """Return a text that changes when a job writes its status; '' if there is no status yet."""
     try:
         return file_stamp((folder / "status.json").stat())
     except OSError:
@@ -184,32 +187,34 @@ def status_stamp(folder: Path) -> str:
 
 
 def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True) -> int:
-    """Report how a job ended if it could not itself, or if what it said went to `log`; return its exit code.
+    """Report a job's outcome if it could not itself or printed to `log`; return its exit code.
 
-    code: negative if a signal killed it. wrote: it has written its status; else what is there is of an attempt before.
+    code: negative if a signal killed the job. wrote: whether this attempt has written a status; if not, the status in
+    the folder is that of an earlier attempt.
     """
     found = read_status(folder)
     if code < 0 and not (wrote and found.get("state") == "done"):
-        line = f"killed (signal {-code}){': memory may have been short' if code == -signal.SIGKILL else ''}"
+        line = f"killed by signal {-code}{', possibly out of memory' if code == -signal.SIGKILL else ''}"
         update_status(folder, state="failed", code=5, line=line)
-        return print_error(UserError(5, f"job {folder.name}: {line}; the same command goes on"))
+        return print_error(UserError(5, f"job {folder.name}: {line}; the same command tries it again"))
     if code > 0:
         if found.get("state") not in ("failed", "stopped"):
-            found = update_status(folder, state="failed", code=code, line=f"left with exit code {code} and no word")
+            found = update_status(folder, state="failed", code=code, line=f"exited with code {code} and no message")
         if log:
-            complain(f"error: job {folder.name}: {found['line']}; {short_path(log)}")
+            complain(f"error: job {folder.name}: {found['line']}; see {short_path(log)}")
     elif log:
         result = read_job(folder).result
         accuracy, seconds = as_number(result.get("best/accuracy")), as_number(result.get("cost/seconds_paid"))
         reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {format_duration(seconds)}"
-        say(f"job {folder.name} done: {words_of(found.get('overrides', []))}{reached}")
+        say(f"job {folder.name} done: {job_name(found.get('overrides', []))}{reached}")
     return max(code, 0)
 
 
-def words_of(overrides: Sequence[str]) -> str:
+def job_name(overrides: Sequence[str]) -> str:
+    """Return the short name of a job's overrides without those of Hydra."""
     return run_names.short_name([o for o in overrides if not o.startswith("hydra")]) or "default"
 
 
 def returned(folder: Path, monitor: str) -> JobReturn:
-    """What Hydra's sweepers are told of a job: the value of `monitor`, the worst there is where it failed."""
+    """Return what Hydra's sweepers expect of a job: its value of `monitor`, the worst possible one if it failed."""
     return JobReturn(status=JobStatus.COMPLETED, _return_value=search_value(folder, monitor))

@@ -1,6 +1,6 @@
-"""hydra/sweeper=optuna: Hydra's own sweeper for Optuna, told by `monitor` what is good.
+"""hydra/sweeper=optuna: wraps Hydra's own Optuna sweeper, which ignores `monitor` and checks no job in advance.
 
-No storage: with a seed, the same search asks for the same trials again, and those that are done are done.
+The search uses no storage: with a seed the same command asks for the same trials again, and finished ones are reused.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,27 @@ from thaw.runtime.errors import UserError, first_line
 
 
 def ends_of(space: Any) -> list:
-    """Return the values of one of Optuna's distributions, of numbers the lowest and the highest."""
+    """Return the values of one of Optuna's distributions; of numbers only the lowest and the highest."""
     values = list(getattr(space, "choices", None) or (space.low, space.high))
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     return sorted({min(values), max(values)}) if numbers else values
 
 
 def corners(values: Mapping[str, Sequence], fixed: Mapping[str, Any]) -> list[list[str]]:
-    """Return the jobs in which each value stands once, beside the first values of all other names."""
+    """Return jobs that together contain each value once, each beside the first values of all other names."""
     first = {name: own[0] for name, own in values.items()}
     jobs = [first, *({**first, name: value} for name, own in values.items() for value in own[1:])]
     return [[f"{name}={value}" for name, value in {**job, **fixed}.items()] for job in jobs]
 
 
 class SearchSweeper(Sweeper):
+    """A search by Optuna, in the direction that `monitor` implies."""
+
     def __init__(self, n_trials: int, n_jobs: int, sampler: Mapping, params: Mapping[str, str]):
         self.n_trials, self.n_jobs, self.sampler, self.params = n_trials, n_jobs, sampler, params
 
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
-        """Errors: numbers below 1, Optuna is not installed, exit 2."""
+        """Set up Hydra's sweeper. Raise UserError (exit 2) for numbers below 1 or if Optuna is not installed."""
         for name, value in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(2, f"hydra.sweeper.{name}={value}: must be a whole number >= 1")
@@ -45,7 +47,7 @@ class SearchSweeper(Sweeper):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             sampler = instantiate(self.sampler)
-        except Exception as error:  # a class of Optuna's refuses what it was given in many ways
+        except Exception as error:  # Optuna's samplers raise many kinds of errors for wrong arguments
             raise UserError(2, f"hydra.sweeper.sampler: {first_line(error.__cause__ or error)}") from None
         self.sweeper = OptunaSweeper(
             sampler=sampler,
@@ -63,15 +65,15 @@ class SearchSweeper(Sweeper):
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Trial after trial through the launcher; what was searched is left in the sweep's folder.
+        """Run the trials through the launcher, and write multirun.yaml into the sweep's folder.
 
-        Errors: a value or an end of what is searched that is refused beside the first of all others, as that.
+        Raise the UserError of the first value or end of a range that is refused beside the first values of the others.
         """
         from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
         spaces, fixed = create_params_from_overrides([*(f"{k}={v}" for k, v in self.params.items()), *arguments])
         for job in corners({name: ends_of(space) for name, space in spaces.items()}, fixed):
-            if isinstance(refused := self.sweeper.sweeper.launcher.checks.of(job), UserError):
+            if isinstance(refused := self.sweeper.sweeper.launcher.checks.outcome(job), UserError):
                 raise refused
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)

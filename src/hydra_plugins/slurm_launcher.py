@@ -1,7 +1,7 @@
-"""hydra/launcher=slurm: the jobs of a sweep on a Slurm cluster, through submitit.
+"""hydra/launcher=slurm: Hydra's own launcher needs Slurm's accounting, and on Ctrl-C leaves its jobs in the queue.
 
-Hydra's own launcher for it asks Slurm's accounting how its jobs are, which many clusters do not keep, loses the others
-with one that was cancelled, and leaves them in the queue on Ctrl-C.
+Many clusters keep no accounting. Hydra's launcher also loses the results of all jobs if one is cancelled. This one
+submits the jobs through submitit in the same way, but watches the queue and the jobs' own status files.
 """
 
 import os
@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from hydra_plugins import sweep_preview
 from hydra_plugins.job_checks import JobChecks
-from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, report_ending, returned, tell_equals
+from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, report_ending, returned, say_identical
 from thaw.runtime import signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
@@ -35,38 +35,45 @@ FIRST_LOOK, LONGEST = 1.0, 10.0  # seconds between two looks at the queue
 
 
 class SlurmLauncher(HydrasLauncher):
+    """Queues the jobs of a sweep in Slurm and waits for them."""
+
     def setup(self, *, hydra_context, task_function, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.checks = JobChecks(hydra_context, config, here=False)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Queue the jobs, equal ones once, and wait for them. Errors: no Slurm here, or it refuses, exit 5."""
+        """Queue the jobs, identical ones once, and wait for them.
+
+        Raise UserError (exit 5) if Slurm is missing or refuses the jobs, and Stopped after a signal.
+        """
         refuse_no_jobs(job_overrides)
         same = first_of_equals(job_overrides)
-        tell_equals(same, initial_job_idx)
+        say_identical(same, initial_job_idx)
         if self.config.plan_only:
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once=1)
         if initial_job_idx == 0:
             self.checks.refuse(job_overrides)
         if not shutil.which("srun") or not shutil.which("sbatch"):
-            raise UserError(5, "hydra/launcher=slurm: no Slurm here (no srun on the PATH); hydra/launcher=joblib")
+            raise UserError(5, "hydra/launcher=slurm: no srun or sbatch on the PATH; use hydra/launcher=joblib")
         numbers = [initial_job_idx + i for i in sorted(set(same))]
         root = Path(self.config.hydra.sweep.dir).absolute()
         root.mkdir(parents=True, exist_ok=True)
         if before := {path.name for path in (root / ".submitit").glob("*_*")} & (in_queue() or set()):
-            say(f"note: {len(before)} jobs of this sweep are in Slurm's queue still: waiting for them first")
+            jobs = f"{len(before)} {'jobs' if len(before) > 1 else 'job'}"
+            say(f"note: {jobs} of this sweep still in Slurm's queue: waiting for them first")
             if asked := wait(before, lambda job: None):
                 raise signals.Stopped(asked, "in the sweep")
         queued = self.queue([list(job_overrides[n - initial_job_idx]) for n in numbers], numbers, root)
         array = queued[0].job_id.partition("_")[0]
-        say(f"{len(numbers)} jobs queued in Slurm ({array}); what they print: {short_path(root)}/.submitit")
+        jobs = f"{len(numbers)} {'jobs' if len(numbers) > 1 else 'job'}"
+        say(f"{jobs} queued in Slurm (job array {array}); their output goes to {short_path(root)}/.submitit")
 
-        def ended(identity: str) -> None:
-            i = [job.job_id for job in queued].index(identity)
+        def ended(job_id: str) -> None:
+            i = [job.job_id for job in queued].index(job_id)
             folder, log = root / str(numbers[i]), Path(queued[i].paths.stdout)
             found = read_status(folder)
             if found.get("state") not in ("done", "failed", "stopped"):
-                line = f"left Slurm's queue before it was done ({state_of(identity)})"
+                line = f"left Slurm's queue before it was done ({state_of(job_id)})"
                 found = update_status(folder, state="failed", code=5, line=line)
             code = 0 if found["state"] == "done" else found["code"]
             self.task_function.ended(numbers[i], report_ending(folder, code, log))
@@ -77,7 +84,7 @@ class SlurmLauncher(HydrasLauncher):
         return [returned(root / str(initial_job_idx + first), str(self.config.monitor)) for first in same]
 
     def queue(self, jobs: Sequence[list[str]], numbers: Sequence[int], root: Path) -> list:
-        """submitit's jobs. Errors: Slurm refuses, exit 5 with what it says."""
+        """Submit the jobs as one array and return submitit's jobs. Raise UserError (exit 5) if Slurm refuses them."""
         import submitit
         from submitit.core.utils import FailedJobError
 
@@ -100,14 +107,15 @@ class SlurmLauncher(HydrasLauncher):
             lines = str(error).splitlines() or ["no reason given"]
             why = next((line for line in lines if "error:" in line), lines[-1]).removeprefix("sbatch: error: ").strip()
             raise UserError(
-                5, f"hydra/launcher=slurm: sbatch refuses: {why}; see conf/hydra/launcher/slurm.yaml"
+                5, f"hydra/launcher=slurm: sbatch refused the jobs: {why}; see conf/hydra/launcher/slurm.yaml"
             ) from None
 
 
 def wait(jobs: set[str], ended: Callable[[str], None]) -> int | None:
-    """Wait until none of the jobs is in the queue; `ended(job)` for each that has left it.
+    """Wait until none of the jobs is in the queue, and call `ended(job)` for each that has left it.
 
-    A signal that asks to stop cancels them: those that run write their snapshots. Its number is returned.
+    The first signal cancels the jobs, of which the running ones write their snapshots; the second ends the wait. Return
+    the number of the first signal, or None.
     """
     asked: list[int] = []
 
@@ -123,9 +131,9 @@ def wait(jobs: set[str], ended: Callable[[str], None]) -> int | None:
                 cancelled, began = True, time.monotonic()
             if len(asked) > 1:
                 break
-            there = in_queue()
-            if there is not None:  # what two looks miss has left: one may come before Slurm has listed it
-                gone = left - there
+            listed = in_queue()
+            if listed is not None:  # a job is gone if two looks in a row miss it: Slurm may list new jobs late
+                gone = left - listed
                 for job in sorted(gone & missed, key=jobs_order):
                     ended(job)
                 left, missed = left - (gone & missed), gone
@@ -137,20 +145,21 @@ def wait(jobs: set[str], ended: Callable[[str], None]) -> int | None:
 
 
 def jobs_order(job: str) -> tuple[int, ...]:
+    """Return a sort key of a job's id, such as 17_3."""
     return tuple(map(int, job.split("_")))
 
 
 def in_queue() -> set[str] | None:
-    """This user's jobs that Slurm has not done with; None where it does not answer."""
+    """Return this user's jobs in Slurm's queue; None if Slurm does not answer."""
     command = ["squeue", "--noheader", "--array", "--user", getuser(), "--states", IN_QUEUE, "--format", "%i"]
     done = subprocess.run(command, capture_output=True, text=True)
     return set(done.stdout.split()) if done.returncode == 0 else None
 
 
 def state_of(job: str) -> str:
-    """What Slurm says of a job that is over, in a few words."""
+    """Return Slurm's state of a job that has ended, such as 'failed, signal 9'."""
     done = subprocess.run(["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True)
     found: Mapping[str, str] = dict(word.partition("=")[::2] for word in done.stdout.split())
-    state = found.get("JobState", "Slurm knows it no more").lower().replace("_", " ")
+    state = found.get("JobState", "unknown to the scheduler").lower().replace("_", " ")
     code = int(found.get("ExitCode", "0:0").partition(":")[0])
-    return f"{state}, signal {code - 128}" if code > 128 else state  # as a shell tells of it
+    return f"{state}, signal {code - 128}" if code > 128 else state  # 128 + the signal, as a shell reports it

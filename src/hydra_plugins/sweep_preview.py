@@ -1,4 +1,4 @@
-"""plan_only=true with -m: what a launcher does instead of starting the jobs of a sweep."""
+"""The preview of a sweep (plan_only=true with -m), which a launcher shows instead of starting the jobs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from thaw.sweep import preview
 
 
 def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None:
-    """Show what the jobs would do and cost, on the terminal and in the sweep's folder.
+    """Print what the jobs would do and cost, and write it into the sweep's folder.
 
-    Errors: always `preview.PlanOnly`, so that no sweeper goes on.
+    Always raise `preview.PlanOnly`, so that the sweeper launches nothing more.
     """
     folder, sweeper = Path(launcher.config.hydra.sweep.dir), launcher.config.hydra.sweeper
     jobs, codes = [], []
@@ -25,7 +25,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
         codes.append(print_error(UserError(error.code, f"job {number}: {error.line}")))
 
     for number, overrides in enumerate(job_overrides):
-        match launcher.checks.of(overrides):
+        match launcher.checks.outcome(overrides):
             case UserError() as error:
                 refuse(number, error)
             case settings:
@@ -33,9 +33,9 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
     if jobs:
         store = open_store(jobs[0][2], say)
         count(jobs, store)
-        ends = [read_status(file.parent) for file in folder.glob("*/status.json")]
-        words = [end.get("overrides", ()) for end in ends if end.get("state") == "done"]
-        done = [tuple(word for word in own if not word.startswith("--config-dir=")) for own in words]
+        records = [read_status(file.parent) for file in folder.glob("*/status.json")]
+        finished = [record.get("overrides", ()) for record in records if record.get("state") == "done"]
+        done = [tuple(word for word in own if not word.startswith("--config-dir=")) for own in finished]
         lines = preview.preview_sweep(jobs, store, refuse, done, at_once, int(sweeper.get("n_trials") or 0))
         for line in lines:
             say(line)
@@ -44,7 +44,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
 
 
 def count(jobs: Sequence, store) -> None:
-    """Look at the user's own images, once for each way to take them. Errors: they are not there, exit 3."""
+    """Scan the user's own images, once for each different source. Raise UserError (exit 3) if there are none."""
     own = {fact_names(s)[0]: s for _, _, s in jobs if SOURCES[s.data.kind].local}
     if own:
         from thaw.data.scan import count_images

@@ -608,31 +608,31 @@ def test_fractions_lists_and_phases(conf):
         ("data=csv data.root=/l.csv data.name=pets data.images=/p data.leak=error", {"data.name=pets": "data=csv"}),
         (
             "find.steps=50 find.trial_steps=9 evaluate.ensemble=1",
-            {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "one cycle end: it takes two"},
+            {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "an ensemble takes at least two cycle ends"},
         ),
         ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
         (
             "lr=0.002 find.max_lr=1 checklist=fine_tune scheduler.max_cycles=7",
             {
-                "find.max_lr=1": "no phase that finds a rate",
-                "scheduler.max_cycles=7": "no phase until over-fitting",
+                "find.max_lr=1": "no phase finds a rate",
+                "scheduler.max_cycles=7": "no phase trains until over-fitting",
             },
         ),
         (
             "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
             {
-                "resize=double": "no phase that trains the whole network",
-                "augment=strong": "no phase that sees images",
-                "augment.mixup=0.4": "no phase that sees images",
-                "bn=eval": "no phase that trains the whole network",
-                "rates.split=head": "no phase that trains the whole network",
+                "resize=double": "no phase trains the full network",
+                "augment=strong": "every phase trains on stored activations",
+                "augment.mixup=0.4": "every phase trains on stored activations",
+                "bn=eval": "no phase trains the full network",
+                "rates.split=head": "no phase trains the full network",
             },
         ),
         (
             "~checklist.full ~checklist.find_full scheduler=one_cycle scheduler.pct=0.3",
             {
-                "scheduler=one_cycle": "no phase that takes it: all state their own",
-                "scheduler.pct=0.3": "no phase that takes it: all state their own",
+                "scheduler=one_cycle": "every phase states its own duration",
+                "scheduler.pct=0.3": "every phase states its own duration",
             },
         ),
         (
@@ -647,14 +647,14 @@ def test_fractions_lists_and_phases(conf):
                 "scheduler.cycles=5": "epochs=7",
                 "scheduler.max_cycles=6": "scheduler=one_cycle",
                 "optimizer.momentum=0.5": "scheduler=one_cycle, which sets it",
-                "evaluate.ensemble=3": "one cycle a phase: it takes two",
+                "evaluate.ensemble=3": "an ensemble takes two cycle ends, and every phase has one",
             },
         ),
     ],
 )
 def test_no_effect(conf, args, idle):
     args = args.split()
-    lines = [f"{setting} has no effect with {why}" for setting, why in idle.items()]
+    lines = [f"{setting} has no effect{' with ' if '=' in why else ': '}{why}" for setting, why in idle.items()]
     settings = typed(conf, *args)
     assert no_effect(["-m", *args], settings, make_plan(settings, Facts()).phases) == lines
 
@@ -754,7 +754,7 @@ def test_each_yaml_has_a_description_of_one_line(conf):
 @pytest.mark.parametrize(
     ("typed", "valid_from", "said"),
     [
-        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: val/ has the images that validate"]),
+        (["data.valid=0.3"], "val/", ["warning: data.valid=0.3 has no effect: the validation images come from val/"]),
         (["data.valid=0.3"], "", []),
         (["seed=1"], "val/", []),
     ],

@@ -1,4 +1,4 @@
-"""hydra/sweeper=halving: which settings go on, what the leaderboard says of those that do not."""
+"""hydra/sweeper=halving: which settings go on, and how the leaderboard ranks those that do not."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 from faults import in_child, type_in
 from sweeps import make_job, status
 
-from hydra_plugins.halving_sweeper import check_share, cycles_of, lying_in, place, ranked
+from hydra_plugins.halving_sweeper import check_share, cycles_of, existing_jobs, first_number, ranked
 from thaw.plan.facts import Facts
 from thaw.plan.plan import make_plan
 from thaw.runtime.errors import UserError
@@ -14,15 +14,15 @@ from thaw.sweep.board import leaderboard
 from thaw.sweep.text import terminal
 
 
-def test_seeds_are_judged_together_and_a_nan_is_worst():
+def test_seeds_are_ranked_together_and_nan_is_worst():
     jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 2, 3, 4) for seed in (0, 1)]
-    values = [0.9, 0.5, 0.8, 0.8, None, 0.99, "failed", "failed"]  # a nan is a null in result.json
+    values = [0.9, 0.5, 0.8, 0.8, None, 0.99, "failed", "failed"]  # result.json holds null for nan
     results = [{} if value == "failed" else {"best/accuracy": value, "best/loss": value} for value in values]
-    assert ranked(jobs, results, "valid/accuracy") == [("lr=2",), ("lr=1",), ("lr=3",)], "lr=4 left no result"
+    assert ranked(jobs, results, "valid/accuracy") == [("lr=2",), ("lr=1",), ("lr=3",)], "lr=4 has no result"
     assert ranked(jobs, results, "valid/loss") == [("lr=1",), ("lr=2",), ("lr=3",)]
 
 
-def test_a_setting_that_lost_seeds_comes_after_those_that_have_theirs():
+def test_a_setting_that_lacks_seeds_comes_after_complete_ones():
     jobs = [[f"lr={lr}", f"seed={seed}"] for lr in (1, 3) for seed in (0, 1, 2)]
     results = [{"best/accuracy": value, "best/loss": 1 - value} for value in (0.90, 0.91, 0.89, 0.95)] + [{}, {}]
     assert ranked(jobs, results, "valid/accuracy") == [("lr=1",), ("lr=3",)]
@@ -47,7 +47,7 @@ def test_a_rung_for_each_cycle_that_the_last_phase_may_train(overrides, rungs, c
     assert cycles_of(make_plan(compose(*overrides), Facts()).phases[-1]) == rungs
 
 
-def test_what_has_no_restarts_is_refused(compose):
+def test_a_last_phase_without_restarts_is_refused(compose):
     for overrides in (["scheduler=one_cycle"], ["+checklist.polish={do: fit, epochs: 1}"]):
         with pytest.raises(UserError) as refused:
             cycles_of(make_plan(compose(*overrides), Facts()).phases[-1])
@@ -57,29 +57,29 @@ def test_what_has_no_restarts_is_refused(compose):
 @pytest.mark.parametrize(
     ("batch", "first", "number"),
     [
-        ([["lr=1"], ["lr=2"]], 2, 2),  # nothing lies there yet
-        ([["lr=3"], ["lr=4"]], 4, 4),  # the same jobs lie there
-        ([["lr=3"], ["lr=9"]], 4, 7),  # a rung decided otherwise takes no other's folder
-        ([["lr=4"], ["lr=5"]], 4, 5),  # and is found again where it was put
-        ([["lr=5"], ["lr=6"]], 4, 6),  # the second of them has not started yet
+        ([["lr=1"], ["lr=2"]], 2, 2),  # the folders are free
+        ([["lr=3"], ["lr=4"]], 4, 4),  # the folders hold the same jobs
+        ([["lr=3"], ["lr=9"]], 4, 7),  # one folder holds another job
+        ([["lr=4"], ["lr=5"]], 4, 5),  # the same jobs were numbered from 5
+        ([["lr=5"], ["lr=6"]], 4, 6),  # the same, but the second has not started yet
     ],
 )
-def test_a_rung_takes_no_others_folder(tmp_path, batch, first, number):
+def test_a_rung_never_takes_the_folder_of_another_job(tmp_path, batch, first, number):
     for n, lr in ((0, 1), (1, 2), (4, 3), (5, 4), (6, 5)):
         status(tmp_path / str(n), state="done", overrides=[f"lr={lr}"])
-    assert place(lying_in(tmp_path), batch, first) == number
+    assert first_number(existing_jobs(tmp_path), batch, first) == number
 
 
-def test_settings_that_went_further_come_first(tmp_path):
+def test_settings_that_trained_longer_come_first(tmp_path):
     make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.95, why="stop_after=1")
     make_job(tmp_path / "1", "lr=2", "stop_after=2", accuracy=0.8, why="stop_after=2")
     make_job(tmp_path / "2", "lr=3", accuracy=0.9)
     board = leaderboard(tmp_path)
     assert [setting.choices for setting in board.settings] == [("lr=3",), ("lr=2",), ("lr=1",)]
-    assert any("given up" in line for line in terminal(board))
+    assert any("then those that were stopped last" in line for line in terminal(board))
 
 
-def test_the_leaderboard_tells_the_rung_and_what_all_rungs_cost(tmp_path):
+def test_the_leaderboard_shows_the_rung_and_the_seconds_of_all_rungs(tmp_path):
     make_job(tmp_path / "0", "lr=1", "stop_after=1", accuracy=0.6, paid=3.0, why="stop_after=1")
     make_job(tmp_path / "1", "lr=2", "stop_after=1", accuracy=0.7, paid=4.0, why="stop_after=1")
     make_job(tmp_path / "2", "lr=2", accuracy=0.9, paid=5.0)
@@ -89,14 +89,14 @@ def test_the_leaderboard_tells_the_rung_and_what_all_rungs_cost(tmp_path):
     assert board.total == 2 and any("stop_after=1" in line for line in terminal(board))
 
 
-def test_a_job_that_failed_in_its_first_rung_is_named(tmp_path):
+def test_a_job_that_failed_in_its_first_rung_is_reported(tmp_path):
     make_job(tmp_path / "0", "lr=1", "stop_after=1", why="stop_after=1")
     status(tmp_path / "1", state="failed", code=4, line="not finite", overrides=["lr=2", "stop_after=1"])
     assert [job.name for job in leaderboard(tmp_path).failures] == ["1"]
 
 
 @pytest.mark.slow
-def test_halving_for_real_and_the_same_command_again(tmp_path):
+def test_a_real_sweep_by_halving_and_the_same_command_again(tmp_path):
     typed = (
         "-m", "hydra/sweeper=halving", "hydra/launcher=joblib", "lr_factor=0.1,1", "seed=0,1", "data.limit=200",
         "size=32", "wandb=disabled", "checklist=fine_tune", f"store.dir={tmp_path}/store",
@@ -111,13 +111,13 @@ def test_halving_for_real_and_the_same_command_again(tmp_path):
     first = results()
     whys = [result["phase/full/stopped_because"] for _, result in first]
     assert whys == ["stop_after=1"] * 4 + ["all planned cycles trained"] * 2
-    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung takes up the first"
+    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung continues the first"
     assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
     assert results() == first
 
 
 @pytest.mark.parametrize("keep", ["abc", None, [0.5], True, 0, 1, float("nan")])
-def test_a_share_is_a_number_between(keep):
+def test_a_share_must_be_a_number_between_0_and_1(keep):
     with pytest.raises(UserError, match=r"hydra\.sweeper\.keep=.*: must be > 0 and < 1") as refused:
         check_share(keep)
     assert refused.value.code == 2

@@ -1,4 +1,4 @@
-"""The jobs of a sweep are refused before the first of them starts."""
+"""A sweep with a wrong job is refused before its first job starts."""
 
 from types import SimpleNamespace
 
@@ -24,17 +24,17 @@ SWEEPS = [
     ("typed", "code", "line"), [SWEEPS[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in SWEEPS[1:])]
 )
 def test_a_sweep_is_refused_before_its_first_job_and_leaves_no_folder(tmp_path, typed, code, line):
-    sweep, says = tmp_path / "sweep", tmp_path / "says"
-    places = (f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path}/store", "wandb=disabled")
-    assert in_child(lambda: type_in("-m", *typed, *places, outputs=tmp_path / "out"), says) == code
-    assert says.read_text().startswith(line) and says.read_text().count("\n") == 1
+    sweep, printed = tmp_path / "sweep", tmp_path / "printed"
+    folders = (f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path}/store", "wandb=disabled")
+    assert in_child(lambda: type_in("-m", *typed, *folders, outputs=tmp_path / "out"), printed) == code
+    assert printed.read_text().startswith(line) and printed.read_text().count("\n") == 1
     assert not sweep.exists()
 
 
-def test_a_search_is_tried_at_its_values_and_ends():
+def test_a_search_is_checked_at_each_value_and_end():
     values = {"bn": ["train", "eval"], "lr": [0.1, 3.0]}
-    tried = [["bn=train", "lr=0.1"], ["bn=eval", "lr=0.1"], ["bn=train", "lr=3.0"]]
-    assert corners(values, {"seed": 1}) == [[*job, "seed=1"] for job in tried]
+    checked = [["bn=train", "lr=0.1"], ["bn=eval", "lr=0.1"], ["bn=train", "lr=3.0"]]
+    assert corners(values, {"seed": 1}) == [[*job, "seed=1"] for job in checked]
 
 
 @pytest.mark.parametrize(

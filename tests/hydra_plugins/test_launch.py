@@ -1,4 +1,4 @@
-"""The jobs of a sweep and what happens to them: none takes another with it, what asks to stop stops them all."""
+"""The local launcher: jobs do not affect each other, and a signal to the sweep stops all of them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from brief import FIND
 from faults import ended, in_child, start_child, type_in
 
 import train
-from hydra_plugins.local_launcher import first_of_equals, jobs_at_once, report_ending, share
+from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, report_ending, say_identical
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import write_status
@@ -22,15 +22,18 @@ from thaw.runtime.machine import listed_gpus
 from thaw.store import code_hash
 from thaw.store.publish import sha256_of
 
-STATE = []  # what a job leaves in its process
+STATE = []  # filled by each job in its own process
 QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=head_only")
 
 SLOW = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snapshot_s=0", "checklist=fine_tune")
 SLOW += ("epochs=10", *FIND)
 
 
-def test_equal_jobs_are_run_once():
-    assert first_of_equals([["a=1", "b=2"], ["a=2"], ["b=2", "a=1"]]) == [0, 1, 0]
+def test_identical_jobs_run_once(capsys):
+    same = first_of_equals([["a=1", "b=2"], ["a=2"], ["b=2", "a=1"]])
+    assert same == [0, 1, 0]
+    say_identical(same, 5)
+    assert capsys.readouterr().out == "note: job 7 is the same as job 5 and runs only once\n"
 
 
 @pytest.mark.parametrize(
@@ -38,51 +41,51 @@ def test_equal_jobs_are_run_once():
     [("auto", 4, 64, 4), ("auto", 1, 64, 1), ("auto", 0, 2, 2), ("auto", 0, 1, 1), ("auto", 0, 16, 4), (3, 8, 8, 3),
      (-1, 0, 6, 6)],
 )  # fmt: skip
-def test_how_many_jobs_at_once(n_jobs, gpus, cores, at_once):
+def test_number_of_jobs_at_once(n_jobs, gpus, cores, at_once):
     assert jobs_at_once(n_jobs, gpus, cores) == at_once
 
 
 @pytest.mark.parametrize("n_jobs", [0, -2, "many", True, 1.5])
-def test_no_number_of_jobs(n_jobs):
+def test_a_wrong_number_of_jobs_is_refused(n_jobs):
     with pytest.raises(UserError) as refused:
         jobs_at_once(n_jobs, 0, 8)
     assert refused.value.code == 2
 
 
-def test_a_job_has_its_gpu_and_its_part_of_the_cores(monkeypatch):
+def test_a_job_gets_one_gpu_and_its_share_of_the_cores(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5,7")
     assert listed_gpus() == ["3", "GPU-5", "7"]
-    given = [share(place, 3, listed_gpus())["CUDA_VISIBLE_DEVICES"] for place in range(3)]
+    given = [job_environment(slot, 3, listed_gpus())["CUDA_VISIBLE_DEVICES"] for slot in range(3)]
     assert given == ["3", "GPU-5", "7"]
-    assert share(0, 1, listed_gpus()) == {}, "alone it has them all"
+    assert job_environment(0, 1, listed_gpus()) == {}, "a single job has all GPUs"
     for none in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-        assert listed_gpus() == [] and "CUDA_VISIBLE_DEVICES" not in share(1, 2, [])
+        assert listed_gpus() == [] and "CUDA_VISIBLE_DEVICES" not in job_environment(1, 2, [])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
-    for name, value in share(2, 3, []).items():
+    for name, value in job_environment(2, 3, []).items():
         monkeypatch.setenv(name, value)
     assert machine.cores() == 2
     for name in (machine.AT_ONCE, "SLURM_CPUS_PER_TASK"):
         for nonsense in ("abc", "0", "-1", ""):
             monkeypatch.setenv(name, nonsense)
-            assert machine.cores() in (2, 8), "as if it said nothing"
+            assert machine.cores() in (2, 8), "an invalid value is ignored"
 
 
-@pytest.mark.parametrize(("says", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])
-def test_a_container_has_the_cores_of_its_quota(says, cores, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("400000 100000", 4), ("50000 100000", 1), (None, 8)])
+def test_a_container_has_the_cores_of_its_quota(quota, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     monkeypatch.setattr(machine, "CPU_MAX", tmp_path / "cpu.max")
-    if says:
-        (tmp_path / "cpu.max").write_text(f"{says}\n")
+    if quota:
+        (tmp_path / "cpu.max").write_text(f"{quota}\n")
     assert machine.cores() == cores
 
 
-def test_processes_at_once_and_their_codes(tmp_path):
-    """Each of two places has one at a time; a killed one is told by its signal, and the rest goes on."""
+def test_parallel_processes_and_their_exit_codes(tmp_path):
+    """Each of two slots runs one process at a time; a killed process has its signal as code, the others go on."""
 
-    def work(i, place):
-        mark = tmp_path / f"place-{place}"
+    def work(i, slot):
+        mark = tmp_path / f"slot-{slot}"
         mark.touch(exist_ok=False)
         time.sleep(0.02)
         mark.unlink()
@@ -92,25 +95,25 @@ def test_processes_at_once_and_their_codes(tmp_path):
 
     def whole():
         codes = {}
-        works = [lambda place, i=i: work(i, place) for i in range(5)]
+        works = [lambda slot, i=i: work(i, slot) for i in range(5)]
         assert processes.run_all(works, 2, codes.__setitem__) is None
         assert codes == {0: 0, 1: 1, 2: -signal.SIGKILL, 3: 3, 4: 4}
 
     assert in_child(whole) == 0
 
 
-def test_nothing_of_a_job_reaches_the_next(tmp_path):
-    def work(i, place):
+def test_no_state_of_a_job_reaches_the_next(tmp_path):
+    def work(i, slot):
         seen = {"left": os.environ.get("LEFT"), "threads": torch.get_num_threads(), "folder": os.getcwd()}
         seen |= {"random": torch.rand(1).item(), "bytes": resident()}
         (tmp_path / str(i)).write_text(json.dumps(seen))
         os.environ["LEFT"] = "behind"
         os.chdir("/")
         torch.set_num_threads(3)
-        STATE.append(b"x" * 200_000_000)  # no tensor: three threads of a forked process may wait for ever
+        STATE.append(b"x" * 200_000_000)  # not a tensor: a forked process with three threads may hang
 
     def whole():
-        works = [lambda place, i=i: work(i, place) for i in range(3)]
+        works = [lambda slot, i=i: work(i, slot) for i in range(3)]
         assert processes.run_all(works, 1, lambda i, code: None) is None
         first, *others = (json.loads((tmp_path / str(i)).read_text()) for i in range(3))
         size = first.pop("bytes")
@@ -122,12 +125,12 @@ def test_nothing_of_a_job_reaches_the_next(tmp_path):
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def what_happens(settings):
-    """To the jobs of a sweep, by their seed."""
+def fail_by_seed(settings):
+    """Fail in a different way for each seed from 1 to 4."""
     if settings.seed == 1:
         raise RuntimeError("boom")
     if settings.seed == 2:
@@ -139,45 +142,45 @@ def what_happens(settings):
 
 
 @pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "joblib"])
-def test_no_job_takes_another_with_it_and_the_next_time_the_rest_is_run(launcher, tmp_path, monkeypatch):
-    sweep, says = tmp_path / "sweep", tmp_path / "says"
+def test_a_failing_job_does_not_affect_others_and_the_same_command_runs_the_rest(launcher, tmp_path, monkeypatch):
+    sweep, printed = tmp_path / "sweep", tmp_path / "printed"
     typed = ("-m", "seed=0,1,2,3,4,5,5", f"hydra/launcher={launcher}", *QUICK, f"store.dir={tmp_path}/store")
 
     def again(fault):
         def faulty(settings, request, *_):
             folder = request.folder
-            assert STATE == [], "of another job"
-            assert code_hash.hash_of.cache_info().currsize, "of the code that the sweep started with"
+            assert STATE == [], "no state of another job"
+            assert code_hash.hash_of.cache_info().currsize, "the code was hashed when the sweep started"
             STATE.append(settings.seed)
             fault(settings)
             (folder / "model.safetensors").write_bytes(b"a model")
-            left = {"best/accuracy": 0.5, "model_sha256": sha256_of(folder / "model.safetensors")}
-            (folder / "result.json").write_text(json.dumps(left))
-            return left
+            result = {"best/accuracy": 0.5, "model_sha256": sha256_of(folder / "model.safetensors")}
+            (folder / "result.json").write_text(json.dumps(result))
+            return result
 
         monkeypatch.setattr("thaw.train.job.train_job", faulty)
-        return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), says)
+        return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), printed)
 
-    assert again(what_happens) == 1, "the code of the first that failed"
+    assert again(fail_by_seed) == 1, "the exit code of the first failed job"
     found = [json.loads((sweep / f"{n}/status.json").read_text()) for n in range(6)]
     assert [one["state"] for one in found] == ["done", "failed", "failed", "failed", "failed", "done"]
     assert [one.get("code") for one in found] == [None, 1, 7, 5, 5, None]
     assert "boom" in found[1]["line"] and "sys.exit(7)" in found[2]["line"]
     assert "signal 9" in found[3]["line"] and "memory" in found[3]["line"] and "out of memory" in found[4]["line"]
     assert not (sweep / "6").exists(), "the same as job 5"
-    assert says.read_text().count("error: ") == 4 and "Traceback" not in says.read_text()
+    assert printed.read_text().count("error: ") == 4 and "Traceback" not in printed.read_text()
     done_before = (sweep / "0/result.json").stat().st_mtime_ns
     assert again(lambda settings: None) == 0
     assert all(json.loads((sweep / f"{n}/status.json").read_text())["state"] == "done" for n in range(6))
-    assert (sweep / "0/result.json").stat().st_mtime_ns == done_before, "done jobs stay done"
+    assert (sweep / "0/result.json").stat().st_mtime_ns == done_before, "a finished job does not run again"
 
 
 @pytest.mark.parametrize(("times", "code"), [(2, 130), (3, -signal.SIGKILL)])
-def test_jobs_that_do_not_stop_when_asked_leave_when_asked_twice_and_are_killed_the_third_time(times, code, tmp_path):
-    """Nothing is asked of them again before they are known to have heard."""
+def test_a_job_that_ignores_a_signal_exits_at_the_second_and_is_killed_at_the_third(times, code, tmp_path):
+    """Each signal is sent only after the job has received the one before it."""
     heard = tmp_path / "heard"
 
-    def stubborn(place):
+    def stubborn(slot):
         before = signals.on_signal
 
         def note(number, frame):
@@ -194,7 +197,7 @@ def test_jobs_that_do_not_stop_when_asked_leave_when_asked_twice_and_are_killed_
     def whole():
         codes = {}
         assert processes.run_all([stubborn, stubborn], 1, codes.__setitem__) == signal.SIGINT
-        assert codes == {0: code}, "and the second never started"
+        assert codes == {0: code}, "the second job never started"
 
     parent = start_child(whole)
     end = time.monotonic() + 60
@@ -205,11 +208,11 @@ def test_jobs_that_do_not_stop_when_asked_leave_when_asked_twice_and_are_killed_
     assert ended(parent) == 0
 
 
-def nobody(group_of: list[int], within: float) -> bool:
-    """Whether all these processes are gone within so many seconds."""
+def all_end(pids: list[int], within: float) -> bool:
+    """Return whether all these processes end within that many seconds."""
     end = time.monotonic() + within
     while time.monotonic() < end:
-        if not any(alive(pid) for pid in group_of):
+        if not any(alive(pid) for pid in pids):
             return True
         time.sleep(0.05)
     return False
@@ -227,7 +230,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
 )
-def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, code, tmp_path, monkeypatch):
+def test_a_signal_to_a_sweep_stops_its_jobs_and_starts_no_more(number, code, tmp_path, monkeypatch):
     def patient(job, log):
         with signals.stopping(at_once=False):
             (tmp_path / f"pid-{job.settings.seed}-{os.getpid()}").touch()
@@ -237,15 +240,15 @@ def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, cod
 
     monkeypatch.setattr("thaw.train.run.run_plan", patient)
     typed = ("-m", "seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK)
-    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
-    parent = start_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")
+    folders = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    parent = start_child(lambda: type_in(*typed, *folders, outputs=tmp_path / "out"), tmp_path / "printed")
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
     jobs = [int(file.name.split("-")[2]) for file in tmp_path.glob("pid-*")]
     os.kill(parent, number)
     assert ended(parent) == code
-    assert nobody(jobs, within=3)
+    assert all_end(jobs, within=3)
     for n in (0, 1):
         found = json.loads((tmp_path / f"sweep/{n}/status.json").read_text())
         assert found["state"] == "stopped" and "stopped in full" in found["line"]
@@ -254,8 +257,8 @@ def test_what_asks_a_sweep_to_stop_stops_its_jobs_and_starts_no_more(number, cod
 
 
 @pytest.mark.slow
-def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_undisturbed_sweep(tmp_path):
-    """Ctrl-C goes to the whole foreground group."""
+def test_a_sweep_continued_after_ctrl_c_ends_with_the_bits_of_an_undisturbed_one(tmp_path):
+    """A terminal sends Ctrl-C to the whole foreground process group."""
     root = Path(train.__file__).resolve()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
 
@@ -289,11 +292,11 @@ def test_interrupted_in_the_terminal_and_gone_on_with_the_bits_are_those_of_an_u
 @pytest.mark.parametrize("plan", ["plan_only=true", "plan_only=false"])
 def test_a_sweep_of_no_jobs_is_refused(tmp_path, word, plan):
     typed = ("-m", word, plan, f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out"), tmp_path / "says") == 2
-    assert "no job follows from what is swept" in (tmp_path / "says").read_text()
+    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out"), tmp_path / "printed") == 2
+    assert "error: -m: the sweep has no jobs: a glob or a range in it is empty" in (tmp_path / "printed").read_text()
 
 
 @pytest.mark.parametrize(("wrote", "code"), [(True, 0), (False, 5)])
-def test_a_killed_job_is_not_done_by_what_an_attempt_before_it_wrote(tmp_path, capsys, wrote, code):
+def test_the_status_of_an_earlier_attempt_does_not_make_a_killed_job_done(tmp_path, capsys, wrote, code):
     write_status(tmp_path, state="done")
     assert report_ending(tmp_path, -9, None, wrote) == code

@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna: trials that fail, a search that goes on, what the command line keeps of its grammar."""
+"""hydra/sweeper=optuna: its grammar on the command line, failed trials, a search that is continued."""
 
 import json
 import math
@@ -25,7 +25,7 @@ QUICK = ("size=32", "data.limit=60", "smoke=true", "wandb=disabled", "checklist=
         "lr_factor=sort(2,1,reverse=true)",
     ],
 )  # fmt: skip
-def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
+def test_a_search_space_reaches_hydra_unchanged(typed):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     whole = command_line.normalise(["-m", typed], paths.CONF).argv
@@ -33,7 +33,7 @@ def test_what_a_search_is_written_in_reaches_hydra_as_it_is(typed):
     assert parsed.is_sweep_override() and parsed.input_line == typed
 
 
-def test_a_name_does_not_have_all_the_digits_of_what_was_chosen():
+def test_a_short_name_rounds_the_values_of_a_trial():
     assert (
         run_names.short_name(["lr_factor=1.6915591613892418", "find.max_lr=0.00012345678"])
         == "lr×1.692 · max_lr 0.0001235"
@@ -49,7 +49,7 @@ def test_more_trials_are_the_same_search():
 
 
 @pytest.mark.parametrize("given", [{"n_trials": 0}, {"n_jobs": "many"}, {"n_jobs": True}])
-def test_no_number(given):
+def test_wrong_numbers_are_refused(given):
     with pytest.raises(UserError) as refused:
         SearchSweeper(**{"n_trials": 1, "n_jobs": 1, "sampler": {}, "params": {}} | given).setup(
             hydra_context=None, task_function=None, config=None
@@ -58,8 +58,8 @@ def test_no_number(given):
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, monkeypatch):
-    """The best is lr_factor=2 of uniform rates: others raise, are nan, or leave."""
+def test_a_failed_trial_counts_as_the_worst_and_the_same_command_goes_on(tmp_path, monkeypatch):
+    """The loss is lowest at lr_factor=2; above 2.5 a trial raises, below 0.5 its loss is nan."""
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper.optuna_sweeper")
     sweep, ran = tmp_path / "sweep", tmp_path / "ran"
 
@@ -79,31 +79,31 @@ def test_a_trial_that_fails_is_the_worst_and_the_same_command_goes_on(tmp_path, 
         monkeypatch.setattr("thaw.train.job.train_job", trial)
         monkeypatch.setattr("thaw.train.job.finished_result", lambda folder: read_json(folder / "result.json"))
         typed = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "lr_factor=interval(0.1,3)")
-        places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
-        code = in_child(lambda: type_in(*typed, *places, outputs=tmp_path / "out"), tmp_path / "says")
+        more = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
+        code = in_child(lambda: type_in(*typed, *more, outputs=tmp_path / "out"), tmp_path / "printed")
         return code, ran.read_text().split()
 
     code, names = again(14)
     found = [jobs.read_job(sweep / str(n)) for n in range(14)]
     assert names == [str(n) for n in range(14)] and {job.state for job in found} == {"done", "failed"}
-    assert code == 1, "that of the first that failed"
+    assert code == 1, "the exit code of the first failed trial"
     assert jobs.planned_jobs(sweep) == 14 and jobs.keys_swept_in(sweep) == {"lr_factor"}
     factors = [float(dict(map(run_names.key_and_value, job.overrides))["lr_factor"]) for job in found]
-    assert min(abs(x - 2) for x in factors[8:]) < 0.3, "what it learns from is the loss, and less is better"
+    assert min(abs(x - 2) for x in factors[8:]) < 0.3, "the search minimizes the loss"
     code, names = again(16)
     done = {job.name for job in found if job.state == "done"}
-    assert {"14", "15"} <= set(names) and not done & set(names), "done trials stay done, the others are tried again"
+    assert {"14", "15"} <= set(names) and not done & set(names), "finished trials are kept, failed ones tried again"
 
 
 @pytest.mark.slow
-def test_an_audition_of_networks_that_need_no_download(tmp_path):
+def test_an_audition_of_backbones_without_a_download(tmp_path):
     typed = ("experiment=audition", "backbone=test_resnet,test_vit", "backbone.weights=none", "hydra/launcher=joblib")
-    places = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
+    folders = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
     small = ("size=32", "data.limit=60", "epochs=2", "wandb=disabled")
-    assert in_child(lambda: type_in(*typed, *small, *places, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: type_in(*typed, *small, *folders, outputs=tmp_path / "out")) == 0
     found = jobs.read_jobs(tmp_path / "sweep")
     assert [job.state for job in found] == ["done", "done"] and jobs.planned_jobs(tmp_path / "sweep") == 2
-    assert all(job.result["best/phase"] == "head" for job in found), "no more than heads are trained"
+    assert all(job.result["best/phase"] == "head" for job in found), "only heads are trained"
     text = (tmp_path / "sweep/leaderboard.md").read_text()
     (line,) = [line for line in text.splitlines() if "src/train.py" in line and "experiment" not in line]
     assert "backbone=test_" in line and "checklist" not in line and "hydra.mode=RUN" not in line

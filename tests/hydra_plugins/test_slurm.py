@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm of one node, which tests/slurm.sh sets up: requeued, cancelled, the others done."""
+"""Sweeps on a real one-node Slurm (set up by tests/slurm.sh): jobs that fail, are requeued, killed or cancelled."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ SMALL = ("size=32", "data.limit=200", "threads=1", "wandb=disabled", "store.snap
 LONG = ("checklist=fine_tune", "epochs=15", *FIND)
 
 
-def answers() -> bool:
+def slurm_answers() -> bool:
     return bool(shutil.which("sinfo")) and subprocess.run(["sinfo"], capture_output=True, timeout=30).returncode == 0
 
 
@@ -25,41 +25,43 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(
-        os.environ.get("THAW_SLURM") != "required" and not answers(),
-        reason="no Slurm answers here; tests/slurm.sh sets one up",
+        os.environ.get("THAW_SLURM") != "required" and not slurm_answers(),
+        reason="no Slurm found; tests/slurm.sh sets one up",
     ),
 ]
 
 
 def start(tmp_path, name, *args):
-    """The process of a sweep, its folder tmp_path/name and a store of its own."""
+    """Start a sweep in the folder tmp_path/name with a store of its own; return its process."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB", "HYDRA", "THAW"))}
-    places = (f"store.dir={tmp_path}/store-{name}", f"hydra.sweep.dir={tmp_path}/{name}")
+    folders = (f"store.dir={tmp_path}/store-{name}", f"hydra.sweep.dir={tmp_path}/{name}")
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "src/train.py"), "-m", *args, *SMALL, *places],
+        [sys.executable, str(ROOT / "src/train.py"), "-m", *args, *SMALL, *folders],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment,
     )  # fmt: skip
 
 
-def until(true, what: str, seconds: float = 90):
+def until(condition, what: str, seconds: float = 90):
+    """Wait until `condition()` is true and return its value; fail after `seconds`."""
     end = time.monotonic() + seconds
-    while not (found := true()):
+    while not (found := condition()):
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.1)
     return found
 
 
 def steps_of(folder: Path) -> int:
+    """Return the number of rows of metrics that a job has logged."""
     file = folder / "metrics.jsonl"
     return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def queued(name: str) -> str:
-    """The job of the Slurm whose `--job-name` this is, as <array>_<number>."""
-    return next(iter(told("squeue", "-h", "-r", "-n", name, "-o", "%i").split()), "")
+    """Return the id, <array>_<number>, of the queued job with this `--job-name`; '' if there is none."""
+    return next(iter(output_of("squeue", "-h", "-r", "-n", name, "-o", "%i").split()), "")
 
 
-def told(*command: str) -> str:
+def output_of(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
@@ -84,26 +86,26 @@ def test_a_sweep_of_four_with_one_that_fails(tmp_path):
 
 @pytest.mark.parametrize("asks", ["scontrol requeue", "scancel --signal=USR2"])
 def test_a_requeued_job_ends_with_the_bits_of_an_undisturbed_one(asks, tmp_path):
-    """By Slurm, as on preemption; and by itself, warned that its time is up."""
+    """Requeued by Slurm, as after preemption, and by itself, after the warning that its time is nearly up."""
     quiet = start(tmp_path, "quiet", *LONG)
     out, err = quiet.communicate(timeout=200)
     assert quiet.returncode == 0, err
-    name = f"requeued{os.getpid()}"  # the other of the two may run in another worker at the same time
+    name = f"requeued{os.getpid()}"  # the other case may run in another worker at the same time
     sweep = start(tmp_path, "requeued", *LONG, "hydra/launcher=slurm", f"hydra.launcher.name={name}")
     job = until(lambda: queued(name), "in the queue")
     until(lambda: steps_of(tmp_path / "requeued/0") > 20, "in the middle of a phase")
     subprocess.run([*asks.split(), job], check=True)
-    until(lambda: "PENDING" in told("squeue", "-h", "-j", job, "-o", "%T"), "back in the queue")
-    told("scontrol", "update", f"jobid={job}", "starttime=now")  # Slurm lets it wait for two minutes
+    until(lambda: "PENDING" in output_of("squeue", "-h", "-j", job, "-o", "%T"), "back in the queue")
+    output_of("scontrol", "update", f"jobid={job}", "starttime=now")  # otherwise it waits for two minutes
     out, err = sweep.communicate(timeout=200)
     assert sweep.returncode == 0, err
     assert "1/1 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "requeued/.submitit").glob("*/*_log.out"))
-    assert "resumes from a snapshot" in printed, "from the snapshot that the first attempt left"
+    assert "resumes from a snapshot" in printed, "the snapshot of the first attempt"
     assert weights(tmp_path / "requeued/0") == weights(tmp_path / "quiet/0")
 
 
-def test_a_sweep_whose_command_was_killed_goes_on_with_its_jobs_that_still_run(tmp_path):
+def test_a_sweep_whose_command_was_killed_waits_for_its_running_jobs(tmp_path):
     typed = ("seed=0,1", *LONG, "hydra/launcher=slurm", "hydra.launcher.name=lost")
     sweep = start(tmp_path, "lost", *typed)
     until(lambda: steps_of(tmp_path / "lost/0") > 20, "under way")
@@ -112,12 +114,12 @@ def test_a_sweep_whose_command_was_killed_goes_on_with_its_jobs_that_still_run(t
     again = start(tmp_path, "lost", *typed)
     out, err = again.communicate(timeout=200)
     assert again.returncode == 0, err
-    assert "in Slurm's queue still" in out and "2/2 jobs done" in out
+    assert "still in Slurm's queue" in out and "2/2 jobs done" in out
     printed = "".join(file.read_text() for file in (tmp_path / "lost/.submitit").glob("*/*_log.out"))
     assert printed.count("already done") == 2 and "resumes from a snapshot" not in printed
 
 
-def test_a_killed_job_is_a_failed_one_and_only_it_is_trained_by_the_same_command(tmp_path):
+def test_a_killed_job_has_failed_and_the_same_command_trains_only_that_one(tmp_path):
     typed = ("seed=0,1", *LONG, "hydra/launcher=slurm")
     sweep = start(tmp_path, "killed", *typed)
     until(lambda: steps_of(tmp_path / "killed/1") > 20, "under way")
@@ -142,7 +144,7 @@ def test_halving_on_slurm(tmp_path):
     assert whys == ["stop_after=1", "stop_after=1", "all planned cycles trained"]
 
 
-def test_a_cancelled_job_is_a_failed_one_and_the_others_are_done(tmp_path):
+def test_a_cancelled_job_has_failed_and_the_others_are_done(tmp_path):
     sweep = start(
         tmp_path, "cancelled", "epochs=2,400", "checklist=fine_tune", *FIND, "hydra/launcher=slurm",
         "hydra.launcher.name=cancelled",

@@ -1,4 +1,4 @@
-"""Test the choice of the device with a faked torch.cuda, and the number of threads of a network."""
+"""The choice of the device, tested with a fake torch.cuda, and the number of threads of a network."""
 
 import math
 import os
@@ -27,9 +27,10 @@ CPU = Device(torch.device("cpu"), torch.float32, 1)
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """cuda(devices=1, capability=(9, 0), why=""): a machine with such GPUs; `why` torch cannot use those it has.
+    """cuda(devices=1, capability=(9, 0), why="") -> the indices passed to the fake torch.cuda.set_device.
 
-    What the real torch.cuda.set_device asks of its argument is asked here too: a device with an index.
+    It fakes a machine with such GPUs, which torch cannot use if `why` is given. Like the real one, the fake set_device
+    requires a device with an index.
     """
     set_to = []
 
@@ -73,7 +74,7 @@ def refusal(settings) -> UserError:
     return caught.value
 
 
-CHOICES = [  # device=, how many GPUs, capability, Apple's; the device, its precision
+CHOICES = [  # device=, number of GPUs, capability, has an Apple GPU; the device chosen, its precision
     ("auto", 0, None, False, "cpu", None),
     ("auto", 1, (9, 0), False, "cuda:0", "bfloat16"),
     ("auto", 4, (8, 0), False, "cuda:0", "bfloat16"),
@@ -88,7 +89,7 @@ CHOICES = [  # device=, how many GPUs, capability, Apple's; the device, its prec
 
 
 @pytest.mark.parametrize(("asked", "devices", "capability", "mps", "taken", "precision"), CHOICES)
-def test_the_device_that_is_taken(compose, cuda, asked, devices, capability, mps, taken, precision):
+def test_the_device_that_is_chosen(compose, cuda, asked, devices, capability, mps, taken, precision):
     set_to = cuda(devices, capability, mps=mps)
     chosen = device.choose_device(compose(f"device={asked}"))
     assert str(chosen.device).removesuffix(":0") == taken.removesuffix(":0")
@@ -100,23 +101,23 @@ def test_the_device_that_is_taken(compose, cuda, asked, devices, capability, mps
         assert set_to == []
 
 
-REFUSED = [  # device=, how many GPUs, why torch cannot use them, Apple's; the code, and what the line says
+REFUSED = [  # device=, number of GPUs, why torch cannot use them; the exit code, and a part of the message
     ("cuda", 0, "", 5, "device=cuda: no CUDA device here; use device=cpu"),
-    ("cuda:7", 2, "", 5, "device=cuda:7: there are 2 CUDA devices here, counted from cuda:0"),
-    ("cuda:1", 1, "", 5, "device=cuda:1: there is 1 CUDA device here, counted from cuda:0"),
+    ("cuda:7", 2, "", 5, "device=cuda:7: this machine has 2 CUDA devices; use cuda:0 to cuda:1"),
+    ("cuda:1", 1, "", 5, "device=cuda:1: this machine has 1 CUDA device; use cuda:0"),
     ("cuda", 2, "The NVIDIA driver on your system is too old (found version 11040). Update", 5,
-     f"2 GPUs are listed that torch {torch.__version__} cannot use (The NVIDIA driver on your system is too old "
+     f"torch {torch.__version__} cannot use this machine's 2 GPUs (The NVIDIA driver on your system is too old "
      "(found version 11040))"),
     ("mps", 0, "", 5, "device=mps: no Apple GPU here; use device=cpu"),
     ("gpu", 1, "", 2, "device=gpu: must be auto, cpu, cuda, cuda:1 or mps"),
     ("cuda:x", 1, "", 2, "device=cuda:x: must be auto"),
     ("cuda:", 1, "", 2, "device=cuda:: must be auto"),
-    ("cuda:256", 1, "", 5, "device=cuda:256: there is 1 CUDA device here"),
+    ("cuda:256", 1, "", 5, "device=cuda:256: this machine has 1 CUDA device;"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("asked", "devices", "why", "code", "says"), REFUSED)
-def test_a_device_that_cannot_be_had(compose, cuda, asked, devices, why, code, says):
+def test_a_device_that_does_not_exist_is_refused(compose, cuda, asked, devices, why, code, says):
     cuda(devices, why=why)
     settings = compose()
     settings.device = asked
@@ -124,21 +125,22 @@ def test_a_device_that_cannot_be_had(compose, cuda, asked, devices, why, code, s
     assert error.code == code and says in error.line
 
 
-def test_gpus_that_torch_cannot_use_are_warned_of(compose, cuda, capsys):
+def test_a_warning_if_torch_cannot_use_the_gpus(compose, cuda, capsys):
     cuda(1, why="The NVIDIA driver on your system is too old")
     assert device.choose_device(compose("device=auto")).device.type == "cpu"
     said = capsys.readouterr().out
-    assert said.startswith("warning: the CPU is used: 1 GPU is listed that torch ") and "too old" in said
+    assert said.startswith(f"warning: the CPU is used: torch {torch.__version__} cannot use this machine's GPU (")
+    assert "too old" in said
     device.choose_device(compose("device=cpu"))
     cuda(0)
     device.choose_device(compose("device=auto"))
-    assert capsys.readouterr().out == "", "it was asked for; there is none"
+    assert capsys.readouterr().out == "", "no warning if the CPU was asked for, or there is no GPU"
 
 
 @pytest.mark.parametrize(
     ("asked", "set_to"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee"), ("auto", "ieee")]
 )
-def test_what_float32_means_on_a_gpu_is_said(compose, cuda, asked, set_to):
+def test_the_precision_of_float32_products_is_set_on_a_gpu(compose, cuda, asked, set_to):
     cuda(1)
     chosen = device.choose_device(compose("device=cuda", f"precision={asked}"))
     assert torch.backends.cuda.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == set_to
@@ -147,18 +149,18 @@ def test_what_float32_means_on_a_gpu_is_said(compose, cuda, asked, set_to):
 
 
 @pytest.mark.parametrize(("devices", "capability"), [(0, None), (1, (7, 5))])
-def test_tf32_where_there_is_none(compose, cuda, devices, capability):
+def test_tf32_is_refused_on_hardware_without_it(compose, cuda, devices, capability):
     cuda(devices, capability)
     assert refusal(compose("precision=tf32")).code == 2
 
 
-def test_what_is_in_the_keys_of_a_device(compose, cuda, monkeypatch):
+def test_which_properties_of_a_device_are_in_keys(compose, cuda, monkeypatch):
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # put back after the test
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     cuda(1)
     plain, exact = (device.choose_device(compose("device=cuda", f"deterministic={on}")) for on in ("false", "true"))
     one, four = (device.with_threads(plain, compose("device=cuda", f"threads={n}"), 1e9) for n in (1, 4))
-    assert one.computed == four.computed, "the CPU's threads change nothing on a GPU"
+    assert one.computed == four.computed, "the number of CPU threads does not matter on a GPU"
     assert plain.computed.keys() == {"device", "dtype", "versions"}
     assert exact.computed == plain.computed | {"gpu": "Fake 0, CUDA 13.0", "deterministic": True}
     assert torch.are_deterministic_algorithms_enabled() and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -166,7 +168,7 @@ def test_what_is_in_the_keys_of_a_device(compose, cuda, monkeypatch):
     assert on_cpu.computed.keys() == {"device", "dtype", "threads", "versions"}
 
 
-def test_which_gpu_is_in_the_stamp_with_deterministic_only(monkeypatch):
+def test_the_choice_of_gpu_is_in_the_stamp_only_with_deterministic(monkeypatch):
     marks = {}
     for named in ("0", "1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
@@ -176,19 +178,19 @@ def test_which_gpu_is_in_the_stamp_with_deterministic_only(monkeypatch):
     assert machine.visible_gpus(False) == 0
 
 
-def test_an_apple_gpu_promises_no_bits(compose, cuda):
+def test_deterministic_is_refused_on_an_apple_gpu(compose, cuda):
     cuda(0, mps=True)
     assert refusal(compose("deterministic=true")).code == 2
 
 
-# several processes, and what an accelerator does ----------------------------------------------------------------------
+# several processes, and failures of an accelerator --------------------------------------------------------------------
 
 
-STARTED = [  # the environment, and whether a job started so is refused
+STARTED = [  # the environment, and whether a job started in it is refused
     ({}, False),
     ({"WORLD_SIZE": "1", "RANK": "0"}, False),
     ({"WORLD_SIZE": "2", "RANK": "1"}, True),
-    ({"SLURM_NTASKS": "8"}, False),  # of an allocation, in which one process runs
+    ({"SLURM_NTASKS": "8"}, False),  # an allocation in which only one process was started
     ({"SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "1"}, False),
     ({"SLURM_STEP_NUM_TASKS": "8"}, True),
 ]
@@ -223,7 +225,7 @@ def test_gpus_are_counted_without_cuda(monkeypatch, printed, listed):
     assert machine.listed_gpus() == listed
 
 
-ENDED = [  # what was raised, and the code it ends with
+ENDED = [  # an exception, and the exit code of a job that raises it
     (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), 5),
     (RuntimeError("CUDA error: no kernel image is available for execution on the device"), 5),
     (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), 5),
@@ -238,13 +240,15 @@ ENDED = [  # what was raised, and the code it ends with
 
 
 @pytest.mark.parametrize(("error", "code"), ENDED)
-def test_what_an_accelerator_does_is_no_bug_of_ours(tmp_path, error, code):
+def test_a_failure_of_the_accelerator_is_not_reported_as_a_bug(tmp_path, error, code):
     assert job_status.as_user_error(error, tmp_path).code == code
-    assert (tmp_path / "train.log").exists() != failures.is_out_of_memory(error), "where it came from can be read"
+    assert (tmp_path / "train.log").exists() != failures.is_out_of_memory(error), (
+        "the traceback is kept, unless memory ran out"
+    )
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_train_py_refuses_to_be_one_of_several(tmp_path, rank):
+def test_train_py_refuses_to_be_one_of_several_processes(tmp_path, rank):
     environment = os.environ | {"WORLD_SIZE": "2", "RANK": rank}
     command = [sys.executable, train.__file__, f"hydra.run.dir={tmp_path}/run"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
@@ -255,8 +259,8 @@ def test_train_py_refuses_to_be_one_of_several(tmp_path, rank):
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatch, capsys, rank):
-    """In the job itself too: there Slurm's launcher calls no train.py."""
+def test_a_job_that_slurm_starts_as_several_processes_is_refused_once(tmp_path, monkeypatch, capsys, rank):
+    """The job checks it itself too, because Slurm's launcher does not start it through train.py."""
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
     monkeypatch.setenv("SLURM_PROCID", rank)
     monkeypatch.setattr(job, "job_request", lambda cfg: JobRequest(tmp_path, [], {}, CONFIG, CONFIG, 0))
@@ -265,7 +269,7 @@ def test_a_job_that_slurm_starts_as_several_is_refused_once(tmp_path, monkeypatc
     assert (said.count("error: "), status.get("code")) == ((1, 2) if rank == "0" else (0, None))
 
 
-PROBED = [  # what a step raises, and how the probe ends
+PROBED = [  # what a step raises, and what the probe then raises
     (RuntimeError("CUDA error: no kernel image is available"), RuntimeError, "no kernel image"),
     (RuntimeError("x does not have a deterministic implementation, but you set 'torch.use_deterministic_algorithms(Tr"),
      UserError, "deterministic=true: head=linear on test_resnet uses an operation that has no deterministic"),
@@ -276,7 +280,7 @@ PROBED = [  # what a step raises, and how the probe ends
 
 
 @pytest.mark.parametrize(("error", "raised", "says"), PROBED)
-def test_the_probe_tells_a_size_from_a_broken_gpu(compose, tmp_path, monkeypatch, error, raised, says):
+def test_the_probe_tells_an_impossible_size_from_a_broken_gpu(compose, tmp_path, monkeypatch, error, raised, says):
     settings = compose("data.limit=60", "size=32")
     job = set_up(settings, tmp_path, open_store(settings, print))
 
@@ -291,7 +295,7 @@ def test_the_probe_tells_a_size_from_a_broken_gpu(compose, tmp_path, monkeypatch
 # threads --------------------------------------------------------------------------------------------------------------
 
 
-WORK = [  # multiply-adds of an image, by timm's own tables (in1k results, GMACs) where it has the size
+WORK = [  # multiply-adds per image, from timm's tables (in1k results, GMACs) if they have the size
     ("resnet18", 224, 1.82e9),
     ("resnet50", 224, 4.11e9),
     ("tf_efficientnet_lite0", 224, 0.40e9),
@@ -300,7 +304,7 @@ WORK = [  # multiply-adds of an image, by timm's own tables (in1k results, GMACs
 
 
 @pytest.mark.parametrize(("name", "size", "gmacs"), WORK)
-def test_the_work_of_a_network_is_what_timm_says(name, size, gmacs):
+def test_multiply_adds_agree_with_timms_tables(name, size, gmacs):
     with torch.device("meta"):
         net = timm.create_model(name)
     assert network.multiply_adds(net, size) == pytest.approx(gmacs, rel=0.06)
@@ -312,7 +316,7 @@ def test_counting_leaves_the_network_as_it_was():
     assert network.multiply_adds(net, 32) < 1e7 < network.multiply_adds(net, 128)
     assert net.training and all(p.requires_grad and p.device.type == "cpu" for p in net.parameters())
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert network.multiply_adds(timm.create_model("test_vit"), 77) == math.inf, "a size that it does not take"
+    assert network.multiply_adds(timm.create_model("test_vit"), 77) == math.inf, "the network does not take this size"
 
 
 @pytest.mark.parametrize(

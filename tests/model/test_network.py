@@ -32,7 +32,7 @@ FAMILIES = {  # name: layer ids by timm's group_matcher(coarse=False), as ours c
 
 @pytest.fixture(scope="module")
 def built():
-    """Every family once, without weights, on the meta device where groups are all that is asked for."""
+    """Build every family once without weights, on the meta device, which is enough for layer groups."""
     with torch.device("meta"):
         return {name: timm.create_model(name, num_classes=5) for name in FAMILIES}
 
@@ -84,7 +84,7 @@ def test_layer_decay_is_one_group_a_layer_id(built, name):
     assert [g.ratio for g in groups] == [0.5 ** (len(groups) - 1 - i) for i in range(len(groups))]
 
 
-def test_groups_follow_the_depth_that_timm_gives():
+def test_groups_follow_timms_order_of_layers():
     net = timm.create_model("resnet18", num_classes=5)
     first, second, last = split_into_groups(net, "equal", (1 / 9, 1 / 3, 1.0))
     assert first.names[0] == "conv1.weight" and "layer1.1.bn2.bias" in first.names
@@ -120,21 +120,21 @@ def test_head_on_features_is_what_timm_computes(name):
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "dla46_c"])
-def test_a_model_that_is_body_and_head_is_taken(name):
+def test_a_model_of_backbone_and_head_is_accepted(name):
     net = network(name)
     check_body_and_head(net, 64 if name == "dla46_c" else 160)
-    if name == "dla46_c":  # whose classifier is a convolution
+    if name == "dla46_c":  # its classifier is a convolution
         images = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
         assert torch.allclose(net(images), net.model(net.normalised(images)), atol=1e-5)
         dla = Backbone("dla46_c", "none", 0.0, 0.0, BackboneFacts())
-        with pytest.raises(UserError, match="head=fastai: not in the place of the Conv2d"):
+        with pytest.raises(UserError, match="head=fastai: cannot replace the Conv2d classifier"):
             create_network(dla, 5, 0, CPU, Head("fastai", 8, [0.1, 0.2]))
 
 
-def test_a_model_with_more_than_a_body_and_a_head_is_refused(monkeypatch):
+def test_a_model_with_more_than_backbone_and_head_is_refused(monkeypatch):
     net, whole = network(), timm.models.ResNet.forward
     monkeypatch.setattr(timm.models.ResNet, "forward", lambda self, x: whole(self, x) + 0.1)  # VOLO adds a second head
-    with pytest.raises(UserError, match="more than body and head"):
+    with pytest.raises(UserError, match="more than backbone and head"):
         check_body_and_head(net, 160)
     with pytest.raises(UserError, match="no single classifier"):
         network("crossvit_tiny_240")
@@ -143,7 +143,7 @@ def test_a_model_with_more_than_a_body_and_a_head_is_refused(monkeypatch):
 @pytest.mark.parametrize(
     "name", ["test_resnet", "test_vit", "test_convnext", "test_efficientnet", "test_nfnet", "test_mambaout", "dla46_c"]
 )
-def test_a_linear_head_begins_at_zero_whatever_the_family(name):
+def test_a_linear_head_starts_at_zero_in_every_family(name):
     net = network(name)
     assert all(not parameter.any() for parameter in net.head.parameters())
     size = 64 if name != "test_vit" else 160
@@ -154,7 +154,7 @@ def test_a_linear_head_begins_at_zero_whatever_the_family(name):
     assert net.head.weight.grad.abs().sum() > 0, "its first step moves it"
 
 
-def test_seeds_draw_the_body_without_weights_and_fastais_head():
+def test_the_seed_draws_a_backbone_without_weights_and_fastais_head():
     def made(seed, kind="linear", weights="none"):
         backbone = Backbone("test_resnet", weights, 0.0, 0.0, BackboneFacts())
         head = Head("fastai", 8, [0.1, 0.2]) if kind == "fastai" else heads.LINEAR
@@ -166,19 +166,19 @@ def test_seeds_draw_the_body_without_weights_and_fastais_head():
     assert differ(made(0), made(0)) == set()
     assert "model.conv1.0.weight" in differ(made(0), made(1))
     tiny = "conf/backbone/tiny.safetensors"
-    assert differ(made(0, weights=tiny), made(1, weights=tiny)) == set(), "one and the same network for all seeds"
+    assert differ(made(0, weights=tiny), made(1, weights=tiny)) == set(), "the same network for all seeds"
     assert differ(made(0, "fastai", tiny), made(1, "fastai", tiny)) == {"model.fc.2.weight", "model.fc.6.weight"}
 
 
 def test_only_the_last_layer_of_a_classifier_is_zero():
-    """A norm at zero before it, or two layers at zero, would never learn."""
+    """A preceding norm at zero, or two layers at zero, would never learn."""
     net = timm.create_model("test_resnet", num_classes=5)
     net.fc = nn.Sequential(nn.BatchNorm1d(net.fc.in_features), nn.Linear(net.fc.in_features, 7), nn.Linear(7, 5))
     heads.replace_head(net, heads.LINEAR, 5)
     assert [bool(layer.weight.any()) for layer in net.fc] == [True, True, False]
 
 
-def test_the_head_is_new_with_as_many_classes_as_the_weights_had(tmp_path):
+def test_the_head_is_new_even_if_the_weights_have_as_many_classes(tmp_path):
     timm.models.save_for_hf(timm.create_model("test_resnet", num_classes=5), tmp_path, safe_serialization=True)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).state_dict()
     backbone = Backbone(f"local-dir:{tmp_path}", "pretrained", 0.0, 0.0, BackboneFacts())
@@ -202,13 +202,13 @@ def refusal(name="test_resnet", **kwargs) -> UserError:
     return caught.value
 
 
-def test_unknown_names_are_refused_with_the_nearest():
+def test_unknown_names_are_refused_with_the_nearest_ones():
     assert refusal("resnet19").code == 2
     assert "resnet18" in refusal("resnet19").line
     assert "a1_in1k" in refusal("resnet50.a1_in2k").line
 
 
-def test_weights_that_cannot_be_had_or_do_not_fit(tmp_path, monkeypatch):
+def test_weights_that_cannot_be_fetched_or_do_not_fit(tmp_path, monkeypatch):
     from safetensors.torch import save_file
 
     monkeypatch.setenv("HF_HOME", str(tmp_path))

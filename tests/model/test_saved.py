@@ -1,4 +1,4 @@
-"""Folders of networks as anybody may have written them: refused in a line, and nothing opened that should not be."""
+"""Network folders that anybody may have written: damaged ones are refused in one line, and no pickle is opened."""
 
 import json
 import os
@@ -25,7 +25,7 @@ NAMES = ["cat", "dog", "owl"]
 
 
 class Opened:
-    """What makes a file where it is unpickled."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = str(file)
@@ -36,7 +36,7 @@ class Opened:
 
 @pytest.fixture
 def folder(tmp_path):
-    """What a run leaves of its network."""
+    """Return a run's folder with its saved network."""
     model = timm.create_model("test_resnet", num_classes=3).eval()
     (tmp_path / "run").mkdir()
     size = {"input_size": (3, 32, 32), "crop_pct": 0.9}
@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def said(folder, **changes):
-    """config.json with other values; a name with __ is one of pretrained_cfg or model_args."""
+    """Change values of config.json; a name such as model_args__depth is an entry of a mapping in it."""
     file = folder / "config.json"
     config = json.loads(file.read_text())
     for name, value in changes.items():
@@ -55,7 +55,7 @@ def said(folder, **changes):
 
 
 def in_place(name, content):
-    """A folder's file of another content: bytes, or what makes it."""
+    """Return a function that replaces a file of a folder by `content`: bytes, or a function that makes the file."""
 
     def put_there(folder):
         (folder / name).unlink()
@@ -65,6 +65,8 @@ def in_place(name, content):
 
 
 def weights(change):
+    """Return a function that applies `change` to the tensors of a folder's weights."""
+
     def changed(folder):
         tensors = load_file(folder / "model.safetensors")
         change(tensors)
@@ -138,7 +140,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_run_s_folder_that_is_not_as_it_was_left_is_refused_in_a_line(folder, monkeypatch, capsys, way):
+def test_a_damaged_run_folder_is_refused_in_one_line(folder, monkeypatch, capsys, way):
     monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("a pickle was opened"))
     monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("a server was asked"))
     WAYS[way](folder)
@@ -149,7 +151,7 @@ def test_a_run_s_folder_that_is_not_as_it_was_left_is_refused_in_a_line(folder, 
 
 
 HARMLESS = {
-    "as it was left": lambda f: None,
+    "unchanged": lambda f: None,
     "sources": lambda f: said(f, **{
         f"pretrained_cfg__{key}": "http://127.0.0.1:9/x" for key in ("url", "file", "hf_hub_id", "source", "unknown")
     }),
@@ -159,7 +161,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("way", HARMLESS)
-def test_what_is_of_no_use_is_not_looked_at(folder, monkeypatch, capsys, way):
+def test_entries_and_files_without_a_use_are_ignored(folder, monkeypatch, capsys, way):
     monkeypatch.setattr("socket.socket.connect", lambda *args: pytest.fail("a server was asked"))
     HARMLESS[way](folder)
     monkeypatch.setattr("sys.argv", ["predict.py", str(folder), str(put(folder / "a.png"))])
@@ -175,7 +177,7 @@ def refusal(work, *args) -> UserError:
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "x.bin", "model.safetensors"])
-def test_a_pickle_is_opened_nowhere_whatever_it_is_called(folder, tmp_path, name):
+def test_a_pickle_is_never_opened_whatever_its_name(folder, tmp_path, name):
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(pickle.dumps(Opened(tmp_path / "it was opened")))
     for way in (
@@ -188,7 +190,7 @@ def test_a_pickle_is_opened_nowhere_whatever_it_is_called(folder, tmp_path, name
     assert not (tmp_path / "it was opened").exists()
 
 
-def test_a_folder_is_a_backbone_with_a_new_head_or_without_its_weights(folder):
+def test_a_saved_network_is_a_backbone_with_a_new_head_with_or_without_its_weights(folder):
     theirs = open_classifier(folder).state_dict()
     own = build_model(f"local-dir:{folder}", True, {"num_classes": 7}).state_dict()
     assert own["fc.weight"].shape[0] == 7
@@ -231,7 +233,7 @@ INIT = [  # classes of the run, classes of the next run, the row each of these t
 
 @pytest.mark.parametrize("kind", ["linear", "fastai"])
 @pytest.mark.parametrize(("before", "classes", "rows", "line"), INIT)
-def test_a_head_goes_on_by_the_names_of_its_classes(tmp_path, kind, before, classes, rows, line):
+def test_the_rows_of_a_head_are_taken_over_by_class_name(tmp_path, kind, before, classes, rows, line):
     before, classes = before.split(), classes.split()
     head = Head("fastai", len(classes), [0.1, 0.2]) if kind == "fastai" else heads.LINEAR
     backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
@@ -253,7 +255,7 @@ def test_a_head_goes_on_by_the_names_of_its_classes(tmp_path, kind, before, clas
             assert torch.equal(value[i], new[name][i] if row is None else theirs.state_dict()[name][row])
 
 
-def test_a_head_of_another_form_begins_anew(folder):
+def test_a_head_of_another_form_is_not_taken_over(folder):
     backbone = Backbone("test_resnet", "none", 0.0, 0.0, BackboneFacts())
     model = create_network(backbone, 3, 2, CPU, Head("fastai", 8, [0.1, 0.2])).model
     new = model.fc[6].weight.clone()
@@ -262,7 +264,7 @@ def test_a_head_of_another_form_begins_anew(folder):
     assert torch.equal(model.fc[6].weight, new)
 
 
-def test_init_of_what_is_no_run_is_refused(folder, tmp_path):
+def test_init_from_a_folder_that_is_no_run_is_refused(folder, tmp_path):
     model = timm.create_model("test_resnet", num_classes=3)
     for place in (tmp_path / "none", folder / "model.safetensors"):
         assert "give a run's folder" in refusal(setup.load_init, model, place, NAMES).line
@@ -281,7 +283,7 @@ def test_init_of_what_is_no_run_is_refused(folder, tmp_path):
 
 @pytest.fixture
 def repository(folder, monkeypatch):
-    """The hub with one repository, that of a folder; what was asked of it."""
+    """Fake a hub whose only repository is `folder`, and return the list of its downloads."""
     asked = []
 
     def download(name, file, revision=None):
@@ -318,7 +320,7 @@ HUB_ERRORS = [(LocalEntryNotFoundError("x"), 5), (HFValidationError("bad\nid"), 
 
 
 @pytest.mark.parametrize(("error", "code"), HUB_ERRORS)
-def test_a_hub_that_does_not_answer_is_a_line(monkeypatch, error, code):
+def test_an_error_of_the_hub_is_one_line(monkeypatch, error, code):
     monkeypatch.setattr(hub, "answers", lambda url: True)
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: (_ for _ in ()).throw(error))
     assert refusal(build_model, "hf-hub:me/mine", True, {}).code == code

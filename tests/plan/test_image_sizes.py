@@ -1,4 +1,4 @@
-"""Sizes, batches and steps: literal tables, and what holds for all."""
+"""Image sizes, batch sizes and steps: literal tables, and properties that always hold."""
 
 import pytest
 
@@ -84,8 +84,8 @@ def test_without_restarts_sizes_grow_evenly_to_the_final_one(pixels):
         (168, 224, 64, 10_000, 113),  # 64 * 16 / 9 = 113.8
         (160, 224, 25, 10_000, 49),  # 25 * 49 / 25, exactly
         (160, 224, 50, 10_000, 98),
-        (112, 224, 64, 2_000, 100),  # 20 steps an epoch
-        (112, 224, 64, 718, 64),  # fewer than 20 steps already: as it was
+        (112, 224, 64, 2_000, 100),  # 20 steps per epoch
+        (112, 224, 64, 718, 64),  # already fewer than 20 steps: unchanged
         (112, 224, 64, None, 256),
         (112, 224, 64, 5_120, 256),
         (112, 224, 64, 5_119, 255),

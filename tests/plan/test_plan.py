@@ -1,4 +1,4 @@
-"""The checklist spelled out: literal phases, what carries over, and what is refused."""
+"""The plan of a checklist: its literal phases, what carries over between them, and what is refused."""
 
 from dataclasses import replace
 from itertools import product
@@ -20,7 +20,7 @@ THIRDS = pytest.approx((1 / 9, 1 / 3, 1.0))
 
 
 def given(*choices: str, checklist: dict | None = None, **values) -> Settings:
-    """The settings of some group choices, `budget__cycles=4` for scheduler.cycles=4 and a checklist of one's own."""
+    """Return settings with these choices, values (budget__cycles=4 for scheduler.cycles=4) and checklist."""
     out = settings_of(*choices)
     for key, value in values.items():
         *path, last = key.split("__")
@@ -73,21 +73,32 @@ def test_the_default_plan():
 
 
 TABLE = """\
-test_resnet (tiny) on digits: 718 images to train, 180 to validate, 899 to test, 10 classes, 32 px
+test_resnet (tiny) on digits: 718 training, 180 validation and 899 test images, 10 classes, 32 px
 
-phase               does  trains  features     size  batch  rate of each group       cycles of epochs          epochs  steps
+phase               does  trains  features     size  batch  rate per group           cycles (epochs)           epochs  steps
 -----------------------------------------------------------------------------------------------------------------------------
-1 find_head         find  head    precomputed  32    64     to be found              trials 11 × 40 × 3                1320
+1 find_head         find  head    precomputed  32    64     to be found              11 rates × 3 × 40 steps           1320
 2 head_precomputed  fit   head    precomputed  32    64     find_head × 1            constant 2                2       24
 3 head_augmented    fit   head    live         32    64     find_head × 1            sgdr 1+1+1                3       36
-4 find_full         find  all     live         32    64     to be found              trials 11 × 6 × 1                 66
+4 find_full         find  all     live         32    64     to be found              11 rates × 6 steps                66
 5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)  7–31    84–372
 """  # noqa: E501
 
 
-def test_the_default_plan_as_a_person_reads_it():
+def test_the_table_of_the_default_plan():
     settings = given()
     assert show.plan_table(plan.make_plan(settings, DIGITS), settings) == TABLE
+
+
+@pytest.mark.parametrize(
+    ("choices", "epochs", "cycles"),
+    [([], 5, "1+4"), ([], 9, "1+2+6"), ([], 7, None), ([], 2, None), (["scheduler=one_cycle"], 5, None)],
+)
+def test_the_plan_explains_a_last_cycle_that_takes_the_rest(choices, epochs, cycles):
+    settings = given(*choices, budget__epochs=epochs)
+    notes = show.plan_table(plan.make_plan(settings, DIGITS), settings).partition("note: ")[2]
+    rule = "cycle_len=1 and cycle_mult=2 set their lengths, the last one takes the rest"
+    assert notes == (f"full: epochs={epochs} is split into cycles of {cycles} epochs: {rule}\n" if cycles else "")
 
 
 def test_found_rates_are_filled_in():
@@ -111,9 +122,9 @@ def test_the_timeline_of_the_default_plan():
     assert full["edges"] == [0, 12, 24, 36, 48, 60, 72, 84]
     assert full["sizes"] == [32] * 7
     assert full["points"] == list(range(84))
-    assert full["rates"][2][12] == pytest.approx(0.505)  # the first restart, half way up the warm-up of two cycles
+    assert full["rates"][2][12] == pytest.approx(0.505)  # the first restart, half way through a warm-up of two cycles
     assert [rates[36] for rates in full["rates"]] == THIRDS
-    assert full["rates"][2][60] == pytest.approx(0.5)  # half way down the last cycle
+    assert full["rates"][2][60] == pytest.approx(0.5)  # half way through the last cycle
 
 
 # durations ------------------------------------------------------------------------------------------------------------
@@ -142,7 +153,7 @@ def test_the_timeline_of_the_default_plan():
         ([], {}, {"cycles": 1, "until": "overfit", "max_cycles": 2}, (1, 2), 1),
         ([], {}, {"max_cycles": 4, "until": "overfit"}, (1, 2, 4, 8), 3),
         (["scheduler=triangular"], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
-        # Without restarts: once, whatever the rule.
+        # Without restarts there is one cycle, even until over-fitting.
         (["scheduler=one_cycle"], {}, {"until": "overfit"}, (7,), 1),
         (["scheduler=cosine"], {"budget__epochs": 12}, {}, (12,), 1),
         (["scheduler=flat_cos"], {"budget__cycles": 2}, {}, (3,), 1),
@@ -176,7 +187,7 @@ def test_a_head_that_states_nothing_takes_the_scheduler():
 
 @pytest.mark.parametrize("shape", SCHEDULES)
 @pytest.mark.parametrize("epochs", [1, 2, 7, 9, 20])
-def test_epochs_is_the_budget_of_every_scheduler(shape, epochs):
+def test_every_scheduler_trains_the_given_epochs(shape, epochs):
     full = phases(f"scheduler={shape}", budget__epochs=epochs)["full"]
     assert full.epochs_budget == epochs
     assert full.steps_budget == 12 * epochs
@@ -232,7 +243,7 @@ def test_train_features_and_the_found_rate_carry_over_and_durations_do_not():
     ]
 
 
-def test_training_all_sees_images_without_being_told():
+def test_training_the_whole_network_is_live_by_default():
     checklist = {
         "head": {"do": "fit", "train": "head", "features": "precomputed", "epochs": 1, "lr": 0.1},
         "full": {"do": "fit", "train": "all", "lr": 0.1},
@@ -240,18 +251,18 @@ def test_training_all_sees_images_without_being_told():
     assert [phase.features for phase in phases(checklist=checklist).values()] == ["precomputed", "live"]
 
 
-def test_the_first_phase_trains_all_of_it_live():
+def test_the_first_phase_trains_the_whole_network_live_by_default():
     assert [(p.train, p.features) for p in phases(checklist={"full": {"do": "fit", "lr": 0.1}}).values()] == [
         ("all", "live")
     ]
 
 
-def test_a_phase_that_is_null_in_a_key_does_not_state_it():
+def test_a_key_that_is_null_counts_as_not_stated():
     checklist = {"full": {"do": "fit", "lr": 0.1, "epochs": None, "train": None, "until": None}}
     assert phases(checklist=checklist)["full"].cycles == (1, 2, 4)
 
 
-def test_lr_sets_every_fit_and_strikes_the_finds():
+def test_lr_sets_every_fit_and_leaves_out_the_finds():
     found = plan.make_plan(given(lr=0.01), DIGITS)
     assert [(phase.name, phase.lr) for phase in found.phases] == [
         ("head_precomputed", 0.01),
@@ -259,8 +270,8 @@ def test_lr_sets_every_fit_and_strikes_the_finds():
         ("full", 0.01),
     ]
     assert found.notes == (
-        "find_head is struck from the plan: no phase uses the rate it would find",
-        "find_full is struck from the plan: no phase uses the rate it would find",
+        "find_head is left out of the plan: no phase uses the rate it would find",
+        "find_full is left out of the plan: no phase uses the rate it would find",
     )
 
 
@@ -286,22 +297,22 @@ def test_lr_of_one_phase():
         ("head_augmented", None, "find_head"),
         ("full", 0.125, None),
     ]
-    assert found.notes == ("find_full is struck from the plan: no phase uses the rate it would find",)
+    assert found.notes == ("find_full is left out of the plan: no phase uses the rate it would find",)
 
 
-def test_a_phases_own_lr_beats_lr():
+def test_the_lr_of_a_phase_overrides_lr():
     settings = given(lr=0.01)
     settings.checklist["full"]["lr"] = 0.5
     assert [phase.lr for phase in plan.make_plan(settings, DIGITS).phases] == [0.01, 0.01, 0.5]
 
 
-def test_a_find_takes_its_batches_from_the_fit_it_serves():
+def test_a_find_has_the_batch_size_of_the_fit_that_uses_its_rate():
     found = phases("resize=double", facts=PHOTOS)
     assert found["find_full"].epochs == found["full"].epochs[:1] == (Epoch(112, 256, 40),)
     assert found["find_head"].epochs == found["head_precomputed"].epochs[:1] == (Epoch(224, 64, 157),)
 
 
-def test_a_found_rate_belongs_to_the_finds_batch_in_every_fit_that_uses_it():
+def test_a_found_rate_is_for_the_finds_batch_size_in_every_fit_that_uses_it():
     polish = {"do": "fit", "train": "all", "epochs": 1}
     settings = given("resize=double")
     settings.checklist = {**settings.checklist, "polish": polish, "own": {**polish, "lr": 0.1}}
@@ -310,12 +321,12 @@ def test_a_found_rate_belongs_to_the_finds_batch_in_every_fit_that_uses_it():
     assert found["own"].rate_batch == settings.batch_size == 64
 
 
-def test_lr_factor_is_in_the_rates_that_are_shown():
+def test_the_table_shows_rates_times_lr_factor():
     text = show.plan_table(plan.make_plan(given(lr_factor=0.1), DIGITS), given(lr_factor=0.1))
     assert "find_full × 0.011 0.033 0.1" in text and "find_head × 0.1" in text
 
 
-def test_layer_decay_is_a_group_a_layer():
+def test_layer_decay_is_one_group_per_layer():
     full = phases("rates=layer_decay")["full"]
     assert full.split == "layer_decay"
     assert full.ratios == (0.75**5, 0.75**4, 0.75**3, 0.75**2, 0.75, 1.0)
@@ -327,7 +338,7 @@ def test_layer_decay_on_unknown_layers():
     settings = given("rates=layer_decay")
     found = plan.make_plan(settings, replace(DIGITS, layers=None))
     assert found.phases[-1].ratios is None
-    assert "found × decay a layer" in show.plan_table(found, settings)
+    assert "found × decay per layer" in show.plan_table(found, settings)
     assert len(show.plan_timeline(found, settings)) == 5
 
 
@@ -368,11 +379,11 @@ def test_batches_grow_as_sizes_shrink():
     assert [epoch.batch for epoch in few.epochs[:4]] == [100, 100, 100, 64]
 
 
-def test_a_batch_larger_than_the_data_is_the_data():
+def test_a_batch_is_no_larger_than_the_data():
     assert set(phases(facts=replace(PHOTOS, train=40))["full"].epochs) == {Epoch(224, 40, 1)}
 
 
-def test_sizes_are_snapped_to_what_the_model_takes():
+def test_sizes_are_rounded_to_what_the_model_takes():
     settings = given("resize=staircase", "backbone=vit_small")
     found = plan.make_plan(settings, replace(PHOTOS, multiple=16, layers=14))
     assert sizes(found.phases[-1])[0] == 112
@@ -396,12 +407,12 @@ def test_a_budget_too_short_for_the_final_size_is_noted():
         # The one image left over joins the batch before.
         (129, 64, ("full has only 2 steps per epoch; with batch_size=32 it would have 4",)),
         (130, 64, ()),
-        (11, 64, ()),  # no batch worth the name takes more
+        (11, 64, ()),  # a batch with more steps would be tiny
         (48, 16, ()),
         (None, 64, ()),
     ],
 )
-def test_a_batch_that_holds_much_of_a_small_set_is_noted(images, batch, said):
+def test_a_batch_size_that_leaves_few_steps_is_noted(images, batch, said):
     assert plan.make_plan(given(batch_size=batch), replace(DIGITS, train=images)).notes == said
 
 
@@ -426,7 +437,7 @@ def of_full(**stated) -> dict:
             {"look": {"do": "find", "train": "head"}, "full": {"do": "fit", "train": "all"}},
             ["checklist.look", "head", "full", "all"],
         ),
-        # Keys and values that a phase does not have.
+        # Keys and values that a phase cannot have.
         (of_full(epoch=3), ["checklist.full.epoch", "did you mean epochs"]),
         (of_full(scheduler="sgdr"), ["checklist.full.scheduler", "no such key"]),
         (of_full(train="body"), ["checklist.full.train=body", "head or all"]),
@@ -443,18 +454,18 @@ def of_full(**stated) -> dict:
         (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
         (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),
         ({"full": {"train": "all"}}, ["checklist.full.do", "find or fit"]),
-        ({"full": None}, ["checklist", "no phase that fits"]),
+        ({"full": None}, ["checklist", "no phase trains anything"]),
         ({"full": 3}, ["checklist.full=3", "must be a phase"]),
         ({"look": {"do": "find", "epochs": 3}}, ["checklist.look.epochs", "find.steps"]),
         ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find has no such key"]),
         ({"look": {"do": "find", "until": "overfit"}}, ["checklist.look.until", "a find has no such key"]),
-        # Nothing to train at, nothing to train.
+        # No rate to train with, nothing to train.
         ({"full": {"do": "fit"}}, ["checklist.full", "no find before it", "lr"]),
         ({"full": {"do": "fit"}, "look": {"do": "find"}}, ["checklist.full", "no find before it"]),
         ({"look": {"do": "find"}}, ["checklist", "do: fit"]),
     ],
 )
-def test_a_checklist_that_cannot_be(checklist, said):
+def test_an_impossible_checklist_is_refused(checklist, said):
     line = refused(checklist=checklist)
     assert line.startswith("checklist")
     assert [words for words in said if words not in line] == []
@@ -476,15 +487,15 @@ def test_a_checklist_that_cannot_be(checklist, said):
         ([], PHOTOS, {"resize__sizes": [0.5]}, ["resize.sizes=[0.5]", "end at the final size", "224"]),
         ([], PHOTOS, {"resize__sizes": [1.0, 0.5]}, ["resize.sizes=[1.0, 0.5]", "must grow"]),
         ([], PHOTOS, {"resize__sizes": [0.5, 256]}, ["resize.sizes=[0.5, 256]", "224"]),
-        (["resize=double"], DIGITS, {"size": 12}, ["resize.sizes=[0.5, 1.0]", "begins at 6 px, below 8"]),
+        (["resize=double"], DIGITS, {"size": 12}, ["resize.sizes=[0.5, 1.0]", "starts at 6 px, below 8"]),
     ],
 )
-def test_settings_that_the_facts_forbid(choices, facts, values, said):
+def test_settings_that_contradict_the_facts_are_refused(choices, facts, values, said):
     line = refused(*choices, facts=facts, **values)
     assert [words for words in said if words not in line] == []
 
 
-def test_as_many_groups_as_layers_are_possible():
+def test_there_may_be_as_many_groups_as_layers():
     assert len(phases(rates__ratios=[0.1] * 5 + [1])["full"].ratios) == 6
 
 
@@ -492,27 +503,27 @@ def test_as_many_groups_as_layers_are_possible():
 
 
 @pytest.mark.parametrize("choice", ["resize=none", "resize=double", "rates=layer_decay", "scheduler=one_cycle"])
-def test_nothing_known_yet(choice):
+def test_a_plan_with_nothing_known_yet(choice):
     settings = given(choice)
     found = plan.make_plan(settings, Facts())
     assert found.size is None
     assert {epoch.steps for phase in found.phases for epoch in phase.epochs} == {None}
     assert found.phases[-1].steps_budget is None
     text = show.plan_table(found, settings)
-    assert "? images to train, ? to validate, ? to test, ? classes, ? px" in text
+    assert "? training, ? validation and ? test images, ? classes, ? px" in text
     full = next(line for line in text.splitlines() if line.startswith("5 full"))
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")
     assert [entry["steps"] for entry in show.plan_timeline(found, given("find.rule=edge"))] == [100, 20, 30, 100, 70]
 
 
-def test_images_known_and_the_model_not():
+def test_a_plan_with_known_images_and_an_unknown_model():
     found = plan.make_plan(given(), Facts(train=718, valid=180, test=0, classes=10))
     assert found.phases[-1].epochs[0] == Epoch(None, 64, 12)
     assert plan.make_plan(given(size=48), Facts()).phases[-1].epochs[0] == Epoch(48, 64, None)
 
 
-def test_smoke_is_two_steps_of_every_phase():
+def test_smoke_plans_two_steps_of_every_phase():
     real, smoked = (
         plan.make_plan(given("resize=double"), PHOTOS),
         plan.make_plan(given("resize=double", smoke=True), PHOTOS),
@@ -545,16 +556,16 @@ def test_facts_of_shipped_data(values, train, valid):
     assert known_facts(given(**values), lambda name: {}) == replace(DIGITS, train=train, valid=valid, native_size=40)
 
 
-def test_facts_of_the_last_look():
+def test_facts_that_the_store_remembers():
     settings = given("data=folder", "data.root=images")
     data, backbone = fact_names(settings)
     stored = {data: {"train": 80, "valid": 20, "test": 5, "classes": 3}, backbone: {"native_size": 999, "layers": 99}}
-    # The yaml of a shipped backbone is believed before what was seen of it.
+    # The yaml of a shipped backbone takes precedence over the store.
     assert known_facts(settings, lambda name: stored.get(name, {})) == Facts(80, 20, 5, 3, 40, 1, 6)
     assert known_facts(settings, lambda name: {}) == Facts(None, None, None, None, 40, 1, 6)
 
 
-def test_facts_are_kept_apart():
+def test_facts_are_kept_per_data_and_backbone():
     first = given("data=folder", "data.root=images")
     names = {fact_names(first)}
     for values in ({"data__root": "other"}, {"data__limit": 10}, {"data__valid": 0.5}, {"backbone__name": "resnet18"}):
@@ -563,7 +574,7 @@ def test_facts_are_kept_apart():
     assert fact_names(given("data=folder", "data.root=images", seed=1)) == fact_names(first)
 
 
-def test_digest():
+def test_short_hash():
     assert run_names.short_hash(["a", 1]) == run_names.short_hash(["a", 1]) != run_names.short_hash(["a", 2])
     assert len(run_names.short_hash([])) == 8
 

@@ -1,4 +1,4 @@
-"""Schedules: literal tables at small ends, and other libraries where they are right."""
+"""Schedules, compared with literal tables and with other libraries where these are right."""
 
 import math
 
@@ -16,13 +16,13 @@ HALF = math.sqrt(0.5)
 
 
 def drawn(shape, ends) -> list[float]:
-    """The multiplier of every step."""
+    """Return the multiplier of every step."""
     at = schedules.curve(shape, ends)
     return [at(step) for step in range(ends[-1])]
 
 
 def restarts(cycle_mult: int, cycles: int, steps: int) -> list[int]:
-    """Cycle ends for a first cycle of `steps` steps."""
+    """Return the cycle ends if the first cycle has `steps` steps."""
     return schedules.cycle_ends(
         [steps] * sum(cycle_mult**i for i in range(cycles)), schedules.cycle_epochs(cycles, 1, cycle_mult)
     )
@@ -54,9 +54,9 @@ COSINE_4 = [1.0, (1 + HALF) / 2, 0.5, (1 - HALF) / 2]
         (schedule.warm_up(schedulers.constant, 0.5, 2), [4, 8], [0.01, 0.505, 1, 1, 1, 1, 1, 1]),
         (schedule.warm_up(schedulers.cosine, 0.5, 2), [4], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:]]),
         (schedule.warm_up(schedulers.cosine, 0.0, 2), [4], COSINE_4),
-        (schedule.warm_up(schedulers.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in steps
+        (schedule.warm_up(schedulers.constant, 4, 2), [3, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # warm-up in steps
         (schedule.warm_up(schedulers.cosine, 2, 2), [4, 8], [0.01, 0.505 * COSINE_4[1], *COSINE_4[2:], *COSINE_4]),
-        (schedule.warm_up(schedulers.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # cycles
+        (schedule.warm_up(schedulers.constant, 100, 2), [2, 4, 6], [0.01, 0.2575, 0.505, 0.7525, 1, 1]),  # in cycles
         (schedule.warm_up(schedulers.constant, 100, 0.5), [8], [0.01, 0.2575, 0.505, 0.7525, 1, 1, 1, 1]),
     ],
 )
@@ -89,7 +89,7 @@ MOMENTUM = [
 
 
 def combined_cos(pct, start, middle, end, pos):
-    """fastai.callback.schedule.combined_cos, its two sched_cos written out."""
+    """Compute fastai.callback.schedule.combined_cos, with its two sched_cos written out."""
 
     def sched_cos(a, b, p):
         return a + (1 + math.cos(math.pi * (1 - p))) * (b - a) / 2
@@ -97,14 +97,14 @@ def combined_cos(pct, start, middle, end, pos):
     return sched_cos(start, middle, pos / pct) if pos < pct else sched_cos(middle, end, (pos - pct) / (1 - pct))
 
 
-def test_one_cycle_is_fastais_numbers():
+def test_one_cycle_has_fastais_numbers():
     one_cycle = OneCycle(pct=0.25, div=25.0, final_div=1e5, momentum_low=0.85, momentum_high=0.95)
     assert drawn(one_cycle.rate(1), [8]) == pytest.approx(ONE_CYCLE, abs=1e-12)
     assert drawn(one_cycle.momentum(), [8]) == pytest.approx(MOMENTUM, abs=1e-12)
 
 
 @pytest.mark.parametrize(("pct", "div", "final_div"), [(0.25, 25, 1e5), (0.3, 5, 1e5), (0.5, 10, 10), (0.99, 25, 1e5)])
-def test_one_cycle_is_fastais_formula(pct, div, final_div):
+def test_one_cycle_follows_fastais_formula(pct, div, final_div):
     lr, steps = 3e-3, 37
     ours = drawn(schedulers.one_cycle(pct, 1 / div, 1.0, 1 / final_div), [steps])
     theirs = [combined_cos(pct, lr / div, lr, lr / final_div, step / steps) for step in range(steps)]
@@ -124,7 +124,7 @@ def test_every_shape_is_a_share_of_the_peak(shape):
 
 
 @pytest.mark.parametrize(("cycles", "risen_at"), [(1, 12), (2, 24), (3, 100), (5, 100)])
-def test_a_warm_up_leaves_most_of_a_short_plan_its_rate(cycles, risen_at):
+def test_a_warm_up_takes_little_of_a_short_plan(cycles, risen_at):
     ramped, plain = SGDR(warmup=100).rate(cycles), SGDR(warmup=0).rate(cycles)
     ends = [60 * (n + 1) for n in range(cycles)]
     pairs = list(zip(drawn(ramped, ends), drawn(plain, ends), strict=True))
@@ -171,8 +171,8 @@ def test_sgdr_is_timms_where_its_logarithm_is_exact():
     assert drawn(schedulers.cosine, ends) == pytest.approx(expected, abs=1e-9)
 
 
-def test_timms_fifth_restart_of_cycle_mult_3_is_zero_and_ours_the_peak():
-    """Why cycle ends are integers: floor(log(243, 3)) is 4."""
+def test_at_the_fifth_restart_of_cycle_mult_3_timm_is_at_zero_and_thaw_at_the_peak():
+    """This is why cycle ends are integers: timm computes floor(log(243, 3)), which is 4."""
     ends = restarts(3, 8, 10)
     at, reference = schedules.curve(schedulers.cosine, ends), timms(3, 10)
     assert ends[4] == 1210
@@ -257,7 +257,7 @@ def test_cycle_ends(epoch_steps, epochs_of_cycle, expected):
     assert schedules.cycle_ends(epoch_steps, epochs_of_cycle) == expected
 
 
-def test_position_and_cycle_that_a_shape_sees():
+def test_which_position_and_cycle_a_shape_is_given():
     at = schedules.curve(lambda position, cycle, step: (position, cycle, step), [2, 6])
     assert [at(step) for step in range(6)] == [
         (0.0, 0, 0),
@@ -273,4 +273,4 @@ def test_a_rate_follows_the_square_root_of_a_batch_that_grew():
     at = schedules.scaled_with_batch(lambda step: 0.1 * (step + 1), [2, 3], [64, 16], 16)
     assert [at(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.3, 0.4, 0.5])
     same = schedules.scaled_with_batch(lambda step: 0.1 * (step + 1), [2, 3], [16, 16], 16)
-    assert [same(step) for step in range(5)] == [0.1 * (step + 1) for step in range(5)], "to the bit"
+    assert [same(step) for step in range(5)] == [0.1 * (step + 1) for step in range(5)], "bit for bit"

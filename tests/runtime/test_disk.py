@@ -137,7 +137,7 @@ def disk(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["40k", "5m", "8m"])
 def test_a_store_on_a_full_disk(typed, tmp_path, reference, disk, size):
-    """The disk is full at the activations, at a snapshot of the head, or at one of the whole network."""
+    """The disk is full at the activations, at a snapshot of the head, or at one of the full network."""
     disk(f"size={size}")
     assert_refused(typed("a", store="disk/store"), "disk full", "free some space")
     assert_intact(tmp_path / "disk/store")

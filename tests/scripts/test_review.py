@@ -64,7 +64,7 @@ def test_the_report_of_a_sweep_with_odd_names_and_a_failed_job(tmp_path):
         NASTY,
         "8 of 9",
         "one_cycle · thirds",
-        "averaged over the rest",
+        "averaged over the other keys",
         "over-fitting",
     ):
         assert expected in words
@@ -120,7 +120,7 @@ def test_status_is_quick_and_writes_the_leaderboard_if_asked(tmp_path):
     assert "thaw" in loaded and not loaded & {"torch", "matplotlib", "numpy", "hydra", "scipy"}
     written = script("status.py", root, "--write", "--monitor", "valid/loss")
     assert written.returncode == 0, written.stderr
-    assert "compared by valid/loss" in (root / "leaderboard.md").read_text(encoding="utf-8")
+    assert "ranked by valid/loss" in (root / "leaderboard.md").read_text(encoding="utf-8")
     plain = script("status.py", root, PYTHONIOENCODING="ascii")
     assert plain.returncode == 0 and "\\xb7" in plain.stdout
     nothing = script("status.py", tmp_path / "nowhere")
@@ -140,11 +140,20 @@ def test_two_runs_side_by_side(tmp_path):
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "scheduler sgdr flat" in lines
     assert "schedule.shape (full) – flat_cos" in lines and "seed (head, full) – 7" in lines
-    assert "weights to start from – 01234567" in lines
+    assert "initial weights – 01234567" in lines
     assert "full B 95.00% 0.1000 0.002 7 5.0 1" in lines
     assert "B 27 10 1 2 0.012 better than A" in lines
     assert "won: only B is correct (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
     assert "lost: only A is correct (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
+
+
+def test_runs_with_the_same_predictions_have_no_lists_of_images(tmp_path):
+    for number in (0, 1):
+        sweeps.make_job(tmp_path / str(number), f"seed={number}", wrong={1, 2})
+    done = script("compare.py", tmp_path / "0", tmp_path / "1")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "run both correct only this run correct only A correct both wrong p (McNemar) verdict" in lines
+    assert lines[-1] == "B 38 0 0 2 1 no significant difference", "no empty lists after it"
 
 
 def test_the_jobs_of_a_sweep_are_compared_with_the_best(tmp_path):
@@ -190,10 +199,11 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     assert "note: images left out: 3 only in A, 0 only in B, 1 labeled otherwise" in lines
     table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
     done = script("compare.py", a, b)
-    assert done.returncode == 3 and done.stdout == "" and "there is nothing to compare" in done.stderr
+    assert done.returncode == 3 and done.stdout == ""
+    assert "have no validation image in common: nothing to compare" in done.stderr
     sweeps.status(tmp_path / "c", state="failed", code=4, line="x", overrides=[])
     assert script("compare.py", a, tmp_path / "c").returncode == 6
-    assert "one and the same run" in script("compare.py", a, a).stderr
+    assert "the same run was given more than once" in script("compare.py", a, a).stderr
 
 
 POLISH = "++checklist.polish={do: fit, epochs: 1}"

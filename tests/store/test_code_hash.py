@@ -1,4 +1,4 @@
-"""Every module that makes an artifact is in the hash of its key: runs are traced, and nothing is forgotten."""
+"""Every module that helps to make an artifact is in the key of its kind; traced runs show which ones do."""
 
 import sys
 import threading
@@ -14,39 +14,39 @@ from thaw.store.code_hash import ROOMS
 from thaw.store.store import Store
 from thaw.train import run
 
-# Modules that run while an artifact is made and change nothing of it, each with the reason.
+# Modules that run while an artifact is made without changing it, each with the reason.
 EXEMPT = {
     "config/run_names.py": "names runs",
-    "config/schedulers.py": "draws the rates; the code of the one that is chosen is in the key",
-    "config/transforms.py": "reads what was written; names and arguments, in order, are in the key",
-    "config/values.py": "parses what was typed; the numbers are in the key",
+    "config/schedulers.py": "draws the rates; the code of the chosen schedule is in the key",
+    "config/transforms.py": "parses transforms; names and arguments, in order, are in the key",
+    "config/values.py": "parses typed values; the numbers are in the key",
     "data/contact_sheet.py": "draws images for people",
-    "data/listing.py": "writes the names of files in notes",
+    "data/listing.py": "lists file names in notes",
     "data/table.py": "holds paths, labels and splits; contents and labels are in the key",
     "plan/finder_steps.py": "counts the finder's steps and rates, which are in the key",
     "plan/phases.py": "holds the plan, whose values are in the key",
     "plan/show.py": "writes plan.txt",
     "report/tracker.py": "writes metrics.jsonl",
-    "runtime/console.py": "shows how far the work is",
-    "runtime/files.py": "puts what was written on the disk",
-    "runtime/fonts.py": "finds letters for images",
-    "runtime/machine.py": "counts cores for threads, whose results come in order; names versions, which are in the key",
+    "runtime/console.py": "shows progress",
+    "runtime/files.py": "syncs files to disk",
+    "runtime/fonts.py": "finds fonts for plots",
+    "runtime/machine.py": "counts cores, which does not change results; names versions, which are in the key",
     "runtime/signals.py": "asks whether to stop",
     "store/code_hash.py": "names artifacts",
-    "store/estimates.py": "remembers what things cost",
+    "store/estimates.py": "records costs",
     "store/keys.py": "names artifacts",
     "store/lock.py": "waits for other processes",
     "store/publish.py": "publishes artifacts",
-    "store/snapshot.py": "gives back the bits that it was given, or nothing: it checks their SHA-256",
-    "store/kinds.py": "checks what was read",
+    "store/snapshot.py": "returns the bits that it was given, checked by SHA-256, or nothing",
+    "store/kinds.py": "checks stored files",
     "store/store.py": "publishes artifacts",
-    "train/context.py": "holds what the phases work with",
-    "train/fit.py": "shows what a snapshot holds of a cycle",
+    "train/context.py": "holds the objects that phases work with",
+    "train/fit.py": "reports the progress that a snapshot holds",
     "train/progress.py": "shows steps and epochs while a cycle runs",
-    "train/setup.py": "makes network and images, whose contents are in the key",
+    "train/setup.py": "builds the network and the images, whose contents are in the key",
 }
 
-RUNS = [  # together they take every way through the modules that are listed
+RUNS = [  # together they use every branch of the listed modules that makes artifacts
     ("shapes", "head=fastai", "augment.mixup=0.2", "optimizer=sgd", "+checklist.head_augmented.views=2",
      "checklist.head_augmented.features=precomputed"),
     ("folder", "backbone=lite0", "augment=standard", "augment.cutmix=1", "rates=layer_decay", "resize=double",
@@ -56,7 +56,7 @@ RUNS = [  # together they take every way through the modules that are listed
 
 @pytest.fixture
 def executed(monkeypatch):
-    """Of each kind of artifact the modules, relative to src/thaw, of which a function was called while it was made."""
+    """Return, per kind of artifact, the modules relative to src/thaw whose functions ran while it was made."""
     found: dict[str, set[str]] = {}
     kinds: list[str] = []
     entry = Store.entry
@@ -82,7 +82,7 @@ def executed(monkeypatch):
         finally:
             kinds.pop()
 
-    for file in sorted(ROOMS.rglob("*.py")):  # else what an import executes would be taken for a part of the work
+    for file in sorted(ROOMS.rglob("*.py")):  # so that no import runs during the traced work
         import_module("thaw." + ".".join(file.relative_to(ROOMS).with_suffix("").parts).removesuffix(".__init__"))
     monkeypatch.setattr(Store, "entry", traced)
     monkeypatch.setattr(run, "run_plan", result)
@@ -102,7 +102,5 @@ def test_every_module_that_makes_an_artifact_is_in_its_key(compose, tmp_path, mo
         trained(settings, tmp_path / f"run-{number}")
     assert executed.keys() == code_hash.CODE.keys()
     forgotten = {kind: modules - set(code_hash.CODE[kind]) - EXEMPT.keys() for kind, modules in executed.items()}
-    assert {kind: modules for kind, modules in forgotten.items() if modules} == {}, (
-        "add them to code_hash, or to EXEMPT"
-    )
-    assert EXEMPT.keys() <= set().union(*executed.values()), "no longer executed: take it out of EXEMPT"
+    assert {kind: modules for kind, modules in forgotten.items() if modules} == {}, "add them to code_hash or to EXEMPT"
+    assert EXEMPT.keys() <= set().union(*executed.values()), "no longer executed: remove it from EXEMPT"

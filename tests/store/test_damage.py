@@ -1,4 +1,4 @@
-"""Artifacts that are not what a run left, though their DONE.json may say so: moved aside and made anew."""
+"""Artifacts that were changed after a run, perhaps with a matching DONE.json, are moved aside and made again."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ NASTY = [b"[]", b"1", b'"x"', b"null", b'{"a": [1]}', b"[" * 200_000, b'{"losses
 
 
 def certify(folder, files=None):
-    """Have DONE.json say of what lies there that it is whole."""
+    """Rewrite DONE.json so that it states the present files, or `files`."""
     done = json.loads((folder / "DONE.json").read_text())
     done["files"] = files if files is not None else {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -31,15 +31,15 @@ def certify(folder, files=None):
     (folder / "DONE.json").write_text(json.dumps(done))
 
 
-DONES = {  # of an artifact of a kind, what anybody may have written into its DONE.json
+DONES = {  # entries that anybody may have written into a DONE.json
     "no files": {"files": {}}, "another format": {"format": 2}, "a list": [], "a list of files": {"files": ["x"]},
-    "a file more": {"files": {"curve.json": {}, "x": {}}}, "a way out": {"files": {"../x": {"bytes": 1}}},
+    "a file more": {"files": {"curve.json": {}, "x": {}}}, "a path outside": {"files": {"../x": {"bytes": 1}}},
     "no sizes": {"files": {"curve.json": 3}}, "words": {"files": {"curve.json": {"bytes": "2", "sha256": []}}},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("way", [*DONES, *NASTY, "none", "a folder"], ids=lambda way: str(way)[:20])
-def test_a_done_json_that_is_none_is_moved_aside_and_the_artifact_made_anew(tmp_path, way):
+def test_an_artifact_with_a_damaged_done_json_is_moved_aside_and_made_again(tmp_path, way):
     def made(store):
         with store.entry("finds", {}) as entry:
             if entry.missing:
@@ -62,7 +62,7 @@ def test_a_done_json_that_is_none_is_moved_aside_and_the_artifact_made_anew(tmp_
 
 
 @pytest.mark.parametrize("place", ["finds", "finds/KEY", "ROOT"])
-def test_a_file_in_the_place_of_a_folder_is_no_trace(tmp_path, place):
+def test_a_file_where_a_folder_should_be_is_no_traceback(tmp_path, place):
     root = tmp_path / "store"
     path = root / place.replace("KEY", Store(root).place("finds", {}).name) if place != "ROOT" else root
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,19 +88,19 @@ CURVES = [
 @pytest.mark.parametrize(
     "text", [*NASTY, *(json.dumps(one).encode() for one in CURVES)], ids=lambda text: str(text)[:30]
 )
-def test_curves_that_are_none(tmp_path, text):
+def test_damaged_curves_have_a_fault(tmp_path, text):
     (tmp_path / "curve.json").write_bytes(text)
     assert lr_finder.curve_fault(tmp_path, 1)
     assert lr_finder.curve_fault(tmp_path, None)
 
 
-def test_curves_that_are(tmp_path):
+def test_good_curves_have_no_fault(tmp_path):
     for losses, orders in (([[[2.0, 1.0]], [[3.0]]], 1), ([2.0, 1.0], None)):
         (tmp_path / "curve.json").write_text(json.dumps({"rates": [0.1, 1.0], "losses": losses, "seconds": 1}))
         assert lr_finder.curve_fault(tmp_path, orders) is None
 
 
-TENSORS = {  # of two images with three activations
+TENSORS = {  # activations of two images, three each, and whether they are as they should be
     "right": ({"features": torch.zeros(2, 3)}, True),
     "narrow": ({"features": torch.zeros(2, 2)}, False),
     "short": ({"features": torch.zeros(1, 3)}, False),
@@ -110,7 +110,7 @@ TENSORS = {  # of two images with three activations
 
 
 @pytest.mark.parametrize("way", TENSORS)
-def test_activations_that_are_none(tmp_path, way):
+def test_damaged_activations_have_a_fault(tmp_path, way):
     tensors, good = TENSORS[way]
     save_file(tensors, tmp_path / "features.safetensors")
     (tmp_path / "rows.json").write_text('{"rows": ["a", "b"], "seconds": 1}')
@@ -120,7 +120,7 @@ def test_activations_that_are_none(tmp_path, way):
         assert features.shard_fault(tmp_path, 3)
 
 
-def test_only_what_is_there_can_lack_its_done(tmp_path):
+def test_only_an_existing_folder_can_lack_its_done_json(tmp_path):
     for name in ("empty", "whole", "odd/DONE.json"):
         (tmp_path / name).mkdir(parents=True)
     for file in (tmp_path / "file", tmp_path / "whole/DONE.json"):
@@ -129,7 +129,7 @@ def test_only_what_is_there_can_lack_its_done(tmp_path):
     assert lacking == {"none": False, "empty": True, "whole": False, "odd": True, "file": True}
 
 
-def test_packaged_weights_that_are_none(tmp_path):
+def test_damaged_packaged_weights_have_a_fault(tmp_path):
     weights = build_model(PACKAGED_NETWORK, False, {}).state_dict()
     save_file(weights, tmp_path / "weights.safetensors")
     assert packaged.fault(tmp_path) is None
@@ -140,7 +140,7 @@ def test_packaged_weights_that_are_none(tmp_path):
 
 
 EPOCH = dict.fromkeys(cycle_state.FIGURES, 1.0)
-RECORDS = [  # of epochs of two and three steps: what is recorded, of the whole cycle, and whether it is that of one
+RECORDS = [  # for epochs of two and three steps: a record, whether it is of the whole cycle, whether it is valid
     ({"losses": [1.0] * 5, "epochs": [EPOCH] * 2}, True, True),
     ({"losses": [1.0] * 4, "epochs": [EPOCH] * 2}, True, False),
     ({"losses": [1.0] * 5, "epochs": [EPOCH]}, True, False),
@@ -159,11 +159,11 @@ RECORDS = [  # of epochs of two and three steps: what is recorded, of the whole 
 
 
 @pytest.mark.parametrize(("record", "whole", "good"), RECORDS)
-def test_records_that_are_none(record, whole, good):
+def test_damaged_records_have_a_fault(record, whole, good):
     assert (cycle_state.record_fault(record, [2, 3], whole) is None) == good
 
 
-def test_snapshots_that_are_none(tmp_path):
+def test_damaged_snapshots_are_not_read(tmp_path):
     def write(body):
         (tmp_path / "snapshot").write_bytes(hashlib.sha256(body).digest() + body)
 
@@ -178,7 +178,7 @@ SHORT = ("data.limit=60", "size=16", "batch_size=16", "checklist=fine_tune", "lr
 
 
 @pytest.mark.slow
-def test_a_run_makes_anew_what_in_its_store_cannot_be_read(compose, tmp_path, monkeypatch, capsys):
+def test_a_run_makes_damaged_artifacts_again(compose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     undrawn(monkeypatch)
     first = trained(compose(*SHORT), tmp_path / "a", *SHORT)

@@ -1,4 +1,4 @@
-"""A key covers what can change the result, and nothing that cannot."""
+"""A key covers everything that can change the result, and nothing else."""
 
 import copy
 import re
@@ -32,7 +32,7 @@ def parts(settings, cycle=0):
     return keys.cycle_parts(settings, full, cycle, 0.01, 32, BASIS)
 
 
-CHANGES = [  # an override, and whether the key of the full network's first cycle changes
+CHANGES = [  # an override, and whether it changes the key of the full network's first cycle
     ("seed=1", True), ("bn=eval", True), ("batch_size=32", True), ("rates=uniform", True), ("rates.split=head", True),
     ("optimizer.betas=[0.5,0.9]", True), ("optimizer=sgd", True), ("optimizer.weight_decay=0", True),
     ("loss.smoothing=0.1", True), ("loss.balance=weights", True), ("augment=none", True), ("augment.mixup=0.2", True),
@@ -46,11 +46,11 @@ CHANGES = [  # an override, and whether the key of the full network's first cycl
     ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
     ("evaluate.ensemble=2", False),
 ]  # fmt: skip
-PLAIN_PARTS = []  # the key with no overrides
+PLAIN_PARTS = []  # the key without overrides
 
 
 @pytest.mark.parametrize(("override", "changes"), CHANGES)
-def test_what_changes_the_key_of_a_cycle(compose, override, changes):
+def test_which_settings_change_the_key_of_a_cycle(compose, override, changes):
     if not PLAIN_PARTS:
         PLAIN_PARTS.append(parts(compose()))
     before, after = PLAIN_PARTS[0], parts(compose(override))
@@ -58,7 +58,7 @@ def test_what_changes_the_key_of_a_cycle(compose, override, changes):
     assert (keys.first_difference(before, after) is not None) == changes
 
 
-# Every leaf of the configuration: what it is set to, with what else, and whether the run is another one then.
+# Every leaf of the configuration: overrides that change it, and whether they make it another run.
 LEAVES = {
     "scheduler.shape": ("scheduler=cosine", True),
     "scheduler.cycles": ("scheduler.cycles=4", True),
@@ -66,7 +66,7 @@ LEAVES = {
     "scheduler.cycle_mult": ("scheduler.cycle_mult=1", True),
     "scheduler.max_cycles": ("scheduler.max_cycles=4", True),
     "scheduler.warmup": ("scheduler.warmup=0.1", True),
-    "scheduler.pct": ("scheduler.pct=0.3", False),  # sgdr reads none of these
+    "scheduler.pct": ("scheduler.pct=0.3", False),  # sgdr reads none of these five
     "scheduler.div": ("scheduler.div=4", False),
     "scheduler.final_div": ("scheduler.final_div=4", False),
     "scheduler.momentum_low": ("scheduler.momentum_low=0.8", False),
@@ -84,7 +84,7 @@ LEAVES = {
     "backbone.facts.multiple": ("backbone.facts.multiple=2", False),
     "backbone.facts.layers": ("backbone.facts.layers=5", False),
     "head.kind": ("head=fastai", True),
-    "head.hidden": ("head.hidden=64", False),  # a linear head has neither
+    "head.hidden": ("head.hidden=64", False),  # a linear head has neither of these
     "head.drop": ("head.drop=[0,0]", False),
     "data.kind": ("data=shapes data.limit=64", True),
     "data.root": ("data.root=elsewhere data=digits", False),
@@ -95,7 +95,7 @@ LEAVES = {
     "data.crop_pct": ("data.crop_pct=0.9", True),
     "data.max_bad": ("data.max_bad=0.5", False),
     "data.fold": ("data.fold=1", True),
-    "data.group": ("data.group=x", False),  # the digits have neither files nor a table
+    "data.group": ("data.group=x", False),  # the digits have neither files nor a table, so they read none of these
     "data.classes": ("data.classes=x.csv", False),
     "data.labels": ("data.labels=x.csv", False),
     "data.max_pixels": ("data.max_pixels=100", False),
@@ -113,7 +113,7 @@ LEAVES = {
     "data.detail": ("data.detail=2", False),
     "data.test": ("data.test=9", False),
     "augment.crop": ("augment.crop=random augment.scale=[0.5,1]", True),
-    "augment.scale": ("augment.scale=[0.5,1]", False),  # the whole image is taken
+    "augment.scale": ("augment.scale=[0.5,1]", False),  # crop=whole does not read it
     "augment.transforms.Affine.rotate": ("augment.transforms.Affine.rotate=[-5,5]", True),
     "augment.transforms.Affine.translate_percent": ("augment.transforms.Affine.translate_percent=[0,0]", True),
     "augment.transforms.Affine.scale": ("augment.transforms.Affine.scale=[1,1]", True),
@@ -177,9 +177,9 @@ LEAVES = {
     "init": ("init=RUN", True),
     "fresh": ("fresh=true", False),
     "monitor": ("monitor=valid/loss", False),
-    "device": ("device=cpu", False),  # which auto is here
+    "device": ("device=cpu", False),  # the same as auto, on a machine without a GPU
     "precision": ("precision=OTHER", True),
-    "deterministic": ("deterministic=true", False),  # the CPU is, in any case
+    "deterministic": ("deterministic=true", False),  # the CPU always is
     "threads": ("threads=2", True),
     "log_every": ("log_every=3", False),
     "verbose": ("verbose=true", False),
@@ -200,13 +200,13 @@ def leaves(node: dict, path: str = "") -> list[str]:
     ]
 
 
-def test_every_leaf_of_the_configuration_is_thought_about():
+def test_every_leaf_of_the_configuration_is_listed():
     assert set(LEAVES) == set(leaves(asdict(composed_of())))
 
 
 @pytest.fixture(scope="module")
 def made_once():
-    """Networks and images are made once for each of their settings, as set_up asks for them again and again."""
+    """Build each network and load each set of images only once, because set_up asks for them again and again."""
     with pytest.MonkeyPatch.context() as patch:
         for holder, name in ((setup, "create_network"), (dataset, "load_dataset")):
             whole, kept = getattr(holder, name), {}
@@ -223,7 +223,7 @@ def made_once():
 
 @pytest.fixture
 def identity(compose, tmp_path, made_once):
-    """identity("lr=0.1", ...): that of the run, as its set-up finds it."""
+    """identity("lr=0.1", ...) -> the identity of the run with these overrides."""
 
     def found(*overrides):
         settings = compose(*overrides)
@@ -233,11 +233,11 @@ def identity(compose, tmp_path, made_once):
     return found
 
 
-PLAIN = []  # the identity of the run with no overrides
+PLAIN = []  # the identity of the run without overrides
 
 
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_a_run_is_another_one_when_it_should(identity, tmp_path, leaf):
+def test_which_settings_make_it_another_run(identity, tmp_path, leaf):
     override, changes = LEAVES[leaf]
     if leaf == "init":
         save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), tmp_path / "model.safetensors")
@@ -248,15 +248,15 @@ def test_a_run_is_another_one_when_it_should(identity, tmp_path, leaf):
     assert (identity(*typed) != PLAIN[0]) == changes
 
 
-def test_smoke_that_changes_no_fit_is_another_run_too(identity):
-    """Two steps an epoch are what there is: only the finder differs."""
+def test_smoke_is_another_run_even_if_it_changes_no_fit(identity):
+    """The epochs have only two steps anyway, so that only the finder differs."""
     short = ("data.limit=80", "checklist=fine_tune", "epochs=1", "size=32")
     assert identity(*short) != identity(*short, "smoke=true")
 
 
 @pytest.mark.parametrize(("warmup", "same"), [(0.05, True), (100, False)])
-def test_the_longest_ramp_is_in_the_key_where_it_is_read(compose, warmup, same):
-    """So that a third cycle costs one where nothing before it changes."""
+def test_the_longest_ramp_is_in_the_key_if_it_is_read(compose, warmup, same):
+    """A third cycle then costs only itself if nothing before it changes."""
     keys_of = []
     for cycles in (2, 3):
         settings = compose(f"scheduler.cycles={cycles}", f"scheduler.warmup={warmup}")
@@ -279,7 +279,7 @@ def test_code_means_the_same_without_comments_and_docstrings():
     assert code_hash.meaning(source) == code_hash.meaning(same) != code_hash.meaning(other)
 
 
-def test_code_means_the_same_where_a_module_of_ours_was_moved():
+def test_code_means_the_same_after_one_of_our_modules_was_moved():
     source = "from thaw.loop import train\n\n\ndef f():\n    from thaw import plan\n    return train(plan)\n"
     moved = "from thaw.train.loop import train\n\n\ndef f():\n    from thaw.plan import plan\n    return train(plan)\n"
     assert code_hash.meaning(source) == code_hash.meaning(moved) != code_hash.meaning(moved.replace("plan)", "0)"))
@@ -306,7 +306,7 @@ class Choice:
     def curve(self):
         return used
 """
-REWRITTEN = [  # a text, what stands in its place, and whether the definition of Choice is another one then
+REWRITTEN = [  # a text, its replacement, and whether that changes the definition of Choice
     ("return x\n\n\ndef other", "return 2 * x\n\n\ndef other", True),
     ("return used", "return other", True),
     ("class Choice", "class More:\n    pass\n\n\nclass Choice", False),
@@ -315,11 +315,11 @@ REWRITTEN = [  # a text, what stands in its place, and whether the definition of
 
 
 @pytest.mark.parametrize(("text", "instead", "changes"), REWRITTEN)
-def test_the_definition_of_a_choice_is_its_own_lines_and_what_they_name(tmp_path, monkeypatch, text, instead, changes):
+def test_the_definition_of_a_choice_covers_all_that_its_lines_name(tmp_path, monkeypatch, text, instead, changes):
     monkeypatch.syspath_prepend(tmp_path)
     hashes = []
     for name, source in (("before", SOURCE), ("after", SOURCE.replace(text, instead))):
-        module = f"{tmp_path.name}_{name}"  # a name that no test before has imported
+        module = f"{tmp_path.name}_{name}"  # a name that no earlier test has imported
         (tmp_path / f"{module}.py").write_text(source)
         hashes.append(code_hash.definition(import_module(module).Choice))
     assert (hashes[0] != hashes[1]) == changes
@@ -331,7 +331,7 @@ def test_a_momentum_that_the_schedule_sets_is_in_no_key(compose):
     assert one_cycle != parts(compose("scheduler=one_cycle", "optimizer.betas=[0.9,0.9]"))
 
 
-EDITS = [  # what is written into a module, and which kinds are made anew for it
+EDITS = [  # a module, what is written into it, and which kinds are then made again
     ("train/loop.py", "# a comment", set()),
     ("train/loop.py", '"""Reworded: ', set()),
     ("train/loop.py", "def more():\n    return 1", {"finds", "cycles", "results"}),
@@ -360,7 +360,7 @@ EDITS = [  # what is written into a module, and which kinds are made anew for it
 
 
 @pytest.mark.parametrize(("module", "text", "anew"), EDITS)
-def test_a_line_of_code_makes_anew_what_runs_it(tmp_path, monkeypatch, module, text, anew):
+def test_an_edit_changes_the_keys_of_what_the_code_makes(tmp_path, monkeypatch, module, text, anew):
     shutil.copytree(code_hash.ROOMS, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_hash, "ROOMS", tmp_path / "thaw")
     monkeypatch.setattr(code_hash, "hash_of", cache(code_hash.hash_of.__wrapped__))
@@ -377,40 +377,67 @@ def test_a_line_of_code_makes_anew_what_runs_it(tmp_path, monkeypatch, module, t
         assert keys.changed({"code": before[kind]}, {"code": after[kind]}) == f"code changed ({name})"
 
 
-CHANGED = [  # two runs of one command, and the words for what parts them
+CHANGED = [  # the parts of two runs of one command, and the words for their difference
     ({}, {}, None),
     ({"code": {"a.py": 1}}, {"code": {"a.py": 2, "data/b.py": 1}}, "code changed (a.py, b.py)"),
-    ({"code": {"a.py": 1}}, {"code": {}}, "store.code changed (with ignore only what was made with ignore is found)"),
+    (
+        {"code": {"a.py": 1}},
+        {"code": {}},
+        "store.code changed (results made with check and with ignore are kept apart)",
+    ),
     ({"computed": {"threads": 1}}, {"computed": {"threads": 2}}, "threads changed (1, now 2)"),
     (
         {"computed": {"versions": {"torch": "2.11"}}},
         {"computed": {"versions": {"torch": "2.12"}}},
         "torch changed (2.11, now 2.12)",
     ),
-    ({"data": {"train": 1000}}, {"data": {"train": 1003}}, "the images changed (1,000 to train, now 1,003)"),
+    ({"data": {"train": 1000}}, {"data": {"train": 1003}}, "the number of training images changed (1,000, now 1,003)"),
     ({"data": {"key": "a"}}, {"data": {"key": "b"}}, "the images or their labels changed"),
-    ({"made": "a"}, {"made": "b"}, "the weights to start from changed"),
+    ({"made": "a"}, {"made": "b"}, "the initial weights changed"),
     (
         {"phases": {"full": {"optimizer": {"momentum": 0.9}}}},
         {"phases": {"full": {"optimizer": {"momentum": 0.8}}}},
         "full.optimizer.momentum changed (0.9, now 0.8)",
     ),
+    (
+        {"augment": None},
+        {"augment": {"crop": "whole", "p": True}},
+        "augment changed (null, now {crop: whole, p: true})",
+    ),
+    (  # a long list from where it differs
+        {"epochs": [[40, 64, 12]] * 20},
+        {"epochs": [[40, 64, 12]] * 9 + [[20, 64, 12]] * 2},
+        f"epochs changed ([..., {'[40, 64, 12], ' * 4}...], now [..., [20, 64, 12], [20, 64, 12]])",
+    ),
+    ({"notes": "a" * 99}, {"notes": "b" * 60}, f"notes changed ({'a' * 57}..., now {'b' * 60})"),
 ]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [[[40, 64, 12]] * 99, {"transforms": [["Affine", {"rotate": [-5, 5], "scale": [0.9, 1.1], "p": 0.5}]] * 9},
+     {f"name_{n}": {"of": {"a": [n] * 9}} for n in range(9)}, {"long": "x" * 99}],
+)  # fmt: skip
+def test_a_value_that_is_cut_short_has_all_its_brackets_closed(value):
+    for start in (0, 3, 98):
+        text = keys.value_text(value, start)
+        assert "..." in text and len(text) <= 70
+        assert text.count("[") == text.count("]") and text.count("{") == text.count("}")
+
+
 @pytest.mark.parametrize(("before", "now", "words"), CHANGED)
-def test_what_parts_a_run_from_earlier_work_is_said(before, now, words):
+def test_the_reason_why_earlier_work_cannot_be_reused(before, now, words):
     assert keys.changed(before, now) == words
 
 
 @pytest.mark.parametrize("kind", code_hash.CODE)
-def test_the_code_of_a_kind_is_that_of_modules_that_are_there(kind):
+def test_the_modules_of_a_kind_exist_and_no_others_belong_to_it(kind):
     assert all((code_hash.ROOMS / name).is_file() for name in code_hash.CODE[kind])
     assert not [name for name in code_hash.CODE[kind] if name.startswith(("report/", "sweep/"))]
     assert {name for name in code_hash.CODE[kind] if name.startswith("config/")} <= {
         "config/schedule.py",
         "config/schedulers.py",
-    }, "the values of settings are in the key; only what draws by them is code"
+    }, "values of settings are in the key; only code that draws schedules belongs here"
 
 
 def test_the_first_difference_is_named_by_its_path():
@@ -428,13 +455,13 @@ def test_the_order_of_transforms_is_part_of_a_key(compose):
 
 
 def test_default_crops_are_in_a_key_by_their_numbers(compose):
-    """They are no lines of the code that a key covers."""
+    """They are defined in code that no key covers."""
     assert parts(compose("augment=standard"))["training"]["augment"]["scale"] == (0.35, 1.0)
     assert parts(compose("augment=standard")) == parts(compose("augment=standard", "augment.scale=[0.35,1.0]"))
 
 
 @pytest.mark.parametrize("override", ["bn=eval", "backbone.drop=0.1", "backbone.drop_path=0.1"])
-def test_what_stands_still_in_a_frozen_body_is_in_no_key_of_its_head(compose, override):
+def test_settings_without_effect_on_a_frozen_backbone_are_in_no_key_of_its_head(compose, override):
     def of_heads(*typed):
         settings = compose(*typed)
         phases = [phase for phase in plan.make_plan(settings, FACTS).phases if phase.train == "head"]
@@ -444,6 +471,6 @@ def test_what_stands_still_in_a_frozen_body_is_in_no_key_of_its_head(compose, ov
 
 
 def test_a_rate_belongs_to_its_batch(identity):
-    """The plan below the final size has one batch, the rate that was given is that of another."""
+    """Below the final size both plans have the same batch size, but the given rate is for another one."""
     short = ("data.limit=800", "checklist=from_scratch", "lr=0.01", "scheduler.cycles=1", "scheduler.max_cycles=1")
     assert identity(*short, "resize=double", "batch_size=16") != identity(*short, "resize=double", "batch_size=20")

@@ -1,4 +1,4 @@
-"""The store within its size: what was used for longest goes first, what is in use stays, what the dead left goes."""
+"""Pruning: the least recently used is removed first, what is in use stays, files of dead processes are removed."""
 
 import json
 import os
@@ -25,7 +25,7 @@ HOUR, DAY = prune.HOUR, prune.DAY
 
 
 def made(root, number, age, size=1000, rows=None):
-    """An artifact of some bytes, used so many seconds ago."""
+    """Make an artifact of `size` bytes that was last used `age` seconds ago, and return its path."""
     path, _ = make(Store(root), "kind", {"n": number}, lambda folder: (folder / "a").write_bytes(b"a" * size), rows)
     aged(path / DONE, age)
     return path
@@ -49,7 +49,7 @@ def left(root):
     return sum(entry.bytes for entry in prune.entries(root))
 
 
-def test_the_oldest_use_goes_first_and_no_more_than_needed(tmp_path):
+def test_the_least_recently_used_are_removed_and_no_more_than_needed(tmp_path):
     paths = [made(tmp_path, n, age * HOUR) for n, age in enumerate((2, 5, 3, 4))]
     each = left(tmp_path) // 4
     removed, rest = prune.prune(tmp_path, 2 * each + 9)
@@ -65,13 +65,13 @@ def test_what_was_used_within_the_hour_stays_whatever_the_size(tmp_path):
     assert new.exists() and rest == left(tmp_path) > 0
 
 
-def test_to_find_an_artifact_is_to_use_it(tmp_path):
+def test_finding_an_artifact_marks_it_as_used(tmp_path):
     path = made(tmp_path, 0, DAY)
     assert make(Store(tmp_path), "kind", {"n": 0}, None) == (path, True)
     assert prune.prune(tmp_path, 0)[0] == []
 
 
-def test_what_a_process_used_is_marked_again_where_no_build_takes_long(tmp_path, monkeypatch):
+def test_what_a_process_used_is_marked_again_even_if_no_build_takes_long(tmp_path, monkeypatch):
     store, first, second = Store(tmp_path), made(tmp_path, 0, 0), made(tmp_path, 1, 0)
     store.use(aged(first, 0))
     aged(first / DONE, 2 * HOUR)
@@ -81,7 +81,7 @@ def test_what_a_process_used_is_marked_again_where_no_build_takes_long(tmp_path,
 
 
 def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
-    """So is the directory that it fills: a cycle may take more than a day."""
+    """The directory that it fills is marked too, since a cycle may take more than a day."""
     monkeypatch.setattr(lock, "TOUCH_SECONDS", 0.02)
     monkeypatch.setattr(lock, "USE_SECONDS", 0.0)
     store, used = Store(tmp_path), made(tmp_path, 0, 0)
@@ -99,7 +99,7 @@ def test_what_a_process_uses_is_marked_while_it_builds(tmp_path, monkeypatch):
     make(store, "kind", {"n": 1}, build)
 
 
-def test_a_shard_goes_alone(tmp_path):
+def test_a_shard_is_removed_alone(tmp_path):
     one, other = made(tmp_path, 0, 2 * HOUR, rows=[1]), made(tmp_path, 0, 3 * HOUR, rows=[2])
     assert one.parent == other.parent
     assert [entry.path for entry in prune.prune(tmp_path, left(tmp_path) - 1)[0]] == [other]
@@ -107,8 +107,8 @@ def test_a_shard_goes_alone(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("snapshot", "previous"), ("previous",), ("snapshot",)], ids=" ".join)
-def test_snapshots_of_cycles_under_way_count_and_go_like_the_rest(tmp_path, names):
-    """`previous` is alone where a process was killed between two renames."""
+def test_snapshots_of_unfinished_cycles_count_and_are_removed_like_artifacts(tmp_path, names):
+    """`previous` is alone if a process was killed between two renames."""
     folder = tmp_path / "underway" / "key"
     folder.mkdir(parents=True)
     for name in names:
@@ -126,7 +126,7 @@ A, B = "0a" * 16, "f" * 32
 
 
 def left_over(root, owner):
-    """Everything that a process can leave: half built, half written, locked, damaged, half removed."""
+    """Make everything that a process can leave unfinished (folders, files, locks), and return the paths."""
     (root / f"kind/{A}").mkdir(parents=True)
     (root / "underway/key").mkdir(parents=True)
     (root / "facts").mkdir()
@@ -144,7 +144,7 @@ def left_over(root, owner):
     return [*folders, *files, *locks]
 
 
-def test_what_dead_processes_left_goes(tmp_path):
+def test_what_dead_processes_left_is_removed(tmp_path):
     names = left_over(tmp_path, f"{machine.host_id()} {dead_process()}")
     for name in (f"kind/{B}.bad.0", f"kind/{B}.gone.{machine.process_id('.')}", f"kind/{A}/{B}.bad.3"):
         (tmp_path / name).mkdir()
@@ -153,7 +153,7 @@ def test_what_dead_processes_left_goes(tmp_path):
     assert [name for name in names if name.exists()] == []
 
 
-def test_what_others_keep_in_the_folder_stays(tmp_path):
+def test_files_of_others_in_the_folder_stay(tmp_path):
     theirs = ["yarn.lock", "project/poetry.lock", "project/a/data.tmp.npz", "project/photo.bad.jpg", "a.gone.b/c.txt"]
     for name in theirs:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,14 +163,16 @@ def test_what_others_keep_in_the_folder_stays(tmp_path):
     assert [name for name in theirs if not (tmp_path / name).exists()] == []
 
 
-def test_what_living_processes_fill_stays(tmp_path):
+def test_unfinished_files_of_living_processes_stay(tmp_path):
     names = left_over(tmp_path, machine.process_id(" "))
     prune.prune(tmp_path, 0)
     kept = {name for name in names if name.exists()}
-    assert kept == {name for name in names if not name.name.startswith("clock")}, "which is this process's own"
+    assert kept == {name for name in names if not name.name.startswith("clock")}, (
+        "prune makes and removes a clock of the same name"
+    )
 
 
-def test_of_another_host_nobody_knows_for_a_day(tmp_path):
+def test_unfinished_files_of_another_host_stay_for_a_day(tmp_path):
     names = left_over(tmp_path, "elsewhere 1")
     prune.prune(tmp_path, 1e9)
     assert all(name.exists() for name in names)
@@ -199,7 +201,7 @@ def test_two_at_once_remove_everything_once_and_neither_fails(tmp_path):
     assert len(prune.entries(tmp_path)) == 40 and not list(tmp_path.glob("kind/*.*"))
 
 
-def test_what_others_own_is_left_to_them(tmp_path, monkeypatch):
+def test_what_may_not_be_removed_is_skipped(tmp_path, monkeypatch):
     theirs, ours = made(tmp_path, 0, 3 * HOUR), made(tmp_path, 1, 2 * HOUR)
 
     def discard(path):
@@ -211,7 +213,7 @@ def test_what_others_own_is_left_to_them(tmp_path, monkeypatch):
     assert [entry.path for entry in prune.prune(tmp_path, 0)[0]] == [ours]
 
 
-def test_a_run_opens_the_store_within_its_size(compose, tmp_path):
+def test_a_run_prunes_the_store_to_its_size(compose, tmp_path):
     said, settings = [], compose()
     path = made(tmp_path / "store", 0, 2 * HOUR, size=2_000_000)
     for settings.store.max_size in (None, "3MB"):
@@ -219,7 +221,7 @@ def test_a_run_opens_the_store_within_its_size(compose, tmp_path):
         assert said == [] and path.exists()
     settings.store.max_size = "1MB"
     open_store(settings, said.append)
-    assert not path.exists() and len(said) == 1 and said[0].startswith("store: 1 artifacts (2.0 MB) removed")
+    assert not path.exists() and len(said) == 1 and said[0].startswith("store: removed 1 artifact (2.0 MB), ")
 
 
 RUN = ("data.limit=80", "size=32", "checklist=head_only", "epochs=2", *FIND, "wandb=disabled")
@@ -227,8 +229,8 @@ RUN = ("data.limit=80", "size=32", "checklist=head_only", "epochs=2", *FIND, "wa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["activations", "finds", "cycles"])
-def test_an_artifact_that_is_gone_is_made_again(tmp_path, kind):
-    """Between two runs it is made again; under a run that needs it the run ends with a line, and the next makes it."""
+def test_a_missing_artifact_is_made_again(tmp_path, kind):
+    """If it is removed during a run, that run fails with one line and the next succeeds."""
 
     def run(name, prepare=lambda: None):
         def work():
@@ -240,7 +242,7 @@ def test_an_artifact_that_is_gone_is_made_again(tmp_path, kind):
         return code, (tmp_path / "said").read_text()
 
     assert run("a") == (0, "")
-    shutil.rmtree(tmp_path / "store/facts")  # else it were done already
+    shutil.rmtree(tmp_path / "store/facts")  # else the run counts as done already
     shutil.rmtree(tmp_path / "store" / kind)
     assert run("b") == (0, "")
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
@@ -282,12 +284,15 @@ def test_the_script_lists_verifies_and_prunes(tmp_path):
     assert prune.entries(tmp_path) == [] and not list(tmp_path.glob("kind/*"))
 
 
-def test_the_script_says_in_what_two_runs_differ(tmp_path):
+def test_the_script_names_the_first_difference_of_two_runs(tmp_path):
     for name, rate in (("a", 0.1), ("b", 0.2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"parts": {"order": ["full"], "lr": rate}}))
     done = store_py("explain", tmp_path / "a", tmp_path / "b")
     assert (done.returncode, done.stdout) == (0, "lr changed (0.1, now 0.2)\n")
+    (tmp_path / "b/run.json").write_text(json.dumps({"parts": {"order": [["full", None]] * 20, "lr": 0.1}}))
+    done = store_py("explain", tmp_path / "a", tmp_path / "b")
+    assert done.stdout == f"order changed ([full], now [{'[full, null], ' * 4}...])\n"
     done = store_py("explain", tmp_path / "a", tmp_path / "c")
     assert done.returncode == 6 and done.stderr.startswith("error: ") and "c" in done.stderr
     done = store_py("prune", "--dir", tmp_path / "nowhere", "--to", "1GB")

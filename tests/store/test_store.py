@@ -1,4 +1,4 @@
-"""The store: whole artifacts or none, whoever builds them and whatever happens meanwhile."""
+"""The store holds whole artifacts or none, whoever builds them and whatever happens meanwhile."""
 
 import errno
 import json
@@ -29,18 +29,18 @@ def build(folder):
     (folder / "b.json").write_text("{}")
 
 
-def test_a_folder_is_at_work_for_one_process_at_a_time(tmp_path):
+def test_one_process_at_a_time_works_in_a_folder(tmp_path):
     with lock_.only_one_at_work(tmp_path / "new") as first, lock_.only_one_at_work(tmp_path / "new") as second:
         assert (first, second) == (True, False)
-    assert not (tmp_path / "new").exists(), "nothing was made there"
+    assert not (tmp_path / "new").exists(), "the folder is removed if nothing was made in it"
     (tmp_path / "kept").mkdir()
     with lock_.only_one_at_work(tmp_path / "kept") as free:
         (tmp_path / "kept/0").mkdir()
     assert free and [path.name for path in (tmp_path / "kept").iterdir()] == ["0"]
 
 
-def test_a_folder_is_at_work_until_all_that_was_forked_there_is_gone(tmp_path):
-    """The jobs of a sweep that is killed are still writing snapshots."""
+def test_a_folder_is_not_free_until_all_forks_are_gone(tmp_path):
+    """The jobs of a killed sweep are still writing snapshots."""
     told, tell = os.pipe()
 
     def killed():
@@ -63,7 +63,7 @@ def test_a_folder_is_at_work_until_all_that_was_forked_there_is_gone(tmp_path):
     assert free()
 
 
-def test_a_lock_on_a_file_that_was_just_removed_is_none(tmp_path, monkeypatch):
+def test_a_lock_on_a_file_that_was_just_removed_does_not_count(tmp_path, monkeypatch):
     def removed(*args, **kwargs):
         (tmp_path / ".at-work").unlink()
         return True
@@ -74,7 +74,7 @@ def test_a_lock_on_a_file_that_was_just_removed_is_none(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EROFS])
-def test_where_nothing_can_be_locked_nobody_is_known_to_be_at_work(tmp_path, monkeypatch, number):
+def test_a_folder_is_free_if_nothing_can_be_locked(tmp_path, monkeypatch, number):
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
@@ -84,7 +84,7 @@ def test_where_nothing_can_be_locked_nobody_is_known_to_be_at_work(tmp_path, mon
     assert not (tmp_path / "new").exists()
 
 
-def test_made_once_found_after(tmp_path):
+def test_an_artifact_is_made_once_and_found_after(tmp_path):
     store, calls = Store(tmp_path), []
     path, was_there = make(store, "kind", PARTS, lambda f: calls.append(f) or build(f))
     assert not was_there
@@ -111,8 +111,8 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("call", ["rename", "fsync", "replace"])
-def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
-    """Kill the builder before the n-th call, for every n until it survives."""
+def test_a_builder_killed_at_any_point_leaves_nothing_visible(tmp_path, call):
+    """Kill the builder before its n-th call, for every n until it survives."""
     survived = False
     for n in range(20):
         child = os.fork()
@@ -140,7 +140,7 @@ def test_a_builder_killed_anywhere_leaves_nothing_that_is_seen(tmp_path, call):
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "no done"])
-def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
+def test_a_damaged_artifact_is_moved_aside_with_a_warning(tmp_path, damage):
     path, _ = make(Store(tmp_path), "kind", PARTS, build)
     file = path / "a.bin"
     if damage == "flip":
@@ -160,7 +160,7 @@ def test_damage_is_seen_moved_aside_and_said(tmp_path, damage):
     assert len(list((tmp_path / "kind").glob("*.bad.*"))) == 1
 
 
-def test_of_two_builders_the_second_drops_its_own(tmp_path):
+def test_the_second_of_two_builders_drops_its_own(tmp_path):
     store = Store(tmp_path)
 
     def other_wins(folder):
@@ -185,7 +185,7 @@ def test_the_order_on_disk_is_files_done_rename_directory(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "disk full"), (errno.EROFS, "Read-only")])
-def test_a_disk_that_takes_nothing_is_one_line(tmp_path, monkeypatch, number, words):
+def test_a_full_or_read_only_disk_is_one_line(tmp_path, monkeypatch, number, words):
     def refuses(folder):
         raise OSError(number, os.strerror(number))
 
@@ -211,7 +211,7 @@ def test_shards_of_other_images_are_neither_read_nor_marked_as_used(tmp_path):
     store = Store(tmp_path)
     a, b = (make(store, "kind", {}, build, rows=rows)[0] for rows in ([1, 2], [3]))
     os.utime(b / "DONE.json", (0, 0))
-    (b / "a.bin").write_bytes(b"")  # damaged, which a reader would see
+    (b / "a.bin").write_bytes(b"")  # a reader would notice this damage
     warned = []
     other = Store(tmp_path, warned.append)
     assert other.shards("kind", {}, [2, 7]) == [a] and other.used == {a} and not warned
@@ -227,7 +227,7 @@ def test_the_code_is_in_the_key_of_its_kind(tmp_path):
     assert not ignoring.find(ignoring.place("kind", PARTS))
 
 
-def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
+def test_an_artifact_made_again_replaces_the_old_one(tmp_path):
     path, _ = make(Store(tmp_path), "kind", PARTS, build)
     again, was_there = make(Store(tmp_path, anew=("kind",)), "kind", PARTS, lambda f: (f / "new").touch())
     assert again == path and not was_there
@@ -235,7 +235,7 @@ def test_made_anew_takes_the_place_of_what_was_there(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_what_is_made_anew_is_made_once_by_several_at_once(tmp_path):
+def test_an_artifact_made_again_is_made_by_one_of_several_processes(tmp_path):
     make(Store(tmp_path), "kind", PARTS, build)
     since, made = time.time() + 1e-3, tmp_path / "made"
     time.sleep(0.01)
@@ -254,7 +254,7 @@ def test_what_is_made_anew_is_made_once_by_several_at_once(tmp_path):
     assert children(3, work) == [0] * 3 and made.read_text() == "x"
 
 
-def test_what_is_made_anew_can_be_read_until_all_of_the_new_is_on_disk(tmp_path, monkeypatch):
+def test_the_old_artifact_can_be_read_until_the_new_one_is_on_disk(tmp_path, monkeypatch):
     path, _ = make(Store(tmp_path), "kind", PARTS, build)
     seen, whole = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: seen.append((path / "DONE.json").exists()) or whole(file))
@@ -262,7 +262,7 @@ def test_what_is_made_anew_can_be_read_until_all_of_the_new_is_on_disk(tmp_path,
     assert len(seen) > 2 and all(seen)
 
 
-def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
+def test_facts_are_remembered_and_unknown_names_have_none(tmp_path):
     store = Store(tmp_path)
     assert store.recall("x") == {}
     store.remember("x", {"train": 3})
@@ -272,7 +272,7 @@ def test_facts_are_remembered_and_missing_ones_are_none(tmp_path):
 
 
 def children(n, work):
-    """Exit statuses of n forked processes that all do `work(i)` at once."""
+    """Return the exit codes of n forked processes that all do `work(i)` at once."""
     pids = []
     for i in range(n):
         if not (pid := os.fork()):
@@ -286,7 +286,7 @@ def children(n, work):
 
 
 @pytest.mark.parametrize("wait_s", [0.0, 60.0])
-def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wait_s):
+def test_four_processes_at_once_make_one_artifact_twenty_times_over(tmp_path, wait_s):
     for turn in range(20):
         made = tmp_path / f"made-{turn}"
 
@@ -301,7 +301,7 @@ def test_four_processes_at_once_twenty_times_make_it_once_or_alike(tmp_path, wai
             assert (path / "a.bin").read_bytes() == b"a" * 1000
 
         assert children(4, work) == [0] * 4
-        assert wait_s == 0 or made.read_text() == "x", "with time to wait one makes it"
+        assert wait_s == 0 or made.read_text() == "x", "if they may wait, only one makes it"
     names = [path.name for path in (tmp_path / "kind").iterdir()]
     assert len(names) == 20 and not [name for name in names if "." in name], "nothing is left over"
 
@@ -323,7 +323,7 @@ def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
     (tmp_path / "kind").mkdir()
     lock = tmp_path / "kind" / f"{place(tmp_path).name}.lock"
     lock.write_text("elsewhere 1")
-    os.utime(lock, (2e9, 2e9))  # in the future by this clock: clocks are not compared
+    os.utime(lock, (2e9, 2e9))  # in the future, since clocks are not compared
     monkeypatch.setattr("thaw.store.lock.STALE_SECONDS", 0.3)
     said = []
     make(Store(tmp_path, said.append, wait_s=60), "kind", PARTS, build)
@@ -331,7 +331,7 @@ def test_a_lock_that_nobody_touches_is_taken_over(tmp_path, monkeypatch):
     assert not lock.exists()
 
 
-def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
+def test_a_private_copy_is_made_if_locks_cannot_be_made(tmp_path, monkeypatch):
     whole = os.open
 
     def refuses(path, *args, **kwargs):
@@ -343,7 +343,7 @@ def test_where_locks_cannot_be_made_a_private_copy_is(tmp_path, monkeypatch):
     assert make(Store(tmp_path, wait_s=60), "kind", PARTS, build)[0].is_dir()
 
 
-def test_a_lock_that_may_not_be_read_is_no_reason_to_wait_for_ever(tmp_path, monkeypatch):
+def test_an_unreadable_lock_is_not_waited_for(tmp_path, monkeypatch):
     store, whole = Store(tmp_path, wait_s=60), Path.read_text
     path = store.place("kind", PARTS)
     path.parent.mkdir(parents=True)
@@ -358,7 +358,7 @@ def test_a_lock_that_may_not_be_read_is_no_reason_to_wait_for_ever(tmp_path, mon
     assert make(store, "kind", PARTS, build)[0].is_dir()
 
 
-def test_what_another_job_makes_is_named_while_it_is_waited_for(tmp_path):
+def test_the_name_of_what_is_waited_for_is_reported(tmp_path):
     said = []
     store = Store(tmp_path, wait_s=0.3)
     store.waits = said.append

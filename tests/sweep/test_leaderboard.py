@@ -1,4 +1,4 @@
-"""Which setting is better and how sure that is; what a sweep's folder is told to be."""
+"""The leaderboard of a sweep: ranking, uncertainty, effects, the state of jobs, all forms of output."""
 
 import csv
 import json
@@ -47,23 +47,32 @@ def test_one_seed_of_nan_is_not_outvoted(tmp_path):
     sweeps.make_job(tmp_path / "2", "lr=0.1", "seed=0", accuracy=0.5)
     board = leaderboard(tmp_path)
     assert [setting.name for setting in board.settings] == ["lr 0.1", "lr 9"]
-    assert any("nan for a seed of: lr 9" in note for note in words.notes(board))
+    assert any("nan for a seed of lr 9:" in note for note in words.notes(board))
     assert words.difference_of(board, 1) == ""
 
 
-def test_a_setting_that_lacks_a_job_comes_after_those_that_have_all(tmp_path):
+def test_equal_values_are_ranked_by_loss_then_by_seconds(tmp_path):
+    for number, (accuracy, loss, seconds) in enumerate([(0.9, 0.4, 1), (0.9, 0.3, 9), (0.8, 0.3, 2), (0.9, 0.3, 5)]):
+        result = {"best/loss": loss}
+        sweeps.make_job(tmp_path / str(number), f"lr={number}", accuracy=accuracy, seconds=seconds, result=result)
+    assert [setting.name for setting in leaderboard(tmp_path).settings] == ["lr 3", "lr 1", "lr 0", "lr 2"]
+    by_loss = leaderboard(tmp_path, "valid/loss").settings
+    assert [setting.name for setting in by_loss] == ["lr 3", "lr 1", "lr 2", "lr 0"], "of equal losses by accuracy"
+
+
+def test_a_setting_that_lacks_a_job_comes_after_complete_settings(tmp_path):
     for seed, accuracy in ((0, 0.9), (1, 0.8)):
         sweeps.make_job(tmp_path / str(seed), "lr=1", f"seed={seed}", accuracy=accuracy)
     sweeps.make_job(tmp_path / "2", "lr=2", "seed=0", accuracy=0.9)
     sweeps.status(tmp_path / "3", state="failed", code=5, line="killed", overrides=["lr=2", "seed=1"])
     board = leaderboard(tmp_path)
     assert [setting.choices for setting in board.settings] == [("lr=1",), ("lr=2",)]
-    assert "ranked after those that have all their jobs: lr 2" in words.notes(board)
+    assert "ranked after the complete settings because a job is missing: lr 2" in words.notes(board)
     assert [board.settings[i].choices for i in board.front] == [("lr=1",)]
 
 
 def test_a_difference_is_paired_by_image_and_seed(tmp_path):
-    """Four images of forty that only one has right, all in its favour: 4/40, with the error of 36 zeros, 4 ones."""
+    """Only one run is right on four of forty images: the difference is 4/40, its error that of 36 zeros and 4 ones."""
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0)
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={0, 1, 2, 3})
     found = difference(tmp_path, "b")
@@ -72,7 +81,7 @@ def test_a_difference_is_paired_by_image_and_seed(tmp_path):
     assert not found.tie
 
 
-def test_what_lies_within_two_standard_errors_is_a_tie(tmp_path):
+def test_a_difference_within_two_standard_errors_is_a_tie(tmp_path):
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0, wrong={5})
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={1, 2})
     sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.8, wrong={5})
@@ -81,7 +90,7 @@ def test_what_lies_within_two_standard_errors_is_a_tie(tmp_path):
 
 
 def test_seeds_that_disagree_widen_the_error(tmp_path):
-    """In one seed a loses 12 images, in the other it wins 4: the images alone would call it clear."""
+    """With one seed b is wrong on 12 more images, with the other on 4 fewer: over images alone it would be no tie."""
     for seed, (a, b) in enumerate([(set(), set(range(12))), (set(range(12, 16)), set())]):
         sweeps.make_job(tmp_path / f"{2 * seed}", "scheduler=a", f"seed={seed}", accuracy=0.95, wrong=a)
         sweeps.make_job(tmp_path / f"{2 * seed + 1}", "scheduler=b", f"seed={seed}", accuracy=0.85, wrong=b)
@@ -97,35 +106,33 @@ def test_a_loss_is_compared_by_the_loss_of_each_image(tmp_path):
     assert found.mean == pytest.approx(2 / 40 * math.log(0.8 / 0.2), rel=1e-5)
 
 
-def test_what_cannot_be_paired_says_why(tmp_path):
+def test_a_missing_difference_states_its_reason(tmp_path):
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=0.9)
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=1", accuracy=0.8)
     sweeps.make_job(tmp_path / "2", "scheduler=c", "seed=0", accuracy=0.7, images=39)
     (sweeps.make_job(tmp_path / "3", "scheduler=d", "seed=0", accuracy=0.6) / "valid_predictions.csv").unlink()
     board = leaderboard(tmp_path)
     cells = [words.difference_of(board, i) for i in range(4)]
-    assert cells == ["best", "no seed in common", "other images", "no predictions left"]
+    assert cells == ["best", "no seed in common", "different images", "no predictions"]
     text.markdown(board)
 
 
-def test_settings_that_keep_one_model_are_named(tmp_path):
+def test_settings_that_keep_the_same_model_are_named(tmp_path):
     for number, (shape, key, full) in enumerate([("a", "k", 0.65), ("b", "k", 0.775), ("c", "other", 0.7)]):
         kept = {"key": key, "best/phase": "head", "phase/full/accuracy": full}
         sweeps.make_job(tmp_path / str(number), f"scheduler={shape}", "seed=0", result=kept)
-    said = [note for note in words.notes(leaderboard(tmp_path)) if "the same model" in note]
-    assert said == [
-        "one and the same model is kept with a, b: that of head, which full did not better (65.00%, 77.50%)"
-    ]
+    found = [note for note in words.notes(leaderboard(tmp_path)) if "the same model" in note]
+    assert found == ["a, b kept the same model, from phase head: phase full did not improve on it (65.00%, 77.50%)"]
 
 
-def test_folds_are_judged_together(tmp_path):
+def test_folds_belong_to_one_setting(tmp_path):
     for fold in (0, 1):
         sweeps.make_job(tmp_path / f"{fold}", "scheduler=a", f"data.fold={fold}", "seed=0")
         sweeps.make_job(tmp_path / f"{fold + 2}", "scheduler=b", f"data.fold={fold}", "seed=0", accuracy=0.8)
     assert {name: len(setting.jobs) for name, setting in settings_of(tmp_path).items()} == {"a": 2, "b": 2}
 
 
-def test_names_say_what_differs_and_are_never_alike(tmp_path):
+def test_names_contain_only_what_differs_and_are_unique(tmp_path):
     typed = ["backbone.weights=/a/x.safetensors", "backbone.weights=/b/x.safetensors"]
     assert run_names.setting_names([("size=32", one) for one in typed]) == typed
     assert run_names.setting_names([("size=32", "scheduler=sgdr"), ("size=32", "scheduler=flat_cos")]) == [
@@ -145,45 +152,47 @@ def effects_of(root) -> dict[tuple[str, str], rank.Effect]:
     return {(effect.key, effect.value): effect for effect in leaderboard(root).effects}
 
 
-def test_the_effect_of_a_key_is_averaged_over_the_rest(tmp_path):
-    table_ = {("a", "x"): 0.8, ("a", "y"): 0.6, ("b", "x"): 0.9, ("b", "y"): 0.8}
-    for number, ((p, q), accuracy) in enumerate(table_.items()):
+def test_the_effect_of_a_key_is_averaged_over_the_other_keys(tmp_path):
+    accuracies = {("a", "x"): 0.8, ("a", "y"): 0.6, ("b", "x"): 0.9, ("b", "y"): 0.8}
+    for number, ((p, q), accuracy) in enumerate(accuracies.items()):
         sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", "seed=0", accuracy=accuracy)
     found = effects_of(tmp_path)
     assert found["scheduler", "a"].mean == pytest.approx(0.7) and found["scheduler", "b"].mean == pytest.approx(0.85)
-    # b - a is 0.1 in one block and 0.2 in the other; half of it is each one's deviation
+    # b - a is 0.1 in one block and 0.2 in the other; each value deviates by half of it from the block's mean
     assert found["scheduler", "a"].error == pytest.approx(0.025) and found["scheduler", "a"].n == 2
 
 
-def test_a_failed_job_tilts_no_effect(tmp_path):
-    """b lost its job of the hard rates: a plain mean would make it look better than it is."""
+def test_a_failed_job_biases_no_effect(tmp_path):
+    """b lost its job with the hard rates: a plain mean would make it look better than it is."""
     for number, (p, q, accuracy) in enumerate([("a", "easy", 0.9), ("a", "hard", 0.5), ("b", "easy", 0.9)]):
         sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", "seed=0", accuracy=accuracy)
     sweeps.status(tmp_path / "3", state="failed", code=4, line="x", overrides=["scheduler=b", "rates=hard", "seed=0"])
     found = effects_of(tmp_path)
     assert found["scheduler", "a"].mean == found["scheduler", "b"].mean == pytest.approx(0.9)
-    assert math.isnan(found["scheduler", "a"].error), "one block of one seed says nothing of its error"
+    assert math.isnan(found["scheduler", "a"].error), "one block with one seed gives no error"
 
 
-def test_of_one_swept_key_the_seeds_are_blocks(tmp_path):
+def test_with_one_swept_key_the_seeds_are_blocks_and_no_effects_repeat_the_ranking(tmp_path):
     for number, (p, seed, accuracy) in enumerate([("a", 0, 0.8), ("a", 1, 0.6), ("b", 0, 0.9), ("b", 1, 0.7)]):
         sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"seed={seed}", accuracy=accuracy)
-    found = effects_of(tmp_path)
-    assert found["scheduler", "b"].mean == pytest.approx(0.8)
-    assert found["scheduler", "b"].error == pytest.approx(0), "in both seeds it is 0.1 better"
+    board = leaderboard(tmp_path)
+    found = {effect.value: effect for effect in rank.effects(board.settings, "scheduler", ["scheduler"])}
+    assert found["b"].mean == pytest.approx(0.8)
+    assert found["b"].error == pytest.approx(0), "with both seeds it is 0.1 better"
+    assert board.effects == [] and "averaged over" not in markdown(board) + "\n".join(terminal(board))
 
 
 def test_the_error_of_an_effect_is_the_larger_of_that_over_blocks_and_that_over_seeds(tmp_path):
-    """Alike in both blocks, but seeds disagree: b is better by 0 with one and by 0.1 with the other."""
+    """The blocks agree but the seeds do not: b is better by 0 with one seed and by 0.1 with the other."""
     cells = [(p, q, s, 0.8 + 0.1 * (p == "b" and s)) for p in "ab" for q in "cd" for s in (0, 1)]
     for number, (p, q, seed, accuracy) in enumerate(cells):
         sweeps.make_job(tmp_path / str(number), f"scheduler={p}", f"rates={q}", f"seed={seed}", accuracy=accuracy)
     errors = {(e.key, e.value): e.error for e in leaderboard(tmp_path).effects}
-    assert errors["scheduler", "b"] == pytest.approx(0.025)  # deviations 0 and 0.05: sd 0.035, over the root of 2
+    assert errors["scheduler", "b"] == pytest.approx(0.025)  # deviations 0 and 0.05: sd 0.035 / sqrt(2)
     assert errors["rates", "c"] == 0
 
 
-def test_without_a_whole_block_means_are_plain_and_a_search_has_no_effects(tmp_path):
+def test_without_a_complete_block_means_are_plain_and_a_search_has_no_effects(tmp_path):
     for number in range(14):
         net = f"backbone=net{number % 2}"
         sweeps.make_job(tmp_path / str(number), f"lr_factor=0.{number + 1}1", net, "seed=0", accuracy=number / 20)
@@ -191,14 +200,14 @@ def test_without_a_whole_block_means_are_plain_and_a_search_has_no_effects(tmp_p
     assert [(effect.key, effect.balanced, effect.n) for effect in found] == [("backbone", False, 7)] * 2
 
 
-def test_the_front_is_what_no_other_beats_in_both(tmp_path):
+def test_the_front_holds_the_settings_that_no_other_beats_in_value_and_seconds(tmp_path):
     for number, (accuracy, seconds) in enumerate([(0.9, 100), (0.8, 10), (0.85, 120), (0.7, 20), (0.9, 110)]):
         sweeps.make_job(tmp_path / str(number), f"lr={number}", "seed=0", accuracy=accuracy, seconds=seconds)
     board = leaderboard(tmp_path)
     assert [board.settings[i].name for i in board.front] == ["lr 1", "lr 0"]
 
 
-# what a folder is told to be ------------------------------------------------------------------------------------------
+# the state of jobs, read from their folders ---------------------------------------------------------------------------
 
 
 def test_states_of_jobs(tmp_path):
@@ -208,7 +217,7 @@ def test_states_of_jobs(tmp_path):
     sweeps.status(tmp_path / "3", state="running", pid=2**22 + 1, overrides=["lr=4"])
     sweeps.status(tmp_path / "4", state="running", pid=2**22 + 1, host="elsewhere", overrides=["lr=5"])
     (tmp_path / "10/.hydra").mkdir(parents=True)
-    # What is long Hydra writes on two lines.
+    # Hydra writes long values on two lines.
     text = "- lr=6\n- 'data.root=''/a b\n  c'''\n- lr_factor=1e-3\n- wandb=off\n"
     (tmp_path / "10/.hydra/overrides.yaml").write_text(text)
     (tmp_path / "notes").mkdir()
@@ -222,14 +231,14 @@ def test_states_of_jobs(tmp_path):
     assert refused.value.code == 6
 
 
-def test_a_number_that_another_process_has_now_is_no_sign_of_life(tmp_path):
+def test_a_process_id_that_was_reused_does_not_count_as_running(tmp_path):
     sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=[])
     assert jobs.read_job(tmp_path / "0").state == "running"
     os.utime(tmp_path / "0/status.json", (1e9, 1e9))
     assert jobs.read_job(tmp_path / "0").state == ("dead" if Path("/proc/stat").exists() else "running")
 
 
-def test_what_is_compared_is_what_was_composed(tmp_path):
+def test_the_monitor_is_read_from_the_composed_config(tmp_path):
     job = sweeps.make_job(tmp_path / "0", "lr=1")
     assert jobs.monitor_of(jobs.read_jobs(tmp_path)) == "valid/accuracy"
     (job / ".hydra").mkdir()
@@ -244,11 +253,11 @@ def test_what_is_compared_is_what_was_composed(tmp_path):
         ("[1e-4,1e-3],[1,2]", 2), ("[1,2]", 1), ("'a,b',c", 2), ("glob(*)", 0), ("range(0.1,0.5,0.1)", 0),
     ],
 )  # fmt: skip
-def test_how_many_values_a_sweep_has(value, count):
+def test_number_of_values_of_a_sweep(value, count):
     assert len(jobs.values_in(value)) == count
 
 
-def test_how_many_jobs_there_are_to_be(tmp_path):
+def test_number_of_planned_jobs(tmp_path):
     head = "hydra:\n  sweeper:\n    _target_: x.BasicSweeper\n    max_batch_size: null\n    params: null\n"
     task = (
         "  overrides:\n    hydra:\n    - hydra.mode=MULTIRUN\n    task:\n    - seed=0,1\n    - 'lr=[1,2],[3,4],[5,6]'\n"
@@ -273,7 +282,7 @@ MARKDOWN = [
 
 
 @pytest.mark.parametrize(("name", "cell"), MARKDOWN)
-def test_a_name_is_no_markdown(name, cell):
+def test_names_are_escaped_in_markdown(name, cell):
     assert text.markdown_cell(name) == cell
 
 
@@ -292,12 +301,12 @@ def test_reports_of_folders_with_any_name_are_found(tmp_path):
     ]  # fmt: skip
 
 
-# its forms ------------------------------------------------------------------------------------------------------------
+# forms of output ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """Twelve jobs done, one failed, one dead, one that Hydra made a folder for, three that never came so far."""
+    """A sweep of 18 jobs: twelve done, one failed, one dead, one with a folder only, three without a folder."""
     root = sweeps.make_sweep(tmp_path_factory.mktemp("sweep") / "a sweep", images=80)
     line = "loss is nan in phase full at step 812 (lr 0.31)"
     sweeps.status(root / "12", state="failed", code=4, line=line, overrides=["size=32", "scheduler=flat", "seed=0"])
@@ -317,26 +326,29 @@ def mixed(tmp_path_factory):
 def test_the_last_lines_of_a_sweep(mixed):
     lines = terminal(leaderboard(mixed))
     text = "\n".join(lines)
-    assert "sweep: 12/18 jobs done" in text and "3 never started" in lines[-1]
-    assert "job 12 failed (flat · s0): loss is nan in phase full at step 812 (lr 0.31) (exit 4)" in text
-    assert "job 13 dead (flat · s1): killed" in text and "job 14 waiting (flat · s2): never started" in text
-    assert "best: python src/train.py size=32 scheduler=one_cycle" in text
+    assert "sweep: 12/18 jobs done" in text and lines[-1] == "  3 more jobs never started"
+    reason = "loss is nan in phase full at step 812 (lr 0.31) (exit 4)"
+    assert f"  job 12 (flat · s0) failed: {reason}; see {mixed}/12/status.json" in lines
+    assert "job 13 (flat · s1) died: killed" in text and "  job 14 (flat · s2) never started" in lines
+    assert "): python src/train.py size=32 scheduler=one_cycle" in text and "best job (" in text
     assert "store.code=ignore in job 3" in text
     assert "wandb sync '" in text and text.count("wandb sync") == 1
-    assert "in all of them: size 32" in text
+    assert "in every job: size 32" in text
     assert ", tie" in text and "error:" not in text
 
 
-def test_leaderboard_md_has_all_of_it(mixed):
+def test_leaderboard_md_has_all_sections(mixed):
     text = markdown(leaderboard(mixed))
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.count("|") - line.count("\\|") >= 5 for line in tables)
-    for title in ("averaged over the rest", "against seconds", "The best again", "Not done", "Every job", "To W&B"):
-        assert title in text
-    assert "over-fitting: +0.1 ± 0.02" in text
+    titles = ["Effect of each key, averaged over the other keys", "Pareto front: no other setting is both better and"]
+    titles += ["Run the best job again", "Jobs that are not done", "All finished jobs", "Upload to W&B"]
+    for title in titles:
+        assert f"## {title}" in text
+    assert "over-fitting: +0.1 ± 0.02" in text and "* block: a combination of the other keys" in text
 
 
-def test_leaderboard_csv_is_for_programs(mixed):
+def test_leaderboard_csv_has_numbers_as_they_are(mixed):
     head, *rows = text.csv_rows(leaderboard(mixed))
     assert len(rows) == 4 and len(set(head)) == len(head)
     best = dict(zip(head, rows[0], strict=True))
@@ -345,7 +357,7 @@ def test_leaderboard_csv_is_for_programs(mixed):
     assert worst["scheduler"] == "sgdr" and worst["difference"] < 0 and worst["tie"] is False and worst["pairs"] == 80
 
 
-def test_the_table_keeps_its_columns_with_letters_of_any_width():
+def test_columns_are_aligned_with_characters_of_any_width():
     lines = console.grid(("name", "n"), [("猫と犬", "1"), ("e\u0301te\u0301", "2"), ("cat", "3")])
     assert [console.text_width(line) for line in lines] == [9, 9, 9, 9, 9]
 
@@ -357,10 +369,11 @@ def test_a_sweep_without_a_result(tmp_path):
     text.markdown(leaderboard(tmp_path))
 
 
-# under way ------------------------------------------------------------------------------------------------------------
+# running sweeps -------------------------------------------------------------------------------------------------------
 
 
 def running(folder: Path, rows: list[dict], ago: float) -> None:
+    """Make the folder of a job that started `ago` seconds before now and has logged these rows of metrics."""
     sweeps.make_job(folder, "lr=1", "seed=1", metrics=rows)
     (folder / "result.json").unlink()
     sweeps.status(folder, state="running", pid=os.getppid(), overrides=["lr=1", "seed=1"])
@@ -368,22 +381,43 @@ def running(folder: Path, rows: list[dict], ago: float) -> None:
     os.utime(folder / "status.json", (then, then))
 
 
-def test_where_a_running_job_is(tmp_path):
+def test_progress_of_a_running_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     row = {"step": 20, "epoch": 2, "phase": "head", "valid/accuracy": 0.7}
     running(tmp_path / "0", [row, {"find_full/rate": 1e-5, "find_full/loss": 2.0}], 30)
     job = jobs.read_job(tmp_path / "0")
     now = (tmp_path / "0/status.json").stat().st_mtime + 30
     found = status.job_progress(job, "valid/accuracy", now)
-    assert (found.phase, found.share, found.value) == ("find_full", 20 / 80, 0.7), "2 x 10 and 3 x 20 steps are planned"
+    assert (found.phase, found.share, found.value) == ("find_full", 20 / 80, 0.7), "2 × 10 + 3 × 20 steps are planned"
     assert found.seconds == pytest.approx(30)
     text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
-    assert "25%" in text and "70.00%" in text and "ends in about 1 min 30 s" in text
+    assert "25%" in text and "70.00%" in text and "expected to end in about 1 min 30 s, at" in text
     sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=["lr=1"], waits_for="finds/12345678")
     text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
-    assert "waits for finds/12345678, which another job is making" in text
+    assert "waiting for finds/12345678 from another job" in text
 
 
-def test_jobs_of_before_that_hydra_wrote_again_tell_no_time(tmp_path):
+@pytest.mark.parametrize("columns", [80, 120, 300])
+def test_the_status_fits_the_terminal(tmp_path, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name = "backbone=" + "a_very_long_name_" * 8
+    for number, lr in enumerate(("0.1", "0.2")):
+        sweeps.make_job(tmp_path / str(number), f"{name}{lr}", "seed=0", accuracy=0.9)
+    sweeps.status(tmp_path / "2", state="failed", code=4, line="loss is nan; " * 30, overrides=[f"{name}0.3", "seed=0"])
+    lines = status.status_lines(leaderboard(tmp_path), 0.0)
+    assert max(len(line) for line in lines if not line.startswith(str(tmp_path))) <= columns
+    assert len({line.split()[1] for line in lines[2:5]}) == 3, "the ends of the names, which differ, are kept"
+    assert "(exit 4)" in lines[4] and any(line.startswith("best so far: a_very") for line in lines)
+
+
+def test_a_table_that_fits_is_not_shortened():
+    head, rows = ("job", "setting", "state", ""), [["0", "a" * 50, "failed", "b" * 20]]
+    whole = max(map(len, console.grid(head, rows)))
+    assert status.fitted(head, rows, whole) == (head, rows)
+    assert max(map(len, console.grid(*status.fitted(head, rows, whole - 1)))) == whole - 1
+
+
+def test_finished_jobs_whose_start_hydra_overwrote_predict_no_time(tmp_path):
     sweeps.make_job(tmp_path / "0", "seed=0")
     (tmp_path / "0/.hydra").mkdir(exist_ok=True)
     (tmp_path / "0/.hydra/overrides.yaml").write_text("- seed=0")
@@ -393,7 +427,7 @@ def test_jobs_of_before_that_hydra_wrote_again_tell_no_time(tmp_path):
     assert status.seconds_left(leaderboard(tmp_path), [one], 0) == pytest.approx(50)
 
 
-def test_when_a_sweep_ends():
+def test_seconds_left_of_a_sweep():
     board = leaderboard_of([])
     one = status.JobProgress("full", 0.5, 50.0, 0.9)
     assert status.seconds_left(board, [one], 0) == pytest.approx(50)
@@ -406,7 +440,7 @@ def leaderboard_of(found):
     return Board(Path(), "valid/accuracy", found, len(found), [], [], [], [], ())
 
 
-def test_a_fresh_sweep_and_a_broken_one(tmp_path):
+def test_status_of_a_new_job_and_of_one_with_damaged_files(tmp_path):
     (tmp_path / "0/.hydra").mkdir(parents=True)
     sweeps.status(tmp_path / "1", state="running", pid=os.getppid(), overrides=[])
     (tmp_path / "1/metrics.jsonl").write_text('{"step": 1, "tr')
@@ -422,25 +456,26 @@ def test_predictions_of_a_class_called_path(tmp_path):
     assert rank.scores(tmp_path, "valid/loss") == {"x": ("path", pytest.approx(-math.log(1e-6)))}
 
 
-def test_values_of_an_effect_stand_as_typed(tmp_path):
-    for number, accuracy in enumerate([0.7, 0.9, 0.8]):
-        sweeps.make_job(tmp_path / str(number), f"lr_factor={number + 1}", "seed=0", accuracy=accuracy)
-    assert [effect.value for effect in leaderboard(tmp_path).effects] == ["1", "2", "3"]
+def test_values_of_an_effect_are_in_the_order_typed(tmp_path):
+    for number, accuracy in enumerate([0.7, 0.9, 0.8, 0.6, 0.8, 0.7]):
+        typed = (f"lr_factor={number % 3 + 1}", f"bn={('train', 'eval')[number // 3]}", "seed=0")
+        sweeps.make_job(tmp_path / str(number), *typed, accuracy=accuracy)
+    assert [effect.value for effect in leaderboard(tmp_path).effects] == ["1", "2", "3", "train", "eval"]
 
 
-def test_an_audition_ends_with_the_whole_checklist_for_the_winner(tmp_path):
+def test_an_audition_ends_with_the_command_for_the_winner(tmp_path):
     for number, (backbone, accuracy) in enumerate([("resnet18", 0.8), ("vit_small", 0.9)]):
         typed = (f"backbone={backbone}", "experiment=audition", "data.root=/my photos")
         sweeps.make_job(tmp_path / str(number), *typed, accuracy=accuracy)
     board = leaderboard(tmp_path)
     line = "python src/train.py backbone=vit_small 'data.root=/my photos'"
     assert after_audition(board) == line
-    assert any(said.endswith(line) for said in text.terminal(board)) and line in text.markdown(board)
+    assert any(printed.endswith(line) for printed in text.terminal(board)) and line in text.markdown(board)
     sweeps.make_job(tmp_path / "other" / "0", "backbone=resnet18")
     assert after_audition(leaderboard(tmp_path / "other")) == ""
 
 
-def test_what_is_typed_takes_the_place_of_what_a_recipe_sweeps(tmp_path):
+def test_typed_values_replace_those_of_an_experiment(tmp_path):
     (tmp_path / "multirun.yaml").write_text(
         "hydra:\n  sweeper:\n    _target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper\n"
         "    max_batch_size: null\n    params:\n      backbone: a,b,c\n      lr: 1,2\n"
@@ -455,7 +490,7 @@ def test_the_same_job_twice_counts_once(tmp_path):
     assert sorted(len(setting.jobs) for setting in leaderboard(tmp_path).settings) == [1, 1]
 
 
-def test_a_search_has_no_main_effect_of_what_it_tried_once_each(tmp_path):
+def test_a_search_has_no_main_effect_of_values_it_tried_once(tmp_path):
     for number, (factor, rates) in enumerate([("0.31", "thirds"), ("0.7", "uniform"), ("2.2", "thirds")]):
         sweeps.make_job(tmp_path / str(number), f"lr_factor={factor}", f"rates={rates}")
     assert {key for key, _ in effects_of(tmp_path)} == {"rates"}
@@ -468,7 +503,7 @@ CUT = ["", "{", "[]", "3", "path,truth\nx\n", "path,truth,prediction,cat,dog\nx,
 
 
 def damaged(root):
-    """A job's folder again and again, each time with something else in it that we do not write."""
+    """Damage the files of a job one after the other, and yield after each change."""
     job = sweeps.make_job(root / "0", "without=nothing", "seed=0", result={"wandb_offline": "x"})
     sweeps.make_job(root / "1", "without=finder", "seed=0", accuracy=0.8, wrong={1, 2})
     for name in ("status.json", "result.json", "run.json", "metrics.jsonl", "valid_predictions.csv"):
@@ -497,11 +532,10 @@ def damaged(root):
 
 
 @pytest.mark.slow
-def test_whatever_lies_in_a_job_is_shown_or_refused(tmp_path):
+def test_damaged_job_folders_are_shown_or_refused(tmp_path):
     for _ in damaged(tmp_path):
         board = leaderboard(tmp_path)
-        told = [*status.status_lines(board, 0.0), *terminal(board), markdown(board), *text.csv_rows(board)]
-        assert told
+        assert [*status.status_lines(board, 0.0), *terminal(board), markdown(board), *text.csv_rows(board)]
         with suppress(UserError):
             runs = compare.runs_of([tmp_path])
             assert compare.parts_table(runs) and compare.phases_table(runs) and compare.compare_images(*runs)
@@ -509,19 +543,31 @@ def test_whatever_lies_in_a_job_is_shown_or_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("a", "b"), [("True", "true"), ("1e-3", "0.001"), ("null", "NULL"), (None, None)])
-def test_a_value_that_is_spelt_otherwise_is_no_difference(a, b):
+def test_another_spelling_of_a_value_is_no_difference(a, b):
     assert compare.meaning(a) == compare.meaning(b)
     assert compare.meaning("x") != compare.meaning("X") and compare.meaning("1") != compare.meaning(None)
 
 
-def test_why_runs_cannot_be_compared(tmp_path):
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ([[32, 64, 10], [32, 64, 10], [40, 64, 10]], "2 × 32/64/10, 40/64/10"), ([0.1, 1 / 3, 1.0], "0.1, 0.3333, 1"),
+        ([["Affine", {"rotate": [-10, 10], "p": 1.0}]], "Affine rotate=-10/10 p=1"), (None, "none"), (True, "true"),
+        ([], "none"), ("0123456789abcdef0123", "01234567"), ("x" * 50, "x" * 39 + "…"),
+    ],
+)  # fmt: skip
+def test_recorded_values_are_shown_without_python_syntax(value, cell):
+    assert compare.short_value(value) == cell
+
+
+def test_reasons_why_runs_cannot_be_compared(tmp_path):
     a, b = sweeps.make_job(tmp_path / "a", "lr=1"), sweeps.make_job(tmp_path / "b", "lr=2")
-    with pytest.raises(UserError, match="one and the same run"):
+    with pytest.raises(UserError, match="the same run was given more than once"):
         compare.runs_of([a, a])
-    with pytest.raises(UserError, match="a: one finished run is there"):
+    with pytest.raises(UserError, match="a: only one finished run"):
         compare.runs_of([a])
     table = (b / "valid_predictions.csv").read_text(encoding="utf-8")
     swapped = table.replace("cat", "?").replace("dog", "cat").replace("?", "dog")
     (b / "valid_predictions.csv").write_text(swapped, encoding="utf-8")
-    with pytest.raises(UserError, match="with other classes of the same images"):
+    with pytest.raises(UserError, match="have different classes for the same images"):
         compare.compare_images(*compare.runs_of([a, b]))

@@ -27,7 +27,7 @@ REFUSED = [  # overrides, a setting and its value, the exit code and the start o
     ((), "device", "cuda:x", 2, "device=cuda:x: must be"),
     ((), "device", "cuda", 5, "device=cuda: no CUDA device here; use device=cpu"),
     ((), "device", "mps", 5, "device=mps: no Apple GPU here; use device=cpu"),
-    ((), "precision", "tf32", 2, "precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not cpu"),
+    ((), "precision", "tf32", 2, "precision=tf32: needs a CUDA GPU of capability 8.0 or higher, not cpu"),
     ((), "backbone.name", "resnet500", 2, "backbone=resnet500: no such network; did you mean resnet50"),
     ((), "backbone.name", "resnet50.xyz", 2, "backbone=resnet50.xyz: no such weights"),
     ((), "backbone.name", "local-dir:/no/where", 2, "backbone=local-dir:/no/where: this folder holds no network"),
@@ -45,7 +45,7 @@ REFUSED = [  # overrides, a setting and its value, the exit code and the start o
         2,
         "checklist.a: cycles=60 with cycle_mult=9",
     ),
-    ((), "checklist", {"a/../b": {"do": "fit"}}, 2, "checklist.a/../b: a phase is called by letters, digits"),
+    ((), "checklist", {"a/../b": {"do": "fit"}}, 2, "checklist.a/../b: the name of a phase may only have"),
     (FOLDER, "data.root", "/no/where", 3, "data.root=/no/where: no such folder"),
     (FOLDER, "data.root", "~/no/where", 3, "data.root=~/no/where: no such folder"),
     (("data=csv", "data.root=/no.csv"), "data.root", "/no.csv", 3, "data.root=/no.csv: no such file"),
@@ -89,7 +89,7 @@ def test_a_listed_gpu_is_not_refused(monkeypatch):
     for settings.device in ("cuda", "cuda:1"):
         check_ahead(settings, nothing)
     settings.device = "cuda:2"
-    with pytest.raises(UserError, match="there are 2 CUDA devices here, counted from cuda:0"):
+    with pytest.raises(UserError, match="this machine has 2 CUDA devices; use cuda:0 to cuda:1"):
         check_ahead(settings, nothing)
 
 

@@ -1,1 +1,1 @@
-"""A timm network and the device that it runs on: heads, layer groups, freezing, weights."""
+"""A timm network and the device it runs on: heads, layer groups, freezing, weights."""

@@ -1,4 +1,4 @@
-"""What `device` and `precision` ask for, and what of it can be refused without torch."""
+"""Check the settings `device` and `precision` as far as that is possible without torch."""
 
 import subprocess
 import sys
@@ -8,11 +8,11 @@ from thaw.config.schema import Settings
 from thaw.runtime.errors import UserError
 from thaw.runtime.machine import listed_gpus
 
-LOOK = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+HAS_CUDA = "import sys, torch; sys.exit(not torch.cuda.is_available())"
 
 
 def parse_device(name: str) -> tuple[str, int]:
-    """Return the kind and the index of a named device. Errors: exit 2."""
+    """Return the kind and index of a named device. Raise UserError (exit 2) if the name is not valid."""
     kind, colon, index = name.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (colon and not index.isdecimal()):
         raise UserError(2, f"device={name}: must be auto, cpu, cuda, cuda:1 or mps")
@@ -20,7 +20,10 @@ def parse_device(name: str) -> tuple[str, int]:
 
 
 def check_asked(settings: Settings, here: bool) -> None:
-    """Errors: no such device, as `check_kind`, exit 2; it is not there, though the job is to run `here`, exit 5."""
+    """Check the settings of a job that is to run `here` or elsewhere.
+
+    Raise UserError: exit 2 as `parse_device` and `check_kind`, exit 5 if the device does not exist `here`.
+    """
     asked = settings.device
     kind, index = ("auto", 0) if asked == "auto" else parse_device(asked)
     if here and kind == "mps" and sys.platform != "darwin":
@@ -34,9 +37,9 @@ def check_asked(settings: Settings, here: bool) -> None:
 
 
 def check_kind(kind: str, settings: Settings) -> None:
-    """Errors: a precision or a promise that no device of the kind has, exit 2."""
+    """Raise UserError (exit 2) for a precision or a guarantee that no device of the kind has."""
     if kind == "mps" and settings.deterministic:
-        raise UserError(2, "deterministic=true: Apple's GPUs do not promise it; use device=cpu")
+        raise UserError(2, "deterministic=true: Apple GPUs do not guarantee it; use device=cpu")
     if kind in ("cpu", "mps") and settings.precision == "tf32":
         raise no_tf32(kind)
 
@@ -45,18 +48,18 @@ def check_kind(kind: str, settings: Settings) -> None:
 def torch_has_cuda() -> bool:
     """Return whether torch can use a GPU that nvidia-smi does not list, such as AMD's.
 
-    Asked in another process: one that has asked cannot be forked, as the jobs of a sweep are.
+    Ask in another process: one that has asked cannot be forked any more, and a sweep forks its jobs.
     """
-    return subprocess.run([sys.executable, "-c", LOOK], capture_output=True).returncode == 0
+    return subprocess.run([sys.executable, "-c", HAS_CUDA], capture_output=True).returncode == 0
 
 
 def no_cuda(asked: str) -> UserError:
     return UserError(5, f"device={asked}: no CUDA device here; use device=cpu")
 
 
-def no_such_index(asked: str, there: int) -> UserError:
-    are = "is 1 CUDA device" if there == 1 else f"are {there} CUDA devices"
-    return UserError(5, f"device={asked}: there {are} here, counted from cuda:0")
+def no_such_index(asked: str, count: int) -> UserError:
+    names = "cuda:0" if count == 1 else f"cuda:0 to cuda:{count - 1}"
+    return UserError(5, f"device={asked}: this machine has {count} CUDA device{'s' * (count > 1)}; use {names}")
 
 
 def no_apple_gpu(asked: str) -> UserError:
@@ -65,5 +68,5 @@ def no_apple_gpu(asked: str) -> UserError:
 
 def no_tf32(device: object) -> UserError:
     return UserError(
-        2, f"precision=tf32: only a CUDA GPU of capability 8.0 and up has it, not {device}; use precision=float32"
+        2, f"precision=tf32: needs a CUDA GPU of capability 8.0 or higher, not {device}; use precision=float32"
     )

@@ -1,4 +1,4 @@
-"""Where and how the numbers are computed: device, precision, memory format, threads, and the seed of every draw."""
+"""The device and how it computes: precision, threads, and seeds of random draws."""
 
 import os
 import warnings
@@ -16,9 +16,9 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.machine import cores, listed_gpus
 
 ONE_PIXEL_LEFT = 16
-TENSOR_CORES = (8, 0)  # the CUDA capability from which on a GPU multiplies bfloat16 and TF32
+TENSOR_CORES = (8, 0)  # the lowest CUDA capability that multiplies bfloat16 and TF32 in hardware
 MOST_THREADS = 16
-SMALL_WORK = 50e6  # multiply-adds for an image
+SMALL_WORK = 50e6  # multiply-adds per image
 
 
 @dataclass(frozen=True)
@@ -26,33 +26,33 @@ class Device:
     """A torch device and the rules that go with it."""
 
     device: torch.device
-    dtype: torch.dtype  # what the body is computed in: float32, or bfloat16 under autocast
-    threads: int  # of the CPU
-    tf32: bool = False  # float32 products with the ten bits of TF32
-    gpu: str | None = None  # the model of a CUDA GPU, and the CUDA that torch was built for
+    dtype: torch.dtype  # of the backbone: float32, or bfloat16 under autocast
+    threads: int  # CPU threads
+    tf32: bool = False  # float32 products with the ten mantissa bits of TF32
+    gpu: str | None = None  # model of the CUDA GPU, and the CUDA version torch was built for
     deterministic: bool = False
 
     def autocast(self, size: int):
-        """The context in which the body runs on images of `size` pixels; its weights stay float32."""
-        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads memory that nobody wrote
-        # (torch 2.14, AVX-512: not finite, different each time), and one pixel is left of 16 after four halvings.
+        """Return the context in which the backbone runs on images of `size` pixels; its weights stay float32."""
+        # oneDNN's bfloat16 weight gradient of a strided convolution over one pixel reads uninitialised memory
+        # (torch 2.14, AVX-512: not finite, different each time), and 16 pixels are one after four halvings.
         if self.dtype == torch.float32 or (self.device.type == "cpu" and size <= ONE_PIXEL_LEFT):
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     def put(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor on the device; the copy to a CUDA GPU does not wait."""
+        """Return the tensor on the device; the copy to a CUDA GPU is asynchronous."""
         cuda = self.device.type == "cuda"
         if cuda and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()
-        # Elsewhere the source may be gone before the copy is done (MPS: pytorch/pytorch#139550).
+        # On other devices, the source may be freed before the copy is done (MPS: pytorch/pytorch#139550).
         return tensor.to(self.device, non_blocking=cuda)
 
     def seed(self, seed: int) -> None:
-        """Seed the draws of the CPU and of the device.
+        """Seed the generators of the CPU and of the device.
 
-        torch.manual_seed does so for every kind of device there might be: for those that are not there it keeps a stack
-        trace each time, which is slower than a step on stored activations.
+        torch.manual_seed seeds every kind of device. For each kind that does not exist it stores a stack trace, which
+        takes longer than a step on stored activations.
         """
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
@@ -68,8 +68,8 @@ class Device:
     def computed(self) -> dict:
         """Return what the bits of a result depend on, for keys.
 
-        On the CPU they depend on the number of threads. On a GPU they are the same twice with `deterministic` only, and
-        then on GPUs of one model with one CUDA; without it, the model is recorded but stands in no key.
+        On the CPU they depend on the number of threads. On a GPU they are reproducible only with `deterministic`, and
+        only on the same GPU model with the same CUDA version. Without it, the GPU model is recorded but is in no key.
         """
         on_cpu = {"threads": self.threads} if self.device.type == "cpu" else {}
         exact = {"gpu": self.gpu, "deterministic": True} if self.deterministic else {}
@@ -81,11 +81,12 @@ class Device:
 
 
 def choose_device(settings: Settings) -> Device:
-    """Return the device that the settings ask for, with this process set up for it and one CPU thread.
+    """Return the device that the settings ask for, and set up this process for it with one CPU thread.
 
-    `device=auto` is the first CUDA GPU, else Apple's, else the CPU. `precision=auto` is bfloat16 where the hardware
-    multiplies it (CUDA capability 8.0 and up, x86 with AVX-512 as oneDNN wants it), else float32: emulated, it is
-    several times slower (scripts/bench/precision.py). Errors: a device that is not there, exit 5.
+    `device=auto` is the first CUDA GPU, else Apple's, else the CPU. `precision=auto` is bfloat16 if the hardware
+    multiplies it (CUDA capability 8.0 or higher, x86 with the AVX-512 that oneDNN needs), else float32, because
+    emulated bfloat16 is several times slower (scripts/bench/precision.py). Raise UserError (exit 5) if the device does
+    not exist.
     """
     kind, index = (default_device(), 0) if settings.device == "auto" else parse_device(settings.device)
     device = cuda_device(settings.device, index) if kind == "cuda" else torch.device(kind)
@@ -101,9 +102,9 @@ def choose_device(settings: Settings) -> Device:
         raise no_tf32(device)
     gpu = None
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # whose generator `seed` then seeds
+        torch.cuda.set_device(device)  # so that `seed` seeds this device's generator
         gpu = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
-        for products in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # torch's defaults differ
+        for products in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):  # their defaults differ
             products.fp32_precision = "tf32" if asked == "tf32" else "ieee"
         if settings.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
@@ -113,37 +114,37 @@ def choose_device(settings: Settings) -> Device:
 
 
 def cuda_device(asked: str, index: int) -> torch.device:
-    """Return a CUDA device with its index, which torch.cuda.set_device needs. Errors: it is not there, exit 5."""
+    """Return a CUDA device with its index, for torch.cuda.set_device. Raise UserError (exit 5) if it does not exist."""
     if not has_cuda():
         listed = listed_gpus()
         raise UserError(5, f"device={asked}: {unusable(len(listed))}; use device=cpu") if listed else no_cuda(asked)
-    if index >= (there := torch.cuda.device_count()):
-        raise no_such_index(asked, there)
+    if index >= (count := torch.cuda.device_count()):
+        raise no_such_index(asked, count)
     return torch.device("cuda", index)
 
 
 def has_cuda() -> bool:
-    """Return whether torch can use a CUDA GPU, without its warning where it cannot: `unusable` says why."""
+    """Return whether torch can use a CUDA GPU, without torch's warning if it cannot; `unusable` says why."""
     with warnings.catch_warnings(action="ignore"):
         return torch.cuda.is_available()
 
 
 def unusable(listed: int) -> str:
-    """Say why torch cannot use the GPUs that are listed, in its own words if it has any."""
-    what = "1 GPU is listed" if listed == 1 else f"{listed} GPUs are listed"
+    """Say that torch cannot use the listed GPUs and, if torch says it, why."""
+    what = "GPU" if listed == 1 else f"{listed} GPUs"
     try:
         torch.cuda.init()
         why = ""
     except (RuntimeError, AssertionError) as error:  # built without CUDA: an AssertionError
         why = " (" + " ".join(str(error).split()).partition(". ")[0][:160] + ")"
-    return f"{what} that torch {torch.__version__} cannot use{why}"
+    return f"torch {torch.__version__} cannot use this machine's {what}{why}"
 
 
 def with_threads(device: Device, settings: Settings, work: float) -> Device:
-    """Return the device with the CPU threads of a network that needs `work` multiply-adds for an image of final size.
+    """Set the CPU threads for a network of `work` multiply-adds per image, and return the device with them.
 
-    `threads=auto` is one thread below SMALL_WORK: what a step computes is then over before a second thread has been
-    woken (scripts/bench/busy.py). Above, a thread for each core, at most 16.
+    `threads=auto` is one thread below SMALL_WORK, where a step is over before a second thread has woken up
+    (scripts/bench/busy.py). Above, it is a thread per core, at most 16.
     """
     threads = parse_count(settings.threads, "threads", 1)
     if threads is None:
@@ -155,14 +156,14 @@ def with_threads(device: Device, settings: Settings, work: float) -> Device:
 
 
 def default_device() -> str:
-    """Return the kind of device that `device=auto` takes."""
+    """Return the kind of device that `device=auto` chooses."""
     if has_cuda():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is faster than float32 there, by the hardware's capability."""
+    """Return whether the device multiplies bfloat16 faster than float32, judging by its capability."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= TENSOR_CORES
     return device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()

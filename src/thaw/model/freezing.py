@@ -11,11 +11,11 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def set_trainable(network: Network, train: str, bn: str) -> None:
-    """Make the head or all of the network trainable, and freeze the rest: no gradients *and* eval mode.
+    """Make the head or the whole network trainable, and freeze the rest: no gradients *and* eval mode.
 
-    Eval mode keeps batch-norm statistics, dropout and drop-path of frozen layers still, as fast.ai 0.7 did and v2 does
-    not. It is what makes stored activations equal to live ones. `bn=eval` keeps the statistics of a trainable body
-    still as well; those of a head are nobody's yet and always move.
+    Eval mode fixes the batch-norm statistics of frozen layers and turns off their dropout and drop-path, as fast.ai 0.7
+    did and v2 does not. It makes stored activations equal to live ones. `bn=eval` also fixes the statistics of a
+    trainable backbone; a new head's statistics are always updated.
     """
     everything = train == "all"
     network.requires_grad_(everything)
@@ -29,7 +29,7 @@ def set_trainable(network: Network, train: str, bn: str) -> None:
 
 
 def frozen_weights(network: Network) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer but the head's, by name."""
+    """Yield every parameter and buffer except the head's, sorted by name."""
     head = heads.head_parameters(network.model)
     for name, value in sorted(network.model.state_dict().items()):
         if name not in head:

@@ -1,4 +1,4 @@
-"""What is put on a body: timm's linear layer, or fast.ai 0.7's head on two poolings."""
+"""Heads on a backbone: timm's linear layer, or fast.ai 0.7's head on two poolings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,24 +9,24 @@ from thaw.config.schema import Head
 from thaw.runtime.errors import UserError
 
 LINEAR = Head("linear")
-POOLINGS = {"linear": None, "fastai": "catavgmax"}  # timm's names; None: what the model pools by itself
+POOLINGS = {"linear": None, "fastai": "catavgmax"}  # timm's names; None: the model's own pooling
 
 
 def replace_head(model: nn.Module, head: Head, classes: int) -> None:
-    """Put a new head in the place of a timm model's classifier.
+    """Replace a timm model's classifier by a new head.
 
-    A linear one begins at zero, so that the loss begins at ln(classes) and the first steps learn from the features
-    alone. timm's own first weights, drawn as for ImageNet's thousand classes, cost efficientnets several points for
-    good. Errors: the model has no single classifier layer, exit 2.
+    A linear head starts at zero, so that the loss starts at ln(classes) and the first steps learn from the features
+    alone. timm's own initial weights, drawn for ImageNet's thousand classes, cost EfficientNets several points of
+    accuracy for good. Raise UserError (exit 2) if the model has no single classifier layer.
     """
     classifier = model.get_classifier()
-    several = isinstance(classifier, nn.ModuleList) or hasattr(classifier, "fc")  # a pooling in front of it
+    several = isinstance(classifier, nn.ModuleList) or hasattr(classifier, "fc")  # or a pooling before the layer
     if not isinstance(classifier, nn.Module) or isinstance(classifier, nn.Identity) or several:
         name = model.pretrained_cfg.get("architecture")
         raise UserError(2, f"backbone={name}: it has no single classifier layer to replace")
     if head.kind == "fastai" and not isinstance(classifier, nn.Linear):
         name, what = model.pretrained_cfg.get("architecture"), type(classifier).__name__
-        raise UserError(2, f"head=fastai: not in the place of the {what} of backbone={name}; take head=linear")
+        raise UserError(2, f"head=fastai: cannot replace the {what} classifier of backbone={name}; use head=linear")
     if head.kind == "fastai":
         model.set_submodule(head_name(model), fastai_head(classifier.in_features, head.hidden, classes, head.drop))
         return
@@ -36,7 +36,7 @@ def replace_head(model: nn.Module, head: Head, classes: int) -> None:
 
 
 def last_layer(classifier: nn.Module, classes: int) -> nn.Module | None:
-    """Return the layer of a classifier that has an output a class; not a norm or a layer before it."""
+    """Return the classifier's layer with an output per class, or None; norms do not count."""
     for layer in reversed(list(classifier.modules())):
         outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
         if isinstance(layer, (nn.Linear, nn.Conv2d)) and outputs == classes:
@@ -47,19 +47,19 @@ def last_layer(classifier: nn.Module, classes: int) -> nn.Module | None:
 def inherit_head(
     model: nn.Module, weights: Mapping[str, Tensor], before: Sequence[str], classes: Sequence[str]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the head of other weights for these classes, and the classes whose rows are taken from there.
+    """Return the head of other weights, fitted to these classes, and the classes whose rows come from it.
 
-    `before` are the classes of the other head's rows, none where they are not known. Every class has the row of its
-    name, a new one that of the model's own new head; the layers before the last, if there are any, are taken as they
-    are. A head of another form is no use: the model's own, and no class.
+    `before` are the classes of the other head's rows, empty if unknown. A class takes the row of its name; a new class
+    keeps its row of the model's own new head. Layers before the last are taken unchanged. If the other head has another
+    form, return the model's own head and no classes.
     """
     own = {name: model.state_dict()[name].cpu() for name in sorted(head_parameters(model))}
     last = last_layer(model.get_classifier(), len(classes))
     at = next((name for name, module in model.named_modules() if module is last), None)
-    rows = {name for name in own if name.rpartition(".")[0] == at}  # whose first dimension is the classes
+    rows = {name for name in own if name.rpartition(".")[0] == at}  # their first dimension is the classes
     n = len(before) or len(classes)
-    alike = {name: (n, *value.shape[1:]) if name in rows else value.shape for name, value in own.items()}
-    if not rows or {name: weights[name].shape for name in own if name in weights} != alike:
+    expected = {name: (n, *value.shape[1:]) if name in rows else value.shape for name, value in own.items()}
+    if not rows or {name: weights[name].shape for name in own if name in weights} != expected:
         return own, []
     row_of = {name: row for row, name in reversed(list(enumerate(before)))}
     kept = [name for name in classes if name in row_of]
@@ -70,9 +70,10 @@ def inherit_head(
 
 
 def fastai_head(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -> nn.Sequential:
-    """fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
+    """Return fast.ai 0.7's head: batch norm, dropout, linear, ReLU, batch norm, dropout, linear.
 
-    `drop` are the two dropouts. Weights are drawn by kaiming_normal_, biases are 0 (ConvnetBuilder of fastai 0.7.0).
+    `drop` holds the two dropout rates. Weights are drawn by kaiming_normal_, biases are 0, as in fastai 0.7.0's
+    ConvnetBuilder.
     """
     layers = [nn.BatchNorm1d(inputs), nn.Dropout(drop[0]), nn.Linear(inputs, hidden), nn.ReLU()]
     layers += [nn.BatchNorm1d(hidden), nn.Dropout(drop[1]), nn.Linear(hidden, classes)]
@@ -84,17 +85,17 @@ def fastai_head(inputs: int, hidden: int, classes: int, drop: Sequence[float]) -
 
 
 def head_name(model: nn.Module) -> str:
-    """The dotted name of the classifier in a timm model."""
+    """Return the dotted name of the classifier in a timm model."""
     head = model.get_classifier()
     return next(name for name, module in model.named_modules() if module is head)
 
 
 def head_parameters(model: nn.Module) -> set[str]:
-    """The names of the classifier's parameters and buffers."""
+    """Return the names of the classifier's parameters and buffers."""
     before = head_name(model)
     return {f"{before}.{name}" for name in model.get_classifier().state_dict()}
 
 
 def head_config(head: Head) -> Mapping:
-    """What config.json says of a head that timm does not know, for `network.open_classifier`."""
+    """Return the entry of config.json for a head that timm does not know; `network.open_classifier` reads it."""
     return {} if head.kind == "linear" else {"head": vars(head)}

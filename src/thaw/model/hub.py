@@ -1,6 +1,6 @@
-"""Fetch from the Hugging Face hub what a network needs: its config.json, and weights as safetensors only.
+"""Fetch a network's config.json and weights from the Hugging Face hub, as safetensors only.
 
-timm's own way falls back to a pickle where the hub has no safetensors.
+timm's own loader falls back to a pickle if the hub has no safetensors.
 """
 
 from pathlib import Path
@@ -24,30 +24,31 @@ NAMES = (WEIGHTS, "open_clip_model.safetensors", "open_clip_pytorch_model.safete
 
 
 def fetch_config(repository: str, source: str) -> Path:
-    """Return the folder in which the config.json of a repository lies now. Errors: as `fetch`."""
+    """Fetch the config.json of a repository and return its folder. Raise UserError as `fetch`."""
     return fetch(repository, (CONFIG,), source).parent
 
 
 def given_weights(repository: str | None, source: str) -> dict:
-    """Return for timm's pretrained_cfg the weights of a repository of the hub, in the place of where they would lie.
+    """Return entries for timm's pretrained_cfg that hold a hub repository's weights instead of their address.
 
-    Errors: timm knows of none that are safetensors, exit 6; as `fetch`.
+    Raise UserError: exit 6 if timm knows no repository of the network, else as `fetch`.
     """
     if not repository:
-        what = "timm has no weights of it as safetensors, and pickles are never opened"
-        raise UserError(6, f"{source}: {what}; give backbone.weights=FILE.safetensors or none")
+        what = "timm has no safetensors weights for it, and pickles are never opened"
+        raise UserError(6, f"{source}: {what}; set backbone.weights=FILE.safetensors or backbone.weights=none")
     weights = read_weights(fetch(repository, NAMES, source), source)
-    elsewhere = dict.fromkeys(("url", "file", "hf_hub_id", "hf_hub_filename", "source"))
-    return elsewhere | {"custom_load": False, "state_dict": weights}
+    addresses = dict.fromkeys(("url", "file", "hf_hub_id", "hf_hub_filename", "source"))
+    return addresses | {"custom_load": False, "state_dict": weights}
 
 
 def fetch(repository: str, names: tuple[str, ...], source: str) -> Path:
-    """Return the first of these files that a repository (OWNER/NAME, or with @REVISION) has, from the cache or fetched.
+    """Return the first of these files that a repository (OWNER/NAME or OWNER/NAME@REVISION) has, fetched if not cached.
 
-    Errors: no such repository, exit 2; none of them, exit 6; it cannot be reached, exit 5.
+    Raise UserError: exit 2 if the repository does not exist, exit 5 if it cannot be reached, exit 6 if it has no such
+    file.
     """
     if not answers(constants.ENDPOINT):
-        constants.HF_HUB_OFFLINE = True  # what is cached is used, what is not fails at once instead of in a minute
+        constants.HF_HUB_OFFLINE = True  # else a file that is not cached fails only after a minute
     owner_name, _, revision = repository.partition("@")
     for name in names:
         try:
@@ -56,16 +57,16 @@ def fetch(repository: str, names: tuple[str, ...], source: str) -> Path:
             what = source.removeprefix("backbone=")
             raise UserError(
                 5,
-                f"cannot get the weights of {what} (no network?): take backbone=lite0, whose ImageNet weights are "
-                "installed, give backbone.weights=FILE.safetensors, or set HF_HOME to a cache that has them",
+                f"cannot get the weights of {what} (no network?): use backbone=lite0, whose ImageNet weights are "
+                "installed, set backbone.weights=FILE.safetensors, or set HF_HOME to a cache that has them",
             ) from None
         except EntryNotFoundError:
             continue
         except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-            raise UserError(2, f"{source}: no such repository on the hub ({first_line(error)})") from None
+            raise UserError(2, f"{source}: the hub has no such repository ({first_line(error)})") from None
         except OSError as error:
             if is_machine_error(error):
                 raise
-            raise UserError(5, f"{source}: the hub does not give it ({first_line(error)})") from None
+            raise UserError(5, f"{source}: fetching from the hub failed ({first_line(error)})") from None
     what = f"{repository} on the hub has no {names[0]}"
-    raise UserError(6, f"{source}: {what}; pickles are never opened: take another, or convert it")
+    raise UserError(6, f"{source}: {what}; pickles are never opened: use another repository, or convert it")

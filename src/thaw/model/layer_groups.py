@@ -1,4 +1,4 @@
-"""Layer groups: every parameter in exactly one, earliest layers first, each with its share of the rate."""
+"""Layer groups: each parameter is in exactly one, earliest layers first, and each has its share of the rate."""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from thaw.runtime.errors import UserError
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """A layer group: parameter names in order, and its rate as a share of the last group's."""
+    """A layer group: parameter names in order, its rate as a share of the last group's, its number of weights."""
 
     names: tuple[str, ...]
     ratio: float
@@ -21,20 +21,20 @@ class LayerGroup:
 
 
 def layer_names(model: nn.Module, coarse: bool = False) -> list[list[str]]:
-    """Parameter names by layer id, earliest first, as timm's own `group_matcher` orders any model.
+    """Return parameter names by layer id, earliest first, in the order of timm's `group_matcher`.
 
-    `coarse`: by stage (the stem, layer1 to layer4 of a resnet) where the family has them. The classifier is always in
-    the last layer (timm puts mobilenetv3's conv_head or vgg's pre_logits behind it). Errors: a model that timm does not
-    order, exit 2.
+    With `coarse`, return them by stage (the stem, layer1 to layer4 of a resnet) if the family has stages. The
+    classifier is always in the last layer, although timm puts mobilenetv3's conv_head and vgg's pre_logits after it.
+    Raise UserError (exit 2) if timm does not order the model's layers.
     """
     if not hasattr(model, "group_matcher"):
         name = model.pretrained_cfg.get("architecture")
-        raise UserError(2, f"backbone={name}: timm does not say how its layers are ordered; take another")
+        raise UserError(2, f"backbone={name}: timm does not say how its layers are ordered; use another backbone")
     try:
         ids = group_parameters(model, model.group_matcher(coarse=coarse))
-    except AssertionError:  # so some families refuse it
+    except AssertionError:  # some families refuse `coarse` this way
         name = model.pretrained_cfg.get("architecture")
-        raise UserError(2, f"backbone={name}: timm does not know its stages; take rates.split=equal") from None
+        raise UserError(2, f"backbone={name}: timm does not know its stages; use rates.split=equal") from None
     out = [list(ids[i]) for i in sorted(ids)]
     head = heads.head_parameters(model)
     for names in out[:-1]:
@@ -45,7 +45,7 @@ def layer_names(model: nn.Module, coarse: bool = False) -> list[list[str]]:
 
 
 def equal_parts(items: list, n: int) -> list[list]:
-    """n consecutive parts of equal number, plus or minus one, the extra ones first."""
+    """Split items into n consecutive parts of equal length; the first parts take what is left over, one item each."""
     size, extra = divmod(len(items), n)
     edges = [i * size + min(i, extra) for i in range(n + 1)]
     return [items[a:b] for a, b in pairwise(edges)]
@@ -54,12 +54,12 @@ def equal_parts(items: list, n: int) -> list[list]:
 def split_into_groups(
     model: nn.Module, how: str, ratios: tuple[float, ...] | None, decay: float | None = None
 ) -> list[LayerGroup]:
-    """Cut the network into layer groups, every parameter in exactly one, none empty, earliest layers first.
+    """Split the network into layer groups: each parameter in exactly one, none empty, earliest layers first.
 
-    equal: the layer ids in parts of equal number. head: the classifier alone, the rest in equal parts. fastai: early
-    body, late body, head, the body cut in the middle of its stages, the extra one first (a resnet after layer2, as
-    fast.ai 0.7 does). layer_decay: a group a layer id, ratios decay^(layers after it). Errors: more groups than layer
-    ids, exit 2, naming the number.
+    equal: equally many layer ids in each group. head: the classifier alone, the rest split equally. fastai: the first
+    half of the backbone's stages, the second half, the head; an odd stage goes to the first half (a resnet is cut after
+    layer2, as in fast.ai 0.7). layer_decay: a group per layer id, with ratios decay^(number of layers after it). Raise
+    UserError (exit 2), naming the most that are possible, if there are more groups than layer ids.
     """
     ids = layer_names(model)
     if how == "layer_decay":
@@ -90,7 +90,7 @@ def split_into_groups(
 
 
 def body_and_head(model: nn.Module, ids: list[list[str]]) -> tuple[list[list[str]], list[str]]:
-    """The layers without the classifier's parameters, and those."""
+    """Return the layers without the classifier's parameters, and the classifier's parameters."""
     of_head = heads.head_parameters(model)
     body = [[name for name in names if name not in of_head] for names in ids]
     head = [name for name, _ in model.named_parameters() if name in of_head]
@@ -98,6 +98,7 @@ def body_and_head(model: nn.Module, ids: list[list[str]]) -> tuple[list[list[str
 
 
 def check_count(wanted: int, layers: int) -> None:
+    """Raise UserError (exit 2) if there are more groups than layers."""
     if wanted > layers:
         raise UserError(
             2, f"rates.ratios has {wanted} items, the backbone has {layers} layers: at most {layers} groups"
@@ -105,14 +106,14 @@ def check_count(wanted: int, layers: int) -> None:
 
 
 def head_group(model: nn.Module) -> list[LayerGroup]:
-    """The classifier as the one group."""
+    """Return the classifier as the only group."""
     names = heads.head_parameters(model)
     head = {name: p.numel() for name, p in model.named_parameters() if name in names}
     return [LayerGroup(tuple(head), 1.0, sum(head.values()))]
 
 
 def group_table(groups: list[LayerGroup], lr: float | None) -> list[str]:
-    """First and last layer, parameters and rate of every group, a line each."""
+    """Return a line per group: its first and last layer, number of parameters and rate."""
     out = []
     for i, group in enumerate(groups):
         rate = f"{group.ratio:.3g} × found" if lr is None else f"{lr * group.ratio:.3g}"

@@ -1,4 +1,4 @@
-"""A timm backbone with a fresh head: weights, freezing, what it takes. The only importer of timm's models."""
+"""Build timm networks with a new head, check them, and open saved ones. The only importer of timm's models."""
 
 import copy
 import math
@@ -22,14 +22,14 @@ from thaw.runtime.seeds import seed_for
 
 
 class Network(nn.Module):
-    """A timm model taken as a body and a head, with the normalisation of its images.
+    """A timm model used as backbone and head, with the normalisation of its images.
 
-    The head is never under autocast: float32 costs nothing there, and a bfloat16 logit has three digits.
+    The head never runs under autocast: float32 costs nothing there, and a bfloat16 logit has only three digits.
     """
 
     def __init__(self, model: nn.Module, device: Device, pooling: str | None = None):
         super().__init__()
-        self.pooling = pooling  # None: what the model pools by itself
+        self.pooling = pooling  # None: the model's own
         self.model = model.to(device.device, memory_format=torch.channels_last)
         self.device = device
         mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, -1, 1, 1) for key in ("mean", "std"))
@@ -41,35 +41,35 @@ class Network(nn.Module):
         return self.model.get_classifier()
 
     def features(self, images: Tensor) -> Tensor:
-        """Pooled activations [n, d] of uint8 images [n, h, w, 3], in the dtype the body gives."""
+        """Return pooled activations [n, d] of uint8 images [n, h, w, 3], in the backbone's output dtype."""
         with self.device.autocast(images.shape[1]):
             return self.body(self.normalised(images))
 
     def normalised(self, images: Tensor) -> Tensor:
-        """What timm's model takes, float32 [n, 3, h, w]."""
-        # A [n, h, w, 3] tensor seen as [n, 3, h, w] is channels_last already: no copy.
+        """Return the normalised images that timm's model takes, float32 [n, 3, h, w]."""
+        # The permuted tensor is channels_last already, without a copy.
         return images.permute(0, 3, 1, 2).float().mul_(self.scale).add_(self.shift)
 
     def body(self, x: Tensor) -> Tensor:
-        """Pooled activations [n, d] of what timm's model takes."""
+        """Return pooled activations [n, d] of normalised images."""
         return self.model.forward_head(self.model.forward_features(x), pre_logits=True)
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits [n, classes], float32, of pooled activations."""
-        if isinstance(self.head, nn.Conv2d):  # which some families have in the place of a linear layer
+        """Return float32 logits [n, classes] of pooled activations."""
+        if isinstance(self.head, nn.Conv2d):  # some families have one instead of a linear layer
             return self.head(features.float()[..., None, None]).flatten(1)
         return self.head(features.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of images (uint8 [n, h, w, 3]) or of stored activations (floating [n, d])."""
+        """Return the logits of images (uint8 [n, h, w, 3]) or of stored activations (floating point [n, d])."""
         return self.classify(self.features(x) if x.dtype == torch.uint8 else x)
 
 
 def create_network(backbone: Backbone, classes: int, seed: int, device: Device, head: Head = heads.LINEAR) -> Network:
     """Return the backbone with its weights and a new head of `classes` outputs.
 
-    What is drawn (the layers of head=fastai, a body without weights) is drawn from (seed, "head"). Errors: an unknown
-    name or no such file, exit 2; weights that cannot be fetched, exit 5; that do not fit, exit 6.
+    Random weights (of head=fastai, of a backbone without weights) are drawn from (seed, "head"). Raise UserError:
+    exit 2 if the name is unknown or the file missing, exit 5 if weights cannot be fetched, exit 6 if they do not fit.
     """
     torch.manual_seed(seed_for(seed, "head"))
     check_name(backbone.name)
@@ -81,9 +81,9 @@ def create_network(backbone: Backbone, classes: int, seed: int, device: Device, 
             args[key] = value
     try:
         model = build_model(backbone.name, backbone.weights == "pretrained", args)
-    except AssertionError as error:  # so do timm's networks refuse a pooling
+    except AssertionError as error:  # timm's networks refuse a pooling this way
         raise UserError(
-            2, f"head={head.kind}: not with backbone={backbone.name} ({first_line(error)}); take head=linear"
+            2, f"head={head.kind}: backbone={backbone.name} cannot have it ({first_line(error)}); use head=linear"
         ) from None
     except (RuntimeError, TypeError) as error:
         raise UserError(2, f"backbone={backbone.name}: {first_line(error)}") from None
@@ -95,7 +95,7 @@ def create_network(backbone: Backbone, classes: int, seed: int, device: Device, 
 
 
 def check_name(name: str) -> None:
-    """Errors: a name or weights that timm does not know, exit 2, with the nearest three."""
+    """Raise UserError (exit 2), with the nearest names, if timm does not know the network or its weights."""
     check_backbone(name)
     if name.startswith(ELSEWHERE):
         return
@@ -106,11 +106,11 @@ def check_name(name: str) -> None:
 
 
 def build_model(name: str, pretrained: bool, args: dict) -> nn.Module:
-    """Return the timm model, able to take other sizes than its own where its family can.
+    """Return the timm model, able to take other image sizes than its own if its family can.
 
-    A transformer so made keeps its position parameter and resamples it in the forward pass; timm's `set_input_size`
-    would put a new parameter in its place, which an existing optimizer does not know. timm opens no file of weights: it
-    is given what `read_weights` read. Errors: weights that are none or a pickle, exit 6; as `hub.fetch`.
+    Such a transformer keeps its position parameter and resamples it in the forward pass; timm's `set_input_size` would
+    replace it by a new parameter, which an existing optimizer does not know. timm opens no weights file: it is given
+    what `read_weights` read. Raise UserError: exit 6 if the weights are damaged or a pickle, else as `hub.fetch`.
     """
     source = f"backbone={name}"
     if name.startswith(LOCAL):
@@ -142,62 +142,62 @@ def build_model(name: str, pretrained: bool, args: dict) -> nn.Module:
 
 
 def build_saved(saved: SavedNetwork, args: dict) -> nn.Module:
-    """Return the network that a config.json describes, without its weights; `args` come before its own."""
+    """Return the network that a config.json describes, without its weights; `args` override its own."""
     return timm.create_model(saved.architecture, pretrained_cfg=saved.shown, **saved.args | args)
 
 
 def check_saved(saved: SavedNetwork, weights: bool) -> None:
-    """Refuse a config.json of which no network can be made, or another than the weights beside it are of: exit 6.
+    """Raise UserError (exit 6) if a config.json describes no network, or not the one of the weights beside it.
 
-    On the meta device, which takes no memory however large the network would be.
+    The network is built on the meta device, where it takes no memory however large it is.
     """
     try:
         with torch.device("meta"):
             trial = build_saved(saved, {})
             if saved.head:
                 heads.replace_head(trial, saved.head, saved.shown["num_classes"])
-    except Exception as error:  # a network may raise whatever it stumbles over in arguments that are not meant for it
+    except Exception as error:  # networks raise anything when their arguments are wrong
         raise UserError(6, f"{saved.source}: {CONFIG} describes no network ({first_line(error)})") from None
     if weights and (why := misfit(trial.state_dict(), shapes_in(saved.weights, saved.source))):
-        raise UserError(6, f"{saved.source}: {saved.weights.name} is not of the network in {CONFIG}: {why}")
+        raise UserError(6, f"{saved.source}: {saved.weights.name} does not fit the network in {CONFIG}: {why}")
 
 
 def check_saveable(model: nn.Module, size: int) -> None:
-    """Errors: timm will not save it for images of that size (it calls the model's size fixed), ValueError."""
+    """Raise ValueError if timm cannot save the model for images of that size, because the model's size is fixed."""
     resolve_input_data_config(model, args={"input_size": (3, size, size)})
 
 
 @torch.no_grad()
 def check_body_and_head(trial: Network, size: int) -> None:
-    """Refuse a model whose own forward pass is more than body and head: what is saved would not be what was trained.
+    """Raise UserError (exit 2) if the model's own forward pass is more than backbone and head.
 
-    Its head is drawn anew. Errors: exit 2.
+    The saved model would then compute something else than what was trained. The head of `trial` is overwritten.
     """
     trial.eval()
     draw = torch.Generator(trial.device.device).manual_seed(0)
-    for parameter in trial.head.parameters():  # which may be zeros, that hide what is different
+    for parameter in trial.head.parameters():  # zeros would hide a difference
         nn.init.normal_(parameter, std=0.02, generator=draw)
     x = trial.normalised(torch.full((1, size, size, 3), 128, dtype=torch.uint8, device=trial.device.device))
     own, ours = trial.model(x).float(), trial.classify(trial.body(x))
     if not torch.allclose(own, ours, rtol=0, atol=1e-3 * float(ours.abs().max()), equal_nan=True):
         name = trial.model.pretrained_cfg.get("architecture")
         raise UserError(
-            2, f"backbone={name}: its forward pass is more than body and head, which is all that is trained"
+            2, f"backbone={name}: its forward pass is more than backbone and head, so it would not be saved as trained"
         )
 
 
 def open_classifier(folder: Path) -> nn.Module:
-    """Return the classifier that a run left in its folder, in eval mode, whatever head it has.
+    """Return the classifier in a run's folder, in eval mode, whatever head it has.
 
-    Errors: config.json or model.safetensors is missing or damaged, exit 6.
+    Raise UserError (exit 6) if config.json or model.safetensors is missing or damaged.
     """
     return open_saved(read_saved(folder, str(folder)))
 
 
 def open_saved(saved: SavedNetwork) -> nn.Module:
-    """Return the classifier that lies in a folder, in eval mode.
+    """Return a saved classifier in eval mode.
 
-    Errors: as `check_saved`; weights that are not finite, images that it does not take, exit 6.
+    Raise UserError (exit 6) as `check_saved`, and if weights are not finite or the network cannot take its images.
     """
     check_saved(saved, weights=True)
     model = build_saved(saved, {})
@@ -208,18 +208,18 @@ def open_saved(saved: SavedNetwork) -> nn.Module:
     try:
         with torch.inference_mode():
             fits = model(torch.zeros(1, *saved.shown["input_size"])).shape == (1, saved.shown["num_classes"])
-        why = "it gives no output a class"
+        why = "its outputs are not one per class"
     except Exception as error:  # as in `check_saved`
         fits, why = False, first_line(error)
     if not fits:
-        raise UserError(6, f"{saved.source}: its network does not take images of {saved.size} px ({why})")
+        raise UserError(6, f"{saved.source}: its network cannot classify images of {saved.size} px ({why})")
     return model
 
 
 def multiply_adds(model: nn.Module, size: int) -> float:
-    """Count the multiply-adds of one image's way through a timm model; inf where they cannot be counted.
+    """Return the multiply-adds of a timm model for one image; inf if they cannot be counted.
 
-    On a copy without values, which takes neither memory nor time.
+    They are counted on a copy without values, which takes neither memory nor time.
     """
     empty = {id(t): nn.Parameter(torch.empty_like(t, device="meta"), False) for t in model.parameters()}
     empty |= {id(t): torch.empty_like(t, device="meta") for t in model.buffers()}
@@ -227,13 +227,13 @@ def multiply_adds(model: nn.Module, size: int) -> float:
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             trial(torch.empty(1, 3, size, size, device="meta"))
-    except Exception:  # a size that it does not take, which the probe refuses; or it looks at values
+    except Exception:  # it reads values, or cannot take the size, which the probe reports
         return math.inf
     return counter.get_total_flops() / 2
 
 
 def model_facts(model: nn.Module) -> dict[str, int]:
-    """The facts a plan needs of a timm model: its own size, the multiple a size must be of, the number of layer ids."""
+    """Return what a plan needs of a timm model: its size, the number that sizes are multiples of, its layer ids."""
     size = model.pretrained_cfg["input_size"][1]
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", 1)
     multiple = max(patch) if isinstance(patch, (tuple, list)) else int(patch)

@@ -1,7 +1,7 @@
-"""ImageNet weights that come as a Python package: what trains on real weights where no hub can be reached.
+"""ImageNet weights from a Python package, for training where the hub cannot be reached.
 
-The package holds a pickle, the only one that thaw ever opens: this file alone, with `weights_only`, which runs nothing
-of it, and only if it is the one whose SHA-256 is written here. The store keeps it as safetensors.
+The package holds a pickle, the only one that thaw ever opens: only if its SHA-256 is the one below, and with
+`weights_only`, which executes none of it. The store keeps the weights as safetensors.
 """
 
 import io
@@ -25,21 +25,21 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def parts() -> dict:
-    """Return what the file of weights depends on, for its key."""
+    """Return what the stored weights depend on, for their key."""
     return {"network": PACKAGED_NETWORK, "sha256": SHA256, "timm": version("timm")}
 
 
 def write(folder: Path) -> None:
     """Write weights.safetensors with the packaged weights under timm's names.
 
-    Errors: the package is not installed, exit 5; its file is another one, exit 6.
+    Raise UserError: exit 5 if the package is not installed, exit 6 if its file is not the expected one.
     """
     names = list(build_model(PACKAGED_NETWORK, False, {}).state_dict())
     save_file(in_order(read(weights_file()), names), folder / FILE_KEPT)
 
 
 def fault(folder: Path) -> str | None:
-    """Say why what `write` left is not the network's weights; None: it is."""
+    """Return why the file that `write` left does not hold the network's weights, or None if it does."""
     try:
         shapes = shapes_in(folder / FILE_KEPT, FILE_KEPT)
     except UserError as error:
@@ -49,7 +49,7 @@ def fault(folder: Path) -> str | None:
 
 
 def weights_file() -> Path:
-    """Find the file in the installed package. Errors: it is not there, exit 5."""
+    """Return the file in the installed package. Raise UserError (exit 5) if it does not exist."""
     spec = find_spec(PACKAGE)
     path = spec and Path(spec.origin).parent / FILE
     if not path or not path.is_file():
@@ -58,17 +58,17 @@ def weights_file() -> Path:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of the one pickle that is ever opened. Errors: it is another file, exit 6."""
+    """Return the tensors of the only pickle that is ever opened. Raise UserError (exit 6) if it is another file."""
     data = path.read_bytes()
     if (found := sha256(data).hexdigest()) != SHA256:
         what = f"its SHA-256 is {found[:12]}..., not {SHA256[:12]}..."
-        raise UserError(6, f"backbone=lite0: {path} is not the file that thaw knows ({what}); it was not opened")
+        raise UserError(6, f"backbone=lite0: {path} is not the file that thaw expects ({what}); it was not opened")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def in_order(weights: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
-    """Return the weights under other names, which stand in the same order and end alike. Errors: exit 6."""
+    """Rename the weights in order. Raise UserError (exit 6) unless old and new names have the same last parts."""
     ends = [[name.rpartition(".")[2] for name in given] for given in (weights, names)]
     if ends[0] != ends[1]:
-        raise UserError(6, f"backbone=lite0: this timm's {PACKAGED_NETWORK} has other weights; see requirements.txt")
+        raise UserError(6, "backbone=lite0: its weights do not fit the installed timm; see requirements.txt")
     return {name: value.contiguous() for name, value in zip(names, weights.values(), strict=True)}

@@ -1,4 +1,4 @@
-"""Read weights from a file, and load them by name into a model. The only reader: safetensors, never a pickle."""
+"""Read weights from safetensors files, never from a pickle, and load them by name into a model."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,23 +18,23 @@ SUFFIX = ".safetensors"
 
 
 def read_weights(path: Path, source: str) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, by name. Errors: it is none, or cannot be read, exit 6."""
+    """Return the tensors of a safetensors file by name. Raise UserError (exit 6) if it cannot be read."""
     with readable(path, source):
         return load_file(path)
 
 
 def shapes_in(path: Path, source: str) -> dict[str, list[int]]:
-    """Return the shapes of the tensors in a safetensors file, from its header alone. Errors: as `read_weights`."""
+    """Return the shapes of a safetensors file's tensors, from its header alone. Raise UserError as `read_weights`."""
     with readable(path, source), safe_open(path, "pt") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (it is no mapping)
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (not a mapping)
 
 
 @contextmanager
 def readable(path: Path, source: str) -> Iterator[None]:
-    """Make what goes wrong in reading a file of weights a line, exit 6."""
+    """Turn every error in reading a weights file into a UserError (exit 6)."""
     if path.suffix != SUFFIX:
-        raise UserError(6, f"{source}: not a {SUFFIX} file; convert it, pickles are never opened")
-    if not path.is_file():  # a pipe would keep whoever opens it
+        raise UserError(6, f"{source}: not a {SUFFIX} file; pickles are never opened: convert it")
+    if not path.is_file():  # opening a pipe would block
         raise UserError(6, f"{source}: it has no file {path.name}; pickles are never opened")
     try:
         yield
@@ -45,9 +45,9 @@ def readable(path: Path, source: str) -> Iterator[None]:
 
 
 def load_backbone_file(model: nn.Module, backbone: Backbone) -> None:
-    """Load every weight but the classifier's from a safetensors file.
+    """Load every weight except the classifier's from a safetensors file.
 
-    Errors: as `weights_file`; a weight that is missing or of another shape, exit 6.
+    Raise UserError: as `weights_file`, or exit 6 if a weight is missing or has another shape.
     """
     path = weights_file(backbone)
     source = f"backbone.weights={backbone.weights}"
@@ -55,7 +55,7 @@ def load_backbone_file(model: nn.Module, backbone: Backbone) -> None:
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, head: bool) -> None:
-    """Load weights by name; without `head` the classifier keeps its own. Errors: not the same network, exit 6."""
+    """Load weights by name; without `head`, all but the classifier's. Raise UserError (exit 6) if they do not fit."""
     own = model.state_dict()
     skip = set() if head else heads.head_parameters(model)
     wanted = {name: value for name, value in own.items() if name not in skip}
@@ -65,7 +65,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str, h
 
 
 def fault_in(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
-    """Say why a network cannot have these weights; None: it can."""
+    """Return why a network cannot load these weights, or None if it can."""
     if why := misfit(own, {name: list(value.shape) for name, value in weights.items()}):
         return why
     for name, value in own.items():
@@ -77,10 +77,10 @@ def fault_in(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | 
 
 
 def misfit(own: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """Say why weights of these shapes are not those of a network; None: they are, and others beside them."""
+    """Return why weights of these shapes do not fit a network, or None if they do; additional ones do not matter."""
     for name, value in own.items():
         if name not in shapes:
-            return f"it has no {name}; is it of another backbone?"
+            return f"it has no {name}; is it from another backbone?"
         if list(shapes[name]) != list(value.shape):
             return f"{name} is {list(shapes[name])}, this backbone has {list(value.shape)}"
     return None

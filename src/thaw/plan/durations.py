@@ -1,4 +1,4 @@
-"""How long a phase is: its schedule and cycles, and the size, batch and steps of every epoch. Standard library only."""
+"""The length of a phase: its schedule and cycles, and the size, batch size and steps of every epoch."""
 
 from dataclasses import replace
 
@@ -13,22 +13,22 @@ from thaw.runtime.errors import UserError
 
 
 def states_cycles(given: dict) -> bool:
-    """Whether a phase says itself which cycles it has."""
+    """Return whether a phase states its own cycles."""
     return any(name in given for name in ("cycles", "cycle_len", "cycle_mult"))
 
 
 def takes_scheduler(given: dict, train: str) -> bool:
-    """Whether a phase takes the `scheduler` group, in which it may set cycles of its own."""
+    """Return whether a phase uses the `scheduler` group, perhaps with cycles of its own."""
     return given["do"] == "fit" and "epochs" not in given and not (train == "head" and states_cycles(given))
 
 
 def durations(
     name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None, lr: float | None
 ) -> dict:
-    """Schedule, cycles and epochs of a phase.
+    """Return the schedule, cycles and epochs of a phase.
 
-    `epochs` alone is a constant rate. A head phase that states cycles anneals by warm restarts (the checklist's step
-    4), whatever the scheduler of the full network is. Anything else takes the `scheduler` group.
+    A phase that states `epochs` has a constant rate. A head phase that states cycles anneals with warm restarts (step 4
+    of the checklist), whatever the scheduler of the full network is. All others use the `scheduler` group.
     """
     schedule, budget = schedule_and_budget(given, train, settings)
     until = given.get("until")
@@ -36,7 +36,7 @@ def durations(
     most_epochs = validate.RANGES["epochs"].high
     if sum(lengths) > most_epochs:
         what = f"cycles={budget.cycles} with cycle_mult={budget.cycle_mult}"
-        raise UserError(2, f"checklist.{name}: {what} takes {sum(lengths):,} epochs, more than {most_epochs:,}")
+        raise UserError(2, f"checklist.{name}: {what} needs {sum(lengths):,} epochs, more than {most_epochs:,}")
     return {
         "schedule": schedule,
         "cycles": tuple(lengths),
@@ -48,7 +48,7 @@ def durations(
 
 
 def schedule_and_budget(given: dict, train: str, settings: Settings) -> tuple[Schedule, Budget]:
-    """Return the schedule of a phase and how long it is: the `scheduler` group, a constant rate, or warm restarts."""
+    """Return a phase's schedule and length: the `scheduler` group, a constant rate, or warm restarts."""
     if takes_scheduler(given, train):
         own = {key: given[key] for key in CYCLE_KEYS if key in given}
         if states_cycles(given):
@@ -63,7 +63,7 @@ def schedule_and_budget(given: dict, train: str, settings: Settings) -> tuple[Sc
 def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) -> tuple[list[int], int]:
     """Return the epochs of each cycle and how many of the cycles are planned.
 
-    Errors: max_cycles below the plan, exit 2.
+    Raise UserError (exit 2) if max_cycles is below the plan.
     """
     if budget.epochs:
         lengths = schedules.fill_budget(budget.epochs, budget.cycle_len, budget.cycle_mult)
@@ -73,12 +73,12 @@ def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) 
     if not restarts:
         return [sum(lengths)], 1
     if until == "overfit":
-        # epochs=N asks for N epochs: only a max_cycles that was set goes on past them.
+        # epochs=N asks for N epochs: only if max_cycles is set may there be more.
         beyond = 0 if budget.epochs else 2
         most = budget.max_cycles if budget.max_cycles is not None else planned + beyond
         if most < planned:
             asked = f"epochs={budget.epochs} ({planned} cycles)" if budget.epochs else f"cycles={planned}"
-            raise UserError(2, f"checklist.{name}: max_cycles={most} contradicts {asked}, which is more")
+            raise UserError(2, f"checklist.{name}: max_cycles={most} is less than {asked}")
         while len(lengths) < most:
             lengths.append(lengths[-1] * budget.cycle_mult)
     return lengths, planned
@@ -87,7 +87,10 @@ def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) 
 def epochs_of(
     lengths, restarts: bool, train: str, settings: Settings, facts: Facts, size: int | None
 ) -> tuple[Epoch, ...]:
-    """Size, batch and steps of every epoch; only the full network is resized."""
+    """Return the size, batch size and steps of every epoch; only the full network is resized.
+
+    Raise UserError (exit 2) if the sizes are impossible.
+    """
     if size is None or train == "head":
         sizes = [size] * sum(lengths)
     else:
@@ -99,7 +102,7 @@ def epochs_of(
             )
         smallest = validate.RANGES["size"].low
         if pixels[0] < smallest:
-            raise UserError(2, f"resize.sizes={settings.resize.sizes}: begins at {pixels[0]} px, below {smallest}")
+            raise UserError(2, f"resize.sizes={settings.resize.sizes}: starts at {pixels[0]} px, below {smallest}")
         sizes = image_sizes.epoch_sizes(pixels, lengths, restarts)
     epochs = []
     for pixels in sizes:

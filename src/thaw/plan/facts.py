@@ -1,4 +1,4 @@
-"""What a plan has to know of the data and the model, from where it is known already. Standard library only."""
+"""What a plan has to know of the data and the model, as far as it is known before they are loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from thaw.config.schema import Settings
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plan has to know of the data and the model; None is not known yet and is shown as '?'."""
+    """Numbers of the data and the model that a plan needs; None if not yet known, shown as '?'."""
 
     train: int | None = None
     valid: int | None = None
@@ -22,24 +22,24 @@ class Facts:
 
 
 def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
-    """What is known before anything is loaded: from the yaml of shipped data and backbones, else as last seen."""
+    """Return what is known before loading: from the yaml of shipped data and backbones, else from the last run."""
     known = {}
     for name in fact_names(settings):
         known |= {fact: n for fact, n in recall(name).items() if isinstance(n, int) and (n > 0 or fact == "test")}
     data, shipped = settings.data, settings.data.facts
     if shipped.images is not None:
         known |= {"test": (data.test or 0) if shipped.test is None else shipped.test, "classes": shipped.classes}
-        if data.fold is None:  # how large a fold is depends on every class
+        if data.fold is None:  # the size of a fold depends on the number of images of each class
             images = min(shipped.images, data.limit or shipped.images)
             valid = ceil(data.valid * images)
-            if valid < images:  # else the data says what is wrong
+            if valid < images:  # else loading the data reports the error
                 known |= {"train": images - valid, "valid": valid}
     known |= {name: value for name, value in vars(settings.backbone.facts).items() if value is not None}
     return Facts(**{field.name: known.get(field.name) for field in fields(Facts)})
 
 
 def fact_names(settings: Settings) -> tuple[str, str]:
-    """The names under which the store keeps what the last scan and the last look at the model found."""
+    """Return the names under which the store keeps the facts of the data and of the backbone."""
     which = {key: value for key, value in vars(settings.data).items() if key not in ("facts", "workers", "crop_pct")}
     data = sha256(repr(which).encode()).hexdigest()[:16]
     return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""How long the rate finder runs: steps of a trial, orders of the data, rates."""
+"""The length of a learning rate find: steps per trial, orders of the data, number of rates."""
 
 from dataclasses import replace
 
@@ -6,11 +6,11 @@ from thaw.config.schema import Find, Settings
 from thaw.plan import schedules
 from thaw.plan.phases import Phase
 
-SMOKE_STEPS = 2
+SMOKE_STEPS = 2  # with smoke=true
 
 
 def finder_length(settings: Settings, phase: Phase) -> tuple[int, int]:
-    """Steps of a trial and the number of orders; of a range test the steps in all, in one order."""
+    """Return the steps per trial and the number of data orders; for a range test, all its steps and 1."""
     find, stored = settings.find, phase.features == "precomputed"
     if find.rule != "trials":
         return (SMOKE_STEPS if settings.smoke else find.steps), 1
@@ -20,17 +20,17 @@ def finder_length(settings: Settings, phase: Phase) -> tuple[int, int]:
 
 
 def most_trials(settings: Settings) -> int:
-    """How many rates are tried, at most: one a decade, and two more to either side of the best."""
+    """Return how many rates are tried at most: one per decade, and two more on each side of the best."""
     find = finder_range(settings)
     return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
 
 
 def finder_range(settings: Settings) -> Find:
-    """The finder's settings; to try things out, of the rates only the lowest."""
+    """Return the finder's settings; with smoke=true, only the lowest rate is left."""
     return replace(settings.find, max_lr=2 * settings.find.min_lr) if settings.smoke else settings.find
 
 
 def finder_steps(settings: Settings, phase: Phase) -> int:
-    """The steps of a find in all, at most: trials end where the loss explodes."""
+    """Return how many steps a find takes at most; a trial ends early if the loss explodes."""
     steps, orders = finder_length(settings, phase)
     return steps * orders * (most_trials(settings) if settings.find.rule == "trials" else 1)

@@ -1,4 +1,4 @@
-"""The parts of a plan as dataclasses, and the check of one phase of the checklist."""
+"""The parts of a plan, and the check of one phase of the checklist."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from thaw.plan import schedules
 from thaw.plan.facts import Facts
 from thaw.runtime.errors import UserError, nearest
 
-CYCLE_KEYS = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # of the scheduler; a phase may have its own
+CYCLE_KEYS = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # options of the scheduler that a phase may set itself
 LENGTHS = {**ranges(Budget), "views": Range(1, 1000)}
 PHASE_KEYS = ("do", "train", "features", "views", "epochs", *CYCLE_KEYS, "until", "lr")
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training images: pixels, images a batch, optimizer steps."""
+    """One pass over the training images: image size in pixels, batch size, optimizer steps."""
 
     size: int | None
     batch: int
@@ -27,31 +27,31 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase with every setting spelled out; nothing in it refers to another phase but `rate_from`."""
+    """One phase with every setting spelled out; only `rate_from` refers to another phase."""
 
     name: str
     do: str  # find | fit
     train: str  # head | all
     features: str  # precomputed | live
-    views: int | None  # precomputed: augmented passes that are stored and taken in turn; None: the plain view
-    lr: float | None  # of the last group; None: what `rate_from` found, times lr_factor
-    rate_from: str | None  # the find phase it waits for
-    ratios: tuple[float, ...] | None  # of every group, earliest layers first; None: layer_decay on unknown layers
+    views: int | None  # number of augmented passes that are stored and used in turn; None: plain images
+    lr: float | None  # of the last group; None: the rate of `rate_from` times lr_factor
+    rate_from: str | None  # the find phase whose rate it uses
+    ratios: tuple[float, ...] | None  # of each group, earliest layers first; None: layer_decay, layers not yet known
     split: str
     schedule: Schedule
-    cycles: tuple[int, ...]  # epochs of each cycle, those beyond the budget included
-    budget: int  # how many of the cycles are planned; the rest only while they help
+    cycles: tuple[int, ...]  # epochs of each cycle, including those beyond the budget
+    budget: int  # number of planned cycles; the rest are trained only while they help
     epochs: tuple[Epoch, ...]
-    until: str | None  # overfit: judge at cycle ends
-    rate_batch: int  # the batch that `lr` belongs to: batch_size, or that of the finder
+    until: str | None  # overfit: decide at each cycle end
+    rate_batch: int  # the batch size that `lr` is for: batch_size, or the finder's
 
     @property
     def ends(self) -> list[int]:
-        """The step at which each cycle ends."""
+        """Return the step at which each cycle ends."""
         return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
 
     def epoch_numbers(self, cycle: int) -> range:
-        """Return the numbers of a cycle's epochs, as `epochs` has them."""
+        """Return the indices of a cycle's epochs in `epochs`."""
         first = sum(self.cycles[:cycle])
         return range(first, first + self.cycles[cycle])
 
@@ -71,19 +71,19 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """The phases in order, and lines the user should read."""
+    """The phases in order, and notes for the user."""
 
     phases: tuple[Phase, ...]
     notes: tuple[str, ...]
     facts: Facts
-    size: int | None  # the final one: of validation, features and the heads
+    size: int | None  # the final image size: of validation, features and the heads
 
 
 def check_phase(name: str, given) -> dict:
-    """One phase as the checklist states it, its keys and values possible. Errors: exit 2."""
+    """Return a phase as the checklist states it, without nulls. Raise UserError (exit 2) if it is not valid."""
     where = f"checklist.{name}"
     if not re.fullmatch(r"[\w-]+", str(name)):
-        raise UserError(2, f"{where}: a phase is called by letters, digits, _ and -")
+        raise UserError(2, f"{where}: the name of a phase may only have letters, digits, _ and -")
     if not isinstance(given, Mapping):
         raise UserError(2, f"{where}={given}: must be a phase such as {{do: fit, epochs: 3}}")
     given = {key: value for key, value in given.items() if value is not None}

@@ -1,7 +1,7 @@
-"""The checklist as data: named phases, each stating only what it changes, spelled out before anything runs.
+"""Turn the checklist, whose phases state only what they change, into a plan that spells out every phase.
 
-`make_plan` is pure: settings and plain facts in, a tuple of complete phases out. Standard library only, so that a plan
-can be read in a second on a machine that has nothing else installed.
+`make_plan` is a pure function of settings and facts. It imports only the standard library, so that a plan takes a
+second.
 """
 
 import math
@@ -18,17 +18,17 @@ from thaw.plan.phases import Phase, Plan, check_phase
 from thaw.plan.shapes import check_shapes
 from thaw.runtime.errors import UserError
 
-FEW_STEPS = 3  # in an epoch
+FEW_STEPS = 3  # of an epoch, below which a smaller batch is suggested
 
 
 def make_plan(settings: Settings, facts: Facts) -> Plan:
     """Spell out every phase of the checklist.
 
-    Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find that no fit
-    uses is struck. Errors: unknown keys or values, contradictions, impossible sizes, exit 2.
+    Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find whose rate no
+    fit uses is left out. Raise UserError (exit 2) for unknown keys or values, contradictions and impossible sizes.
     """
     if settings.data.kind == "shapes" and settings.data.limit is None:
-        raise UserError(2, "data.limit=null: data=shapes needs to know how many images to draw")
+        raise UserError(2, "data.limit=null: data=shapes needs the number of images to draw; set data.limit=1000")
     notes = []
     size = final_size(settings, facts)
     phases = resolve_finders(spell_out(settings, facts, size), notes)
@@ -41,23 +41,23 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
     warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
     if settings.smoke:
         phases = [smoke_phase(phase) for phase in phases]
-        notes.append("smoke=true shows that every phase runs, two steps of each: its rates and accuracies mean nothing")
+        notes.append("smoke=true runs only two steps of every phase: its rates and accuracies mean nothing")
     return Plan(tuple(phases), tuple(notes), facts, size)
 
 
 def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]:
-    """Return every phase of the checklist with what it states and what carries over from those before it."""
+    """Return every phase of the checklist, with what it states and what carries over from earlier phases."""
     lr, ratios = values.peak_rate_and_ratios(settings)
     ratios_of_all = group_ratios(settings, ratios, facts)
-    # lr=[a, b, c] says how many groups there are, which rates=layer_decay leaves to the model
+    # lr=[a, b, c] sets the number of groups, which rates=layer_decay leaves to the model
     split = "equal" if ratios is not None and settings.rates.split == "layer_decay" else settings.rates.split
     phases, train, features, finder = [], "all", "live", None
     for name, given in settings.checklist.items():
-        if given is None:  # left out, where a yaml cannot say ~
+        if given is None:  # a yaml removes a phase by null, since it cannot use ~
             continue
         given = check_phase(name, given)
         train = given.get("train", train)
-        # Stored activations are those of a frozen body: training all of it always sees images.
+        # Stored activations come from a frozen backbone: training the full network always needs images.
         features = given.get("features", "live" if train == "all" else features)
         check_features(f"checklist.{name}", train, features, given.get("views"))
         own = given.get("lr")
@@ -82,20 +82,20 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
 
 
 def check_features(where: str, train: str, features: str, views: int | None) -> None:
-    """Errors: stored activations of a body that is trained, stored views that are not asked for as such, exit 2."""
+    """Raise UserError (exit 2) for stored activations of a trained backbone, or views of live features."""
     if train == "all" and features == "precomputed":
-        raise UserError(2, f"{where}: features=precomputed contradicts train=all (stored ones are of a frozen body)")
+        raise UserError(2, f"{where}: features=precomputed contradicts train=all (stored for a frozen backbone)")
     if views is not None and features == "live":
-        raise UserError(2, f"{where}: views={views} are stored ones; set {where}.features=precomputed as well")
+        raise UserError(2, f"{where}: views={views} needs stored activations; set {where}.features=precomputed as well")
 
 
 def takes_budget(given: Mapping, phase: Phase) -> bool:
-    """Whether the phase's length is the scheduler's budget rather than its own."""
+    """Return whether the scheduler's budget sets a phase's length, not the phase itself."""
     return phase.do == "fit" and not any(given.get(key) for key in ("epochs", "cycles", "cycle_len", "cycle_mult"))
 
 
 def final_size(settings: Settings, facts: Facts) -> int | None:
-    """The size of validation, features and the heads: `size`, or the backbone's own; one the model takes."""
+    """Return the size of validation, features and the heads: `size`, or the backbone's own."""
     size = settings.size or facts.native_size
     if size is None or facts.multiple is None:
         return size
@@ -111,8 +111,8 @@ def final_size(settings: Settings, facts: Facts) -> int | None:
 
 
 def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -> tuple[float, ...] | None:
-    """The ratio of every layer group of the whole network. Errors: more groups than layers, exit 2."""
-    if ratios is None:  # layer_decay: one group a layer id
+    """Return the ratio of every layer group of the network. Raise UserError (exit 2) if there are too many groups."""
+    if ratios is None:  # layer_decay: one group per layer id
         if facts.layers is None:
             return None
         return tuple(settings.rates.decay ** (facts.layers - 1 - i) for i in range(facts.layers))
@@ -128,10 +128,10 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
 
 
 def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
-    """Give every find the batches of the first fit that uses its rate, which then belongs to these in all of its fits;
-    strike the finds that nobody uses.
+    """Give every find the batch size of the first fit that uses its rate; leave out finds whose rate no fit uses.
 
-    Errors: a fit with no rate and no find before it, exit 2.
+    All fits with that rate get this batch size as `rate_batch`. Raise UserError (exit 2) if a fit has no rate and no
+    find before it.
     """
     used = {phase.rate_from for phase in phases if phase.do == "fit"}
     served, batches = [], {}
@@ -155,18 +155,18 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
             served.append(replace(phase, epochs=fits[0].epochs[:1]))
             batches[phase.name] = fits[0].epochs[0].batch
         else:
-            notes.append(f"{phase.name} is struck from the plan: no phase uses the rate it would find")
+            notes.append(f"{phase.name} is left out of the plan: no phase uses the rate it would find")
     if not any(phase.do == "fit" for phase in served):
-        raise UserError(2, "checklist: it has no phase that fits anything (do: fit)")
+        raise UserError(2, "checklist: no phase trains anything; add one with do: fit")
     return served
 
 
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:
-    """Note a resize schedule that the planned cycles do not finish."""
+    """Note if the planned cycles end before the resize schedule."""
     if phase.do == "fit" and phase.epochs[: phase.epochs_budget][-1].size != size:
         notes.append(
             f"{phase.name} ends its {phase.budget} planned cycles before the final size {size}: "
-            f"resize.sizes has {len(settings.resize.sizes)} entries, one a cycle"
+            f"resize.sizes has {len(settings.resize.sizes)} entries, one per cycle"
         )
 
 
@@ -180,7 +180,7 @@ def warn_of_steps(last: Phase, facts: Facts, notes: list[str]) -> None:
 
 
 def smoke_phase(phase: Phase) -> Phase:
-    """The phase with two optimizer steps, everything else as it is."""
+    """Return the phase cut to two optimizer steps and otherwise unchanged."""
     first = phase.epochs[0]
     steps = None if first.steps is None else min(SMOKE_STEPS, first.steps)
     return replace(phase, cycles=(1,), budget=1, epochs=(replace(first, steps=steps),))

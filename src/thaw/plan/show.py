@@ -1,4 +1,4 @@
-"""The plan as a person reads it: the table, and what the timeline draws. Standard library only."""
+"""The plan for people: its table, and the data of the timeline."""
 
 from collections.abc import Mapping
 from itertools import accumulate
@@ -8,16 +8,17 @@ from thaw.config.schema import Backbone, Settings
 from thaw.plan import schedules
 from thaw.plan.finder_steps import finder_length, finder_steps
 from thaw.plan.phases import Phase, Plan
+from thaw.plan.plan import takes_budget
 from thaw.runtime.console import grid, one_line
 
 
 def or_unknown(value, form: str = "{}") -> str:
-    """A value, or '?' where it is not known yet."""
+    """Return a value as text, or '?' if it is not known yet."""
     return "?" if value is None else form.format(value)
 
 
 def folded(values) -> str:
-    """Values in order with repetitions folded: 112 -> 224."""
+    """Return the values in order without repetitions: 112 → 224."""
     out = []
     for value in values:
         if not out or out[-1] != or_unknown(value):
@@ -26,41 +27,42 @@ def folded(values) -> str:
 
 
 def rates_text(phase: Phase, lr_factor: float, found: Mapping[str, float] | None = None) -> str:
-    """The rate of every group, or how it will come about."""
+    """Return the rate of each group, or what it will be computed from."""
     lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
     if phase.do == "find":
         return "to be found"
     ratios = phase.ratios
     if ratios is None:
         factor = "" if lr_factor == 1 else f" × {lr_factor:g}"
-        return f"{f'found{factor}' if lr is None else f'{lr:.3g}'} × decay a layer"
+        return f"{f'found{factor}' if lr is None else f'{lr:.3g}'} × decay per layer"
     if lr is not None:
         return " ".join(f"{lr * ratio:.2g}" for ratio in few_ratios(ratios))
     return f"{phase.rate_from} × " + " ".join(f"{lr_factor * ratio:.2g}" for ratio in few_ratios(ratios))
 
 
 def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
-    """At most four ratios of many: the first three and the last."""
+    """Return at most four ratios: of more, the first three and the last."""
     return ratios if len(ratios) <= 4 else (*ratios[:3], ratios[-1])
 
 
 def finder_text(settings: Settings, phase: Phase) -> str:
-    """How a find goes about it: trials 11 × 8 × 2 (rates, steps of each, orders of the data), or a range test."""
+    """Return what a find does: 11 rates × 3 × 40 steps (3 orders of the data), or a range test."""
     if settings.find.rule != "trials":
         return "range test"
     steps, orders = finder_length(settings, phase)
-    return f"trials {finder_steps(settings, phase) // (steps * orders)} × {steps} × {orders}"
+    rates = finder_steps(settings, phase) // (steps * orders)
+    return f"{rates} rates × " + (f"{orders} × " if orders > 1 else "") + f"{steps} steps"
 
 
 def cycles_text(phase: Phase) -> str:
-    """The schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
+    """Return the schedule and the epochs of its cycles: sgdr 1+2+4 (up to +8+16)."""
     planned = "+".join(str(n) for n in phase.cycles[: phase.budget])
     beyond = "".join(f"+{n}" for n in phase.cycles[phase.budget :])
     return f"{phase.schedule.shape} {planned}" + (f" (up to {beyond})" if beyond else "")
 
 
 def network_name(backbone: Backbone) -> str:
-    """What is trained, and from which weights where those are not timm's own: test_resnet (tiny)."""
+    """Return the network's name, with its weights if they are not timm's own: test_resnet (tiny)."""
     if backbone.weights == "pretrained":
         return backbone.name
     return f"{backbone.name} ({'no weights' if backbone.weights == 'none' else PurePath(backbone.weights).stem})"
@@ -71,7 +73,7 @@ def sum_text(counts) -> str:
 
 
 def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> str:
-    """The whole plan as aligned text: a line a phase, then the sums and the notes."""
+    """Return the whole plan as text: a summary, a table with a row per phase, and notes."""
     head = (
         "phase",
         "does",
@@ -79,8 +81,8 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
         "features",
         "size",
         "batch",
-        "rate of each group",
-        "cycles of epochs",
+        "rate per group",
+        "cycles (epochs)",
         "epochs",
         "steps",
     )
@@ -110,21 +112,38 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
         )
     facts = plan.facts
     train, valid, test = map(or_unknown, (facts.train, facts.valid, facts.test))
-    counts = f"{train} images to train, {valid} to validate, {test} to test"
+    counts = f"{train} training, {valid} validation and {test} test images"
     kinds = f"{or_unknown(facts.classes)} classes, {or_unknown(plan.size)} px"
     lines = [
         f"{network_name(settings.backbone)} on {settings.data.kind}: {counts}, {kinds}",
         "",
         *grid(head, rows),
     ]
-    notes = [f"note: {note}" for note in plan.notes]
+    notes = [f"note: {note}" for note in (*plan.notes, *uneven_cycles(plan, settings))]
     return "\n".join(map(one_line, lines + notes)) + "\n"
 
 
-def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:
-    """What the timeline draws: for each phase its first step, rates per group (relative where not yet known), sizes.
+def uneven_cycles(plan: Plan, settings: Settings) -> list[str]:
+    """Return a note for each phase whose last cycle takes what is left of epochs=N."""
+    budget, out = settings.budget, []
+    if budget.epochs is None or settings.smoke:
+        return out
+    for phase in plan.phases:
+        lengths = schedules.cycle_epochs(phase.budget, budget.cycle_len, budget.cycle_mult)
+        planned = list(phase.cycles[: phase.budget])
+        own = not takes_budget(settings.checklist[phase.name], phase)
+        if own or not phase.schedule.restarts or len(planned) < 2 or planned == lengths:
+            continue
+        split = f"epochs={budget.epochs} is split into cycles of {'+'.join(map(str, planned))} epochs"
+        rule = f"cycle_len={budget.cycle_len} and cycle_mult={budget.cycle_mult} set their lengths"
+        out.append(f"{phase.name}: {split}: {rule}, the last one takes the rest")
+    return out
 
-    Where the number of images is not known an epoch counts as ten steps. Only planned cycles are drawn.
+
+def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> list[dict]:
+    """Return what the timeline draws of each phase: first step, rates per group (relative if not yet known), sizes.
+
+    If the number of images is not known, an epoch counts as ten steps. Only planned cycles are drawn.
     """
     out, start = [], 0
     for phase in plan.phases:

@@ -1,1 +1,1 @@
-"""What was computed, found again by what it depends on: artifacts, keys, locks, snapshots."""
+"""Stored results, found again by what they depend on: artifacts, keys, locks, snapshots."""

@@ -1,8 +1,8 @@
-"""Hash the code that makes each kind of artifact, so that an edit of that code makes the artifact anew.
+"""Hash the code that makes each kind of artifact, so that artifacts are made again after an edit of that code.
 
-A hash is that of a module's syntax tree without comments, docstrings and imports from thaw itself, and a key holds the
-hashes alone: a module may be moved or renamed and everything that it made is still found. tests/store/test_code_hash.py
-traces runs, and fails for a module that makes an artifact and is not listed here.
+A module's hash covers its syntax tree without comments, docstrings and imports from thaw itself. A key holds only the
+hashes, so everything a module made is still found after the module is moved or renamed. tests/store/test_code_hash.py
+traces runs and fails if a module that makes an artifact is not listed here.
 """
 
 import ast
@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 ROOMS = Path(__file__).parents[1]
-# The modules that make each kind. Tracking, reports, the terminal and what people type are in none.
+# The modules that make each kind. Tracking, reports, console output and parsing of settings belong to none.
 PIXELS = (
     "data/decode.py",
     "data/resize.py",
@@ -36,7 +36,7 @@ CYCLE = (*FEATURES, "model/layer_groups.py", "data/batches.py", "train/loop.py")
 CYCLE += ("config/schedule.py", "plan/schedules.py")
 CYCLE += ("train/inputs.py", "train/phase_fit.py", "train/predictions.py", "train/cycle.py", "train/cycle_state.py")
 FINDS = (*CYCLE, "train/lr_suggest.py", "train/lr_finder.py")
-# What is kept in a run's result only.
+# Modules that only affect a run's result.
 RESULTS = (*FINDS, "model/packaged.py", "train/early_stopping.py", "train/fit.py", "train/tta.py", "train/ensemble.py")
 RESULTS += ("train/near_duplicates.py", "train/run.py")
 CODE = {
@@ -47,29 +47,29 @@ CODE = {
     "cycles": CYCLE,
     "results": RESULTS,
 }
-ALL_CODE = "results"  # the kind that is made by every module which makes any
+ALL_CODE = "results"  # the kind whose modules include those of all others
 
 
 def code_by_module(kind: str) -> dict[str, str]:
-    """Return the hash of each module that makes a kind."""
+    """Return the hash of each module that makes a kind of artifact."""
     return {name: hash_of(name) for name in CODE[kind]}
 
 
 def code_part(kind: str, check: str = "check") -> list[str]:
-    """Return the part of a key that says which code makes a kind; nothing with store.code=ignore."""
+    """Return the part of a key that covers the code of a kind; empty with store.code=ignore."""
     return sorted(code_by_module(kind).values()) if check == "check" else []
 
 
 @cache
 def hash_of(module: str) -> str:
-    """Hash a module as it was when this process first asked: what runs is what was there when it started."""
+    """Hash a module's source once per process: an edit made later does not change the code that runs."""
     text = (ROOMS / module).read_text(encoding="utf-8")
     return hashlib.sha256(meaning(text).encode()).hexdigest()[:16]
 
 
 @cache
 def definition(choice: type) -> str:
-    """Hash the definition of a class and of what it names in its own module, so that its siblings may change."""
+    """Hash a class and everything it names in its own module, so that other classes there may change."""
     tree = ast.parse(Path(sys.modules[choice.__module__].__file__).read_text(encoding="utf-8"))
     defined = {node.name: node for node in without_words(tree).body if hasattr(node, "name")}
     todo, seen = [choice.__name__], {}
@@ -87,7 +87,7 @@ def meaning(source: str) -> str:
 
 
 def without_words(tree: ast.Module) -> ast.Module:
-    """Take the docstrings and the imports from thaw out of a syntax tree, which has no comments."""
+    """Remove docstrings and imports from thaw from a syntax tree, which never has comments."""
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if not isinstance(body, list):

@@ -1,8 +1,8 @@
-"""What a plan will cost, told before anything is loaded, from what earlier runs left. Standard library only.
+"""Estimate the cost of a plan before anything is loaded, from the records of earlier runs.
 
-Every find and every cycle of a plan has a name that follows from what its artifact's key follows from
-(`keys.find_parts`, `keys.cycle_parts`), files by size and time in the place of what is in them. When one is made the
-store remembers under its name where it lies and what it took. All of it informs; nothing correct depends on it.
+Every find and cycle of a plan has a name, built from the same parts as its artifact's key (`keys.find_parts`,
+`keys.cycle_parts`) but with the size and time of files instead of their contents. When an artifact is made, the store
+records its path and cost under that name. The records only inform; correctness never depends on them.
 """
 
 import math
@@ -24,23 +24,23 @@ from thaw.store.lock import DONE
 from thaw.store.store import Store, key_of
 
 UNREAD = ("facts", "workers", "pixels_budget")  # options of data that are in no key
-IMAGES = "images"  # the name of what comes before the phases
+IMAGES = "images"  # the name of the work before the phases
 
 
 @dataclass(frozen=True)
 class PlannedArtifact:
-    """A find, a cycle of a fit, or what comes before the phases (images, activations, loading)."""
+    """A find, a cycle of a fit, or the work before the phases (images, activations, loading)."""
 
     phase: str
-    name: str  # two jobs whose artifacts have one name share it
-    like: str  # artifacts of one likeness take as long a step and as much room
+    name: str  # two jobs share an artifact if its name is equal
+    like: str  # artifacts with the same value take the same time per step and the same space
     steps: int | None
-    planned: bool  # else a cycle beyond the budget, trained only while it helps
+    planned: bool  # False for a cycle beyond the budget, trained only while it helps
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is known of an artifact; nan is not known."""
+    """What is known of an artifact's cost; nan if unknown."""
 
     stored: bool
     seconds: float  # to make it
@@ -48,7 +48,7 @@ class Estimate:
 
 
 def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[PlannedArtifact]:
-    """What a run will make, in order. files: those that the settings name, as `file_state.named_files` tells them."""
+    """Return what a run will make, in order; `files` is the result of `file_state.named_files` for the settings."""
     computed = {
         "device": [
             settings.device,
@@ -90,28 +90,31 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
 
 
 def likeness_of(phase: Phase, epochs: Sequence, settings: Settings, likeness: Sequence) -> str:
+    """Return a hash that is equal for artifacts of equal time per step and size."""
     sizes = sorted({(epoch.size or 0, epoch.batch) for epoch in epochs})
     return key_of({"like": [phase.do, phase.train, phase.features, settings.optimizer.name, sizes, *likeness]})
 
 
 @dataclass
 class ArtifactCosts:
-    """What the artifacts of a run took, kept for the plans of later runs."""
+    """The costs of a run's artifacts, recorded for the plans of later runs."""
 
     store: Store
-    artifacts: list[PlannedArtifact]  # as they were named before they were made
+    artifacts: list[PlannedArtifact]  # with the names they had in the plan
     paid: float = 0.0  # seconds that this attempt spent on finds and cycles
 
     def note(self, phase: str, number: int, path: Path, seconds: float, paid: float | None) -> None:
-        """Keep where the `number`th artifact of a phase lies, and what it takes to make it; `paid` are the seconds of
-        this process that went into it, None where it was there."""
+        """Record the path of the `number`th artifact of a phase and the seconds that making it takes.
+
+        `paid` is the part of them that this process spent, None if the artifact was in the store.
+        """
         self.paid += paid or 0.0
         artifact = [artifact for artifact in self.artifacts if artifact.phase == phase][number]
         remember_cost(self.store, artifact, [path], seconds, paid is not None)
 
 
 def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
-    """Keep where an artifact lies and what it took; `made` now, it also stands for those that are like it."""
+    """Record where an artifact lies and what it cost; if it was `made` now, also as the cost of artifacts like it."""
     if not made and store.recall(f"artifact_{artifact.name}", places=list):
         return
     size = sum(size_of(path) for path in paths)
@@ -122,7 +125,7 @@ def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path]
 
 
 def size_of(path: Path) -> int:
-    """The bytes of an artifact, as it says itself."""
+    """Return the size of an artifact in bytes, as its DONE.json states it."""
     try:
         return sum(entry["bytes"] for entry in read_json(path / DONE)["files"].values())
     except (LookupError, TypeError, AttributeError):
@@ -130,7 +133,7 @@ def size_of(path: Path) -> int:
 
 
 def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
-    """What is known of an artifact: whether it lies in the store, its cost from itself or else from what is like it."""
+    """Return whether an artifact is stored, and its cost from its own record or from that of one like it."""
     number = int | float
     own = store.recall(f"artifact_{artifact.name}", places=list, seconds=number, bytes=number)
     alike = store.recall(f"like_{artifact.like}", seconds=number, bytes=number)
@@ -141,7 +144,7 @@ def estimate(store: Store, artifact: PlannedArtifact, fresh: bool) -> Estimate:
 
 
 def stored_phases(run: Sequence[PlannedArtifact], knows: Mapping[str, Estimate]) -> list[str]:
-    """The phases of a run of whose planned artifacts all lie in the store."""
+    """Return the phases of a run whose planned artifacts are all in the store."""
     planned = {artifact.phase: [k for k in run if k.phase == artifact.phase and k.planned] for artifact in run}
     planned.pop(IMAGES, None)
     return [phase for phase, own in planned.items() if own and all(knows[artifact.name].stored for artifact in own)]

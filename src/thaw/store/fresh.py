@@ -1,4 +1,4 @@
-"""Remember since when fresh=true trains anew, so that what was stopped goes on."""
+"""Record when a run or sweep with fresh=true began, so that it continues after an interruption."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from thaw.config.schema import Settings
 from thaw.runtime.files import as_number, read_json, write_atomically
 from thaw.store.prune import file_system_time
 
-FRESH = "fresh.json"  # in the folder of a sweep under way with fresh=true
+FRESH = "fresh.json"  # in the folder of a sweep in progress with fresh=true
 
 
 def fresh_file(settings: Settings, request: JobRequest, stamp: str | None) -> Path | None:
-    """Return the file that says when a run or a sweep with fresh=true began; None without."""
+    """Return the file that says when a run or sweep with fresh=true began; None without fresh=true."""
     if not (settings.fresh and stamp):
         return None
     own = Path(settings.store.dir) / "facts" / f"fresh_stamp_{stamp}.json"
@@ -21,9 +21,9 @@ def fresh_file(settings: Settings, request: JobRequest, stamp: str | None) -> Pa
 
 
 def begin_fresh(root: Path, file: Path) -> float:
-    """fresh=true: return when the run or the sweep began; what the store at `root` made before that is made again.
+    """Return when the run or sweep with fresh=true began; older artifacts of the store at `root` are made again.
 
-    The file says when, from the first job until `end_fresh`, so that what was stopped goes on.
+    The file keeps that time from the first job until `end_fresh`, so that an interrupted run or sweep continues.
     """
     root.mkdir(parents=True, exist_ok=True)
     if not math.isnan(since := as_number(read_json(file).get("since"))):
@@ -35,5 +35,5 @@ def begin_fresh(root: Path, file: Path) -> float:
 
 
 def end_fresh(file: Path) -> None:
-    """The run or the sweep is done: the same command begins anew."""
+    """Remove the file of a finished run or sweep, so that the same command starts over."""
     file.unlink(missing_ok=True)

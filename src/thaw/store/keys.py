@@ -1,8 +1,7 @@
-"""What a result depends on, and nothing else: the parts of the key of every artifact. Standard library only."""
+"""The parts of every artifact's key: what the result depends on, and nothing else."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from textwrap import shorten
 
 from thaw.config.optimizers import Optimizer
 from thaw.config.schedule import Schedule, longest_warmup
@@ -13,18 +12,20 @@ from thaw.plan.finder_steps import finder_length, finder_range
 from thaw.plan.phases import Phase, Plan
 from thaw.store.code_hash import ALL_CODE, code_by_module, definition
 
+IMAGES_OF = {"train": "training", "valid": "validation", "test": "test"}  # a split's images, in words
+
 
 @dataclass(frozen=True)
 class Basis:
-    """What the steps of a phase start from and run on."""
+    """What the steps of a phase start from and run on, for their keys."""
 
-    before: str  # the key of the weights
-    data: str  # of the images and their labels
+    before: str  # key of the weights
+    data: str  # key of the images and their labels
     computed: dict  # what the bits of a result depend on: device, precision, threads, versions
 
 
 def training_parts(settings: Settings, phase: Phase) -> dict:
-    """The settings that a phase's steps read."""
+    """Return the settings that a phase's steps read."""
     augmented = phase.features == "live" or phase.views
     body = {"bn": settings.bn, "drop": settings.backbone.drop, "drop_path": settings.backbone.drop_path}
     return {
@@ -42,13 +43,13 @@ def training_parts(settings: Settings, phase: Phase) -> dict:
         "mixed": [settings.augment.mixup, settings.augment.cutmix] if phase.features == "live" else None,
         "crop_pct": settings.data.crop_pct,
         "head": read_by(settings.head, HEAD_OPTIONS[settings.head.kind]),
-        # of a frozen body the batch norm and the dropout stand still whatever they are set to
+        # no effect on a frozen backbone, whose batch norm and dropout are in eval mode
         "body": body if phase.train == "all" else None,
     }
 
 
 def optimizer_parts(optimizer: Optimizer, schedule: Schedule) -> dict:
-    """The options of an optimizer but the momentum, if the schedule sets it."""
+    """Return the options of an optimizer, without the momentum if the schedule sets it."""
     options = {"name": optimizer.name, **asdict(optimizer)}
     if schedule.momentum() is not None:
         options |= {"betas": options["betas"][1:]} if "betas" in options else {"momentum": None}
@@ -56,7 +57,7 @@ def optimizer_parts(optimizer: Optimizer, schedule: Schedule) -> dict:
 
 
 def view_parts(augment: Augment) -> dict:
-    """What a view is drawn by: the scale in numbers, the transforms in order, which a mapping loses in a key."""
+    """Return what an augmented view is drawn by; transforms are a list, since a key does not keep a mapping's order."""
     return {
         "crop": augment.crop,
         "scale": crop_scale(augment),
@@ -65,12 +66,12 @@ def view_parts(augment: Augment) -> dict:
 
 
 def read_by(choice, names: Sequence[str]) -> dict:
-    """The options that a choice of a group reads, of all that the group's choices have."""
+    """Return the options that a choice of a group reads, out of those that all its choices have."""
     return {name: getattr(choice, name) for name in names}
 
 
 def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis: Basis) -> dict:
-    """The key of a finder's curve; of a range test the rule that reads it is not in it."""
+    """Return the parts of the key of a finder's curve, without the rule that reads the curve of a range test."""
     f = finder_range(settings)
     return {
         "kind": "find",
@@ -82,7 +83,7 @@ def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis:
 
 
 def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: int, basis: Basis) -> dict:
-    """The key of a cycle's end: the key before it and what this cycle does; never how many cycles are to follow."""
+    """Return the parts of the key of a cycle's end: the key before it and what it does, not how many cycles follow."""
     return {
         "kind": "cycle",
         **asdict(basis),
@@ -94,24 +95,24 @@ def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: i
         "cycle": cycle,
         "epochs": epoch_list(phase.epochs_of(cycle)),
         "size": size,
-        # of the live validation, whose logits are part of the artifact
+        # batch size of live validation, whose logits are part of the artifact
         "validated": settings.batch_size if phase.train == "all" else None,
     }
 
 
 def schedule_parts(settings: Settings, schedule: Schedule) -> dict:
-    """The options of a schedule and the code that draws it: that of no other, so that one can be added."""
+    """Return the options of a schedule and the hash of its own code, so that other schedules may be added."""
     code = definition(type(schedule)) if settings.store.code == "check" else None
     return {"shape": schedule.shape, **asdict(schedule), "code": code}
 
 
 def epoch_list(epochs: Sequence) -> list[list]:
-    """Size, batch and steps of each epoch."""
+    """Return the size, batch size and steps of each epoch."""
     return [[epoch.size, epoch.batch, epoch.steps] for epoch in epochs]
 
 
 def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: dict) -> dict:
-    """What a whole run depends on: two runs of the same parts have the same result."""
+    """Return what a whole run depends on: two runs with the same parts have the same result."""
     views = view_parts(settings.augment) if settings.evaluate.tta else None
     phases = {
         phase.name: training_parts(settings, phase)
@@ -130,7 +131,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         for phase in plan.phases
     }
     return {
-        "size": plan.size,  # first: the key of the data differs with it
+        "size": plan.size,  # first, because the key of the data depends on it
         "data": data,
         "order": list(phases),
         "phases": phases,
@@ -144,7 +145,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
 
 
 def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, object, object] | None:
-    """The first part in which two keys differ, by its path (training.optimizer.momentum), with both values, or None."""
+    """Return the path of the first part in which two keys differ (a.b.c) and both values, or None if they are equal."""
     for name in [*a, *(name for name in b if name not in a)]:
         x, y = a.get(name), b.get(name)
         here = f"{path}.{name}" if path else name
@@ -157,7 +158,7 @@ def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, objec
 
 
 def changed(before: Mapping, now: Mapping) -> str | None:
-    """What parts a run from the work that lies there for the same command, in words; None: nothing does."""
+    """Say why a run cannot reuse the earlier work of the same command, or return None if it can."""
     code = tuple(one if isinstance(one, Mapping) else {} for one in (before.get("code"), now.get("code")))
     modules = sorted(name for name in {*code[0], *code[1]} if code[0].get(name) != code[1].get(name))
     if code[0] and code[1] and modules:
@@ -168,13 +169,41 @@ def changed(before: Mapping, now: Mapping) -> str | None:
     path = path.removeprefix("phases.")
     match path.split("."):
         case ["data", "train" | "valid" | "test" as split] if isinstance(was, int):
-            return f"the images changed ({was:,} to {split}, now {is_:,})"
+            return f"the number of {IMAGES_OF[split]} images changed ({was:,}, now {is_:,})"
         case ["data", *_]:
             return "the images or their labels changed"
         case ["made"]:
-            return "the weights to start from changed"
+            return "the initial weights changed"
         case ["code", *_]:
-            return "store.code changed (with ignore only what was made with ignore is found)"
+            return "store.code changed (results made with check and with ignore are kept apart)"
         case ["computed", *_, last]:
-            return f"{last} changed ({was}, now {is_})"
-    return f"{path} changed ({shorten(str(was), 60)}, now {shorten(str(is_), 60)})"
+            return f"{last} changed ({value_text(was)}, now {value_text(is_)})"
+    start = 0
+    if isinstance(was, list | tuple) and isinstance(is_, list | tuple):  # a long list is shown from where it differs
+        start = next((i for i, (a, b) in enumerate(zip(was, is_, strict=False)) if a != b), min(len(was), len(is_)))
+    return f"{path} changed ({value_text(was, start)}, now {value_text(is_, start)})"
+
+
+def value_text(value: object, start: int = 0, room: int = 60) -> str:
+    """Return a value as a user would type it, in about `room` characters and with all brackets closed.
+
+    "..." stands for what does not fit. A list that does not fit is shown from its item `start` on.
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        items, ends = [(f"{name}: ", one) for name, one in value.items()], "{}"
+    elif isinstance(value, list | tuple):
+        items, ends = [("", one) for one in value], "[]"
+    else:
+        return text if len(text := str(value)) <= room else f"{text[: max(room - 3, 0)]}..."
+    fits = sum(len(label) + len(value_text(one, room=room)) + 2 for label, one in items) <= room
+    shown = [] if fits or not start else ["..."]
+    for label, one in items if fits else items[start:]:
+        text = label + value_text(one, room=room - len(label))
+        if not fits and len(text) > room:
+            shown.append("...")
+            break
+        shown.append(text)
+        room -= len(text) + 2
+    return ends[0] + ", ".join(shown) + ends[1]

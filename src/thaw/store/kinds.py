@@ -1,6 +1,7 @@
-"""What the artifacts of each kind hold, and whether one is as it was published. Standard library only.
+"""The files of each kind of artifact, and the check that an artifact is as it was published.
 
-Each says itself what it holds, so that damage is seen, not malice: whoever can write to the store has to be trusted.
+An artifact states its own contents, so the check finds damage but not malice: all who can write to the store are
+trusted.
 """
 
 import os
@@ -23,9 +24,9 @@ FILES = {
 
 
 def damage(kind: str, path: Path, done: str, contents: bool) -> str | None:
-    """Say what is wrong with an artifact, by the text of its DONE.json; None: it is whole.
+    """Return what is wrong with an artifact, given the text of its DONE.json, or None if it is whole.
 
-    Sizes are compared, with `contents` SHA-256 as well. Errors: a file cannot be read, OSError.
+    Compare sizes and, with `contents`, SHA-256. Raise OSError if a file cannot be read.
     """
     about = next(iter(json_objects(done)), {})
     files = about.get("files")
@@ -34,24 +35,24 @@ def damage(kind: str, path: Path, done: str, contents: bool) -> str | None:
     if files.keys() != FILES.get(kind, files.keys()):
         return f"DONE.json does not list the files of {kind}"
     for name, entry in files.items():
-        file, said = path / name, entry if isinstance(entry, Mapping) else {}
-        if Path(name).name != name or not file.is_file() or file.stat().st_size != said.get("bytes"):
+        file, stated = path / name, entry if isinstance(entry, Mapping) else {}
+        if Path(name).name != name or not file.is_file() or file.stat().st_size != stated.get("bytes"):
             return f"{name} is missing or cut short"
-        if contents and sha256_of(file) != said.get("sha256"):
-            return f"{name} is not what was written"
+        if contents and sha256_of(file) != stated.get("sha256"):
+            return f"{name} has changed since it was written"
     return None
 
 
 def lacks_done(path: Path) -> bool:
-    """Return whether something is there that has no DONE.json.
+    """Return whether a path exists but has no DONE.json.
 
-    One folder is looked into, by its descriptor: by its name it may be another one, published between two looks.
+    Look through the folder's descriptor: another folder may be published under its name between two looks.
     """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return False
-    except NotADirectoryError:  # a file in its place, or in that of a folder above
+    except NotADirectoryError:  # the path or one of its parents is a file
         return os.path.lexists(path)
     try:
         return not stat.S_ISREG(os.stat(DONE, dir_fd=folder).st_mode)
@@ -62,10 +63,10 @@ def lacks_done(path: Path) -> bool:
 
 
 def is_numbers(value: Any) -> bool:
-    """Whether a value is a list of numbers."""
+    """Return whether a value is a list of numbers."""
     return isinstance(value, list) and all(type(one) is float or is_whole(one) for one in value)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number that a float can hold."""
+    """Return whether a value is a whole number that a float can hold."""
     return type(value) is int and abs(value) < 1 << 63

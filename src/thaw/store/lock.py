@@ -1,6 +1,6 @@
-"""Who is making what, and what is in use, told among processes and machines by files.
+"""Locks and marks of use: files that tell other processes and machines what is being made and what is in use.
 
-Nothing correct depends on it: without a lock only work is done twice.
+Correctness never depends on them: without a lock, work may only be done twice.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from typing import IO
 from thaw.runtime import signals
 from thaw.runtime.machine import is_dead, process_id
 
-DONE = "DONE.json"  # an artifact that has it is whole; its time is the last use
-STALE_SECONDS = 30.0  # a lock that nobody touched for so long is nobody's
+DONE = "DONE.json"  # its existence makes an artifact whole, its modification time is the last use
+STALE_SECONDS = 30.0  # a lock that was not touched for this long is abandoned
 POLL_SECONDS = 0.2
 TOUCH_SECONDS = 5.0
-USE_SECONDS = 600.0  # what a process uses is marked so often; `prune` spares what was marked within the hour
+USE_SECONDS = 600.0  # between two marks of what a process uses; `prune` spares what was marked within the hour
 
 
 def mark_used(path: Path) -> None:
@@ -35,12 +35,12 @@ def claim(
     say: Callable[[str], None],
     waits: Callable[[str | None], None],
 ):
-    """Hold `path`.lock, yielding it, or go on without it (None): after `wait_s`, or where locks cannot be made.
+    """Hold `path`.lock and yield it; yield None after `wait_s`, or if locks cannot be made.
 
-    Ends early when the artifact is `there`. A holder touches its lock every few seconds (`marked`); whether it still
-    does is judged by own observation, never by comparing clocks, and a holder that died on this machine is not waited
-    for. filelock does not do here: flock does not reach across every network disk, and its leases wait without saying
-    for whom.
+    Stop waiting when the artifact is `there`. A holder touches its lock every few seconds (`marked`). Whether it still
+    does is judged by watching the lock, never by comparing clocks. A holder that died on this machine is not waited
+    for. filelock is no alternative: flock does not work on every network disk, and filelock's leases do not name the
+    holder while they wait.
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
@@ -53,7 +53,7 @@ def claim(
         try:
             touched, holder = lock.stat().st_mtime_ns, lock.read_text()
         except FileNotFoundError:
-            continue  # it was just given back
+            continue  # it was just released
         except OSError:
             break
         if touched != seen:
@@ -79,7 +79,7 @@ def claim(
 
 
 def create(lock: Path) -> bool | None:
-    """Create a lock that says whose it is: True. False where it is there already, None where none can be made."""
+    """Create a lock that names this process. Return True; False if it exists already, None if it cannot be made."""
     try:
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
@@ -93,7 +93,7 @@ def create(lock: Path) -> bool | None:
 
 @contextlib.contextmanager
 def marked(held: Sequence[Path | None], used: set[Path]):
-    """Keep touching what is held, so that others see that it is, and what this process uses, so that it is spared."""
+    """Keep touching what is `held`, so that others see it, and marking what was `used`, so that it is not pruned."""
     stop = threading.Event()
 
     def touch() -> None:
@@ -116,12 +116,12 @@ def marked(held: Sequence[Path | None], used: set[Path]):
 
 @contextlib.contextmanager
 def only_one_at_work(folder: Path):
-    """Whether no other process is at work in a folder, for as long as this one is; nothing is left of it.
+    """Lock a folder and yield whether no other process works in it; the lock file is removed at the end.
 
-    The system gives the lock back when this process and all that it forked are dead: the jobs of a sweep outlive it for
-    a step. Where a file system has no locks, nobody is known of.
+    The system releases the lock when this process and all its forks are dead, since the jobs of a sweep outlive it by a
+    step. On a file system without locks, yield True.
     """
-    from filelock import lock_descriptor  # late: only a sweep needs it, and it loads slowly
+    from filelock import lock_descriptor  # imported here: only a sweep needs it, and it loads slowly
 
     path, free = folder / ".at-work", True
     with contextlib.ExitStack() as held:
@@ -134,12 +134,12 @@ def only_one_at_work(folder: Path):
         finally:
             if free:
                 with contextlib.suppress(OSError):
-                    path.unlink(missing_ok=True)  # while it is held, so that it is nobody else's
-                    folder.rmdir()  # of a sweep that was refused before it began
+                    path.unlink(missing_ok=True)  # before the lock is released, so that nobody else holds it
+                    folder.rmdir()  # empty if the sweep was refused before it began
 
 
 def is_same_file(opened: IO, path: Path) -> bool:
-    """Return whether a path still leads to an opened file; another process may have removed it meanwhile."""
+    """Return whether a path still leads to an opened file, which another process may have removed."""
     try:
         return os.path.samestat(os.fstat(opened.fileno()), path.stat())
     except FileNotFoundError:

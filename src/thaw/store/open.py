@@ -19,17 +19,18 @@ def open_store(
     waits: Callable[[str | None], None] | None = None,
     since: float = math.inf,
 ) -> Store:
-    """The store of a run, within `store.max_size` where that can be.
+    """Return the store of a run, pruned to `store.max_size` as far as possible.
 
-    With fresh=true what was trained before `since` is made again; `waits` is told what other jobs are making.
+    With fresh=true, cycles and finds older than `since` are made again. `waits` is called as in `Store`.
     """
     s = settings.store
     root = Path(s.dir)
     if s.max_size is not None and root.is_dir():
         removed, _ = prune(root, parse_bytes(s.max_size, "store.max_size"))
         if removed:
-            gone = format_bytes(sum(entry.bytes for entry in removed))
-            say(f"store: {len(removed):,} artifacts ({gone}) removed, oldest use first; store.max_size={s.max_size}")
+            what = f"{len(removed):,} artifact{'s' * (len(removed) != 1)}"
+            freed = format_bytes(sum(entry.bytes for entry in removed))
+            say(f"store: removed {what} ({freed}), least recently used first, for store.max_size={s.max_size}")
     return Store(
         root,
         say,

@@ -1,8 +1,8 @@
-"""Look after the store: list it, keep it within its size. Standard library only.
+"""List the contents of the store, and keep it within its size.
 
-What is in use is never removed: every process marks what it uses (`store.Store.use`, `lock.marked`), and what was
-marked within the last hour stays. Marks and `now` are both times of the store's own file system, so that no clocks of
-different machines are compared.
+Nothing in use is removed: every process marks what it uses (`store.Store.use`, `lock.marked`), and what was marked
+within the last hour stays. Marks and `now` are both times of the store's own file system, so that clocks of different
+machines are never compared.
 """
 
 import contextlib
@@ -17,26 +17,25 @@ from thaw.runtime.machine import is_dead, process_id
 from thaw.store.lock import DONE
 
 UNDER_WAY = "underway"
-SNAPSHOTS = ("snapshot", "previous")  # how the files of work under way begin
+SNAPSHOTS = ("snapshot", "previous")  # how the names of snapshot files begin
 HOUR, DAY = 3600, 86400
 KEY = re.compile(r"[0-9a-f]{32}")
-OWN = re.compile(
-    r"([0-9a-f]{32}|clock)\."
-)  # the names of artifacts and shards that are not whole, and `file_system_time`'s
+# Names of what is unfinished, locked or damaged, and of the probe of `file_system_time`.
+OWN = re.compile(r"([0-9a-f]{32}|clock)\.")
 
 
 @dataclass(frozen=True)
 class StoredFolder:
-    """An artifact, a shard of one, or the snapshots of a cycle under way."""
+    """An artifact, a shard, or the snapshots of a cycle in progress."""
 
     path: Path
     kind: str
     bytes: int
-    used: float  # seconds, by the clock of the file system
+    used: float  # time of the last use in seconds, by the file system's clock
 
 
 def list_folder(path: Path) -> list[Path]:
-    """What lies in a directory; nothing where it is a file, or another process removed it meanwhile."""
+    """Return the paths in a directory; none if it is a file, or another process removed it."""
     try:
         return sorted(path.iterdir())
     except OSError:
@@ -44,20 +43,20 @@ def list_folder(path: Path) -> list[Path]:
 
 
 def artifact_paths(root: Path) -> list[Path]:
-    """Where artifacts, shards of them and snapshots lie."""
+    """Return the folders that may be artifacts, shards or snapshots."""
     artifacts = [path for kind in list_folder(root) for path in list_folder(kind)]
     return artifacts + [path for artifact in artifacts for path in list_folder(artifact)]
 
 
 def entries(root: Path) -> list[StoredFolder]:
-    """All that a run could find, used longest ago first."""
+    """Return everything that a run could find, least recently used first."""
     found = []
     for path in artifact_paths(root):
         names = path.relative_to(root).parts
-        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             files = {file.name: file.stat() for file in list_folder(path) if file.is_file()}
             times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
-            made = DONE in files and all(map(KEY.fullmatch, names[1:]))  # else somebody's folder, whose DONE.json it is
+            made = DONE in files and all(map(KEY.fullmatch, names[1:]))  # else another program's DONE.json
             under_way = names[0] == UNDER_WAY and all(file.startswith(SNAPSHOTS) for file in files)
             if times and (made or under_way) and "." not in "".join(names):
                 found.append(StoredFolder(path, names[0], sum(file.st_size for file in files.values()), max(times)))
@@ -65,20 +64,20 @@ def entries(root: Path) -> list[StoredFolder]:
 
 
 def prune(root: Path, size: float) -> tuple[list[StoredFolder], int]:
-    """Remove what was used longest ago until the rest is at most `size` bytes: what was removed, and the bytes left.
+    """Remove the least recently used until at most `size` bytes are left; return what was removed and the bytes left.
 
-    Never what was used in the last hour. What dead processes left half made, and what was damaged, goes in any case.
+    Keep what was used within the last hour. Always remove damaged artifacts and what dead processes left unfinished.
     """
     now = file_system_time(root)
     remove_leftovers(root, now)
-    there = entries(root)
-    left, removed = sum(entry.bytes for entry in there), []
-    for entry in there:
+    stored = entries(root)
+    left, removed = sum(entry.bytes for entry in stored), []
+    for entry in stored:
         if left <= size or now - entry.used < HOUR:
             break
         try:
             remove_folder(entry.path)
-        except OSError:  # not ours to remove, in a store shared by many
+        except OSError:  # another user's, in a shared store
             continue
         left -= entry.bytes
         removed.append(entry)
@@ -86,7 +85,7 @@ def prune(root: Path, size: float) -> tuple[list[StoredFolder], int]:
 
 
 def remove_leftovers(root: Path, now: float) -> None:
-    """Remove what nobody can use: damaged, half removed, left behind by dead processes; of the store's own alone."""
+    """Remove the store's own files that nobody can use: damaged, half removed, or left by dead processes."""
     for path in filter(partial(is_own_name, root), [*list_folder(root), *artifact_paths(root)]):
         with contextlib.suppress(OSError):
             name, age = path.name, now - path.stat().st_mtime
@@ -99,18 +98,18 @@ def remove_leftovers(root: Path, now: float) -> None:
 
 
 def is_own_name(root: Path, path: Path) -> bool:
-    """Whether the store named it: a store may lie in a folder with other things, whose yarn.lock is not ours."""
+    """Return whether the store named a path: its folder may hold other files, such as a project's yarn.lock."""
     return bool(OWN.match(path.name)) or path.relative_to(root).parts[0] in (UNDER_WAY, "facts")
 
 
 def is_abandoned(owner: str, age: float) -> bool:
-    """Whether `host.pid` is of a dead process; of another machine's nobody knows, a day is enough for it."""
+    """Return whether the process `host.pid` is dead; one of another machine counts as dead after a day."""
     host, _, pid = owner.rpartition(".")
     return is_dead(f"{host} {pid}") or age > DAY
 
 
 def file_system_time(root: Path) -> float:
-    """The time by the clock that stamps the store's files."""
+    """Return the time by the clock that stamps the store's files."""
     probe = root / f"clock.tmp.{process_id('.')}"
     try:
         probe.touch()

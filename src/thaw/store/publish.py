@@ -1,4 +1,4 @@
-"""Publish a filled folder as an artifact: by one rename, with the SHA-256 of its files."""
+"""Publish a filled folder as an artifact, with the SHA-256 of its files, by one rename."""
 
 import contextlib
 import errno
@@ -21,9 +21,9 @@ def sha256_of(path: Path) -> str:
 
 
 def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
-    """Make a filled temporary directory the artifact at `path`, durably, in the place of one that is there if asked.
+    """Turn a filled temporary directory into the artifact at `path`, durably; `replace` one that exists.
 
-    The bytes added: none where another has won.
+    Return the bytes added: 0 if another process has published the artifact first.
     """
     files = {}
     for file in sorted(temporary.iterdir()):
@@ -36,7 +36,7 @@ def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
         opened.flush()
         os.fsync(opened.fileno())
     sync(temporary)
-    old = rename_away(path) if replace else None  # only now, for others may be reading it
+    old = rename_away(path) if replace else None  # as late as possible, because others may be reading it
     try:
         temporary.rename(path)
     except OSError as error:
@@ -52,10 +52,10 @@ def publish(temporary: Path, path: Path, parts: Mapping, replace: bool) -> int:
 
 @contextlib.contextmanager
 def machine_errors(path: Path):
-    """Turn an error of the disk into the line that a person needs, exit 5."""
+    """Turn a disk error into a UserError (exit 5)."""
     try:
         yield
     except OSError as error:
-        if not is_machine_error(error) and error.errno != errno.ENOTDIR:  # a file in the place of a folder
+        if not is_machine_error(error) and error.errno != errno.ENOTDIR:  # a file where a folder should be
             raise
         raise machine_error(error, path) from error

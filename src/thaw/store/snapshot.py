@@ -1,8 +1,8 @@
-"""The work under way, in one file of two generations: what a killed process leaves behind to go on from.
+"""Snapshots of work in progress, from which a run continues after its process was killed.
 
-The file is the SHA-256 of the rest, the length of a JSON text, the text, and tensors as safetensors. It is written
-beside its place, synced and renamed; the generation before stays as `previous`. Training is deterministic, so falling
-back to the older one ends in the same bits.
+A snapshot file holds the SHA-256 of the rest, the length of a JSON text, the text, and tensors as safetensors. It is
+written under a temporary name, synced and renamed; the one before it is kept as `previous`. Training is deterministic,
+so continuing from the older one ends in the same bits.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ NAMES = ("snapshot", "previous")
 
 
 def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
-    """Make this state the newest generation, durably. Errors: no room, a read-only disk, exit 5."""
+    """Write a state as the newest snapshot, durably. Raise UserError (exit 5) if the disk is full or read-only."""
     text = json.dumps(state).encode()
     body = len(text).to_bytes(8, "big") + text + save({name: tensor.contiguous() for name, tensor in tensors.items()})
     newest, previous = (folder / name for name in NAMES)
@@ -39,7 +39,7 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
         os.replace(temporary, newest)
         sync(folder)
     except FileNotFoundError:
-        pass  # another process made the cycle meanwhile and removed the folder
+        pass  # another process finished the cycle and removed the folder
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -47,7 +47,7 @@ def write(folder: Path, state: dict, tensors: dict[str, Tensor]) -> None:
 
 
 def read(folder: Path) -> tuple[dict, dict[str, Tensor]] | None:
-    """The newest generation that is whole, or None."""
+    """Return the newest snapshot that is whole, or None."""
     for name in NAMES:
         with contextlib.suppress(OSError, ValueError, TypeError, LookupError, RecursionError, SafetensorError):
             content = (folder / name).read_bytes()
@@ -60,7 +60,7 @@ def read(folder: Path) -> tuple[dict, dict[str, Tensor]] | None:
 
 
 def remove(folder: Path) -> None:
-    """Forget the work under way: it is done. What another process is writing there stays."""
+    """Remove the snapshots of finished work, but not what another process is writing there."""
     for name in NAMES:
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""What is done stays done: artifacts addressed by what they were made from. Standard library only.
+"""The store: artifacts addressed by what they were made from.
 
-`DIR/<kind>/<key>/` holds files and, written last, DONE.json with their sizes and SHA-256 and the parts of the key. An
-artifact is built in a private temporary directory and published by one rename, so that a builder killed at any point
-leaves nothing that a reader can see, and two builders of the same thing need no lock: the second drops its own.
-Of what grows with the images `<key>/` holds immutable shards, each such a directory.
+`DIR/<kind>/<key>/` holds an artifact's files and, written last, DONE.json with their sizes, their SHA-256 and the parts
+of the key. An artifact is built in a private temporary directory and published by one rename. So a builder killed at
+any point leaves nothing that a reader can see, and two builders of the same artifact need no lock: the second drops its
+own. An artifact that grows with the images is a directory of immutable shards, each built like an artifact.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from thaw.store.kinds import damage, lacks_done
 from thaw.store.lock import DONE, USE_SECONDS, claim, mark_used, marked
 from thaw.store.publish import machine_errors, publish
 
-Fault = Callable[[Path], str | None]  # says why an artifact cannot be used
+Fault = Callable[[Path], str | None]  # returns why an artifact cannot be used, or None
 
 
 def key_of(parts: Mapping) -> str:
-    """The address of what is made from these parts: SHA-256 of their canonical JSON, 32 hex digits."""
+    """Return the address of an artifact: 32 hex digits of the SHA-256 of its parts as canonical JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 @dataclass
 class Entry:
-    """A place in the store: `path` with the artifact, or where that is missing a `folder` to be filled."""
+    """An artifact's place in the store: its `path` and, if it is missing, a `folder` to fill."""
 
     path: Path
     folder: Path | None = None
@@ -46,11 +46,11 @@ class Entry:
 
 
 class Store:
-    """Artifacts below one directory, which may be shared between processes and machines.
+    """The artifacts below one directory, which processes and machines may share.
 
-    `code(kind)` is the part of every key that says which code makes a kind; of the kinds in `anew` what was made
-    before `since` is made again, by the clock of the file system. `waits` is told the name of an artifact that another
-    process is making, and None when the waiting is over.
+    `code(kind)` is the part of every key that covers the code of a kind. Artifacts of the kinds in `anew` that are
+    older than `since`, by the file system's clock, are made again. `waits` is called with the name of an artifact that
+    another process is making, and with None when the wait is over.
     """
 
     def __init__(
@@ -74,30 +74,29 @@ class Store:
         self.used: set[Path] = set()
         self.made: set[Path] = set()  # by this process
         self.added = 0  # bytes that this process published
-        self.waited = 0.0  # seconds, for what other processes were making
-        self.marked_at = time.monotonic()  # all that is used
+        self.waited = 0.0  # seconds spent waiting for other processes
+        self.marked_at = time.monotonic()  # when all of `used` was last marked
 
     def key(self, kind: str, parts: Mapping) -> str:
         return key_of({**parts, "code": self.code(kind)})
 
     def place(self, kind: str, parts: Mapping, rows: Sequence | None = None) -> Path:
-        """Where the artifact of a kind made from `parts` lies, or of it the shard that holds `rows`."""
+        """Return the path of the artifact made from `parts`, or of its shard that holds `rows`."""
         path = self.root / kind / self.key(kind, parts)
         return path if rows is None else path / key_of({"rows": rows})
 
     def find(self, path: Path, fault: Fault = lambda path: None) -> Path | None:
-        """The directory of an artifact that is there, whole and without fault, else None.
+        """Return the directory of an artifact that exists, is whole and has no fault, else None.
 
-        Sizes are compared always, contents when this process first opens it, and then what it holds must be what is
-        read here: `fault` says why it is not. What is damaged is moved aside with a line of warning.
-        Errors: it cannot be read, exit 5.
+        Compare sizes each time. When this process first opens the artifact, also compare contents and ask `fault` why
+        they cannot be used. Move a damaged artifact aside and warn. Raise UserError (exit 5) if it cannot be read.
         """
         kind, first = path.relative_to(self.root).parts[0], path not in self.verified
         try:
             done = (path / DONE).read_text(errors="replace")
             why = damage(kind, path, done, first) or (fault(path) if first else None)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if not lacks_done(path):  # nothing is there, or it was published this moment
+            if not lacks_done(path):  # it does not exist, or was published just now
                 return None
             why = f"it has no {DONE}"
         except OSError as error:
@@ -108,16 +107,17 @@ class Store:
         return path
 
     def move_aside(self, path: Path, why: str) -> None:
+        """Rename a damaged artifact, so that it is made again, and warn."""
         for n in range(1000):
             aside = path.with_name(f"{path.name}.bad.{n}")
             if not aside.exists():
-                with contextlib.suppress(FileNotFoundError):  # another process did it, or pruned it
+                with contextlib.suppress(FileNotFoundError):  # another process moved or pruned it
                     path.rename(aside)
                     self.warn(f"store: {self.short(path)} is damaged ({why}): moved aside, made again when needed")
                 break
 
     def short(self, path: Path) -> str:
-        """activations/1a2b3c4d of a path."""
+        """Return the short name of an artifact, such as activations/1a2b3c4d."""
         kind, key, *_ = path.relative_to(self.root).parts
         return f"{kind}/{key[:8]}"
 
@@ -125,14 +125,14 @@ class Store:
     def entry(
         self, kind: str, parts: Mapping, rows: Sequence | None = None, fault: Fault = lambda path: None
     ) -> Iterator[Entry]:
-        """Enter the artifact made from `parts`, with `rows` the shard of it that holds them: it is there, or missing.
+        """Enter the artifact made from `parts`, or its shard that holds `rows`; it exists or is missing.
 
-        One that has a `fault`, which says why it cannot be used, is missing too.
+        It also counts as missing if `fault` returns why it cannot be used.
 
         `with store.entry(kind, parts) as entry: if entry.missing: ...` fills `entry.folder`, which is published when
-        the block ends without an error. Where another process is making it, wait for that up to `wait_s`, then make a
-        private copy: correctness never depends on the lock, only double work does. Errors: no room, a read-only disk,
-        exit 5.
+        the block ends without an error. If another process is making the artifact, wait up to `wait_s`, then make a
+        private copy: the lock saves double work, but correctness never depends on it. Raise UserError (exit 5) if the
+        disk is full or read-only.
         """
         path = self.place(kind, parts, rows)
         temporary = path.with_name(f"{path.name}.tmp.{process_id('.')}")
@@ -154,15 +154,15 @@ class Store:
         self.use(path)
 
     def has(self, kind: str, path: Path, fault: Fault = lambda path: None) -> bool:
-        """Return whether an artifact is there, without fault and not to be made anew."""
+        """Return whether an artifact exists, has no fault and need not be made again."""
         return not self.stale(kind, path) and self.find(path, fault) is not None
 
     def is_current(self, kind: str, path: Path) -> bool:
-        """Return whether an artifact was published and is not to be made anew; its files are not looked at."""
+        """Return whether an artifact was published and need not be made again, without looking at its files."""
         return (path / DONE).exists() and not self.stale(kind, path)
 
     def claim_folder(self, kind: str, path: Path, temporary: Path, held: contextlib.ExitStack) -> Path | None:
-        """Return an empty folder to fill, its lock `held`; None where another process made the artifact meanwhile."""
+        """Return an empty folder to fill, its lock `held`; None if another process has made the artifact meanwhile."""
         path.parent.mkdir(parents=True, exist_ok=True)
         asked = time.monotonic()
         there = partial(self.is_current, kind, path)
@@ -177,14 +177,14 @@ class Store:
         return temporary
 
     def stale(self, kind: str, path: Path) -> bool:
-        """Whether what lies at a path, if anything does, is to be made anew."""
+        """Return whether the artifact at a path, if any, has to be made again."""
         try:
             return kind in self.anew and path.stat().st_mtime < self.since
         except FileNotFoundError:
             return False
 
     def use(self, path: Path) -> None:
-        """Mark an artifact as used now: what was not used for longest is pruned first; now and then all that is."""
+        """Mark an artifact as used now, so that it is pruned last; every USE_SECONDS, mark all that are in use."""
         self.verified.add(path)
         self.used.add(path)
         now, due = time.monotonic(), {path}
@@ -194,7 +194,7 @@ class Store:
             mark_used(one)
 
     def shards(self, kind: str, parts: Mapping, rows: Collection, fault: Fault = lambda path: None) -> list[Path]:
-        """The shards of the artifact made from `parts` that hold any of `rows`, as far as they are without fault."""
+        """Return the shards of the artifact made from `parts` that hold any of `rows` and have no fault."""
         wanted, there = frozenset(rows), sorted(self.place(kind, parts).glob(f"*/{DONE}"))
         found = [self.find(done.parent, fault) for done in there if is_published(done) and holds_any(done, wanted)]
         paths = [path for path in found if path is not None]
@@ -203,7 +203,7 @@ class Store:
         return paths
 
     def remember(self, name: str, facts: Mapping) -> None:
-        """Keep small facts under a name, the last ones win. They only ever inform; nothing correct depends on them."""
+        """Keep small facts under a name, replacing earlier ones. Correctness never depends on them."""
         path = self.root / "facts" / f"{name}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,21 +212,21 @@ class Store:
             raise machine_error(error, path) from error
 
     def recall(self, name: str, **kinds: type | UnionType) -> dict:
-        """The facts kept under a name; none unless each of `kinds` is there with a value of its type.
+        """Return the facts kept under a name; none unless each of `kinds` exists with a value of its type.
 
-        Whoever can write to the store can write what is no fact.
+        The types are checked because anyone who can write to the store may have changed the file.
         """
         facts = read_json(self.root / "facts" / f"{name}.json")
         return facts if all(isinstance(facts.get(key), kind) for key, kind in kinds.items()) else {}
 
 
 def is_published(done: Path) -> bool:
-    """Whether a DONE.json is that of an artifact, neither being built nor moved aside."""
+    """Return whether a DONE.json belongs to a published artifact, not to one being built or moved aside."""
     return "." not in done.parent.name
 
 
 def holds_any(done: Path, wanted: frozenset) -> bool:
-    """Whether a shard has any of the rows; also where its DONE.json cannot be read, of which `find` then warns."""
+    """Return whether a shard has any of the rows; True if its DONE.json cannot be read, so that `find` warns of it."""
     try:
         return not wanted.isdisjoint(read_json(done)["parts"]["rows"])
     except (LookupError, TypeError):

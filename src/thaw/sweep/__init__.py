@@ -1,1 +1,1 @@
-"""The jobs of a sweep: previewed, read from the files they leave, ranked, compared, shown."""
+"""The jobs of a sweep: preview them, read their folders, rank and compare them, report on them."""

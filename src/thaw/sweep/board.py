@@ -1,4 +1,4 @@
-"""The leaderboard of a sweep: what its jobs add up to."""
+"""The leaderboard of a sweep: everything its tables, figures and reports are made from."""
 
 import math
 import shlex
@@ -22,22 +22,22 @@ from thaw.sweep.rank import (
     scores,
 )
 
-MOST_VALUES = 12  # of a key whose main effect is shown: beyond it is a search, not a choice
+MOST_VALUES = 12  # main effects are shown for keys with at most this many values: more of them are a search
 AUDITION = "experiment=audition"
 
 
 @dataclass(frozen=True)
 class Board:
-    """All that a leaderboard shows."""
+    """The contents of a leaderboard."""
 
     folder: Path
     monitor: str
     jobs: list[JobRecord]
-    total: int  # jobs, those included that never started
+    total: int  # number of jobs, including those that never started
     settings: list[Setting]  # best first
-    differences: list[Difference]  # of each to the first
+    differences: list[Difference]  # each setting's difference to the best one
     effects: list[Effect]
-    front: list[int]  # positions among the settings, quickest first
+    front: list[int]  # the Pareto front as indices into `settings`, fastest first
     shared: tuple[str, ...]  # the overrides that all jobs have in common
 
     @property
@@ -46,17 +46,17 @@ class Board:
 
     @property
     def common(self) -> str:
-        """What all jobs have in common, in words."""
+        """Return the shared overrides as a short name."""
         return run_names.short_name(list(self.shared))
 
     @property
     def failures(self) -> list[JobRecord]:
-        """The jobs that are over and not done, or that never started."""
+        """Return the jobs that ended without a result or never started."""
         return [job for job in self.jobs if job.state not in ("done", "running")]
 
     @property
     def best_job(self) -> JobRecord | None:
-        """The job of the best setting with the best value."""
+        """Return the job with the best value within the best setting; None if no job has a result."""
         if not self.settings:
             return None
         sign = 1 if higher_is_better(self.monitor) else -1
@@ -65,19 +65,22 @@ class Board:
 
 
 def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -> Board:
-    """The leaderboard of a sweep's folder as it is now; unless `paired`, without reading the predictions.
+    """Return the leaderboard of a sweep's folder in its current state.
 
-    Errors: no job is there, exit 6.
+    paired: compare each setting with the best one, which reads the predictions of all jobs. Raise UserError (exit 6)
+    if the folder contains no job.
     """
     jobs = read_jobs(folder)
     monitor = monitor or monitor_of(jobs)
     settings = rank(jobs, monitor)
-    # Those of the best setting are asked for again and again and so stay; the others pass through.
-    read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda one: scores(one, monitor))
+    # The scores of the best setting are needed for every comparison and stay cached; the others are read once.
+    read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda folder: scores(folder, monitor))
     as_typed = sorted(settings, key=lambda setting: jobs.index(setting.jobs[0]))
     keys = swept_keys(jobs)
     known = [job.choices for job in jobs if job.overrides]
     shared = set.intersection(*map(set, known)) if len(set(known)) > 1 else set()
+    # With one swept key its effect would repeat the ranking; a key whose every value was tried once has no average.
+    effects_by_key = [effects(as_typed, key, keys) for key in keys] if len(keys) > 1 else []
     return Board(
         folder=folder,
         monitor=monitor,
@@ -87,10 +90,9 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
         differences=[compare_to_best(setting, settings[0], read) for setting in settings] if paired else [],
         effects=[
             effect
-            for key in keys
-            if 1 < len(found := effects(as_typed, key, keys)) <= MOST_VALUES
-            if len(found) < len(settings) or len(keys) == 1  # else each value was tried once: a search, no average
-            for effect in found
+            for of_key in effects_by_key
+            if 1 < len(of_key) <= MOST_VALUES and len(of_key) < len(settings)
+            for effect in of_key
         ],
         front=pareto(settings, monitor),
         shared=tuple(override for override in (known or [()])[0] if override in shared),
@@ -98,25 +100,26 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
 
 
 def is_share(monitor: str) -> bool:
+    """Return whether the monitored value lies between 0 and 1, as accuracies and F1 do."""
     return higher_is_better(monitor)
 
 
 def after_audition(board: Board) -> str:
-    """The whole checklist for the backbone that won an audition of heads; '' of any other sweep."""
+    """Return the command that trains the winner of experiment=audition by the whole checklist; '' for other sweeps."""
     if not (job := board.best_job) or AUDITION not in job.overrides:
         return ""
     return run_names.typed_command([override for override in job.overrides if override != AUDITION])
 
 
 def sync_line(board: Board) -> str:
-    """The one command that sends the runs written offline to W&B; '' where there are none."""
-    told = [job.result or read_status(job.folder) for job in board.jobs]  # one that failed has no result
-    folders = [short_path(Path(one["wandb_offline"])) for one in told if one.get("wandb_offline")]
+    """Return the command that uploads all offline runs to W&B; '' if there are none."""
+    records = [job.result or read_status(job.folder) for job in board.jobs]  # a failed job has a status, no result
+    folders = [short_path(Path(record["wandb_offline"])) for record in records if record.get("wandb_offline")]
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
 
 
 def seconds_of_all(board: Board) -> tuple[float, float]:
-    """Seconds of all finished jobs: as if nothing were reused, and paid."""
+    """Return the total seconds of all finished jobs: as if nothing had been reused, and actually spent."""
     return tuple(
         math.fsum(value for job in board.jobs if not math.isnan(value := as_number(job.result.get(key))))
         for key in ("cost/seconds", "cost/seconds_paid")

@@ -1,9 +1,10 @@
-"""Runs against one another: what they were told, what each phase bought, which images one wins from the other."""
+"""A comparison of runs: settings, results by phase, and the images that one run gets right and the other wrong."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from thaw.config.conf_files import part
@@ -13,25 +14,33 @@ from thaw.runtime.files import as_number, phase_results, read_json, read_shares,
 from thaw.sweep.jobs import JobRecord, read_jobs
 from thaw.sweep.tables import TextTable
 
-NOWHERE = "–"
-NAMES = {"made": "weights to start from", "data.key": "images and labels", "data.test_key": "images to test"}
+MISSING = "–"
+NAMES = {
+    "made": "initial weights",
+    "data.key": "images and labels",
+    "data.test_key": "test images",
+    "epochs": "epochs (size/batch/steps)",
+}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the images that both validated, of one class in both. Rows: (path, truth, answer of a, of b)."""
+    """Two runs a and b on the validation images that both share with the same class.
 
-    both: int  # right
+    The rows of `won` and `lost` are (path, class, prediction of a, prediction of b).
+    """
+
+    both: int  # number of images that both get right
     neither: int
-    won: list[tuple]  # by b: a is wrong
-    lost: list[tuple]
-    apart: tuple[int, int, int] = (0, 0, 0)  # left out: only in a, only in b, of another class there
+    won: list[tuple]  # b is right, a is wrong
+    lost: list[tuple]  # a is right, b is wrong
+    apart: tuple[int, int, int] = (0, 0, 0)  # images left out: only in a, only in b, with different classes
 
     @property
     def p(self) -> float:
-        """McNemar's exact test: how likely so uneven a split of the images that one alone has right is by chance.
+        """Return the p-value of McNemar's exact test (McNemar, 1947); 1 if no image is won or lost.
 
-        Two-sided binomial test of the won against the lost with probability one half; 1 of none. McNemar (1947).
+        It is the two-sided binomial test of the images won against those lost with probability one half.
         """
         n = len(self.won) + len(self.lost)
         if not n:
@@ -42,48 +51,54 @@ class Comparison:
 
 
 def runs_of(folders: Sequence[Path]) -> list[JobRecord]:
-    """The finished runs of some folders, of a sweep all that are done. Errors: one not done, fewer than two, exit 6."""
+    """Return the finished runs of some folders; of a sweep, all finished jobs.
+
+    Raise UserError (exit 6) if a folder has no finished run, or if there are fewer than two runs in all.
+    """
     runs = []
     for folder in folders:
         jobs = read_jobs(folder)
         done = [job for job in jobs if job.result]
         if not done:
             states = ", ".join(dict.fromkeys("no result" if job.state == "done" else job.state for job in jobs))
-            raise UserError(6, f"{short_path(folder)}: nothing to compare ({states}); it takes finished runs")
+            raise UserError(6, f"{short_path(folder)}: no finished run to compare ({states})")
         runs += done
     runs = list({job.folder.resolve(): job for job in runs}.values())
     if len(runs) < 2:
-        what = "one finished run is there" if len(folders) == 1 else "this is one and the same run"
-        raise UserError(6, f"{short_path(runs[0].folder)}: {what}; give two or more, or a sweep")
+        what = "only one finished run" if len(folders) == 1 else "the same run was given more than once"
+        raise UserError(6, f"{short_path(runs[0].folder)}: {what}; give two or more runs, or a sweep")
     return runs
 
 
 def labels(runs: Sequence[JobRecord]) -> list[str]:
-    """A, B, ... Z, then 27 and so on."""
+    """Return A, B, ... Z, then 27 and so on."""
     return [chr(ord("A") + i) if i < 26 else str(i + 1) for i in range(len(runs))]
 
 
 def settings_table(runs: Sequence[JobRecord]) -> TextTable:
-    """The overrides in which the runs differ."""
+    """Return the overrides in which the runs differ."""
     typed = [dict(map(key_and_value, run.overrides)) for run in runs]
     keys = dict.fromkeys(key for one in typed for key in one)
     keys = [key for key in keys if len({meaning(one.get(key)) for one in typed}) > 1]
-    return ["setting", *labels(runs)], [[key, *(one.get(key, NOWHERE) for one in typed)] for key in keys]
+    return ["setting", *labels(runs)], [[key, *(one.get(key, MISSING) for one in typed)] for key in keys]
 
 
 def meaning(value: str | None) -> float | str | None:
-    """What a typed value is, however it is spelt: True is true, 1e-3 is 0.001."""
+    """Return what a typed value means, whatever its spelling: True is true, 1e-3 is 0.001."""
     if not math.isnan(number := as_number(value)):
         return number
     return value.lower() if value and value.lower() in ("true", "false", "null") else value
 
 
 def parts_table(runs: Sequence[JobRecord]) -> TextTable:
-    """What the runs depended on and differ in, from their run.json; the same difference in several phases is a row."""
+    """Return the recorded inputs (the parts of run.json) in which the runs differ.
+
+    A difference that is the same in several phases has one row.
+    """
     flat = [dict(flatten(part(read_json(run.folder / "run.json"), "parts"))) for run in runs]
     rows: dict[tuple, list[str]] = {}
     for path in dict.fromkeys(path for one in flat for path in one):
-        values = tuple(short_value(one[path]) if path in one else NOWHERE for one in flat)
+        values = tuple(short_value(one[path]) if path in one else MISSING for one in flat)
         if len({repr(one.get(path)) for one in flat}) > 1:
             phase, name = (path[1], path[2:]) if path[0] == "phases" and len(path) > 1 else ("", path)
             if name not in (("phase",), ()):
@@ -93,11 +108,11 @@ def parts_table(runs: Sequence[JobRecord]) -> TextTable:
     for (name, values), phases in rows.items():
         where = f" ({', '.join(filter(None, phases))})" if any(phases) else ""
         out.append([name + where, *values])
-    return ["depends on", *labels(runs)], out
+    return ["input", *labels(runs)], out
 
 
 def flatten(parts: Mapping, path: tuple = ()):
-    """(path, value) of every leaf."""
+    """Yield (path, value) of every leaf."""
     for key, value in parts.items():
         if isinstance(value, Mapping) and value:
             yield from flatten(value, (*path, key))
@@ -106,21 +121,36 @@ def flatten(parts: Mapping, path: tuple = ()):
 
 
 def short_value(value) -> str:
-    """A value in a table's cell."""
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a value as text for a table's cell, at most 40 characters; of a hash the first eight."""
+    text = plain_value(value)
     if re.fullmatch(r"[0-9a-f]{16,}", text):
         return text[:8]
     return text if len(text) <= 40 else text[:39] + "…"
 
 
+def plain_value(value, inner: bool = False) -> str:
+    """Return a value of run.json without quotes and brackets: [[32, 64, 10], [32, 64, 10]] is 2 × 32/64/10."""
+    if isinstance(value, list):
+        texts = [plain_value(item, inner=True) for item in value]
+        if inner:
+            return (" " if any(isinstance(item, (list, dict)) for item in value) else "/").join(texts)
+        counts = [(text, len(list(same))) for text, same in groupby(texts)]
+        return ", ".join(f"{n} × {text}" if n > 1 else text for text, n in counts) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={plain_value(item, inner=True)}" for key, item in value.items()) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def phases_table(runs: Sequence[JobRecord]) -> TextTable:
-    """Every phase of every run, phase by phase."""
+    """Return the results of every phase of every run, phase by phase."""
     found = [phase_results(run.result) for run in runs]
     rows = []
     for name in dict.fromkeys(name for phases in found for name in phases):
         for label, phases in zip(labels(runs), found, strict=True):
             phase = phases.get(name)
-            cells = [number_text(phase, *column) for column in PHASE] if phase else [NOWHERE] * len(PHASE)
+            cells = [number_text(phase, *column) for column in PHASE] if phase else [MISSING] * len(PHASE)
             rows.append([name, label, *cells])
     for label, run in zip(labels(runs), runs, strict=True):
         best = [number_text(run.result, key, form) for key, form in BEST]
@@ -134,23 +164,27 @@ BEST = (("best/accuracy", "{:.2%}"), ("best/loss", "{:.4f}"), ("cost/seconds", "
 
 
 def number_text(fields: Mapping, key: str, form: str) -> str:
-    """A number; '' where there is none."""
+    """Return a number as text; '' if it is missing."""
     value = as_number(fields.get(key))
     return "" if math.isnan(value) else form.format(value)
 
 
 def compare_images(a: JobRecord, b: JobRecord) -> Comparison:
-    """b against a, image by image. Errors: no image that both validated, exit 3; no predictions, exit 6."""
-    first, second = (read_answers(run.folder) for run in (a, b))
+    """Compare b with a, image by image.
+
+    Raise UserError (exit 3) if they share no validation image with the same class, or (exit 6) if one has no
+    predictions.
+    """
+    first, second = (read_predictions(run.folder) for run in (a, b))
     for run, found in ((a, first), (b, second)):
         if not found:
-            raise UserError(6, f"{short_path(run.folder)}: no predictions are there (valid_predictions.csv)")
+            raise UserError(6, f"{short_path(run.folder)}: no predictions found (valid_predictions.csv)")
     both = [path for path in first if path in second]
     rows = [(path, *first[path], second[path][1]) for path in both if first[path][0] == second[path][0]]
     if not rows:
         runs = f"{short_path(a.folder)} and {short_path(b.folder)}"
-        other = "with other classes of the same images" if both else "on other images"
-        raise UserError(3, f"{runs} were validated {other}: there is nothing to compare")
+        what = "have different classes for the same images" if both else "have no validation image in common"
+        raise UserError(3, f"{runs} {what}: nothing to compare")
     return Comparison(
         apart=(len(first) - len(both), len(second) - len(both), len(both) - len(rows)),
         both=sum(truth == x == y for _, truth, x, y in rows),
@@ -160,8 +194,8 @@ def compare_images(a: JobRecord, b: JobRecord) -> Comparison:
     )
 
 
-def read_answers(folder: Path) -> dict[str, tuple[str, str]]:
-    """Truth and prediction of each validation image, by its path."""
+def read_predictions(folder: Path) -> dict[str, tuple[str, str]]:
+    """Map each validation image's path to its class and the prediction."""
     rows = read_shares(folder / "valid_predictions.csv")
-    next(rows, None)  # the head
+    next(rows, None)  # skip the head
     return {row[0]: (row[1], row[2]) for row in rows}

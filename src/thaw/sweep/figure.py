@@ -1,4 +1,4 @@
-"""A sweep as an image: the settings over their seconds, what each choice does, the learning curves overlaid."""
+"""The figures of a sweep: settings against seconds, effects of the swept keys, learning curves of all jobs."""
 
 import math
 from collections.abc import Callable
@@ -9,17 +9,17 @@ from thaw.sweep.board import Board, is_share
 from thaw.sweep.rank import Effect
 
 COLOURS = (VALID, TRAIN, BEST, *GROUP_COLOURS[1::2], "#00a6a6", "#b0568f", "#7a6a4f")  # of the best settings, in order
-NAMED = 12  # settings whose names stand beside the image
-ROW = 0.3  # inches of an effect's row
+NAMED = 12  # settings whose names are listed below the figure
+ROW = 0.3  # height of an effect's row in inches
 
 
 def leaderboard_figure(board: Board):
-    """Accuracy against seconds with the Pareto front and error bars over seeds; main effects beside it, names below."""
+    """Draw the monitored value against seconds with the Pareto front; main effects beside it, names below it."""
     lines = sum(1 for _ in rows_of(board.effects))
     height = max(3.6, ROW * lines)
     names = [f"{i + 1}  {board.settings[i].name}" for i in named_settings(board)]
     if rest := len(board.settings) - len(names):
-        names.append(f"and {rest} more, see leaderboard.md")
+        names.append(f"and {rest} more in leaderboard.md")
     columns = 2 if len(names) > 4 and max(map(len, names)) < 70 else 1
     each = math.ceil(len(names) / columns)
     width = 12.5 if board.effects else 7.4
@@ -34,7 +34,7 @@ def leaderboard_figure(board: Board):
 
 
 def draw_settings(fig, board: Board, width: float, height: float) -> None:
-    """A mark for each setting with its rank beside it; where marks lie on one another their ranks stand together."""
+    """Draw each setting as a mark with its rank and an error bar over jobs; close marks share one label."""
     axes = axes_at(fig, 1.0, 0.4, width, height)
     drawn = [(i, s) for i, s in enumerate(board.settings) if not math.isnan(s.mean) and not math.isnan(s.seconds)]
     front = [board.settings[i] for i in board.front]
@@ -51,16 +51,16 @@ def draw_settings(fig, board: Board, width: float, height: float) -> None:
         plain_ticks(axes.xaxis)
     value_axis(axes.yaxis, board)
     axes.margins(0.1, 0.14)
-    axes.set_xlabel("seconds of one job, as if nothing were reused")
-    bars = "; mean ± sd over seeds" if any(len(s.values) > 1 for _, s in drawn) else ""
+    axes.set_xlabel("seconds per job, as if nothing had been reused")
+    bars = ", mean ± standard deviation" if any(len(s.values) > 1 for _, s in drawn) else ""
     axes.set_ylabel(board.monitor + bars)
     axes.grid(True)
-    axes.set_title("green: no other setting is better and as quick")
+    axes.set_title("green: Pareto front (no other is both better and faster)")
     if not drawn:
-        axes.text(0.5, 0.5, "no number to draw", transform=axes.transAxes, ha="center", alpha=0.6)
+        axes.text(0.5, 0.5, "no finite values", transform=axes.transAxes, ha="center", alpha=0.6)
     axes.autoscale_view()
     if is_share(board.monitor) and axes.get_ylim()[1] > 1:
-        axes.set_ylim(top=1 + 0.05 * (1 - axes.get_ylim()[0]))  # no bar makes more than all of them right
+        axes.set_ylim(top=1 + 0.05 * (1 - axes.get_ylim()[0]))  # an error bar may reach above 100%
     shown = [(i + 1, (s.seconds, s.mean)) for i, s in drawn if i in named_settings(board)]
     for at, ranks in join_marks(shown, lambda at: axes.transData.transform(at) / fig.dpi):
         text = ", ".join(map(str, ranks[:3])) + ("…" if len(ranks) > 3 else "")
@@ -68,12 +68,12 @@ def draw_settings(fig, board: Board, width: float, height: float) -> None:
 
 
 def named_settings(board: Board) -> list[int]:
-    """The settings whose names stand below the image: the best ones, and all of the front."""
+    """Return the indices of the settings that are named: the best ones and the Pareto front."""
     return sorted({*range(min(len(board.settings), NAMED)), *board.front})
 
 
 def join_marks(marks: list[tuple], inches: Callable) -> list[tuple[tuple, list[int]]]:
-    """Marks (rank, place), those whose rank would be written over that of a better one joined to it: (place, ranks)."""
+    """Join marks (rank, place) whose labels would overlap that of a better one; return (place, ranks) of each group."""
     groups = []
     for rank, place in marks:
         near = [group for group in groups if (abs(inches(group[0]) - inches(place)) < (0.35, 0.14)).all()]
@@ -85,7 +85,7 @@ def join_marks(marks: list[tuple], inches: Callable) -> list[tuple[tuple, list[i
 
 
 def value_axis(axis, board: Board) -> None:
-    """An axis of the monitored value: shares as percentages."""
+    """Format an axis of the monitored value: shares as percentages."""
     if is_share(board.monitor):
         from matplotlib.ticker import PercentFormatter
 
@@ -93,7 +93,7 @@ def value_axis(axis, board: Board) -> None:
 
 
 def rows_of(effects: list[Effect]):
-    """The effects in order, with a head (None) before each key but not before none."""
+    """Yield (key, effect) in order, and (key, None) as a heading before the effects of each key."""
     last = None
     for effect in effects:
         if effect.key != last:
@@ -103,7 +103,7 @@ def rows_of(effects: list[Effect]):
 
 
 def draw_effects(fig, board: Board, left: float, width: float, height: float) -> None:
-    """A row for each value of each swept key: mean and standard error, averaged over the rest."""
+    """Draw a row for each value of each swept key: mean and standard error, averaged over the other keys."""
     axes = axes_at(fig, left, 0.4, width, height)
     labels, marks = [], []
     for y, (key, effect) in enumerate(rows_of(board.effects)):
@@ -128,11 +128,11 @@ def draw_effects(fig, board: Board, left: float, width: float, height: float) ->
     axes.locator_params(axis="x", nbins=5)
     axes.grid(True, axis="x")
     axes.set_xlabel(board.monitor)
-    axes.set_title("averaged over the rest, ± standard error")
+    axes.set_title("mean over the other keys ± standard error")
 
 
 def curves_figure(board: Board):
-    """Validation accuracy and loss of every job over epochs: a colour for each of the best settings, grey the rest."""
+    """Draw validation accuracy and loss of every job over epochs: the best settings in colour, the others in grey."""
     chosen = board.settings[: len(COLOURS)]
     listed = len(chosen) + (len(board.settings) > len(chosen))
     fig = figure(11, 3.6 + 0.2 * listed)

@@ -1,4 +1,4 @@
-"""The jobs of a sweep as their folders tell it: overrides, state, result."""
+"""The jobs of a sweep, read from their folders: overrides, state, result."""
 
 import math
 import re
@@ -14,23 +14,23 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, read_result
 from thaw.runtime.job_status import is_gone, read_status
 
-RUNG = "stop_after="  # of hydra/sweeper=halving, which adds it
-STOPPED = (129, 130, 143)  # by a terminal that was closed, Ctrl-C, kill
+RUNG = "stop_after="  # the override that hydra/sweeper=halving adds to the jobs of all rungs but the last
+STOPPED = (129, 130, 143)  # exit codes of a closed terminal, Ctrl-C and kill
 DEFAULT_MONITOR = "valid/accuracy"
-MOST_VALUES = 100_000  # of a range that are counted
+MOST_VALUES = 100_000  # longer ranges are not counted
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One job of a sweep, or a run of its own."""
+    """One job of a sweep, or a single run."""
 
     folder: Path
-    state: str  # done, failed, stopped (by a signal), running, dead (says running, but its process is gone), waiting
+    state: str  # done, failed, stopped (by a signal), running, dead (recorded as running, no such process), waiting
     overrides: tuple[str, ...]
     code: int  # exit code: 0 unless it failed or died
-    line: str  # why it failed
-    result: dict  # as in result.json; empty until it is done
-    waits_for: str = ""  # the artifact that another job is making, while it runs
+    line: str  # error message if it failed
+    result: dict  # contents of result.json; empty until the job is done
+    waits_for: str = ""  # the artifact that this job waits for while another job makes it
 
     @property
     def name(self) -> str:
@@ -42,29 +42,32 @@ class JobRecord:
 
     @property
     def seed(self) -> tuple[str, ...]:
-        """Seed and fold, as far as they were typed."""
+        """Return the overrides of seed and fold."""
         return tuple(o for o in self.overrides if o.startswith(SEEDS))
 
     @property
     def log(self) -> Path:
-        """Where to read more of how it ended."""
+        """Return the file that says most about how the job ended."""
         return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
 
 
 def read_jobs(folder: Path) -> list[JobRecord]:
-    """The jobs of a sweep's folder by number, or the one job of a run's. Errors: neither is there, exit 6."""
+    """Return the jobs of a sweep's folder by number, or the one job of a run's folder.
+
+    Raise UserError (exit 6) if the folder is neither.
+    """
     if (folder / "status.json").exists():
         return [read_job(folder)]
     found = [path for path in folder.glob("*/") if (path / "status.json").exists() or (path / ".hydra").is_dir()]
     if not found:
-        raise UserError(6, f"{folder}: no sweep and no run is there (no status.json in it or one folder below)")
+        raise UserError(6, f"{folder}: no sweep and no run found (no status.json in it or one level below)")
     return latest_rungs([read_job(path) for path in sorted(found, key=by_number)])
 
 
 def latest_rungs(jobs: Sequence[JobRecord]) -> list[JobRecord]:
-    """The jobs without those that a later one goes on with: the earlier rungs of hydra/sweeper=halving.
+    """Return the jobs without those that a later rung of hydra/sweeper=halving continues.
 
-    What a job cost is what all its rungs cost.
+    The seconds paid by all rungs of a job are added up.
     """
     rungs: dict[tuple, list[JobRecord]] = {}
     for job in jobs:
@@ -81,24 +84,25 @@ def latest_rungs(jobs: Sequence[JobRecord]) -> list[JobRecord]:
 
 
 def rung_of(job: JobRecord) -> float:
-    """After how many cycles hydra/sweeper=halving stopped a job for now; inf where it did not."""
+    """Return the number of cycles after which hydra/sweeper=halving stopped a job; inf if it did not."""
     rungs = (as_number(o.removeprefix(RUNG)) for o in job.overrides if o.startswith(RUNG))
     return next((rung for rung in rungs if not math.isnan(rung)), math.inf)
 
 
 def by_number(folder: Path) -> tuple:
+    """Return a sort key: numbered folders by number, then the others by name."""
     return (0, int(folder.name), "") if folder.name.isdecimal() else (1, 0, folder.name)
 
 
 def read_job(folder: Path) -> JobRecord:
-    """One job."""
+    """Return the job that a folder holds."""
     status = read_status(folder)
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
     if state == "failed" and code in STOPPED:
         state = "stopped"
     if state == "running" and is_gone(status, (folder / "status.json").stat().st_mtime):
         state, code = "dead", 5
-        line = f"killed, or lost with its machine: process {status.get('pid', '?')} is gone and did not say why"
+        line = f"killed or lost with its machine: process {status.get('pid', '?')} is gone and left no error"
     overrides = status.get("overrides") or hydra_overrides(folder)
     result = read_result(folder) if state == "done" else {}
     waits_for = status.get("waits_for") if state == "running" else None
@@ -111,7 +115,7 @@ def hydra_overrides(folder: Path) -> list[str]:
 
 
 def monitor_of(jobs: Iterable[JobRecord]) -> str:
-    """What the sweep compares its jobs by: `monitor` as it was composed, else as it was typed."""
+    """Return the value that the sweep ranks its jobs by: `monitor` as composed by Hydra, else as typed."""
     for job in jobs:
         if composed := part(read_yaml(job.folder / ".hydra/config.yaml"), "monitor", kind=str):
             return composed
@@ -122,13 +126,13 @@ def monitor_of(jobs: Iterable[JobRecord]) -> str:
 
 
 def monitored_value(job: JobRecord, monitor: str) -> float:
-    """The monitored value of a finished job, test/accuracy say; nan where it has none."""
+    """Return the monitored value of a finished job, such as valid/accuracy or test/accuracy; nan if it has none."""
     split, _, name = monitor.partition("/")
     return as_number(job.result.get(monitor if split == "test" else f"best/{name}"))
 
 
 def search_value(folder: Path, monitor: str) -> float:
-    """The monitored value of a job, for what chooses the next; where it has none the worst there is."""
+    """Return the monitored value of a job as a search sees it: the worst possible value if the job has none."""
     value = monitored_value(read_job(folder), monitor)
     if math.isnan(value):
         return math.inf if monitor.endswith("loss") else 0.0
@@ -136,9 +140,9 @@ def search_value(folder: Path, monitor: str) -> float:
 
 
 def planned_jobs(folder: Path) -> int | None:
-    """How many jobs a sweep is to have, from the multirun.yaml that Hydra's basic sweeper leaves; else None.
+    """Return the number of different jobs that a sweep is to have, from its multirun.yaml; None if it is unknown.
 
-    Jobs that are equal count once. A search says itself how many.
+    It is known for searches, which set `n_trials`, and for Hydra's basic sweeper.
     """
     sweeper = part(read_multirun(folder), "sweeper")
     if (trials := part(sweeper, "n_trials", kind=str)).isdecimal():
@@ -150,14 +154,14 @@ def planned_jobs(folder: Path) -> int | None:
 
 
 def keys_swept_in(folder: Path) -> set[str]:
-    """The keys that a sweep was given several values of, or a search over."""
+    """Return the keys for which a sweep has several values or a search space."""
     return {key for key, values in asked_values(folder).items() if len(values) != 1}
 
 
 def asked_values(folder: Path) -> dict[str, set[str]]:
-    """The values of each key of a sweep from its multirun.yaml, none of one where they cannot be told.
+    """Return the values of each key of a sweep from its multirun.yaml; no values for a key if they cannot be listed.
 
-    What was typed comes after what an experiment says, and so in its place.
+    What was typed comes last and so replaces what an experiment sets.
     """
     values = [(key, str(value)) for key, value in part(read_multirun(folder), "sweeper", "params").items()]
     values += [split_override(override)[1:] for override in overrides_in(folder)]
@@ -165,30 +169,31 @@ def asked_values(folder: Path) -> dict[str, set[str]]:
 
 
 def overrides_in(folder: Path) -> list[str]:
-    """Return the overrides of a sweep."""
+    """Return the overrides that were typed for a sweep."""
     return texts(part(read_multirun(folder), "overrides", "task", kind=list))
 
 
 def texts(values: Iterable) -> list[str]:
+    """Return those values that are strings: a damaged file may hold anything."""
     return [value for value in values if isinstance(value, str)]
 
 
 def read_multirun(folder: Path) -> dict:
-    """Read what Hydra was told of a sweep, as its sweeper leaves it in multirun.yaml."""
+    """Return Hydra's own settings of a sweep from multirun.yaml, which the sweeper writes."""
     return part(read_yaml(folder / "multirun.yaml"), "hydra")
 
 
 def progress_line(folder: Path) -> str:
-    """How far a sweep came that was stopped, in a line."""
+    """Return a line with the number of finished jobs, for a sweep that was stopped."""
     states = [read_status(file.parent).get("state") for file in folder.glob("*/status.json")]
     total = max(len(states), planned_jobs(folder) or 0)
     return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
 
 
 def values_in(value: str) -> set[str]:
-    """The values of a sweep such as `a,b`, `choice(a,b)` or `range(0,3)`; none where they cannot be told."""
+    """Return the values of a sweep such as `a,b`, `choice(a,b)` or `range(0,3)`; none if they cannot be listed."""
     if found := re.fullmatch(r"range\(([-\d, ]+)\)", value):
-        with suppress(ValueError, TypeError):  # which Hydra refuses
+        with suppress(ValueError, TypeError):  # an invalid range, which Hydra refuses too
             numbers = range(*map(int, found[1].split(",")))
             return set(map(str, numbers)) if len(numbers) <= MOST_VALUES else set()
         return set()
@@ -199,7 +204,7 @@ def values_in(value: str) -> set[str]:
 
 
 def swept_keys(jobs: Sequence[JobRecord]) -> list[str]:
-    """The keys in which the settings of these jobs differ, in the order typed."""
+    """Return the keys in which the settings of these jobs differ, in the order typed."""
     all_choices = [dict(key_and_value(o) for o in job.choices) for job in jobs]
     keys = dict.fromkeys(key for one in all_choices for key in one)
     return [key for key in keys if len({one.get(key, "") for one in all_choices}) > 1]

@@ -1,4 +1,4 @@
-"""The report of a sweep: leaderboard.md, .csv and .png, and report.html, from the files of its folder alone."""
+"""The report of a sweep: leaderboard.md, .csv and .png, and report.html, made from the files of its folder."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from thaw.sweep import tables, text, words
 from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
 from thaw.sweep.figure import curves_figure, leaderboard_figure
 
-NUMERIC = ("", "n", "epochs", "seconds", "paid", "rank", "accuracy", "loss", "job")
+NUMERIC = ("", "jobs", "epochs", "seconds", "paid", "rank", "accuracy", "loss", "job")
 WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # columns whose text may be long
 
 
@@ -29,10 +29,7 @@ def write_sweep_report(board: Board) -> None:
 
 
 def sweep_html(board: Board, settings: str, curves: str) -> str:
-    """Return report.html.
-
-    settings, curves: as drawn by `style.svg`.
-    """
+    """Return report.html. settings, curves: figures as returned by `style.svg`."""
     job = board.best_job
     return render(
         "sweep/templates/sweep.html.j2",
@@ -41,6 +38,7 @@ def sweep_html(board: Board, settings: str, curves: str) -> str:
         headline=headline(board),
         ranking=columns_and_rows(tables.ranking(board)),
         notes=[*tables.column_notes(board), *words.notes(board)],
+        figure_title=f"{board.monitor} against seconds{', and the effect of each key' if board.effects else ''}",
         settings=settings,
         effects=columns_and_rows(tables.effects_table(board)),
         curves=curves,
@@ -55,23 +53,20 @@ def sweep_html(board: Board, settings: str, curves: str) -> str:
 
 
 def headline(board: Board) -> list[tuple[str, str, str]]:
-    """(what, value, detail) of the numbers that come first."""
+    """Return (what, value, detail) for the tiles at the top."""
     cost, paid = seconds_of_all(board)
     out = [("jobs done", f"{board.done} of {board.total}", f"{len(board.failures)} failed or not started")]
     if board.settings:
         best = board.settings[0]
         out.append((f"best {board.monitor}", words.mean_of(board, best), best.name))
         ties = sum(difference.tie for difference in board.differences[1:])
-        out.append(("settings", str(len(board.settings)), f"{ties} not to be told from the best"))
+        out.append(("settings", str(len(board.settings)), f"{ties} tied with the best"))
         out.append(("time of all jobs", format_duration(cost), f"paid: {format_duration(paid)}"))
     return out
 
 
 def columns_and_rows(table: tables.TextTable) -> tuple[list[tuple[str, str]], list[list]]:
-    """Return (name, class) of each column, and the rows, in which a text that may be long is the list of its parts.
-
-    A line may break between the parts.
-    """
+    """Return (name, class) of each column, and the rows; a line may break between the parts of a split text."""
     head, rows = table
     kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
     parted = [
@@ -82,6 +77,6 @@ def columns_and_rows(table: tables.TextTable) -> tuple[list[tuple[str, str]], li
 
 
 def reports(board: Board) -> dict[str, str]:
-    """Return where the reports of the jobs lie, for those that have one."""
-    there = [job for job in board.jobs if (job.folder / "report.html").exists()]
-    return {job.name: f"{quote(os.fsencode(job.name), safe='')}/report.html" for job in there}
+    """Map the jobs that have a report to its URL, relative to the sweep's folder."""
+    reported = [job for job in board.jobs if (job.folder / "report.html").exists()]
+    return {job.name: f"{quote(os.fsencode(job.name), safe='')}/report.html" for job in reported}

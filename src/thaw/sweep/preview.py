@@ -1,4 +1,4 @@
-"""plan_only=true: what a run or a whole sweep would do, what of it lies in the store, what it would cost."""
+"""The preview of a run or a sweep (plan_only=true): the work to do, what is stored already, time and disk space."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,16 +19,13 @@ from thaw.store import estimates
 from thaw.store.estimates import IMAGES, Estimate, PlannedArtifact
 from thaw.store.store import Store
 
-UNKNOWN = "nothing like it has run here before"
-MOST_SETTINGS = 40  # that have a line of their own
+UNKNOWN = "nothing similar has run here yet"
+MOST_SETTINGS = 40  # settings with a line of their own
 HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "time", "store grows by")
 
 
 class PlanOnly(Exception):
-    """A sweep was planned, and that is all that was asked for: whatever started it starts no more.
-
-    code: the exit code of the first job that was refused, 0 without one.
-    """
+    """Ends a sweep once its preview has been shown. code: exit code of the first refused job, 0 if there is none."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -37,10 +34,10 @@ class PlanOnly(Exception):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a job or several: seconds and bytes to add; nan where nothing like it is known."""
+    """The expected seconds and bytes of one or more jobs; nan if nothing similar has run here."""
 
     seconds: float  # as planned
-    at_most: float  # with all cycles that `until: overfit` may go on to
+    at_most: float  # with all cycles that `until: overfit` may add
     bytes: float
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -52,14 +49,14 @@ NOTHING = Cost(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """One job of a sweep as planned, in the light of the store and of the jobs before it."""
+    """One job of a sweep with its plan, and what the store and earlier jobs contribute to it."""
 
     overrides: tuple[str, ...]
     plan: Plan
-    stored: int  # phases in the store already
-    shared: int  # phases that a job before it makes
-    cost: Cost  # of the rest
-    done: bool  # in this sweep's folder
+    stored: int  # number of phases that are in the store
+    shared: int  # number of phases that an earlier job makes
+    cost: Cost  # of the other phases
+    done: bool  # finished in this sweep's folder
 
     @property
     def phases(self) -> int:
@@ -71,25 +68,25 @@ class PlannedJob:
 
 
 def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
-    """What of one run lies in the store, and what the rest would cost, in a line."""
+    """Return a line with the phases of a run that are in the store, and the expected cost of the others."""
     artifacts = estimates.planned_artifacts(settings, planned, file_state.named_files(settings))
-    knows = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
-    there = estimates.stored_phases(artifacts, knows)
-    named = f" ({', '.join(there)})" if there else ""
-    rest = cost(artifacts, knows, set())
+    known = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
+    stored = estimates.stored_phases(artifacts, known)
+    named = f" ({', '.join(stored)})" if stored else ""
+    rest = cost(artifacts, known, set())
     if math.isnan(rest.seconds + rest.bytes):
-        to_do = f"time and room for the rest are not known: {UNKNOWN}"
+        to_do = f"time and disk space for the rest are unknown: {UNKNOWN}"
     else:
-        to_do = f"the rest takes {time_text(rest)}, the store grows by {room_text(rest)}"
-    return f"in the store: {len(there)} of {len(planned.phases)} phases{named}; {to_do}"
+        to_do = f"the rest takes {time_text(rest)}, the store grows by {bytes_text(rest)}"
+    return f"in the store: {len(stored)} of {len(planned.phases)} phases{named}; {to_do}"
 
 
-def cost(artifacts: Sequence[PlannedArtifact], knows: dict[str, Estimate], made: set[str]) -> Cost:
-    """What a job adds to what lies in the store and to what jobs before it `made`, which those of its plan join."""
+def cost(artifacts: Sequence[PlannedArtifact], estimated: dict[str, Estimate], made: set[str]) -> Cost:
+    """Return the cost of a job beyond what is stored and what earlier jobs `made`; add its own artifacts to `made`."""
     seconds = at_most = size = 0.0
     for artifact in artifacts:
-        known = knows[artifact.name]
-        if artifact.phase == IMAGES:  # every job starts, looks and reports
+        known = estimated[artifact.name]
+        if artifact.phase == IMAGES:  # paid by every job: start, scan of the images, reports
             seconds, at_most = seconds + known.seconds, at_most + known.seconds
         if known.stored or artifact.name in made:
             continue
@@ -107,13 +104,13 @@ def preview_sweep(
     refuse: Callable,
     done: Collection[tuple[str, ...]],
     at_once: int,
-    of: int,
+    trials: int,
 ) -> list[str]:
-    """The preview of a sweep in lines: a table with a row a setting, then what all of it adds up to.
+    """Return the preview of a sweep as lines: a table with a row for each setting, then the totals.
 
-    Of each job its number, overrides and settings. `refuse(number, error)` is told of those that have no plan; `done`
-    are the overrides of those that are done already.
-    The sweep has `of` jobs where a search has not named them all.
+    jobs: (number, overrides, settings). refuse: called with the number and the error of each job without a plan.
+    done: the overrides of finished jobs. trials: number of trials of a search, of which not all are known in advance; 0
+    without a search.
     """
     planned, made, notes, files = [], set(), {}, {}
     for number, overrides, settings in jobs:
@@ -123,26 +120,26 @@ def preview_sweep(
             refuse(number, error)
             continue
         what = repr([settings.data, file_state.paths_in(settings)])
-        if what not in files:  # looked at once for all jobs
+        if what not in files:  # jobs with the same files share the scan
             files[what] = file_state.named_files(settings)
         artifacts = estimates.planned_artifacts(settings, own, files[what])
-        knows = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
-        there = estimates.stored_phases(artifacts, knows)
-        with_made = {name: replace(known, stored=known.stored or name in made) for name, known in knows.items()}
-        shared = len(estimates.stored_phases(artifacts, with_made)) - len(there)
+        known = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
+        stored = estimates.stored_phases(artifacts, known)
+        with_made = {name: replace(one, stored=one.stored or name in made) for name, one in known.items()}
+        shared = len(estimates.stored_phases(artifacts, with_made)) - len(stored)
         notes |= dict.fromkeys((*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)))
         typed = tuple(override for override in overrides if split_override(override)[1] != "plan_only")
         over = typed in done and not settings.fresh
         planned.append(
-            PlannedJob(typed, own, len(there), shared, NOTHING if over else cost(artifacts, knows, made), over)
+            PlannedJob(typed, own, len(stored), shared, NOTHING if over else cost(artifacts, known, made), over)
         )
     if not planned:
         return []
-    return [*settings_grid(planned), "", *sums(planned, at_once, of), *(f"note: {note}" for note in notes)]
+    return [*settings_grid(planned), "", *totals(planned, at_once, trials), *(f"note: {note}" for note in notes)]
 
 
 def cut_after(planned: Plan, after: int | None) -> Plan:
-    """The plan with the last phase cut after so many cycles: a rung of hydra/sweeper=halving."""
+    """Return the plan with its last phase cut after that many cycles, as a rung of hydra/sweeper=halving trains it."""
     if after is None:
         return planned
     last = planned.phases[-1]
@@ -151,7 +148,7 @@ def cut_after(planned: Plan, after: int | None) -> Plan:
 
 
 def settings_grid(planned: Sequence[PlannedJob]) -> list[str]:
-    """A row a setting, the sums below."""
+    """Return a table with a row for each setting and one for all."""
     settings: dict[tuple, list[PlannedJob]] = {}
     for job in planned:
         settings.setdefault(job.setting, []).append(job)
@@ -165,7 +162,7 @@ def settings_grid(planned: Sequence[PlannedJob]) -> list[str]:
 
 
 def row(name: str, jobs: Sequence[PlannedJob]) -> tuple[str, ...]:
-    """The line of some jobs."""
+    """Return the table row of some jobs."""
     fits = [[phase for phase in job.plan.phases if phase.do == "fit"] for job in jobs]
     epochs = [(sum(f.epochs_budget for f in own), sum(sum(f.cycles) for f in own)) for own in fits]
     total = sum((job.cost for job in jobs), NOTHING)
@@ -181,29 +178,29 @@ def row(name: str, jobs: Sequence[PlannedJob]) -> tuple[str, ...]:
         str(stored),
         str(phases - shared - stored),
         time_text(total),
-        room_text(total),
+        bytes_text(total),
     )
 
 
-def sums(planned: Sequence[PlannedJob], at_once: int, of: int) -> list[str]:
-    """What a sweep adds up to."""
+def totals(planned: Sequence[PlannedJob], at_once: int, trials: int) -> list[str]:
+    """Return the lines below the table: jobs, phases, time and store of the whole sweep."""
     total = sum((job.cost for job in planned), NOTHING)
     phases, stored = sum(job.phases for job in planned), sum(job.stored for job in planned)
     shared = sum(job.shared for job in planned)
-    settings, seeds = len({job.setting for job in planned}), len(planned)
-    parts = f"{seeds} job{'s' * (seeds != 1)}, {settings} setting{'s' * (settings != 1)}"
-    parts += f" × {seeds // settings} seeds" if settings < seeds and seeds % settings == 0 else ""
-    parts += f" (the first {seeds} of {of})" if of > seeds else ""
+    settings, jobs = len({job.setting for job in planned}), len(planned)
+    parts = f"{jobs} job{'s' * (jobs != 1)}, {settings} setting{'s' * (settings != 1)}"
+    parts += f" × {jobs // settings} seeds" if settings < jobs and jobs % settings == 0 else ""
+    parts += f" (the first {jobs} of {trials})" if trials > jobs else ""
     done = sum(job.done for job in planned)
-    parts += f"; {done} done before" if done else ""
-    at = f"; {at_once} at once" if at_once > 1 else ""
+    parts += f"; {done} already done" if done else ""
+    parallel = f", {at_once} jobs at a time" if at_once > 1 else ""
     first = next((job.cost for job in planned if not job.done), NOTHING)
     lines = [
         f"jobs:   {parts}",
-        f"phases: {phases} in all, {phases - shared - stored} to do; {shared} are made by a job before, "
-        f"{stored} lie in the store",
-        f"time:   first job {time_text(first)}, all {time_text(total)} of computing{at}",
-        f"store:  grows by {room_text(total)}",
+        f"phases: {phases} in all: {phases - shared - stored} to do, {shared} shared with an earlier job, "
+        f"{stored} in the store",
+        f"time:   first job {time_text(first)}, all jobs {time_text(total)} of compute time{parallel}",
+        f"store:  grows by {bytes_text(total)}",
     ]
     if math.isnan(total.seconds + total.bytes):
         lines.append(f"?: {UNKNOWN}")
@@ -211,19 +208,20 @@ def sums(planned: Sequence[PlannedJob], at_once: int, of: int) -> list[str]:
 
 
 def time_text(cost: Cost) -> str:
-    """14 s, or with the cycles beyond the plan 14 s – 1 min 2 s."""
+    """Return 14 s, or 14 s – 1 min 2 s if cycles may be added to the plan; '?' if unknown."""
     if math.isnan(cost.seconds):
         return "?"
     low, high = format_duration(cost.seconds), format_duration(cost.at_most)
     return low if low == high or math.isnan(cost.at_most) else f"{low} – {high}"
 
 
-def room_text(cost: Cost) -> str:
+def bytes_text(cost: Cost) -> str:
+    """Return 3.0 MB; '?' if unknown."""
     return "?" if math.isnan(cost.bytes) else format_bytes(cost.bytes)
 
 
 def write_preview(lines: Sequence[str], folder: Path) -> Path:
-    """The preview as a file of the sweep's folder."""
+    """Write the preview as plan.txt into the sweep's folder and return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "plan.txt"
     write_document(file, "\n".join(lines) + "\n")

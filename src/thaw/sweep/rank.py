@@ -1,4 +1,4 @@
-"""Which settings are better, and how far that can be told: pure functions over finished jobs."""
+"""The ranking of settings with its uncertainty: pure functions of finished jobs."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,50 +10,50 @@ from thaw.config.run_names import key_and_value, setting_names
 from thaw.runtime.files import as_number, read_shares
 from thaw.sweep.jobs import JobRecord, monitored_value, rung_of
 
-CLEARLY = 2.0  # standard errors
-SURE = 1e-6  # valid_predictions.csv has six digits: a probability is never taken as less
+CLEARLY = 2.0  # a difference of more standard errors than this is no tie
+SMALLEST_PROBABILITY = 1e-6  # valid_predictions.csv has six digits: a smaller probability would be rounded to 0
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What jobs have in common that differ in nothing but seed and fold."""
+    """The jobs that differ only in seed and fold."""
 
     name: str
     choices: tuple[str, ...]
-    jobs: tuple[JobRecord, ...]  # the finished ones
-    asked: int  # how many there are, finished or not
-    values: tuple[float, ...]  # of `monitor`, one a finished job
+    jobs: tuple[JobRecord, ...]  # the finished jobs
+    asked: int  # number of jobs, finished or not
+    values: tuple[float, ...]  # the monitored value of each finished job
 
     @property
     def mean(self) -> float:
-        """nan where any job's is: a setting that fails for one seed is not judged by the others."""
+        """Return the mean over jobs; nan if any job's value is nan, so that no failed seed is ignored."""
         return fmean(self.values)
 
     @property
     def deviation(self) -> float:
-        """The standard deviation over seeds; nan of one."""
+        """Return the standard deviation over jobs; nan if there is only one."""
         return stdev(self.values) if len(self.values) > 1 and not math.isnan(self.mean) else math.nan
 
     def average(self, key: str) -> float:
-        """The mean of a number in result.json over the jobs that have it."""
+        """Return the mean of a number in result.json over the jobs that have it."""
         values = [value for job in self.jobs if not math.isnan(value := as_number(job.result.get(key)))]
         return fmean(values) if values else math.nan
 
     @property
     def seconds(self) -> float:
-        """Of one job, as if nothing had been reused."""
+        """Return the mean seconds per job, as if nothing had been reused."""
         return self.average("cost/seconds")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How a setting differs from the best one, judged on the same images."""
+    """The paired difference between a setting and the best one, on the same images and seeds."""
 
-    mean: float  # of (setting - best): accuracy as a share, loss as it is; nan where nothing is paired
+    mean: float  # setting minus best: accuracy as a share, loss as it is; nan if nothing could be paired
     error: float  # standard error
     images: int
     seeds: int
-    why: str = ""  # why nothing is paired
+    why: str = ""  # why nothing could be paired
 
     @property
     def tie(self) -> bool:
@@ -62,13 +62,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one value of a swept key does, averaged over the rest."""
+    """The main effect of one value of a swept key, averaged over the other keys."""
 
     key: str
     value: str
     mean: float
-    error: float  # standard error; nan where there is nothing to take it from
-    n: int  # blocks, or jobs where not balanced
+    error: float  # standard error; nan if it cannot be estimated
+    n: int  # number of blocks, or of settings if not balanced
     balanced: bool
 
 
@@ -77,11 +77,11 @@ def higher_is_better(monitor: str) -> bool:
 
 
 def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
-    """The settings with a finished job, best mean of `monitor` first, nan last; of equals the quicker first.
+    """Return the settings with a finished job, best mean of `monitor` first, nan last; see `tie_breakers`.
 
-    One that lacks a job comes after those that have all: without its hardest seed it would be flattered.
-    Those that hydra/sweeper=halving gave up come after those that went on: they are judged by fewer cycles. A search
-    may ask for the same job twice: it counts once.
+    A setting that lacks a job comes after the complete ones: without its hardest seed its mean would be too good.
+    A setting that hydra/sweeper=halving stopped early comes after those that trained longer. A job that a search asked
+    for twice counts once.
     """
     grouped: dict[tuple, list[JobRecord]] = {}
     for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():
@@ -101,10 +101,19 @@ def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
             math.isnan(setting.mean),
             len(setting.jobs) < setting.asked,
             sign * setting.mean,
-            number_or_inf(setting.seconds),
+            *tie_breakers(setting.average, monitor),
         )
 
     return sorted(settings, key=order)
+
+
+def tie_breakers(number: Callable[[str], float], monitor: str) -> tuple[float, float]:
+    """Return the sort keys for equal values of `monitor`: lower validation loss first, then fewer seconds.
+
+    If the loss is what is monitored, higher accuracy takes its place. number: a result's number by its key, or nan.
+    """
+    second = number("best/loss") if higher_is_better(monitor) else -number("best/accuracy")
+    return number_or_inf(second), number_or_inf(number("cost/seconds"))
 
 
 def number_or_inf(value: float) -> float:
@@ -115,26 +124,26 @@ def number_or_inf(value: float) -> float:
 
 
 def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
-    """Of each image of the split by its path: its class, and 1 or 0 for right or wrong; or its loss."""
+    """Map each image's path to its class and its score: 1 or 0 (correct or not), or its loss."""
     table = read_shares(folder / f"{monitor.partition('/')[0]}_predictions.csv")
-    places = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
+    columns = {name: 3 + i for i, name in enumerate(next(table, [])[3:])}
     out = {}
     for row in table:
         path, truth, prediction, *_ = row
         if higher_is_better(monitor):
             out[path] = truth, float(truth == prediction)
         else:
-            share = as_number(row[places[truth]]) if truth in places else math.nan
-            out[path] = truth, -math.log(max(share, SURE))
+            probability = as_number(row[columns[truth]]) if truth in columns else math.nan
+            out[path] = truth, -math.log(max(probability, SMALLEST_PROBABILITY))
     return out
 
 
 def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapping]) -> Difference:
-    """The setting against the best, over the images and seeds that both have.
+    """Return the paired difference between a setting and the best one, over the images and seeds that both have.
 
-    read: `scores` of a folder. An image's difference is averaged over the seeds (of folds it is in one). The standard
-    error is the larger of that over images and that over seeds: the first is blind to what a seed does to all
-    images at once, the second is a matter of luck with few seeds.
+    read: returns the `scores` of a folder. The difference of an image is averaged over seeds (with folds, each image is
+    in one of them). The standard error is the larger of the one over images and the one over seeds: the first ignores
+    a seed's effect on all images at once, the second is unreliable with few seeds.
     """
     if math.isnan(setting.mean):
         return Difference(math.nan, math.nan, 0, 0)
@@ -147,33 +156,33 @@ def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapp
     for job, other in both:
         mine, theirs = read(job.folder), read(other.folder)
         if not mine or not theirs:
-            return Difference(math.nan, math.nan, 0, 0, "no predictions left")
+            return Difference(math.nan, math.nan, 0, 0, "no predictions")
         if {path: truth for path, (truth, _) in mine.items()} != {path: truth for path, (truth, _) in theirs.items()}:
-            return Difference(math.nan, math.nan, 0, 0, "other images")
+            return Difference(math.nan, math.nan, 0, 0, "different images")
         differences = {path: mine[path][1] - theirs[path][1] for path in mine}
         by_seed.append(fmean(differences.values()))
         for path, difference in differences.items():
             by_image.setdefault(path, []).append(difference)
-    of_images = [fmean(values) for values in by_image.values()]
-    error = max(standard_error(of_images), standard_error(by_seed))
-    return Difference(fmean(of_images), error, len(of_images), len(both))
+    image_means = [fmean(values) for values in by_image.values()]
+    error = max(standard_error(image_means), standard_error(by_seed))
+    return Difference(fmean(image_means), error, len(image_means), len(both))
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean; 0 of one value, which says nothing."""
+    """Return the standard error of the mean; 0 for a single value, so that it never is the larger of two errors."""
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
-# what a key does ------------------------------------------------------------------------------------------------------
+# main effects and the Pareto front ------------------------------------------------------------------------------------
 
 
 def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[Effect]:
-    """The mean of the monitored value by value of a key, averaged over the other keys that were swept.
+    """Return the mean of the monitored value for each value of a key, averaged over the other swept keys.
 
-    Balanced where the sweep allows: only combinations of the other keys that have every value count (blocks), so that a
-    failed job tilts nothing; the standard error is that of a value's deviation from its block's mean, over blocks or
-    over seeds, whichever is larger: each is blind to what the other varies. Without a whole block: plain means over
-    settings.
+    A block is a combination of the other keys. Only blocks that have every value of the key count, so that a failed job
+    biases nothing. The standard error is that of a value's deviation from its block's mean: the larger of the one over
+    blocks and the one over seeds, as each ignores what the other varies. Without a complete block the effects are plain
+    means over settings (`balanced` is false).
     """
     cells = []
     for setting in settings:
@@ -212,14 +221,14 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
 
 
 def mean_row(rows: Iterable[Sequence[float]]) -> list[float]:
-    """The mean of every column."""
+    """Return the mean of every column."""
     return [fmean(column) for column in zip(*rows, strict=True)]
 
 
 def pareto(settings: Sequence[Setting], monitor: str) -> list[int]:
-    """The settings that no other one beats in both `monitor` and seconds, by position, quickest first.
+    """Return the indices of the settings that no other one beats in both `monitor` and seconds, fastest first.
 
-    Not those that lack a job or were given up at a rung: fewer cycles are no speed.
+    Settings that lack a job, or that hydra/sweeper=halving stopped early, are left out: fewer cycles are not speed.
     """
     sign = 1 if higher_is_better(monitor) else -1
     most = max((rung_of(job) for s in settings for job in s.jobs), default=math.inf)

@@ -1,33 +1,38 @@
-"""A sweep under way: where each job is, what is best so far, when it will end."""
+"""The progress of a sweep or run: the state of each job, the best so far, the expected end."""
 
 import math
+import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from thaw.runtime.console import grid
+from thaw.runtime.console import grid, one_line, text_width
 from thaw.runtime.files import as_number, format_duration, read_json, read_jsonl, short_path
 from thaw.sweep.board import Board
 from thaw.sweep.jobs import JobRecord, monitored_value
+from thaw.sweep.text import shorten_middle
 from thaw.sweep.words import cause, mean_of, short_words, value_text
 
-ENOUGH = 0.02  # share of a job from which on its own time says how long it will take
+ENOUGH = 0.02  # a job's own speed predicts its end once this share of it is done
+PIPE_WIDTH = 160  # columns if the output is not a terminal
+SHORTEST = 16  # characters that a shortened cell keeps even in a narrow terminal
 
 
 @dataclass(frozen=True)
 class JobProgress:
-    """Where a running job is."""
+    """The progress of a running job."""
 
     phase: str  # '' before the first step
-    share: float  # of the planned optimizer steps; until over-fitting a job may do more of them, and this be above 1
-    seconds: float  # since it started
-    value: float  # of `monitor` at the last epoch; nan before the first
+    share: float  # share of the planned optimizer steps; above 1 if cycles were added until over-fitting
+    seconds: float  # since the job started
+    value: float  # monitored value of the last epoch; nan before the first
 
 
 def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
-    """Where a running job is, from its metrics.jsonl and the plan in its run.json. now: seconds since 1970."""
+    """Return the progress of a running job from its metrics.jsonl and run.json. now: seconds since 1970."""
     rows = read_jsonl(job.folder / "metrics.jsonl")
     steps = max((as_number(row.get("step")) for row in rows if "step" in row), default=0.0)
     values = [value for row in rows if not math.isnan(value := as_number(row.get(monitor)))]
@@ -37,7 +42,7 @@ def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
 
 
 def phase_of(rows: list[dict]) -> str:
-    """The phase of the last row; a finder's rows are named by it."""
+    """Return the phase of the last row of metrics; the keys of a finder's rows begin with its phase."""
     if not rows:
         return ""
     last = rows[-1]
@@ -45,10 +50,7 @@ def phase_of(rows: list[dict]) -> str:
 
 
 def planned_steps(parts: dict) -> int:
-    """The optimizer steps of all fits as planned, of those that may go on without the cycles beyond.
-
-    0 of what is no plan that we wrote.
-    """
+    """Return the planned optimizer steps of all fits, without cycles that may be added; 0 if the plan is damaged."""
     with suppress(TypeError, ValueError, LookupError, AttributeError):
         fits = [phase for phase in parts["phases"].values() if phase.get("do") == "fit"]
         return sum(steps or 0 for fit in fits for _, _, steps in fit["epochs"][: sum(fit["cycles"][: fit["budget"]])])
@@ -56,19 +58,20 @@ def planned_steps(parts: dict) -> int:
 
 
 def started(folder: Path) -> float:
-    """When a job started, in seconds since 1970: Hydra writes its overrides then, and the job how it goes on."""
+    """Return when a job started, in seconds since 1970: the time of the older of its first two files."""
     files = [file for file in (folder / ".hydra/overrides.yaml", folder / "status.json") if file.exists()]
     return min((file.stat().st_mtime for file in files), default=time.time())
 
 
 def seconds_left(board: Board, running: list[JobProgress], waiting: int) -> float:
-    """Until the last job ends, if as many run at once as now; nan where nothing is known yet.
+    """Return the seconds until the last job ends if as many jobs run at once as now; nan if unknown.
 
-    A job takes what those done took, by the clock; before one is done, what those under way tell of themselves.
+    A job is expected to take the mean time of the finished jobs; before one has finished, the time is extrapolated from
+    the running jobs.
     """
     done = [j.folder for j in board.jobs if j.state == "done" and j.result]
     took = [(folder / "status.json").stat().st_mtime - started(folder) for folder in done]
-    took = [seconds for seconds in took if seconds > 0]  # where a sweep goes on, Hydra writes all overrides again
+    took = [seconds for seconds in took if seconds > 0]  # when a sweep is continued, Hydra rewrites all overrides
     took += [] if took else [one.seconds / one.share for one in running if one.share > ENOUGH]
     if not took or not running:
         return math.nan
@@ -78,44 +81,62 @@ def seconds_left(board: Board, running: list[JobProgress], waiting: int) -> floa
 
 
 def status_lines(board: Board, now: float) -> list[str]:
-    """What is to be said of a sweep, or of a run, while it is under way."""
-    at = {job.folder: job_progress(job, board.monitor, now) for job in board.jobs if job.state == "running"}
-    rows = []
-    for job in board.jobs:
-        phase, share, value, more = "", "", "", ""
-        if job.state == "running":
-            here = at[job.folder]
-            share = "beyond" if here.share > 1 else f"{here.share:.0%}"  # one more cycle than planned
-            phase, value = here.phase or "starting", value_or_nothing(board.monitor, here.value)
-            more = f"for {format_duration(here.seconds)}"
-            more += f", waits for {job.waits_for}, which another job is making" if job.waits_for else ""
-        elif job.state == "done":
-            value = value_or_nothing(board.monitor, monitored_value(job, board.monitor)) if job.result else ""
-            more = f"in {format_duration(as_number(job.result.get('cost/seconds_paid')))}" if job.result else ""
-        elif job.state != "waiting":
-            more = cause(job)
-        rows.append((job.name, short_words(board, job), job.state, phase, share, value, more))
-    out = list(grid(("job", "setting", "state", "phase", "share", board.monitor, ""), rows))
-    started_none = board.total - len(board.jobs)
-    if started_none:
-        out.append(f"... {started_none} more have not started")
+    """Return what scripts/status.py prints: a line for each job, fitted to the terminal's width, then the totals."""
+    progress = {job.folder: job_progress(job, board.monitor, now) for job in board.jobs if job.state == "running"}
+    head = ("job", "setting", "state", "phase", "progress", board.monitor, "")
+    width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
+    out = grid(*fitted(head, [job_row(board, job, progress.get(job.folder)) for job in board.jobs], width))
+    if unlisted := board.total - len(board.jobs):
+        out.append(f"... {unlisted} more {'jobs have' if unlisted > 1 else 'job has'} not started")
     counts = {
         state: sum(job.state == state for job in board.jobs)
         for state in ("done", "running", "failed", "stopped", "dead")
     }
     counts["waiting"] = board.total - sum(counts.values())
-    said = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
-    out += ["", f"{short_path(board.folder)}: {said} of {board.total}"]
+    summary = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
+    out += ["", f"{short_path(board.folder)}: {summary} of {board.total}"]
     if board.common:
-        out.append(f"in all of them: {board.common}")
+        out.append(shorten_middle(f"in every job: {board.common}", width))
     if board.settings:
-        best = board.settings[0]
-        out.append(f"best so far: {best.name}, {board.monitor} {mean_of(board, best)} (n = {len(best.jobs)})")
-    left = seconds_left(board, list(at.values()), counts["waiting"])
+        best, n = board.settings[0], len(board.settings[0].jobs)
+        value = f", {board.monitor} {mean_of(board, best)} ({n} job{'s' * (n != 1)})"
+        name = shorten_middle(best.name, max(width - len("best so far: " + value), SHORTEST))
+        out.append(f"best so far: {name}{value}")
+    left = seconds_left(board, list(progress.values()), counts["waiting"])
     if not math.isnan(left):
-        out.append(f"ends in about {format_duration(left)}, {time.strftime('%H:%M', time.localtime(now + left))}")
+        clock = time.strftime("%H:%M", time.localtime(now + left))
+        out.append(f"expected to end in about {format_duration(left)}, at {clock}")
     return out
 
 
+def job_row(board: Board, job: JobRecord, progress: JobProgress | None) -> list[str]:
+    """Return the row of a job. progress: of a running job."""
+    phase, share, value, more = "", "", "", ""
+    if progress:
+        share = "extended" if progress.share > 1 else f"{progress.share:.0%}"  # a cycle beyond the plan
+        phase, value = progress.phase or "starting", value_or_nothing(board.monitor, progress.value)
+        more = f"for {format_duration(progress.seconds)}"
+        more += f", waiting for {job.waits_for} from another job" if job.waits_for else ""
+    elif job.state == "done":
+        value = value_or_nothing(board.monitor, monitored_value(job, board.monitor)) if job.result else ""
+        more = f"in {format_duration(as_number(job.result.get('cost/seconds_paid')))}" if job.result else ""
+    elif job.state != "waiting":
+        more = cause(job)
+    return [job.name, short_words(board, job), job.state, phase, share, value, more]
+
+
+def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[Sequence[str], list[list[str]]]:
+    """Return a table for `grid` that fits a width: names and the last column are shortened in the middle."""
+    name, last, rows = 1, len(head) - 1, [[one_line(cell) for cell in row] for row in rows]
+    widest = [max(text_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    room = width - sum(widest[name + 1 : last]) - widest[0] - 2 * last
+    of_last = max(min(widest[last], room // 2), room - widest[name], SHORTEST)
+    most = {name: max(room - min(of_last, widest[last]), SHORTEST), last: of_last}
+    return head, [
+        [shorten_middle(cell, most.get(column, len(cell))) for column, cell in enumerate(row)] for row in rows
+    ]
+
+
 def value_or_nothing(monitor: str, value: float) -> str:
+    """Return a value of `monitor` as text; '' if it is nan."""
     return "" if math.isnan(value) else value_text(monitor, value)

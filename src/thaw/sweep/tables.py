@@ -1,4 +1,4 @@
-"""The tables of a leaderboard, each a head and rows of text: what leaderboard.md and report.html have in common."""
+"""The tables of leaderboard.md and report.html, each a head and rows of text."""
 
 from thaw.runtime.files import phase_results, short_path
 from thaw.sweep.board import Board
@@ -20,8 +20,8 @@ TextTable = tuple[list[str], list[list[str]]]
 
 
 def ranking(board: Board) -> TextTable:
-    """A row for each setting, best first."""
-    head = ["", "setting", board.monitor, "n", "to the best", "epochs", "stopped", "seconds", "paid", "front"]
+    """Return a row for each setting, best first."""
+    head = ["", "setting", board.monitor, "jobs", "vs best", "epochs", "stopped", "seconds", "paid", "Pareto"]
     return head, [
         [
             str(i + 1),
@@ -40,35 +40,38 @@ def ranking(board: Board) -> TextTable:
 
 
 def column_notes(board: Board) -> list[str]:
-    """What the columns are."""
+    """Return the explanations of the columns of the tables."""
     unit = "" if board.monitor.endswith("loss") else " in percentage points"
+    block = "block: a combination of the other keys, or a seed if only one combination is complete"
     return [
-        f"{board.monitor}: mean ± standard deviation over n jobs (seeds, folds)",
-        f"to the best: difference{unit} ± its standard error, paired: both on the same images with the same seeds; "
-        "the error is that over images or that over seeds, whichever is larger",
-        "seconds: of one job, as if nothing were reused; paid: what it took; epochs: of all phases; "
-        "front: ● no other setting is better and as quick",
+        f"{board.monitor}: mean ± standard deviation over the jobs of a setting (seeds, folds)",
+        f"vs best: mean difference{unit} ± standard error, paired on the same images and seeds; "
+        "the error is the larger of the one over images and the one over seeds",
+        "epochs: total of all phases; stopped: why the last phase ended",
+        "seconds: mean per job, as if nothing had been reused from the store; paid: seconds actually spent",
+        "Pareto: ● no other setting is both better and faster",
+        *([block] if board.effects else []),
     ]
 
 
 def effects_table(board: Board) -> TextTable:
-    """A row for each value of each swept key."""
+    """Return a row for each value of each swept key."""
     body = []
     for effect in board.effects:
         origin = f"{effect.n} {'block' if effect.balanced else 'setting'}{'s' * (effect.n != 1)}"
         body.append([effect.key, effect.value, effect_text(board, effect), origin])
-    return ["key", "value", f"{board.monitor} ± standard error", "from"], body
+    return ["key", "value", f"{board.monitor} ± standard error", "averaged over"], body
 
 
 def front_table(board: Board) -> TextTable:
-    """The Pareto front, quickest first."""
+    """Return the Pareto front, fastest first."""
     chosen = [(i, board.settings[i]) for i in board.front]
     body = [[str(i + 1), s.name, mean_of(board, s), seconds_text(s.seconds)] for i, s in chosen]
     return ["rank", "setting", board.monitor, "seconds"], body
 
 
 def failures_table(board: Board) -> TextTable:
-    """The jobs that are not done, with cause and log."""
+    """Return the jobs that are not done, with cause and log."""
     body = [[job.name, short_words(board, job), job.state, cause(job), short_path(job.log)] for job in board.failures]
     if lost := board.total - len(board.jobs):
         body.append(["", f"{lost} more", "waiting", "never started", ""])
@@ -76,7 +79,7 @@ def failures_table(board: Board) -> TextTable:
 
 
 def jobs_table(board: Board) -> TextTable:
-    """Every finished job: its value, the epochs of each of its phases, why its last one stopped."""
+    """Return a row for each finished job: its results, the epochs of each phase, why the last one stopped."""
     body = []
     for i, setting in enumerate(board.settings):
         for job in setting.jobs:

@@ -1,4 +1,4 @@
-"""The leaderboard on the terminal, as leaderboard.md and as the rows of leaderboard.csv."""
+"""The leaderboard as text: the last lines on the terminal, leaderboard.md, leaderboard.csv."""
 
 import math
 import re
@@ -7,16 +7,17 @@ from thaw.config.run_names import key_and_value
 from thaw.runtime.console import grid, one_line
 from thaw.runtime.files import short_path
 from thaw.sweep.board import Board, after_audition, sync_line
+from thaw.sweep.jobs import JobRecord
 from thaw.sweep.tables import TextTable, column_notes, effects_table, failures_table, front_table, jobs_table, ranking
 from thaw.sweep.words import cause, effect_text, epochs_text, notes, short_words, why_text
 
-MOST_LINES = 20  # of settings on the terminal
-WIDEST = 44  # letters of a setting's name there
-MARKS = re.compile(r"[\\|*`<>\[\]&~]|(?<![^\W_])_|_(?![^\W_])|^#")  # an underscore within a word is none
+MOST_LINES = 20  # settings listed on the terminal
+WIDEST = 44  # characters of a setting's name on the terminal
+MARKS = re.compile(r"[\\|*`<>\[\]&~]|(?<![^\W_])_|_(?![^\W_])|^#")  # an underscore within a word marks nothing
 
 
 def effect_lines(board: Board) -> list[list[str]]:
-    """A line for each swept key: the key, then its values with their means, in the order typed."""
+    """Return a line for each swept key: the key, then its values with their means, in the order typed."""
     lines: dict[str, list[str]] = {}
     for effect in board.effects:
         lines.setdefault(effect.key, [effect.key]).append(
@@ -26,11 +27,11 @@ def effect_lines(board: Board) -> list[list[str]]:
 
 
 def terminal(board: Board) -> list[str]:
-    """The last lines of a sweep."""
+    """Return the last lines that a sweep prints."""
     out = []
     if board.settings:
         head, rows = ranking(board)
-        why = head.index("stopped")  # too long for a terminal, but for the rung at which a setting was given up
+        why = head.index("stopped")  # reasons are too long for a terminal, except for the rungs of halving
         why = -1 if any(row[why].startswith("stop_after=") for row in rows) else why
         cells = [
             [shorten_middle(cell, WIDEST) for i, cell in enumerate(row) if i != why]
@@ -39,28 +40,36 @@ def terminal(board: Board) -> list[str]:
         out += ["", *grid(cells[0], cells[1:])]
         if len(board.settings) > MOST_LINES:
             out.append(f"... {len(board.settings) - MOST_LINES} more in leaderboard.md")
-        out += [f"in all of them: {board.common}"] if board.common else []
+        out += [f"in every job: {board.common}"] if board.common else []
         if lines := effect_lines(board):
             most = max(map(len, lines))
             padded = [line + [""] * (most - len(line)) for line in lines]
-            out += ["", *grid(["averaged over the rest", *[""] * (most - 1)], padded)]
+            out += ["", *grid(["averaged over the other keys", *[""] * (most - 1)], padded)]
         out += ["", *(f"note: {note}" for note in notes(board))]
-        out += [f"best: {board.best_job.result.get('command', '')}"]
+        out += [f"best job ({board.best_job.name}): {board.best_job.result.get('command', '')}"]
         if line := after_audition(board):
-            out.append(f"next, all of the checklist: {line}")
-        out += [f"look: {short_path(board.folder)}/report.html, leaderboard.md"]
+            out.append(f"next, train the winner by the whole checklist: {line}")
+        out += [f"report: {short_path(board.folder)}/report.html, leaderboard.md"]
         if line := sync_line(board):
-            out.append(f"W&B, once logged in: {line}")
+            out.append(f"to upload to W&B after `wandb login`: {line}")
     out += ["", f"sweep: {board.done}/{board.total} jobs done, in {short_path(board.folder)}"]
-    for job in board.failures:
-        out.append(f"  job {job.name} {job.state} ({short_words(board, job)}): {cause(job)}; {short_path(job.log)}")
+    out += [failure_line(board, job) for job in board.failures]
     if lost := board.total - len(board.jobs):
-        out.append(f"  {lost} never started")
+        out.append(f"  {lost} more {'jobs' if lost > 1 else 'job'} never started")
     return out
 
 
+def failure_line(board: Board, job: JobRecord) -> str:
+    """Return the line of a job that is not done: its outcome, why, and where to read more."""
+    if job.state == "waiting":
+        return f"  job {job.name} ({short_words(board, job)}) never started"
+    outcome = "died" if job.state == "dead" else job.state
+    log = f"; see {short_path(job.log)}" if job.log != job.folder else ""
+    return f"  job {job.name} ({short_words(board, job)}) {outcome}: {cause(job)}{log}"
+
+
 def shorten_middle(text: str, most: int) -> str:
-    """At most that many letters of a text, its start and its end."""
+    """Return the start and the end of a text, at most that many characters."""
     if len(text) <= most:
         return text
     tail = most // 2
@@ -71,10 +80,10 @@ def shorten_middle(text: str, most: int) -> str:
 
 
 def markdown(board: Board) -> str:
-    """leaderboard.md."""
+    """Return leaderboard.md."""
     parts = [f"# {markdown_cell(board.folder.resolve().name)}", status_line(board)]
     if board.common:
-        parts.append(f"In all of them: {markdown_cell(board.common)}")
+        parts.append(f"In every job: {markdown_cell(board.common)}")
     if board.settings:
         parts += [
             "![](leaderboard.png)",
@@ -82,49 +91,46 @@ def markdown(board: Board) -> str:
             "\n".join(f"* {markdown_cell(note)}" for note in (*column_notes(board), *notes(board))),
         ]
     if board.effects:
-        parts += ["## What each choice does, averaged over the rest", markdown_table(effects_table(board))]
+        parts += ["## Effect of each key, averaged over the other keys", markdown_table(effects_table(board))]
     if board.front:
-        parts += [
-            "## Accuracy against seconds: no other setting is better and as quick",
-            markdown_table(front_table(board)),
-        ]
+        parts += ["## Pareto front: no other setting is both better and faster", markdown_table(front_table(board))]
     if board.best_job:
         job = board.best_job
         parts += [
-            "## The best again",
-            f"From job {markdown_cell(job.name)}, {markdown_cell(short_path(job.folder))}:",
+            "## Run the best job again",
+            f"Job {markdown_cell(job.name)}, {markdown_cell(short_path(job.folder))}:",
             code_block(job.result.get("command", "")),
         ]
     if line := after_audition(board):
-        parts += ["## Next, all of the checklist for the winner", code_block(line)]
+        parts += ["## Next: train the winner by the whole checklist", code_block(line)]
     if board.failures or board.total > len(board.jobs):
-        parts += ["## Not done", markdown_table(failures_table(board))]
+        parts += ["## Jobs that are not done", markdown_table(failures_table(board))]
     if board.settings:
-        parts += ["## Every job", markdown_table(jobs_table(board))]
+        parts += ["## All finished jobs", markdown_table(jobs_table(board))]
     if line := sync_line(board):
-        parts += ["## To W&B, once logged in", code_block(line)]
+        parts += ["## Upload to W&B (after `wandb login`)", code_block(line)]
     return "\n\n".join(parts) + "\n"
 
 
 def status_line(board: Board) -> str:
     n = len(board.settings)
-    return f"{board.done}/{board.total} jobs done, {n} setting{'s' * (n != 1)}, compared by {board.monitor}"
+    return f"{board.done}/{board.total} jobs done, {n} setting{'s' * (n != 1)}, ranked by {board.monitor}"
 
 
 def markdown_table(table: TextTable) -> str:
-    """A table of Markdown."""
+    """Return a Markdown table."""
     head, rows = table
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(map(markdown_cell, line))} |" for line in lines)
 
 
 def markdown_cell(text: str) -> str:
-    """Text as Markdown shows it, in one line: no mark in it makes a cell, a link or HTML."""
+    """Return a text in one line, escaped so that Markdown shows it as it is: no cells, links or HTML."""
     return " ".join(MARKS.sub(r"\\\g<0>", one_line(text)).split())
 
 
 def code_block(text: str) -> str:
-    """A block of code, whose fence is longer than any run of backticks in it."""
+    """Return a Markdown code block whose fence is longer than any run of backticks in the text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}\n{text}\n{fence}"
 
@@ -133,7 +139,7 @@ def code_block(text: str) -> str:
 
 
 def csv_rows(board: Board) -> list[list]:
-    """A head, then a row for each setting: numbers as they are, nothing where there is none, a column for each key."""
+    """Return leaderboard.csv: a head, then a row for each setting with a column for each key; '' instead of nan."""
     keys = list(dict.fromkeys(key_and_value(override)[0] for setting in board.settings for override in setting.choices))
     head = [
         "rank",

@@ -1,4 +1,4 @@
-"""The words and numbers in which all forms of a leaderboard say it."""
+"""Texts that all forms of a leaderboard share: values, differences, reasons, notes."""
 
 import math
 from collections import Counter
@@ -9,36 +9,36 @@ from thaw.sweep.board import Board, is_share
 from thaw.sweep.jobs import JobRecord, rung_of
 from thaw.sweep.rank import Effect, Setting
 
-RULE = "tie: at most 2 standard errors from the best, on the same images and seeds"
+RULE = "tie: within 2 standard errors of the best, on the same images and seeds"
 
 
 def value_text(monitor: str, value: float) -> str:
-    """A value of `monitor` as people read it."""
+    """Return a value of `monitor` as text: 98.61%, or 0.0512 for a loss."""
     if math.isnan(value):
         return "nan"
     return f"{value:.2%}" if is_share(monitor) else f"{value:.4f}"
 
 
 def spread_text(monitor: str, value: float) -> str:
-    """± an uncertainty of `monitor`; '' where there is none."""
+    """Return ' ± ' and an uncertainty of `monitor`; '' if it is nan."""
     if math.isnan(value):
         return ""
     return f" ± {100 * value:.2f}" if is_share(monitor) else f" ± {value:.4f}"
 
 
 def mean_of(board: Board, setting: Setting) -> str:
-    """Mean and standard deviation over seeds: 98.61% ± 0.20."""
+    """Return the mean and standard deviation over jobs: 98.61% ± 0.20."""
     return value_text(board.monitor, setting.mean) + spread_text(board.monitor, setting.deviation)
 
 
 def seeds_of(setting: Setting) -> str:
-    """3, or 2 of 3 where a job did not finish."""
+    """Return the number of finished jobs: 3, or '2 of 3' if one did not finish."""
     n = len(setting.jobs)
     return str(n) if n == setting.asked else f"{n} of {setting.asked}"
 
 
 def difference_of(board: Board, i: int) -> str:
-    """How the i-th setting differs from the best, in percentage points (of a loss: as it is), or that it is a tie."""
+    """Return the i-th setting's difference to the best: in percentage points, or as it is for a loss."""
     difference = board.differences[i]
     if i == 0:
         return "best" if not math.isnan(board.settings[0].mean) else ""
@@ -50,25 +50,25 @@ def difference_of(board: Board, i: int) -> str:
 
 
 def epochs_of(job: JobRecord) -> list[int]:
-    """The epochs of each phase that fits."""
+    """Return the epochs of each phase that trains."""
     counts = [as_number(phase.get("epochs")) for phase in phase_results(job.result).values()]
     return [int(count) for count in counts if not math.isnan(count)]
 
 
 def why_of(job: JobRecord) -> str:
-    """Why the last phase stopped, without its numbers."""
+    """Return why the last phase stopped, without its numbers."""
     reasons = [phase["stopped_because"] for phase in phase_results(job.result).values() if phase.get("stopped_because")]
     return reasons[-1].partition(":")[0] if reasons else ""
 
 
 def epochs_text(setting: Setting) -> str:
-    """20, or 18–20 over seeds."""
+    """Return the epochs per job: 20, or 18–20 if jobs differ."""
     sums = sorted({sum(epochs_of(job)) for job in setting.jobs})
     return "–".join(map(str, {sums[0]: 0, sums[-1]: 0}))
 
 
 def why_text(setting: Setting) -> str:
-    """Why its jobs stopped, with how many of them where they differ."""
+    """Return why the jobs of a setting stopped, with a count for each reason if there are several."""
     counts = Counter(why_of(job) for job in setting.jobs)
     if len(counts) == 1:
         return next(iter(counts))
@@ -76,7 +76,7 @@ def why_text(setting: Setting) -> str:
 
 
 def number_text(job: JobRecord, key: str, form: str) -> str:
-    """A number of result.json; 'nan' where it is none."""
+    """Return a number of result.json as text; 'nan' if it is missing."""
     return form.format(as_number(job.result.get(key)))
 
 
@@ -89,14 +89,14 @@ def effect_text(board: Board, effect: Effect) -> str:
 
 
 def cause(job: JobRecord) -> str:
-    """Why a job is not done, in a line."""
+    """Return why a job is not done, in one line."""
     if job.state == "waiting":
         return "never started"
     return f"{job.line} (exit {job.code})"
 
 
 def short_words(board: Board, job: JobRecord) -> str:
-    """What sets a job apart: its setting's name and its seed."""
+    """Return the short name of a job: its setting and its seed."""
     if job.state == "waiting" and not job.overrides:
         return "?"
     names = {setting.choices: setting.name for setting in board.settings}
@@ -105,34 +105,38 @@ def short_words(board: Board, job: JobRecord) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """What a reader has to know of how the numbers came about."""
+    """Return what a reader has to know to interpret the numbers."""
     out = [RULE] if len(board.settings) > 1 else []
     if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
-        out.append("one job a setting: what another seed would change is in none of the errors")
+        out.append("each setting has one job only: the errors do not include the variation between seeds")
     if any(math.isfinite(rung_of(job)) for job in board.jobs):
-        out.append("halving: first the settings that went on to the end, then those given up at a rung, the last first")
+        out.append("halving: settings that trained to the end are ranked first, then those that were stopped last")
     if lacking := [s.name for s in board.settings if len(s.jobs) < s.asked]:
-        out.append(f"ranked after those that have all their jobs: {', '.join(lacking)}")
+        out.append(f"ranked after the complete settings because a job is missing: {', '.join(lacking)}")
     if not is_share(board.monitor):
-        out.append(f"the lowest {board.monitor} is the best")
+        out.append(f"a lower {board.monitor} is better")
     elif board.monitor.endswith("f1_macro"):
-        out.append("F1 has no value for one image: differences to the best are those of accuracy")
+        out.append("a single image has no F1: differences to the best are differences in accuracy")
     if names := [s.name for s in board.settings if math.isnan(s.mean)]:
-        out.append(f"{board.monitor} is nan for a seed of: {', '.join(names)}; ranked last, in no effect and no front")
+        out.append(
+            f"{board.monitor} is nan for a seed of {', '.join(names)}: "
+            "ranked last, left out of the averages and the Pareto front"
+        )
     ignoring = [job.name for job in board.jobs if job.result.get("store/code") == "ignore"]
     if ignoring:
-        out.append(f"store.code=ignore in job {', '.join(ignoring)}: work of other code may have been used there")
+        jobs = f"job{'s' * (len(ignoring) > 1)} {', '.join(ignoring)}"
+        out.append(f"store.code=ignore in {jobs}: results stored by other versions of the code may have been used")
     out += [same_model(alike) for alike in groups_of_one_model(board.settings)]
     tests = board.settings[0].average("test/accuracy") if board.settings else math.nan
     if not math.isnan(tests):
-        out.append(f"test accuracy of the best setting, looked at once and used for nothing: {tests:.2%}")
+        out.append(f"test accuracy of the best setting: {tests:.2%} (not used for the ranking)")
     if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
-        out.append(f"not every combination is there: plain means for {', '.join(unbalanced)}")
+        out.append(f"some combinations have no result: the averages for {', '.join(unbalanced)} are plain means")
     return out
 
 
 def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
-    """The settings whose jobs kept the same cycle ends, seed by seed, where there is more than one."""
+    """Return the groups of two or more settings whose jobs kept the same models, seed by seed."""
     grouped: dict[tuple, list[Setting]] = {}
     for setting in settings:
         kept = sorted((job.seed, job.result.get("key", "")) for job in setting.jobs)
@@ -142,12 +146,15 @@ def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
 
 
 def same_model(alike: list[Setting]) -> str:
-    """That what was swept changed nothing that is kept, and how the last phase did with each."""
+    """Return the note that several settings ended with the same model, with each one's accuracy after its last phase.
+
+    This happens if the swept settings affect only phases that did not improve on an earlier one.
+    """
     job = alike[0].jobs[0]
     phases = [name for name, phase in phase_results(job.result).items() if "accuracy" in phase]
     names = ", ".join(setting.name for setting in alike)
-    line = f"one and the same model is kept with {names}: that of {job.result.get('best/phase')}"
+    line = f"{names} kept the same model, from phase {job.result.get('best/phase')}"
     if not phases or phases[-1] == job.result.get("best/phase"):
         return line
     ends = ", ".join(f"{setting.average(f'phase/{phases[-1]}/accuracy'):.2%}" for setting in alike)
-    return f"{line}, which {phases[-1]} did not better ({ends})"
+    return f"{line}: phase {phases[-1]} did not improve on it ({ends})"
