@@ -16,7 +16,7 @@ from pathlib import Path
 
 from thaw.config.conf_files import part, read_yaml
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import bar, complain, grid, one_line, say, say_text
+from thaw.runtime.console import bar, grid, one_line, say, say_error, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.failures import machine_error
@@ -58,7 +58,7 @@ def main() -> int:
     if not rows and len(left_out) == 1:  # one line says it all
         raise UserError(3, ": ".join(map(str, left_out[0])))
     for file, reason in left_out:
-        complain(one_line(f"warning: {file} is left out: {reason}"))
+        say_error(one_line(f"warning: {file} is left out: {reason}"))
     if not rows:
         raise UserError(3, f"no image is left to predict: all {len(left_out)} are left out")
     return 3 if left_out else 0

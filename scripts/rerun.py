@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from thaw.config.command_line import join_torn
+from thaw.config.command_line import join_split_arguments
 from thaw.config.conf_files import phase_names
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.overrides import split_override
@@ -68,7 +68,7 @@ def merge_words(before: list[str], more: list[str]) -> list[str]:
     Removing a phase also removes its settings; setting a removed phase again restores it.
     """
     flags, settings = flags_and_rest(more)
-    settings = join_torn(settings)
+    settings = join_split_arguments(settings)
     new_keys = [split_override(word)[1] for word in (*settings, *flags)]
     parts = [split_override(word) for word in settings]
     removed = tuple(key for sign, key, _ in parts if sign == "~")

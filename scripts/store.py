@@ -18,7 +18,7 @@ from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import format_bytes, read_json
 from thaw.store.keys import changed
-from thaw.store.prune import UNDER_WAY, entries, prune
+from thaw.store.prune import IN_PROGRESS, entries, prune
 from thaw.store.store import Store
 
 require_checkout(__file__)
@@ -74,7 +74,7 @@ def ls(store: Path) -> None:
 
 def verify(store: Path) -> int:
     """Check every artifact; return 6 if one was damaged and moved aside, else 0."""
-    damaged, complete = [], [entry for entry in entries(store) if entry.kind != UNDER_WAY]
+    damaged, complete = [], [entry for entry in entries(store) if entry.kind != IN_PROGRESS]
     checked = Store(store, damaged.append)
     for entry in tqdm(complete, disable=None, leave=False):
         checked.find(entry.path)

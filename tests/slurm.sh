@@ -2,7 +2,7 @@
 # Set up a one-node Slurm from Debian's packages for the tests marked `slurm`. Needs root; can be repeated.
 set -euo pipefail
 
-answers() { sinfo --noheader -o %T 2>/dev/null | grep -qE 'idle|mix|alloc'; }
+responds() { sinfo --noheader -o %T 2>/dev/null | grep -qE 'idle|mix|alloc'; }
 
 if answers; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then

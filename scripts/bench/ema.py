@@ -24,7 +24,7 @@ from thaw.config.paths import require_checkout
 from thaw.data.table import TEST
 from thaw.model import weights
 from thaw.report.tracker import Tracker
-from thaw.runtime.console import complain, say, say_text
+from thaw.runtime.console import say, say_error, say_text
 from thaw.runtime.entry import Parser, count, run
 from thaw.store.store import Store
 from thaw.train.predictions import predict
@@ -79,7 +79,7 @@ def averaged(overrides: list[str]) -> dict[str, float]:
         plain = predict(job.inputs, rows).accuracy
         out = {"export": plain}
         if not ends[best]:
-            complain("warning: a head phase was best, so the averages count as the export")
+            say_error("warning: a head phase was best, so the averages count as the export")
             return out | dict.fromkeys(map(str, DECAYS), plain)
         for decay, average in ends[best].items():
             weights.load_weights(job.network.model, average, "the average", head=True)

@@ -21,7 +21,7 @@ from finder_rules import RULES, Rule, averaged
 
 from thaw.config import compose
 from thaw.config.paths import require_checkout
-from thaw.runtime.console import complain, say, say_text
+from thaw.runtime.console import say, say_error, say_text
 from thaw.runtime.entry import Parser, run
 from thaw.train.lr_suggest import read_range, read_trials
 
@@ -99,7 +99,7 @@ def scored(name: str) -> dict[str, Score]:
     file = file_of(name)
     known = json.loads(file.read_text()) if file.exists() else {"trials": {}}
     if len(known["trials"]) < SEEDS:
-        complain(f"warning: {name}: not recorded yet; run finder_curves.py")
+        say_error(f"warning: {name}: not recorded yet; run finder_curves.py")
         return {}
     scores = {rule: score(known, rates) for rule, rates in suggested(known, known["trials"]).items()}
     mean = np.mean(list(known["grid"].values()), 0)

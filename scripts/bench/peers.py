@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from thaw.config.paths import ROOT, require_checkout
-from thaw.runtime.console import complain, say, say_text
+from thaw.runtime.console import say, say_error, say_text
 from thaw.runtime.entry import Parser, run
 
 require_checkout(__file__)
@@ -190,7 +190,7 @@ def once(recipe: str, task: str, folder: Path, seed: int, *rest) -> dict:
     done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, env=env)
     figures = json.loads(done.stdout.splitlines()[-1]) | {"process": time.perf_counter() - began}
     shown = {key: value for key, value in figures.items() if key != "moments"}
-    complain(f"{task} {recipe} seed {seed} {shown}")
+    say_error(f"{task} {recipe} seed {seed} {shown}")
     return figures
 
 

@@ -123,8 +123,8 @@ def main() -> None:
         (store, "key_of"),
         (context, "key_of"),
         (inputs, "key_of"),
-        (setup, "body_hash"),
-        (features, "body_hash"),
+        (setup, "backbone_hash"),
+        (features, "backbone_hash"),
     )
     hashing, writing = Clock((*hashed, (code_hash, "code_by_module"))), Clock([(Snapshots, "write")])
     parts = {

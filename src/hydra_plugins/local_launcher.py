@@ -23,10 +23,10 @@ from hydra_plugins import sweep_preview
 from hydra_plugins.job_checks import JobChecks
 from thaw.config import run_names
 from thaw.runtime import processes, signals
-from thaw.runtime.console import complain, say
+from thaw.runtime.console import say, say_error
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import as_number, file_stamp, format_duration, short_path
-from thaw.runtime.job_status import in_one_line, print_error, read_status, state_after, update_status
+from thaw.runtime.job_status import as_user_errors, print_error, read_status, state_after, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.store import code_hash
 from thaw.sweep.jobs import read_job, search_value
@@ -93,7 +93,7 @@ class LocalLauncher(Launcher):
     def run_one(self, overrides: Sequence[str], number: int, folder: Path, to_file: bool) -> int:
         """Run one job in this process and return its exit code. to_file: print into a file in the job's folder."""
         try:
-            with in_one_line(folder):
+            with as_user_errors(folder):
                 if to_file:
                     folder.mkdir(parents=True, exist_ok=True)
                     print_to(folder / OUTPUT)
@@ -115,7 +115,7 @@ class LocalLauncher(Launcher):
             update_status(folder, state=state_after(error), code=error.code, line=error.line)
             if isinstance(error, UserError):
                 return print_error(error)
-            complain(error.line)
+            say_error(error.line)
             return error.code
 
 
@@ -201,7 +201,7 @@ def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True)
         if found.get("state") not in ("failed", "stopped"):
             found = update_status(folder, state="failed", code=code, line=f"exited with code {code} and no message")
         if log:
-            complain(f"error: job {folder.name}: {found['line']}; see {short_path(log)}")
+            say_error(f"error: job {folder.name}: {found['line']}; see {short_path(log)}")
     elif log:
         result = read_job(folder).result
         accuracy, seconds = as_number(result.get("best/accuracy")), as_number(result.get("cost/seconds_paid"))

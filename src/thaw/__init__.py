@@ -11,7 +11,7 @@ started = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve
 if any(started.is_relative_to(CHECKOUT / folder) for folder in ("src", "scripts")):
     # Ctrl-C may arrive while the other modules load. Another program that imports thaw keeps its own handlers.
     signals.listen()
-    sys.excepthook, sys.unraisablehook = signals.end_in_a_line, signals.insist
+    sys.excepthook, sys.unraisablehook = signals.end_in_a_line, signals.resend
 
 if find_spec("hydra") is None:  # one line instead of a traceback
     sys.stderr.write(

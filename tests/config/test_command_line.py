@@ -30,7 +30,7 @@ from thaw.config.schema import Settings
 from thaw.plan.facts import Facts
 from thaw.plan.phases import PHASE_KEYS
 from thaw.plan.plan import make_plan
-from thaw.plan.unused_settings import no_effect, unused_share
+from thaw.plan.unused_settings import no_effect, unused_valid_share
 from thaw.runtime.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -760,7 +760,7 @@ def test_each_yaml_has_a_description_of_one_line(conf):
     ],
 )
 def test_a_validation_share_beside_validation_images_is_warned_about(typed, valid_from, said):
-    assert unused_share(typed, valid_from) == said
+    assert unused_valid_share(typed, valid_from) == said
 
 
 GLOBS = [  # a typed sweep, and what Hydra gets

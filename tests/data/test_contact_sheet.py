@@ -77,7 +77,8 @@ def test_show_batch_looks_up_a_backbone_without_a_yaml(compose):
 
 
 @pytest.mark.parametrize(
-    ("words", "line"), [(["augmnt=x"], "did you mean"), (["-m", "seed=1,2"], "one setting"), (["size=5"], "size=5")]
+    ("words", "line"),
+    [(["augmnt=x"], "did you mean"), (["-m", "seed=1,2"], "one value for each setting"), (["size=5"], "size=5")],
 )
 def test_show_batch_refuses_settings_as_train_does(words, line):
     with pytest.raises(UserError, match=line) as caught:

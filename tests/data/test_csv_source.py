@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from images import data, image, noted, put, refused, scan, sides
+from images import data, has_note, image, put, refused, scan, sides
 
 from thaw.data import dataset, spelling
 from thaw.data.csv_file import read_csv_table
@@ -36,7 +36,7 @@ def test_a_path_and_a_label(folder):
     assert table.paths == tuple(f"pics/{name}" for name in NAMES) and table.root == str(folder)
     assert table.classes == ("a", "b") and table.labels.tolist() == [0] * 5 + [1] * 5
     assert [int((table.splits == split).sum()) for split in (TRAIN, VALID, TEST)] == [8, 2, 0]
-    assert noted(table, "paths from path, labels from label, splits from no column")
+    assert has_note(table, "paths from path, labels from label, splits from no column")
 
 
 FORMS = {
@@ -105,7 +105,7 @@ def test_a_name_in_another_case(folder):
     wrong = [row.replace("b1.png", "b1.jpg").replace("b2.png", "b2").replace("pics/a3", "Pics\\a3") for row in ROWS]
     table = scan(write(folder, "path,label", *wrong))
     assert {"pics/A0.PNG", "pics/b1.JPG", "pics/b2.jPeG", "pics/a3.png"} < set(table.paths) and len(table) == 10
-    assert noted(table, "2 names in the wrong case: 'pics/a0.png' is read as 'pics/A0.PNG'")
+    assert has_note(table, "2 names in the wrong case: 'pics/a0.png' is read as 'pics/A0.PNG'")
     put(folder / "pics/a0.PNG")
     table = scan(write(folder, "path,label", *wrong))
     why = "does not exist (line 2); did you mean 'pics/A0.PNG' or 'pics/a0.PNG'?"
@@ -125,7 +125,7 @@ def test_rows_without_a_file_are_bad_files(folder):
     lines = [*ROWS, "pics/gone.png,a", "pics/a9.png,b"]
     table = scan(write(folder, "path,label", *lines), max_bad=0.2)
     assert table.bad[1] == ("pics/gone.png", "does not exist (line 12)") and len(table) == 10
-    assert noted(table, "2 of 12 lines name a file that does not exist, first in line 12: 'pics/gone.png'")
+    assert has_note(table, "2 of 12 lines name a file that does not exist, first in line 12: 'pics/gone.png'")
     assert "2 of 12 files in train cannot be used; data.max_bad=0.01 allows 1; data.max_bad=0.2" in refused(
         write(folder, "path,label", *lines)
     )
@@ -135,7 +135,7 @@ def test_rows_without_a_file_are_bad_files(folder):
 
 def test_rows_without_a_label_or_a_path_are_left_out(folder):
     table = scan(write(folder, "path,label", *ROWS[:-1], "pics/b4.png,", ",a"))
-    assert len(table) == 9 and noted(table, "2 of 11 lines left out because path or label is empty: 11, 12")
+    assert len(table) == 9 and has_note(table, "2 of 11 lines left out because path or label is empty: 11, 12")
 
 
 VALIDATES = {  # four cells of the columns; the rows among them that are validation; those that are test
@@ -164,13 +164,13 @@ def test_columns_that_give_the_split(header, folder):
     order = [table.paths.index(row[:-2]) for row in rows]
     assert [i for i in range(4) if table.splits[order[i]] == VALID] == valid or (not valid and not tested)
     assert [i for i in range(4) if table.splits[order[i]] == TEST] == tested
-    assert noted(table, f"splits from {header.replace(',', ', ')}")
+    assert has_note(table, f"splits from {header.replace(',', ', ')}")
 
 
 @pytest.mark.parametrize("cells", ["left right", "train train", "train x", "0 1"])
 def test_a_column_of_other_words_gives_no_split(folder, cells):
     lines = [f"{row},{cell}" for row, cell in zip(ROWS, cells.split() * 5, strict=True)]
-    assert noted(scan(write(folder, "path,label,part", *lines)), "splits from no column")
+    assert has_note(scan(write(folder, "path,label,part", *lines)), "splits from no column")
 
 
 def test_a_misspelt_word_in_a_column_of_splits_is_refused(folder):
@@ -202,7 +202,7 @@ def test_classes_that_look_alike_are_warned_about(folder):
         *(f"{row[:-1]}{label}" for row, label in zip(ROWS[4:], ["A", "B", " b\u200b"] * 2, strict=True)),
     ]
     table = scan(write(folder, "path,label", *lines))
-    assert noted(table, "warning: classes 'A' and 'a' (and 1 more) differ only in case, blanks or quotes; data.cla")
+    assert has_note(table, "warning: classes 'A' and 'a' (and 1 more) differ only in case, blanks or quotes; data.cla")
 
 
 def test_a_file_that_is_not_a_table_is_refused(folder):
@@ -222,9 +222,9 @@ def test_a_column_of_fold_numbers_is_noted(folder):
     lines = [f"{row},{i % 5}" for i, row in enumerate(ROWS)]
     file = write(folder, "path,label,fold", *lines)
     said = "the numbers in fold are not used; data.group=fold data.fold=0 keeps the images of each together"
-    assert noted(scan(file), said)
+    assert has_note(scan(file), said)
     table = scan(file, group="fold", fold=0)
-    assert not noted(table, "not used") and (table.splits == VALID).sum() == 2
+    assert not has_note(table, "not used") and (table.splits == VALID).sum() == 2
 
 
 @pytest.mark.parametrize("header", ["split", "Subset"])
@@ -264,7 +264,7 @@ def test_a_column_of_groups(folder):
 
 def test_the_same_line_twice_is_one_image(folder):
     table = scan(write(folder, "path,label", *ROWS, *ROWS[:3]))
-    assert len(table) == 10 and noted(table, "3 duplicate lines")
+    assert len(table) == 10 and has_note(table, "3 duplicate lines")
 
 
 def test_numbers_are_labels(folder):

@@ -65,7 +65,7 @@ def root(tmp_path, monkeypatch):
     cifar10(tmp_path, monkeypatch)
     files = {"image": ("", None), "label": ("imagelabels.mat", None), "setid": ("setid.mat", None)}
     monkeypatch.setattr(datasets.Flowers102, "_file_dict", files)
-    monkeypatch.setattr(downloads, "answers", lambda url: pytest.fail("the network was used"))
+    monkeypatch.setattr(downloads, "responds", lambda url: pytest.fail("the network was used"))
     return tmp_path
 
 
@@ -135,7 +135,7 @@ def refused(root, name, code):
 
 
 def test_no_network(tmp_path, monkeypatch):
-    monkeypatch.setattr(downloads, "answers", lambda url: False)
+    monkeypatch.setattr(downloads, "responds", lambda url: False)
     for key in ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(key, raising=False)
     line = refused(tmp_path / "sets", "pets", 5)
@@ -158,7 +158,7 @@ def test_a_download_appears_whole(tmp_path, monkeypatch):
                 put(type(tmp_path)(root) / "oxford-iiit-pet/images.tar.gz")
             super().__init__(root, **args)
 
-    monkeypatch.setattr(downloads, "answers", lambda url: True)
+    monkeypatch.setattr(downloads, "responds", lambda url: True)
     monkeypatch.setattr(downloads, "sets", lambda: SimpleNamespace(OxfordIIITPet=OxfordIIITPet))
     assert len(load(tmp_path, "pets").table) == 10 and len(load(tmp_path, "pets").table) == 10
     assert len(fetched) == 1
@@ -171,7 +171,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
         put(type(tmp_path)(root) / "oxford-iiit-pet/images/a.jpg")
         raise ConnectionResetError("reset by peer")
 
-    monkeypatch.setattr(downloads, "answers", lambda url: True)
+    monkeypatch.setattr(downloads, "responds", lambda url: True)
     monkeypatch.setattr(downloads, "sets", lambda: SimpleNamespace(OxfordIIITPet=broken))
     assert "cannot be downloaded from https://www.robots.ox.ac.uk: reset by peer" in refused(tmp_path, "pets", 5)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from images import noted, refused, scan, tree
+from images import has_note, refused, scan, tree
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_classes_renamed_merged_and_dropped(root):
     table = scan(root, classes=write(root, "from,to", "kitten,cat", "dog,hound", "hotdog,"))
     assert names(table) == {"cat": 8, "hound": 4} and table.classes == ("cat", "hound")
     assert set(table.hashes) < set(before.hashes) and len(table) == 12
-    assert noted(table, "turns 4 classes into 2; 4 images left out")
+    assert has_note(table, "turns 4 classes into 2; 4 images left out")
 
 
 def test_two_classes_can_swap_names(root):
@@ -39,13 +39,13 @@ def test_labels_corrected(root):
     table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "cat/1.png,cat", "dog/3.png,kitten"))
     assert names(table) == {"cat": 3, "dog": 4, "kitten": 5, "hotdog": 4}
     assert (table.paths, table.hashes) == (before.paths, before.hashes)
-    assert noted(table, "changes 2 labels of the 3 it lists")
+    assert has_note(table, "changes 2 labels of the 3 it lists")
 
 
 def test_an_empty_label_leaves_an_image_out(root):
     table = scan(root, labels=write(root, "path,label", "cat/0.png,", "cat/1.png,dog"))
     assert names(table) == {"cat": 2, "dog": 5, "kitten": 4, "hotdog": 4} and "cat/0.png" not in table.paths
-    assert noted(table, "changes 1 label of the 2 it lists and leaves 1 image out")
+    assert has_note(table, "changes 1 label of the 2 it lists and leaves 1 image out")
 
 
 def test_labels_come_before_classes(root):
@@ -106,17 +106,17 @@ def test_accents_in_another_spelling(tmp_path):
     table = scan(root, classes=write(root, "from,to", "k\xf6ter,dog"))
     assert table.classes == ("cat", "dog")
     table = scan(root, labels=write(root, "path,label", "k\xf6ter/0.png,cat", "cat/0.png,k\xf6ter"))
-    assert names(table) == {"cat": 4, "ko\u0308ter": 4} and noted(table, "changes 2 labels")
+    assert names(table) == {"cat": 4, "ko\u0308ter": 4} and has_note(table, "changes 2 labels")
 
 
 def test_names_in_another_case(tmp_path):
     root = tree(tmp_path / "root", cat=4, dog=4)
     (root / "cat/0.png").rename(root / "cat/0.PNG")
     table = scan(root, labels=write(root, "path,label", "cat/0.png,dog", "Dog/1.png,CAT", "cat/1,dog"))
-    assert names(table) == {"cat": 3, "dog": 5} and noted(table, "2 names in the wrong case: 'cat/0.png' is read as")
-    assert noted(table, "'CAT' is read as 'cat'")
+    assert names(table) == {"cat": 3, "dog": 5} and has_note(table, "2 names in the wrong case: 'cat/0.png' is read as")
+    assert has_note(table, "'CAT' is read as 'cat'")
     table = scan(root, classes=write(root, "from,to", "Dog,hound"))
-    assert table.classes == ("cat", "hound") and noted(table, "'Dog' is read as 'dog'")
+    assert table.classes == ("cat", "hound") and has_note(table, "'Dog' is read as 'dog'")
     (root / "cat/0.png").write_bytes((root / "cat/0.PNG").read_bytes())
     (root / "cat/0.png").rename(root / "cat/0.Png")
     line = refused(root, labels=write(root, "path,label", "cat/0.png,dog"))

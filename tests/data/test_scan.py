@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from images import data, image, noted, put, refused, scan, sides, tree
+from images import data, has_note, image, put, refused, scan, sides, tree
 from PIL import Image
 
 from thaw.data import dataset, file_state, verify
@@ -49,7 +49,7 @@ def test_names_of_the_validation_folder(tmp_path, name):
     root = tree(tmp_path, train__a=2, train__b=2, **{f"{name}__a": 1, f"{name}__b": 1}, test__a=1)
     table = scan(root)
     assert np.bincount(table.splits).tolist() == [4, 2, 1]
-    assert noted(table, "classes without images in test: 'b'")
+    assert has_note(table, "classes without images in test: 'b'")
 
 
 def test_two_validation_folders_are_refused(tmp_path):
@@ -103,7 +103,7 @@ def test_a_level_too_low(tmp_path):
     both(tmp_path)
     table = scan(tmp_path / "train")
     assert len(table) == 8 and table.valid_from == "" and scan(tmp_path).valid_from == "valid/"
-    assert noted(table, f"leaves out 'valid' beside it; data.root={tmp_path} uses all splits")
+    assert has_note(table, f"leaves out 'valid' beside it; data.root={tmp_path} uses all splits")
 
 
 def test_images_in_subfolders_are_noted(tmp_path):
@@ -111,7 +111,7 @@ def test_images_in_subfolders_are_noted(tmp_path):
     assert table.classes == ("part1", "part2")
     said = "6 images in subfolders of a class folder, counted as that class: 'part1/cat/0.png' has class 'part1'"
     advice = "if the subfolders are the classes, data.root must be a level lower: .../part1"
-    assert noted(table, f"warning: {said}; {advice}")
+    assert has_note(table, f"warning: {said}; {advice}")
 
 
 def test_splits_of_another_name_are_not_classes(tmp_path):
@@ -138,8 +138,8 @@ def test_ignored_files_that_look_like_images_are_noted(tmp_path):
         put(tmp_path / "train/a" / name, b"x")
     table = scan(tmp_path)
     said = "ignored 1 drawing (.svg) and 2 raw images (.cr3, .dng) and 1 video (.mp4), which cannot be read"
-    assert noted(table, f"warning: {said}: convert them to JPEG or PNG")
-    assert noted(table, "ignored 1 file of other kinds ('.txt')")
+    assert has_note(table, f"warning: {said}: convert them to JPEG or PNG")
+    assert has_note(table, "ignored 1 file of other kinds ('.txt')")
 
 
 @pytest.mark.parametrize(
@@ -193,24 +193,24 @@ def test_one_scale_for_all_16_bit_grey(tmp_path):
     put(tmp_path / "a/x.png")
     loaded = dataset.load_dataset(data(tmp_path), 8, decode_cache=(kept := DecodeCache(tmp_path / ".kept", 6, 1e9)))
     table = loaded.table
-    assert noted(table, "8 images of 16-bit grey with values up to 3,976: 4,095") and table.bits == 12
+    assert has_note(table, "8 images of 16-bit grey with values up to 3,976: 4,095") and table.bits == 12
     row = table.paths.index("b/1.png")
     assert table.hashes[row].endswith("-12") and kept.get(table.hashes[row], 6) is None
     assert np.array_equal(loaded.image(row, 6), decode(read_file(table, row), bits=12))
     assert 40 < loaded.image(row, 6).max() < 65, "it stays darker than the others"
     assert "-" not in table.hashes[table.paths.index("a/x.png")]
     put(tmp_path / "b/full.png", grey16(9, 65535))
-    assert scan(tmp_path).bits == 16 and not noted(scan(tmp_path), "16-bit")
+    assert scan(tmp_path).bits == 16 and not has_note(scan(tmp_path), "16-bit")
 
 
 def test_images_that_are_almost_black_are_noted(tmp_path):
     for i in range(8):
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", image(i))
-    assert not noted(scan(tmp_path), "black")
+    assert not has_note(scan(tmp_path), "black")
     for i in range(5):
         small = np.random.default_rng(i).integers(0, 4096, (6, 8, 3), np.uint16)  # 16-bit colour is not scaled
         put(tmp_path / f"{'ab'[i % 2]}/{i}.png", cv2.imencode(".png", small)[1].tobytes())
-    assert noted(scan(tmp_path), "warning: 5 of 8 images are almost black, with no value above 31 of 255; if the")
+    assert has_note(scan(tmp_path), "warning: 5 of 8 images are almost black, with no value above 31 of 255; if the")
 
 
 # ---- refused roots and classes
@@ -323,8 +323,8 @@ def test_ignored_files_are_counted(tmp_path):
     put(root / "more/a/x.png")
     table = scan(root)
     assert len(table) == 12 and table.classes == ("a", "b")
-    assert noted(table, "ignored 7 hidden or system") and noted(table, "ignored 3 files of other kinds")
-    assert noted(table, "ignored 2 images outside the class folders ('more/a/x.png', 'train/loose.png')")
+    assert has_note(table, "ignored 7 hidden or system") and has_note(table, "ignored 3 files of other kinds")
+    assert has_note(table, "ignored 2 images outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
 def test_one_class(tmp_path):
@@ -376,8 +376,8 @@ def test_one_bad_file_is_left_out_of_train(tmp_path, reason):
     root = both(tmp_path)
     put(root / "train/a/bad.jpg", BAD[reason])
     table = scan(root)
-    assert len(table) == 12 and noted(table, "1 of 13 files left out (bad_files.csv lists them):")
-    assert noted(table, "  'train/a/bad.jpg': ")
+    assert len(table) == 12 and has_note(table, "1 of 13 files left out (bad_files.csv lists them):")
+    assert has_note(table, "  'train/a/bad.jpg': ")
     assert table.bad[0][0] == "train/a/bad.jpg" and reason in table.bad[0][1]
 
 
@@ -463,20 +463,20 @@ def test_links(tmp_path):
     table = scan(root)
     assert table.classes == ("a", "b", "c") and len(table) == 9
     assert table.bad == (("a/nothing.png", "broken link"),)
-    assert noted(table, "3 links to folders that were already read")
+    assert has_note(table, "3 links to folders that were already read")
 
 
 def test_frames_are_counted(tmp_path):
     more = Image.frombytes("RGB", (8, 6), bytes(range(144)))
     put(both(tmp_path) / "train/a/moving.gif", image(7, "GIF", save_all=True, append_images=[more]))
-    assert noted(scan(tmp_path), "1 image with several frames")
+    assert has_note(scan(tmp_path), "1 image with several frames")
 
 
 def test_image_in_two_splits(tmp_path):
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
     table = scan(root)
-    assert noted(table, "warning: 1 image in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
+    assert has_note(table, "warning: 1 image in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
     assert table.leaks == (("train/a/0.png", "valid/a/again.png"),)
     assert "data.leak=warn" in refused(root, leak="error")
 
@@ -489,7 +489,7 @@ def test_every_leaking_image_is_listed(tmp_path):
     table = scan(root)
     first = "train/b/x.png"
     assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
-    assert noted(table, "1 image in more than one split") and noted(table, "1 image with a copy in another")
+    assert has_note(table, "1 image in more than one split") and has_note(table, "1 image with a copy in another")
 
 
 def test_limits_apply_to_decoding_too(tmp_path):
@@ -545,7 +545,7 @@ def test_a_changed_file_is_read_again_and_named(tmp_path, judged):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     table = scan(root, cache=kept)
     assert judged == ["train/a/0.png"] and table.hashes[0] != first.hashes[0]
-    assert noted(table, "1 file changed since the last scan")
+    assert has_note(table, "1 file changed since the last scan")
 
 
 def test_folders_that_change_names_are_read_again(tmp_path, judged):
@@ -609,7 +609,7 @@ def test_verdicts_are_saved_after_an_interruption(tmp_path, judged, monkeypatch)
 def test_a_table_of_verdicts_that_cannot_be_saved_is_a_note(tmp_path):
     (tmp_path / "file").write_text("")
     table = scan(both(tmp_path / "root"), cache=tmp_path / "file/kept")
-    assert len(table) == 12 and noted(table, "the results of this scan cannot be saved")
+    assert len(table) == 12 and has_note(table, "the results of this scan cannot be saved")
 
 
 def test_an_unreadable_file_is_tried_again(tmp_path, monkeypatch):

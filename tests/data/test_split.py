@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from images import noted, put, refused, scan, sides, tree
+from images import has_note, put, refused, scan, sides, tree
 
 from thaw.data.split import folds, hold_out, unit_name
 from thaw.data.table import TRAIN, VALID
@@ -144,7 +144,7 @@ def test_equal_images_stay_together(tmp_path):
     for options in ({"valid": 0.05}, {"valid": 0.5}, {"valid": 0.9}, {"fold": 1}):
         table = scan(root, **options)
         assert len({(h, s) for h, s in zip(table.hashes, table.splits.tolist(), strict=True)}) == 12
-        assert noted(table, "6 images with a copy in another class") and noted(table, "6 images byte-equal")
+        assert has_note(table, "6 images with a copy in another class") and has_note(table, "6 images byte-equal")
         assert table.leaks == ()
     assert VALID in table.splits[table.labels == 1]
 
@@ -159,14 +159,14 @@ def test_equal_images_of_two_classes_are_listed_as_labels_to_correct(tmp_path):
     fixes = tmp_path / "disputed.csv"
     fixes.write_text(fixes.read_text().replace("b/copy.png,b", "b/copy.png,a"))
     mended = scan(root, labels=str(fixes))
-    assert mended.disputed == [] and not noted(mended, "another class")
+    assert mended.disputed == [] and not has_note(mended, "another class")
     write_data_lists(tmp_path, (), mended.disputed)
     assert not fixes.exists()
 
 
 def test_a_class_of_one_image_is_in_train(tmp_path):
     table = scan(tree(tmp_path, a=5, b=1))
-    assert sides(table)["b/0.png"] == TRAIN and noted(table, "classes without images in valid: 'b'")
+    assert sides(table)["b/0.png"] == TRAIN and has_note(table, "classes without images in valid: 'b'")
     assert "no image is left for validation" in refused(tree(tmp_path / "c", a=1, b=1))
 
 
@@ -205,7 +205,7 @@ def test_groups_stay_in_one_split(tmp_path, options):
     held = sum(splits == {VALID} for splits in side.values())
     assert held == (4 if "valid" in options else 2)
     assert {table.classes[i] for i in table.labels[table.splits == VALID]} == {"ill", "well"}
-    assert noted(table, f"10 groups; validation has {held * 3 / 30:.1%} of the images")
+    assert has_note(table, f"10 groups; validation has {held * 3 / 30:.1%} of the images")
 
 
 @pytest.mark.parametrize("options", [{"valid": 0.1}, {"valid": 0.5}, {"fold": 0}, {"fold": 3}])
@@ -214,7 +214,7 @@ def test_groups_that_share_an_image_are_one(tmp_path, options):
     for one, other in ((0, 3), (3, 6), (6, 8)):
         shutil.copy(root / ("well" if one % 2 else "ill") / f"p{one}_1.png", root / "ill" / f"p{other}_copy.png")
     table = scan(root, group=r"(p\d+)_", **options)
-    assert table.leaks == () and noted(table, "10 groups merged into 7, as some share equal images")
+    assert table.leaks == () and has_note(table, "10 groups merged into 7, as some share equal images")
     side = {path.split("/")[1].split("_")[0]: split for path, split in sides(table).items()}
     assert side["p0"] == side["p3"] == side["p6"] == side["p8"]
 
@@ -239,15 +239,15 @@ def test_a_useless_pattern_of_groups_is_refused(tmp_path, group, code, said):
 
 def test_an_image_without_a_group_is_its_own_group(tmp_path):
     table = scan(patients(tmp_path), group=r"p([5-9])")
-    assert noted(table, "data.group: 15 of 30 images in 5 groups, 15 in none")
+    assert has_note(table, "data.group: 15 of 30 images in 5 groups, 15 in none")
     table = scan(tmp_path, group=r".+")
-    assert noted(table, "warning: data.group=.+ groups nothing: every image is a group of its own")
+    assert has_note(table, "warning: data.group=.+ groups nothing: every image is a group of its own")
 
 
 def test_groups_in_two_given_splits(tmp_path):
     root = tree(tmp_path, train__a=3, train__b=3, valid__a=4, valid__b=4)
     table = scan(root, group=r"(\d)\.png")
-    assert noted(table, r"warning: 3 groups of data.group=(\d)\.png in more than one split: '0', '1', '2'")
+    assert has_note(table, r"warning: 3 groups of data.group=(\d)\.png in more than one split: '0', '1', '2'")
     assert "3 groups" in refused(root, group=r"(\d)\.png", leak="error")
 
 

@@ -17,7 +17,7 @@ CONFIG = {
 FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a find with a tenth of its steps
 
 
-def undrawn(patch) -> None:
+def skip_plots(patch) -> None:
     """Skip the plots of a run, which take half the time of a short one."""
     for module, name in ((timeline, "plan_png"), (finder, "finder_png"), (run_page, "write_run_report")):
         patch.setattr(module, name, lambda *args: None)

@@ -70,7 +70,7 @@ def in_child(work, says: Path | None = None) -> int:
     return ended(start_child(work, says))
 
 
-def type_in(*args: str, outputs: Path) -> int:
+def run_train(*args: str, outputs: Path) -> int:
     """Run `python src/train.py ARGS` in this process; return its exit code."""
     paths.OUTPUTS = outputs
     sys.argv = ["train.py", "threads=1", *args]

@@ -70,7 +70,7 @@ def refused(root, code=3, **options):
     return caught.value.line
 
 
-def noted(table, text):
+def has_note(table, text):
     """Return whether a note of the table contains the text."""
     return any(text in note for note in table.notes)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from faults import in_child, type_in
+from faults import in_child, run_train
 from sweeps import make_job, status
 
 from hydra_plugins.halving_sweeper import check_share, cycles_of, existing_jobs, first_number, ranked
@@ -107,12 +107,12 @@ def test_a_real_sweep_by_halving_and_the_same_command_again(tmp_path):
         files = sorted(tmp_path.glob("sweep/*/result.json"), key=lambda file: int(file.parent.name))
         return [(file.stat().st_mtime_ns, json.loads(file.read_text())) for file in files]
 
-    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*typed, outputs=tmp_path / "out")) == 0
     first = results()
     whys = [result["phase/full/stopped_because"] for _, result in first]
     assert whys == ["stop_after=1"] * 4 + ["all planned cycles trained"] * 2
     assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung continues the first"
-    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*typed, outputs=tmp_path / "out")) == 0
     assert results() == first
 
 

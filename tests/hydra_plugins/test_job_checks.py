@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from faults import in_child, type_in
+from faults import in_child, run_train
 
 from hydra_plugins.search_sweeper import corners, ends_of
 
@@ -26,7 +26,7 @@ SWEEPS = [
 def test_a_sweep_is_refused_before_its_first_job_and_leaves_no_folder(tmp_path, typed, code, line):
     sweep, printed = tmp_path / "sweep", tmp_path / "printed"
     folders = (f"hydra.sweep.dir={sweep}", f"store.dir={tmp_path}/store", "wandb=disabled")
-    assert in_child(lambda: type_in("-m", *typed, *folders, outputs=tmp_path / "out"), printed) == code
+    assert in_child(lambda: run_train("-m", *typed, *folders, outputs=tmp_path / "out"), printed) == code
     assert printed.read_text().startswith(line) and printed.read_text().count("\n") == 1
     assert not sweep.exists()
 

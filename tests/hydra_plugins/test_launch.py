@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from brief import FIND
-from faults import ended, in_child, start_child, type_in
+from faults import ended, in_child, run_train, start_child
 
 import train
 from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, report_ending, say_identical
@@ -159,7 +159,7 @@ def test_a_failing_job_does_not_affect_others_and_the_same_command_runs_the_rest
             return result
 
         monkeypatch.setattr("thaw.train.job.train_job", faulty)
-        return in_child(lambda: type_in(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), printed)
+        return in_child(lambda: run_train(*typed, f"hydra.sweep.dir={sweep}", outputs=tmp_path / "out"), printed)
 
     assert again(fail_by_seed) == 1, "the exit code of the first failed job"
     found = [json.loads((sweep / f"{n}/status.json").read_text()) for n in range(6)]
@@ -236,12 +236,12 @@ def test_a_signal_to_a_sweep_stops_its_jobs_and_starts_no_more(number, code, tmp
             (tmp_path / f"pid-{job.settings.seed}-{os.getpid()}").touch()
             while not signals.pending():
                 time.sleep(0.01)
-            signals.leave(signals.pending(), "in full")
+            signals.raise_stopped(signals.pending(), "in full")
 
     monkeypatch.setattr("thaw.train.run.run_plan", patient)
     typed = ("-m", "seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *QUICK)
     folders = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
-    parent = start_child(lambda: type_in(*typed, *folders, outputs=tmp_path / "out"), tmp_path / "printed")
+    parent = start_child(lambda: run_train(*typed, *folders, outputs=tmp_path / "out"), tmp_path / "printed")
     end = time.monotonic() + 60
     while len(list(tmp_path.glob("pid-*"))) < 2 and time.monotonic() < end:
         time.sleep(0.05)
@@ -292,7 +292,7 @@ def test_a_sweep_continued_after_ctrl_c_ends_with_the_bits_of_an_undisturbed_one
 @pytest.mark.parametrize("plan", ["plan_only=true", "plan_only=false"])
 def test_a_sweep_of_no_jobs_is_refused(tmp_path, word, plan):
     typed = ("-m", word, plan, f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
-    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out"), tmp_path / "printed") == 2
+    assert in_child(lambda: run_train(*typed, outputs=tmp_path / "out"), tmp_path / "printed") == 2
     assert "error: -m: the sweep has no jobs: a glob or a range in it is empty" in (tmp_path / "printed").read_text()
 
 

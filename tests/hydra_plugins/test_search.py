@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from faults import in_child, type_in
+from faults import in_child, run_train
 
 from hydra_plugins.search_sweeper import SearchSweeper
 from thaw.config import command_line, paths, run_names
@@ -80,7 +80,7 @@ def test_a_failed_trial_counts_as_the_worst_and_the_same_command_goes_on(tmp_pat
         monkeypatch.setattr("thaw.train.job.finished_result", lambda folder: read_json(folder / "result.json"))
         typed = ("-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", "lr_factor=interval(0.1,3)")
         more = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={sweep}", "monitor=valid/loss", *QUICK)
-        code = in_child(lambda: type_in(*typed, *more, outputs=tmp_path / "out"), tmp_path / "printed")
+        code = in_child(lambda: run_train(*typed, *more, outputs=tmp_path / "out"), tmp_path / "printed")
         return code, ran.read_text().split()
 
     code, names = again(14)
@@ -100,7 +100,7 @@ def test_an_audition_of_backbones_without_a_download(tmp_path):
     typed = ("experiment=audition", "backbone=test_resnet,test_vit", "backbone.weights=none", "hydra/launcher=joblib")
     folders = (f"store.dir={tmp_path}/store", f"hydra.sweep.dir={tmp_path}/sweep")
     small = ("size=32", "data.limit=60", "epochs=2", "wandb=disabled")
-    assert in_child(lambda: type_in(*typed, *small, *folders, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*typed, *small, *folders, outputs=tmp_path / "out")) == 0
     found = jobs.read_jobs(tmp_path / "sweep")
     assert [job.state for job in found] == ["done", "done"] and jobs.planned_jobs(tmp_path / "sweep") == 2
     assert all(job.result["best/phase"] == "head" for job in found), "only heads are trained"

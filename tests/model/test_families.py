@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from brief import trained, undrawn
+from brief import skip_plots, trained
 
 from thaw.config import paths
 from thaw.data.dataset import load_dataset
@@ -45,7 +45,7 @@ ONE_STEP += ("lr=1e-3", "scheduler=one_cycle", "epochs=3", "resize=staircase", "
 def run(compose, tmp_path, monkeypatch):
     """run("backbone=...", ...) -> (folder, settings, result)."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    undrawn(monkeypatch)
+    skip_plots(monkeypatch)
 
     def ran(*overrides):
         settings, folder = compose(*overrides), tmp_path / "run"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from brief import FIND, trained, undrawn
+from brief import FIND, skip_plots, trained
 from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_image
@@ -96,7 +96,7 @@ def photographs(tmp_path_factory):
 
 def test_training_a_folder_from_real_weights_while_offline(compose, photographs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    undrawn(monkeypatch)
+    skip_plots(monkeypatch)
     short = ("scheduler.cycles=2", "scheduler.max_cycles=2", "batch_size=16", "resize=double", *FIND)
     typed = (f"data.root={photographs}", "backbone=lite0", "size=64", *short, "wandb=disabled", "data.workers=0")
     result = trained(compose(*typed), tmp_path / "run", *typed)

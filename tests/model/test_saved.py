@@ -292,7 +292,7 @@ def repository(folder, monkeypatch):
             raise EntryNotFoundError(file)
         return str(folder / file)
 
-    monkeypatch.setattr(hub, "answers", lambda url: True)
+    monkeypatch.setattr(hub, "responds", lambda url: True)
     monkeypatch.setattr(hub, "hf_hub_download", download)
     monkeypatch.setattr(torch, "load", lambda *args, **more: pytest.fail("a pickle was opened"))
     return asked
@@ -321,6 +321,6 @@ HUB_ERRORS = [(LocalEntryNotFoundError("x"), 5), (HFValidationError("bad\nid"), 
 
 @pytest.mark.parametrize(("error", "code"), HUB_ERRORS)
 def test_an_error_of_the_hub_is_one_line(monkeypatch, error, code):
-    monkeypatch.setattr(hub, "answers", lambda url: True)
+    monkeypatch.setattr(hub, "responds", lambda url: True)
     monkeypatch.setattr(hub, "hf_hub_download", lambda *args, **more: (_ for _ in ()).throw(error))
     assert refusal(build_model, "hf-hub:me/mine", True, {}).code == code

@@ -57,7 +57,7 @@ def test_characters_that_the_encoding_lacks_are_escaped():
 
 def test_both_streams_escape(capsys):
     console.say("a\x1b[31m")
-    console.complain("b\x1b[31m")
+    console.say_error("b\x1b[31m")
     assert capsys.readouterr() == ("a\\x1b[31m\n", "b\\x1b[31m\n")
 
 
@@ -67,7 +67,7 @@ def test_a_stream_that_nobody_reads_is_no_error(stream, closed):
     prepare = "os.close(r); os.dup2(w, {0})" if closed == "by its reader" else "os.close({0}); sys.{1} = None"
     words = (stream, ("stdout", "stderr")[stream - 1])
     code = f"import os, sys; r, w = os.pipe(); {prepare.format(*words)}\n"
-    code += "from thaw.runtime import console\nfor _ in range(3): console.say('x' * 10000); console.complain('y')"
+    code += "from thaw.runtime import console\nfor _ in range(3): console.say('x' * 10000); console.say_error('y')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0
     assert (done.stderr if stream == 1 else done.stdout).count("\n") == 3

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, start_child, type_in
+from faults import SMALL, at_call, bits, ended, from_call, in_child, kill, run_train, start_child
 from stores import make
 
 from thaw.report import publish
@@ -35,7 +35,7 @@ def typed(tmp_path):
         def work():
             prepare()
             args = (*RUN, *more, f"store.dir={tmp_path / store}", f"hydra.run.dir={tmp_path / folder}")
-            return type_in(*args, outputs=tmp_path / "outputs")
+            return run_train(*args, outputs=tmp_path / "outputs")
 
         code = in_child(work, said)
         return code, said.read_text()
@@ -234,7 +234,7 @@ def test_a_lock_of_a_dead_host_is_waited_for_only_until_it_is_stale(typed, tmp_p
 def test_two_runs_of_one_command_at_once(tmp_path, reference, wait_s):
     def work(name):
         args = (*RUN, f"store.wait_s={wait_s}", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path / name}")
-        return lambda: type_in(*args, outputs=tmp_path / name)
+        return lambda: run_train(*args, outputs=tmp_path / name)
 
     children = [start_child(work(name), tmp_path / f"said-{name}") for name in ("a", "b")]
     assert [ended(child) for child in children] == [0, 0], (tmp_path / "said-b").read_text()

@@ -13,7 +13,7 @@ from faults import in_child
 from thaw.config.paths import ROOT
 from thaw.runtime import entry, signals
 from thaw.runtime.errors import UserError
-from thaw.runtime.job_status import in_one_line, state_after, write_status
+from thaw.runtime.job_status import as_user_errors, state_after, write_status
 from thaw.sweep.jobs import read_job
 
 
@@ -28,7 +28,7 @@ def waits():
 
 
 def waits_in_a_callback():
-    sys.unraisablehook = signals.insist  # pytest has set its own
+    sys.unraisablehook = signals.resend  # pytest has set its own
 
     class Swallows:
         def __del__(self):
@@ -68,7 +68,7 @@ def test_another_program_that_imports_thaw_keeps_its_handlers():
 @pytest.mark.parametrize("main", [waits, fails_to_load])
 def test_a_signal_ends_a_job_in_a_line(main, tmp_path):
     def job():
-        with in_one_line(tmp_path):
+        with as_user_errors(tmp_path):
             main()
 
     assert in_child(lambda: entry.run(job), tmp_path / "says") == 143

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from importlib import import_module
 
 import pytest
-from brief import FIND, trained, undrawn
+from brief import FIND, skip_plots, trained
 from images import tree
 
 from thaw.store import code_hash
-from thaw.store.code_hash import ROOMS
+from thaw.store.code_hash import PACKAGES
 from thaw.store.store import Store
 from thaw.train import run
 
@@ -71,9 +71,9 @@ def executed(monkeypatch):
                 del kinds[len(kinds) - one.missing :]
 
     def note(frame, event, arg):
-        if event == "call" and kinds and frame.f_code.co_filename.startswith(f"{ROOMS}/"):
+        if event == "call" and kinds and frame.f_code.co_filename.startswith(f"{PACKAGES}/"):
             for kind in kinds:
-                found.setdefault(kind, set()).add(frame.f_code.co_filename.removeprefix(f"{ROOMS}/"))
+                found.setdefault(kind, set()).add(frame.f_code.co_filename.removeprefix(f"{PACKAGES}/"))
 
     def result(context, log, run_plan=run.run_plan):
         kinds.append("results")
@@ -82,8 +82,8 @@ def executed(monkeypatch):
         finally:
             kinds.pop()
 
-    for file in sorted(ROOMS.rglob("*.py")):  # so that no import runs during the traced work
-        import_module("thaw." + ".".join(file.relative_to(ROOMS).with_suffix("").parts).removesuffix(".__init__"))
+    for file in sorted(PACKAGES.rglob("*.py")):  # so that no import runs during the traced work
+        import_module("thaw." + ".".join(file.relative_to(PACKAGES).with_suffix("").parts).removesuffix(".__init__"))
     monkeypatch.setattr(Store, "entry", traced)
     monkeypatch.setattr(run, "run_plan", result)
     threading.setprofile(note)
@@ -94,7 +94,7 @@ def executed(monkeypatch):
 
 
 def test_every_module_that_makes_an_artifact_is_in_its_key(compose, tmp_path, monkeypatch, executed):
-    undrawn(monkeypatch)
+    skip_plots(monkeypatch)
     photos = tree(tmp_path / "photos", cat=8, dog=8)
     for number, (kind, *overrides) in enumerate(RUNS):
         own = [f"data.root={photos}"] if kind == "folder" else ["data=shapes", "data.limit=40"]

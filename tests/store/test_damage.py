@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from brief import trained, undrawn
+from brief import skip_plots, trained
 from safetensors.torch import load_file, save_file
 
 from thaw.config import paths
@@ -148,13 +148,13 @@ RECORDS = [  # for epochs of two and three steps: a record, whether it is of the
     ({"losses": [1.0] * 5, "epochs": [{}] * 2}, True, False),
     ({"losses": [1.0] * 5, "epochs": [EPOCH | {"loss": None}] * 2}, True, False),
     ({}, True, False),
-    ({"losses": [], "epochs": [], "figures": cycle_state.NOTHING}, False, True),
-    ({"losses": [1.0] * 3, "epochs": [EPOCH], "figures": cycle_state.NOTHING | {"images": 4}}, False, True),
-    ({"losses": [1.0] * 3, "epochs": [EPOCH], "figures": cycle_state.NOTHING}, False, False),
-    ({"losses": [1.0], "epochs": [EPOCH], "figures": cycle_state.NOTHING | {"images": 4}}, False, False),
-    ({"losses": [1.0] * 9, "epochs": [EPOCH], "figures": cycle_state.NOTHING | {"images": 4}}, False, False),
+    ({"losses": [], "epochs": [], "figures": cycle_state.NO_SUMS}, False, True),
+    ({"losses": [1.0] * 3, "epochs": [EPOCH], "figures": cycle_state.NO_SUMS | {"images": 4}}, False, True),
+    ({"losses": [1.0] * 3, "epochs": [EPOCH], "figures": cycle_state.NO_SUMS}, False, False),
+    ({"losses": [1.0], "epochs": [EPOCH], "figures": cycle_state.NO_SUMS | {"images": 4}}, False, False),
+    ({"losses": [1.0] * 9, "epochs": [EPOCH], "figures": cycle_state.NO_SUMS | {"images": 4}}, False, False),
     ({"losses": [], "epochs": [], "figures": {}}, False, False),
-    ({"losses": [], "epochs": {}, "figures": cycle_state.NOTHING}, False, False),
+    ({"losses": [], "epochs": {}, "figures": cycle_state.NO_SUMS}, False, False),
 ]  # fmt: skip
 
 
@@ -180,7 +180,7 @@ SHORT = ("data.limit=60", "size=16", "batch_size=16", "checklist=fine_tune", "lr
 @pytest.mark.slow
 def test_a_run_makes_damaged_artifacts_again(compose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    undrawn(monkeypatch)
+    skip_plots(monkeypatch)
     first = trained(compose(*SHORT), tmp_path / "a", *SHORT)
     cycles, *shards = (
         sorted((tmp_path / "store" / kind).glob(glob)) for kind, glob in (("cycles", "*"), ("activations", "*/*"))

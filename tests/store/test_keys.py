@@ -361,8 +361,8 @@ EDITS = [  # a module, what is written into it, and which kinds are then made ag
 
 @pytest.mark.parametrize(("module", "text", "anew"), EDITS)
 def test_an_edit_changes_the_keys_of_what_the_code_makes(tmp_path, monkeypatch, module, text, anew):
-    shutil.copytree(code_hash.ROOMS, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code_hash, "ROOMS", tmp_path / "thaw")
+    shutil.copytree(code_hash.PACKAGES, tmp_path / "thaw", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_hash, "PACKAGES", tmp_path / "thaw")
     monkeypatch.setattr(code_hash, "hash_of", cache(code_hash.hash_of.__wrapped__))
     before = {kind: code_hash.code_by_module(kind) for kind in code_hash.CODE}
     file = tmp_path / "thaw" / module
@@ -432,7 +432,7 @@ def test_the_reason_why_earlier_work_cannot_be_reused(before, now, words):
 
 @pytest.mark.parametrize("kind", code_hash.CODE)
 def test_the_modules_of_a_kind_exist_and_no_others_belong_to_it(kind):
-    assert all((code_hash.ROOMS / name).is_file() for name in code_hash.CODE[kind])
+    assert all((code_hash.PACKAGES / name).is_file() for name in code_hash.CODE[kind])
     assert not [name for name in code_hash.CODE[kind] if name.startswith(("report/", "sweep/"))]
     assert {name for name in code_hash.CODE[kind] if name.startswith("config/")} <= {
         "config/schedule.py",

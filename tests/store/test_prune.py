@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from brief import FIND
-from faults import ended, start_child, type_in
+from faults import ended, run_train, start_child
 from stores import make
 
 from thaw.runtime import machine
@@ -236,7 +236,7 @@ def test_a_missing_artifact_is_made_again(tmp_path, kind):
         def work():
             prepare()
             args = (*RUN, f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path / name}", "fresh=false")
-            return type_in(*args, outputs=tmp_path / "outputs")
+            return run_train(*args, outputs=tmp_path / "outputs")
 
         code = ended(start_child(work, tmp_path / "said"))
         return code, (tmp_path / "said").read_text()

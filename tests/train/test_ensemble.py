@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from brief import FIND, trained, undrawn
+from brief import FIND, skip_plots, trained
 from torch import nn
 
 from thaw.config import paths
@@ -26,7 +26,7 @@ VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checkl
 def run(compose, tmp_path, monkeypatch):
     """Return run("lr=0.1", ...) -> (folder, result), which runs a job as train.py does, in its own folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
-    undrawn(monkeypatch)
+    skip_plots(monkeypatch)
 
     def ran(*overrides, name="a"):
         folder = tmp_path / "runs" / name

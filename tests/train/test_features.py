@@ -96,12 +96,12 @@ def test_whatever_changes_activations_changes_their_key(tmp_path, change):
 
 def test_training_the_head_changes_no_key(tmp_path):
     net = network("test_resnet")
-    before = features.body_hash(net)
+    before = features.backbone_hash(net)
     with torch.no_grad():
         net.head.weight.add_(1)
-    assert features.body_hash(net) == before
+    assert features.backbone_hash(net) == before
     net.model.pretrained_cfg = {**net.model.pretrained_cfg, "mean": (0.4, 0.4, 0.4)}
-    assert features.body_hash(net) != before, "the same weights get differently normalised inputs"
+    assert features.backbone_hash(net) != before, "the same weights get differently normalised inputs"
 
 
 def test_activations_of_another_process_save_their_share_of_its_seconds(tmp_path):

@@ -63,7 +63,7 @@ def test_changed_code_changes_the_stamp_unless_code_is_ignored(compose, monkeypa
     settings, ignoring = compose(), compose("store.code=ignore")
     before, ignored = fingerprint.fingerprint(settings), fingerprint.fingerprint(ignoring)
     (tmp_path / "split.py").write_text("share = 0.3")
-    monkeypatch.setattr(code_hash, "ROOMS", tmp_path)
+    monkeypatch.setattr(code_hash, "PACKAGES", tmp_path)
     fingerprint.code_digest.cache_clear()
     assert fingerprint.fingerprint(settings) != before and fingerprint.fingerprint(ignoring) == ignored
     fingerprint.code_digest.cache_clear()

@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 from brief import FIND
-from faults import in_child, type_in
+from faults import in_child, run_train
 from images import tree
 
 from thaw.config.paths import ROOT
@@ -39,7 +39,7 @@ def test_main_reaches_the_loss_in_seven_of_our_frames(tmp_path, words, functions
 
     def work():
         loop.cross_entropy = probe
-        type_in(*QUICK, "data.limit=60", *words, f"store.dir={tmp_path}/store", outputs=tmp_path / "out")
+        run_train(*QUICK, "data.limit=60", *words, f"store.dir={tmp_path}/store", outputs=tmp_path / "out")
 
     assert in_child(work) == 0
     assert json.loads((tmp_path / "frames").read_text()) == functions
@@ -62,7 +62,7 @@ def test_a_folder_is_scanned_once_and_a_job_planned_once(tmp_path):
         counted(scan, "scan")
         counted(plan, "make_plan")
         typed = (f"data.root={photos}", "backbone=tiny", "data.workers=0", f"store.dir={tmp_path}/store")
-        return type_in(*QUICK, *typed, outputs=tmp_path / "out")
+        return run_train(*QUICK, *typed, outputs=tmp_path / "out")
 
     assert in_child(work, tmp_path / "says") == 0, (tmp_path / "says").read_text()
     assert calls.read_text().split() == ["scan", "make_plan"]
@@ -75,6 +75,6 @@ def test_the_exit_code_is_that_of_this_run_whatever_its_folder_holds(tmp_path):
         (folder / str(number)).mkdir(parents=True)
         (folder / str(number) / "status.json").write_text(json.dumps({**status, "overrides": [f"seed={number}"]}))
     places = (f"store.dir={tmp_path}/store", f"hydra.run.dir={folder}")
-    assert in_child(lambda: type_in(*QUICK, "data.limit=60", *places, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*QUICK, "data.limit=60", *places, outputs=tmp_path / "out")) == 0
     assert (folder / "result.json").exists() and not (folder / "leaderboard.md").exists()
-    assert in_child(lambda: type_in(*QUICK, "data.limit=2", *places, "fresh=true", outputs=tmp_path / "out")) == 6
+    assert in_child(lambda: run_train(*QUICK, "data.limit=2", *places, "fresh=true", outputs=tmp_path / "out")) == 6

@@ -6,7 +6,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 from brief import FIND
-from faults import in_child, type_in
+from faults import in_child, run_train
 
 from thaw.config.paths import ROOT
 from thaw.data.verify import load_verdicts
@@ -57,20 +57,20 @@ def test_only_valid_fields_of_a_status_are_read(tmp_path, text, said):
 
 def test_invalid_facts_in_the_store_stop_no_run(tmp_path):
     places = (f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
-    assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*QUICK, *places, outputs=tmp_path / "out")) == 0
     for number, file in enumerate(sorted((tmp_path / "store/facts").glob("*.json"))):
         file.write_text(JUNK[number % len(JUNK)])
     (tmp_path / "run/status.json").write_text('{"state": "failed", "overrides": 7}')
     again = (places[0], f"hydra.run.dir={tmp_path}/again")
-    assert in_child(lambda: type_in(*QUICK, *again, outputs=tmp_path / "out")) == 0
-    assert in_child(lambda: type_in(*QUICK, *places, outputs=tmp_path / "out"), tmp_path / "says") == 6
+    assert in_child(lambda: run_train(*QUICK, *again, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*QUICK, *places, outputs=tmp_path / "out"), tmp_path / "says") == 6
     assert "this folder holds another run" in (tmp_path / "says").read_text()
 
 
 def test_the_value_of_an_environment_variable_is_in_no_file_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setenv("A_SECRET", "hunter2hunter2")
     typed = (*QUICK, "notes=${oc.env:A_SECRET}", f"store.dir={tmp_path}/store", f"hydra.run.dir={tmp_path}/run")
-    assert in_child(lambda: type_in(*typed, outputs=tmp_path / "out")) == 0
+    assert in_child(lambda: run_train(*typed, outputs=tmp_path / "out")) == 0
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert [file.name for file in files if b"hunter2" in file.read_bytes()] == []
     assert "notes=${oc.env:A_SECRET}" in read_status(tmp_path / "run")["overrides"]
@@ -85,7 +85,7 @@ FOLDERS = [  # the override, the exit code and the line
 
 @pytest.mark.parametrize(("word", "code", "line"), FOLDERS, ids=lambda value: str(value)[:24])
 def test_a_folder_that_cannot_be_created_is_reported_in_one_line(tmp_path, word, code, line):
-    assert in_child(lambda: type_in(*QUICK, word, outputs=tmp_path / "out"), tmp_path / "says") == code
+    assert in_child(lambda: run_train(*QUICK, word, outputs=tmp_path / "out"), tmp_path / "says") == code
     assert (tmp_path / "says").read_text().splitlines() == [line]
 
 

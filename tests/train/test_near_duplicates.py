@@ -91,7 +91,7 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     folder, result = run(*data)
     with (folder / "leaks.csv").open() as file:
         header, *rows = csv.reader(file)
-    assert header == ["path", "twin", "splits", "similarity"]
+    assert header == ["path", "duplicate", "splits", "similarity"]
     assert rows[0] == ["train/a/20.jpg", "valid/a/same.jpg", "train/valid", "equal"]
     expected = {
         (f"train/{c}/0{i}.jpg", f"valid/{c}/{kind}.jpg", "train/valid") for c in "ab" for i, kind in enumerate(COPIES)
@@ -100,7 +100,7 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     expected |= {("valid/b/00.jpg", "test/b/again.jpg", "valid/test")}
     assert {tuple(row[:3]) for row in rows[1:]} == expected
     assert all(0.9 < float(row[3]) < 1 for row in rows[1:])
-    assert (result["equal_twins"], result["near_twins"]) == (1, 8)
+    assert (result["equal_duplicates"], result["near_duplicates"]) == (1, 8)
     said = [line for line in capsys.readouterr().out.splitlines() if "near duplicates" in line]
     assert len(said) == 1 and said[0].startswith(
         "warning: possible near duplicates of images in other splits: 6 of 31 validation and 2 of 2 test images"
@@ -108,7 +108,11 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     warnings = [line for line in result["warnings"] if "no better than" not in line]
     assert len(warnings) == 2 and warnings[1] == said[0]
     page = (folder / "report.html").read_text()
-    assert "valid/a/cropped.jpg" in page and 'href="leaks.csv"' in page and page.count("near duplicates") == 1
+    assert (
+        "valid/a/cropped.jpg" in page
+        and 'href="leaks.csv"' in page
+        and warnings[1].removeprefix("warning: ")[:40] in page
+    )
     assert Image.open(folder / "leaks.png").width > 800
     (folder / "status.json").write_text("{}")
     settings = compose(*SHORT, *data)
@@ -120,7 +124,7 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
 
 def test_the_digits_have_no_duplicates(run):
     folder, result = run()
-    assert result["near_twins"] == 0 and not (folder / "leaks.csv").exists()
+    assert result["near_duplicates"] == 0 and not (folder / "leaks.csv").exists()
 
 
 def test_images_that_do_not_fit_into_memory_are_not_compared(run, monkeypatch, capsys):
@@ -129,4 +133,4 @@ def test_images_that_do_not_fit_into_memory_are_not_compared(run, monkeypatch, c
 
     monkeypatch.setattr(near_duplicates, "find_near_duplicates", near)
     _, result = run("checklist=head_only")
-    assert "near_twins" not in result and "near duplicates are not searched for" in capsys.readouterr().out
+    assert "near_duplicates" not in result and "near duplicates are not searched for" in capsys.readouterr().out

@@ -4,7 +4,7 @@ import pytest
 from composed import settings_of
 
 from thaw.config.timm_names import has_known_weights
-from thaw.model import asked_device
+from thaw.model import device_checks
 from thaw.runtime.errors import UserError
 from thaw.train.preflight import check_ahead
 
@@ -16,9 +16,9 @@ def nothing(name: str) -> dict:
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
-    monkeypatch.setattr(asked_device, "listed_gpus", list)
-    monkeypatch.setattr(asked_device, "torch_has_cuda", lambda: False)
-    monkeypatch.setattr(asked_device.sys, "platform", "linux")
+    monkeypatch.setattr(device_checks, "listed_gpus", list)
+    monkeypatch.setattr(device_checks, "torch_has_cuda", lambda: False)
+    monkeypatch.setattr(device_checks.sys, "platform", "linux")
 
 
 FOLDER = ("data=folder", "data.root=/no/where")
@@ -84,7 +84,7 @@ def test_a_device_of_another_machine_need_not_exist_here():
 
 
 def test_a_listed_gpu_is_not_refused(monkeypatch):
-    monkeypatch.setattr(asked_device, "listed_gpus", lambda: ["0", "1"])
+    monkeypatch.setattr(device_checks, "listed_gpus", lambda: ["0", "1"])
     settings = settings_of()
     for settings.device in ("cuda", "cuda:1"):
         check_ahead(settings, nothing)

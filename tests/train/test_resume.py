@@ -406,7 +406,7 @@ from thaw.report import tracker
 holders = {"Tracker": tracker.Tracker, "wandb": wandb, "Run": wandb.Run}
 if int(sys.argv[4]) >= 0:
     faults.at_call(holders[sys.argv[2]], sys.argv[3], int(sys.argv[4]), faults.kill)
-sys.exit(faults.type_in(*sys.argv[6:], outputs=Path(sys.argv[5])))
+sys.exit(faults.run_train(*sys.argv[6:], outputs=Path(sys.argv[5])))
 """
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from brief import FIND, trained, undrawn
+from brief import FIND, skip_plots, trained
 
 from thaw.config import paths
 from thaw.data import batches
@@ -38,7 +38,7 @@ def run(compose, tmp_path, monkeypatch, capsys):
         folder = tmp_path / "runs" / name
         with monkeypatch.context() as patch:
             if not drawn:
-                undrawn(patch)
+                skip_plots(patch)
             return folder, trained(compose(*overrides), folder, *overrides, dated=dated)
 
     return ran

@@ -50,11 +50,11 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     they were chosen. Raise UserError (exit 2) if an argument is not a setting.
     """
     flags, rest = flags_and_rest(argv)
-    typed = [split_override(arg) for arg in join_torn(rest)]
+    typed = [split_override(arg) for arg in join_split_arguments(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
     confs = [conf, *config_dirs(flags)]
-    typed = [(sign, key, globbed(key, value, confs)) for sign, key, value in typed]
+    typed = [(sign, key, expand_glob(key, value, confs)) for sign, key, value in typed]
     recipes = experiments(typed, *confs)
     multirun = is_sweep(flags, typed, recipes)
     notes, phases = idle_hydra_settings(typed, recipes, multirun), phase_names(rest, *confs)
@@ -69,7 +69,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     return CommandLine(flags + [join_override(*parts) for parts in typed], tuple(backbones), tuple(notes), multirun)
 
 
-def join_torn(args: list[str]) -> list[str]:
+def join_split_arguments(args: list[str]) -> list[str]:
     """Join arguments that spaces split: `lr=[1e-4,` `1e-3]`, `seed=0,` `1` and `lr` `=` `0.1`."""
     out = []
     for arg in args:
@@ -112,7 +112,7 @@ def refuse_bare_word(before: tuple | None, this: tuple, conf: Path) -> None:
     raise UserError(2, f"{arg}: not a setting; settings are written key=value (--help lists them)")
 
 
-def globbed(key: str, value: str | None, confs: list[Path]) -> str | None:
+def expand_glob(key: str, value: str | None, confs: list[Path]) -> str | None:
     """Replace `glob(PATTERNS, exclude=PATTERNS)` as the value of a group by the choices in --help that it matches.
 
     Raise UserError (exit 2) if it matches none, if the choice is a base file such as _shared, or if several choices

@@ -5,7 +5,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from thaw.runtime.console import complain
+from thaw.runtime.console import say_error
 
 ROOT = Path(__file__).resolve().parents[3]
 CONF = ROOT / "conf"
@@ -31,5 +31,5 @@ def require_checkout(script: str) -> None:
     """
     path = Path(script).resolve()
     if not path.is_relative_to(ROOT):
-        complain(f"error: {path}: the installed thaw belongs to {ROOT}; run make setup in the checkout of this script")
+        say_error(f"error: {path}: the installed thaw belongs to {ROOT}; run make setup in the checkout of this script")
         sys.exit(5)

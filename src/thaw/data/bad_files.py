@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection
 
-from thaw.data.listing import count_text, name_some, short_repr
+from thaw.data.listing import count_text, name_some, quoted
 from thaw.data.table import SPLITS, TRAIN
 from thaw.data.verify import Verdict
 from thaw.runtime.errors import BadFiles
@@ -40,7 +40,7 @@ def check_bad_files(bad, files, where, max_bad, notes) -> None:
             raise BadFiles(line, tuple(row for row in bad if where[row[0]][0] == code))
     if bad:
         notes.append(f"{len(bad):,} of {count_text(len(files), 'file')} left out (bad_files.csv lists them):")
-        notes += [f"  {short_repr(path)}: {reason}" for path, reason in bad[:NAMED]]
+        notes += [f"  {quoted(path)}: {reason}" for path, reason in bad[:NAMED]]
         notes += [f"  and {len(bad) - NAMED:,} more"] if len(bad) > NAMED else []
 
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from thaw.config.schema import Augment
 from thaw.data.augment import at_size, view
 from thaw.data.pixels import Pixels
-from thaw.runtime.errors import UserError, in_a_line
+from thaw.runtime.errors import UserError, one_line_text
 from thaw.runtime.machine import at_once
 from thaw.runtime.seeds import seed_for
 
@@ -169,7 +169,7 @@ def loader(views: Views, keys: Sequence[BatchKey], workers: int) -> Iterator[Bat
     except RuntimeError as error:
         if str(error).startswith("Caught "):  # raised inside the process; otherwise it died or timed out
             raise
-        line = in_a_line(error, 120)
+        line = one_line_text(error, 120)
         advice = f"if memory or /dev/shm is full, try data.workers={workers // 2}"
         raise UserError(5, f"a loader process failed ({line}); {advice}") from None
     finally:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
-from thaw.data.listing import short_repr
+from thaw.data.listing import quoted
 from thaw.runtime.errors import UserError, nearest
 
 DELIMITERS = ",;\t"
@@ -90,12 +90,10 @@ def read_csv_table(key: str, file: str) -> CsvTable:
     columns, *rows = parse(name, text) or [(1, ())]
     sheet = CsvTable(name, columns[1], tuple(rows))
     if not rows:
-        line_1 = (
-            f" below line 1, which names the columns ({short_repr(', '.join(sheet.columns))})" if sheet.columns else ""
-        )
+        line_1 = f" below line 1, which names the columns ({quoted(', '.join(sheet.columns))})" if sheet.columns else ""
         raise UserError(3, f"{name} has no rows{line_1}")
     if doubled := [column for column in sheet.columns if sheet.columns.count(column) > 1]:
-        raise sheet.error(1, f"two columns are called {short_repr(doubled[0])}")
+        raise sheet.error(1, f"two columns are called {quoted(doubled[0])}")
     for line, cells in rows:
         if len(cells) != len(sheet.columns):
             raise sheet.error(line, f"{len(cells)} cells, but line 1 names {len(sheet.columns)} columns")

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, number, read_csv_table
-from thaw.data.listing import File, Listing, count_text, short_repr
+from thaw.data.listing import File, Listing, count_text, quoted
 from thaw.data.spelling import Files, note_case, same_but_case
 from thaw.data.split_column import split_columns, splits_of
 from thaw.data.table import SPLITS
@@ -63,7 +63,7 @@ def contradiction(path: str, answer: tuple[int, str, str], known: tuple[int, str
     what, one, other = next(
         row for row in zip(("split", "label", "group"), answer, known, strict=True) if row[1] != row[2]
     )
-    return f"the {what} of {short_repr(path)} is {short_repr(one)}, but {short_repr(other)} in line {before}"
+    return f"the {what} of {quoted(path)} is {quoted(one)}, but {quoted(other)} in line {before}"
 
 
 def column(sheet: CsvTable, key: str, typed: str | None, names: Sequence[str]) -> str:
@@ -76,7 +76,7 @@ def label_column(sheet: CsvTable, typed: str | None, others: set[str | None]) ->
     if not typed and not sheet.find(LABELS):
         hot = [name for name in sheet.columns if name not in others and one_hot(sheet.cells(name))]
         if len(hot) > 1:
-            what = f"{len(hot)} columns of 0 and 1 ({short_repr(hot[0])}, {short_repr(hot[1])}...)"
+            what = f"{len(hot)} columns of 0 and 1 ({quoted(hot[0])}, {quoted(hot[1])}...)"
             raise UserError(3, f"{sheet.name} has {what}: give one column of labels; an image can only have one label")
     return column(sheet, "data.label_column", typed, LABELS)
 
@@ -127,9 +127,9 @@ def labels_of(sheet: CsvTable, name: str) -> list[str]:
     for cell, line in lines.items():
         parts = [part.strip() for part in cell.split(",")]
         if SEVERAL.search(cell) or (len(parts) > 1 and all(part in lines for part in parts)):
-            raise sheet.error(line, f"{name} is {short_repr(cell)}: an image can only have one label")
+            raise sheet.error(line, f"{name} is {quoted(cell)}: an image can only have one label")
         if (value := number(cell)) is not None and (other := numbers.setdefault(value, cell)) != cell:
-            both = f"{short_repr(cell)}, but {short_repr(other)} in line {lines[other]}"
+            both = f"{quoted(cell)}, but {quoted(other)} in line {lines[other]}"
             raise sheet.error(line, f"{name} is {both}; write a number in one way only")
     return cells
 
@@ -143,7 +143,7 @@ def files_of(sheet: CsvTable, root: str, cells: Sequence[str], notes: list[str])
     for (line, _), cell in zip(sheet.rows, cells, strict=True):
         if (own := inside(root, cell)) is None:
             advice = "set data.images to the folder of the images"
-            raise sheet.error(line, f"{short_repr(cell)} is outside {root}; {advice}")
+            raise sheet.error(line, f"{quoted(cell)} is outside {root}; {advice}")
         match found.find(cell):
             case [file]:
                 if same_but_case(own, file.path):
@@ -155,10 +155,10 @@ def files_of(sheet: CsvTable, root: str, cells: Sequence[str], notes: list[str])
     if len(missing) == len(cells):
         line, cell, meant = missing[0]
         advice = meant or "; set data.images to the folder of the images"
-        raise sheet.error(line, f"{short_repr(cell)} is not in {root} (all {len(cells)} are missing){advice}")
+        raise sheet.error(line, f"{quoted(cell)} is not in {root} (all {len(cells)} are missing){advice}")
     if missing:
         line, cell, _ = missing[0]
         what = f"{len(missing):,} of {count_text(len(cells), 'line')} name a file that does not exist"
-        notes.append(f"warning: {sheet.name}: {what}, first in line {line}: {short_repr(cell)}")
+        notes.append(f"warning: {sheet.name}: {what}, first in line {line}: {quoted(cell)}")
     note_case(sheet.name, cased, notes)
     return files

@@ -12,7 +12,7 @@ from thaw.config.schema import Data
 from thaw.config.sources import SOURCES
 from thaw.data.decode import decode
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import short_repr
+from thaw.data.listing import quoted
 from thaw.data.scan import scan_source
 from thaw.data.table import Table, content_and_bits
 from thaw.data.verify import read_file
@@ -52,6 +52,6 @@ def image_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
     data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
     if sha256(data).hexdigest() != content:
         raise UserError(
-            3, f"{short_repr(table.paths[row])} changed after it was scanned; run the same command to read it again"
+            3, f"{quoted(table.paths[row])} changed after it was scanned; run the same command to read it again"
         )
     return decode(data, max_pixels=max_pixels, side=side, bits=bits)

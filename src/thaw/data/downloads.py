@@ -12,8 +12,8 @@ import numpy as np
 from thaw.config.schema import Data
 from thaw.data.listing import File, Listing, file_of
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
-from thaw.runtime.errors import UserError, in_a_line
-from thaw.runtime.online import answers
+from thaw.runtime.errors import UserError, one_line_text
+from thaw.runtime.online import responds
 
 
 class Public(NamedTuple):
@@ -57,7 +57,7 @@ def listing(data: Data, notes: list[str]) -> Listing:
                     images[path] = image
                     files.append(File(path, image.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
-        what = f"{root / public.folder} is incomplete ({in_a_line(error, 100)})"
+        what = f"{root / public.folder} is incomplete ({one_line_text(error, 100)})"
         raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is downloaded again") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
     return Listing(str(root / public.folder), sorted(files), where, given, notes, images=images or None)
@@ -93,7 +93,7 @@ def samples(opened, split: str, root: Path) -> Iterable[tuple[str, str, np.ndarr
 def fetch(name: str, public: Public, root: Path) -> None:
     """Download a set with torchvision; its folder appears whole or not at all. Raise UserError (exit 5) on failure."""
     there = f"data.name={name}: {root / public.folder} does not exist"
-    if not answers(public.host):
+    if not responds(public.host):
         advice = f"run once with a network and copy the folder, or set data.root to the folder of {public.folder}"
         raise UserError(5, f"{there} and {public.host} does not answer; {advice}")
     try:
@@ -106,4 +106,6 @@ def fetch(name: str, public: Public, root: Path) -> None:
             if not (root / public.folder).is_dir():  # another job may have been faster
                 made.rename(root / public.folder)
     except (RuntimeError, OSError) as error:
-        raise UserError(5, f"{there} and cannot be downloaded from {public.host}: {in_a_line(error, 100)}") from None
+        raise UserError(
+            5, f"{there} and cannot be downloaded from {public.host}: {one_line_text(error, 100)}"
+        ) from None

@@ -22,7 +22,7 @@ def paths_in(settings: Settings) -> tuple[str, ...]:
     return tuple(path for path in paths if path is not None)
 
 
-def check_there(data: Data) -> None:
+def check_paths_exist(data: Data) -> None:
     """Raise UserError (exit 3) if the user's own images, or tables about any images, do not exist."""
     source = SOURCES[data.kind]
     keys = ("root", *source.folders) if source.local else ()

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from difflib import get_close_matches
 
 from thaw.config.schema import Data
-from thaw.data.listing import File, Listing, count_text, file_of, name_some, short_repr
+from thaw.data.listing import File, Listing, count_text, file_of, name_some, quoted
 from thaw.data.suffixes import SUFFIXES, note_others, suffix_of, why_empty
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError
@@ -40,7 +40,7 @@ def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]
         except OSError as error:
             if not at and isinstance(error, FileNotFoundError):
                 raise UserError(3, f"data.root={root} does not exist{suggest_folders(root)}") from error
-            what = f"the folder {short_repr(at)} in data.root" if at else f"data.root={root}"
+            what = f"the folder {quoted(at)} in data.root" if at else f"data.root={root}"
             raise UserError(3, f"{what} cannot be read: {error.strerror}") from error
         if not at and not entries:
             raise UserError(3, f"data.root={root} is empty")
@@ -127,7 +127,7 @@ def level(root: str, folders: list[str], files: list[File]) -> None:
     while len(inside[at]) == 1:
         at = inside[at][0]
     if at and inside[at]:
-        one = f"data.root={root} has only one folder with images, {short_repr(inside[''][0])}"
+        one = f"data.root={root} has only one folder with images, {quoted(inside[''][0])}"
         raise UserError(3, f"{one}, but a classifier needs two classes; did you mean data.root={root}/{at}?")
 
 
@@ -142,7 +142,7 @@ def place_files(files, tops, notes) -> tuple[list[File], dict[str, tuple[int, st
     if loose:
         notes.append(f"ignored {count_text(len(loose), 'image')} outside the class folders ({name_some(loose)})")
     if deep := [path for path in where if path.count("/") > depth + 1]:
-        first = f"{short_repr(deep[0])} has class {short_repr(where[deep[0]][1])}"
+        first = f"{quoted(deep[0])} has class {quoted(where[deep[0]][1])}"
         said = f"{count_text(len(deep), 'image')} in subfolders of a class folder, counted as that class: {first}"
         if len(deep) > len(where) / 2:
             meant = "/".join(deep[0].split("/")[: depth + 1])
@@ -169,7 +169,7 @@ def check_filled(where, folders, others, tops, allow_missing) -> None:
         parent, _, name = path.rpartition("/")
         if path and parent in tops and (tops[parent], name) not in full and not (allow_missing and tops[parent]):
             inside = [other for other in others if other.startswith(f"{path}/")]
-            raise UserError(3, f"class folder {short_repr(path)} {why_empty(inside)}")
+            raise UserError(3, f"class folder {quoted(path)} {why_empty(inside)}")
 
 
 def listing(data: Data, notes: list[str]) -> Listing:

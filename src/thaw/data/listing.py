@@ -19,7 +19,7 @@ from thaw.runtime.errors import UserError
 from thaw.runtime.files import file_stamp
 
 BARELY_VISIBLE = re.compile("[\\s'\"\\u200b-\\u200f\\u2060\\ufeff]")
-NOWHERE = "broken link"
+BROKEN_LINK = "broken link"
 NOT_REGULAR = "not a regular file"
 
 
@@ -56,7 +56,7 @@ def file_of(path: str, status: Callable[[], os.stat_result]) -> File:
     try:
         found = status()
     except (FileNotFoundError, NotADirectoryError):
-        return File(path, 0, "", NOWHERE)
+        return File(path, 0, "", BROKEN_LINK)
     except OSError as error:
         return File(path, 0, "", error.strerror)
     return File(path, found.st_size, file_stamp(found), "" if stat.S_ISREG(found.st_mode) else NOT_REGULAR)
@@ -132,7 +132,7 @@ def limit_files(files: list[File], where: Mapping, limit: int, least: int) -> li
 def name_some(names: Iterable[str]) -> str:
     """Return at most three of the names, and how many more there are."""
     names = sorted(names)
-    return ", ".join(map(short_repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(map(quoted, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def count_text(n: int, noun: str) -> str:
@@ -140,7 +140,7 @@ def count_text(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def short_repr(name: str) -> str:
+def quoted(name: str) -> str:
     """Return a name as one short line, whatever its bytes."""
     text = repr(name)
     return text if len(text) <= 60 else f"'...{text[-56:]}"

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from thaw.config.schema import Data
 from thaw.data.csv_file import LABELS, PATHS, CsvTable, inside, read_csv_table
-from thaw.data.listing import Listing, count_text, short_repr
+from thaw.data.listing import Listing, count_text, quoted
 from thaw.data.spelling import Spellings, note_case, same_but_case
 from thaw.runtime.errors import nearest
 
@@ -40,14 +40,14 @@ def apply_labels(root: str, where: Where, sheet: CsvTable, notes: list[str]) -> 
         found = next((names for written in spelt for names in paths.find_file(written) if names), [])
         if len(found) != 1:
             near = f"did you mean {' or '.join(found[:3])}?" if found else near_path(text, where)
-            raise sheet.error(line, f"no image is called {short_repr(text)}; {near}")
+            raise sheet.error(line, f"no image is called {quoted(text)}; {near}")
         path = found[0]
         cased |= {text: path} if any(same_but_case(written, path) for written in spelt) else {}
         before, other = fixes.setdefault(path, (line, label))
         if other != label:
             raise sheet.error(
                 line,
-                f"the label of {short_repr(path)} is {short_repr(label)}, but {short_repr(other)} in line {before}",
+                f"the label of {quoted(path)} is {quoted(label)}, but {quoted(other)} in line {before}",
             )
     note_case(sheet.name, cased, notes)
     changed = sum(where[path][1] != name for path, (_, name) in fixes.items())
@@ -69,12 +69,12 @@ def rename_classes(where: Where, sheet: CsvTable, notes: list[str]) -> Where:
         name = known.only(written, cased)
         if to.setdefault(name, answer)[1] != answer[1]:
             line, other = to[name]
-            both = f"to is {short_repr(answer[1])} for {short_repr(name)}, but {short_repr(other)} in line {line}"
+            both = f"to is {quoted(answer[1])} for {quoted(name)}, but {quoted(other)} in line {line}"
             raise sheet.error(answer[0], both)
     note_case(sheet.name, cased, notes)
     for name, (line, _) in to.items():
         if name not in names:
-            raise sheet.error(line, f"no class is called {short_repr(name)}; {nearest(name, sorted(names))}")
+            raise sheet.error(line, f"no class is called {quoted(name)}; {nearest(name, sorted(names))}")
     new = {name: to[name][1] if name in to else name for name in names}
     dropped = sum(not new[name] for _, name in where.values())
     classes = len(set(new.values()) - {""})
@@ -96,10 +96,10 @@ def read_pairs(
             raise sheet.error(line, f"{key} is empty")
         answer = alike.only(answer, cased)
         if known is not None and answer not in known:
-            raise sheet.error(line, f"no class is called {short_repr(answer)}; {nearest(answer, sorted(known - {''}))}")
+            raise sheet.error(line, f"no class is called {quoted(answer)}; {nearest(answer, sorted(known - {''}))}")
         if name in out and out[name][1] != answer:
             first, before = out[name]
-            both = f"{short_repr(answer)} for {short_repr(name)}, but {short_repr(before)} in line {first}"
+            both = f"{quoted(answer)} for {quoted(name)}, but {quoted(before)} in line {first}"
             raise sheet.error(line, f"{value} is {both}")
         out.setdefault(name, (line, answer))
     note_case(sheet.name, cased, notes)

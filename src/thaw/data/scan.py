@@ -11,7 +11,7 @@ from thaw.config.sources import SOURCES
 from thaw.data.bad_files import check_bad_files, why_unusable
 from thaw.data.brightness import content_names
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, say_if_refused, short_repr
+from thaw.data.listing import File, Listing, class_names, count_text, limit_files, name_some, quoted, say_if_refused
 from thaw.data.relabel import relabel
 from thaw.data.split import folds, groups_of, hold_out, join_groups
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID, Table
@@ -191,7 +191,7 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
             other = next(row for split, row in first.items() if split != splits[i])
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
-        first = " and ".join(short_repr(paths[i]) for i in next(iter(leaks)))
+        first = " and ".join(quoted(paths[i]) for i in next(iter(leaks)))
         report_leak(f"{count_text(len(set(leaks.values())), 'image')} in more than one split: {first}", leak, notes)
     return tuple((paths[i], paths[j]) for i, j in leaks)
 

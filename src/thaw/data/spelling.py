@@ -10,7 +10,7 @@ from functools import partial
 from unicodedata import normalize
 
 from thaw.data.csv_file import inside
-from thaw.data.listing import NOT_REGULAR, NOWHERE, File, count_text, file_of, short_repr
+from thaw.data.listing import BROKEN_LINK, NOT_REGULAR, File, count_text, file_of, quoted
 from thaw.data.suffixes import SUFFIXES
 
 DIGITS = re.compile(r"\d+")
@@ -69,7 +69,7 @@ def note_case(table: str, cased: Mapping[str, str], notes: list[str]) -> None:
     if cased:
         written, name = next(iter(cased.items()))
         what = f"{count_text(len(cased), 'name')} in the wrong case"
-        notes.append(f"{table}: {what}: {short_repr(written)} is read as {short_repr(name)}")
+        notes.append(f"{table}: {what}: {quoted(written)} is read as {quoted(name)}")
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Files:
         other = []
         for path in self.exact(cell):
             file = self.file(path)
-            if file.bad not in (NOWHERE, NOT_REGULAR):
+            if file.bad not in (BROKEN_LINK, NOT_REGULAR):
                 return [file]
             other += [file] * (file.bad == NOT_REGULAR)
         for path in self.exact(cell):
@@ -110,7 +110,7 @@ class Files:
             folder += f"{found[0]}/"
         for names in self.names_in(folder).find_file(name):
             files = [self.file(folder + other) for other in names]
-            if regular := [file for file in files if file.bad not in (NOWHERE, NOT_REGULAR)]:
+            if regular := [file for file in files if file.bad not in (BROKEN_LINK, NOT_REGULAR)]:
                 return regular
         return []
 
@@ -134,4 +134,4 @@ class Files:
         alike = [other for other in beside if DIGITS.findall(other) == DIGITS.findall(name)]
         close = [os.path.join(folder, other) for other in get_close_matches(name, alike, 2, 0.8)]
         near = [file.path for file in meant] or close
-        return f"; did you mean {' or '.join(map(short_repr, near[:2]))}?" if near else ""
+        return f"; did you mean {' or '.join(map(quoted, near[:2]))}?" if near else ""

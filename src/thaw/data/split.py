@@ -11,7 +11,7 @@ from hashlib import sha256
 import numpy as np
 
 from thaw.config.values import parse_pattern
-from thaw.data.listing import Listing, count_text, name_some, short_repr
+from thaw.data.listing import Listing, count_text, name_some, quoted
 from thaw.runtime.errors import UserError
 
 FOLDS = 5
@@ -115,9 +115,7 @@ def groups_of(found: Listing, pattern: str) -> Mapping[str, str]:
     groups = found.groups if found.groups is not None else dict(match_groups(paths, pattern))
     alone = [path for path in paths if not groups.get(path)]
     if len(alone) == len(paths):
-        raise UserError(
-            3, f"data.group={pattern}: matches none of {len(paths)} paths; the first is {short_repr(paths[0])}"
-        )
+        raise UserError(3, f"data.group={pattern}: matches none of {len(paths)} paths; the first is {quoted(paths[0])}")
     groups = {path: groups.get(path) or f"alone: {path}" for path in paths}
     names = set(groups.values())
     if len(names) == 1:

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from thaw.data.csv_file import CsvTable, number
 from thaw.data.folder import NAMES
-from thaw.data.listing import short_repr
+from thaw.data.listing import quoted
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError, nearest
 
@@ -32,7 +32,7 @@ def split_columns(sheet: CsvTable, typed: str | None, others: Collection[str | N
     words = [column for column in free if column.casefold() in SURE or says_splits(column, sheet.cells(column))]
     flags = [column for column in free if column.casefold() in FLAGS and column not in words]
     if len(words) + bool(flags) > 1:
-        several = " and ".join(map(short_repr, (words + flags)[:3]))
+        several = " and ".join(map(quoted, (words + flags)[:3]))
         raise UserError(3, f"{sheet.name}: {several} all look like splits; choose one: data.split_column={words[0]}")
     for column in free if not words + flags else ():
         if column.casefold() in FOLDS and all(number(cell) is not None for cell in sheet.cells(column)):
@@ -61,7 +61,7 @@ def splits_of(sheet: CsvTable, columns: Sequence[str]) -> list[int]:
     for column, own in zip(columns, cells, strict=True):
         if column.casefold() in FLAGS and set(own) & YES.keys() and (odd := sorted(set(own) - YES.keys())):
             line = sheet.rows[own.index(odd[0])][0]
-            raise sheet.error(line, f"{column} is {short_repr(odd[0])}; it must be true or false, or 1 or 0")
+            raise sheet.error(line, f"{column} is {quoted(odd[0])}; it must be true or false, or 1 or 0")
     is_flag = all(set(column) <= YES.keys() for column in cells)
     splits = flagged(sheet, columns, cells) if is_flag else worded(sheet, columns[0], cells[0])
     if TRAIN not in splits:
@@ -76,7 +76,7 @@ def worded(sheet: CsvTable, column: str, cells: Sequence[str]) -> list[int]:
             folds = f"data.group={column} data.fold=0 validates on a fold" if number(cell) is not None else ""
             close = nearest(cell, [word for word in NAMES if get_close_matches(cell, [word], 1, 0.7)])
             advice = folds or "; ".join(filter(None, (close, "data.split_column=none ignores the column")))
-            raise sheet.error(line, f"{column} is {short_repr(cell)}; splits are train, valid and test; {advice}")
+            raise sheet.error(line, f"{column} is {quoted(cell)}; splits are train, valid and test; {advice}")
     return [WORDS[cell] for cell in cells]
 
 

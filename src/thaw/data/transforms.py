@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from thaw.config.transforms import COMPOSITIONS, Named, inside, named_in
-from thaw.runtime.console import complain
-from thaw.runtime.errors import UserError, in_a_line, nearest
+from thaw.runtime.console import say_error
+from thaw.runtime.errors import UserError, nearest, one_line_text
 
 TRIED = 4  # draws per transform: a random one may leave an image unchanged
 
@@ -67,23 +67,23 @@ def construct(named: Named, kind: type, args: Mapping) -> Any:
         except Exception as error:  # wrong arguments raise exceptions of all types
             raise UserError(2, refusal(named, error)) from None
     for warning in raised:
-        warn_once(f"warning: {named.where}: {in_a_line(warning.message)}")
+        warn_once(f"warning: {named.where}: {one_line_text(warning.message)}")
     return transform
 
 
 @cache
 def warn_once(line: str) -> None:
     """Print a warning, once in a process although every size of image builds the transforms anew."""
-    complain(line)
+    say_error(line)
 
 
 def refusal(named: Named, error: Exception) -> str:
     """Say in a line what a transform does not accept: the first argument with its value, if pydantic names it."""
     if not isinstance(cause := error.__context__, ValidationError) or not (first := cause.errors()[0])["loc"]:
-        return f"{named.where}: {in_a_line(error)}"
+        return f"{named.where}: {one_line_text(error)}"
     key = str(first["loc"][0])
     value = f"={named.args[key]}" if key in named.args else ""
-    return f"{named.where}.{key}{value}: {in_a_line(first['msg'])}"
+    return f"{named.where}.{key}{value}: {one_line_text(first['msg'])}"
 
 
 def check_steps(steps: Sequence[Step], size: int) -> None:
@@ -157,7 +157,7 @@ def drawn(step: Step, image: np.ndarray, seed: int) -> np.ndarray:
         with warnings.catch_warnings(action="ignore"):  # the run itself shows them once
             made = step.transform(image=image, force_apply=True)["image"]
     except Exception as error:  # what a transform lacks raises exceptions of all types
-        raise UserError(2, f"{step.where}: fails on an image ({in_a_line(error, 120)})") from None
+        raise UserError(2, f"{step.where}: fails on an image ({one_line_text(error, 120)})") from None
     if not isinstance(made, np.ndarray) or made.dtype != np.uint8:
         what = made.dtype if isinstance(made, np.ndarray) else "a tensor"
         raise UserError(2, f"{step.where}: returns {what}, but an image must stay an array of uint8")

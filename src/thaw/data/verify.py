@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from thaw.data.decode import BadImage, decode, has_frames, peak_of_grey16, size_of
 from thaw.data.decode_cache import DecodeCache
-from thaw.data.listing import File, count_text, short_repr
+from thaw.data.listing import File, count_text, quoted
 from thaw.data.table import Table
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import json_objects
@@ -51,7 +51,7 @@ def read_file(table: Table, i: int) -> bytes:
                 return file.read()
         except OSError as error:
             if pause is None:
-                raise UserError(3, f"{short_repr(table.paths[i])} cannot be read any more: {error.strerror}") from error
+                raise UserError(3, f"{quoted(table.paths[i])} cannot be read any more: {error.strerror}") from error
             time.sleep(pause)
 
 

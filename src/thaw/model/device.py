@@ -9,7 +9,7 @@ import torch
 
 from thaw.config.schema import Settings
 from thaw.config.values import parse_count
-from thaw.model.asked_device import check_kind, no_apple_gpu, no_cuda, no_such_index, no_tf32, parse_device
+from thaw.model.device_checks import check_kind, no_apple_gpu, no_cuda, no_such_index, no_tf32, parse_device
 from thaw.runtime import machine
 from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError

@@ -18,7 +18,7 @@ from thaw.model.saved import CONFIG, WEIGHTS
 from thaw.model.weights import read_weights
 from thaw.runtime.errors import UserError, first_line
 from thaw.runtime.failures import is_machine_error
-from thaw.runtime.online import answers
+from thaw.runtime.online import responds
 
 NAMES = (WEIGHTS, "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 
@@ -47,7 +47,7 @@ def fetch(repository: str, names: tuple[str, ...], source: str) -> Path:
     Raise UserError: exit 2 if the repository does not exist, exit 5 if it cannot be reached, exit 6 if it has no such
     file.
     """
-    if not answers(constants.ENDPOINT):
+    if not responds(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = True  # else a file that is not cached fails only after a minute
     owner_name, _, revision = repository.partition("@")
     for name in names:

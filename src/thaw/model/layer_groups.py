@@ -71,11 +71,11 @@ def split_into_groups(
     elif how == "fastai":
         if len(ratios) != 3:
             raise UserError(2, f"rates.split=fastai: needs three rates.ratios, not {len(ratios)}")
-        body, head = body_and_head(model, layer_names(model, coarse=True))
+        body, head = backbone_and_head(model, layer_names(model, coarse=True))
         check_count(3, len(body) + 1)
         parts = [*equal_parts(body, 2), [head]]
     else:
-        body, head = body_and_head(model, ids)
+        body, head = backbone_and_head(model, ids)
         check_count(len(ratios), len(body) + 1)
         parts = [*equal_parts(body, len(ratios) - 1), [head]] if len(ratios) > 1 else [[*body, head]]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
@@ -89,7 +89,7 @@ def split_into_groups(
     return out
 
 
-def body_and_head(model: nn.Module, ids: list[list[str]]) -> tuple[list[list[str]], list[str]]:
+def backbone_and_head(model: nn.Module, ids: list[list[str]]) -> tuple[list[list[str]], list[str]]:
     """Return the layers without the classifier's parameters, and the classifier's parameters."""
     of_head = heads.head_parameters(model)
     body = [[name for name in names if name not in of_head] for names in ids]

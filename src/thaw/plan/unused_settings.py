@@ -92,7 +92,7 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
     return why
 
 
-def unused_share(overrides: list[str], valid_from: str) -> list[str]:
+def unused_valid_share(overrides: list[str], valid_from: str) -> list[str]:
     """Return a warning if data.valid was typed but `valid_from`, such as val/, holds the validation images."""
     typed = [value for _, key, value in split_overrides(overrides) if key == "data.valid"]
     what = f"has no effect: the validation images come from {valid_from}"

@@ -4,7 +4,7 @@ import netrc
 import os
 from urllib.parse import urlparse
 
-from thaw.runtime.online import answers
+from thaw.runtime.online import responds
 
 SYNONYMS = {"dryrun": "offline", "run": "online"}  # values of WANDB_MODE that W&B also accepts
 
@@ -20,7 +20,7 @@ def choose_mode(mode: str) -> tuple[str, str]:
     host = urlparse(url).hostname
     if mode == "auto" and not has_login(host):
         return "offline", "not logged in: `wandb login`"
-    if not answers(url):
+    if not responds(url):
         return "offline", f"{host} does not answer"
     return "online", "logged in" if mode == "auto" else why
 

@@ -30,7 +30,7 @@ def say_text(text: str) -> None:
     write(text, sys.stdout)
 
 
-def complain(text: str) -> None:
+def say_error(text: str) -> None:
     """Write a text to standard error, above any progress bar."""
     write(text, sys.stderr)
 

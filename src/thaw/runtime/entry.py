@@ -13,7 +13,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from thaw.runtime import signals
-from thaw.runtime.console import complain, discard, say_text
+from thaw.runtime.console import discard, say_error, say_text
 from thaw.runtime.errors import UserError, nearest
 from thaw.runtime.failures import is_machine_error, machine_error, machine_failure, names_file
 from thaw.runtime.job_status import internal_error, print_error
@@ -56,7 +56,7 @@ def end_stopped(stopped: Stopped) -> int:
     """Report that a signal stopped the script and return the exit code."""
     for number in signals.EXIT:
         signal.signal(number, signal.SIG_IGN)  # another one during shutdown would print a traceback or kill us
-    complain(stopped.line)
+    say_error(stopped.line)
     return stopped.code
 
 
@@ -132,9 +132,9 @@ class Complaints(logging.Handler):
     """The log handler of last resort: print what libraries log to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        complain(self.format(record))
+        say_error(self.format(record))
 
 
 def show_warning(message: Warning, category: type[Warning], filename: str, lineno: int, file=None, line=None) -> None:
-    """Print a Python warning through `complain`; replaces `warnings.showwarning`."""
-    complain(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
+    """Print a Python warning through `say_error`; replaces `warnings.showwarning`."""
+    say_error(warnings.formatwarning(message, category, filename, lineno, line).rstrip())

@@ -39,7 +39,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
-def in_a_line(error: object, most: int = 160) -> str:
+def one_line_text(error: object, most: int = 160) -> str:
     """Return an error's text in one line of at most `most` letters, or the name of its type if it has no text."""
     return " ".join(str(error).split())[:most] or type(error).__name__
 

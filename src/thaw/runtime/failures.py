@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from thaw.runtime.errors import UserError, in_a_line
+from thaw.runtime.errors import UserError, one_line_text
 
 ACCELERATOR = re.compile(
     "CUDA (error|driver)|NVIDIA driver|cuDNN|CUDNN_STATUS|CUBLAS_STATUS|unable to find an engine|MPS (backend|device)"
@@ -50,14 +50,14 @@ def machine_failure(error: BaseException) -> UserError | None:
     if isinstance(error, ImportError):
         return missing(error)
     if is_accelerator_error(error):
-        why = in_a_line(error)
+        why = one_line_text(error)
         return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; finished work is kept")
     return None
 
 
 def scarce(error: BaseException) -> str | None:
     """Return a line that names the resource the machine ran out of and what to do; None if it is none of these."""
-    number, text = error.errno if isinstance(error, OSError) else None, said_by_library(error)
+    number, text = error.errno if isinstance(error, OSError) else None, library_text(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or is_out_of_memory(error):
         why = " ".join(str(error).partition(". ")[0].split())[:120]
         loading = isinstance(error, ImportError)
@@ -79,16 +79,16 @@ def missing(error: ImportError) -> UserError | None:
         return None
     if isinstance(error, ModuleNotFoundError):
         return UserError(5, f"the Python package of `import {error.name}` is not installed in this environment")
-    why = in_a_line(error)
+    why = one_line_text(error)
     return UserError(5, f"a library cannot be loaded ({why}); `make setup` installs what thaw needs from PyPI")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out. CUDA's error has its own type; others are known by their text."""
-    return type(error).__name__ == "OutOfMemoryError" or bool(MEMORY.search(said_by_library(error)))
+    return type(error).__name__ == "OutOfMemoryError" or bool(MEMORY.search(library_text(error)))
 
 
-def said_by_library(error: BaseException) -> str:
+def library_text(error: BaseException) -> str:
     """Return an error's text if C or C++ code raised it, else "": other texts may repeat what the user typed."""
     kinds = (RuntimeError, ImportError, SystemError)
     return str(error) if isinstance(error, kinds) or type(error).__module__.startswith("cv2") else ""

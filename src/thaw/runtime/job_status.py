@@ -7,7 +7,7 @@ import traceback
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thaw.runtime.console import complain, one_line
+from thaw.runtime.console import one_line, say_error
 from thaw.runtime.errors import BadFiles, UserError
 from thaw.runtime.failures import (
     is_accelerator_error,
@@ -64,7 +64,7 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
 
 
 @contextmanager
-def in_one_line(folder: Path):
+def as_user_errors(folder: Path):
     """Convert whatever ends the block to a `UserError`, or to a `Stopped` if a signal ended it."""
     try:
         yield
@@ -87,10 +87,10 @@ def print_error(error: UserError) -> int:
     """Print an error, after the first few of its bad files, and return its exit code."""
     rows = error.rows if isinstance(error, BadFiles) else ()
     for path, reason in rows[:SHOWN]:
-        complain(f"  {path!r}: {reason}")
+        say_error(f"  {path!r}: {reason}")
     if len(rows) > SHOWN:
-        complain(f"  and {len(rows) - SHOWN:,} more")
-    complain(one_line(f"error: {error.line}"))
+        say_error(f"  and {len(rows) - SHOWN:,} more")
+    say_error(one_line(f"error: {error.line}"))
     return error.code
 
 

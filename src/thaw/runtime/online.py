@@ -7,7 +7,7 @@ from urllib.request import getproxies, proxy_bypass
 SECONDS = 3
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     """Return whether something listens at the URL's host and port; True behind a proxy, where this cannot be told."""
     parts, proxies = urlparse(url), getproxies()
     if (parts.scheme in proxies or "all" in proxies) and not proxy_bypass(parts.hostname or ""):

@@ -71,7 +71,7 @@ def on_signal(number: int, frame) -> None:
         os._exit(EXIT[signal.SIGINT])
     asked.append(number)
     if len(asked) == 1 and os.getpid() in listening:  # cleaning up is not interrupted again
-        heed()
+        raise_if_asked()
 
 
 @contextmanager
@@ -82,17 +82,17 @@ def stopping(at_once: bool, where: str | None = None) -> Iterator[None]:
     """
     modes.append(at_once)
     try:
-        heed()
+        raise_if_asked()
         yield
     finally:
         modes.pop()
-    heed(where)
+    raise_if_asked(where)
 
 
-def heed(where: str | None = None) -> None:
+def raise_if_asked(where: str | None = None) -> None:
     """Raise `Stopped` if a signal was recorded and is not deferred."""
     if asked and modes[-1]:
-        leave(asked[0], where)
+        raise_stopped(asked[0], where)
 
 
 def pending() -> int | None:
@@ -100,7 +100,7 @@ def pending() -> int | None:
     return asked[0] if asked else None
 
 
-def leave(number: int, where: str | None = None) -> None:
+def raise_stopped(number: int, where: str | None = None) -> None:
     """Call the earlier handler of this signal, if there was one, then raise `Stopped`."""
     if number in chained:
         with suppress(SystemExit):
@@ -108,7 +108,7 @@ def leave(number: int, where: str | None = None) -> None:
     raise Stopped(number, where)
 
 
-def insist(ignored) -> None:
+def resend(ignored) -> None:
     """Send the signal again if a callback swallowed `Stopped`; replaces `sys.unraisablehook`."""
     if not isinstance(ignored.exc_value, Stopped):
         return sys.__unraisablehook__(ignored)

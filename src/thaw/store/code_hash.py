@@ -11,7 +11,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ROOMS = Path(__file__).parents[1]
+PACKAGES = Path(__file__).parents[1]
 # The modules that make each kind. Tracking, reports, console output and parsing of settings belong to none.
 PIXELS = (
     "data/decode.py",
@@ -63,7 +63,7 @@ def code_part(kind: str, check: str = "check") -> list[str]:
 @cache
 def hash_of(module: str) -> str:
     """Hash a module's source once per process: an edit made later does not change the code that runs."""
-    text = (ROOMS / module).read_text(encoding="utf-8")
+    text = (PACKAGES / module).read_text(encoding="utf-8")
     return hashlib.sha256(meaning(text).encode()).hexdigest()[:16]
 
 

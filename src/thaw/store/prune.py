@@ -16,7 +16,7 @@ from thaw.runtime.files import remove_folder
 from thaw.runtime.machine import is_dead, process_id
 from thaw.store.lock import DONE
 
-UNDER_WAY = "underway"
+IN_PROGRESS = "underway"
 SNAPSHOTS = ("snapshot", "previous")  # how the names of snapshot files begin
 HOUR, DAY = 3600, 86400
 KEY = re.compile(r"[0-9a-f]{32}")
@@ -57,7 +57,7 @@ def entries(root: Path) -> list[StoredFolder]:
             files = {file.name: file.stat() for file in list_folder(path) if file.is_file()}
             times = [files[DONE].st_mtime] if DONE in files else [file.st_mtime for file in files.values()]
             made = DONE in files and all(map(KEY.fullmatch, names[1:]))  # else another program's DONE.json
-            under_way = names[0] == UNDER_WAY and all(file.startswith(SNAPSHOTS) for file in files)
+            under_way = names[0] == IN_PROGRESS and all(file.startswith(SNAPSHOTS) for file in files)
             if times and (made or under_way) and "." not in "".join(names):
                 found.append(StoredFolder(path, names[0], sum(file.st_size for file in files.values()), max(times)))
     return sorted(found, key=lambda entry: (entry.used, str(entry.path)))
@@ -99,7 +99,7 @@ def remove_leftovers(root: Path, now: float) -> None:
 
 def is_own_name(root: Path, path: Path) -> bool:
     """Return whether the store named a path: its folder may hold other files, such as a project's yarn.lock."""
-    return bool(OWN.match(path.name)) or path.relative_to(root).parts[0] in (UNDER_WAY, "facts")
+    return bool(OWN.match(path.name)) or path.relative_to(root).parts[0] in (IN_PROGRESS, "facts")
 
 
 def is_abandoned(owner: str, age: float) -> bool:

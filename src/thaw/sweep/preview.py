@@ -44,7 +44,7 @@ class Cost:
         return Cost(self.seconds + other.seconds, self.at_most + other.at_most, self.bytes + other.bytes)
 
 
-NOTHING = Cost(0.0, 0.0, 0.0)
+NO_COST = Cost(0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def preview_sweep(
         typed = tuple(override for override in overrides if split_override(override)[1] != "plan_only")
         over = typed in done and not settings.fresh
         planned.append(
-            PlannedJob(typed, own, len(stored), shared, NOTHING if over else cost(artifacts, known, made), over)
+            PlannedJob(typed, own, len(stored), shared, NO_COST if over else cost(artifacts, known, made), over)
         )
     if not planned:
         return []
@@ -165,7 +165,7 @@ def row(name: str, jobs: Sequence[PlannedJob]) -> tuple[str, ...]:
     """Return the table row of some jobs."""
     fits = [[phase for phase in job.plan.phases if phase.do == "fit"] for job in jobs]
     epochs = [(sum(f.epochs_budget for f in own), sum(sum(f.cycles) for f in own)) for own in fits]
-    total = sum((job.cost for job in jobs), NOTHING)
+    total = sum((job.cost for job in jobs), NO_COST)
     stored, shared = sum(job.stored for job in jobs), sum(job.shared for job in jobs)
     phases = sum(job.phases for job in jobs)
     low, high = min(a for a, _ in epochs), max(b for _, b in epochs)
@@ -184,7 +184,7 @@ def row(name: str, jobs: Sequence[PlannedJob]) -> tuple[str, ...]:
 
 def totals(planned: Sequence[PlannedJob], at_once: int, trials: int) -> list[str]:
     """Return the lines below the table: jobs, phases, time and store of the whole sweep."""
-    total = sum((job.cost for job in planned), NOTHING)
+    total = sum((job.cost for job in planned), NO_COST)
     phases, stored = sum(job.phases for job in planned), sum(job.stored for job in planned)
     shared = sum(job.shared for job in planned)
     settings, jobs = len({job.setting for job in planned}), len(planned)
@@ -194,7 +194,7 @@ def totals(planned: Sequence[PlannedJob], at_once: int, trials: int) -> list[str
     done = sum(job.done for job in planned)
     parts += f"; {done} already done" if done else ""
     parallel = f", {at_once} jobs at a time" if at_once > 1 else ""
-    first = next((job.cost for job in planned if not job.done), NOTHING)
+    first = next((job.cost for job in planned if not job.done), NO_COST)
     lines = [
         f"jobs:   {parts}",
         f"phases: {phases} in all: {phases - shared - stored} to do, {shared} shared with an earlier job, "

@@ -18,7 +18,7 @@ from thaw.store.estimates import ArtifactCosts
 from thaw.store.keys import Basis
 from thaw.store.store import Store, key_of
 from thaw.train.cycle import CycleResult
-from thaw.train.cycle_state import HeldWeights
+from thaw.train.cycle_state import LoadedWeights
 from thaw.train.inputs import Inputs
 from thaw.train.progress import Counters
 
@@ -34,7 +34,7 @@ class RunContext:
     store: Store
     network: Network
     made: str  # hash of all weights of the network before training
-    held: HeldWeights
+    held: LoadedWeights
     inputs: Inputs
     costs: ArtifactCosts
     counters: Counters = field(default_factory=Counters)

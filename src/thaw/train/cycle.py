@@ -23,7 +23,7 @@ from thaw.store import snapshot
 from thaw.train import loop
 from thaw.train.cycle_state import (
     CycleRecord,
-    HeldWeights,
+    LoadedWeights,
     Snapshots,
     momentum_of,
     record_fault,
@@ -90,7 +90,12 @@ class CycleResult:
 
 
 def begin_cycle(
-    fit: PhaseFit, cycle: int, held: HeldWeights, start: CycleResult | None, before: CycleResult | None, underway: Path
+    fit: PhaseFit,
+    cycle: int,
+    held: LoadedWeights,
+    start: CycleResult | None,
+    before: CycleResult | None,
+    underway: Path,
 ) -> CycleRecord:
     """Load the weights the cycle continues from (its snapshot, or else its start) and return its record so far.
 
@@ -144,7 +149,7 @@ def train_cycle(
                     began = time.perf_counter()
                     snapshots.write()
                 if stop:
-                    signals.leave(stop, f"in {phase.name} after {step.step + 1} step{'s' * (step.step > 0)}")
+                    signals.raise_stopped(stop, f"in {phase.name} after {step.step + 1} step{'s' * (step.step > 0)}")
             yield from record_losses(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0

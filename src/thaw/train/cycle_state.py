@@ -18,7 +18,7 @@ STATE_KEYS = {  # the state an optimizer keeps for each parameter it has updated
     torch.optim.AdamW: {"exp_avg", "exp_avg_sq", "step"},
     torch.optim.SGD: {"momentum_buffer"},
 }
-NOTHING = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # running sums at the start of an epoch
+NO_SUMS = {"images": 0, "seconds": 0.0, "wait": 0.0, "sum": 0.0}  # running sums at the start of an epoch
 
 FIGURES = {"train_loss", "loss", "accuracy", "f1_macro", "images", "seconds", "wait", "validation"}
 
@@ -29,7 +29,7 @@ class CycleRecord:
 
     losses: list[float] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
-    figures: dict = field(default_factory=lambda: dict(NOTHING))
+    figures: dict = field(default_factory=lambda: dict(NO_SUMS))
 
     @property
     def seconds(self) -> float:
@@ -56,7 +56,7 @@ class CycleRecord:
                 "validation": seconds,
             }
         )
-        figures.update(NOTHING)
+        figures.update(NO_SUMS)
         return self.epochs[-1]
 
 
@@ -69,7 +69,7 @@ def record_fault(record: Mapping, steps: Sequence[int], whole: bool) -> str | No
         return "it lacks valid figures for its epochs"
     if whole:
         return None if (len(losses), len(epochs)) == (sum(steps), len(steps)) else "it does not cover all steps"
-    if not isinstance(figures, dict) or figures.keys() != NOTHING.keys() or not is_numbers([*figures.values()]):
+    if not isinstance(figures, dict) or figures.keys() != NO_SUMS.keys() or not is_numbers([*figures.values()]):
         return "it lacks valid figures for the unfinished epoch"
     under_way = len(losses) - sum(steps[: len(epochs)])
     most = steps[len(epochs)] if len(epochs) < len(steps) else 0
@@ -98,7 +98,7 @@ def seconds_of(epochs: list[dict]) -> float:
 
 
 @dataclass
-class HeldWeights:
+class LoadedWeights:
     """The key of the weights now in the network, so that the same weights are not loaded twice."""
 
     model: nn.Module

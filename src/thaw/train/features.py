@@ -50,7 +50,7 @@ def images_per_pass(size: int) -> int:
     return max(4, min(64, 64 * 224**2 // size**2 // 4 * 4))
 
 
-def body_hash(network: Network, head: bool = False) -> str:
+def backbone_hash(network: Network, head: bool = False) -> str:
     """Return the SHA-256 of architecture, normalisation, weights and buffers; `head`: those of the head too."""
     about = network.model.pretrained_cfg
     digest = hashlib.sha256(json.dumps([about.get(key) for key in ("architecture", "mean", "std")]).encode())
@@ -123,7 +123,7 @@ def width_of(head: nn.Module) -> int:
 def activation_parts(network: Network, view: ImageView) -> dict:
     """Return everything activations depend on except the images: the store key."""
     return {
-        "body": body_hash(network),
+        "body": backbone_hash(network),
         "pooling": network.pooling,
         "size": view.size,
         "crop_pct": view.crop_pct,

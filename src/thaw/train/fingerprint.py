@@ -37,4 +37,4 @@ def fingerprint(settings: Settings) -> str:
 @cache
 def code_digest() -> str:
     """Return a hash of all source files; which of them a run depends on is known only once it is set up."""
-    return sha256(b"".join(file.read_bytes() for file in sorted(code_hash.ROOMS.rglob("*.py")))).hexdigest()
+    return sha256(b"".join(file.read_bytes() for file in sorted(code_hash.PACKAGES.rglob("*.py")))).hexdigest()

@@ -12,7 +12,7 @@ from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
 from thaw.runtime import console, signals
 from thaw.store import keys, snapshot
-from thaw.store.prune import UNDER_WAY
+from thaw.store.prune import IN_PROGRESS
 from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
@@ -119,7 +119,7 @@ def fit_phase(
 
 def snapshot_folder(store: Store, parts: dict) -> Path:
     """Return the folder of a cycle's snapshots, after removing those that fresh=true makes obsolete."""
-    folder = store.root / UNDER_WAY / store.key("cycles", parts)
+    folder = store.root / IN_PROGRESS / store.key("cycles", parts)
     if store.stale("cycles", folder):
         snapshot.remove(folder)
     return folder

@@ -15,7 +15,7 @@ from thaw.report.tracker import Tracker
 from thaw.runtime import machine, signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
-from thaw.runtime.job_status import in_one_line, print_error, read_status, state_after, write_status
+from thaw.runtime.job_status import as_user_errors, print_error, read_status, state_after, write_status
 from thaw.train import fingerprint
 from thaw.train.run_folders import finished_result, keep_plan_alone, refuse_folder, remove_unrun
 from thaw.train.stages import run_identity, train_job
@@ -58,9 +58,9 @@ class Task:
             return self.ended(None, print_error(taken))  # nothing is written to that folder
         tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
         ending = Ending()
-        with suppress(UserError), tracker, ending_in_status(request, ending), in_one_line(folder):
+        with suppress(UserError), tracker, ending_in_status(request, ending), as_user_errors(folder):
             signals.listen()  # again, because submitit installs its own handlers
-            signals.heed()
+            signals.raise_if_asked()
             if several:
                 raise several
             settings = to_settings(cfg, request.overrides)

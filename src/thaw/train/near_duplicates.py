@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from thaw.data import contact_sheet
 from thaw.data.augment import view
-from thaw.data.listing import short_repr
+from thaw.data.listing import quoted
 from thaw.data.table import SPLITS, TEST, VALID, Table
 from thaw.runtime import console
 from thaw.runtime.files import write_csv
@@ -58,15 +58,15 @@ def report_duplicates(folder: Path, inputs: Inputs, phases: Sequence[PhaseInputs
     row_of = {path: row for row, path in enumerate(table.paths)}
     rows = [(a, b, splits_of(table, row_of[a], row_of[b]), "equal") for a, b in table.leaks]
     rows += [(table.paths[a], table.paths[b], splits_of(table, a, b), f"{s:.5f}") for a, b, s in pairs or []]
-    write_csv(folder / "leaks.csv", ("path", "twin", "splits", "similarity"), rows)
+    write_csv(folder / "leaks.csv", ("path", "duplicate", "splits", "similarity"), rows)
     warnings = [note for note in table.notes if note.startswith("warning: ")]
     (folder / "leaks.png").unlink(missing_ok=True)  # left by an earlier attempt
     if pairs:
         draw(inputs, pairs[:SHOWN]).save(folder / "leaks.png")
         warnings.append(f"warning: {warning(table, pairs)}")
         console.say(warnings[-1])
-    counts = {} if pairs is None else {"near_twins": len({b for _, b, _ in pairs})}
-    return {"equal_twins": len({b for _, b in table.leaks}), **counts, "warnings": warnings}
+    counts = {} if pairs is None else {"near_duplicates": len({b for _, b, _ in pairs})}
+    return {"equal_duplicates": len({b for _, b in table.leaks}), **counts, "warnings": warnings}
 
 
 def near_pairs(inputs: Inputs, phases: Sequence[PhaseInputs]) -> list[Pair] | None:
@@ -104,7 +104,7 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     names = {VALID: "validation", TEST: "test"}
     counts = {code: sum(table.splits[row] == code for row in held_out) for code in names}
     many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
-    first = " and ".join(short_repr(table.paths[row]) for row in reversed(pairs[0][:2]))
+    first = " and ".join(quoted(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
         f"possible near duplicates of images in other splits: {' and '.join(many)} images (leaks.csv, leaks.png), "
         f"the most similar are {first}; if they are duplicates, the results are too good"

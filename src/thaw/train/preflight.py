@@ -7,8 +7,8 @@ from thaw.config.schema import Settings
 from thaw.config.timm_names import LOCAL, check_backbone, has_known_weights
 from thaw.config.transforms import are_shipped
 from thaw.config.weights import weights_file
-from thaw.data.file_state import check_there
-from thaw.model.asked_device import check_asked
+from thaw.data.file_state import check_paths_exist
+from thaw.model.device_checks import check_asked
 from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.plan.plan import make_plan
@@ -26,7 +26,7 @@ def check_ahead(settings: Settings, recall: Callable[[str], dict], here: bool = 
     planned = make_plan(settings, known_facts(settings, recall))
     check_asked(settings, here)
     check_network(settings)
-    check_there(settings.data)
+    check_paths_exist(settings.data)
     if not are_shipped(settings.augment.transforms):
         try_transforms(settings, planned)
     return planned

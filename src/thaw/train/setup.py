@@ -31,8 +31,8 @@ from thaw.store.estimates import ArtifactCosts, planned_artifacts
 from thaw.store.store import Store
 from thaw.train import preflight
 from thaw.train.context import RunContext
-from thaw.train.cycle_state import HeldWeights
-from thaw.train.features import body_hash, images_per_pass
+from thaw.train.cycle_state import LoadedWeights
+from thaw.train.features import backbone_hash, images_per_pass
 from thaw.train.inputs import Inputs
 from thaw.train.start import NOTHING_YET, Start
 
@@ -80,8 +80,8 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         batch=batch,
         workers=loader_processes(settings, planned.size, batch),
     )
-    made, artifacts = body_hash(network, head=True), planned_artifacts(settings, planned, named_files(settings))
-    held, costs = HeldWeights(network.model, made), ArtifactCosts(store, artifacts)
+    made, artifacts = backbone_hash(network, head=True), planned_artifacts(settings, planned, named_files(settings))
+    held, costs = LoadedWeights(network.model, made), ArtifactCosts(store, artifacts)
     return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs)
 
 

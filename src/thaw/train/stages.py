@@ -108,7 +108,7 @@ def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
 def say_preview(settings: Settings, request: JobRequest, store: Store, start: Start) -> None:
     """Report what a run would do, and list the images it would leave out."""
     if (table := start.table) is not None:  # without a scan, only the run itself can tell
-        say_notes(unused_settings.unused_share(request.overrides, table.valid_from))
+        say_notes(unused_settings.unused_valid_share(request.overrides, table.valid_from))
         write_data_lists(request.folder, table.bad, table.disputed)
     say(preview.preview_run(settings, start.plan, store))
     say(f"plan only: {short_path(request.folder)}/plan.txt, plan.png")
@@ -119,7 +119,7 @@ def set_up_run(settings: Settings, request: JobRequest, store: Store, start: Sta
     from thaw.train.setup import set_up
 
     context = set_up(settings, request.folder, store, start)
-    say_notes(unused_settings.unused_share(request.overrides, context.inputs.table.valid_from))
+    say_notes(unused_settings.unused_valid_share(request.overrides, context.inputs.table.valid_from))
     if context.plan.facts != start.plan.facts:  # shown as '?' before
         say_text(show.plan_table(context.plan, settings))
     return context
