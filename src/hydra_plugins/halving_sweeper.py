@@ -75,7 +75,7 @@ class HalvingSweeper(BasicSweeper):
             chosen = better[: math.ceil(self.keep * settings)]
             for setting in dict.fromkeys(map(without_seeds, jobs)):
                 if setting not in chosen:
-                    why = "" if setting in better else " (no result; the same command tries again)"
+                    why = "" if setting in better else " (no result; run the same command again to retry it)"
                     say(f"stopped after rung {rung}: {short_name(list(setting)) or 'default'}{why}")
             jobs = [job for job in jobs if without_seeds(job) in chosen]
         return returned

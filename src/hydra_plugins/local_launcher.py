@@ -2,7 +2,7 @@
 
 Here each job is a forked process on this machine, one after the other or several at once. Hydra's basic launcher runs
 all jobs in one process. joblib's pool kills jobs on Ctrl-C before they can write their snapshots, loses all of them if
-one runs out of memory, loads torch anew in each process, and does not know which GPU is free.
+one runs out of memory, loads torch again in each process, and does not know which GPU is free.
 """
 
 import math
@@ -36,7 +36,7 @@ EVERY_JOBS = (  # imported once before forking, so that no job has to load them
     "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "matplotlib.backends.backend_agg",
     "sklearn.datasets", "sklearn.metrics", "sklearn.model_selection",
 )  # fmt: skip
-OUTPUT = "output.txt"  # receives what a job prints if several run at once
+OUTPUT = "output.txt"  # file for what a job prints if several run at once
 
 
 class LocalLauncher(Launcher):
@@ -196,7 +196,7 @@ def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True)
     if code < 0 and not (wrote and found.get("state") == "done"):
         line = f"killed by signal {-code}{', possibly out of memory' if code == -signal.SIGKILL else ''}"
         update_status(folder, state="failed", code=5, line=line)
-        return print_error(UserError(5, f"job {folder.name}: {line}; the same command tries it again"))
+        return print_error(UserError(5, f"job {folder.name}: {line}; run the same command again to retry it"))
     if code > 0:
         if found.get("state") not in ("failed", "stopped"):
             found = update_status(folder, state="failed", code=code, line=f"exited with code {code} and no message")

@@ -15,14 +15,14 @@ from thaw.runtime.errors import UserError, first_line
 
 
 def ends_of(space: Any) -> list:
-    """Return the values of one of Optuna's distributions; of numbers only the lowest and the highest."""
+    """Return the values of one of Optuna's distributions; for numbers, only the lowest and the highest."""
     values = list(getattr(space, "choices", None) or (space.low, space.high))
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     return sorted({min(values), max(values)}) if numbers else values
 
 
 def corners(values: Mapping[str, Sequence], fixed: Mapping[str, Any]) -> list[list[str]]:
-    """Return jobs that together contain each value once, each beside the first values of all other names."""
+    """Return jobs that together contain every value, each combined with the first values of all other names."""
     first = {name: own[0] for name, own in values.items()}
     jobs = [first, *({**first, name: value} for name, own in values.items() for value in own[1:])]
     return [[f"{name}={value}" for name, value in {**job, **fixed}.items()] for job in jobs]
@@ -67,7 +67,7 @@ class SearchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials through the launcher, and write multirun.yaml into the sweep's folder.
 
-        Raise the UserError of the first value or end of a range that is refused beside the first values of the others.
+        Raise the UserError of the first value, or end of a range, that is refused together with the others' first values.
         """
         from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 

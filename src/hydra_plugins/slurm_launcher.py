@@ -114,7 +114,7 @@ class SlurmLauncher(HydrasLauncher):
 def wait(jobs: set[str], ended: Callable[[str], None]) -> int | None:
     """Wait until none of the jobs is in the queue, and call `ended(job)` for each that has left it.
 
-    The first signal cancels the jobs, of which the running ones write their snapshots; the second ends the wait. Return
+    The first signal cancels the jobs, and the running ones write their snapshots; the second ends the wait. Return
     the number of the first signal, or None.
     """
     asked: list[int] = []

@@ -44,7 +44,7 @@ def show(launcher, job_overrides: Sequence[Sequence[str]], at_once: int) -> None
 
 
 def count(jobs: Sequence, store) -> None:
-    """Scan the user's own images, once for each different source. Raise UserError (exit 3) if there are none."""
+    """Scan the user's own images, once per source. Raise UserError (exit 3) if there are none."""
     own = {fact_names(s)[0]: s for _, _, s in jobs if SOURCES[s.data.kind].local}
     if own:
         from thaw.data.scan import count_images

@@ -112,7 +112,7 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
         "seconds": "{:.1f}".format,
     }
     phases, rows = phase_results(result), []
-    for name, fields in phases.items():  # a find has only a rate and seconds
+    for name, fields in phases.items():  # a find phase has only a rate and seconds
         rows.append((name, *("" if fields.get(c) is None else form(fields[c]) for c, form in columns.items())))
     rest = result["cost/seconds"] - sum(fields["seconds"] for fields in phases.values())
     rows.append(("validation, reports, the rest", "", "", "", "", f"{max(rest, 0):.1f}"))
@@ -129,4 +129,4 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
     say(f"look:  {short_path(folder)}/report.html")
     say(f"use:   python {short_path(ROOT / 'scripts/predict.py')} {short_path(folder)} IMAGES")
     if single and result["wandb_offline"]:
-        say(f"W&B, once logged in: wandb sync {result['wandb_offline']}")
+        say(f"W&B, after `wandb login`: wandb sync {result['wandb_offline']}")

@@ -20,7 +20,7 @@ from thaw.runtime.files import (
     read_text,
 )
 
-LARGEST = 200  # classes up to which a confusion matrix is shown; nobody reads a larger one
+LARGEST = 200  # classes up to which a confusion matrix is shown; a larger one is unreadable
 
 
 def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[list[int]]:
@@ -111,7 +111,7 @@ def read_run(folder) -> dict:
 
 
 def finder_results(folder: Path, result: dict) -> list[dict | bytes]:
-    """Return every finder's curve in the order of the phases in `result`; its png if only that is left."""
+    """Return every finder's curve, in the order of the phases in `result`; its png if there is no .json."""
     finds = []
     for name in sorted({file.stem for file in folder.glob("find_*") if file.suffix in (".json", ".png")}):
         found = json_objects(read_text(folder / f"{name}.json"))

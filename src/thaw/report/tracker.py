@@ -39,7 +39,7 @@ class Tracker:
     """Writes rows to metrics.jsonl, and to the W&B run as long as there is one and it works.
 
     As a context manager, it ends the W&B run with the outcome of the block. If a UserError refuses the job before
-    `begin`, a failed W&B run is created with the identity that `refused` returns, if it is given.
+    `begin`, it creates a failed W&B run with the identity that `refused` returns (None: no run).
     """
 
     folder: Path
@@ -48,11 +48,11 @@ class Tracker:
     refused: Callable[[], RunIdentity] | None = None
     run: object = None
     id: str | None = None
-    local: str | None = None  # where W&B keeps the run on this machine
-    unsent: str | None = None  # the same, if the server lacks some of it; for `wandb sync`
+    local: str | None = None  # folder of the W&B run on this machine
+    unsent: str | None = None  # the same folder if the server lacks some of it, for `wandb sync`
     axes: set[str] = field(default_factory=set)
     patience: float = PATIENCE
-    code: int = 0  # exit code of the run, as far as it is known
+    code: int = 0  # exit code of the run; 0 until it is known
 
     def __enter__(self) -> "Tracker":
         return self

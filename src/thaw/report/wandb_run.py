@@ -32,7 +32,7 @@ class RunIdentity:
 
 
 def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
-    """Start a W&B run. Raise PermissionError if its folder cannot be written, and whatever W&B raises."""
+    """Start a W&B run. Raise PermissionError if its folder cannot be written, and any error of W&B."""
     import wandb as library
 
     logging.raiseExceptions = False  # otherwise each log line on a full disk prints a traceback
@@ -96,7 +96,7 @@ def process_without_stderr() -> Iterator[None]:
 def server_complaint(run: Path) -> str:
     """Return the last error in the log of W&B's own process, or ''.
 
-    W&B itself takes an answer that it cannot read for a good one.
+    W&B itself treats an answer that it cannot read as success.
     """
     with suppress(OSError):
         errors = [e for e in read_jsonl(run / "logs/debug-internal.log") if e.get("level") == "ERROR"]

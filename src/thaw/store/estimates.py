@@ -1,6 +1,6 @@
 """Estimate the cost of a plan before anything is loaded, from the records of earlier runs.
 
-Every find and cycle of a plan has a name, built from the same parts as its artifact's key (`keys.find_parts`,
+Every finder's curve and every cycle of a plan has a name, built from the same parts as its artifact's key (`keys.find_parts`,
 `keys.cycle_parts`) but with the size and time of files instead of their contents. When an artifact is made, the store
 records its path and cost under that name. The records only inform; correctness never depends on them.
 """
@@ -29,7 +29,7 @@ IMAGES = "images"  # the name of the work before the phases
 
 @dataclass(frozen=True)
 class PlannedArtifact:
-    """A find, a cycle of a fit, or the work before the phases (images, activations, loading)."""
+    """A finder's curve, a cycle of a fit, or the work before the phases (images, activations, loading)."""
 
     phase: str
     name: str  # two jobs share an artifact if its name is equal
@@ -101,7 +101,7 @@ class ArtifactCosts:
 
     store: Store
     artifacts: list[PlannedArtifact]  # with the names they had in the plan
-    paid: float = 0.0  # seconds that this attempt spent on finds and cycles
+    paid: float = 0.0  # seconds that this attempt spent on finders and cycles
 
     def note(self, phase: str, number: int, path: Path, seconds: float, paid: float | None) -> None:
         """Record the path of the `number`th artifact of a phase and the seconds that making it takes.
@@ -114,7 +114,7 @@ class ArtifactCosts:
 
 
 def remember_cost(store: Store, artifact: PlannedArtifact, paths: Sequence[Path], seconds: float, made: bool) -> None:
-    """Record where an artifact lies and what it cost; if it was `made` now, also as the cost of artifacts like it."""
+    """Record the paths of an artifact and its cost; if it was `made` now, also as the cost of artifacts like it."""
     if not made and store.recall(f"artifact_{artifact.name}", places=list):
         return
     size = sum(size_of(path) for path in paths)

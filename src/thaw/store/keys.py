@@ -57,7 +57,7 @@ def optimizer_parts(optimizer: Optimizer, schedule: Schedule) -> dict:
 
 
 def view_parts(augment: Augment) -> dict:
-    """Return what an augmented view is drawn by; transforms are a list, since a key does not keep a mapping's order."""
+    """Return the settings that draw an augmented view; transforms are a list, as a key ignores a mapping's order."""
     return {
         "crop": augment.crop,
         "scale": crop_scale(augment),
@@ -83,7 +83,7 @@ def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis:
 
 
 def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: int, basis: Basis) -> dict:
-    """Return the parts of the key of a cycle's end: the key before it and what it does, not how many cycles follow."""
+    """Return the parts of the key of a cycle's end: the key before it and its own steps, not how many cycles follow."""
     return {
         "kind": "cycle",
         **asdict(basis),
@@ -187,7 +187,7 @@ def changed(before: Mapping, now: Mapping) -> str | None:
 def value_text(value: object, start: int = 0, room: int = 60) -> str:
     """Return a value as a user would type it, in about `room` characters and with all brackets closed.
 
-    "..." stands for what does not fit. A list that does not fit is shown from its item `start` on.
+    What does not fit is replaced by "...". A list that does not fit is shown from its item `start` on.
     """
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -1,7 +1,7 @@
 """The files of each kind of artifact, and the check that an artifact is as it was published.
 
-An artifact states its own contents, so the check finds damage but not malice: all who can write to the store are
-trusted.
+The hashes are stored with the artifact, so the check finds damage but not malice: everyone who can write to the store
+is trusted.
 """
 
 import os
@@ -46,7 +46,7 @@ def damage(kind: str, path: Path, done: str, contents: bool) -> str | None:
 def lacks_done(path: Path) -> bool:
     """Return whether a path exists but has no DONE.json.
 
-    Look through the folder's descriptor: another folder may be published under its name between two looks.
+    Use the folder's descriptor, because another folder may be published under its name between two calls.
     """
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

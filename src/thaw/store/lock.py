@@ -1,4 +1,4 @@
-"""Locks and marks of use: files that tell other processes and machines what is being made and what is in use.
+"""Locks and marks of use: files that show other processes and machines what is being made and what is in use.
 
 Correctness never depends on them: without a lock, work may only be done twice.
 """
@@ -38,9 +38,9 @@ def claim(
     """Hold `path`.lock and yield it; yield None after `wait_s`, or if locks cannot be made.
 
     Stop waiting when the artifact is `there`. A holder touches its lock every few seconds (`marked`). Whether it still
-    does is judged by watching the lock, never by comparing clocks. A holder that died on this machine is not waited
-    for. filelock is no alternative: flock does not work on every network disk, and filelock's leases do not name the
-    holder while they wait.
+    does so is judged by watching the lock, never by comparing clocks. Do not wait for a holder that died on this
+    machine. filelock is no alternative: flock does not work on every network disk, and filelock's leases do not name
+    the holder while they wait.
     """
     lock = path.with_name(f"{path.name}.lock")
     started = seen_at = time.monotonic()
@@ -93,7 +93,7 @@ def create(lock: Path) -> bool | None:
 
 @contextlib.contextmanager
 def marked(held: Sequence[Path | None], used: set[Path]):
-    """Keep touching what is `held`, so that others see it, and marking what was `used`, so that it is not pruned."""
+    """During the block, touch what is `held`, so that others see it, and mark what was `used`, so that it is not pruned."""
     stop = threading.Event()
 
     def touch() -> None:

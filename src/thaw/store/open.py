@@ -21,7 +21,7 @@ def open_store(
 ) -> Store:
     """Return the store of a run, pruned to `store.max_size` as far as possible.
 
-    With fresh=true, cycles and finds older than `since` are made again. `waits` is called as in `Store`.
+    With fresh=true, cycles and finders' curves older than `since` are made again. `waits` is called as in `Store`.
     """
     s = settings.store
     root = Path(s.dir)

@@ -48,8 +48,8 @@ class Entry:
 class Store:
     """The artifacts below one directory, which processes and machines may share.
 
-    `code(kind)` is the part of every key that covers the code of a kind. Artifacts of the kinds in `anew` that are
-    older than `since`, by the file system's clock, are made again. `waits` is called with the name of an artifact that
+    `code(kind)` is the part of every key that covers the code of a kind. Artifacts of the kinds in `anew` are made
+    again if they are older than `since`, by the file system's clock. `waits` is called with the name of an artifact that
     another process is making, and with None when the wait is over.
     """
 
@@ -113,7 +113,7 @@ class Store:
             if not aside.exists():
                 with contextlib.suppress(FileNotFoundError):  # another process moved or pruned it
                     path.rename(aside)
-                    self.warn(f"store: {self.short(path)} is damaged ({why}): moved aside, made again when needed")
+                    self.warn(f"warning: store: {self.short(path)} is damaged ({why}); moved aside, made again when needed")
                 break
 
     def short(self, path: Path) -> str:
@@ -125,9 +125,9 @@ class Store:
     def entry(
         self, kind: str, parts: Mapping, rows: Sequence | None = None, fault: Fault = lambda path: None
     ) -> Iterator[Entry]:
-        """Enter the artifact made from `parts`, or its shard that holds `rows`; it exists or is missing.
+        """Enter the artifact made from `parts`, or its shard that holds `rows`.
 
-        It also counts as missing if `fault` returns why it cannot be used.
+        It is missing if it does not exist or if `fault` returns why it cannot be used.
 
         `with store.entry(kind, parts) as entry: if entry.missing: ...` fills `entry.folder`, which is published when
         the block ends without an error. If another process is making the artifact, wait up to `wait_s`, then make a

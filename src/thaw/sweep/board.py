@@ -22,7 +22,7 @@ from thaw.sweep.rank import (
     scores,
 )
 
-MOST_VALUES = 12  # main effects are shown for keys with at most this many values: more of them are a search
+MOST_VALUES = 12  # main effects are shown for keys with at most this many values; keys of a search have more
 AUDITION = "experiment=audition"
 
 
@@ -79,7 +79,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
     keys = swept_keys(jobs)
     known = [job.choices for job in jobs if job.overrides]
     shared = set.intersection(*map(set, known)) if len(set(known)) > 1 else set()
-    # With one swept key its effect would repeat the ranking; a key whose every value was tried once has no average.
+    # With one swept key its effect would repeat the ranking; if each value was tried only once, nothing is averaged.
     effects_by_key = [effects(as_typed, key, keys) for key in keys] if len(keys) > 1 else []
     return Board(
         folder=folder,

@@ -84,7 +84,7 @@ def settings_table(runs: Sequence[JobRecord]) -> TextTable:
 
 
 def meaning(value: str | None) -> float | str | None:
-    """Return what a typed value means, whatever its spelling: True is true, 1e-3 is 0.001."""
+    """Return a typed value in one spelling: True is true, 1e-3 is 0.001."""
     if not math.isnan(number := as_number(value)):
         return number
     return value.lower() if value and value.lower() in ("true", "false", "null") else value
@@ -121,7 +121,7 @@ def flatten(parts: Mapping, path: tuple = ()):
 
 
 def short_value(value) -> str:
-    """Return a value as text for a table's cell, at most 40 characters; of a hash the first eight."""
+    """Return a value as text for a table's cell: at most 40 characters, or the first eight of a hash."""
     text = plain_value(value)
     if re.fullmatch(r"[0-9a-f]{16,}", text):
         return text[:8]
@@ -129,7 +129,7 @@ def short_value(value) -> str:
 
 
 def plain_value(value, inner: bool = False) -> str:
-    """Return a value of run.json without quotes and brackets: [[32, 64, 10], [32, 64, 10]] is 2 × 32/64/10."""
+    """Return a value of run.json without quotes and brackets: [[32, 64, 10], [32, 64, 10]] as 2 × 32/64/10."""
     if isinstance(value, list):
         texts = [plain_value(item, inner=True) for item in value]
         if inner:

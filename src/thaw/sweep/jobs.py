@@ -11,7 +11,7 @@ from thaw.config.conf_files import part, read_yaml
 from thaw.config.overrides import split_override, split_values
 from thaw.config.run_names import SEEDS, key_and_value, setting_of
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, read_result
+from thaw.runtime.files import as_number, read_result, short_path
 from thaw.runtime.job_status import is_gone, read_status
 
 RUNG = "stop_after="  # the override that hydra/sweeper=halving adds to the jobs of all rungs but the last
@@ -25,7 +25,7 @@ class JobRecord:
     """One job of a sweep, or a single run."""
 
     folder: Path
-    state: str  # done, failed, stopped (by a signal), running, dead (recorded as running, no such process), waiting
+    state: str  # done, failed, stopped (by a signal), running, dead (recorded as running, but its process is gone), waiting
     overrides: tuple[str, ...]
     code: int  # exit code: 0 unless it failed or died
     line: str  # error message if it failed
@@ -95,7 +95,7 @@ def by_number(folder: Path) -> tuple:
 
 
 def read_job(folder: Path) -> JobRecord:
-    """Return the job that a folder holds."""
+    """Return the job in a folder."""
     status = read_status(folder)
     state, code, line = status.get("state", "waiting"), status.get("code", 0), status.get("line", "")
     if state == "failed" and code in STOPPED:
@@ -140,7 +140,7 @@ def search_value(folder: Path, monitor: str) -> float:
 
 
 def planned_jobs(folder: Path) -> int | None:
-    """Return the number of different jobs that a sweep is to have, from its multirun.yaml; None if it is unknown.
+    """Return the number of different jobs that a sweep will have, from its multirun.yaml; None if it is unknown.
 
     It is known for searches, which set `n_trials`, and for Hydra's basic sweeper.
     """
@@ -161,7 +161,7 @@ def keys_swept_in(folder: Path) -> set[str]:
 def asked_values(folder: Path) -> dict[str, set[str]]:
     """Return the values of each key of a sweep from its multirun.yaml; no values for a key if they cannot be listed.
 
-    What was typed comes last and so replaces what an experiment sets.
+    What was typed comes last, so that it replaces what an experiment sets.
     """
     values = [(key, str(value)) for key, value in part(read_multirun(folder), "sweeper", "params").items()]
     values += [split_override(override)[1:] for override in overrides_in(folder)]
@@ -187,7 +187,7 @@ def progress_line(folder: Path) -> str:
     """Return a line with the number of finished jobs, for a sweep that was stopped."""
     states = [read_status(file.parent).get("state") for file in folder.glob("*/status.json")]
     total = max(len(states), planned_jobs(folder) or 0)
-    return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {folder}"
+    return f"sweep: {states.count('done')}/{total or '?'} jobs done, in {short_path(folder)}"
 
 
 def values_in(value: str) -> set[str]:

@@ -66,7 +66,7 @@ def headline(board: Board) -> list[tuple[str, str, str]]:
 
 
 def columns_and_rows(table: tables.TextTable) -> tuple[list[tuple[str, str]], list[list]]:
-    """Return (name, class) of each column, and the rows; a line may break between the parts of a split text."""
+    """Return (name, class) of each column, and the rows; long text is split at the places where a line may break."""
     head, rows = table
     kinds = ["n" if name in NUMERIC else "w" if name in WRAPPED else "k" for name in head]
     parted = [

@@ -16,7 +16,7 @@ SMALLEST_PROBABILITY = 1e-6  # valid_predictions.csv has six digits: a smaller p
 
 @dataclass(frozen=True)
 class Setting:
-    """The jobs that differ only in seed and fold."""
+    """A combination of typed settings, ranked as one: the jobs that differ only in seed and fold."""
 
     name: str
     choices: tuple[str, ...]
@@ -169,7 +169,7 @@ def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapp
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Return the standard error of the mean; 0 for a single value, so that it never is the larger of two errors."""
+    """Return the standard error of the mean; 0 for a single value, so that it is never the larger of two errors."""
     return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
@@ -180,9 +180,9 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
     """Return the mean of the monitored value for each value of a key, averaged over the other swept keys.
 
     A block is a combination of the other keys. Only blocks that have every value of the key count, so that a failed job
-    biases nothing. The standard error is that of a value's deviation from its block's mean: the larger of the one over
-    blocks and the one over seeds, as each ignores what the other varies. Without a complete block the effects are plain
-    means over settings (`balanced` is false).
+    biases nothing. The standard error is that of a value's deviation from its block's mean, computed over blocks and
+    over seeds; the larger one counts, since each ignores what the other varies. Without a complete block the effects
+    are plain means over settings (`balanced` is false).
     """
     cells = []
     for setting in settings:

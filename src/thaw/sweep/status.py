@@ -16,7 +16,7 @@ from thaw.sweep.jobs import JobRecord, monitored_value
 from thaw.sweep.text import shorten_middle
 from thaw.sweep.words import cause, mean_of, short_words, value_text
 
-ENOUGH = 0.02  # a job's own speed predicts its end once this share of it is done
+ENOUGH = 0.02  # share of a job that must be done before its own speed predicts its end
 PIPE_WIDTH = 160  # columns if the output is not a terminal
 SHORTEST = 16  # characters that a shortened cell keeps even in a narrow terminal
 

@@ -49,9 +49,9 @@ def terminal(board: Board) -> list[str]:
         out += [f"best job ({board.best_job.name}): {board.best_job.result.get('command', '')}"]
         if line := after_audition(board):
             out.append(f"next, train the winner by the whole checklist: {line}")
-        out += [f"report: {short_path(board.folder)}/report.html, leaderboard.md"]
+        out += [f"look:  {short_path(board.folder)}/report.html, leaderboard.md"]
         if line := sync_line(board):
-            out.append(f"to upload to W&B after `wandb login`: {line}")
+            out.append(f"W&B, after `wandb login`: {line}")
     out += ["", f"sweep: {board.done}/{board.total} jobs done, in {short_path(board.folder)}"]
     out += [failure_line(board, job) for job in board.failures]
     if lost := board.total - len(board.jobs):

@@ -105,7 +105,7 @@ def short_words(board: Board, job: JobRecord) -> str:
 
 
 def notes(board: Board) -> list[str]:
-    """Return what a reader has to know to interpret the numbers."""
+    """Return the notes that a reader needs to interpret the numbers."""
     out = [RULE] if len(board.settings) > 1 else []
     if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
         out.append("each setting has one job only: the errors do not include the variation between seeds")

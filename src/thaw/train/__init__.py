@@ -1,1 +1,1 @@
-"""One job: its phases, the training loop, the learning-rate finder and early stopping."""
+"""One job: its phases, the training loop, the learning rate finder and early stopping."""

@@ -51,7 +51,7 @@ class RunContext:
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Map each path to its row in the table."""
+        """The row in the table of each path."""
         return {path: row for row, path in enumerate(self.inputs.table.paths)}
 
     @cached_property

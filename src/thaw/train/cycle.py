@@ -52,7 +52,7 @@ class EpochEnd(NamedTuple):
 
     epoch: int
     figures: dict  # train_loss, loss, accuracy, f1_macro, images, seconds, wait, validation (seconds)
-    trained_now: bool  # else it is replayed
+    trained_now: bool  # False: only replayed
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def train_cycle(
 
 @contextmanager
 def snapshot_if_stopped(snapshots: Snapshots, name: str) -> Iterator[None]:
-    """Write a snapshot if a signal stops the block, which must not train. Raise Stopped for that signal."""
+    """Write a snapshot, then raise Stopped, if a signal stops the block. The block must not train."""
     try:
         with signals.stopping(at_once=True):
             yield

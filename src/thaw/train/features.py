@@ -51,7 +51,7 @@ def images_per_pass(size: int) -> int:
 
 
 def backbone_hash(network: Network, head: bool = False) -> str:
-    """Return the SHA-256 of architecture, normalisation, weights and buffers; `head`: those of the head too."""
+    """Return the SHA-256 of architecture, normalisation, weights and buffers; `head`: with those of the head."""
     about = network.model.pretrained_cfg
     digest = hashlib.sha256(json.dumps([about.get(key) for key in ("architecture", "mean", "std")]).encode())
     for name, value in sorted(network.model.state_dict().items()) if head else frozen_weights(network):

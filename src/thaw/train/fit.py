@@ -61,7 +61,7 @@ class FittedCycles:
     def add(self, end: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
         """Add a cycle.
 
-        `paid`: seconds spent by this process, None if the cycle was stored. `resumed`: seconds already in its snapshot.
+        `paid`: seconds spent by this process, None if the cycle was stored. `resumed`: seconds its snapshot saved.
         """
         self.ends.append(end)
         self.records.append(as_cycle_end(end, end.train_loss, final_size))
@@ -149,7 +149,7 @@ def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: Bes
     better = best is None or fitted.records[i].worth > fitted.before.worth
     report = phase_report(phase, fit.options.lr, own.end, fitted)
     at = f"best cycle ends at epoch {own.epoch} of the run, epoch {epoch} of {report['epochs']} in this phase"
-    other = "" if better else f"; no better than {best.phase}, whose weights are used"
+    other = "" if better else f"; no better than {best.phase}, whose weights are kept"
     stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
     console.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}, "

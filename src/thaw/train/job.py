@@ -75,7 +75,7 @@ class Task:
             if settings.plan_only and not sweep:
                 keep_plan_alone(folder)
             elif result is None and dated:
-                shutil.rmtree(folder)  # an earlier run stands for this one; only files just written are here
+                shutil.rmtree(folder)  # an earlier run is used instead; this folder has only files just written
             else:
                 stamp = stamp if result and not settings.fresh else None
                 write_status(folder, state="done", stamp=stamp, **request.about)

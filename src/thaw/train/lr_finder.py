@@ -1,4 +1,4 @@
-"""The learning-rate finder: short trials at several rates, or a range test. `lr_suggest` reads their curves.
+"""The learning rate finder: short trials at several rates, or a range test. `lr_suggest` reads their curves.
 
 All trials start from the same network and use the same batches and random draws, so that only the rate differs.
 A range test raises the rate during training, like fast.ai's lr_find.
@@ -96,11 +96,11 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
 def rate_trials(
     network: Network, orders: Sequence[Sequence[Batch]], trial: Trial, find: Find
 ) -> Iterator[tuple[float, list[list[float]]]]:
-    """Yield each rate tried (of the last group) with its training losses: for each order of the data, one per batch.
+    """Yield each rate tried (that of the last group) and its training losses: a list per data order, a loss per batch.
 
-    First try one rate per decade, rising, until a trial is cut short: at a loss that is not finite, or once its mean
-    must exceed `diverge` times the lowest mean. Then try two more rates on each side of the best. Every trial starts
-    from the same weights with a new optimizer. As in `range_test`, the network stays unchanged.
+    First try one rate per decade, lowest first, until a trial is cut short: at a loss that is not finite, or as soon as
+    its mean is certain to exceed `diverge` times the lowest mean. Then try two more rates on each side of the best.
+    Every trial starts from the same weights with a new optimizer. As in `range_test`, the network stays unchanged.
     """
     start, copied = network.state_dict(), copy.deepcopy(network)
     costs, most = {}, math.inf
@@ -125,7 +125,7 @@ def rate_trials(
 
 
 def rates_to_try(find: Find, a_decade: int, costs: dict[float, float]) -> list[float]:
-    """Return `a_decade` rates per decade; once some were tried, only new ones between the best one's neighbours."""
+    """Return `a_decade` rates per decade; if some were tried before, only new ones next to the best of them."""
     rates = ladder(find.min_lr, find.max_lr, a_decade)
     if not costs:
         return rates
@@ -193,7 +193,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
 
 
 def curve_fault(folder: Path, orders: int | None) -> str | None:
-    """Return why a curve is unusable, or None; each rate needs losses of `orders` data orders (None: one loss)."""
+    """Return why a curve is unusable, or None. Each rate needs losses for `orders` data orders (None: a single loss)."""
     recorded = read_json(folder / "curve.json")
     rates, losses = recorded.get("rates"), recorded.get("losses")
     if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from thaw.config.schema import Find
 from thaw.runtime.errors import UserError
 
-LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still lie ahead
+LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still be ahead
 HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
 CLEAR = 0.002  # a clear fall exceeds this share of the loss at the start; small, as trials share their batches
 SHARE_TO_BREAKING = 2 / 3  # share of the way (in log rate) from the cheapest rate to the breaking rate
@@ -149,7 +149,7 @@ def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
 def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> FoundRate:
     """Choose a rate from trials, with the reason.
 
-    `losses[rate][order][step]` are the losses. The lowest rate stands for the network as it was at the start.
+    `losses[rate][order][step]` are the losses. The trial at the lowest rate shows the loss that the network starts with.
 
     * The loss falls: two thirds of the way (in log rate) from the rate with the lowest mean loss ("cheapest") to the
       rate at which trials break. The few steps of a trial favour low rates, while warm-up and annealing tolerate higher
@@ -194,7 +194,7 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
 
 def not_finite(find: Find) -> UserError:
     """Return the error of a finder whose loss is not finite at the lowest rate."""
-    line = f"the loss of the learning-rate finder is not finite at lr {find.min_lr:.1g}; check weights and images"
+    line = f"the loss of the learning rate finder is not finite at lr {find.min_lr:.1g}; check weights and images"
     return UserError(4, line)
 
 
@@ -202,7 +202,7 @@ def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> F
     """Choose a rate from a range test, with the reason and the suggestion of each rule.
 
     * The loss falls (by more than four standard errors and 2 % of its start): what `find.rule` suggests.
-    * It never falls: a tenth of the lowest rate from which on the loss is as clearly above its start.
+    * It never falls: a tenth of the lowest rate from which the loss stays above its start by as much.
     * It never stops falling (more than 1/20 of the fall is in the last tenth of the curve): the highest rate tried.
 
     Raise UserError (exit 4) if there are fewer than two finite losses.
@@ -237,5 +237,5 @@ def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> F
         below = [k for k, loss in enumerate(smoothed) if loss <= start + clear]
         risen = min(max([head, *(k + 1 for k in below)]), len(smoothed) - 1)
         taken, doubtful = rates[risen] / 10, True
-        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from which on it is above {start:.3g}"
+        reason = f"the loss never clearly falls: a tenth of {rates[risen]:.2g}, from where it stays above {start:.3g}"
     return FoundRate(find.rule, taken, reason, doubtful, suggestions, list(rates), list(losses), smoothed)

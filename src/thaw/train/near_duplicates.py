@@ -21,7 +21,7 @@ from thaw.runtime.files import write_csv
 from thaw.train.inputs import Inputs, PhaseInputs
 
 NEIGHBOURS = 10
-NEARER = 9  # ratio of 1 - cosine: three times as near by distance
+NEARER = 9  # ratio of 1 - cosine; as a ratio of distances, 3
 BLOCK, MOST = 1024, 2**27  # at most: images compared with all others at once, and comparisons at once
 SHOWN = 16  # pairs on the contact sheet
 SMALLEST = 192  # minimum side in pixels of an image on the sheet
@@ -34,8 +34,8 @@ def find_near_duplicates(train: Tensor, valid: Tensor) -> list[Pair]:
 
     `train` and `valid` are activations [n, d]; the mean training activation is subtracted from both. With s the cosine
     similarity to a training image and s10 the one to the tenth nearest, a pair is a near duplicate if
-    1 - s < (1 - s10) / 9 (like Lowe's ratio test, IJCV 2004). The threshold is relative to each image's neighbours, so
-    that a network to which all images look alike (digits) finds none: there the nearest is about as near as the tenth.
+    1 - s < (1 - s10) / 9 (like Lowe's ratio test, IJCV 2004). The threshold is relative to each image's neighbours. So
+    if all images have similar activations (digits), none is found: the nearest is about as near as the tenth nearest.
     Ten duplicates of one image hide each other.
     """
     if len(train) < 2 * NEIGHBOURS:
@@ -107,7 +107,7 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     first = " and ".join(quoted(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
         f"possible near duplicates of images in other splits: {' and '.join(many)} images (leaks.csv, leaks.png), "
-        f"the most similar are {first}; if they are duplicates, the results are too good"
+        f"the most similar are {first}; if they are duplicates, the results are too optimistic"
     )
 
 

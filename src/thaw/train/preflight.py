@@ -41,7 +41,7 @@ def check_network(settings: Settings) -> None:
 
         check_name(name)
     if name.startswith(LOCAL) and not (Path(name.removeprefix(LOCAL)) / "config.json").is_file():
-        raise UserError(2, f"backbone={name}: this folder holds no network (no config.json)")
+        raise UserError(2, f"backbone={name}: this folder contains no network (no config.json)")
     weights_file(settings.backbone)
     if settings.init:
         check_init(Path(settings.init).expanduser(), name)
@@ -69,7 +69,7 @@ def check_init(folder: Path, backbone: str) -> None:
 def init_file(folder: Path) -> Path:
     """Return the weights file in the folder of a run. Raise UserError (exit 6) if it does not exist."""
     if not (file := folder / "model.safetensors").exists():
-        raise UserError(6, f"init={folder}: this folder holds no finished run (no {file.name}); give a run's folder")
+        raise UserError(6, f"init={folder}: this folder contains no finished run (no {file.name}); give a run's folder")
     return file
 
 

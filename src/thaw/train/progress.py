@@ -88,7 +88,7 @@ class PhaseLog:
         cycle = bisect_right(self.cycle_ends, event.epoch)
         ends_cycle = event.epoch + 1 == self.cycle_ends[cycle]
         self.bar.epoch(
-            f"cycle {cycle + 1}, epoch {event.epoch + 1}, train loss {figures['train_loss']:.4f}, "
+            f"cycle {cycle + 1}, epoch {event.epoch + 1}, training loss {figures['train_loss']:.4f}, "
             f"validation loss {figures['loss']:.4f}, accuracy {figures['accuracy']:.2%}, {speed:,.0f} img/s",
             worth_a_line=ends_cycle and len(self.cycle_ends) > 1,  # a single cycle is covered by the phase's line
         )

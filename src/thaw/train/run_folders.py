@@ -25,18 +25,18 @@ UNRUN = {".hydra", "status.json", "plan.txt", "plan.png"}  # the only files in a
 
 
 def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
-    """Return why a run cannot use this folder: it is in use (exit 5) or holds another run (exit 6); else None."""
+    """Return why a run cannot use this folder: it is in use (exit 5) or belongs to another run (exit 6); else None."""
     here = before.get("state") == "running" and before.get("host") == socket.gethostname()
     if here and not is_gone(before, (folder / "status.json").stat().st_mtime):
         return UserError(5, f"hydra.run.dir={folder}: in use by process {before.get('pid')}; give another folder")
     if before and before.get("overrides") != overrides and (folder / "run.json").exists():
         other = run_names.short_name(before.get("overrides", [])) or "default"
-        return UserError(6, f"hydra.run.dir={folder}: this folder holds another run ({other}); give another folder")
+        return UserError(6, f"hydra.run.dir={folder}: this folder belongs to another run ({other}); give another folder")
     return None
 
 
 def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
-    """Return why a sweep cannot use this folder: it holds a sweep over other settings (exit 6); else None.
+    """Return why a sweep cannot use this folder: it belongs to a sweep over other settings (exit 6); else None.
 
     A sweep over the same settings with more values continues the earlier one.
     """
@@ -51,11 +51,11 @@ def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
     if before is None or keys_of(before) == keys_of(argv):
         return None
     other = run_names.short_name(before) or "default"
-    return UserError(6, f"hydra.sweep.dir={folder}: this folder holds another sweep ({other}); give another folder")
+    return UserError(6, f"hydra.sweep.dir={folder}: this folder belongs to another sweep ({other}); give another folder")
 
 
 def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
-    """Return whether a finished, undamaged run of the same identity stands for this one, and report it if so.
+    """Return whether a finished, undamaged run of the same identity can be used instead of this one; if so, report it.
 
     A folder the user named is different: it gets its own copy of the result, from the store.
     """
@@ -88,7 +88,7 @@ def keep_plan_alone(folder: Path) -> None:
 
 
 def remove_unrun(folder: Path) -> None:
-    """Remove the folder of a run that never began, unless it holds a file that an error message names."""
+    """Remove the folder of a run that never began, unless it contains a file that an error message names."""
     if {path.name for path in folder.glob("*")} <= UNRUN:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -103,7 +103,7 @@ def begin_work(context, request: JobRequest) -> None:
     name = f"work_{run_names.short_hash(sorted(map(str, typed)))}"
     before = context.store.recall(name, code=dict, data=dict, phases=dict)
     if before and (why := keys.changed(before, context.parts)):
-        say(f"not resuming the earlier run: {why}; whatever does not depend on it comes from the store")
+        say(f"not resuming the earlier run: {why}; what does not depend on it comes from the store")
     context.store.remember(name, context.parts)
     (context.folder / "run.json").write_text(json_text(request.about | {"parts": context.parts}, indent=1))
     (context.folder / "metrics.jsonl").write_text("")  # drop rows of an earlier attempt; all are logged again
@@ -120,7 +120,7 @@ def link_latest(target: Path) -> None:
 
 
 def named_folder(typed: CommandLine) -> Path | None:
-    """Return the folder the user named for a run or sweep, or None. Raise UserError (exit 2) if it holds `${`."""
+    """Return the folder the user named for a run or sweep, or None. Raise UserError (exit 2) if it contains `${`."""
     key = "hydra.sweep.dir=" if typed.multirun else "hydra.run.dir="
     given = [unquote(arg.removeprefix(key)) for arg in typed.argv if arg.startswith(key)]
     if given and "${" in given[-1]:
@@ -131,7 +131,7 @@ def named_folder(typed: CommandLine) -> Path | None:
 def folder_for(typed: CommandLine, named: Path | None) -> Path:
     """Return the folder of a run or sweep: the one the user named, that of the same sweep before, or a new dated one.
 
-    Raise UserError if it holds another sweep (exit 6) or no new folder can be made (exit 5).
+    Raise UserError if it belongs to another sweep (exit 6) or no new folder can be made (exit 5).
     """
     if named:
         if typed.multirun and (taken := refuse_sweep_folder(named, typed.argv)):

@@ -115,7 +115,7 @@ def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
 def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> str:
     """Load the weights of another run, matching the rows of its head by class name; return a line that says so.
 
-    Raise UserError (exit 6) if the folder holds no run or the run cannot be read.
+    Raise UserError (exit 6) if the folder contains no run or the run cannot be read.
     """
     source = f"init={folder}"
     weights = read_weights(preflight.init_file(folder), source)
@@ -187,7 +187,7 @@ def explain_failure(error: Exception, context: RunContext, size: int, batch: int
         which = f"head={settings.head.kind} on {settings.backbone.name}"
         return UserError(2, f"deterministic=true: {which} uses an operation that has no deterministic form ({why})")
     asked = f"size={size}" if size == context.plan.size else f"resize.sizes={settings.resize.sizes}, {size} px"
-    own = f"its own size is {context.plan.facts.native_size}"
+    own = f"its native size is {context.plan.facts.native_size}"
     return UserError(2, f"{asked}: {settings.backbone.name} does not accept this size ({why}); {own}")
 
 

@@ -37,7 +37,7 @@ def train_job(
     """Plan a job and, unless plan_only=true, train, export and report.
 
     `stamp` is the fingerprint of the settings, None with plan_only. `dated`: the folder is a new one in outputs/runs
-    that the user did not name; only then can a finished run elsewhere stand for this one. Return the result as in
+    that the user did not name; only then can a finished run elsewhere be used instead. Return the result as in
     result.json, or None if nothing was trained: plan_only, or the run is already finished.
     """
     began, folder = time.perf_counter(), request.folder
