@@ -44,7 +44,7 @@ class Row:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of each job, as if nothing had been reused."""
+        """The seconds of each job, as if nothing had been reused."""
         return [as_number(job.result.get("cost/seconds")) for job in self.setting.jobs]
 
     @property

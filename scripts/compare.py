@@ -72,7 +72,7 @@ def compared(runs: list, few: int) -> list[str]:
         if any(duel.apart):
             alone, beside, other = duel.apart
             out.append(
-                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} labeled otherwise"
+                f"note: images left out: {alone:,} only in A, {beside:,} only in {name}, {other:,} with another label"
             )
     if len(duels) > 1:
         return out

@@ -124,7 +124,7 @@ def pretrain(args) -> None:
     from torch.nn import functional as F
 
     if args.model not in (known := timm.list_models()):
-        raise UserError(2, f"--model {args.model}: not a model of timm; {nearest(args.model, known)}".rstrip("; "))
+        raise UserError(2, f"--model {args.model}: no such model in timm; {nearest(args.model, known)}".rstrip("; "))
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)

@@ -1,7 +1,7 @@
 """Repeat a run, optionally with other settings.
 
 python scripts/rerun.py outputs/latest                      unchanged; finished work is taken from the store
-python scripts/rerun.py outputs/latest fresh=true           unchanged, but trained anew
+python scripts/rerun.py outputs/latest fresh=true           unchanged, but trained again
 python scripts/rerun.py outputs/multirun/NAME/3 epochs=20   a job of a sweep, with more epochs
 python scripts/rerun.py RUN -m seed=0,1,2                   as a sweep over seeds
 

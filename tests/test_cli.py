@@ -98,7 +98,7 @@ def test_a_sweep_is_one_group_of_runs_and_survives_a_failed_job(thaw, places, tm
     assert {"confusion", "per_class", "most_wrong"} <= good["summary"].keys()
     assert any("images/batch_32px._type" in row for row in history)
     other = thaw("src/train.py", "lr_factor=1,2", "-m", *SMOKE, *places, f"hydra.sweep.dir={tmp_path}/sweep")
-    assert other.returncode == 6 and "this folder holds another sweep (tiny,resnet18" in other.stderr
+    assert other.returncode == 6 and "contains another sweep (tiny,resnet18" in other.stderr
     assert json.loads((tmp_path / "sweep/0/result.json").read_text()) == result
     more = ["-m", "backbone=tiny,resnet34", *SMOKE, *places, "hydra/launcher=joblib", "fresh=true"]
     assert refuse_sweep_folder(tmp_path / "sweep", more) is None, "more values of its keys continue it"

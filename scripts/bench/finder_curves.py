@@ -94,7 +94,7 @@ TASKS = {
 
 
 def prepared(overrides: list[str], folder: Path) -> tuple[RunContext, PhaseInputs, list[PhaseInputs]]:
-    """Return a job trained up to its find phase, the find, and the fits that use its rate."""
+    """Return a job trained up to its find phase, that phase, and the fits that use its rate."""
     folder.mkdir(parents=True, exist_ok=True)
     given = [o.replace("=DRAWN/", f"={folder.parent}/") for o in overrides]
     if ADAM[0] not in given:
@@ -133,7 +133,7 @@ def swept(made: RunContext, find: PhaseInputs) -> dict:
 
 
 def measured(settings: Settings, network: Network, find: PhaseInputs) -> dict:
-    """Return the rates that a find tries, in rising order, and the losses of each."""
+    """Return the rates that a finder tries, in rising order, and the losses of each."""
     length = finder_steps.finder_length(settings, find.phase)
     rates, losses = zip(*sorted(lr_finder.measured(settings, network, find, *length)), strict=True)
     return {"rates": rates, "losses": losses}

@@ -3,7 +3,7 @@
 python scripts/bench/histories.py [SEED ...]     takes an hour on one thread; seeds can run in parallel processes
 
 Each run trains on 300 images of digits or drawn shapes, sampled by seed, with 60 or 300 validation images. A fraction
-of the training *and* validation labels is wrong, as in folders labeled by people. The last of the eight steps runs 31
+of the training *and* validation labels is wrong, as in folders labelled by people. The last of the eight steps runs 31
 epochs with restarts. After every cycle the validation loss of each image is recorded, and the accuracy on at least 800
 test images with correct labels, which no rule sees. Each run is a line of outputs/bench/stop.jsonl and not repeated.
 """

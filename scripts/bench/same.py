@@ -67,7 +67,7 @@ def commit_of(text: str) -> str:
 
 
 def draw_images(work: Path) -> None:
-    """Write digits as files, one folder per class, one file broken; and the same again with one more image."""
+    """Write digits as files, one folder per class, one file broken; and a copy of them with an additional image."""
     import cv2
     from sklearn.datasets import load_digits
 

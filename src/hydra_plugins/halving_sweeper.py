@@ -31,7 +31,7 @@ from thaw.sweep.jobs import read_job
 
 
 class HalvingSweeper(BasicSweeper):
-    """Launches the jobs rung by rung. keep: share of the settings that goes on after each rung."""
+    """Launches the jobs rung by rung. `keep`: share of the settings that goes on after each rung."""
 
     def __init__(self, keep: float, params: Mapping[str, str] | None = None):
         super().__init__(max_batch_size=None, params=dict(params or {}))

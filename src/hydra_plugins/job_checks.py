@@ -18,7 +18,7 @@ class JobChecks:
     """The settings of each job of a sweep, or why it is refused, checked while Hydra composes the jobs.
 
     Hydra composes every job before it launches the first, a tenth of a second each. Hooking into its loader avoids
-    composing them a second time. here: whether the jobs run on this machine.
+    composing them a second time. `here`: whether the jobs run on this machine.
     """
 
     def __init__(self, hydra_context, config: DictConfig, here: bool = True):
@@ -53,7 +53,7 @@ class JobChecks:
         return self.found[tuple(overrides)]
 
     def refuse(self, jobs: Iterable[Sequence[str]], first: int = 0) -> None:
-        """Raise the UserError of the first job that would be refused. first: number of the first job."""
+        """Raise the UserError of the first refused job, if any. `first`: number of the first of `jobs`."""
         outcomes = [(number, self.outcome(job)) for number, job in enumerate(jobs, first)]
         refused = [(number, error) for number, error in outcomes if isinstance(error, UserError)]
         if refused:

@@ -40,7 +40,7 @@ OUTPUT = "output.txt"  # file for what a job prints if several run at once
 
 
 class LocalLauncher(Launcher):
-    """Runs each job in a forked process. n_jobs: how many run at once."""
+    """Runs each job in a forked process. `n_jobs`: how many run at once."""
 
     def __init__(self, n_jobs: int | str = 1):
         self.n_jobs = n_jobs
@@ -91,7 +91,7 @@ class LocalLauncher(Launcher):
         return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
 
     def run_one(self, overrides: Sequence[str], number: int, folder: Path, to_file: bool) -> int:
-        """Run one job in this process and return its exit code. to_file: print into a file in the job's folder."""
+        """Run one job in this process and return its exit code. `to_file`: print into a file in the job's folder."""
         try:
             with as_user_errors(folder):
                 if to_file:
@@ -189,8 +189,8 @@ def status_stamp(folder: Path) -> str:
 def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True) -> int:
     """Report a job's outcome if it could not itself or printed to `log`; return its exit code.
 
-    code: negative if a signal killed the job. wrote: whether this attempt has written a status; if not, the status in
-    the folder is that of an earlier attempt.
+    `code`: negative if a signal killed the job. `wrote`: whether this attempt has written a status; if not, the status
+    in the folder is that of an earlier attempt.
     """
     found = read_status(folder)
     if code < 0 and not (wrote and found.get("state") == "done"):

@@ -67,7 +67,7 @@ class SearchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials through the launcher, and write multirun.yaml into the sweep's folder.
 
-        Raise the UserError of the first value, or end of a range, that is refused together with the others' first values.
+        Raise the UserError of the first value or range end that is refused, combined with the others' first values.
         """
         from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 

@@ -296,8 +296,8 @@ def test_an_experiment_has_the_choices_of_its_base(conf):
 RECIPES = [  # the text of an experiment, and the error
     ("", "an experiment needs the first line '# @package _global_'"),
     ("lr: 1", "an experiment needs the first line '# @package _global_'"),
-    ("- a list", "must hold one `key: value` per line, as the yaml files in conf/ do"),
-    ("3", "must hold one `key: value` per line, as the yaml files in conf/ do"),
+    ("- a list", "must contain one `key: value` per line, as the yaml files in conf/ do"),
+    ("3", "must contain one `key: value` per line, as the yaml files in conf/ do"),
     ("defaults: [", "not valid yaml: did not find expected node content in line 2"),
     ("\0", "not valid yaml: it contains characters that yaml does not allow"),
     ("caf\udce9", "not UTF-8 text"),
@@ -395,11 +395,11 @@ def test_arguments_that_are_not_settings(conf, args, line):
         ("model=resnet50", "model=resnet50: no such key; did you mean backbone=resnet50?"),
         ("learning_rate=0.1", "learning_rate=0.1: no such key; did you mean lr=0.1?"),
         ("cycles=3", "cycles=3: no such key; did you mean scheduler.cycles=3?"),
-        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps, find.trial_steps, find.smooth?"),
+        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps or find.trial_steps or find.smooth?"),
         ("hydra.launcher.nope=x", "hydra.launcher.nope=x: no such setting of Hydra; --cfg hydra lists them"),
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
         # Unknown phases.
-        ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full, full?"),
+        ("~checklist.fnd_full", "~checklist.fnd_full: no such phase; did you mean find_full or full?"),
         ("~augment.transforms", "~augment.transforms: only phases can be removed"),
         ("augment.transforms=[a]", "augment.transforms=[a]: must be a dictionary"),
         (
@@ -886,7 +886,7 @@ def test_phases_of_an_experiment_in_config_dir_are_known(conf, tmp_path):
 
 
 FORMS = [  # experiments that Hydra cannot compose, and the end of the error
-    ("hydra: null", "hydra in an experiment is null; it must hold settings of Hydra"),
+    ("hydra: null", "hydra in an experiment is null; it must contain settings of Hydra"),
     ("null: 2", "the name of a setting is not text"),
     ("checklist: [find]", "a setting: a list where a dictionary is needed, or the other way round"),
     ("scheduler: [a]", "not a list; choose by `override /scheduler: NAME` under defaults"),

@@ -123,4 +123,4 @@ def test_families_of_fixed_size_or_without_layer_order_are_refused(run, name):
 
 def test_the_message_names_a_scheduled_size_that_a_family_does_not_take(run):
     line = refused(run, "mixer_s32_224", "size=224")
-    assert "resize.sizes=[0.5, 0.75, 1.0], 112 px: mixer_s32_224" in line and "its own size is 224" in line
+    assert "resize.sizes=[0.5, 0.75, 1.0], 112 px: mixer_s32_224" in line and "its native size is 224" in line

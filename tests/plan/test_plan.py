@@ -457,11 +457,11 @@ def of_full(**stated) -> dict:
         ({"full": None}, ["checklist", "no phase trains anything"]),
         ({"full": 3}, ["checklist.full=3", "must be a phase"]),
         ({"look": {"do": "find", "epochs": 3}}, ["checklist.look.epochs", "find.steps"]),
-        ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find has no such key"]),
-        ({"look": {"do": "find", "until": "overfit"}}, ["checklist.look.until", "a find has no such key"]),
+        ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find phase has no such key"]),
+        ({"look": {"do": "find", "until": "overfit"}}, ["checklist.look.until", "a find phase has no such key"]),
         # No rate to train with, nothing to train.
-        ({"full": {"do": "fit"}}, ["checklist.full", "no find before it", "lr"]),
-        ({"full": {"do": "fit"}, "look": {"do": "find"}}, ["checklist.full", "no find before it"]),
+        ({"full": {"do": "fit"}}, ["checklist.full", "no find phase before it", "lr"]),
+        ({"full": {"do": "fit"}, "look": {"do": "find"}}, ["checklist.full", "no find phase before it"]),
         ({"look": {"do": "find"}}, ["checklist", "do: fit"]),
     ],
 )

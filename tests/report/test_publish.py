@@ -103,7 +103,7 @@ def test_the_wandb_files_of_a_sweep(tmp_path):
     good, failed = ([run for run in runs if bool(run["exit"]) == bad] for bad in (False, True))
     assert len({run["config"]["setting"] for run in good}) == 1 == len({run["config"]["setting"] for run in failed})
     assert all("data.limit=6, data.valid=0.2: " in run["summary"]["error"] for run in failed)
-    sync = next(line for line in done.stdout.splitlines() if "wandb sync" in line and "once logged in" in line)
+    sync = next(line for line in done.stdout.splitlines() if "wandb sync" in line and "after `wandb login`" in line)
     assert all(run["id"] in sync for run in runs)
     for run in good:
         columns = {"size", "n_train", "n_valid", "n_classes", "data_id", "commit", "command", "folder", "device"}
@@ -125,5 +125,5 @@ def test_the_rungs_of_a_setting_are_one_run(tmp_path):
     assert sorted(run["name"] for run in runs) in (["lr×0.01", "lr×1", "lr×1"], ["lr×0.01", "lr×0.01", "lr×1"])
     assert len({run["id"] for run in runs}) == 2
     assert "stop_after" not in json.dumps([run["config"] for run in runs])
-    sync = next(line for line in done.stdout.splitlines() if "once logged in" in line)
+    sync = next(line for line in done.stdout.splitlines() if "after `wandb login`" in line)
     assert len(sync.split("wandb sync")[1].split()) == 2

@@ -196,7 +196,7 @@ def test_runs_are_compared_on_the_images_and_labels_they_share(tmp_path):
     done = script("compare.py", a, b)
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "B 34 1 1 0 1 no significant difference" in lines
-    assert "note: images left out: 3 only in A, 0 only in B, 1 labeled otherwise" in lines
+    assert "note: images left out: 3 only in A, 0 only in B, 1 with another label" in lines
     table.write_text(table.read_text(encoding="utf-8").replace(" b/", " c/"), encoding="utf-8")
     done = script("compare.py", a, b)
     assert done.returncode == 3 and done.stdout == ""

@@ -201,4 +201,4 @@ def test_a_run_makes_damaged_artifacts_again(compose, tmp_path, monkeypatch, cap
     capsys.readouterr()
     again = trained(compose(*SHORT), tmp_path / "b", *SHORT)
     assert again["model_sha256"] == first["model_sha256"]
-    assert capsys.readouterr().out.count("moved aside, made again when needed") == 3
+    assert capsys.readouterr().out.count("moved aside, to be made again") == 3

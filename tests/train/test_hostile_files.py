@@ -64,7 +64,7 @@ def test_invalid_facts_in_the_store_stop_no_run(tmp_path):
     again = (places[0], f"hydra.run.dir={tmp_path}/again")
     assert in_child(lambda: run_train(*QUICK, *again, outputs=tmp_path / "out")) == 0
     assert in_child(lambda: run_train(*QUICK, *places, outputs=tmp_path / "out"), tmp_path / "says") == 6
-    assert "this folder holds another run" in (tmp_path / "says").read_text()
+    assert "contains another run" in (tmp_path / "says").read_text()
 
 
 def test_the_value_of_an_environment_variable_is_in_no_file_of_a_run(tmp_path, monkeypatch):

@@ -236,7 +236,7 @@ def test_init_starts_from_another_run(run):
 def test_sizes_a_model_does_not_accept_are_refused_before_training(run):
     with pytest.raises(UserError) as caught:
         run("backbone=mixer_s32_224", "backbone.weights=none", "size=64", "wandb=disabled")
-    assert caught.value.code == 2 and "its own size is 224" in caught.value.line
+    assert caught.value.code == 2 and "its native size is 224" in caught.value.line
 
 
 def test_a_repeated_command_trains_nothing_and_says_so(run, capsys, tmp_path):
@@ -294,7 +294,7 @@ def test_output_to_a_pipe_has_a_line_per_cycle_and_per_minute(run, capsys, monke
     def lines(*overrides, **options):
         run(*short, *overrides, **options)
         said = capsys.readouterr().out.splitlines()
-        return [line.strip().split(", train loss")[0] for line in said if ", train loss" in line]
+        return [line.strip().split(", training loss")[0] for line in said if ", training loss" in line]
 
     cycles = [f"full: cycle {cycle}, epoch {epoch}" for cycle, epoch in ((1, 1), (2, 3), (3, 7))]
     assert lines(name="a") == cycles, "the only cycle of the head has just the line of its phase"

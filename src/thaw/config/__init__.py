@@ -1,1 +1,1 @@
-"""From the command line to checked settings: parsing, the schema, validation and --help."""
+"""From the command line to checked settings: parsing, schema, validation and --help."""

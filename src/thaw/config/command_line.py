@@ -116,7 +116,7 @@ def expand_glob(key: str, value: str | None, confs: list[Path]) -> str | None:
     """Replace `glob(PATTERNS, exclude=PATTERNS)` as the value of a group by the choices in --help that it matches.
 
     Raise UserError (exit 2) if it matches none, if the choice is a base file such as _shared, or if several choices
-    stand in brackets, which Hydra would merge.
+    are in brackets, which Hydra would merge.
     """
     choices = choices_of(key, *confs) if "." not in key else []
     if not choices or value is None:

@@ -93,7 +93,7 @@ def checked_yaml(file: Path) -> dict:
     except OSError as error:
         raise UserError(5, f"cannot read {file}: {error.strerror}") from None
     if not isinstance(data, dict | None):
-        raise UserError(2, f"{file}: must hold one `key: value` per line, as the yaml files in conf/ do")
+        raise UserError(2, f"{file}: must contain one `key: value` per line, as the yaml files in conf/ do")
     return data or {}
 
 

@@ -96,7 +96,7 @@ def explain_shape(text: str, key: str, errors: dict[str, Exception]) -> str | No
     """Explain a value of the wrong form, such as a list for a dictionary; return None for any other error."""
     if merged := re.search(r"Merge error: (\w+) is not a subclass of (\w+)", text):
         group = re.sub("(Keys|Conf)$", "", merged[2]).lower()
-        return f"{group}: must hold options, not a {merged[1]}; choose by `override /{group}: NAME` under defaults"
+        return f"{group}: must contain options, not a {merged[1]}; choose by `override /{group}: NAME` under defaults"
     if "Cannot merge DictConfig with ListConfig" in text or "Cannot merge ListConfig with DictConfig" in text:
         return f"{key or 'a setting'}: a list where a dictionary is needed, or the other way round"
     if "KeyValidationError" in errors:
@@ -225,7 +225,7 @@ def explain_key(key: str, typed: Typed) -> str:
     value = typed.values.get(key)
     same = len(close) == 1 and value and key not in OTHER_VALUES
     whole = typed.advice("did you mean ", f"{close[0]}={value}", "?") if same else ""
-    meant = whole or (f"did you mean {', '.join(close)}?" if close else "--help lists them")
+    meant = whole or (f"did you mean {' or '.join(close)}?" if close else "--help lists them")
     return f"{setting}: no such key; {meant}"
 
 

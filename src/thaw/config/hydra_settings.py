@@ -33,7 +33,7 @@ def idle_hydra_settings(typed: Sequence[tuple], recipes: Sequence[dict], multiru
             warnings.append(f"warning: {key}={value} has no effect without -m")
     for recipe in recipes:
         if not isinstance(recipe.get("hydra", {}), dict):
-            raise UserError(2, f"hydra in an experiment is {recipe['hydra']}; it must hold settings of Hydra")
+            raise UserError(2, f"hydra in an experiment is {recipe['hydra']}; it must contain settings of Hydra")
         for key in keys_below("hydra", part(recipe, "hydra")):
             refuse_idle(f"{key} in an experiment", key, multirun)
             if key in FOLDERS.values():

@@ -41,7 +41,7 @@ def join_override(sign: str, key: str, value: str | None) -> str:
 def quote(text: str, swept: bool = False) -> str:
     """Quote a text for Hydra's grammar if it needs quotes.
 
-    swept: quote interpolations too, because a sweeper escapes unquoted ones, which could not be typed again.
+    `swept`: quote interpolations too, because a sweeper escapes unquoted ones, which could not be typed again.
     """
     plain = re.fullmatch(PLAIN, text) and text.lower() not in ("true", "false", "nan", "inf")
     if plain or (not swept and re.fullmatch(r"(\$\{[\w.:]+\}|[\w/.-])*\$\{[\w.:]+\}[\w/.-]*", text)) or text == "???":

@@ -36,7 +36,7 @@ DATE = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_"  # at the start of a run's folder, for
 
 
 def is_within(key: str, names: tuple[str, ...]) -> bool:
-    """Return whether a dotted key is one of the names or lies below one."""
+    """Return whether a dotted key is one of the names or below one."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
@@ -98,7 +98,7 @@ def without_machine(argv: list[str]) -> list[str]:
 
 
 def sweep_hash(argv: list[str]) -> str:
-    """Return eight hex digits that identify a sweep by its overrides, whatever their order."""
+    """Return eight hex digits that identify a sweep by its overrides, independent of their order."""
     same = sorted(join_override(*parts) for parts in split_overrides(argv) if not is_within(parts[1], UNNAMED_KEYS))
     same += [word for word in argv if word.startswith("--config-dir=")]  # its yaml files may differ
     return sha256("\n".join(same).encode()).hexdigest()[:8]

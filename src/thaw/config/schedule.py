@@ -13,7 +13,7 @@ Shape = Callable[[float, int, int], float]
 def warm_up(shape: Shape, warmup: float, most: float) -> Shape:
     """Multiply a shape by a linear ramp from 0.01 to 1.
 
-    warmup: length of the ramp in steps, or if below 1 as a share of the first cycle. A ramp in steps continues over
+    `warmup`: length of the ramp in steps, or if below 1 as a share of the first cycle. A ramp in steps continues over
     restarts and ends after `most` cycles at the latest, because small datasets have few steps.
     """
     if not warmup:
@@ -54,5 +54,5 @@ class Schedule:
         """Raise UserError (exit 2) if options contradict each other."""
 
     def rate(self, cycles: int) -> Shape:
-        """Return the shape of the learning rate. cycles: those planned, without extra ones until over-fitting."""
+        """Return the shape of the learning rate. `cycles`: those planned, without extra ones until over-fitting."""
         return warm_up(self.curve(), self.warmup, longest_warmup(cycles))

@@ -1,7 +1,7 @@
 """Every setting with its type.
 
 All packages work with these plain dataclasses; `thaw.config.composed` derives from them the classes that Hydra composes
-into. They have no defaults but None: each default stands in one yaml in conf/. If the choices of a group share a
+into. They have no defaults but None: each default is in one yaml in conf/. If the choices of a group share a
 dataclass, fields that the active choice does not use are None.
 """
 

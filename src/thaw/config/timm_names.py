@@ -1,6 +1,6 @@
 """The names of networks, read from the source of timm.
 
-Importing timm takes seconds, which is too long for the answer to a typing error.
+Importing timm takes seconds, which is too long a wait for the message about a typing error.
 """
 
 import re

@@ -1,1 +1,1 @@
-"""Images on disk, made into batches."""
+"""From image files to batches: sources, the scan, decoding, splits, augmentation."""

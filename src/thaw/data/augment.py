@@ -20,7 +20,7 @@ View = Callable[[np.ndarray, int | None], np.ndarray]
 
 
 def center_crop(size: int, crop_pct: float) -> list[Step]:
-    """Return the steps of validation: resize the shorter side to size / crop_pct, then crop the center."""
+    """Return the steps of validation: resize the shorter side to size / crop_pct, then crop the centre."""
     return [
         crop_step(albumentations.SmallestMaxSize(max_size=round(size / crop_pct), interpolation=cv2.INTER_AREA)),
         crop_step(albumentations.CenterCrop(size, size)),
@@ -34,7 +34,7 @@ def crop_step(transform: albumentations.BasicTransform) -> Step:
 def view(size: int, crop_pct: float, augment: Augment | None = None) -> View:
     """Return `see(image, seed)`, which turns a uint8 image into a uint8 view of shape [size, size, 3].
 
-    Without `augment` the view is the center crop. Random draws depend on the seed alone: before each image, one
+    Without `augment` the view is the centre crop. Random draws depend on the seed alone: before each image, one
     generator is seeded for all transforms, including those inside compositions. (`Compose(seed=...)` would give all
     transforms the same draws, and every loader worker the same images.)
     Raise UserError (exit 2) if a transform or argument is unknown, or if the transforms do not return such a view.

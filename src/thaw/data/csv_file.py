@@ -18,7 +18,7 @@ from thaw.runtime.errors import UserError, nearest
 DELIMITERS = ",;\t"
 MOST_BYTES = 1 << 30
 
-# Usual names of columns, the likeliest first.
+# Usual names of columns, most likely first.
 PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_name",
          "image_id", "img", "img_path", "picture", "photo", "fname", "id", "name")  # fmt: skip
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "species", "breed", "diagnosis", "y")

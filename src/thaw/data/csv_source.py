@@ -21,7 +21,7 @@ SEVERAL = re.compile("[|;]")  # between the labels of one image
 def listing(data: Data, notes: list[str]) -> Listing:
     """Return the images in the lines of the table `data.root`, below `data.images` or else the table's own folder.
 
-    Lines without a path or a label are left out; a file that does not exist is a bad file. Raise UserError (exit 3),
+    Lines without a path or a label are left out; a file that does not exist counts as bad. Raise UserError (exit 3),
     with the line if there is one, if a cell is invalid, lines contradict each other, a path leads outside that folder,
     or no file exists.
     """
@@ -67,7 +67,7 @@ def contradiction(path: str, answer: tuple[int, str, str], known: tuple[int, str
 
 
 def column(sheet: CsvTable, key: str, typed: str | None, names: Sequence[str]) -> str:
-    """Return the column that the user typed, else the likeliest one. Raise UserError (exit 3) if there is none."""
+    """Return the column that the user typed, else the most likely one. Raise UserError (exit 3) if there is none."""
     return sheet.given(key, typed) if typed else sheet.need(names, key)
 
 

@@ -52,6 +52,6 @@ def image_of(table: Table, max_pixels: int, row: int, side: int) -> np.ndarray:
     data, (content, bits) = read_file(table, row), content_and_bits(table.hashes[row])
     if sha256(data).hexdigest() != content:
         raise UserError(
-            3, f"{quoted(table.paths[row])} changed after it was scanned; run the same command to read it again"
+            3, f"{quoted(table.paths[row])} changed after the scan; run the same command again to read it again"
         )
     return decode(data, max_pixels=max_pixels, side=side, bits=bits)

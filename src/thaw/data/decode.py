@@ -1,7 +1,7 @@
 """The only image decoder: the same bytes give the same pixels everywhere, or a reason why they cannot be used.
 
 OpenCV decodes grey and colour JPEGs (fastest), Pillow everything else; the orientation always comes from Pillow's
-reading of the metadata. The format is recognized by content, never by file name.
+reading of the metadata. The format is recognised by content, never by file name.
 
 * EXIF orientation is applied. Colour profiles are not: values are taken as sRGB.
 * Transparency (alpha, or one transparent colour) is composited on white.
@@ -119,7 +119,7 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _what_else(data: bytes) -> str:
-    """Say what a file is that Pillow does not recognize as an image."""
+    """Say what a file is that Pillow does not recognise as an image."""
     start = data[:512].lstrip().lower()
     for known, name in NO_IMAGES.items():
         if start.startswith(known):

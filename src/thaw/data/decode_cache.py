@@ -17,7 +17,7 @@ SHARE = 0.25  # of the free disk space
 class DecodeCache:
     """Images by content, shrunk to a shorter side of at most `side` pixels, as `pixels` keeps them.
 
-    They lie in an unnamed file in `folder`, so that nothing is left behind however the process ends. The cache holds at
+    They are in an unnamed file in `folder`, so that nothing is left behind however the process ends. The cache holds at
     most `budget` bytes and never raises: images that do not fit are decoded again.
     """
 

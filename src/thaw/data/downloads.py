@@ -38,7 +38,7 @@ SETS = {
 
 
 def listing(data: Data, notes: list[str]) -> Listing:
-    """Return the images of the data set `data.name` in its own splits, downloaded into `data.root` if necessary.
+    """Return the images of the dataset `data.name` in its own splits, downloaded into `data.root` if necessary.
 
     Raise UserError: exit 5 without a network, exit 3 if the set is incomplete.
     """
@@ -58,7 +58,8 @@ def listing(data: Data, notes: list[str]) -> Listing:
                     files.append(File(path, image.nbytes, "", ""))
     except (RuntimeError, OSError, ValueError, LookupError) as error:
         what = f"{root / public.folder} is incomplete ({one_line_text(error, 100)})"
-        raise UserError(3, f"data.name={data.name}: {what}; remove it, and it is downloaded again") from None
+        advice = "remove it, then run the same command again to download it"
+        raise UserError(3, f"data.name={data.name}: {what}; {advice}") from None
     given = dict.fromkeys(public.splits, f"data.name={data.name}")
     return Listing(str(root / public.folder), sorted(files), where, given, notes, images=images or None)
 

@@ -51,14 +51,14 @@ def table_files(data: Data) -> list:
 
 
 def possible_paths(value: str) -> tuple[Path, Path]:
-    """Return where a path in the settings may lie: as typed, or in the repository."""
+    """Return the paths that a path in the settings may mean: as typed, or in the repository."""
     return Path(os.path.expanduser(value)).absolute(), ROOT / value
 
 
 def folder_content(path: Path) -> list:
     """Return the name, size and state of every file below a folder, or of a single file; links are followed once.
 
-    Files whose state is unknown are left out: whoever reads them reports it.
+    Files whose state is unknown are left out; reading them later reports it.
     """
     below, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):

@@ -22,7 +22,7 @@ JUNK = {"Thumbs.db", "desktop.ini", "__MACOSX", "$RECYCLE.BIN", "System Volume I
 def walk(root: str, notes: list[str]) -> tuple[list[File], list[str], list[str]]:
     """Return the image files, all folders and all other files below root, with paths relative to root.
 
-    Image files are recognized by suffix. Each real folder is visited once, links last. Add notes about what is ignored.
+    Image files are recognised by suffix. Each real folder is visited once, links last. Add notes about what is ignored.
     Raise UserError (exit 3) if root is not a folder, is empty, or holds a folder that cannot be read.
     """
     if os.path.isfile(root):
@@ -68,7 +68,7 @@ def suggest_folders(root: str) -> str:
     """Return '; did you mean ...?' with folders of similar names."""
     above, name = os.path.split(root)
     close = get_close_matches(name, folders_in(above), 3, 0.6)
-    return f"; did you mean {', '.join(os.path.join(above, other) for other in close)}?" if close else ""
+    return f"; did you mean {' or '.join(os.path.join(above, other) for other in close)}?" if close else ""
 
 
 def folders_in(path: str) -> list[str]:

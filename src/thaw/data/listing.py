@@ -141,6 +141,6 @@ def count_text(n: int, noun: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a name as one short line, whatever its bytes."""
+    """Return a name in quotes as one short line, with unprintable characters escaped."""
     text = repr(name)
     return text if len(text) <= 60 else f"'...{text[-56:]}"

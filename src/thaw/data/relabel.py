@@ -112,4 +112,4 @@ def near_path(path: str, where: Where) -> str:
     same = [other for other in where if other.rpartition("/")[2] == name]
     beside = [other for other in where if other.rpartition("/")[0] == folder][:2000]
     close = same[:3] or get_close_matches(path, beside, 3, 0.6)
-    return f"did you mean {', '.join(close)}?" if close else ""
+    return f"did you mean {' or '.join(close)}?" if close else ""

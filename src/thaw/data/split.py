@@ -1,4 +1,4 @@
-"""The choice of validation images: a pure function of the images' content, whatever their names and order.
+"""The choice of validation images: a pure function of the images' content, independent of their names and order.
 
 Images that must stay in one split form a *unit*: all copies of an image, or a group. Units are ordered by their names,
 which are hashes: of the content, or of the group's name.

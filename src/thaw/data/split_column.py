@@ -10,7 +10,7 @@ from thaw.data.listing import quoted
 from thaw.data.table import SPLITS, TEST, TRAIN, VALID
 from thaw.runtime.errors import UserError, nearest
 
-# Columns of splits: SURE whatever they hold, LIKELY if most cells are names of splits, others if all cells are.
+# Names of split columns: SURE always, LIKELY if most cells are names of splits, other columns if all cells are.
 SURE = ("split", "subset")
 LIKELY = ("set", "partition", "phase", "usage", "part", "dataset")
 FLAGS = {"is_train": TRAIN, "is_training": TRAIN, "is_valid": VALID, "is_val": VALID, "is_validation": VALID,

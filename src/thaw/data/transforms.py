@@ -73,7 +73,7 @@ def construct(named: Named, kind: type, args: Mapping) -> Any:
 
 @cache
 def warn_once(line: str) -> None:
-    """Print a warning, once in a process although every size of image builds the transforms anew."""
+    """Print a warning, once per process, although the transforms are built again for each image size."""
     say_error(line)
 
 

@@ -187,7 +187,7 @@ def check_body_and_head(trial: Network, size: int) -> None:
 
 
 def open_classifier(folder: Path) -> nn.Module:
-    """Return the classifier in a run's folder, in eval mode, whatever head it has.
+    """Return the classifier in a run's folder, with its own head, in eval mode.
 
     Raise UserError (exit 6) if config.json or model.safetensors is missing or damaged.
     """

@@ -47,7 +47,7 @@ class SavedNetwork:
 
     @property
     def size(self) -> int:
-        """Return the size in pixels of the images it was trained on."""
+        """The size in pixels of the images it was trained on."""
         return self.shown["input_size"][1]
 
 

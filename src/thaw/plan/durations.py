@@ -28,7 +28,7 @@ def durations(
     """Return the schedule, cycles and epochs of a phase.
 
     A phase that states `epochs` has a constant rate. A head phase that states cycles anneals with warm restarts (step 4
-    of the checklist), whatever the scheduler of the full network is. All others use the `scheduler` group.
+    of the checklist), independent of the `scheduler` group. All others use the `scheduler` group.
     """
     schedule, budget = schedule_and_budget(given, train, settings)
     until = given.get("until")

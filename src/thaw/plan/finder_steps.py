@@ -1,4 +1,4 @@
-"""The length of a learning rate find: steps per trial, orders of the data, number of rates."""
+"""The length of a learning rate finder: steps per trial, orders of the data, number of rates."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def finder_length(settings: Settings, phase: Phase) -> tuple[int, int]:
 
 
 def most_trials(settings: Settings) -> int:
-    """Return how many rates are tried at most: one per decade, and two more on each side of the best."""
+    """Return the maximum number of rates tried: one per decade, and two more on each side of the best."""
     find = finder_range(settings)
     return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
 
@@ -31,6 +31,6 @@ def finder_range(settings: Settings) -> Find:
 
 
 def finder_steps(settings: Settings, phase: Phase) -> int:
-    """Return how many steps a find takes at most; a trial ends early if the loss explodes."""
+    """Return the maximum number of steps of a finder; a trial ends early if the loss explodes."""
     steps, orders = finder_length(settings, phase)
     return steps * orders * (most_trials(settings) if settings.find.rule == "trials" else 1)

@@ -12,7 +12,7 @@ def snap(pixels: float, multiple: int) -> int:
 
 
 def pixel_sizes(steps: Sequence[float], final: int, multiple: int) -> list[int]:
-    """Return the pixels of each entry of resize.sizes: up to 1 a fraction of the final size, else pixels."""
+    """Return the pixels of each entry of resize.sizes: entries up to 1 are fractions of the final size."""
     return [snap(final * s if s <= 1 else s, multiple) for s in steps]
 
 

@@ -47,7 +47,7 @@ class Phase:
 
     @property
     def ends(self) -> list[int]:
-        """Return the step at which each cycle ends."""
+        """The step at which each cycle ends."""
         return schedules.cycle_ends([epoch.steps for epoch in self.epochs], self.cycles)
 
     def epoch_numbers(self, cycle: int) -> range:
@@ -115,5 +115,5 @@ def check_phase(name: str, given) -> dict:
     if given["do"] == "find":
         for key in ("epochs", *CYCLE_KEYS, "until", "lr"):
             if key in given:
-                raise UserError(2, f"{where}.{key}: a find has no such key (its length is find.steps)")
+                raise UserError(2, f"{where}.{key}: a find phase has no such key (its length is find.steps)")
     return given

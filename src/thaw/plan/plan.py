@@ -24,8 +24,9 @@ FEW_STEPS = 3  # of an epoch, below which a smaller batch is suggested
 def make_plan(settings: Settings, facts: Facts) -> Plan:
     """Spell out every phase of the checklist.
 
-    Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find whose rate no
-    fit uses is left out. Raise UserError (exit 2) for unknown keys or values, contradictions and impossible sizes.
+    Only `train`, `features` and the found rate carry over from phase to phase; durations never do. A find phase whose
+    rate no fit uses is left out. Raise UserError (exit 2) for unknown keys or values, contradictions and impossible
+    sizes.
     """
     if settings.data.kind == "shapes" and settings.data.limit is None:
         raise UserError(2, "data.limit=null: data=shapes needs the number of images to draw; set data.limit=1000")
@@ -128,10 +129,10 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
 
 
 def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
-    """Give every find the batch size of the first fit that uses its rate; leave out finds whose rate no fit uses.
+    """Give every find phase the batch size of the first fit that uses its rate; leave it out if no fit does.
 
     All fits with that rate get this batch size as `rate_batch`. Raise UserError (exit 2) if a fit has no rate and no
-    find before it.
+    find phase before it.
     """
     used = {phase.rate_from for phase in phases if phase.do == "fit"}
     served, batches = [], {}
@@ -140,7 +141,8 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
             if phase.lr is None and phase.rate_from is None:
                 raise UserError(
                     2,
-                    f"checklist.{phase.name}: no find before it and lr=null; set lr=0.01 or checklist.{phase.name}.lr",
+                    f"checklist.{phase.name}: no find phase before it and lr=null; set lr=0.01 or "
+                    f"checklist.{phase.name}.lr",
                 )
             served.append(replace(phase, rate_batch=batches.get(phase.rate_from, phase.rate_batch)))
         elif phase.name in used:
@@ -150,7 +152,8 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
                     raise UserError(
                         2,
                         f"checklist.{phase.name}: it trains {phase.train}, but {fit.name}, which uses its rate, trains "
-                        f"{fit.train}; set checklist.{fit.name}.lr, or put a find with train={fit.train} before it",
+                        f"{fit.train}; set checklist.{fit.name}.lr, or put a find phase with train={fit.train} "
+                        "before it",
                     )
             served.append(replace(phase, epochs=fits[0].epochs[:1]))
             batches[phase.name] = fits[0].epochs[0].batch

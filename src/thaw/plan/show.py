@@ -46,7 +46,7 @@ def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def finder_text(settings: Settings, phase: Phase) -> str:
-    """Return what a find does: 11 rates × 3 × 40 steps (3 orders of the data), or a range test."""
+    """Return the length of a finder: 11 rates × 3 × 40 steps (3 orders of the data), or a range test."""
     if settings.find.rule != "trials":
         return "range test"
     steps, orders = finder_length(settings, phase)

@@ -48,7 +48,7 @@ def panel_inches(width: float) -> float:
 def draw_curves(fig, run: dict, top: float, across: float) -> None:
     """Draw loss and accuracy over epochs, learning rates and image size over steps, with a band for each phase.
 
-    top: inches from the upper edge; across: inches from the left edge that the curves may take.
+    `top`: inches from the upper edge; `across`: inches from the left edge that the curves may take.
     """
     import numpy as np
 

@@ -11,7 +11,7 @@ from thaw.runtime.files import as_number
 def finder_png(found: dict, path) -> None:
     """Draw a finder's curve into a file.
 
-    found: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; for
+    `found`: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; for
     trials also low and high, the lowest and highest loss at each rate.
     """
     with image_style():
@@ -55,7 +55,7 @@ def finder_figure(found: dict, width: float = 8.0):
 def limit_losses(axes, losses, smoothed, tight: bool) -> None:
     """Limit the y axis to the range between the lowest loss and the first one: losses explode at the last points.
 
-    tight: leave no room for noise, as for trials, whose curve ends soon after its loss exceeds the first one.
+    `tight`: leave no room for noise, as for trials, whose curve ends soon after its loss exceeds the first one.
     """
     import numpy as np
 

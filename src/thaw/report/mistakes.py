@@ -27,7 +27,7 @@ def matrix_inches(classes: int) -> float:
 def matrix_layout(classes: list[str], side: float) -> tuple[list[str], int, bool, float]:
     """Return the class names ([] if too many), their font size, whether the x labels lie flat, and the square's side.
 
-    side: inches available for the square and the names at its left.
+    `side`: inches available for the square and the names at its left.
     """
     n = len(classes)
     names = [shortened(name, 20) for name in classes] if n <= NAMEABLE else []

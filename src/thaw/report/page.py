@@ -33,7 +33,7 @@ def data_uri(image: bytes, form: str = "png") -> str:
 def thumbnail(image) -> tuple[str, str]:
     """Return an image as a data: URI, and its CSS class.
 
-    image: uint8 array. A small one is stored without loss and shown pixelated; a large one becomes a JPEG of at most
+    `image`: uint8 array. A small one is stored without loss and shown pixelated; a large one becomes a JPEG of at most
     320 pixels.
     """
     from PIL import Image

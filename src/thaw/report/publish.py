@@ -24,11 +24,9 @@ ReadImage = Callable[[str], object]
 def run_identity(request: JobRequest, swept: Collection[str], key: str, columns: Mapping | None = None) -> RunIdentity:
     """Return the W&B name, tags and configuration of a job; `columns` are added to the configuration.
 
-    swept: the keys in which the jobs of the sweep differ.
-
-    The W&B id of a single run derives from `key`, so a resumed run continues its W&B run, and fresh=true starts a new
-    one. The id of a job derives from its sweep and overrides, so the rungs of hydra/sweeper=halving share one W&B run,
-    and so does a retry of a job that failed before it had a key.
+    `swept`: the keys in which the jobs of the sweep differ. The W&B id of a single run derives from `key`, so a resumed
+    run continues its W&B run, and fresh=true starts a new one. The id of a job derives from its sweep and overrides, so
+    the rungs of hydra/sweeper=halving share one W&B run, and so does a retry of a job that failed before it had a key.
     """
     config, sweep = request.config, request.sweep
     told = [override for override in request.overrides if not override.startswith("stop_after=")]
@@ -67,7 +65,7 @@ def publish_report(
 ) -> None:
     """Write the figures and the report of a finished run into its folder, and its tables to W&B.
 
-    image: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read.
+    `image`: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read.
     """
     rates = {}
     for phase in plan.phases:

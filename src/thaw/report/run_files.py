@@ -26,7 +26,7 @@ LARGEST = 200  # classes up to which a confusion matrix is shown; a larger one i
 def confusion_matrix(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list[list[int]]:
     """Return counts of images, [true class][predicted class]; [] for more than LARGEST classes.
 
-    counts: images by (truth, prediction).
+    `counts`: images by (truth, prediction).
     """
     if len(classes) > LARGEST:
         return []
@@ -61,7 +61,7 @@ def per_class(counts: Mapping[tuple[str, str], int], classes: list[str]) -> list
 def most_wrong(rows: list[dict], n: int) -> list[dict]:
     """Return the `n` wrong images whose predicted class has the highest probability, highest first.
 
-    rows: as from `read_predictions`, with path, truth, prediction and confidence (of the prediction, in [0, 1]).
+    `rows`: as from `read_predictions`, with path, truth, prediction and confidence (of the prediction, in [0, 1]).
     """
     wrong = [row for row in rows if row["truth"] != row["prediction"]]
     wrong.sort(key=lambda row: -1.0 if math.isnan(row["confidence"]) else row["confidence"], reverse=True)

@@ -15,7 +15,7 @@ from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
 def write_run_report(folder, image) -> None:
     """Write `report.png` and `report.html` into a run's folder, from the other files in it.
 
-    image: returns the image of a path in valid_predictions.csv, uint8 RGB [height, width, 3], or None.
+    `image`: returns the image of a path in valid_predictions.csv, uint8 RGB [height, width, 3], or None.
     """
     folder = Path(folder)
     run = read_run(folder)
@@ -35,8 +35,8 @@ def write_run_report(folder, image) -> None:
 def run_html(run: dict, drawn: dict) -> str:
     """Return report.html.
 
-    run: as from `read_run`, with `images`: an array or None for each row of `wrong`. drawn: `curves` and `confusion`,
-    each from `style.svg` or '', and `finds`, a list of svgs and data: URIs.
+    `run`: as from `read_run`, with `images`: an array or None for each row of `wrong`. `drawn`: `curves` and
+    `confusion`, each from `style.svg` or '', and `finds`, a list of svgs and data: URIs.
     """
     result = run["result"]
     return render(

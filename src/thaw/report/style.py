@@ -91,7 +91,7 @@ def group_names(groups: int) -> list[str]:
 def rate_axis(axes, curves) -> None:
     """Set up a log axis for learning rates that shows the upper 2.5 decades of every group.
 
-    Annealing ends near 0, and the full range would squeeze everything else. curves: one sequence of rates for each
+    Annealing ends near 0, and the full range would squeeze everything else. `curves`: one sequence of rates for each
     group and phase.
     """
     peaks = [max((rate for rate in map(as_number, curve) if rate > 0), default=math.nan) for curve in curves]
@@ -104,7 +104,7 @@ def rate_axis(axes, curves) -> None:
 
 
 def shade_phases(axes, spans) -> None:
-    """Shade every other phase. spans: (name, start, end) in the units of the x axis, in order."""
+    """Shade every other phase. `spans`: (name, start, end) in the units of the x axis, in order."""
     for _, start, end in spans[1::2]:
         axes.axvspan(start, end, color=INK, alpha=0.05, linewidth=0)
 
@@ -112,7 +112,7 @@ def shade_phases(axes, spans) -> None:
 def name_phases(axes, spans, inches: float) -> None:
     """Write the phases' names above the axes, in one or two lines, or angled if they do not fit.
 
-    spans: (name, start, end) in the units of the x axis, in order; inches: the width of the axes.
+    `spans`: (name, start, end) in the units of the x axis, in order; `inches`: the width of the axes.
     """
     low, high = axes.get_xlim()
     unit = inches / (high - low)  # inches

@@ -59,7 +59,7 @@ def pairs(counts: Mapping[tuple[str, str], int], classes: int) -> list[list[str]
 def class_rows(rows: list[tuple]) -> list[dict]:
     """Return the classes, lowest f1 first, at most LARGEST of them; shares are (width of the bar, text).
 
-    rows: as from `per_class`. Classes without an image come last and have no shares.
+    `rows`: as from `per_class`. Classes without an image come last and have no shares.
     """
     return [
         {
@@ -75,7 +75,7 @@ def class_rows(rows: list[tuple]) -> list[dict]:
 def wrong_images(rows: list[dict], images: list) -> list[dict[str, str]]:
     """Return the most confident mistakes, each with its classes, its confidence and its image.
 
-    images: uint8 array [height, width, 3], or None, for each row of `most_wrong`.
+    `images`: uint8 array [height, width, 3], or None, for each row of `most_wrong`.
     """
     out = []
     for row, image in zip(rows, images, strict=True):
@@ -88,7 +88,7 @@ def wrong_images(rows: list[dict], images: list) -> list[dict[str, str]]:
 def listing(table: list[list[str]], file: str) -> dict:
     """Return the first rows of a csv file beside the page, their number, and a note on how many are shown.
 
-    table: the head, then the rows, which are padded or cut to its length.
+    `table`: the head, then the rows, which are padded or cut to its length.
     """
     head, *body = table or [[]]
     return {

@@ -107,7 +107,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def count(text: str) -> int:
-    """Parse a whole number from 1. Raise `ArgumentTypeError` if it is none."""
+    """Parse a whole number >= 1. Raise `ArgumentTypeError` for anything else."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number >= 1")
     return int(text)

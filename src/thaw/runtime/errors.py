@@ -7,7 +7,7 @@ from difflib import get_close_matches
 class UserError(Exception):
     """An error that the user can act on, in one line.
 
-    `code` is the exit code: 2 configuration, 3 data, 4 numbers, 5 machine, 6 checkpoint or store refused.
+    `code` is the exit code: 2 configuration, 3 data, 4 numbers, 5 machine, 6 checkpoint, run or store refused.
     """
 
     def __init__(self, code: int, line: str):
@@ -31,11 +31,11 @@ class BadFiles(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return "did you mean a, b?" with up to three similar words, else "known: ..." if they are at most 20, else ''."""
+    """Return "did you mean a or b?" with up to three similar words, else "known: ..." for at most 20 words, else ''."""
     known = [str(name) for name in known]
     close = get_close_matches(str(word), known, n=3, cutoff=0.5)
     if close:
-        return f"did you mean {', '.join(close)}?"
+        return f"did you mean {' or '.join(close)}?"
     return f"known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 

@@ -51,18 +51,19 @@ def machine_failure(error: BaseException) -> UserError | None:
         return missing(error)
     if is_accelerator_error(error):
         why = one_line_text(error)
-        return UserError(5, f"the accelerator failed ({why}); device=cpu works without it; finished work is kept")
+        advice = "device=cpu works without it; finished work is in the store"
+        return UserError(5, f"the accelerator failed ({why}); {advice}")
     return None
 
 
 def scarce(error: BaseException) -> str | None:
-    """Return a line that names the resource the machine ran out of and what to do; None if it is none of these."""
+    """Return a line with the resource that ran out and what to do; None for any other error."""
     number, text = error.errno if isinstance(error, OSError) else None, library_text(error)
     if isinstance(error, MemoryError) or number == errno.ENOMEM or is_out_of_memory(error):
         why = " ".join(str(error).partition(". ")[0].split())[:120]
         loading = isinstance(error, ImportError)
         instead = "end other programs, or raise the limit (ulimit -v)" if loading else "try a smaller batch_size"
-        return f"out of memory{f' ({why})' if why else ''}; {instead}; finished work is kept"
+        return f"out of memory{f' ({why})' if why else ''}; {instead}; finished work is in the store"
     if number in (errno.EMFILE, errno.ENFILE) or FILES.search(text):
         return "too many open files; raise the limit (ulimit -n), or try data.workers=0"
     if number == errno.EAGAIN or THREADS.search(text):

@@ -24,7 +24,7 @@ RESULT = {  # types in result.json by the part of a key after its last slash; `a
 
 
 def short_path(path: Path) -> str:
-    """Return a path relative to the current folder if it lies in it, else the absolute path."""
+    """Return a path relative to the current folder if it is inside it, else the absolute path."""
     path = Path(os.path.abspath(path))
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 

@@ -65,7 +65,7 @@ def as_user_error(error: Exception | SystemExit, folder: Path) -> UserError:
 
 @contextmanager
 def as_user_errors(folder: Path):
-    """Convert whatever ends the block to a `UserError`, or to a `Stopped` if a signal ended it."""
+    """Convert any exception of the block to a `UserError`, or to a `Stopped` if a signal ended it."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -78,7 +78,7 @@ def as_user_errors(folder: Path):
 
 
 def internal_error(error: Exception, log: Path | None = None) -> UserError:
-    """Convert a bug of our own to a UserError (exit 1). log: the file with the traceback."""
+    """Convert a bug of our own to a UserError (exit 1). `log`: the file with the traceback."""
     where = f"; full traceback in {log}" if log else "; HYDRA_FULL_ERROR=1 shows the traceback"
     return UserError(1, f"internal: {type(error).__name__}: {str(error)[:120]}{where}; please report")
 
@@ -124,7 +124,7 @@ def update_status(folder: Path, **fields) -> dict:
 def is_gone(status: dict, since: float) -> bool:
     """Return whether the process of a job in state "running" has ended; False if it runs on another host.
 
-    since: when the status was written. A process that started later has reused the number. The same holds for the
+    `since`: when the status was written. A process that started later has reused the number. The same holds for the
     calling process, which has no job under way.
     """
     pid = status.get("pid")

@@ -149,7 +149,7 @@ def is_dead(holder: str) -> bool:
 
 
 def process_start(pid: int) -> float:
-    """Return when a process started, in seconds since 1970; -inf if the system does not tell."""
+    """Return when a process started, in seconds since 1970; -inf if the system does not report it."""
     try:
         ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
         boot = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.M)

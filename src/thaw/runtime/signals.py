@@ -18,7 +18,7 @@ modes: list[bool] = [True]  # stack of `stopping` blocks: does a signal end the 
 class Stopped(KeyboardInterrupt):
     """A signal stopped the process; the work so far is in the store. Unlike the failure of a job, it ends a sweep.
 
-    where: the point at which a job stopped, such as "after step 3"; None if it was not a job.
+    `where`: the point at which a job stopped, such as "after step 3"; None if it was not a job.
     """
 
     def __init__(self, number: int, where: str | None = None):

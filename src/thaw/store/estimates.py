@@ -1,8 +1,9 @@
 """Estimate the cost of a plan before anything is loaded, from the records of earlier runs.
 
-Every finder's curve and every cycle of a plan has a name, built from the same parts as its artifact's key (`keys.find_parts`,
-`keys.cycle_parts`) but with the size and time of files instead of their contents. When an artifact is made, the store
-records its path and cost under that name. The records only inform; correctness never depends on them.
+Every finder's curve and every cycle of a plan has a name, built from the same parts as its artifact's key
+(`keys.find_parts`, `keys.cycle_parts`) but with the size and time of files instead of their contents. When an artifact
+is made, the store records its path and cost under that name. The records only inform; correctness never depends on
+them.
 """
 
 import math

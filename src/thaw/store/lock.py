@@ -93,7 +93,7 @@ def create(lock: Path) -> bool | None:
 
 @contextlib.contextmanager
 def marked(held: Sequence[Path | None], used: set[Path]):
-    """During the block, touch what is `held`, so that others see it, and mark what was `used`, so that it is not pruned."""
+    """Keep touching what is `held`, so that others see it, and marking what was `used`, so that it is not pruned."""
     stop = threading.Event()
 
     def touch() -> None:

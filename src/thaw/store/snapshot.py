@@ -1,8 +1,8 @@
 """Snapshots of work in progress, from which a run continues after its process was killed.
 
 A snapshot file contains the SHA-256 of the rest, the length of a JSON text, the text, and tensors as safetensors. It is
-written under a temporary name, synced and renamed; the snapshot before it is kept as `previous`. Training is deterministic,
-so continuing from the older one ends in the same bits.
+written under a temporary name, synced and renamed; the snapshot before it is kept as `previous`. Training is
+deterministic, so continuing from the older one ends in the same bits.
 """
 
 import contextlib

@@ -49,8 +49,8 @@ class Store:
     """The artifacts below one directory, which processes and machines may share.
 
     `code(kind)` is the part of every key that covers the code of a kind. Artifacts of the kinds in `anew` are made
-    again if they are older than `since`, by the file system's clock. `waits` is called with the name of an artifact that
-    another process is making, and with None when the wait is over.
+    again if they are older than `since`, by the file system's clock. `waits` is called with the name of an artifact
+    that another process is making, and with None when the wait is over.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Store:
             if not aside.exists():
                 with contextlib.suppress(FileNotFoundError):  # another process moved or pruned it
                     path.rename(aside)
-                    self.warn(f"warning: store: {self.short(path)} is damaged ({why}); moved aside, made again when needed")
+                    self.warn(f"warning: store: {self.short(path)} is damaged ({why}): moved aside, to be made again")
                 break
 
     def short(self, path: Path) -> str:

@@ -46,17 +46,17 @@ class Board:
 
     @property
     def common(self) -> str:
-        """Return the shared overrides as a short name."""
+        """The shared overrides as a short name."""
         return run_names.short_name(list(self.shared))
 
     @property
     def failures(self) -> list[JobRecord]:
-        """Return the jobs that ended without a result or never started."""
+        """The jobs that ended without a result or never started."""
         return [job for job in self.jobs if job.state not in ("done", "running")]
 
     @property
     def best_job(self) -> JobRecord | None:
-        """Return the job with the best value within the best setting; None if no job has a result."""
+        """The job with the best value within the best setting; None if no job has a result."""
         if not self.settings:
             return None
         sign = 1 if higher_is_better(self.monitor) else -1
@@ -67,7 +67,7 @@ class Board:
 def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -> Board:
     """Return the leaderboard of a sweep's folder in its current state.
 
-    paired: compare each setting with the best one, which reads the predictions of all jobs. Raise UserError (exit 6)
+    `paired`: compare each setting with the best one, which reads the predictions of all jobs. Raise UserError (exit 6)
     if the folder contains no job.
     """
     jobs = read_jobs(folder)

@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """Return the p-value of McNemar's exact test (McNemar, 1947); 1 if no image is won or lost.
+        """The p-value of McNemar's exact test (McNemar, 1947); 1 if no image is won or lost.
 
         It is the two-sided binomial test of the images won against those lost with probability one half.
         """

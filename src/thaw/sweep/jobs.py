@@ -25,7 +25,7 @@ class JobRecord:
     """One job of a sweep, or a single run."""
 
     folder: Path
-    state: str  # done, failed, stopped (by a signal), running, dead (recorded as running, but its process is gone), waiting
+    state: str  # done, failed, stopped (by a signal), running, dead (the process is gone without a status), waiting
     overrides: tuple[str, ...]
     code: int  # exit code: 0 unless it failed or died
     line: str  # error message if it failed
@@ -42,12 +42,12 @@ class JobRecord:
 
     @property
     def seed(self) -> tuple[str, ...]:
-        """Return the overrides of seed and fold."""
+        """The overrides of seed and fold."""
         return tuple(o for o in self.overrides if o.startswith(SEEDS))
 
     @property
     def log(self) -> Path:
-        """Return the file that says most about how the job ended."""
+        """The file with the most details of how the job ended."""
         return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
 
 

@@ -29,7 +29,7 @@ def write_sweep_report(board: Board) -> None:
 
 
 def sweep_html(board: Board, settings: str, curves: str) -> str:
-    """Return report.html. settings, curves: figures as returned by `style.svg`."""
+    """Return report.html. `settings`, `curves`: figures as returned by `style.svg`."""
     job = board.best_job
     return render(
         "sweep/templates/sweep.html.j2",

@@ -25,7 +25,7 @@ HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "tim
 
 
 class PlanOnly(Exception):
-    """Ends a sweep once its preview has been shown. code: exit code of the first refused job, 0 if there is none."""
+    """Ends a sweep once its preview has been shown. `code`: exit code of the first refused job, 0 if there is none."""
 
     def __init__(self, code: int):
         super().__init__(code)
@@ -108,8 +108,8 @@ def preview_sweep(
 ) -> list[str]:
     """Return the preview of a sweep as lines: a table with a row for each setting, then the totals.
 
-    jobs: (number, overrides, settings). refuse: called with the number and the error of each job without a plan.
-    done: the overrides of finished jobs. trials: number of trials of a search, of which not all are known in advance; 0
+    `jobs`: (number, overrides, settings). `refuse`: called with the number and the error of each job without a plan.
+    `done`: the overrides of finished jobs. `trials`: number of trials of a search, not all of them known in advance; 0
     without a search.
     """
     planned, made, notes, files = [], set(), {}, {}

@@ -26,12 +26,12 @@ class Setting:
 
     @property
     def mean(self) -> float:
-        """Return the mean over jobs; nan if any job's value is nan, so that no failed seed is ignored."""
+        """The mean over jobs; nan if any job's value is nan, so that no failed seed is ignored."""
         return fmean(self.values)
 
     @property
     def deviation(self) -> float:
-        """Return the standard deviation over jobs; nan if there is only one."""
+        """The standard deviation over jobs; nan if there is only one."""
         return stdev(self.values) if len(self.values) > 1 and not math.isnan(self.mean) else math.nan
 
     def average(self, key: str) -> float:
@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def seconds(self) -> float:
-        """Return the mean seconds per job, as if nothing had been reused."""
+        """The mean seconds per job, as if nothing had been reused."""
         return self.average("cost/seconds")
 
 
@@ -110,7 +110,7 @@ def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
 def tie_breakers(number: Callable[[str], float], monitor: str) -> tuple[float, float]:
     """Return the sort keys for equal values of `monitor`: lower validation loss first, then fewer seconds.
 
-    If the loss is what is monitored, higher accuracy takes its place. number: a result's number by its key, or nan.
+    If `monitor` is a loss, higher accuracy takes its place. `number`: returns a result's number by its key, or nan.
     """
     second = number("best/loss") if higher_is_better(monitor) else -number("best/accuracy")
     return number_or_inf(second), number_or_inf(number("cost/seconds"))
@@ -141,9 +141,9 @@ def scores(folder: Path, monitor: str) -> dict[str, tuple[str, float]]:
 def compare_to_best(setting: Setting, best: Setting, read: Callable[[Path], Mapping]) -> Difference:
     """Return the paired difference between a setting and the best one, over the images and seeds that both have.
 
-    read: returns the `scores` of a folder. The difference of an image is averaged over seeds (with folds, each image is
-    in one of them). The standard error is the larger of the one over images and the one over seeds: the first ignores
-    a seed's effect on all images at once, the second is unreliable with few seeds.
+    `read`: returns the `scores` of a folder. The difference of an image is averaged over seeds (with folds, each image
+    is in one of them). The standard error is the larger of the one over images and the one over seeds: the first
+    ignores a seed's effect on all images at once, the second is unreliable with few seeds.
     """
     if math.isnan(setting.mean):
         return Difference(math.nan, math.nan, 0, 0)

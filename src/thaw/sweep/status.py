@@ -32,7 +32,7 @@ class JobProgress:
 
 
 def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
-    """Return the progress of a running job from its metrics.jsonl and run.json. now: seconds since 1970."""
+    """Return the progress of a running job from its metrics.jsonl and run.json. `now`: seconds since 1970."""
     rows = read_jsonl(job.folder / "metrics.jsonl")
     steps = max((as_number(row.get("step")) for row in rows if "step" in row), default=0.0)
     values = [value for row in rows if not math.isnan(value := as_number(row.get(monitor)))]
@@ -110,7 +110,7 @@ def status_lines(board: Board, now: float) -> list[str]:
 
 
 def job_row(board: Board, job: JobRecord, progress: JobProgress | None) -> list[str]:
-    """Return the row of a job. progress: of a running job."""
+    """Return the row of a job; `progress` is that of a running job, else None."""
     phase, share, value, more = "", "", "", ""
     if progress:
         share = "extended" if progress.share > 1 else f"{progress.share:.0%}"  # a cycle beyond the plan

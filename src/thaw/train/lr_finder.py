@@ -193,7 +193,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
 
 
 def curve_fault(folder: Path, orders: int | None) -> str | None:
-    """Return why a curve is unusable, or None. Each rate needs losses for `orders` data orders (None: a single loss)."""
+    """Return why a curve is unusable, or None. Each rate needs losses for `orders` data orders (None: one loss)."""
     recorded = read_json(folder / "curve.json")
     rates, losses = recorded.get("rates"), recorded.get("losses")
     if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):

@@ -149,7 +149,7 @@ def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
 def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> FoundRate:
     """Choose a rate from trials, with the reason.
 
-    `losses[rate][order][step]` are the losses. The trial at the lowest rate shows the loss that the network starts with.
+    `losses[rate][order][step]` are the losses. The trial at the lowest rate shows the loss at the start.
 
     * The loss falls: two thirds of the way (in log rate) from the rate with the lowest mean loss ("cheapest") to the
       rate at which trials break. The few steps of a trial favour low rates, while warm-up and annealing tolerate higher

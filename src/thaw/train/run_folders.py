@@ -25,18 +25,18 @@ UNRUN = {".hydra", "status.json", "plan.txt", "plan.png"}  # the only files in a
 
 
 def refuse_folder(folder: Path, before: dict, overrides: list[str]) -> UserError | None:
-    """Return why a run cannot use this folder: it is in use (exit 5) or belongs to another run (exit 6); else None."""
+    """Return why a run cannot use this folder: it is in use (exit 5) or contains another run (exit 6); else None."""
     here = before.get("state") == "running" and before.get("host") == socket.gethostname()
     if here and not is_gone(before, (folder / "status.json").stat().st_mtime):
         return UserError(5, f"hydra.run.dir={folder}: in use by process {before.get('pid')}; give another folder")
     if before and before.get("overrides") != overrides and (folder / "run.json").exists():
         other = run_names.short_name(before.get("overrides", [])) or "default"
-        return UserError(6, f"hydra.run.dir={folder}: this folder belongs to another run ({other}); give another folder")
+        return UserError(6, f"hydra.run.dir={folder}: contains another run ({other}); give another folder")
     return None
 
 
 def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
-    """Return why a sweep cannot use this folder: it belongs to a sweep over other settings (exit 6); else None.
+    """Return why a sweep cannot use this folder: it contains a sweep over other settings (exit 6); else None.
 
     A sweep over the same settings with more values continues the earlier one.
     """
@@ -51,7 +51,7 @@ def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
     if before is None or keys_of(before) == keys_of(argv):
         return None
     other = run_names.short_name(before) or "default"
-    return UserError(6, f"hydra.sweep.dir={folder}: this folder belongs to another sweep ({other}); give another folder")
+    return UserError(6, f"hydra.sweep.dir={folder}: contains another sweep ({other}); give another folder")
 
 
 def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
@@ -131,7 +131,7 @@ def named_folder(typed: CommandLine) -> Path | None:
 def folder_for(typed: CommandLine, named: Path | None) -> Path:
     """Return the folder of a run or sweep: the one the user named, that of the same sweep before, or a new dated one.
 
-    Raise UserError if it belongs to another sweep (exit 6) or no new folder can be made (exit 5).
+    Raise UserError if it contains another sweep (exit 6) or no new folder can be made (exit 5).
     """
     if named:
         if typed.multirun and (taken := refuse_sweep_folder(named, typed.argv)):
