@@ -180,6 +180,6 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
 def test_an_incomplete_data_set_is_refused(root):
     (root / "oxford-iiit-pet/annotations/test.txt").unlink()
     line = refused(root, "pets", 3)
-    assert f"{root}/oxford-iiit-pet is incomplete (" in line and "downloaded again" in line
+    assert f"{root}/oxford-iiit-pet is incomplete (" in line and "run the same command again to download it" in line
     (root / "imagenette2/val/n01440764").rename(root / "away")
     assert "tench" in refused(root, "imagenette", 3)
