@@ -40,7 +40,7 @@ WHEN = datetime(2027, 3, 1, 9, 5, 7)
 
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory) -> Path:
-    """The repository's conf/ without conf/local.yaml."""
+    """Return the repository's conf/ without conf/local.yaml."""
     conf = tmp_path_factory.mktemp("shell") / "conf"
     shutil.copytree(REPOSITORY / "conf", conf, ignore=shutil.ignore_patterns("local.yaml"))
     return conf

@@ -43,7 +43,7 @@ print(json.dumps(lines))
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """A copy of the code and conf/ with the extensions of docs/extending.md."""
+    """Return a copy of the code and conf/ with the extensions of docs/extending.md."""
     return extended_checkout(tmp_path_factory.mktemp("checkout"))
 
 

@@ -17,7 +17,7 @@ ROWS = [f"pics/{name},{name[0]}" for name in NAMES]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten images in pics/, from a0 to b4."""
+    """Make a folder of ten images in pics/, from a0 to b4."""
     for number, name in enumerate(NAMES):
         put(tmp_path / "pics" / name, image(number))
     return tmp_path

@@ -1,4 +1,4 @@
-"""torchvision's data sets in small, laid out as torchvision expects them; the network is never used."""
+"""torchvision's datasets in small, laid out as torchvision expects them; the network is never used."""
 
 import hashlib
 import pickle
@@ -16,7 +16,7 @@ from thaw.runtime.errors import UserError
 
 
 def pets(root):
-    """Two breeds, one of them in capitals, with five images each."""
+    """Make two breeds, one of them in capitals, with five images each."""
     base, lines = root / "oxford-iiit-pet", {"trainval": [], "test": []}
     for breed, label in (("Bengal", 1), ("great_pug", 2)):
         for i in range(5):
@@ -59,7 +59,7 @@ def cifar10(root, monkeypatch):
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """The four data sets in small."""
+    """Make the four datasets in small."""
     for name in ("pets", "flowers", "imagenette"):
         globals()[name](tmp_path)
     cifar10(tmp_path, monkeypatch)
@@ -177,7 +177,7 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_incomplete_data_set_is_refused(root):
+def test_an_incomplete_dataset_is_refused(root):
     (root / "oxford-iiit-pet/annotations/test.txt").unlink()
     line = refused(root, "pets", 3)
     assert f"{root}/oxford-iiit-pet is incomplete (" in line and "run the same command again to download it" in line

@@ -231,7 +231,7 @@ def as_nobody():
 
 @pytest.fixture
 def public():
-    """A folder that a user without rights may look into too."""
+    """Make a folder that a user without rights may read too."""
     with tempfile.TemporaryDirectory() as path:
         os.chmod(path, 0o755)
         yield Path(path)
@@ -507,7 +507,7 @@ def test_limits_apply_to_decoding_too(tmp_path):
 
 @pytest.fixture
 def judged(monkeypatch):
-    """The paths of the files that were read."""
+    """Return the list of paths to which every file that is read is added."""
     paths, real = [], verify.verify_file
     monkeypatch.setattr(
         verify, "verify_file", lambda root, file, *rest: paths.append(file.path) or real(root, file, *rest)

@@ -14,14 +14,14 @@ from thaw.runtime.files import write_data_lists
 
 
 def rows(*groups):
-    """Labels and units of rows given as (class, unit, number of rows)."""
+    """Return labels and units of rows given as (class, unit, number of rows)."""
     labels = [label for label, _, n in groups for _ in range(n)]
     units = [unit for _, unit, n in groups for _ in range(n)]
     return np.array(labels), units
 
 
 def singles(**classes):
-    """Units of one image each, this many in each class; their names are in no order."""
+    """Return units of one image each, n in each class, with names in no order."""
     pairs = [(unit_name(f"{name}{i}"), label) for label, (name, n) in enumerate(classes.items()) for i in range(n)]
     return np.array([label for _, label in pairs]), [unit for unit, _ in pairs]
 

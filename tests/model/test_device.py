@@ -27,7 +27,7 @@ CPU = Device(torch.device("cpu"), torch.float32, 1)
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """cuda(devices=1, capability=(9, 0), why="") -> the indices passed to the fake torch.cuda.set_device.
+    """Return cuda(devices=1, capability=(9, 0), why="") -> the indices passed to the fake torch.cuda.set_device.
 
     It fakes a machine with such GPUs, which torch cannot use if `why` is given. Like the real one, the fake set_device
     requires a device with an index.

@@ -43,7 +43,7 @@ ONE_STEP += ("lr=1e-3", "scheduler=one_cycle", "epochs=3", "resize=staircase", "
 
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch):
-    """run("backbone=...", ...) -> (folder, settings, result)."""
+    """Return run("backbone=...", ...) -> (folder, settings, result)."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
     skip_plots(monkeypatch)
 

@@ -1,4 +1,4 @@
-"""The figures and the page of a run, made from whatever files its folder holds."""
+"""The figures and the page of a run, made from the files in its folder, even if some are missing or damaged."""
 
 import csv
 import json

@@ -27,7 +27,7 @@ RUN = (*SMALL, "epochs=1")
 
 @pytest.fixture
 def typed(tmp_path):
-    """typed("a", prepare): call `prepare()`, run into the folder a, return exit code and standard error."""
+    """Return typed("a", prepare): calls `prepare()`, runs into the folder a, returns exit code and standard error."""
 
     def ran(folder, prepare=lambda: None, store="store", more=()):
         said = tmp_path / "said"
@@ -114,7 +114,7 @@ def test_every_nth_failing_call_is_one_line(typed, tmp_path, reference, holder, 
 
 @pytest.fixture
 def disk(tmp_path):
-    """disk("size=2m"): mount a file system of that size and return its path; a second call changes its options."""
+    """Return disk("size=2m"), which mounts a file system and returns its path; a second call changes its options."""
     place = tmp_path / "disk"
     place.mkdir()
 
@@ -186,7 +186,7 @@ def test_a_read_only_disk_is_noticed_before_training(typed, tmp_path, disk, part
 
 @pytest.fixture
 def others():
-    """A folder that we may read but not write."""
+    """Make a folder that we may read but not write."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         place.chmod(0o755)

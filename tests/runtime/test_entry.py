@@ -1,4 +1,4 @@
-"""Every end of a script is an exit code and at most one line on standard error, whatever its main function raises."""
+"""Every script ends with an exit code and at most one line on standard error, whatever exception `main` raises."""
 
 import errno
 import logging

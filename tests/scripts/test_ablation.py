@@ -62,7 +62,7 @@ def test_a_phase_that_is_null_is_left_out(override, left):
 
 
 def make_ablation(root, steps):
-    """Write a sweep whose jobs misclassify the given number of 200 images, one more with each seed."""
+    """Write a sweep whose jobs misclassify the given number of 200 images, plus one for each further seed."""
     for i, (step, wrong) in enumerate(steps.items()):
         for seed in range(3):
             sweeps.make_job(

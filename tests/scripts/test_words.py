@@ -1,4 +1,4 @@
-"""How every script answers to --help and to unknown words, and what some check before they start; in this process."""
+"""How scripts respond to --help and to unknown words, and what some check before they start; in this process."""
 
 import importlib.util
 import re

@@ -206,7 +206,7 @@ def test_every_leaf_of_the_configuration_is_listed():
 
 @pytest.fixture(scope="module")
 def made_once():
-    """Build each network and load each set of images only once, because set_up asks for them again and again."""
+    """Build each network and load each set of images only once, because set_up is called many times."""
     with pytest.MonkeyPatch.context() as patch:
         for holder, name in ((setup, "create_network"), (dataset, "load_dataset")):
             whole, kept = getattr(holder, name), {}
@@ -223,7 +223,7 @@ def made_once():
 
 @pytest.fixture
 def identity(compose, tmp_path, made_once):
-    """identity("lr=0.1", ...) -> the identity of the run with these overrides."""
+    """Return identity("lr=0.1", ...) -> the identity of the run with these overrides."""
 
     def found(*overrides):
         settings = compose(*overrides)

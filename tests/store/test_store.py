@@ -1,4 +1,4 @@
-"""The store holds whole artifacts or none, whoever builds them and whatever happens meanwhile."""
+"""The store contains whole artifacts or none, even if several processes build one or a builder is killed."""
 
 import errno
 import json

@@ -72,7 +72,7 @@ def test_a_setting_that_lacks_a_job_comes_after_complete_settings(tmp_path):
 
 
 def test_a_difference_is_paired_by_image_and_seed(tmp_path):
-    """Only one run is right on four of forty images: the difference is 4/40, its error that of 36 zeros and 4 ones."""
+    """Only one run is right on four of forty images: the difference is 4/40, with the error of 36 zeros and 4 ones."""
     sweeps.make_job(tmp_path / "0", "scheduler=a", "seed=0", accuracy=1.0)
     sweeps.make_job(tmp_path / "1", "scheduler=b", "seed=0", accuracy=0.9, wrong={0, 1, 2, 3})
     found = difference(tmp_path, "b")
@@ -306,7 +306,7 @@ def test_reports_of_folders_with_any_name_are_found(tmp_path):
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A sweep of 18 jobs: twelve done, one failed, one dead, one with a folder only, three without a folder."""
+    """Make a sweep of 18 jobs: twelve done, one failed, one dead, one with a folder only, three without a folder."""
     root = sweeps.make_sweep(tmp_path_factory.mktemp("sweep") / "a sweep", images=80)
     line = "loss is nan in phase full at step 812 (lr 0.31)"
     sweeps.status(root / "12", state="failed", code=4, line=line, overrides=["size=32", "scheduler=flat", "seed=0"])

@@ -49,7 +49,7 @@ def test_number_of_artifacts_that_two_runs_share(compose, typed, common):
 
 @pytest.fixture
 def done(compose, tmp_path):
-    """A store that holds the results of a run."""
+    """Return a store with the results of a run."""
     carry_out(compose(*SMALL), tmp_path / "run")
     return tmp_path / "store"
 
@@ -77,7 +77,7 @@ def test_deleted_phases_and_those_of_a_fresh_run_do_not_count_as_stored(compose,
 
 
 def table_of(jobs, root, done=(), at_once=1, trials=0):
-    """Return the lines of a preview, and (number, line) of the refused jobs. jobs: (overrides, settings)."""
+    """Return the lines of a preview, and (number, line) of the refused jobs. `jobs`: (overrides, settings)."""
     refused = []
     jobs = [(number, *job) for number, job in enumerate(jobs)]
     lines = preview.preview_sweep(

@@ -146,7 +146,7 @@ def test_timm_loads_the_model_and_predicts_the_same(run):
     ids=" ".join,
 )
 def test_two_steps_of_everything(run, overrides):
-    """smoke=true runs every phase, saves and reports, whatever else is set."""
+    """smoke=true runs every phase, saves and reports, with any other settings."""
     typed = ("smoke=true", "data.limit=200", "size=32", "wandb=disabled", *overrides)
     drawn = "rates=layer_decay" in overrides
     folder, result = run(*typed, drawn=drawn)
