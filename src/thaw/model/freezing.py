@@ -11,7 +11,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 def set_trainable(network: Network, train: str, bn: str) -> None:
-    """Make the head or the whole network trainable, and freeze the rest: no gradients *and* eval mode.
+    """Make the head or the full network trainable, and freeze the rest: no gradients *and* eval mode.
 
     Eval mode fixes the batch-norm statistics of frozen layers and turns off their dropout and drop-path, as fast.ai 0.7
     did and v2 does not. It makes stored activations equal to live ones. `bn=eval` also fixes the statistics of a

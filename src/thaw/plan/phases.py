@@ -76,7 +76,7 @@ class Plan:
     phases: tuple[Phase, ...]
     notes: tuple[str, ...]
     facts: Facts
-    size: int | None  # the final image size: of validation, features and the heads
+    size: int | None  # the final image size: of validation, stored activations and the head phases
 
 
 def check_phase(name: str, given) -> dict:

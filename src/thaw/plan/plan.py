@@ -83,7 +83,7 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
 
 
 def check_features(where: str, train: str, features: str, views: int | None) -> None:
-    """Raise UserError (exit 2) for stored activations of a trained backbone, or views of live features."""
+    """Raise UserError (exit 2) for stored activations of a trained backbone, or stored views with features=live."""
     if train == "all" and features == "precomputed":
         raise UserError(2, f"{where}: features=precomputed contradicts train=all (stored for a frozen backbone)")
     if views is not None and features == "live":
@@ -96,7 +96,7 @@ def takes_budget(given: Mapping, phase: Phase) -> bool:
 
 
 def final_size(settings: Settings, facts: Facts) -> int | None:
-    """Return the size of validation, features and the heads: `size`, or the backbone's own."""
+    """Return the image size of validation, stored activations and head phases: `size`, or the backbone's native size."""
     size = settings.size or facts.native_size
     if size is None or facts.multiple is None:
         return size
