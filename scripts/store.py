@@ -1,7 +1,7 @@
 """List, verify or prune the store, or explain why two runs share nothing.
 
-python scripts/store.py ls                        kinds, numbers and sizes of the artifacts
-python scripts/store.py verify                    compare every artifact with its SHA-256
+python scripts/store.py ls                        number and size of the stored results of each kind
+python scripts/store.py verify                    compare every stored result with its SHA-256
 python scripts/store.py prune --to 20GB           remove the least recently used, but nothing used in the last hour
 python scripts/store.py explain RUN_A RUN_B       the first difference in what two runs depend on
 """
@@ -39,10 +39,10 @@ def main() -> int:
     def command(name: str, text: str, *parents: Parser) -> Parser:
         return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
 
-    command("ls", "list kinds, numbers and sizes of the artifacts", store_option)
-    command("verify", "compare every artifact with its SHA-256", store_option)
+    command("ls", "list number and size of the stored results of each kind", store_option)
+    command("verify", "compare every stored result with its SHA-256", store_option)
     prune_ = command(
-        "prune", "remove the least recently used artifacts, but nothing used in the last hour", store_option
+        "prune", "remove the least recently used results, but nothing used in the last hour", store_option
     )
     prune_.add_argument("--to", required=True, metavar="SIZE", help="size to keep, e.g. 20GB")
     explain = command("explain", "show the first difference in what two runs depend on")
@@ -89,7 +89,7 @@ def verify(store: Path) -> int:
 
 def prune_to(store: Path, size: float) -> None:
     removed, left = prune(store, size)
-    what = f"{len(removed):,} artifact{'s' * (len(removed) != 1)}"
+    what = f"{len(removed):,} stored result{'s' * (len(removed) != 1)}"
     gone = f"{what} removed ({format_bytes(sum(entry.bytes for entry in removed))})"
     say(f"{gone}, {format_bytes(left)} left" + ("; what is left was used in the last hour" if left > size else ""))
 

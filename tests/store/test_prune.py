@@ -221,7 +221,7 @@ def test_a_run_prunes_the_store_to_its_size(compose, tmp_path):
         assert said == [] and path.exists()
     settings.store.max_size = "1MB"
     open_store(settings, said.append)
-    assert not path.exists() and len(said) == 1 and said[0].startswith("store: removed 1 artifact (2.0 MB), ")
+    assert not path.exists() and len(said) == 1 and said[0].startswith("store: removed 1 stored result (2.0 MB), ")
 
 
 RUN = ("data.limit=80", "size=32", "checklist=head_only", "epochs=2", *FIND, "wandb=disabled")
@@ -280,7 +280,7 @@ def test_the_script_lists_verifies_and_prunes(tmp_path):
     done = store_py("ls", "--dir", tmp_path)
     assert done.returncode == 0 and done.stdout.split()[:2] == ["kind", "2"], done.stdout
     done = store_py("prune", "--dir", tmp_path, "--to", "0GB")
-    assert done.returncode == 0 and done.stdout.startswith("2 artifacts removed"), done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.startswith("2 stored results removed"), done.stdout + done.stderr
     assert prune.entries(tmp_path) == [] and not list(tmp_path.glob("kind/*"))
 
 

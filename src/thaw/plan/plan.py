@@ -96,7 +96,7 @@ def takes_budget(given: Mapping, phase: Phase) -> bool:
 
 
 def final_size(settings: Settings, facts: Facts) -> int | None:
-    """Return the image size of validation, stored activations and head phases: `size`, or the backbone's native size."""
+    """Return the image size of validation and of the head phases: `size`, or the backbone's native size."""
     size = settings.size or facts.native_size
     if size is None or facts.multiple is None:
         return size

@@ -28,7 +28,7 @@ def open_store(
     if s.max_size is not None and root.is_dir():
         removed, _ = prune(root, parse_bytes(s.max_size, "store.max_size"))
         if removed:
-            what = f"{len(removed):,} artifact{'s' * (len(removed) != 1)}"
+            what = f"{len(removed):,} stored result{'s' * (len(removed) != 1)}"
             freed = format_bytes(sum(entry.bytes for entry in removed))
             say(f"store: removed {what} ({freed}), least recently used first, for store.max_size={s.max_size}")
     return Store(
