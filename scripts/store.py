@@ -41,9 +41,7 @@ def main() -> int:
 
     command("ls", "list number and size of the stored results of each kind", store_option)
     command("verify", "compare every stored result with its SHA-256", store_option)
-    prune_ = command(
-        "prune", "remove the least recently used results, but nothing used in the last hour", store_option
-    )
+    prune_ = command("prune", "remove the least recently used results, but nothing used in the last hour", store_option)
     prune_.add_argument("--to", required=True, metavar="SIZE", help="size to keep, e.g. 20GB")
     explain = command("explain", "show the first difference in what two runs depend on")
     explain.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="folder of a run")
