@@ -45,14 +45,14 @@ def scan(
 ) -> Table:
     """Return the table of all listed images, each checked by decoding it, with its class and split.
 
-    Labels and classes are changed by `data.labels` and `data.classes`. `data.limit` is the most images for training and
-    validation; they are chosen before any is read, by a hash of their path, in proportion to the classes. All test
-    images are used. Files that cannot be used are left out: in train up to `tolerated_count`, in a given valid or test
-    none. If the source names no validation images, `hold_out` takes the share `data.valid` of train, or `data.fold` a
-    fifth; `data.group` keeps groups together.
+    Labels and classes are changed by `data.labels` and `data.classes`. At most `data.limit` images serve for training
+    and validation; they are chosen before any is read, by a hash of their path, in proportion to the classes. All test
+    images are used. Files that cannot be used are left out: in train up to `tolerated_count`; in a given valid or test
+    none is tolerated. If the source names no validation images, the share `data.valid` of train (with `data.fold`, a
+    fifth) becomes validation; `data.group` keeps groups together.
+
     `cache` is a folder that keeps verdicts by path, size and time of change, so that unchanged files are not opened
-    again. Decoded images are kept in `decode_cache`.
-    Raise UserError: exit 3 for the data, exit 2 for a setting.
+    again. Decoded images are kept in `decode_cache`. Raise UserError: exit 3 for the data, exit 2 for a setting.
     """
     if data.fold is not None and VALID in found.given:
         own = f"the data already names its validation images ({found.given[VALID]})"
@@ -152,7 +152,7 @@ def check_classes(labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]
 def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: list[str]) -> None:
     """Add notes about groups that are in several splits of the source, and about the share that validation got.
 
-    Raise UserError (exit 3) about the former if `data.leak` says so.
+    Raise UserError (exit 3) if `data.leak` forbids such groups.
     """
     sides = defaultdict(set)
     for group, split in zip(groups, splits.tolist(), strict=True):
@@ -168,7 +168,7 @@ def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: l
 def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, str], ...]:
     """Return pairs of byte-equal images in different splits, each image with the first in another split.
 
-    Add notes about all copies. Raise UserError (exit 3) about such pairs if `leak` says so.
+    Add notes about all copies. Raise UserError (exit 3) if `leak` forbids such pairs.
     """
     rows: Mapping[str, list[int]] = defaultdict(list)
     for i, content in enumerate(hashes):

@@ -1,4 +1,4 @@
-"""The table of images, with which everything after the scan works."""
+"""The table of images that everything after the scan works with."""
 
 from collections import defaultdict
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""ImageNet weights from a Python package, for training where the hub cannot be reached.
+"""ImageNet weights from a Python package, for training without access to the hub.
 
-The package holds a pickle, the only one that thaw ever opens: only if its SHA-256 is the one below, and with
-`weights_only`, which executes none of it. The store keeps the weights as safetensors.
+The package contains a pickle, the only one that thaw ever opens. It is opened only if its SHA-256 is the one below, and
+with `weights_only`, which executes none of it. The store keeps the weights as safetensors.
 """
 
 import io

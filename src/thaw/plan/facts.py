@@ -1,4 +1,4 @@
-"""What a plan has to know of the data and the model, as far as it is known before they are loaded."""
+"""The facts about data and model that a plan needs, as far as they are known before either is loaded."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -47,7 +47,7 @@ Point = tuple[float, float]  # a rate and its loss
 
 @dataclass(frozen=True)
 class Trial:
-    """The training setup of a finder, the same as in the fit it serves."""
+    """The training setup of a finder: that of the fits that use its rate."""
 
     train: str  # head | all
     bn: str
