@@ -124,7 +124,7 @@ def test_a_file_that_changes_during_the_run_is_named(folder, photos, workers):
     views = Views(on_the_fly(photos, SIDE), photos.table.labels, 1.0, SIDE)
     path = photos.table.paths[0]
     (folder / path).write_bytes(b"no image any more")
-    with pytest.raises(UserError, match="changed after it was scanned") as caught:
+    with pytest.raises(UserError, match="changed after the scan") as caught:
         list(batches.loader(views, [BatchKey(0, SIDE, np.array([1])), BatchKey(0, SIDE, np.array([0]))], workers))
     assert caught.value.code == 3 and path in caught.value.line
 

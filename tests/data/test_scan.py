@@ -564,7 +564,7 @@ def test_an_image_that_changes_after_the_scan_is_refused(tmp_path):  # and never
     loaded = dataset.load_dataset(data(tree(tmp_path, a=5, b=5)), 8)
     put(tmp_path / "a/0.png")
     assert loaded.image(1, 8).shape == (6, 8, 3)
-    with pytest.raises(UserError, match=r"'a/0.png' changed after it was scanned") as caught:
+    with pytest.raises(UserError, match=r"'a/0.png' changed after the scan") as caught:
         loaded.image(0, 8)
     assert caught.value.code == 3
 
