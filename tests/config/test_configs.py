@@ -19,6 +19,7 @@ from timm.models import group_parameters
 from thaw.config import job_request
 from thaw.config.composed import CHOSEN, Composed
 from thaw.config.options import option_names
+from thaw.config.sources import SOURCES
 from thaw.config.weights import PACKAGED_NETWORK
 from thaw.data import dataset, drawn
 from thaw.data.augment import view
@@ -37,7 +38,7 @@ BACKBONES = sorted(file.stem for file in CHOICES if file.parent.name == "backbon
 def chosen(file: Path) -> list[str]:
     """Return the overrides that choose a yaml, with a data.root if it needs one."""
     group = file.parent.as_posix()
-    kinds = ("folder", "csv")
+    kinds = [kind for kind, source in SOURCES.items() if source.local]
     own = file.stem in kinds or (group == "experiment" and composition(f"experiment={file.stem}").data.kind in kinds)
     return [f"{group}={file.stem}", *(["data.root=images"] if own else [])]
 

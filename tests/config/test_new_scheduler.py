@@ -94,5 +94,5 @@ def test_impossible_options_are_refused(ran):
 
 def test_it_is_in_the_help(ran):
     told = ran("src/train.py", "--help")
-    assert "a stair down in every cycle" in told
-    assert "scheduler.factor=0.5" in told and "staircase: from one cycle to the next" in told
+    assert "a lower constant rate in each cycle" in told
+    assert "scheduler.factor=0.5" in told and "staircase: ratio of each cycle" in told

@@ -14,6 +14,7 @@ from thaw.config.composed import Composed, pick
 from thaw.config.conf_files import key_types
 from thaw.config.options import Range, all_options, number, option_names
 from thaw.config.schedulers import SCHEDULES
+from thaw.config.sources import LISTED
 from thaw.config.validate import CHOICES, LISTS, RANGES
 from thaw.runtime.errors import UserError
 
@@ -116,8 +117,7 @@ def test_unknown_choices_are_refused(key, value):
 def test_every_choice_is_allowed(key, choice):
     overrides = [f"scheduler={choice}"] if key == "scheduler.shape" else []
     overrides += ["rates=layer_decay"] if choice == "layer_decay" else []
-    overrides += ["data=torchvision"] if choice == "torchvision" else []
-    overrides += ["data=folder", "data.root=photos"] if choice in ("folder", "csv") else []
+    overrides += [f"data={choice}", "data.root=photos"] if choice in LISTED else []
     overrides += ["head=fastai"] if key == "head.kind" and choice == "fastai" else []
     overrides += [f"optimizer={choice}"] if key == "optimizer.name" else []
     changed = with_value(key, choice, *overrides)
@@ -127,7 +127,7 @@ def test_every_choice_is_allowed(key, choice):
 
 def test_listed_images_need_a_root():
     line = refused(with_value("data.root", None, "data=folder", "data.root=photos"))
-    assert line.startswith("data.root=None: data=folder needs a folder or a table")
+    assert line.startswith("data.root=null: data=folder needs data.root=FOLDER")
 
 
 def test_the_nearest_choice_is_named():

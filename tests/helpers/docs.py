@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from thaw.config.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,10 +24,16 @@ def commands(page: Path, script: str) -> list[str]:
 
 
 def extended_checkout(folder: Path) -> Path:
-    """Copy the code and the yamls to a folder, and make every extension of docs/extending.md there."""
+    """Copy the code and the yamls to a folder, and make every extension of docs/extending.md there.
+
+    Skip the test if this checkout has them already. The diffs need one line of context, so that other additions beside
+    them do not matter.
+    """
+    if (ROOT / "conf/scheduler/staircase.yaml").exists():
+        pytest.skip("this checkout has the extensions of docs/extending.md")
     for name in ("src", "conf"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local.yaml", "__pycache__"))
     for diff in code_blocks(ROOT / "docs" / "extending.md", "diff"):
-        applied = subprocess.run(["git", "apply"], input=diff, text=True, cwd=folder, capture_output=True)
+        applied = subprocess.run(["git", "apply", "-C1"], input=diff, text=True, cwd=folder, capture_output=True)
         assert applied.returncode == 0, applied.stderr
     return folder

@@ -125,7 +125,7 @@ def test_a_head_trains_on_stored_views_to_the_same_bits(run):
     [
         (
             ["+checklist.head_augmented.views=2"],
-            "checklist.head_augmented: views=2 needs stored activations; set checklist.head",
+            "checklist.head_augmented: views=2 needs stored activations: also set",
         ),
         (["+checklist.head_precomputed.views=0"], "checklist.head_precomputed.views=0: must be a whole number >= 1"),
     ],

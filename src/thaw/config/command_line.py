@@ -22,13 +22,13 @@ from thaw.config.conf_files import (
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
 from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
-from thaw.config.sources import LISTED, source_at
+from thaw.config.sources import LISTED, SOURCES, source_at
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
 from thaw.runtime.errors import UserError, nearest
 
 TEXT_KEYS = ("name", "notes", "wandb.project", "wandb.entity", "data.group")
-TEXT_KEYS += ("data.path_column", "data.label_column", "data.split_column")
+TEXT_KEYS += tuple(f"data.{option}" for source in SOURCES.values() for option in source.texts)
 OPEN = ("checklist", "augment.transforms")  # dictionaries that accept new entries
 PATTERNS = r"""['"]?[^'",()=\[\]]+['"]?|\[[^()=\[\]]*\]"""  # an argument of glob(): one pattern, or several in brackets
 

@@ -23,6 +23,7 @@ from thaw.config.overrides import (
     without_quoted,
 )
 from thaw.config.similar_keys import OTHER_VALUES, close_keys
+from thaw.config.sources import root_form
 from thaw.runtime.errors import UserError, nearest
 
 Accepts = Callable[[str], bool]
@@ -198,7 +199,7 @@ def explain_unset(key: str, typed: Typed) -> str:
     """Explain a group or a setting that has no value."""
     if "." not in key and (choices := choices_of(key, *typed.confs)):
         return f"{key} is required; give {key}={'|'.join(choices)}"
-    return f"{key} is not set; give {key}={'FOLDER' if key == 'data.root' else 'VALUE'}"
+    return f"{key} is not set; give {key}={root_form(typed.values.get('data')) if key == 'data.root' else 'VALUE'}"
 
 
 def explain_deletion(key: str, typed: Typed) -> str:

@@ -19,8 +19,8 @@ class Range(NamedTuple):
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
-        upper = "" if self.high == math.inf else f" and <= {self.high}"
-        return f"{'>' if self.above else '>='} {self.low}{upper}"
+        upper = "" if self.high == math.inf else f" and <= {self.high:.12g}"
+        return f"{'>' if self.above else '>='} {self.low:.12g}{upper}"
 
 
 def number(low: float, high: float, above: bool = False) -> Any:

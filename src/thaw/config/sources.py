@@ -16,16 +16,17 @@ class Source:
     """The properties of a data source."""
 
     function: str  # "module:function"
-    options: tuple[str, ...] = ()  # settings of data that this source alone reads
+    options: tuple[str, ...] = ()  # fields of Data that not every source reads
+    texts: tuple[str, ...] = ()  # those of them that are free text, which is quoted for Hydra
+    folders: tuple[str, ...] = ()  # those of them that are folders, which must exist
     suffixes: tuple[str, ...] = ()  # endings of `data.root` if it is a file; (): it is a folder
-    folders: tuple[str, ...] = ()  # settings of data that name further folders, which must exist
     group_columns: bool = False  # data.group may be the name of a column, instead of a regular expression
     draws: bool = False  # the function draws its images and needs no data.root
     downloads: bool = False  # the function downloads its images if data.root lacks them
 
     @property
     def local(self) -> bool:
-        """Whether the images are on disk already, so that they can be listed before the plan is made."""
+        """Whether its images can be listed without drawing or downloading them, and so before the plan is made."""
         return not (self.draws or self.downloads)
 
     def load(self) -> Callable:
@@ -41,8 +42,9 @@ SOURCES = {
     "csv": Source(
         "thaw.data.csv_source:listing",
         options=("images", "path_column", "label_column", "split_column"),
-        suffixes=(".csv", ".tsv"),
+        texts=("path_column", "label_column", "split_column"),
         folders=("images",),
+        suffixes=(".csv", ".tsv"),
         group_columns=True,
     ),
     "torchvision": Source("thaw.data.downloads:listing", options=("name",), downloads=True),
@@ -58,6 +60,13 @@ def source_at(root: str) -> str:
 
 
 def readers_of_options() -> dict[str, tuple[str, ...]]:
-    """Return, for each setting of data that some sources do not read, the kinds that do."""
-    own = {option: (kind,) for kind, source in SOURCES.items() for option in source.options}
-    return dict.fromkeys(LIST_OPTIONS, LISTED) | own
+    """Map each setting of data that not every source reads to the kinds that read it."""
+    own = {option for source in SOURCES.values() for option in source.options}
+    readers = {option: tuple(kind for kind, one in SOURCES.items() if option in one.options) for option in own}
+    return dict.fromkeys(LIST_OPTIONS, LISTED) | readers
+
+
+def root_form(kind: str | None) -> str:
+    """Return what `data.root` is for a kind of source: FOLDER, or FILE.csv."""
+    suffixes = SOURCES[kind].suffixes if kind in SOURCES else ()
+    return f"FILE{suffixes[0]}" if suffixes else "FOLDER"

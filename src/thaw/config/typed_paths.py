@@ -5,9 +5,11 @@ from os.path import exists, expanduser
 from pathlib import Path
 
 from thaw.config.overrides import QUOTED, quote, split_values, unquote
+from thaw.config.sources import SOURCES
 from thaw.runtime.errors import UserError
 
-PATH_KEYS = ("data.root", "data.images", "data.classes", "data.labels")
+PATH_KEYS = ("data.root", "data.classes", "data.labels")
+PATH_KEYS += tuple(f"data.{option}" for source in SOURCES.values() for option in source.folders)
 PATH_KEYS += ("backbone.weights", "store.dir", "wandb.dir", "init")
 FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir")
 NOT_FILES = ("null", "none", "pretrained", "packaged", "???")  # words allowed in place of a path

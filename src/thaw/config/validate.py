@@ -9,7 +9,7 @@ from thaw.config.optimizers import OPTIMIZERS
 from thaw.config.options import Range, can_be_unset, option_names, ranges
 from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import Head
-from thaw.config.sources import LISTED, SOURCES
+from thaw.config.sources import LISTED, SOURCES, root_form
 from thaw.config.transforms import check_written
 from thaw.config.values import crop_scale, parse_bytes, parse_count, parse_number, parse_pattern, peak_rate_and_ratios
 from thaw.runtime.errors import UserError, nearest
@@ -123,7 +123,8 @@ def check_settings(composed: Composed) -> None:
     if not all(0 < size <= 1 or (1 < size < math.inf and size == int(size)) for size in steps):
         raise UserError(2, f"resize.sizes={composed.resize.sizes}: must be fractions up to 1 or whole pixels")
     if composed.data.kind in LISTED and not composed.data.root:
-        raise UserError(2, f"data.root={composed.data.root}: data={composed.data.kind} needs a folder or a table")
+        kind = composed.data.kind
+        raise UserError(2, f"data.root={composed.data.root or 'null'}: data={kind} needs data.root={root_form(kind)}")
     if composed.data.kind == "torchvision" and (name := composed.data.name) not in TORCHVISION_SETS:
         raise no_choice("data.name", name, TORCHVISION_SETS)
     if composed.data.group is not None and not SOURCES[composed.data.kind].group_columns:

@@ -30,7 +30,10 @@ def check_paths_exist(data: Data) -> None:
         path = getattr(data, key)
         if path is not None and not os.path.exists(os.path.expanduser(path)):
             folder = key in source.folders or (key == "root" and not source.suffixes)
-            raise UserError(3, f"data.{key}={path}: no such {'folder' if folder else 'file'}")
+            from thaw.data.folder import suggest_folders
+
+            close = suggest_folders(os.path.abspath(os.path.expanduser(path))) if folder else ""
+            raise UserError(3, f"data.{key}={path}: no such {'folder' if folder else 'file'}{close}")
 
 
 def named_files(settings: Settings) -> list:

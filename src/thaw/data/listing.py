@@ -96,6 +96,8 @@ def class_names(found: Listing, allow_missing: bool) -> tuple[str, ...]:
             advice = "add images or set data.allow_missing=true"
             raise UserError(3, f"classes in train but not in valid: {name_some(missing)}; {advice}")
     note_alike(train, found.notes)
+    if not found.files:
+        raise UserError(3, f"no images are listed in {found.root}")
     if len(train) < 2:
         raise UserError(3, f"only one class ({name_some(train) or 'none'}); a classifier needs at least two")
     return tuple(sorted(train))

@@ -40,6 +40,7 @@ def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:
 
 def fact_names(settings: Settings) -> tuple[str, str]:
     """Return the names under which the store keeps the facts of the data and of the backbone."""
-    which = {key: value for key, value in vars(settings.data).items() if key not in ("facts", "workers", "crop_pct")}
+    unread = ("facts", "workers", "crop_pct")
+    which = {key: value for key, value in vars(settings.data).items() if key not in unread and value is not None}
     data = sha256(repr(which).encode()).hexdigest()[:16]
     return f"data_{data}", f"backbone_{sha256(settings.backbone.name.encode()).hexdigest()[:16]}"

@@ -115,5 +115,5 @@ def check_phase(name: str, given) -> dict:
     if given["do"] == "find":
         for key in ("epochs", *CYCLE_KEYS, "until", "lr"):
             if key in given:
-                raise UserError(2, f"{where}.{key}: a find phase has no such key (its length is find.steps)")
+                raise UserError(2, f"{where}.{key}: a find phase has no such key; find.* sets its length")
     return given

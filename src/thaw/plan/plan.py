@@ -87,7 +87,8 @@ def check_features(where: str, train: str, features: str, views: int | None) -> 
     if train == "all" and features == "precomputed":
         raise UserError(2, f"{where}: features=precomputed contradicts train=all (stored for a frozen backbone)")
     if views is not None and features == "live":
-        raise UserError(2, f"{where}: views={views} needs stored activations; set {where}.features=precomputed as well")
+        both = "train=head and features=precomputed" if train == "all" else "features=precomputed"
+        raise UserError(2, f"{where}: views={views} needs stored activations: also set {both} in {where}")
 
 
 def takes_budget(given: Mapping, phase: Phase) -> bool:

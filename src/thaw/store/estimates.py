@@ -63,7 +63,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
         "versions": machine.library_versions(),
         "code": code_part(ALL_CODE, settings.store.code),
     }
-    data = {name: value for name, value in asdict(settings.data).items() if name not in UNREAD}
+    data = {name: value for name, value in asdict(settings.data).items() if name not in UNREAD and value is not None}
     seen = {"data": data, "files": files, "size": plan.size, "backbone": asdict(settings.backbone)} | computed
     likeness = [settings.backbone.name, settings.data.kind, settings.data.root, computed["device"]]
     out = [PlannedArtifact(IMAGES, key_of(seen), key_of({"like": [IMAGES, *likeness, plan.size]}), None, True)]

@@ -47,9 +47,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     write_data_lists(folder, table.bad, table.disputed)
     backbone = with_packaged_weights(settings.backbone, store)
     network = create_network(backbone, len(table.classes), settings.seed, device, settings.head)
-    looked = {**model_facts(network.model)} | {
-        k: v for k, v in asdict(settings.backbone.facts).items() if v is not None
-    }
+    own = model_facts(network.model)
     if settings.init:
         console.say_notes([load_init(network.model, Path(settings.init).expanduser(), table.classes)])
     facts = Facts(
@@ -57,9 +55,9 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         valid=len(images.rows(VALID)),
         test=len(images.rows(TEST)),
         classes=len(table.classes),
-        **looked,
+        **own | facts_of_weights(settings.backbone, own),
     )
-    remember_facts(store, settings, facts)
+    remember_facts(store, settings, facts, own)
     planned = start.plan if start.plan and start.plan.facts == facts else plan.make_plan(settings, facts)
     network.device = device = device_.with_threads(device, settings, multiply_adds(network.model, planned.size))
     side = round(planned.size / settings.data.crop_pct)
@@ -104,12 +102,25 @@ def loader_processes(settings: Settings, size: int, batch: int) -> int:
     return workers_for(min(allowed, cores()), size, batch)
 
 
-def remember_facts(store: Store, settings: Settings, facts: Facts) -> None:
-    """Store the facts, so that the next plan for this data and backbone is complete before anything is loaded."""
+def facts_of_weights(backbone: Backbone, own: dict[str, int]) -> dict[str, int]:
+    """Return the input size that the yaml of a backbone states, which may differ from the network's `own`.
+
+    Warn if the other facts in the yaml are not those of the network, which are used.
+    """
+    stated = {name: value for name, value in asdict(backbone.facts).items() if value is not None}
+    size = {name: stated.pop(name) for name in ("native_size",) if name in stated}
+    for name, value in stated.items():
+        if value != own[name]:
+            console.say(f"warning: backbone.facts.{name}={value}: the network has {own[name]}, which is used")
+    return size
+
+
+def remember_facts(store: Store, settings: Settings, facts: Facts, own: dict[str, int]) -> None:
+    """Store the facts of the data and the network's `own`, so that the next plan is complete at once."""
     data, backbone = fact_names(settings)
     counts = {key: getattr(facts, key) for key in ("train", "valid", "test", "classes")}
     store.remember(data, counts)
-    store.remember(backbone, {key: getattr(facts, key) for key in ("native_size", "multiple", "layers")})
+    store.remember(backbone, own)
 
 
 def load_init(model: torch.nn.Module, folder: Path, classes: Sequence[str]) -> str:
