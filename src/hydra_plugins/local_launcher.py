@@ -87,7 +87,7 @@ class LocalLauncher(Launcher):
         works = [partial(work, n) for n in numbers]
         asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
         if asked:
-            raise signals.Stopped(asked, "in the sweep")
+            raise signals.Stopped(asked, sweep=True)
         return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
 
     def run_one(self, overrides: Sequence[str], number: int, folder: Path, to_file: bool) -> int:

@@ -62,7 +62,7 @@ class SlurmLauncher(HydrasLauncher):
             jobs = f"{len(before)} {'jobs' if len(before) > 1 else 'job'}"
             say(f"note: {jobs} of this sweep still in Slurm's queue: waiting for them first")
             if asked := wait(before, lambda job: None):
-                raise signals.Stopped(asked, "in the sweep")
+                raise signals.Stopped(asked, sweep=True)
         queued = self.queue([list(job_overrides[n - initial_job_idx]) for n in numbers], numbers, root)
         array = queued[0].job_id.partition("_")[0]
         jobs = f"{len(numbers)} {'jobs' if len(numbers) > 1 else 'job'}"
@@ -80,7 +80,7 @@ class SlurmLauncher(HydrasLauncher):
 
         asked = wait({job.job_id for job in queued}, ended)
         if asked:
-            raise signals.Stopped(asked, "in the sweep")
+            raise signals.Stopped(asked, sweep=True)
         return [returned(root / str(initial_job_idx + first), str(self.config.monitor)) for first in same]
 
     def queue(self, jobs: Sequence[list[str]], numbers: Sequence[int], root: Path) -> list:

@@ -47,7 +47,7 @@ def count(jobs: Sequence, store) -> None:
     """Scan the user's own images, once per source. Raise UserError (exit 3) if there are none."""
     own = {fact_names(s)[0]: s for _, _, s in jobs if SOURCES[s.data.kind].local}
     if own:
-        from thaw.data.scan import count_images
+        from thaw.data.scan import scan_ahead
 
         for settings in own.values():
-            count_images(settings, store, say)
+            scan_ahead(settings, store, say)

@@ -84,7 +84,7 @@ def test_options_of_other_schedulers_are_warned_about(ran, checkout):
 
 def test_impossible_options_are_refused(ran):
     refused = {
-        "scheduler.factor=2": "scheduler.factor=2.0: must be > 0 and <= 1",
+        "scheduler.factor=2": "scheduler.factor=2.0: must be above 0 and at most 1",
         "scheduler.factor=null": "scheduler.factor=null: staircase needs a number",
         "factor=0.1": "factor=0.1: no such key; did you mean scheduler.factor=0.1?",
         "scheduler.factor=x": "scheduler.factor=x: must be a number or null",

@@ -86,7 +86,7 @@ def test_checked_keys_are_in_the_schema(key):
 @pytest.mark.parametrize(("key", "value"), OUTSIDE)
 def test_values_outside_the_range_are_refused(key, value):
     line = refused(with_value(key, value))
-    assert line.startswith(f"{key}={value}: must be >")
+    assert line.startswith(f"{key}={value}: must be {RANGES[key]}")
 
 
 @pytest.mark.parametrize(("key", "value"), [case for case in BOUNDS if case[0] not in CROSSED])
@@ -141,21 +141,21 @@ def test_the_nearest_choice_is_named():
         (["scheduler=one_cycle"], "scheduler.pct", None, "scheduler.pct=null: one_cycle needs a number"),
         (["scheduler=exp_range"], "scheduler.gamma", None, "scheduler.gamma=null: exp_range needs a number"),
         ([], "scheduler.warmup", None, "scheduler.warmup=null: sgdr needs a number"),
-        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: must be >= 0 and <= 0.5"),
+        (["scheduler=one_cycle_linear"], "scheduler.pct", 0.6, "scheduler.pct=0.6: must be between 0 and 0.5"),
         (["head=fastai"], "head.hidden", None, "head.hidden=null: head=fastai needs a whole number"),
         (["head=fastai"], "head.drop", [0.5], "head.drop=[0.5]: head=fastai needs two numbers from 0 to below 1"),
         (["head=fastai"], "head.drop", [0.5, 1.0], "head.drop=[0.5, 1.0]: head=fastai needs two"),
         (["head=fastai"], "batch_size", 1, "batch_size=1: the batch norm of head=fastai needs at least 2"),
         ([], "find.min_lr", 10.0, "find.min_lr=10.0: must be below find.max_lr=10.0"),
-        ([], "scheduler.max_cycles", 2, "scheduler.max_cycles=2: must be >= scheduler.cycles=3"),
+        ([], "scheduler.max_cycles", 2, "scheduler.max_cycles=2: must be at least scheduler.cycles=3"),
         ([], "resize.sizes", [], "resize.sizes is empty"),
         ([], "checklist", {}, "checklist is empty"),
         ([], "tags", [["a"]], "tags=[['a']]: each item must be text"),
         ([], "optimizer.betas", [[1], 0.9], "optimizer.betas=[[1], 0.9]: each item must be a number"),
         ([], "augment.scale", [{"a": 1}], "augment.scale=[{'a': 1}]: each item must be a number"),
         ([], "store.dir", "", "store.dir is empty: it needs a folder"),
-        ([], "threads", 10**12, "threads=1000000000000: must be auto or a whole number >= 1 and <= 1024"),
-        ([], "data.workers", 10**8, "data.workers=100000000: must be auto or a whole number >= 0 and <= 1024"),
+        ([], "threads", 10**12, "threads=1000000000000: must be auto or a whole number between 1 and 1,024"),
+        ([], "data.workers", 10**8, "data.workers=100000000: must be auto or a whole number between 0 and 1,024"),
         ([], "resize.sizes", [0, 1.0], "resize.sizes=[0, 1.0]: must be"),
         (
             [],
@@ -169,7 +169,7 @@ def test_the_nearest_choice_is_named():
         ([], "resize.sizes", [math.nan, 1.0], "resize.sizes=[nan, 1.0]: must be"),
         ([], "resize.sizes", [math.inf], "resize.sizes=[inf]: must be"),
         ([], "resize.sizes", ["half", 1.0], "resize.sizes=half: must be a number or a fraction"),
-        ([], "threads", 0, "threads=0: must be auto or a whole number >= 1"),
+        ([], "threads", 0, "threads=0: must be auto or a whole number between 1 and"),
         ([], "threads", "many", "threads=many: must be auto"),
         (
             ["data=torchvision"],
@@ -178,7 +178,7 @@ def test_the_nearest_choice_is_named():
             "data.name=pet: must be one of pets, flowers, cifar10, imagenette; did",
         ),
         (["data=torchvision"], "data.name", None, "data.name=None: must be one of pets"),
-        ([], "data.workers", -1, "data.workers=-1: must be auto or a whole number >= 0"),
+        ([], "data.workers", -1, "data.workers=-1: must be auto or a whole number between 0 and"),
         ([], "data.workers", 1.5, "data.workers=1.5: must be auto"),
         ([], "data.workers", True, "data.workers=True: must be auto"),
         (["rates=layer_decay"], "rates.decay", None, "rates.decay=null: rates.split=layer_decay needs a number"),
@@ -186,14 +186,14 @@ def test_the_nearest_choice_is_named():
         ([], "rates.ratios", [], "rates.ratios=[]: needs at least one ratio"),
         ([], "rates.ratios", [0.1, 0.5], "rates.ratios=[0.1, 0.5]: the last ratio must be 1"),
         ([], "rates.ratios", [1, 0.1], "rates.ratios=[1, 0.1]: the last ratio must be 1 (earliest layers first)"),
-        ([], "rates.ratios", [0, 1], "rates.ratios=0: must be > 0 and <= 1000"),
+        ([], "rates.ratios", [0, 1], "rates.ratios=0: must be above 0 and at most 1,000"),
         ([], "rates.ratios", ["1/0", 1], "rates.ratios=1/0: must be a number or a fraction"),
         ([], "lr", [], "lr=[]: needs at least one rate"),
-        ([], "lr", 0, "lr=0: must be > 0 and <= 1000"),
-        ([], "lr", -0.1, "lr=-0.1: must be > 0 and <= 1000"),
-        ([], "lr", math.inf, "lr=inf: must be > 0 and <= 1000"),
-        ([], "lr", math.nan, "lr=nan: must be > 0 and <= 1000"),
-        ([], "lr", 1001, "lr=1001: must be > 0 and <= 1000"),
+        ([], "lr", 0, "lr=0: must be above 0 and at most 1,000"),
+        ([], "lr", -0.1, "lr=-0.1: must be above 0 and at most 1,000"),
+        ([], "lr", math.inf, "lr=inf: must be above 0 and at most 1,000"),
+        ([], "lr", math.nan, "lr=nan: must be above 0 and at most 1,000"),
+        ([], "lr", 1001, "lr=1001: must be above 0 and at most 1,000"),
         ([], "lr", "fast", "lr=fast: must be a number or a fraction such as 1/9"),
         ([], "lr", True, "lr=True: must be a number"),
         ([], "lr", [0.1, "x"], "lr=x: must be a number"),
@@ -277,7 +277,7 @@ def test_impossible_options_of_an_optimizer_are_refused(typed):
     "overrides", [["scheduler.pct=1"], ["scheduler.div=0.5"], ["optimizer=adamw", "optimizer.momentum=1"]]
 )
 def test_a_value_that_no_choice_accepts_is_refused_even_if_unused(overrides):
-    with pytest.raises(UserError, match=f"^{overrides[-1].partition('=')[0]}=.*must be >= ") as refused:
+    with pytest.raises(UserError, match=f"^{overrides[-1].partition('=')[0]}=.*must be (at least|between) ") as refused:
         validate.check_settings(composed_of(*overrides))
     assert refused.value.code == 2
 

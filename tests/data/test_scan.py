@@ -139,7 +139,7 @@ def test_ignored_files_that_look_like_images_are_noted(tmp_path):
     table = scan(tmp_path)
     said = "ignored 1 drawing (.svg) and 2 raw images (.cr3, .dng) and 1 video (.mp4), which cannot be read"
     assert has_note(table, f"warning: {said}: convert them to JPEG or PNG")
-    assert has_note(table, "ignored 1 file of other kinds ('.txt')")
+    assert has_note(table, "ignored 1 file that is not an image ('.txt')")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_ignored_files_are_counted(tmp_path):
     put(root / "more/a/x.png")
     table = scan(root)
     assert len(table) == 12 and table.classes == ("a", "b")
-    assert has_note(table, "ignored 7 hidden or system") and has_note(table, "ignored 3 files of other kinds")
+    assert has_note(table, "ignored 7 hidden or system") and has_note(table, "ignored 3 files that are not images")
     assert has_note(table, "ignored 2 images outside the class folders ('more/a/x.png', 'train/loose.png')")
 
 
@@ -476,7 +476,9 @@ def test_image_in_two_splits(tmp_path):
     root = both(tmp_path)
     shutil.copy(root / "train/a/0.png", root / "valid/a/again.png")
     table = scan(root)
-    assert has_note(table, "warning: 1 image in more than one split: 'train/a/0.png' and 'valid/a/again.png'")
+    share = f"1 of {(table.splits == VALID).sum()} validation images is a copy, which makes the results too optimistic"
+    pair = "'train/a/0.png' and 'valid/a/again.png'"
+    assert has_note(table, f"warning: 1 image occurs in two splits: {pair}; {share}")
     assert table.leaks == (("train/a/0.png", "valid/a/again.png"),)
     assert "data.leak=warn" in refused(root, leak="error")
 
@@ -489,7 +491,10 @@ def test_every_leaking_image_is_listed(tmp_path):
     table = scan(root)
     first = "train/b/x.png"
     assert set(table.leaks) == {(first, "test/a/x.png"), (first, "valid/a/x.png"), (first, "valid/b/x.png")}
-    assert has_note(table, "1 image in more than one split") and has_note(table, "1 image with a copy in another")
+    assert has_note(table, "1 image occurs in two splits") and has_note(table, "1 image with a copy in another")
+    assert has_note(
+        table, "; 2 of 6 validation and 1 of 1 test images are copies, which makes the results too optimistic"
+    )
 
 
 def test_limits_apply_to_decoding_too(tmp_path):

@@ -192,10 +192,13 @@ ENDS = [  # what ends the block, whether W&B was begun, whether a refusal is rec
 
 
 @pytest.mark.parametrize(("error", "begun", "seen", "runs"), ENDS)
-def test_a_failure_ends_the_wandb_run_and_a_refusal_creates_one(tmp_path, monkeypatch, error, begun, seen, runs):
+def test_a_failure_ends_the_wandb_run_and_a_refusal_creates_one(
+    tmp_path, monkeypatch, capsys, error, begun, seen, runs
+):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     refused = (lambda: replace(IDENTITY, id="other", name="refused")) if seen else None
     found = of_blocks(tmp_path, error, begun, refused)
+    assert ("wandb: offline" in capsys.readouterr().out) == begun, "nothing is printed after the error of a refusal"
     assert {name: (code, line.partition(";")[0]) for name, (code, line) in found.items()} == runs
 
 

@@ -85,6 +85,11 @@ def test_a_job_ended_by_a_signal_is_stopped_and_not_failed(tmp_path, number):
     assert state_after(UserError(5, "no memory")) == "failed"
 
 
+def test_a_sweep_stopped_by_a_signal_says_so():
+    line = signals.Stopped(signal.SIGTERM, sweep=True).line
+    assert line == "sweep stopped (SIGTERM); run the same command again to continue"
+
+
 def test_a_job_that_slurm_requeues_waits(monkeypatch):
     monkeypatch.setitem(signals.chained, signal.SIGUSR2, print)
     assert state_after(signals.Stopped(signal.SIGUSR2, "after step 3")) == "waiting"

@@ -69,7 +69,7 @@ def test_a_run_reuses_exactly_the_phases_that_the_preview_names(compose, done, t
 def test_deleted_phases_and_those_of_a_fresh_run_do_not_count_as_stored(compose, done):
     settings = compose(*SMALL)
     planned = plan.make_plan(settings, known_facts(settings, Store(done).recall))
-    assert "in the store: 4 of 4" in preview.preview_run(settings, planned, Store(done))
+    assert preview.preview_run(settings, planned, Store(done)) == "in the store: all 4 phases"
     assert "in the store: 0 of 4" in preview.preview_run(compose(*SMALL, "fresh=true"), planned, Store(done))
     for marker in (done / "cycles").glob("*/DONE.json"):
         marker.unlink()
@@ -98,6 +98,15 @@ def test_a_row_for_each_setting_and_the_totals(compose, tmp_path):
     assert "jobs:   4 jobs, 2 settings × 2 seeds (the first 4 of 20); 1 already done" in lines
     assert "phases: 20 in all: 14 to do, 6 shared with an earlier job, 0 in the store" in lines
     assert "time:   first job ?, all jobs ? of compute time, 2 jobs at a time" in lines
+
+
+def test_a_note_names_the_settings_it_is_about(compose, tmp_path):
+    typed = ("lr=0.01", "lr=null", "lr=0.02")
+    lines, _ = table_of([((one,), compose("data.limit=200", one)) for one in typed], tmp_path)
+    note = "find_head is left out of the plan: no phase uses the rate it would find"
+    assert f"note: {note} (in lr 0.01, lr 0.02)" in lines
+    lines, _ = table_of([(("lr=0.01",), compose("data.limit=200", "lr=0.01"))], tmp_path)
+    assert f"note: {note}" in lines, "in all jobs"
 
 
 def test_costs_are_estimated_from_similar_work(compose, tmp_path):

@@ -85,10 +85,10 @@ def test_paired_is_sharper_than_the_spread_of_the_images():
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.6)], 3, 5, False, 1, "no improvement in the last cycle ("),
         ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7), end(0.6, -0.65)], 3, 5, False, 2, "over-fitting: "),
         ([end(1 - i / 10, -i / 10) for i in range(1, 6)], 3, 5, False, 4, "maximum of 5 cycles reached: "),
-        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "maximum of 3 cycles reached: "),
+        ([end(1.0, -0.5), end(0.8, -0.6), end(0.7, -0.7)], 3, 3, False, 2, "all planned cycles trained: "),
         # The first cycle never over-fits: no cycle is before it.
         ([end(0.5, 0.5)], 3, 3, True, 0, "going on"),
-        ([end(0.5, 0.5)], 3, 1, False, 0, "maximum of 1 cycle reached: "),
+        ([end(0.5, 0.5)], 3, 1, False, 0, "all planned cycles trained: "),
         # A loss that rises with accuracy is no over-fitting. The best is the highest accuracy, then the lowest loss.
         ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.7)], 3, 5, True, 1, "going on"),
         ([end(1.0, -0.5), end(0.5, -0.4, accuracy=0.55)], 2, 5, False, 0, "over-fitting: "),  # as high as before
@@ -148,7 +148,7 @@ def test_never_more_than_most_and_the_best_is_the_lowest():
 
 
 def test_the_first_cycle_of_all_is_compared_with_nothing():
-    assert judge(UNKNOWN, [end(1.0, -0.5)], 1, 1).because == "maximum of 1 cycle reached: validation loss 0.1950"
+    assert judge(UNKNOWN, [end(1.0, -0.5)], 1, 1).because == "all planned cycles trained: validation loss 0.1950"
 
 
 ODD = end(1.0, -0.5, accuracy=0.7)  # high accuracy, so that later cycles do not exceed it
@@ -165,16 +165,16 @@ REASONS = [  # cycles, budget, most, and the whole reason
     (
         [end(0.5, 0.01, accuracy=0.5)], 1, 2,
         "no improvement in the last cycle (1 cycle trained, 1 planned): "
-        "validation loss 0.0100 ± 0.0050 above the previous lowest",
+        "validation loss 0.0100 ± 0.0050 above the previous lowest (not significant)",
     ),
     (
         [ODD, end(1.1, -0.52)], 2, 2,
-        "maximum of 2 cycles reached: validation loss 0.0200 ± 0.0000 below the previous lowest",
+        "all planned cycles trained: validation loss 0.0200 ± 0.0000 below the previous lowest",
     ),
-    ([ODD, ODD], 2, 2, "maximum of 2 cycles reached: validation loss equal to the previous lowest (± 0.0000)"),
+    ([ODD, ODD], 2, 2, "all planned cycles trained: validation loss equal to the previous lowest (± 0.0000)"),
     (
         [ODD, end(1.1, -0.50001)], 2, 2,
-        "maximum of 2 cycles reached: validation loss less than 0.0001 (± 0.0000) below the previous lowest",
+        "all planned cycles trained: validation loss less than 0.0001 (± 0.0000) below the previous lowest",
     ),
     ([ODD, nan()], 2, 2, "the validation loss is not finite"),
 ]  # fmt: skip

@@ -222,11 +222,11 @@ def test_a_signal_ends_the_run_after_its_step_with_a_snapshot(
 @pytest.mark.parametrize(
     ("number", "call", "line"),
     [
-        (signal.SIGTERM, 0, "stopped in full after 1 step (SIGTERM); run the same command again to continue"),
-        (signal.SIGINT, 1, "stopped in full after 2 steps (SIGINT, Ctrl-C); run the same command again to continue"),
+        (signal.SIGTERM, 0, "stopped in phase full after step 1 (SIGTERM); "),
+        (signal.SIGINT, 1, "stopped in phase full after step 2 (SIGINT, Ctrl-C); "),
     ],
 )
-def test_a_stopped_run_says_after_how_many_steps_and_by_which_signal(settings, tmp_path, number, call, line):
+def test_a_stopped_run_says_after_which_step_and_by_which_signal(settings, tmp_path, number, call, line):
     def work():
         signals.listen()
         at_call(torch.optim.AdamW, "zero_grad", call, lambda *_: os.kill(os.getpid(), number))
@@ -237,7 +237,7 @@ def test_a_stopped_run_says_after_how_many_steps_and_by_which_signal(settings, t
             raise
 
     assert in_child(work, tmp_path / "says") == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
-    assert (tmp_path / "says").read_text().splitlines() == [line]
+    assert (tmp_path / "says").read_text().splitlines() == [f"{line}run the same command again to continue"]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_loader_processes_end_with_the_run_that_is_stopped(number, everyone, cod
                 assert run.poll() is None
             (os.killpg if everyone else os.kill)(run.pid, number)
             _, err = run.communicate(timeout=60)
-            assert run.returncode == code and "stopped in full" in err and "Traceback" not in err
+            assert run.returncode == code and "stopped in phase full" in err and "Traceback" not in err
             with pytest.raises(ProcessLookupError):  # no process of its group is left
                 os.killpg(run.pid, 0)
         finally:

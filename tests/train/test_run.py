@@ -21,9 +21,11 @@ from thaw.runtime import console
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
 from thaw.store.open import open_store
+from thaw.store.store import Store
 from thaw.train import loop, tta
 from thaw.train.predictions import Predictions, predict
 from thaw.train.run import warn_no_better, warn_nothing_gained
+from thaw.train.run_folders import done_before, remember_done
 from thaw.train.setup import set_up
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
@@ -74,9 +76,9 @@ def test_the_eight_steps_learn_and_write_all_files(run, capsys):
     assert json.loads((folder / "result.json").read_text())["phase/full/stopped_because"]
     said = capsys.readouterr().out
     assert "find_full × 0.11 0.33 1" in said and "group 2: layer4" in said and "predict.py" in said
-    assert f"(best cycle ends at epoch {result['best/epoch']} of the run, epoch " in said
-    ends = re.search(r"^full: .*best cycle ends at epoch (\d) of the run, epoch (\d) of 3 in this phase", said, re.M)
-    assert int(ends[1]) == 5 + int(ends[2]), "the phases before have 5 epochs"
+    ends = re.search(r"^full: .*\(best: epoch (\d) of 3, epoch (\d) of the run; lr ", said, re.M)
+    assert int(ends[2]) == 5 + int(ends[1]), "the phases before have 5 epochs"
+    assert f", epoch {result['best/epoch']} of the run; lr " in said
     for split, key in (("valid", "best/accuracy"), ("test", "test/accuracy")):
         with (folder / f"{split}_predictions.csv").open() as file:
             table = list(csv.reader(file))
@@ -256,6 +258,34 @@ def test_a_repeated_command_trains_nothing_and_says_so(run, capsys, tmp_path):
     (tmp_path / "latest").unlink()
     run(*short, name="e")
     assert (tmp_path / "latest").resolve().name == "named", "latest is the run that stands for the command"
+
+
+def test_a_finished_single_run_stands_for_a_command_rather_than_a_job_of_a_sweep(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
+    store, single, job = Store(tmp_path / "store"), tmp_path / "runs/a", tmp_path / "multirun/b/0"
+    for folder in (single, job):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "result.json").write_text(json.dumps({"identity": "x", "model_sha256": sha(folder)}))
+
+    def said():
+        assert done_before(store, "x", tmp_path / "runs/c", True)
+        return capsys.readouterr().out
+
+    remember_done(store, "x", job, 0.9, True)
+    assert f"{job} (a job of a sweep)" in said() and not (tmp_path / "latest").exists()
+    remember_done(store, "x", single, 0.9, False)
+    remember_done(store, "x", job, 0.9, True)
+    assert f"{single}; fresh=true" in said() and (tmp_path / "latest").resolve() == single
+    (single / "result.json").unlink()
+    remember_done(store, "x", job, 0.9, True)
+    assert "(a job of a sweep)" in said(), "the single run no longer exists"
+
+
+def test_a_setting_without_effect_is_named_before_the_plan(run, capsys):
+    run("data=shapes", "data.limit=20", "data.root=/p", "plan_only=true", "wandb=disabled")
+    said = capsys.readouterr().out
+    assert said.index("data.root=/p has no effect") < said.index(" on shapes: ")
 
 
 ADVICE = [  # overrides, whether the network has batch norm, and what to try if the last phase did not improve

@@ -19,8 +19,15 @@ class Range(NamedTuple):
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
     def __str__(self) -> str:
-        upper = "" if self.high == math.inf else f" and <= {self.high:.12g}"
-        return f"{'>' if self.above else '>='} {self.low:.12g}{upper}"
+        low, high = number_text(self.low), number_text(self.high)
+        if self.high == math.inf:
+            return f"{'above' if self.above else 'at least'} {low}"
+        return f"above {low} and at most {high}" if self.above else f"between {low} and {high}"
+
+
+def number_text(x: float) -> str:
+    """Return a number as text, with thousands separators."""
+    return f"{int(x):,}" if x == round(x, 0) and abs(x) < 1e15 else f"{x:.12g}"
 
 
 def number(low: float, high: float, above: bool = False) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from thaw.config.conf_files import key_types
 from thaw.config.overrides import join_override, split_override, split_overrides, swept_choices
 from thaw.config.paths import ROOT
+from thaw.config.sources import LISTED, SOURCES
 from thaw.config.typed_paths import PATH_KEYS
 from thaw.runtime.files import short_path
 
@@ -44,6 +45,8 @@ def short_name(overrides: list[str]) -> str:
     """Return the typed settings as a short readable name, in their order."""
     silent = (*UNNAMED_KEYS, "store", "hydra", "fresh", "stop_after")
     typed = [parts for parts in split_overrides(overrides) if not is_within(parts[1], silent)]
+    if any(key == "data" and value in SOURCES and value not in LISTED for _, key, value in typed):
+        typed = [parts for parts in typed if parts[1] != "data.root"]  # these sources do not read it
     rooted = any(key == "data.root" for _, key, _ in typed)  # the folder's name replaces data=folder
     return " · ".join(short_word(*parts) for parts in typed if not (rooted and parts[1] == "data"))
 

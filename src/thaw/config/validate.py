@@ -111,7 +111,7 @@ def check_settings(composed: Composed) -> None:
     if composed.scheduler.max_cycles is not None and composed.scheduler.max_cycles < composed.scheduler.cycles:
         raise UserError(
             2,
-            f"scheduler.max_cycles={composed.scheduler.max_cycles}: must be >= scheduler.cycles="
+            f"scheduler.max_cycles={composed.scheduler.max_cycles}: must be at least scheduler.cycles="
             f"{composed.scheduler.cycles}",
         )
     for key in ("resize.sizes", "checklist", "store.dir", "wandb.dir"):

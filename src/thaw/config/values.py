@@ -24,10 +24,10 @@ def parse_number(value, key: str) -> float:
 
 
 def parse_rate(value, key: str) -> float:
-    """Return a learning rate. Raise UserError (exit 2) unless it is > 0 and <= 1000."""
+    """Return a learning rate. Raise UserError (exit 2) unless it is above 0 and at most 1,000."""
     x = parse_number(value, key)
     if not (math.isfinite(x) and 0 < x <= 1000):
-        raise UserError(2, f"{key}={value}: must be > 0 and <= 1000")
+        raise UserError(2, f"{key}={value}: must be above 0 and at most 1,000")
     return x
 
 
@@ -36,7 +36,7 @@ def parse_count(value, key: str, lowest: int) -> int | None:
     if value == "auto":
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MOST:
-        raise UserError(2, f"{key}={value}: must be auto or a whole number >= {lowest} and <= {MOST}")
+        raise UserError(2, f"{key}={value}: must be auto or a whole number between {lowest} and {MOST:,}")
     return value
 
 

@@ -1,7 +1,7 @@
 """The scan of what a source lists: every file is read once, nothing is guessed, nothing is dropped silently."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from thaw.runtime.console import say_notes
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import DISPUTED
 from thaw.store.store import Store
+
+SHOWN_CLASSES = 12
 
 
 def scan_source(
@@ -96,7 +98,10 @@ def take_validation(
     data: Data,
     notes: list[str],
 ) -> None:
-    """Turn some training images into validation images, in `splits`; equal images and groups stay together."""
+    """Turn some training images into validation images, by changing `splits` in place.
+
+    Equal images and groups stay together.
+    """
     rows = np.flatnonzero(splits == TRAIN)
     units = [hashes[i] for i in rows]
     if groups:
@@ -159,7 +164,7 @@ def check_groups(groups: Sequence[str], splits: np.ndarray, data: Data, notes: l
         sides[group].add(split)
     if two := [group for group, codes in sides.items() if len(codes) > 1]:
         what = f"{count_text(len(two), 'group')} of data.group={data.group}"
-        report_leak(f"{what} in more than one split: {name_some(two)}", data.leak, notes)
+        report_leak(f"{what} occur{'s' * (len(two) == 1)} in more than one split: {name_some(two)}", data.leak, notes)
     trained, held = (splits == TRAIN).sum(), (splits == VALID).sum()
     share = held / (trained + held)
     notes.append(f"{count_text(len(sides), 'group')}; validation has {share:.1%} of the images")
@@ -175,12 +180,12 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
         rows[content].append(i)
     alike = [group for group in rows.values() if len(group) > 1]
     if alike:
-        again = count_text(sum(map(len, alike)) - len(alike), "image")
-        notes.append(f"{again} byte-equal to another")
+        again = sum(map(len, alike)) - len(alike)
+        notes.append(f"{count_text(again, 'image')} {'is' if again == 1 else 'are'} identical to another image")
     if two := sum(len(set(labels[group])) > 1 for group in alike):
         notes.append(
             f"warning: {count_text(two, 'image')} with a copy in another class ({DISPUTED} lists them: "
-            "correct its labels and give it as data.labels)"
+            "correct the labels there and pass the file as data.labels=FILE)"
         )
     leaks = {}
     for group in alike:
@@ -191,34 +196,42 @@ def find_copies(paths, labels, splits, hashes, leak, notes) -> tuple[tuple[str, 
             other = next(row for split, row in first.items() if split != splits[i])
             leaks[(i, other) if splits[i] < splits[other] else (other, i)] = hashes[i]
     if leaks:
-        first = " and ".join(quoted(paths[i]) for i in next(iter(leaks)))
-        report_leak(f"{count_text(len(set(leaks.values())), 'image')} in more than one split: {first}", leak, notes)
+        first, n = " and ".join(quoted(paths[i]) for i in next(iter(leaks))), len(set(leaks.values()))
+        line = f"{count_text(n, 'image')} occur{'s' * (n == 1)} in two splits: {first}"
+        report_leak(line, leak, notes, share_text(splits, {j for _, j in leaks}))
     return tuple((paths[i], paths[j]) for i, j in leaks)
 
 
-def report_leak(line: str, leak: str, notes: list[str]) -> None:
+def share_text(splits: np.ndarray, copies: Collection[int]) -> str:
+    """Return how many held-out images are copies of images in other splits: 1 of 499 test images is a copy."""
+    n = np.bincount(splits[list(copies)], minlength=3)
+    names = {VALID: "validation", TEST: "test"}
+    shares = (f"{n[code]:,} of {(splits == code).sum():,} {name}" for code, name in names.items() if n[code])
+    return f"{' and '.join(shares)} images {'is a copy' if len(copies) == 1 else 'are copies'}"
+
+
+def report_leak(line: str, leak: str, notes: list[str], held_out: str = "") -> None:
+    """Add a warning. Raise UserError (exit 3) instead if `leak` is error. `held_out`: as `share_text` has it."""
     if leak == "error":
         raise UserError(3, f"{line}; keep each in one split or set data.leak=warn")
-    notes.append(f"warning: {line}; the results are too optimistic")
+    notes.append(f"warning: {line}; {f'{held_out}, which' if held_out else 'this'} makes the results too optimistic")
 
 
-MOST_CLASSES = 12  # that are shown
-
-
-def count_images(
+def scan_ahead(
     settings: Settings, store: Store, say: Callable[[str], None], decode_cache: DecodeCache | None = None
 ) -> Table:
-    """Return the table of the user's own images, so that the plan knows their number; print its notes and classes.
+    """Scan the user's own images before the plan is made, print the notes and the classes, and return the table.
 
-    Verdicts are kept until a file changes, so the scan of the run itself reads no file again. `decode_cache` is as in
-    `scan`. Raise UserError (exit 3) if the images do not exist.
+    The store remembers the number of classes and of images per split, which the plan needs. Verdicts are kept until a
+    file changes, so the scan of the run itself reads no file again. `decode_cache` is as in `scan`.
+    Raise UserError (exit 3) if the images do not exist.
     """
     found, _ = scan_source(settings.data, store.root / "scan", True, decode_cache)
     say_notes(found.notes)
     sizes = [int(n) for n in np.bincount(found.labels, minlength=len(found.classes))]
     named = [f"{name} {n:,}" for name, n in zip(found.classes, sizes, strict=True)]
-    more = f" and {len(named) - MOST_CLASSES} more" if len(named) > MOST_CLASSES else ""
-    say(f"classes: {', '.join(named[:MOST_CLASSES])}{more}")
+    more = f" and {len(named) - SHOWN_CLASSES} more" if len(named) > SHOWN_CLASSES else ""
+    say(f"classes (all splits): {', '.join(named[:SHOWN_CLASSES])}{more}")
     splits = np.bincount(found.splits, minlength=3)
     counts = dict(zip(("train", "valid", "test"), map(int, splits), strict=True))
     store.remember(fact_names(settings)[0], counts | {"classes": len(found.classes)})

@@ -33,7 +33,8 @@ def note_others(paths: Iterable[str], notes: list[str]) -> None:
     if unread := [suffix for suffix in suffixes if suffix in UNREAD]:
         notes.append(f"warning: ignored {unread_text(unread)}, which cannot be read: {ADVICE}")
     if other := [suffix or "no suffix" for suffix in suffixes if suffix not in UNREAD]:
-        notes.append(f"ignored {count_text(len(other), 'file')} of other kinds ({name_some(set(other))})")
+        what = "is not an image" if len(other) == 1 else "are not images"
+        notes.append(f"ignored {count_text(len(other), 'file')} that {what} ({name_some(set(other))})")
 
 
 def unread_text(suffixes: Sequence[str]) -> str:

@@ -46,12 +46,12 @@ def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def finder_text(settings: Settings, phase: Phase) -> str:
-    """Return the length of a finder: 11 rates × 3 × 40 steps (3 orders of the data), or a range test."""
+    """Return the length of a finder: 11 rates × 3 orders × 40 steps (orders of the data), or a range test."""
     if settings.find.rule != "trials":
         return "range test"
     steps, orders = finder_length(settings, phase)
     rates = finder_steps(settings, phase) // (steps * orders)
-    return f"{rates} rates × " + (f"{orders} × " if orders > 1 else "") + f"{steps} steps"
+    return f"{rates} rates × " + (f"{orders} orders × " if orders > 1 else "") + f"{steps} steps"
 
 
 def cycles_text(phase: Phase) -> str:
@@ -69,7 +69,7 @@ def network_name(backbone: Backbone) -> str:
 
 
 def sum_text(counts) -> str:
-    return or_unknown(None if None in counts else sum(counts))
+    return or_unknown(None if None in counts else sum(counts), "{:,}")
 
 
 def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None = None) -> str:
@@ -90,11 +90,11 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
     for i, phase in enumerate(plan.phases):
         planned = phase.epochs[: phase.epochs_budget]
         if phase.do == "find":
-            epochs, steps = "", str(finder_steps(settings, phase))
+            epochs, steps = "", f"{finder_steps(settings, phase):,}"
         else:
-            epochs, steps = str(phase.epochs_budget), or_unknown(phase.steps_budget)
+            epochs, steps = f"{phase.epochs_budget:,}", or_unknown(phase.steps_budget, "{:,}")
             if len(phase.cycles) > phase.budget:
-                epochs += f"–{sum(phase.cycles)}"
+                epochs += f"–{sum(phase.cycles):,}"
                 steps += f"–{sum_text([epoch.steps for epoch in phase.epochs])}"
         rows.append(
             (
@@ -111,15 +111,17 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
             )
         )
     facts = plan.facts
-    train, valid, test = map(or_unknown, (facts.train, facts.valid, facts.test))
+    train, valid, test = (or_unknown(n, "{:,}") for n in (facts.train, facts.valid, facts.test))
     counts = f"{train} training, {valid} validation and {test} test images"
-    kinds = f"{or_unknown(facts.classes)} classes, {or_unknown(plan.size)} px"
+    kinds = f"{or_unknown(facts.classes, '{:,}')} classes, {or_unknown(plan.size)} px"
     lines = [
         f"{network_name(settings.backbone)} on {settings.data.kind}: {counts}, {kinds}",
         "",
         *grid(head, rows),
     ]
     notes = [f"note: {note}" for note in (*plan.notes, *uneven_cycles(plan, settings))]
+    if any("?" in line for line in lines):
+        notes.insert(0, "?: not known until the images and the backbone are loaded")
     return "\n".join(map(one_line, lines + notes)) + "\n"
 
 

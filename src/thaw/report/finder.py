@@ -7,6 +7,8 @@ from thaw.report.run_files import as_array
 from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, image_style, plain_ticks
 from thaw.runtime.files import as_number
 
+LABELS = {"cheapest": "lowest loss", "breaking": "unstable"}  # of the suggestions in find_*.json
+
 
 def finder_png(found: dict, path) -> None:
     """Draw a finder's curve into a file.
@@ -77,7 +79,7 @@ def limit_losses(axes, losses, smoothed, tight: bool) -> None:
 def mark_rates(axes, found: dict) -> None:
     """Draw a labelled line at each rule's suggestion, and a bold one at the chosen rate."""
     marks = [
-        (f"{rule}: {rate:.2g}", rate, False)
+        (f"{LABELS.get(rule, rule)}: {rate:.2g}", rate, False)
         for rule, rate in (found.get("suggestions") or {}).items()
         if as_number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
     ]

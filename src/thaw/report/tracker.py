@@ -59,6 +59,7 @@ class Tracker:
 
     def __exit__(self, kind, error, trace) -> None:
         if self.id is None and self.refused and isinstance(error, UserError):
+            self.say = lambda line: None  # nothing is printed after the error
             with suppress(Exception):  # the refusal matters more than any W&B error
                 self.begin(self.refused())
         if self.id is not None and isinstance(error, (UserError, Stopped)):

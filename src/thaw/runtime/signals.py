@@ -18,13 +18,14 @@ modes: list[bool] = [True]  # stack of `stopping` blocks: does a signal end the 
 class Stopped(KeyboardInterrupt):
     """A signal stopped the process; the work so far is in the store. Unlike the failure of a job, it ends a sweep.
 
-    `where`: the point at which a job stopped, such as "after step 3"; None if it was not a job.
+    `where`: the point at which a job stopped, such as "after step 3"; None if it was not a job. `sweep`: a sweep was
+    stopped, not one of its jobs.
     """
 
-    def __init__(self, number: int, where: str | None = None):
+    def __init__(self, number: int, where: str | None = None, sweep: bool = False):
         why = WHY.get(number) or name_of(number)
-        advice = "; run the same command again to continue" if where else ""
-        self.line = f"stopped{f' {where}' if where else ''} ({why}){advice}"
+        advice = "; run the same command again to continue" if where or sweep else ""
+        self.line = f"{'sweep ' * sweep}stopped{f' {where}' if where else ''} ({why}){advice}"
         super().__init__(self.line)
         self.number, self.where = number, where
         self.code = EXIT.get(number, 128 + number)

@@ -1,7 +1,8 @@
 """The preview of a run or a sweep (plan_only=true): the work to do, what is stored already, time and disk space."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from thaw.store.store import Store
 
 UNKNOWN = "nothing similar has run here yet"
 MOST_SETTINGS = 40  # settings with a line of their own
+NAMED = 4  # settings that a note names
 HEAD = ("setting", "jobs", "epochs", "phases", "shared", "stored", "to do", "time", "store grows by")
 
 
@@ -74,6 +76,9 @@ def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     stored = estimates.stored_phases(artifacts, known)
     named = f" ({', '.join(stored)})" if stored else ""
     rest = cost(artifacts, known, set())
+    if len(stored) == len(planned.phases):
+        start = "" if math.isnan(rest.seconds) else f"; about {time_text(rest)} to load and report"
+        return f"in the store: all {len(stored)} phases{start}"
     if math.isnan(rest.seconds + rest.bytes):
         to_do = f"time and disk space for the rest are unknown: {UNKNOWN}"
     else:
@@ -112,7 +117,7 @@ def preview_sweep(
     `done`: the overrides of finished jobs. `trials`: number of trials of a search, not all of them known in advance; 0
     without a search.
     """
-    planned, made, notes, files = [], set(), {}, {}
+    planned, made, noted, files = [], set(), defaultdict(set), {}
     for number, overrides, settings in jobs:
         try:
             own = cut_after(plan.make_plan(settings, known_facts(settings, store.recall)), settings.stop_after)
@@ -127,15 +132,29 @@ def preview_sweep(
         stored = estimates.stored_phases(artifacts, known)
         with_made = {name: replace(one, stored=one.stored or name in made) for name, one in known.items()}
         shared = len(estimates.stored_phases(artifacts, with_made)) - len(stored)
-        notes |= dict.fromkeys((*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)))
         typed = tuple(override for override in overrides if split_override(override)[1] != "plan_only")
+        for note in (*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)):
+            noted[note].add(setting_of(typed))
         over = typed in done and not settings.fresh
         planned.append(
             PlannedJob(typed, own, len(stored), shared, NO_COST if over else cost(artifacts, known, made), over)
         )
     if not planned:
         return []
-    return [*settings_grid(planned), "", *totals(planned, at_once, trials), *(f"note: {note}" for note in notes)]
+    return [*settings_grid(planned), "", *totals(planned, at_once, trials), *note_lines(noted, planned)]
+
+
+def note_lines(noted: Mapping[str, Collection[tuple]], planned: Sequence[PlannedJob]) -> list[str]:
+    """Return a line for each note, with the settings it is about if these are not all. `noted`: note to settings."""
+    settings = list(dict.fromkeys(job.setting for job in planned))
+    names = dict(zip(settings, setting_names(settings), strict=True))
+    lines = []
+    for note, about in noted.items():
+        which = [names[setting] for setting in settings if setting in about]
+        more = f" and {len(which) - NAMED} more" if len(which) > NAMED else ""
+        where = "" if len(which) == len(settings) else f" (in {', '.join(which[:NAMED])}{more})"
+        lines.append(f"note: {note}{where}")
+    return lines
 
 
 def cut_after(planned: Plan, after: int | None) -> Plan:

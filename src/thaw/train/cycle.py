@@ -149,7 +149,7 @@ def train_cycle(
                     began = time.perf_counter()
                     snapshots.write()
                 if stop:
-                    signals.raise_stopped(stop, f"in {phase.name} after {step.step + 1} step{'s' * (step.step > 0)}")
+                    signals.raise_stopped(stop, f"in phase {phase.name} after step {step.step + 1:,}")
             yield from record_losses(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
             began, done = time.perf_counter(), 0
@@ -167,7 +167,7 @@ def snapshot_if_stopped(snapshots: Snapshots, name: str) -> Iterator[None]:
             yield
     except signals.Stopped as stopped:
         snapshots.write()
-        raise signals.Stopped(stopped.number, f"in {name} during validation") from None
+        raise signals.Stopped(stopped.number, f"in phase {name} during validation") from None
 
 
 def record_losses(fit: PhaseFit, steps: list[Step], record: CycleRecord, seconds: float) -> Iterator[StepEnd]:

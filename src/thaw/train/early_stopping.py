@@ -72,20 +72,25 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     if overfits(before, cycles) and (n >= budget or overfits(before, cycles[:-1])):
         return Verdict(False, f"over-fitting: {change}, training loss still falling")
     if n >= most:
-        return Verdict(False, f"maximum of {count} reached: {change}")
+        done = f"maximum of {count} reached" if n > budget else "all planned cycles trained"
+        return Verdict(False, f"{done}: {change}")
     if n >= budget and mean >= 0 and last.accuracy <= lowest.accuracy:
         return Verdict(False, f"no improvement in the last cycle ({count} trained, {budget} planned): {change}")
     return Verdict(True, f"going on: {change}")
 
 
 def loss_change(last: CycleEnd, mean: float, error: float) -> str:
-    """Describe how the validation loss of the last cycle differs from the lowest one before it."""
+    """Describe how the validation loss of the last cycle differs from the lowest one before it.
+
+    A difference of at most two standard errors is called not significant.
+    """
     if math.isinf(mean):  # the first validation has nothing to be compared with
         return f"validation loss {last.valid_loss:.4f}"
     if mean == 0:
         return f"validation loss equal to the previous lowest (± {error:.4f})"
     size = f"{abs(mean):.4f} ± {error:.4f}" if abs(mean) >= 0.00005 else f"less than 0.0001 (± {error:.4f})"
-    return f"validation loss {size} {'above' if mean > 0 else 'below'} the previous lowest"
+    doubt = "" if abs(mean) > CLEARLY * error else " (not significant)"
+    return f"validation loss {size} {'above' if mean > 0 else 'below'} the previous lowest{doubt}"
 
 
 def overfits(before: CycleEnd, cycles: Sequence[CycleEnd]) -> bool:

@@ -16,7 +16,7 @@ from thaw.store.prune import IN_PROGRESS
 from thaw.store.store import Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult, begin_cycle, cycle_fault, read_cycle, train_cycle
+from thaw.train.cycle import CycleResult, begin_cycle, cycle_fault, read_cycle, steps_before, train_cycle
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
@@ -90,7 +90,7 @@ def fit_phase(
             parts = keys.cycle_parts(context.settings, phase, cycle, lr, context.plan.size, basis)
             underway = snapshot_folder(store, parts)
             began, resumed = time.perf_counter() - store.waited, 0.0
-            after = f"in {phase.name} after its cycle {cycle + 1}"
+            after = f"in phase {phase.name} after cycle {cycle + 1}"
             fault = partial(cycle_fault, fit=fit, cycle=cycle)
             with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
                 if entry.missing:
@@ -130,7 +130,8 @@ def show_snapshot(log: PhaseLog, cycle: int, record: CycleRecord) -> None:
     if not record.losses:
         return
     log.replay(cycle, record.losses, record.epochs)
-    console.say(f"  {log.phase.name}: cycle {cycle + 1} resumes from a snapshot after its step {len(record.losses)}")
+    step = steps_before(log.phase, log.phase.epoch_numbers(cycle).start) + len(record.losses)
+    console.say(f"  {log.phase.name}: cycle {cycle + 1} resumes from a snapshot after step {step:,}")
 
 
 def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:
@@ -148,11 +149,11 @@ def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: Bes
     end_phase(context.counters, phase, len(fitted.ends))
     better = best is None or fitted.records[i].worth > fitted.before.worth
     report = phase_report(phase, fit.options.lr, own.end, fitted)
-    at = f"best cycle ends at epoch {own.epoch} of the run, epoch {epoch} of {report['epochs']} in this phase"
+    at = f"best: epoch {epoch} of {report['epochs']}, epoch {own.epoch} of the run"
     other = "" if better else f"; no better than {best.phase}, whose weights are kept"
     stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
     console.say(
-        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}, "
+        f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}; "
         f"lr {fit.options.lr:.3g}); {fitted.verdict.because}{other}{stored}"
     )
     return PhaseOutcome(own if better else best, report, fitted.saved)

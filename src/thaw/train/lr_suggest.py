@@ -176,17 +176,18 @@ def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float
     cheapest = cheapest_rate(rates, means)
     # Rates below the cheapest are left out: they may be as far above the lowest loss, but because they learn slowly.
     breaks = max(cheapest, breaking_rate(rates[k:], peaks[k:]))
-    cost = f"mean loss {means[k]:.3g}, {means[0]:.3g} at the lowest rate"
+    cost = f"mean {means[k]:.3g}, {means[0]:.3g} at the lowest rate"
     if means[0] - means[k] <= CLEAR * means[0]:
         taken, doubtful = breaks / 3, True
-        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where training becomes unstable"
+        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where training is unstable"
     elif k == len(rates) - 1:
         taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
     else:
         taken = cheapest * (breaks / cheapest) ** SHARE_TO_BREAKING
-        reason = f"trials: between {cheapest:.2g}, the best ({cost}), and {breaks:.2g}, where training becomes unstable"
+        lowest = f"{cheapest:.2g}, the lowest loss ({cost})"
+        reason = f"trials: between {lowest}, and {breaks:.2g}, where training is unstable"
         if breaks == cheapest:
-            reason = f"trials: {cheapest:.2g}, the best ({cost}), where training already becomes unstable"
+            reason = f"trials: {lowest}, where training is already unstable"
     suggestions = {"cheapest": cheapest, "breaking": breaks}
     low, high = ([limit(cost) for cost in costs] for limit in (min, max))
     return FoundRate("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)

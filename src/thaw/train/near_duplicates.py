@@ -103,7 +103,7 @@ def warning(table: Table, pairs: Sequence[Pair]) -> str:
     held_out = {b for _, b, _ in pairs}
     names = {VALID: "validation", TEST: "test"}
     counts = {code: sum(table.splits[row] == code for row in held_out) for code in names}
-    many = [f"{n} of {(table.splits == code).sum()} {names[code]}" for code, n in counts.items() if n]
+    many = [f"{n:,} of {(table.splits == code).sum():,} {names[code]}" for code, n in counts.items() if n]
     first = " and ".join(quoted(table.paths[row]) for row in reversed(pairs[0][:2]))
     return (
         f"possible near duplicates of images in other splits: {' and '.join(many)} images (leaks.csv, leaks.png), "

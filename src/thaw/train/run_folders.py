@@ -68,9 +68,20 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
         return False
     for line in result.get("warnings", ()):
         say(line)
-    say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}; fresh=true trains again")
-    link_latest(where)
+    in_sweep = " (a job of a sweep)" if done.get("in_sweep") else ""
+    say(f"already done: accuracy {done['accuracy']:.2%}, {short_path(where)}{in_sweep}; fresh=true trains again")
+    if not in_sweep:
+        link_latest(where)
     return True
+
+
+def remember_done(store: Store, identity: str, folder: Path, accuracy: float, in_sweep: bool) -> None:
+    """Remember that a run is finished. A job of a sweep does not take the place of a single run that still exists."""
+    name = f"finished_{identity}"
+    before = store.recall(name, folder=str)
+    if in_sweep and not before.get("in_sweep", True) and (Path(before["folder"]) / "result.json").exists():
+        return
+    store.remember(name, {"folder": str(folder), "accuracy": accuracy, "in_sweep": in_sweep})
 
 
 def finished_result(folder: Path) -> dict:

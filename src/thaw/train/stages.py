@@ -27,7 +27,7 @@ from thaw.store.store import Store
 from thaw.sweep import preview
 from thaw.sweep.jobs import keys_swept_in
 from thaw.train.preflight import check_ahead
-from thaw.train.run_folders import begin_work, done_before, link_latest
+from thaw.train.run_folders import begin_work, done_before, link_latest, remember_done
 from thaw.train.start import Start
 
 
@@ -84,14 +84,14 @@ def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Pla
     """
     table, decode_cache = None, None if settings.plan_only else decode_cache_of(settings, store)
     if SOURCES[settings.data.kind].local:
-        from thaw.data.scan import count_images
+        from thaw.data.scan import scan_ahead
 
-        table = count_images(settings, store, say, decode_cache)
+        table = scan_ahead(settings, store, say, decode_cache)
     facts = known_facts(settings, store.recall)
     planned = ahead if ahead.facts == facts else plan.make_plan(settings, facts)
-    show_plan(planned, settings, request.folder)
     for line in unused_settings.no_effect(request.overrides, settings, planned.phases):
         say(f"warning: {line}")
+    show_plan(planned, settings, request.folder)
     return Start(planned, table, decode_cache)
 
 
@@ -152,8 +152,7 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
     write_atomically(file, json_text(result, indent=1))
     publish.publish_report(settings, context.plan, folder, result, tracker, context.image)
     if settings.stop_after is None:
-        done = {"folder": str(folder), "accuracy": result["best/accuracy"]}
-        context.store.remember(f"finished_{context.identity}", done)
+        remember_done(context.store, context.identity, folder, result["best/accuracy"], bool(request.sweep))
 
 
 def end_tracking(tracker: Tracker, result: dict, folder: Path) -> None:
