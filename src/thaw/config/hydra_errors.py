@@ -223,10 +223,7 @@ def explain_key(key: str, typed: Typed) -> str:
     if key.startswith("hydra"):
         return f"{setting}: no such setting of Hydra; --cfg hydra lists them"
     close = [name for name in close_keys(key, [*key_types(), "experiment"]) if name != key]
-    value = typed.values.get(key)
-    if close and value in choices_of(close[0], *typed.confs):  # a misspelt group with a choice of it
-        close = close[:1]
-    same = len(close) == 1 and value and key not in OTHER_VALUES
+    same = len(close) == 1 and (value := typed.values.get(key)) and key not in OTHER_VALUES
     whole = typed.advice("did you mean ", f"{close[0]}={value}", "?") if same else ""
     meant = whole or (f"did you mean {' or '.join(close)}?" if close else "--help lists them")
     return f"{setting}: no such key; {meant}"

@@ -40,5 +40,6 @@ def close_keys(key: str, known: list[str]) -> list[str]:
     if same or last in ALIASES:
         return (same or [ALIASES[last]])[:3]
     close = get_close_matches(key, known, 3, 0.7)
+    close = [name for name in close if not name.startswith(f"{close[0]}.")]  # for a group, not its settings too
     lasts = get_close_matches(last, [name.split(".")[-1] for name in known], 1, 0.75)
     return close or [name for name in known if name.split(".")[-1] in lasts][:3]

@@ -119,9 +119,8 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
         "",
         *grid(head, rows),
     ]
-    notes = [f"note: {note}" for note in (*plan.notes, *uneven_cycles(plan, settings))]
-    if any("?" in line for line in lines):
-        notes.insert(0, "?: not known until the images and the backbone are loaded")
+    unknown = ["?: not known until the images and the backbone are loaded"] if "?" in "".join(lines) else []
+    notes = [*unknown, *(f"note: {note}" for note in (*plan.notes, *uneven_cycles(plan, settings)))]
     return "\n".join(map(one_line, lines + notes)) + "\n"
 
 
