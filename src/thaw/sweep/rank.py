@@ -1,7 +1,7 @@
 """The ranking of settings with its uncertainty: pure functions of finished jobs."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -76,18 +76,18 @@ def higher_is_better(monitor: str) -> bool:
     return not monitor.endswith("loss")
 
 
-def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
+def rank(jobs: Sequence[JobRecord], monitor: str, swept: Collection[str] = ()) -> list[Setting]:
     """Return the settings with a finished job, best mean of `monitor` first, nan last; see `tie_breakers`.
 
     A setting that lacks a job comes after the complete ones: without its hardest seed its mean would be too good.
     A setting that hydra/sweeper=halving stopped early comes after those that trained longer. A job that a search asked
-    for twice counts once.
+    for twice counts once. `swept`: as for `setting_names`.
     """
     grouped: dict[tuple, list[JobRecord]] = {}
     for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():
         grouped.setdefault(job.choices, []).append(job)
     settings = []
-    for name, (choices, group) in zip(setting_names(list(grouped)), grouped.items(), strict=True):
+    for name, (choices, group) in zip(setting_names(list(grouped), swept), grouped.items(), strict=True):
         done = tuple(job for job in group if job.result)
         if done:
             settings.append(
