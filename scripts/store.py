@@ -128,7 +128,10 @@ def prune_to(store: Path, size: float) -> None:
 
 def explain_runs(a: Path, b: Path) -> None:
     """Print the first difference in what two runs depend on: settings by phase, data, code."""
-    say(changed(parts_of(a), parts_of(b), two_runs=True) or "no difference: the second run takes everything from the store")
+    say(
+        changed(parts_of(a), parts_of(b), two_runs=True)
+        or "no difference: the second run takes everything from the store"
+    )
 
 
 def parts_of(run: Path) -> dict:

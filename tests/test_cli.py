@@ -127,7 +127,9 @@ def test_training_on_a_folder_with_any_timm_model_and_predicting_it(thaw, places
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
     head, _, *lines, total = seen.stdout.splitlines()
-    assert head.split() == ["image", "prediction", "probability", "other", "labels"] and re.match(r"13 images: (wren|great tit): \d", total)
+    assert head.split() == ["image", "prediction", "probability", "other", "labels"] and re.match(
+        r"13 images: (wren|great tit): \d", total
+    )
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))

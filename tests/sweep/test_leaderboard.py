@@ -339,6 +339,28 @@ def test_the_last_lines_of_a_sweep(mixed):
     assert ", tie" in text and "error:" not in text
 
 
+def test_the_headings_name_what_a_plus_minus_means(mixed):
+    lines = [" ".join(line.split()) for line in terminal(leaderboard(mixed))]
+    assert "setting valid/accuracy ± sd jobs vs best ± se epochs seconds seconds spent Pareto" in lines
+    assert "averaged over the other keys, ± standard error" in lines
+    assert any(
+        line.startswith("note: sd: standard deviation over jobs; se: standard error; vs best:") for line in lines
+    )
+    assert "2 combinations of the other keys" in markdown(leaderboard(mixed))
+
+
+def test_what_ranks_equal_settings_is_said(tmp_path):
+    for number, loss in enumerate((0.25, 0.125)):
+        sweeps.make_job(tmp_path / str(number), f"lr={number}", accuracy=1.0, result={"best/loss": loss})
+    line = "2 settings have 100.00%: ranked by validation loss, lower first (0.125, 0.25), then by seconds"
+    assert line in words.notes(leaderboard(tmp_path))
+    sweeps.make_job(tmp_path / "2", "lr=2", accuracy=0.9)
+    sweeps.make_job(tmp_path / "one/0", "lr=1", accuracy=0.9)
+    assert line in words.notes(leaderboard(tmp_path)) and "settings have" not in "".join(
+        words.notes(leaderboard(tmp_path / "one"))
+    )
+
+
 def test_leaderboard_md_has_all_sections(mixed):
     text = markdown(leaderboard(mixed))
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -347,7 +369,7 @@ def test_leaderboard_md_has_all_sections(mixed):
     titles += ["Run the best job again", "Jobs that are not done", "All finished jobs", "Upload to W&B"]
     for title in titles:
         assert f"## {title}" in text
-    assert "over-fitting: +0.1 ± 0.02" in text and "* block: a combination of the other keys" in text
+    assert "over-fitting: +0.1 ± 0.02" in text and "| 2 combinations of the other keys |" in text
 
 
 def test_leaderboard_csv_has_numbers_as_they_are(mixed):
@@ -434,7 +456,9 @@ def test_the_end_is_a_lower_bound_while_cycles_may_be_added(tmp_path):
     (tmp_path / "0/.hydra/overrides.yaml").write_text("- seed=0")
     os.utime(tmp_path / "0/.hydra/overrides.yaml", (1e9 - 100, 1e9 - 100))
     one = status.JobProgress("full", 0.5, 50.0, 0.9, True)
-    assert "in about 50.0 s" in status.end_line(leaderboard(tmp_path), [one], 0, 0.0), "a finished job has all its cycles"
+    assert "in about 50.0 s" in status.end_line(leaderboard(tmp_path), [one], 0, 0.0), (
+        "a finished job has all its cycles"
+    )
 
 
 def test_swept_keys_are_named_before_all_their_values_have_begun(tmp_path):
