@@ -56,7 +56,7 @@ def compared(runs: list, few: int) -> list[str]:
     out = [f"{name}  {short_path(run.folder)}" for name, run in zip(names, runs, strict=True)]
     for title, (head, rows) in (
         ("differing settings", compare.settings_table(runs)),
-        ("differing inputs (run.json)", compare.parts_table(runs)),
+        ("differing inputs, as resolved from settings and images", compare.parts_table(runs)),
         ("phases", compare.phases_table(runs)),
     ):
         shown = rows if title == "phases" else rows[:few]
@@ -76,7 +76,7 @@ def compared(runs: list, few: int) -> list[str]:
             )
     if len(duels) > 1:
         return out
-    for title, images in (("won: only B is correct", duels[0].won), ("lost: only A is correct", duels[0].lost)):
+    for title, images in (("correct only in B", duels[0].won), ("correct only in A", duels[0].lost)):
         if images:
             out += ["", f"{title} ({len(images)})"]
             out += grid(("path", "label", "A", "B"), images[:few])

@@ -37,9 +37,9 @@ def main() -> int:
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities there (default: a table)")
     args = parser.parse_intermixed_args()
     if args.run is None or not args.images:
-        is_file = args.run is not None and os.path.isfile(args.run)
-        lacking = f"{args.run} is a file, not the folder of a run" if is_file else f"{args.run}: no images are given"
-        parser.error("no run is given" if args.run is None else lacking)
+        if args.run is not None and not os.path.isdir(args.run):
+            raise UserError(2, f"{args.run} is not the folder of a run; usage: predict.py RUN IMAGE...")
+        parser.error("no run is given" if args.run is None else f"{args.run}: no images are given")
     if args.top < 1:
         parser.error(f"--top {args.top}: must be >= 1")
     if args.csv and not os.path.isdir(args.csv.absolute().parent):
@@ -53,7 +53,7 @@ def main() -> int:
         show(classes, rows, args.top)
     found = Counter(best(classes, row)[0][0] for _, row in rows)
     if len(rows) > 1:
-        say(f"{len(rows):,} images: " + ", ".join(f"{name} {n:,}" for name, n in found.most_common(12)))
+        say(f"{len(rows):,} images: " + ", ".join(f"{name}: {n:,}" for name, n in found.most_common(12)))
     left_out = [*bad, *broken]
     if not rows and len(left_out) == 1:  # one line says it all
         raise UserError(3, ": ".join(map(str, left_out[0])))
@@ -142,6 +142,30 @@ def files_of(paths: list[Path]) -> tuple[list[Path], list[Bad]]:
     return list(files), bad
 
 
+def none_opens(files: list[Path]) -> list[Bad]:
+    """Return all files with the reason if none can be opened as an image, else an empty list.
+
+    It spares the user the seconds of importing torch.
+    """
+    from thaw.data.decode import BadImage, size_of
+
+    bad = []
+    for file in files:
+        try:
+            size_of(file.read_bytes())
+        except (BadImage, OSError) as error:
+            bad.append((file, reason_of(error)))
+        except Exception:  # `decode` says what is wrong
+            return []
+        else:
+            return []
+    return bad
+
+
+def reason_of(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
 def max_pixels(run: Path) -> float:
     """Return the run's data.max_pixels, or the default if its configuration cannot be read."""
     from thaw.data.decode import MAX_PIXELS
@@ -152,6 +176,8 @@ def max_pixels(run: Path) -> float:
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
     """Return the classes of the run, the probabilities of each image, and the unreadable files with the reason."""
+    if bad := none_opens(files):
+        return [], [], bad
     import numpy as np
     import torch
 
@@ -175,7 +201,7 @@ def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Ba
             try:
                 yield file, see(fit_side(decode(file.read_bytes(), side=side, **limits), side), None)
             except (BadImage, OSError) as error:
-                bad.append((file, getattr(error, "strerror", None) or str(error)))
+                bad.append((file, reason_of(error)))
 
     starts = range(0, len(files), BATCH)
     for start in bar(starts, len(starts), "predict"):

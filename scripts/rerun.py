@@ -25,7 +25,7 @@ from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import short_path
 from thaw.runtime.job_status import read_status
-from thaw.sweep.jobs import read_jobs
+from thaw.sweep.jobs import single_run
 
 require_checkout(__file__)
 
@@ -52,14 +52,10 @@ def main() -> int:
 
 def overrides_of(run: Path) -> list[str]:
     """Return the overrides of a run. Raise UserError (exit 6) if it is not a run or its record is damaged."""
-    jobs = read_jobs(run)
-    if not (run / "status.json").exists():
-        raise UserError(
-            6, f"{short_path(run)}: this is a sweep; name one of its jobs, e.g. {short_path(jobs[0].folder)}"
-        )
-    if not (jobs[0].overrides or "overrides" in read_status(run)):
+    job = single_run(run)
+    if not (job.overrides or "overrides" in read_status(run)):
         raise UserError(6, f"{short_path(run)}: its status.json is damaged, so its settings are lost")
-    return list(jobs[0].overrides)
+    return list(job.overrides)
 
 
 def merge_words(before: list[str], more: list[str]) -> list[str]:

@@ -1,27 +1,39 @@
 """List, verify or prune the store, or explain why two runs share nothing.
 
-python scripts/store.py ls                        number and size of the stored results of each kind
+python scripts/store.py ls                        number, size and last use of the stored results of each kind
 python scripts/store.py verify                    compare every stored result with its SHA-256
 python scripts/store.py prune --to 20GB           remove the least recently used, but nothing used in the last hour
 python scripts/store.py explain RUN_A RUN_B       the first difference in what two runs depend on
 """
 
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from thaw.config.paths import OUTPUTS, require_checkout
 from thaw.config.values import parse_bytes
-from thaw.runtime.console import say
+from thaw.runtime.console import grid, say
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import format_bytes, read_json
 from thaw.store.keys import changed
-from thaw.store.prune import IN_PROGRESS, entries, prune
+from thaw.store.prune import DAY, HOUR, IN_PROGRESS, StoredFolder, entries, prune
 from thaw.store.store import Store
+from thaw.sweep.jobs import single_run
 
 require_checkout(__file__)
+
+CONTENTS = {  # what each kind of artifact is
+    "pixels": "decoded images",
+    "activations": "outputs of the backbone for each image",
+    "weights": "pretrained weights from an installed package",
+    "finds": "curves of the learning rate finder",
+    "cycles": "the model at the end of each cycle",
+    IN_PROGRESS: "snapshots of unfinished cycles",
+}
 
 
 def main() -> int:
@@ -39,7 +51,7 @@ def main() -> int:
     def command(name: str, text: str, *parents: Parser) -> Parser:
         return commands.add_parser(name, parents=parents, help=text, description=text[0].upper() + text[1:] + ".")
 
-    command("ls", "list number and size of the stored results of each kind", store_option)
+    command("ls", "list number, size and last use of the stored results of each kind", store_option)
     command("verify", "compare every stored result with its SHA-256", store_option)
     prune_ = command("prune", "remove the least recently used results, but nothing used in the last hour", store_option)
     prune_.add_argument("--to", required=True, metavar="SIZE", help="size to keep, e.g. 20GB")
@@ -54,20 +66,42 @@ def main() -> int:
         case "verify":
             return verify(args.dir)
         case "prune":
-            prune_to(args.dir, parse_bytes(args.to, "--to"))
+            prune_to(args.dir, size_of(args.to))
         case "explain":
             explain_runs(*args.runs)
     return 0
 
 
 def ls(store: Path) -> None:
-    """Print the number and size of the artifacts of each kind, and of all."""
-    kinds: dict[str, list[int]] = {}
-    for entry in entries(store):
-        kinds.setdefault(entry.kind, []).append(entry.bytes)
-    for kind, sizes in sorted(kinds.items()):
-        say(f"{kind:12} {len(sizes):6,}  {format_bytes(sum(sizes))}")
-    say(f"{'all':12} {sum(map(len, kinds.values())):6,}  {format_bytes(sum(map(sum, kinds.values())))}  in {store}")
+    """Print a table with a row for each kind of artifact and one for all: number, size, last use, contents."""
+    stored, now = entries(store), time.time()
+    kinds = sorted({entry.kind for entry in stored})
+    rows = [ls_row(kind, [entry for entry in stored if entry.kind == kind], now) for kind in kinds]
+    for line in grid(("kind", "number", "size", "last used", "contents"), [*rows, ls_row("all", stored, now)]):
+        say(line)
+    say(f"store: {store}")
+
+
+def ls_row(kind: str, stored: Sequence[StoredFolder], now: float) -> tuple[str, ...]:
+    """Return the row of some artifacts; `now`: seconds since 1970."""
+    age = format_age(now - max(entry.used for entry in stored)) if stored else ""
+    size = format_bytes(sum(entry.bytes for entry in stored))
+    return kind, f"{len(stored):,}", size, age, CONTENTS.get(kind, "")
+
+
+def format_age(seconds: float) -> str:
+    """Format an age as 12 min ago, 5 h ago or 3 days ago."""
+    if seconds < HOUR:
+        return f"{max(seconds, 0) // 60:.0f} min ago"
+    return f"{seconds // HOUR:.0f} h ago" if seconds < 2 * DAY else f"{seconds // DAY:.0f} days ago"
+
+
+def size_of(text: str) -> float:
+    """Return the bytes of --to. Raise UserError (exit 2) if it is not a size or has no unit."""
+    size = parse_bytes(text, "--to")
+    if size and not text.strip()[-1].isalpha():
+        raise UserError(2, f"--to {text}: needs a unit, e.g. 20GB or 500MB")
+    return size
 
 
 def verify(store: Path) -> int:
@@ -94,14 +128,18 @@ def prune_to(store: Path, size: float) -> None:
 
 def explain_runs(a: Path, b: Path) -> None:
     """Print the first difference in what two runs depend on: settings by phase, data, code."""
-    say(changed(parts_of(a), parts_of(b)) or "no difference: the second run takes everything from the store")
+    say(
+        changed(parts_of(a), parts_of(b), two_runs=True)
+        or "no difference: the second run takes everything from the store"
+    )
 
 
 def parts_of(run: Path) -> dict:
     """Return what a run depends on, from its run.json. Raise UserError (exit 6) if there is none."""
     if isinstance(parts := read_json(run / "run.json").get("parts"), dict):
         return parts
-    raise UserError(6, f"{run}: not a run that began to train (no run.json with its parts)")
+    single_run(run)
+    raise UserError(6, f"{run}: this run has not begun to train (its run.json is missing or damaged)")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -126,7 +127,9 @@ def test_training_on_a_folder_with_any_timm_model_and_predicting_it(thaw, places
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren" / "3.jpg"), str(photos / "great tit"))
     assert seen.returncode == 0, seen.stderr
     head, _, *lines, total = seen.stdout.splitlines()
-    assert head.split() == ["image", "prediction", "probability", "other", "labels"] and total.startswith("13 images: ")
+    assert head.split() == ["image", "prediction", "probability", "other", "labels"] and re.match(
+        r"13 images: (wren|great tit): \d", total
+    )
     assert len(lines) == 13 and all("wren" in line and "great tit" in line and "%" in line for line in lines)
     table = tmp_path / "out.csv"
     seen = thaw("scripts/predict.py", str(out), str(photos / "wren"), "--csv", str(table))
@@ -175,6 +178,7 @@ def test_predict_refuses_a_folder_of_runs(tmp_path):
     [
         ([], 2, "no run is given"),
         (["RUN"], 2, "no images are given"),
+        (["cat.jpg"], 2, "cat.jpg is not the folder of a run; usage: predict.py RUN IMAGE..."),
         (["RUN", "x.jpg", "--tpo", "3"], 2, "unrecognized arguments: --tpo"),
         (["RUN", "x.jpg"], 6, "not a finished run or sweep"),
     ],
@@ -204,6 +208,12 @@ def test_predict_reports_each_bad_file_in_one_line(tmp_path, monkeypatch, capsys
         f"warning: {second} is left out: cut off",
         "error: no image is left to predict: all 2 are left out",
     ]
+
+
+def test_predict_refuses_other_files_before_it_opens_the_run(tmp_path):
+    file = tmp_path / "notes.jpg"
+    file.write_text("not an image")
+    assert predict.predict(tmp_path / "no run", [file]) == ([], [], [(file, "not an image but text")])
 
 
 def test_a_python_without_the_environment_is_one_line():

@@ -51,7 +51,9 @@ class HalvingSweeper(BasicSweeper):
         rungs = self.rungs(first_batch)
         if self.config.plan_only:
             rungs = 1
-            say(f"note: only the best {self.keep:.0%} of the settings go on at each restart: this is an upper bound")
+            say(
+                f"note: this plan trains all settings to their end; only the best {self.keep:.0%} go on at each restart"
+            )
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -59,9 +61,8 @@ class HalvingSweeper(BasicSweeper):
         for rung in range(1, rungs + 1):
             settings = len({without_seeds(job) for job in jobs})
             last = rung == rungs or settings == 1
-            count = f"{settings} setting{'s' * (settings != 1)}, {len(jobs)} job{'s' * (len(jobs) != 1)}"
-            where = "last rung" if last else f"rung {rung} of {rungs}"
-            say(f"{where}: {count}, trained to the end of {'the plan' if last else f'cycle {rung}'}")
+            if not self.config.plan_only:
+                say(round_line(rung, rungs, settings, len(jobs), last))
             batch = jobs if last else [[*job, f"stop_after={rung}"] for job in jobs]
             first = first_number(existing_jobs(folder), batch, first)
             returned.append(self.launcher.launch(batch, initial_job_idx=first))
@@ -76,7 +77,7 @@ class HalvingSweeper(BasicSweeper):
             for setting in dict.fromkeys(map(without_seeds, jobs)):
                 if setting not in chosen:
                     why = "" if setting in better else " (no result; run the same command again to retry it)"
-                    say(f"stopped after rung {rung}: {short_name(list(setting)) or 'default'}{why}")
+                    say(f"stopped after round {rung}: {short_name(list(setting)) or 'default'}{why}")
             jobs = [job for job in jobs if without_seeds(job) in chosen]
         return returned
 
@@ -95,6 +96,13 @@ def check_share(keep: Any) -> None:
     """Raise UserError (exit 2) if `keep` is not a number between 0 and 1."""
     if not isinstance(keep, (int, float)) or isinstance(keep, bool) or not 0 < keep < 1:
         raise UserError(2, f"hydra.sweeper.keep={keep}: must be > 0 and < 1")
+
+
+def round_line(rung: int, rungs: int, settings: int, jobs: int, last: bool) -> str:
+    """Return the line that announces a rung; users know it as a round."""
+    count = f"{settings} setting{'s' * (settings != 1)}, {jobs} job{'s' * (jobs != 1)}"
+    name, end = ("last round", "the plan") if last else (f"round {rung} of {rungs}", f"cycle {rung}")
+    return f"{name}: {count}, trained to the end of {end}"
 
 
 def existing_jobs(folder: Path) -> dict[int, list[str]]:

@@ -42,8 +42,9 @@ class SearchSweeper(Sweeper):
         try:
             import optuna
             from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
-        except ImportError as error:
-            raise UserError(2, f"hydra/sweeper=optuna: {error}; pip install -e '.[sweep]'") from None
+        except ImportError:
+            needed = "optuna and hydra-optuna-sweeper"
+            raise UserError(2, f"hydra/sweeper=optuna needs {needed}: pip install -e '.[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
             sampler = instantiate(self.sampler)

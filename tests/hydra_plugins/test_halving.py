@@ -6,7 +6,7 @@ import pytest
 from faults import in_child, run_train
 from sweeps import make_job, status
 
-from hydra_plugins.halving_sweeper import check_share, cycles_of, existing_jobs, first_number, ranked
+from hydra_plugins.halving_sweeper import check_share, cycles_of, existing_jobs, first_number, ranked, round_line
 from thaw.plan.facts import Facts
 from thaw.plan.plan import make_plan
 from thaw.runtime.errors import UserError
@@ -111,9 +111,14 @@ def test_a_real_sweep_by_halving_and_the_same_command_again(tmp_path):
     first = results()
     whys = [result["phase/full/stopped_because"] for _, result in first]
     assert whys == ["stop_after=1"] * 4 + ["all planned cycles trained"] * 2
-    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last rung continues the first"
+    assert [result["phase/full/reused"] for _, result in first][4:] == [1, 1], "the last round continues the first"
     assert in_child(lambda: run_train(*typed, outputs=tmp_path / "out")) == 0
     assert results() == first
+
+
+def test_users_read_of_rounds():
+    assert round_line(1, 3, 8, 16, False) == "round 1 of 3: 8 settings, 16 jobs, trained to the end of cycle 1"
+    assert round_line(2, 3, 1, 2, True) == "last round: 1 setting, 2 jobs, trained to the end of the plan"
 
 
 @pytest.mark.parametrize("keep", ["abc", None, [0.5], True, 0, 1, float("nan")])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import pytest
 from faults import in_child, run_train
@@ -55,6 +56,13 @@ def test_wrong_numbers_are_refused(given):
             hydra_context=None, task_function=None, config=None
         )
     assert refused.value.code == 2 and next(iter(given)) in refused.value.line
+
+
+def test_a_missing_optuna_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    sweeper = SearchSweeper(n_trials=1, n_jobs=1, sampler={}, params={})
+    with pytest.raises(UserError, match=r"^hydra/sweeper=optuna needs optuna and .*: pip install -e '\.\[sweep\]'$"):
+        sweeper.setup(hydra_context=None, task_function=None, config=None)
 
 
 @pytest.mark.slow

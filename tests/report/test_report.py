@@ -11,9 +11,9 @@ import pytest
 from pages import NASTY, page_of
 from PIL import Image
 
-from thaw.report import finder, run_files, run_page
+from thaw.report import finder, run_files, run_page, tables
 from thaw.report.run_files import wilson
-from thaw.report.style import lanes_of, text_inches
+from thaw.report.style import group_names, lanes_of, text_inches
 from thaw.report.timeline import plan_png, stretch
 from thaw.runtime import console, files
 from thaw.runtime.files import format_duration
@@ -120,6 +120,18 @@ def test_control_characters_are_escaped_in_files_that_people_open(tmp_path):
 
 
 EXACT = ["=1+1", "+a", "-a", "@a", "\ta", "\ra", "a\nb", 'a"b', "a,b", "a\x1bb", " a ", "猫"]
+
+
+def test_the_gain_of_a_phase_is_over_the_best_one_before_it():
+    result = {f"phase/{name}/accuracy": value for name, value in (("a", 0.9), ("b", 0.8), ("c", 0.95))}
+    result |= {"phase/find/lr": 0.1, "phase/a/loss": 2.1414, "phase/c/loss": 0.0007518}
+    rows = {row["name"]: row for row in tables.phase_rows(result)}
+    assert [rows[name]["gain"] for name in ("a", "b", "find", "c")] == ["", "-10.00", "", "+5.00"]
+    assert [rows[name]["loss"] for name in "ac"] == ["2.1414", "0.0008"]
+
+
+def test_only_a_single_layer_group_is_called_head():
+    assert group_names(1) == ["head"] and group_names(3) == ["first layers", "group 1", "last layers"]
 
 
 def test_a_csv_has_names_unchanged(tmp_path):

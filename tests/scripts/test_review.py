@@ -141,10 +141,11 @@ def test_two_runs_side_by_side(tmp_path):
     assert "scheduler sgdr flat" in lines
     assert "schedule.shape (full) – flat_cos" in lines and "seed (head, full) – 7" in lines
     assert "initial weights – 01234567" in lines
+    assert "phase run accuracy loss learning rate epochs seconds cycles reused" in lines
     assert "full B 95.00% 0.1000 0.002 7 5.0 1" in lines
     assert "B 27 10 1 2 0.012 better than A" in lines
-    assert "won: only B is correct (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
-    assert "lost: only A is correct (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
+    assert "correct only in B (10)" in lines and "Ä b/2.jpg cat dog cat" in lines
+    assert "correct only in A (1)" in lines and "Ä b/39.jpg dog dog cat" in lines
 
 
 def test_runs_with_the_same_predictions_have_no_lists_of_images(tmp_path):
@@ -162,7 +163,7 @@ def test_the_jobs_of_a_sweep_are_compared_with_the_best(tmp_path):
     done = script("compare.py", tmp_path)
     assert done.returncode == 0, done.stderr
     assert leaderboard(tmp_path).best_job.folder.name == done.stdout.splitlines()[0].rpartition("/")[2]
-    assert "worse than A" in done.stdout and "won:" not in done.stdout
+    assert "worse than A" in done.stdout and "correct only in" not in done.stdout
 
 
 def test_time_to_accuracy_of_each_setting(tmp_path):

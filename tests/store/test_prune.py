@@ -279,7 +279,12 @@ def test_the_script_lists_verifies_and_prunes(tmp_path):
     done = store_py("verify", "--dir", tmp_path)
     assert done.returncode == 6 and "2 intact, 1 damaged and moved aside" in done.stdout, done.stderr
     done = store_py("ls", "--dir", tmp_path)
-    assert done.returncode == 0 and done.stdout.split()[:2] == ["kind", "2"], done.stdout
+    head, _, kind, every, _ = done.stdout.splitlines()
+    assert done.returncode == 0 and head.split() == ["kind", "number", "size", "last", "used", "contents"]
+    assert kind.split() == ["kind", "2", "0.0", "MB", "2", "h", "ago"] and every.split()[0] == "all"
+    for size in ("20", "1e9"):
+        done = store_py("prune", "--dir", tmp_path, "--to", size)
+        assert done.returncode == 2 and f"--to {size}: needs a unit" in done.stderr
     done = store_py("prune", "--dir", tmp_path, "--to", "0GB")
     assert done.returncode == 0 and done.stdout.startswith("2 stored results removed"), done.stdout + done.stderr
     assert prune.entries(tmp_path) == [] and not list(tmp_path.glob("kind/*"))
@@ -290,11 +295,16 @@ def test_the_script_names_the_first_difference_of_two_runs(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(json.dumps({"parts": {"order": ["full"], "lr": rate}}))
     done = store_py("explain", tmp_path / "a", tmp_path / "b")
-    assert (done.returncode, done.stdout) == (0, "lr changed (0.1, now 0.2)\n")
+    assert (done.returncode, done.stdout) == (0, "lr differs: 0.1 and 0.2\n")
     (tmp_path / "b/run.json").write_text(json.dumps({"parts": {"order": [["full", None]] * 20, "lr": 0.1}}))
     done = store_py("explain", tmp_path / "a", tmp_path / "b")
-    assert done.stdout == f"order changed ([full], now [{'[full, null], ' * 4}...])\n"
+    assert done.stdout == f"order differs: [full] and [{'[full, null], ' * 4}...]\n"
     done = store_py("explain", tmp_path / "a", tmp_path / "c")
     assert done.returncode == 6 and done.stderr.startswith("error: ") and "c" in done.stderr
+    for folder in ("d/0", "d/1"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "status.json").write_text('{"state": "done"}')
+    done = store_py("explain", tmp_path / "a", tmp_path / "d")
+    assert done.returncode == 6 and f"this is a sweep; name one of its jobs, e.g. {tmp_path}/d/0" in done.stderr
     done = store_py("prune", "--dir", tmp_path / "nowhere", "--to", "1GB")
     assert done.returncode == 5 and "no store" in done.stderr

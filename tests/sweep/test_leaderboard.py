@@ -229,6 +229,8 @@ def test_states_of_jobs(tmp_path):
     with pytest.raises(UserError, match="no sweep and no run") as refused:
         jobs.read_jobs(tmp_path / "notes")
     assert refused.value.code == 6
+    with pytest.raises(UserError, match="nope: no such folder"):
+        jobs.read_jobs(tmp_path / "nope")
 
 
 def test_a_process_id_that_was_reused_does_not_count_as_running(tmp_path):
@@ -337,6 +339,28 @@ def test_the_last_lines_of_a_sweep(mixed):
     assert ", tie" in text and "error:" not in text
 
 
+def test_the_headings_name_what_a_plus_minus_means(mixed):
+    lines = [" ".join(line.split()) for line in terminal(leaderboard(mixed))]
+    assert "setting valid/accuracy ± sd jobs vs best ± se epochs seconds seconds spent Pareto" in lines
+    assert "averaged over the other keys, ± standard error" in lines
+    assert any(
+        line.startswith("note: sd: standard deviation over jobs; se: standard error; vs best:") for line in lines
+    )
+    assert "2 combinations of the other keys" in markdown(leaderboard(mixed))
+
+
+def test_what_ranks_equal_settings_is_said(tmp_path):
+    for number, loss in enumerate((0.25, 0.125)):
+        sweeps.make_job(tmp_path / str(number), f"lr={number}", accuracy=1.0, result={"best/loss": loss})
+    line = "2 settings have 100.00%: ranked by validation loss, lower first (0.125, 0.25), then by seconds"
+    assert line in words.notes(leaderboard(tmp_path))
+    sweeps.make_job(tmp_path / "2", "lr=2", accuracy=0.9)
+    sweeps.make_job(tmp_path / "one/0", "lr=1", accuracy=0.9)
+    assert line in words.notes(leaderboard(tmp_path)) and "settings have" not in "".join(
+        words.notes(leaderboard(tmp_path / "one"))
+    )
+
+
 def test_leaderboard_md_has_all_sections(mixed):
     text = markdown(leaderboard(mixed))
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -345,7 +369,7 @@ def test_leaderboard_md_has_all_sections(mixed):
     titles += ["Run the best job again", "Jobs that are not done", "All finished jobs", "Upload to W&B"]
     for title in titles:
         assert f"## {title}" in text
-    assert "over-fitting: +0.1 ± 0.02" in text and "* block: a combination of the other keys" in text
+    assert "over-fitting: +0.1 ± 0.02" in text and "| 2 combinations of the other keys |" in text
 
 
 def test_leaderboard_csv_has_numbers_as_they_are(mixed):
@@ -391,7 +415,8 @@ def test_progress_of_a_running_job(tmp_path, monkeypatch):
     assert (found.phase, found.share, found.value) == ("find_full", 20 / 80, 0.7), "2 × 10 + 3 × 20 steps are planned"
     assert found.seconds == pytest.approx(30)
     text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
-    assert "25%" in text and "70.00%" in text and "expected to end in about 1 min 30 s, at" in text
+    assert "25%" in text and "70.00%" in text and "time or reason" in text
+    assert "expected to end in at least 1 min 30 s, not before" in text and "until over-fitting" in text
     sweeps.status(tmp_path / "0", state="running", pid=os.getppid(), overrides=["lr=1"], waits_for="finds/12345678")
     text = "\n".join(status.status_lines(leaderboard(tmp_path), now))
     assert "waiting for finds/12345678 from another job" in text
@@ -408,6 +433,43 @@ def test_the_status_fits_the_terminal(tmp_path, monkeypatch, columns):
     assert max(len(line) for line in lines if not line.startswith(str(tmp_path))) <= columns
     assert len({line.split()[1] for line in lines[2:5]}) == 3, "the ends of the names, which differ, are kept"
     assert "(exit 4)" in lines[4] and any(line.startswith("best so far: a_very") for line in lines)
+
+
+def test_a_long_reason_keeps_its_start_and_its_exit_code():
+    reason = "stopped in full after 139 steps; run the same command again to continue (exit 130)"
+    assert status.shorten_reason(reason, 44) == "stopped in full after 139 steps… (exit 130)"
+    assert status.shorten_reason("for 24.2 s", 8) == "for 24.…"
+
+
+def test_the_end_is_a_lower_bound_while_cycles_may_be_added(tmp_path):
+    board = leaderboard_of([])
+    for share, may_grow, line in (
+        (0.5, False, "expected to end in about 50.0 s, at "),
+        (0.5, True, "expected to end in at least 50.0 s, not before "),
+        (1.2, True, "the end is unknown: cycles are added to the plan until over-fitting"),
+    ):
+        one = status.JobProgress("full", share, 50.0, 0.9, may_grow)
+        assert status.end_line(board, [one], 0, 0.0).startswith(line)
+    sweeps.make_job(tmp_path / "0", "seed=0")
+    os.utime(tmp_path / "0/status.json", (1e9, 1e9))
+    (tmp_path / "0/.hydra").mkdir()
+    (tmp_path / "0/.hydra/overrides.yaml").write_text("- seed=0")
+    os.utime(tmp_path / "0/.hydra/overrides.yaml", (1e9 - 100, 1e9 - 100))
+    one = status.JobProgress("full", 0.5, 50.0, 0.9, True)
+    assert "in about 50.0 s" in status.end_line(leaderboard(tmp_path), [one], 0, 0.0), (
+        "a finished job has all its cycles"
+    )
+
+
+def test_swept_keys_are_named_before_all_their_values_have_begun(tmp_path):
+    (tmp_path / "multirun.yaml").write_text(
+        "hydra:\n  sweeper:\n    _target_: x.BasicSweeper\n    params: null\n"
+        "  overrides:\n    task:\n    - scheduler=sgdr,one_cycle\n    - lr_factor=0.5,1\n    - size=32\n"
+    )
+    for number, factor in enumerate(("0.5", "1")):
+        sweeps.make_job(tmp_path / str(number), "scheduler=sgdr", f"lr_factor={factor}", "size=32", accuracy=0.9)
+    text = "\n".join(status.status_lines(leaderboard(tmp_path), 0.0))
+    assert "in every job: size 32\n" in text and "best so far: sgdr · lr×0.5, " in text
 
 
 def test_a_table_that_fits_is_not_shortened():

@@ -3,7 +3,7 @@
 import re
 import shlex
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import is_dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -123,10 +123,14 @@ def key_and_value(override: str) -> tuple[str, str]:
     return key, "none" if sign == "~" else (value or "").strip("'\"")
 
 
-def setting_names(settings: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a short name for each setting: its overrides that not all share, or all of them for a single setting."""
+def setting_names(settings: Sequence[tuple[str, ...]], swept: Collection[str] = ()) -> list[str]:
+    """Return a short name for each setting: its overrides that not all share, or all of them for a single setting.
+
+    `swept`: keys that are always named, because settings still to come differ in them.
+    """
     told = [set(setting) for setting in settings if setting]  # the overrides of a job that never started may be unknown
     shared = set.intersection(*told) if len(told) > 1 else set()
+    shared = {o for o in shared if key_and_value(o)[0] not in swept}
     differing = [[o for o in setting if o not in shared] for setting in settings]
     names = [short_name(one) or "default" for one in differing]
     # Short names may be equal, such as those of two files of one name in two folders.

@@ -66,8 +66,8 @@ def draw_curves(fig, run: dict, top: float, across: float) -> None:
         name_phases(axes, phase_spans(rows, epochs), width)
     draw_loss(panels[0], rows, epochs)
     draw_accuracy(panels[1], rows, epochs)
-    mark_best(panels[0], run, epochs, "valid/loss", "{:.3g}")
-    mark_best(panels[1], run, epochs, "valid/accuracy", "{:.1%}")
+    mark_best(panels[0], run, epochs, "valid/loss", "loss {:.4f}")
+    mark_best(panels[1], run, epochs, "valid/accuracy", "accuracy {:.1%}")
     draw_rates(panels[2], rows, steps)
     draw_sizes(panels[3], rows, steps)
     for axes, label in zip(panels, ("epoch", "epoch", "optimizer step", "optimizer step"), strict=True):
@@ -129,7 +129,7 @@ def draw_accuracy(axes, rows, epochs) -> None:
 
 
 def mark_best(axes, run, epochs, key: str, form: str) -> None:
-    """Mark the snapshot that was kept: at the epoch `best/epoch`, else at the highest accuracy."""
+    """Mark the snapshot that was exported: at the epoch `best/epoch`, else at the highest accuracy."""
     import numpy as np
 
     y, wanted = column(run["metrics"], key), as_number(run["result"].get("best/epoch"))
@@ -139,7 +139,7 @@ def mark_best(axes, run, epochs, key: str, form: str) -> None:
         return
     i = int(np.nanargmin(distance))
     axes.axvline(epochs[i], color=BEST, linewidth=1, alpha=0.7)
-    label = f"kept: epoch {epochs[i]:.4g}, {form.format(y[i])}"
+    label = f"exported: epoch {epochs[i]:.4g}, {form.format(y[i])}"
     axes.plot(epochs[i], y[i], "o", color=BEST, markersize=10, markerfacecolor="none", markeredgewidth=2, label=label)
 
 

@@ -11,6 +11,7 @@ from thaw.runtime.files import (
     DISPUTED,
     as_number,
     format_duration,
+    format_loss,
     json_objects,
     read_bytes,
     read_csv,
@@ -137,10 +138,10 @@ def headline(run: dict) -> list[tuple[str, str, str]]:
     low, high = wilson(len(rows) - wrong, len(rows))
     out = [
         ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
-        ("loss", f"{loss:.3g}", "validation"),
+        ("loss", format_loss(loss), "validation"),
         ("test accuracy", f"{test:.1%}", "evaluated once"),
         ("time", format_duration(seconds), f"{format_duration(paid)} now, rest reused" if paid < seconds else ""),
-        ("wrong", f"{wrong} of {len(rows)}" if rows else "nan", "validation images"),
+        ("misclassified", f"{wrong} of {len(rows)}" if rows else "nan", "validation images"),
     ]
     return [row for row in out if not row[1].startswith("nan")]
 

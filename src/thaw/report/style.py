@@ -14,7 +14,7 @@ from thaw.runtime.fonts import families
 
 INK, PAPER = "#1b1f24", "#ffffff"  # report.html replaces these by the page's colours, for dark mode
 TRAIN, VALID, BEST = "#4f8fd0", "#e4572e", "#2a9d5c"
-GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # first layers to head, legible on white and near-black
+GROUP_COLOURS = ("#4468b0", "#8b5fbf", "#e4572e", "#ffb02e")  # first to last layers, legible on white and near-black
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def svg(fig) -> Markup:
 
 
 def group_colours(groups: int) -> list:
-    """Return a colour for each layer group, from dark (first layers) to bright (head); a single group is the head."""
+    """Return a colour for each layer group, from dark (first layers) to bright (last layers)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     ramp = LinearSegmentedColormap.from_list("groups", GROUP_COLOURS)
@@ -82,10 +82,10 @@ def group_colours(groups: int) -> list:
 
 
 def group_names(groups: int) -> list[str]:
-    """Return the names of the layer groups: 'first layers', 'group 1', ..., 'head'; a single group is the head."""
+    """Return the names of the layer groups: 'first layers', 'group 1', ..., 'last layers'; a single one is the head."""
     if groups == 1:
         return ["head"]
-    return ["first layers", *(f"group {i}" for i in range(1, groups - 1)), "head"]
+    return ["first layers", *(f"group {i}" for i in range(1, groups - 1)), "last layers"]
 
 
 def rate_axis(axes, curves) -> None:

@@ -7,13 +7,13 @@ from pathlib import PurePath
 
 from thaw.report.page import thumbnail
 from thaw.report.run_files import LARGEST, most_confused
-from thaw.runtime.files import as_number, format_duration, phase_results
+from thaw.runtime.files import as_number, format_duration, format_loss, phase_results
 
 MOST_LISTED = 50  # rows shown of a long table
 MOST_PAIRS = 10
 PHASE = {  # columns of the phase table, by their names in result.json
     "accuracy": lambda value: f"{value:.2%}",
-    "loss": lambda value: f"{value:.4g}",
+    "loss": format_loss,
     "lr": lambda value: f"{value:.3g}",
     "epochs": lambda value: f"{value:g}",
     "seconds": format_duration,
@@ -27,11 +27,11 @@ def about(result: dict) -> str:
 
 
 def phase_rows(result: dict) -> list[dict[str, str]]:
-    """Return a row for each phase in the order of result.json, with the accuracy gained over the phase before."""
-    rows, before = [], math.nan
+    """Return a row for each phase in the order of result.json, with the accuracy gained over the best one before."""
+    rows, best = [], math.nan
     for name, fields in phase_results(result).items():
         values = {field: as_number(fields.get(field)) for field in PHASE}
-        gain = 100 * (values["accuracy"] - before)
+        gain = 100 * (values["accuracy"] - best)
         rows.append(
             {
                 "name": name,
@@ -41,7 +41,7 @@ def phase_rows(result: dict) -> list[dict[str, str]]:
                 "why": as_text(fields.get("stopped_because")) + (" (reused)" if fields.get("reused") else ""),
             }
         )
-        before = before if math.isnan(values["accuracy"]) else values["accuracy"]
+        best = max((value for value in (best, values["accuracy"]) if not math.isnan(value)), default=math.nan)
     return rows
 
 

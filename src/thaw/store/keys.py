@@ -157,31 +157,38 @@ def first_difference(a: Mapping, b: Mapping, path: str = "") -> tuple[str, objec
     return None
 
 
-def changed(before: Mapping, now: Mapping) -> str | None:
-    """Say why a run cannot reuse the earlier work of the same command, or return None if it can."""
+CHANGED = "changed ({}, now {})"
+
+
+def changed(before: Mapping, now: Mapping, two_runs: bool = False) -> str | None:
+    """Say why a run cannot reuse the earlier work of the same command, or return None if it can.
+
+    `two_runs`: say how two runs differ; neither is the earlier one.
+    """
+    verb, verbs, values = ("differs", "differ", "differs: {} and {}") if two_runs else ("changed",) * 2 + (CHANGED,)
     code = tuple(one if isinstance(one, Mapping) else {} for one in (before.get("code"), now.get("code")))
     modules = sorted(name for name in {*code[0], *code[1]} if code[0].get(name) != code[1].get(name))
     if code[0] and code[1] and modules:
-        return f"code changed ({', '.join(name.rpartition('/')[2] for name in modules)})"
+        return f"code {verb} ({', '.join(name.rpartition('/')[2] for name in modules)})"
     if not (found := first_difference(before, now)):
         return None
     path, was, is_ = found
     path = path.removeprefix("phases.")
     match path.split("."):
         case ["data", "train" | "valid" | "test" as split] if isinstance(was, int):
-            return f"the number of {IMAGES_OF[split]} images changed ({was:,}, now {is_:,})"
+            return f"the number of {IMAGES_OF[split]} images " + values.format(f"{was:,}", f"{is_:,}")
         case ["data", *_]:
-            return "the images or their labels changed"
+            return f"the images or their labels {verbs}"
         case ["made"]:
-            return "the initial weights changed"
+            return f"the initial weights {verbs}"
         case ["code", *_]:
-            return "store.code changed (results made with check and with ignore are kept apart)"
+            return f"store.code {verb} (results made with check and with ignore are kept apart)"
         case ["computed", *_, last]:
-            return f"{last} changed ({value_text(was)}, now {value_text(is_)})"
+            return f"{last} " + values.format(value_text(was), value_text(is_))
     start = 0
     if isinstance(was, list | tuple) and isinstance(is_, list | tuple):  # a long list is shown from where it differs
         start = next((i for i, (a, b) in enumerate(zip(was, is_, strict=False)) if a != b), min(len(was), len(is_)))
-    return f"{path} changed ({value_text(was, start)}, now {value_text(is_, start)})"
+    return f"{path} " + values.format(value_text(was, start), value_text(is_, start))
 
 
 def value_text(value: object, start: int = 0, room: int = 60) -> str:

@@ -7,9 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from thaw.config import run_names
+from thaw.config.run_names import key_and_value
 from thaw.runtime.files import as_number, short_path
 from thaw.runtime.job_status import read_status
-from thaw.sweep.jobs import JobRecord, monitor_of, planned_jobs, read_jobs, swept_keys
+from thaw.sweep.jobs import JobRecord, keys_swept_in, monitor_of, planned_jobs, read_jobs, swept_keys
 from thaw.sweep.rank import (
     Difference,
     Effect,
@@ -72,7 +73,8 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
     """
     jobs = read_jobs(folder)
     monitor = monitor or monitor_of(jobs)
-    settings = rank(jobs, monitor)
+    swept = keys_swept_in(folder)  # jobs that have not begun may differ in more keys than those that have
+    settings = rank(jobs, monitor, swept)
     # The scores of the best setting are needed for every comparison and stay cached; the others are read once.
     read = lru_cache(2 * len(settings[0].jobs) + 1 if settings else 1)(lambda folder: scores(folder, monitor))
     as_typed = sorted(settings, key=lambda setting: jobs.index(setting.jobs[0]))
@@ -95,7 +97,7 @@ def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -
             for effect in of_key
         ],
         front=pareto(settings, monitor),
-        shared=tuple(override for override in (known or [()])[0] if override in shared),
+        shared=tuple(o for o in (known or [()])[0] if o in shared and key_and_value(o)[0] not in swept),
     )
 
 

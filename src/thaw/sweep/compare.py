@@ -19,7 +19,7 @@ NAMES = {
     "made": "initial weights",
     "data.key": "images and labels",
     "data.test_key": "test images",
-    "epochs": "epochs (size/batch/steps)",
+    "epochs": "epochs, each as image size/batch size/steps",
 }
 
 
@@ -155,11 +155,12 @@ def phases_table(runs: Sequence[JobRecord]) -> TextTable:
     for label, run in zip(labels(runs), runs, strict=True):
         best = [number_text(run.result, key, form) for key, form in BEST]
         rows.append(["best", label, best[0], best[1], "", "", best[2], ""])
-    return ["phase", "run", *(key for key, _ in PHASE)], rows
+    return ["phase", "run", *(UNITS.get(key, key) for key, _ in PHASE)], rows
 
 
 PHASE = (("accuracy", "{:.2%}"), ("loss", "{:.4f}"), ("lr", "{:.3g}"), ("epochs", "{:g}"), ("seconds", "{:.1f}"))
 PHASE += (("reused", "{:g}"),)
+UNITS = {"lr": "learning rate", "reused": "cycles reused"}
 BEST = (("best/accuracy", "{:.2%}"), ("best/loss", "{:.4f}"), ("cost/seconds", "{:.1f}"))
 
 

@@ -59,9 +59,20 @@ def read_jobs(folder: Path) -> list[JobRecord]:
     if (folder / "status.json").exists():
         return [read_job(folder)]
     found = [path for path in folder.glob("*/") if (path / "status.json").exists() or (path / ".hydra").is_dir()]
+    if not folder.exists():
+        raise UserError(6, f"{short_path(folder)}: no such folder")
     if not found:
         raise UserError(6, f"{folder}: no sweep and no run found (no status.json in it or one level below)")
     return latest_rungs([read_job(path) for path in sorted(found, key=by_number)])
+
+
+def single_run(folder: Path) -> JobRecord:
+    """Return the job in the folder of a run. Raise UserError (exit 6) if the folder is a sweep or neither."""
+    jobs = read_jobs(folder)
+    if not (folder / "status.json").exists():
+        example = short_path(jobs[0].folder)
+        raise UserError(6, f"{short_path(folder)}: this is a sweep; name one of its jobs, e.g. {example}")
+    return jobs[0]
 
 
 def latest_rungs(jobs: Sequence[JobRecord]) -> list[JobRecord]:

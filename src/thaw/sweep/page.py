@@ -11,7 +11,7 @@ from thaw.sweep import tables, text, words
 from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
 from thaw.sweep.figure import curves_figure, leaderboard_figure
 
-NUMERIC = ("", "jobs", "epochs", "seconds", "paid", "rank", "accuracy", "loss", "job")
+NUMERIC = ("", "jobs", "epochs", "seconds", "seconds spent", "rank", "accuracy", "loss", "job")
 WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # columns whose text may be long
 
 
@@ -61,7 +61,7 @@ def headline(board: Board) -> list[tuple[str, str, str]]:
         out.append((f"best {board.monitor}", words.mean_of(board, best), best.name))
         ties = sum(difference.tie for difference in board.differences[1:])
         out.append(("settings", str(len(board.settings)), f"{ties} tied with the best"))
-        out.append(("time of all jobs", format_duration(cost), f"paid: {format_duration(paid)}"))
+        out.append(("time of all jobs", format_duration(cost), f"spent: {format_duration(paid)}"))
     return out
 
 

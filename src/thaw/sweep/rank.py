@@ -1,7 +1,7 @@
 """The ranking of settings with its uncertainty: pure functions of finished jobs."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -10,6 +10,7 @@ from thaw.config.run_names import key_and_value, setting_names
 from thaw.runtime.files import as_number, read_shares
 from thaw.sweep.jobs import JobRecord, monitored_value, rung_of
 
+COMBINATION = "combination"  # of the other keys, see `effects`
 CLEARLY = 2.0  # a difference of more standard errors than this is no tie
 SMALLEST_PROBABILITY = 1e-6  # valid_predictions.csv has six digits: a smaller probability would be rounded to 0
 
@@ -68,26 +69,27 @@ class Effect:
     value: str
     mean: float
     error: float  # standard error; nan if it cannot be estimated
-    n: int  # number of blocks, or of settings if not balanced
+    n: int  # number of blocks, of seeds if there is one block only, or of settings if not balanced
     balanced: bool
+    unit: str = "setting"  # what `n` counts
 
 
 def higher_is_better(monitor: str) -> bool:
     return not monitor.endswith("loss")
 
 
-def rank(jobs: Sequence[JobRecord], monitor: str) -> list[Setting]:
+def rank(jobs: Sequence[JobRecord], monitor: str, swept: Collection[str] = ()) -> list[Setting]:
     """Return the settings with a finished job, best mean of `monitor` first, nan last; see `tie_breakers`.
 
     A setting that lacks a job comes after the complete ones: without its hardest seed its mean would be too good.
     A setting that hydra/sweeper=halving stopped early comes after those that trained longer. A job that a search asked
-    for twice counts once.
+    for twice counts once. `swept`: as for `setting_names`.
     """
     grouped: dict[tuple, list[JobRecord]] = {}
     for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():
         grouped.setdefault(job.choices, []).append(job)
     settings = []
-    for name, (choices, group) in zip(setting_names(list(grouped)), grouped.items(), strict=True):
+    for name, (choices, group) in zip(setting_names(list(grouped), swept), grouped.items(), strict=True):
         done = tuple(job for job in group if job.result)
         if done:
             settings.append(
@@ -211,12 +213,12 @@ def effects(settings: Sequence[Setting], key: str, keys: Sequence[str]) -> list[
     by_block = [mean_row(block.values()) for block in blocks]
     common = sorted(set.intersection(*map(set, blocks)))
     by_seed = [mean_row(block[seed] for block in blocks) for seed in common]
-    n = len(blocks) if len(blocks) > 1 else len(by_seed)
+    n, unit = (len(blocks), COMBINATION) if len(blocks) > 1 else (len(by_seed), "seed")
     grand, out = fmean(map(fmean, by_block)), []
     for i, value in enumerate(values):
         of_blocks, of_seeds = ([row[i] - fmean(row) for row in rows] for rows in (by_block, by_seed))
         error = max(standard_error(of_blocks), standard_error(of_seeds)) if n > 1 else math.nan
-        out.append(Effect(key, value, grand + fmean(of_blocks), error, n, True))
+        out.append(Effect(key, value, grand + fmean(of_blocks), error, n, True, unit))
     return out
 
 

@@ -1,6 +1,7 @@
 """The progress of a sweep or run: the state of each job, the best so far, the expected end."""
 
 import math
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ class JobProgress:
     share: float  # share of the planned optimizer steps; above 1 if cycles were added until over-fitting
     seconds: float  # since the job started
     value: float  # monitored value of the last epoch; nan before the first
+    may_grow: bool = False  # whether cycles may be added to the plan
 
 
 def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
@@ -36,9 +38,10 @@ def job_progress(job: JobRecord, monitor: str, now: float) -> JobProgress:
     rows = read_jsonl(job.folder / "metrics.jsonl")
     steps = max((as_number(row.get("step")) for row in rows if "step" in row), default=0.0)
     values = [value for row in rows if not math.isnan(value := as_number(row.get(monitor)))]
-    total = as_number(planned_steps(read_json(job.folder / "run.json").get("parts")))
-    share = steps / total if total > 0 else 0.0
-    return JobProgress(phase_of(rows), share, now - started(job.folder), values[-1] if values else math.nan)
+    planned, most = planned_steps(read_json(job.folder / "run.json").get("parts"))
+    share = steps / planned if planned > 0 else 0.0
+    value = values[-1] if values else math.nan
+    return JobProgress(phase_of(rows), share, now - started(job.folder), value, most > planned)
 
 
 def phase_of(rows: list[dict]) -> str:
@@ -49,12 +52,14 @@ def phase_of(rows: list[dict]) -> str:
     return str(last.get("phase") or next((key.partition("/")[0] for key in last if key.endswith("/rate")), ""))
 
 
-def planned_steps(parts: dict) -> int:
-    """Return the planned optimizer steps of all fits, without cycles that may be added; 0 if the plan is damaged."""
+def planned_steps(parts: dict) -> tuple[float, float]:
+    """Return the optimizer steps of all fits without and with the cycles that may be added; 0 for a damaged plan."""
     with suppress(TypeError, ValueError, LookupError, AttributeError):
         fits = [phase for phase in parts["phases"].values() if phase.get("do") == "fit"]
-        return sum(steps or 0 for fit in fits for _, _, steps in fit["epochs"][: sum(fit["cycles"][: fit["budget"]])])
-    return 0
+        planned = [fit["epochs"][: sum(fit["cycles"][: fit["budget"]])] for fit in fits]
+        most = [fit["epochs"] for fit in fits]
+        return tuple(as_number(sum(steps or 0 for fit in some for _, _, steps in fit)) for some in (planned, most))
+    return 0.0, 0.0
 
 
 def started(folder: Path) -> float:
@@ -69,9 +74,7 @@ def seconds_left(board: Board, running: list[JobProgress], waiting: int) -> floa
     A job is expected to take the mean time of the finished jobs; before one has finished, the time is extrapolated from
     the running jobs.
     """
-    done = [j.folder for j in board.jobs if j.state == "done" and j.result]
-    took = [(folder / "status.json").stat().st_mtime - started(folder) for folder in done]
-    took = [seconds for seconds in took if seconds > 0]  # when a sweep is continued, Hydra rewrites all overrides
+    took = seconds_taken(board)
     took += [] if took else [one.seconds / one.share for one in running if one.share > ENOUGH]
     if not took or not running:
         return math.nan
@@ -80,10 +83,34 @@ def seconds_left(board: Board, running: list[JobProgress], waiting: int) -> floa
     return max(max(left), (sum(left) + waiting * each) / len(running))
 
 
+def seconds_taken(board: Board) -> list[float]:
+    """Return the seconds from start to end of each finished job."""
+    done = [j.folder for j in board.jobs if j.state == "done" and j.result]
+    took = [(folder / "status.json").stat().st_mtime - started(folder) for folder in done]
+    return [seconds for seconds in took if seconds > 0]  # when a sweep is continued, Hydra rewrites all overrides
+
+
+def end_line(board: Board, running: list[JobProgress], waiting: int, now: float) -> str:
+    """Return when the last job is expected to end; '' if that is unknown.
+
+    Without a finished job the time follows from the plans, and cycles that are added to a plan make it longer.
+    """
+    left = seconds_left(board, running, waiting)
+    if math.isnan(left):
+        return ""
+    clock = time.strftime("%H:%M", time.localtime(now + left))
+    if seconds_taken(board) or not any(one.may_grow for one in running):
+        return f"expected to end in about {format_duration(left)}, at {clock}"
+    why = "cycles are added to the plan until over-fitting"
+    if left == 0:
+        return f"the end is unknown: {why}"
+    return f"expected to end in at least {format_duration(left)}, not before {clock}: {why}"
+
+
 def status_lines(board: Board, now: float) -> list[str]:
     """Return what scripts/status.py prints: a line for each job, fitted to the terminal's width, then the totals."""
     progress = {job.folder: job_progress(job, board.monitor, now) for job in board.jobs if job.state == "running"}
-    head = ("job", "setting", "state", "phase", "progress", board.monitor, "")
+    head = ("job", "setting", "state", "phase", "progress", board.monitor, "time or reason")
     width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
     out = grid(*fitted(head, [job_row(board, job, progress.get(job.folder)) for job in board.jobs], width))
     if unlisted := board.total - len(board.jobs):
@@ -102,11 +129,8 @@ def status_lines(board: Board, now: float) -> list[str]:
         value = f", {board.monitor} {mean_of(board, best)} ({n} job{'s' * (n != 1)})"
         name = shorten_middle(best.name, max(width - len("best so far: " + value), SHORTEST))
         out.append(f"best so far: {name}{value}")
-    left = seconds_left(board, list(progress.values()), counts["waiting"])
-    if not math.isnan(left):
-        clock = time.strftime("%H:%M", time.localtime(now + left))
-        out.append(f"expected to end in about {format_duration(left)}, at {clock}")
-    return out
+    end = end_line(board, list(progress.values()), counts["waiting"], now)
+    return [*out, end] if end else out
 
 
 def job_row(board: Board, job: JobRecord, progress: JobProgress | None) -> list[str]:
@@ -126,15 +150,25 @@ def job_row(board: Board, job: JobRecord, progress: JobProgress | None) -> list[
 
 
 def fitted(head: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> tuple[Sequence[str], list[list[str]]]:
-    """Return a table for `grid` that fits a width: names and the last column are shortened in the middle."""
+    """Return a table for `grid` that fits a width: names are shortened in the middle, the last column at its end."""
     name, last, rows = 1, len(head) - 1, [[one_line(cell) for cell in row] for row in rows]
     widest = [max(text_width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     room = width - sum(widest[name + 1 : last]) - widest[0] - 2 * last
     of_last = max(min(widest[last], room // 2), room - widest[name], SHORTEST)
     most = {name: max(room - min(of_last, widest[last]), SHORTEST), last: of_last}
+    cut = {name: shorten_middle, last: shorten_reason}
     return head, [
-        [shorten_middle(cell, most.get(column, len(cell))) for column, cell in enumerate(row)] for row in rows
+        [cut[column](cell, most[column]) if column in most else cell for column, cell in enumerate(row)] for row in rows
     ]
+
+
+def shorten_reason(text: str, most: int) -> str:
+    """Return the start of a reason, at most that many characters; the exit code at its end is kept."""
+    if len(text) <= most:
+        return text
+    code = re.search(r" \(exit \d+\)$", text)
+    end = "…" + (code[0] if code else "")
+    return text[: most - len(end)].rstrip(" ;:,") + end
 
 
 def value_or_nothing(monitor: str, value: float) -> str:

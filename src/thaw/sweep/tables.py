@@ -1,7 +1,10 @@
 """The tables of leaderboard.md and report.html, each a head and rows of text."""
 
+import math
+
 from thaw.runtime.files import phase_results, short_path
 from thaw.sweep.board import Board
+from thaw.sweep.rank import COMBINATION
 from thaw.sweep.words import (
     cause,
     difference_of,
@@ -21,7 +24,8 @@ TextTable = tuple[list[str], list[list[str]]]
 
 def ranking(board: Board) -> TextTable:
     """Return a row for each setting, best first."""
-    head = ["", "setting", board.monitor, "jobs", "vs best", "epochs", "stopped", "seconds", "paid", "Pareto"]
+    head = ["", "setting", value_head(board), "jobs", "vs best ± se", "epochs", "stopped", "seconds"]
+    head += ["seconds spent", "Pareto"]
     return head, [
         [
             str(i + 1),
@@ -39,18 +43,30 @@ def ranking(board: Board) -> TextTable:
     ]
 
 
+def value_head(board: Board) -> str:
+    """Return the heading of the settings' means; sd: standard deviation, if any setting has one."""
+    return board.monitor + ("" if all(math.isnan(setting.deviation) for setting in board.settings) else " ± sd")
+
+
 def column_notes(board: Board) -> list[str]:
     """Return the explanations of the columns of the tables."""
     unit = "" if board.monitor.endswith("loss") else " in percentage points"
-    block = "block: a combination of the other keys, or a seed if only one combination is complete"
     return [
-        f"{board.monitor}: mean ± standard deviation over the jobs of a setting (seeds, folds)",
-        f"vs best: mean difference{unit} ± standard error, paired on the same images and seeds; "
+        f"{board.monitor}: mean ± standard deviation (sd) over the jobs of a setting (seeds, folds)",
+        f"vs best: mean difference{unit} ± standard error (se), paired on the same images and seeds; "
         "the error is the larger of the one over images and the one over seeds",
         "epochs: total of all phases; stopped: why the last phase ended",
-        "seconds: mean per job, as if nothing had been reused from the store; paid: seconds actually spent",
+        "seconds: mean per job, as if nothing had been reused from the store; seconds spent: mean actually spent",
         "Pareto: ● no other setting is both better and faster",
-        *([block] if board.effects else []),
+    ]
+
+
+def short_column_notes(board: Board) -> list[str]:
+    """Return the explanations of the columns in the two lines that a terminal shows."""
+    unit = "" if board.monitor.endswith("loss") else " in percentage points"
+    return [
+        f"sd: standard deviation over jobs; se: standard error; vs best: paired difference{unit}",
+        "seconds: per job, as if nothing had been reused; Pareto ●: no other setting is both better and faster",
     ]
 
 
@@ -58,7 +74,8 @@ def effects_table(board: Board) -> TextTable:
     """Return a row for each value of each swept key."""
     body = []
     for effect in board.effects:
-        origin = f"{effect.n} {'block' if effect.balanced else 'setting'}{'s' * (effect.n != 1)}"
+        origin = f"{effect.n} {effect.unit}{'s' * (effect.n != 1)}"
+        origin += " of the other keys" if effect.unit == COMBINATION else ""
         body.append([effect.key, effect.value, effect_text(board, effect), origin])
     return ["key", "value", f"{board.monitor} ± standard error", "averaged over"], body
 
@@ -67,7 +84,7 @@ def front_table(board: Board) -> TextTable:
     """Return the Pareto front, fastest first."""
     chosen = [(i, board.settings[i]) for i in board.front]
     body = [[str(i + 1), s.name, mean_of(board, s), seconds_text(s.seconds)] for i, s in chosen]
-    return ["rank", "setting", board.monitor, "seconds"], body
+    return ["rank", "setting", value_head(board), "seconds"], body
 
 
 def failures_table(board: Board) -> TextTable:
@@ -108,5 +125,5 @@ def jobs_table(board: Board) -> TextTable:
         "epochs",
         "stopped because",
         "seconds",
-        "paid",
+        "seconds spent",
     ], body

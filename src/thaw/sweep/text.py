@@ -8,7 +8,16 @@ from thaw.runtime.console import grid, one_line
 from thaw.runtime.files import short_path
 from thaw.sweep.board import Board, after_audition, sync_line
 from thaw.sweep.jobs import JobRecord
-from thaw.sweep.tables import TextTable, column_notes, effects_table, failures_table, front_table, jobs_table, ranking
+from thaw.sweep.tables import (
+    TextTable,
+    column_notes,
+    effects_table,
+    failures_table,
+    front_table,
+    jobs_table,
+    ranking,
+    short_column_notes,
+)
 from thaw.sweep.words import cause, effect_text, epochs_text, notes, short_words, why_text
 
 MOST_LINES = 20  # settings listed on the terminal
@@ -31,7 +40,7 @@ def terminal(board: Board) -> list[str]:
     out = []
     if board.settings:
         head, rows = ranking(board)
-        why = head.index("stopped")  # reasons are too long for a terminal, except for the rungs of halving
+        why = head.index("stopped")  # reasons are too long for a terminal, except for the rounds of halving
         why = -1 if any(row[why].startswith("stop_after=") for row in rows) else why
         cells = [
             [shorten_middle(cell, WIDEST) for i, cell in enumerate(row) if i != why]
@@ -44,8 +53,10 @@ def terminal(board: Board) -> list[str]:
         if lines := effect_lines(board):
             most = max(map(len, lines))
             padded = [line + [""] * (most - len(line)) for line in lines]
-            out += ["", *grid(["averaged over the other keys", *[""] * (most - 1)], padded)]
-        out += ["", *(f"note: {note}" for note in notes(board))]
+            title = "averaged over the other keys, ± standard error"
+            _, rule, *body = grid([""] * most, padded)
+            out += ["", title, max(rule, "-" * len(title)), *body]
+        out += ["", *(f"note: {note}" for note in (*short_column_notes(board), *notes(board)))]
         out += [f"best job ({board.best_job.name}): {board.best_job.result.get('command', '')}"]
         if line := after_audition(board):
             out.append(f"next, train the winner by the whole checklist: {line}")

@@ -9,6 +9,7 @@ from thaw.sweep.board import Board, is_share
 from thaw.sweep.jobs import JobRecord, rung_of
 from thaw.sweep.rank import Effect, Setting
 
+MOST_EQUAL = 4  # values listed of settings with equal means
 RULE = "tie: within 2 standard errors of the best, on the same images and seeds"
 
 
@@ -109,6 +110,8 @@ def notes(board: Board) -> list[str]:
     out = [RULE] if len(board.settings) > 1 else []
     if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
         out.append("each setting has one job only: the errors do not include the variation between seeds")
+    if note := equals_note(board):
+        out.append(note)
     if any(math.isfinite(rung_of(job)) for job in board.jobs):
         out.append("halving: settings that trained to the end are ranked first, then those that were stopped last")
     if lacking := [s.name for s in board.settings if len(s.jobs) < s.asked]:
@@ -133,6 +136,24 @@ def notes(board: Board) -> list[str]:
     if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
         out.append(f"some combinations have no result: the averages for {', '.join(unbalanced)} are plain means")
     return out
+
+
+def equals_note(board: Board) -> str:
+    """Return what decides between the best setting and those with the same mean; '' if it has a mean of its own."""
+
+    def place(setting: Setting) -> tuple:
+        return setting.mean, len(setting.jobs) < setting.asked, max(map(rung_of, setting.jobs))
+
+    same = [setting for setting in board.settings if place(setting) == place(board.settings[0])]
+    if len(same) < 2:
+        return ""
+    key, name, form = "best/loss", "validation loss, lower first", "{:.4g}"
+    if not is_share(board.monitor):
+        key, name, form = "best/accuracy", "validation accuracy, higher first", "{:.2%}"
+    values = ", ".join(form.format(setting.average(key)) for setting in same[:MOST_EQUAL])
+    more = ", ..." if len(same) > MOST_EQUAL else ""
+    value = value_text(board.monitor, board.settings[0].mean)
+    return f"{len(same)} settings have {value}: ranked by {name} ({values}{more}), then by seconds"
 
 
 def groups_of_one_model(settings: list[Setting]) -> list[list[Setting]]:
