@@ -109,7 +109,7 @@ def verify(store: Path) -> int:
     damaged, complete = [], [entry for entry in entries(store) if entry.kind != IN_PROGRESS]
     checked = Store(store, damaged.append)
     for entry in tqdm(complete, disable=None, leave=False):
-        checked.find(entry.path)
+        checked.usable(entry.path)
     for line in damaged:
         say(line)
     say(

@@ -82,7 +82,7 @@ class LocalLauncher(Launcher):
             folder = folders[numbers[i]]
             log = folder / OUTPUT if at_once > 1 else None
             wrote = status_stamp(folder) != before[numbers[i]]
-            self.task_function.ended(numbers[i], report_ending(folder, code, log, wrote))
+            self.task_function.record_code(numbers[i], report_ending(folder, code, log, wrote))
 
         works = [partial(work, n) for n in numbers]
         asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)

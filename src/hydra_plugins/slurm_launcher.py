@@ -76,7 +76,7 @@ class SlurmLauncher(HydrasLauncher):
                 line = f"left Slurm's queue before it was done ({state_of(job_id)})"
                 found = update_status(folder, state="failed", code=5, line=line)
             code = 0 if found["state"] == "done" else found["code"]
-            self.task_function.ended(numbers[i], report_ending(folder, code, log))
+            self.task_function.record_code(numbers[i], report_ending(folder, code, log))
 
         asked = wait({job.job_id for job in queued}, ended)
         if asked:

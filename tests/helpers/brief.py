@@ -24,13 +24,13 @@ def skip_plots(patch) -> None:
 
 
 def trained(
-    settings: Settings, folder: Path, *overrides: str, number: int | None = None, dated: bool = False
+    settings: Settings, folder: Path, *overrides: str, number: int | None = None, in_unnamed_folder: bool = False
 ) -> dict | None:
     """Train a job (of a sweep, if `number` is set) in a new folder; return its result, or None if it was done."""
     folder.mkdir(parents=True)
     request = JobRequest(folder, list(overrides), {}, CONFIG, CONFIG, number)
     stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
-    return stages.train_job(settings, request, untracked(folder), stamp, dated)
+    return stages.train_job(settings, request, untracked(folder), stamp, in_unnamed_folder)
 
 
 def untracked(folder: Path) -> Tracker:

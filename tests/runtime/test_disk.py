@@ -68,7 +68,7 @@ def assert_intact(store):
     assert list(store.rglob("*.tmp.*")) == []
     warned = []
     for done in store.rglob(DONE):
-        assert Store(store, warned.append).find(done.parent) == done.parent, warned
+        assert Store(store, warned.append).usable(done.parent) == done.parent, warned
     for folder in store.glob("underway/*"):
         assert snapshot.read(folder) is not None or list(folder.iterdir()) == []
 

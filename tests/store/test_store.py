@@ -130,7 +130,7 @@ def test_a_builder_killed_at_any_point_leaves_nothing_visible(tmp_path, call):
             make(Store(tmp_path), "kind", PARTS, build)
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        path = Store(tmp_path).find(place(tmp_path))
+        path = Store(tmp_path).usable(place(tmp_path))
         if path is not None:
             assert (path / "a.bin").read_bytes() == b"a" * 1000
         if os.WIFEXITED(status):
@@ -153,7 +153,7 @@ def test_a_damaged_artifact_is_moved_aside_with_a_warning(tmp_path, damage):
         (path / "DONE.json").write_text("{")
     said = []
     store = Store(tmp_path, said.append)
-    assert store.find(place(tmp_path)) is None
+    assert store.usable(place(tmp_path)) is None
     assert len(said) == 1 and "damaged" in said[0]
     again, _ = make(store, "kind", PARTS, build)
     assert (again / "a.bin").read_bytes() == b"a" * 1000
@@ -223,8 +223,8 @@ def test_shards_of_other_images_are_neither_read_nor_marked_as_used(tmp_path):
 def test_the_code_is_in_the_key_of_its_kind(tmp_path):
     one, other, ignoring = (Store(tmp_path, code=lambda kind, c=c: c) for c in ({"a.py": "1"}, {"a.py": "2"}, {}))
     make(one, "kind", PARTS, build)
-    assert one.find(one.place("kind", PARTS)) and not other.find(other.place("kind", PARTS))
-    assert not ignoring.find(ignoring.place("kind", PARTS))
+    assert one.usable(one.place("kind", PARTS)) and not other.usable(other.place("kind", PARTS))
+    assert not ignoring.usable(ignoring.place("kind", PARTS))
 
 
 def test_an_artifact_made_again_replaces_the_old_one(tmp_path):

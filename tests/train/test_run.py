@@ -36,12 +36,12 @@ def run(compose, tmp_path, monkeypatch, capsys):
     """Return run("lr=0.1", ...) -> (folder, result), which runs a job as train.py does, in its own folder."""
     monkeypatch.setattr(paths, "OUTPUTS", tmp_path)
 
-    def ran(*overrides, name="a", dated=True, drawn=False):
+    def ran(*overrides, name="a", in_unnamed_folder=True, drawn=False):
         folder = tmp_path / "runs" / name
         with monkeypatch.context() as patch:
             if not drawn:
                 skip_plots(patch)
-            return folder, trained(compose(*overrides), folder, *overrides, dated=dated)
+            return folder, trained(compose(*overrides), folder, *overrides, in_unnamed_folder=in_unnamed_folder)
 
     return ran
 
@@ -254,7 +254,7 @@ def test_a_repeated_command_trains_nothing_and_says_so(run, capsys, tmp_path):
     restored, second = run(*short, name="d")
     assert "already done" not in capsys.readouterr().out, "the model of the finished run is damaged"
     assert second["model_sha256"] == first["model_sha256"] == sha(restored)
-    assert run(*short, name="named", dated=False)[1], "a folder named by the user gets its own copy"
+    assert run(*short, name="named", in_unnamed_folder=False)[1], "a folder named by the user gets its own copy"
     (tmp_path / "latest").unlink()
     run(*short, name="e")
     assert (tmp_path / "latest").resolve().name == "named", "latest is the run that stands for the command"

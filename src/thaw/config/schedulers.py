@@ -1,7 +1,6 @@
-"""The choices of `scheduler`: the options of each, and its curve.
+"""The choices of `scheduler`: a dataclass for each, with its options as fields and its curve as a method.
 
-A choice is a pure function that makes a shape, and a dataclass of its options, whose values come from a yaml in
-conf/scheduler. No other code needs to know it.
+The values of the options come from conf/scheduler/<shape>.yaml. Adding a choice needs only these two files.
 """
 
 import math
@@ -22,7 +21,7 @@ def cosine(position: float, cycle: int, step: int) -> float:
 class SGDR(Schedule):
     shape = "sgdr"
     restarts = True
-    warmup: float = number(0, 1e9)  # in steps; below 1: as a share of the first cycle
+    warmup: float = number(0, 1e9)  # length in steps; below 1: as a share of the first cycle
 
     def curve(self) -> Shape:
         return cosine
@@ -31,7 +30,7 @@ class SGDR(Schedule):
 @dataclass(frozen=True)
 class Cosine(Schedule):
     shape = "cosine"
-    warmup: float = number(0, 1e9)
+    warmup: float = number(0, 1e9)  # as in SGDR
 
     def curve(self) -> Shape:
         return cosine
@@ -85,7 +84,7 @@ def flat_cos(pct: float) -> Shape:
 class FlatCos(Schedule):
     shape = "flat_cos"
     pct: float = number(0, 0.99)  # share of the cycle that is flat
-    warmup: float = number(0, 1e9)
+    warmup: float = number(0, 1e9)  # as in SGDR
 
     def curve(self) -> Shape:
         return flat_cos(self.pct)
@@ -179,7 +178,7 @@ def constant(position: float, cycle: int, step: int) -> float:
 @dataclass(frozen=True)
 class Constant(Schedule):
     shape = "constant"
-    warmup: float = number(0, 1e9)
+    warmup: float = number(0, 1e9)  # as in SGDR
 
     def curve(self) -> Shape:
         return constant

@@ -92,7 +92,10 @@ def check_features(where: str, train: str, features: str, views: int | None) -> 
 
 
 def takes_budget(given: Mapping, phase: Phase) -> bool:
-    """Return whether the scheduler's budget sets a phase's length, not the phase itself."""
+    """Return whether the scheduler's budget sets a phase's length, not the phase itself.
+
+    `takes_scheduler` asks another question: a phase with cycles of its own may still use the scheduler's curve.
+    """
     return phase.do == "fit" and not any(given.get(key) for key in ("epochs", "cycles", "cycle_len", "cycle_mult"))
 
 
@@ -136,7 +139,7 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
     find phase before it.
     """
     used = {phase.rate_from for phase in phases if phase.do == "fit"}
-    served, batches = [], {}
+    kept, finder_batch = [], {}
     for i, phase in enumerate(phases):
         if phase.do == "fit":
             if phase.lr is None and phase.rate_from is None:
@@ -145,7 +148,7 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
                     f"checklist.{phase.name}: no find phase before it and lr=null; set lr=0.01 or "
                     f"checklist.{phase.name}.lr",
                 )
-            served.append(replace(phase, rate_batch=batches.get(phase.rate_from, phase.rate_batch)))
+            kept.append(replace(phase, rate_batch=finder_batch.get(phase.rate_from, phase.rate_batch)))
         elif phase.name in used:
             fits = [p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name]
             for fit in fits:
@@ -156,13 +159,13 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
                         f"{fit.train}; set checklist.{fit.name}.lr, or put a find phase with train={fit.train} "
                         "before it",
                     )
-            served.append(replace(phase, epochs=fits[0].epochs[:1]))
-            batches[phase.name] = fits[0].epochs[0].batch
+            kept.append(replace(phase, epochs=fits[0].epochs[:1]))
+            finder_batch[phase.name] = fits[0].epochs[0].batch
         else:
             notes.append(f"{phase.name} is left out of the plan: no phase uses the rate it would find")
-    if not any(phase.do == "fit" for phase in served):
+    if not any(phase.do == "fit" for phase in kept):
         raise UserError(2, "checklist: no phase trains anything; add one with do: fit")
-    return served
+    return kept
 
 
 def warn_of_sizes(phase: Phase, settings: Settings, size: int | None, notes: list[str]) -> None:

@@ -68,7 +68,7 @@ class Store:
         self.waits = waits or (lambda name: None)
         self.wait_s = wait_s
         self.anew = anew
-        self.since = since
+        self.since = since  # seconds since the epoch
         self.code = code
         self.verified: set[Path] = set()
         self.used: set[Path] = set()
@@ -85,8 +85,8 @@ class Store:
         path = self.root / kind / self.key(kind, parts)
         return path if rows is None else path / key_of({"rows": rows})
 
-    def find(self, path: Path, fault: Fault = lambda path: None) -> Path | None:
-        """Return the directory of an artifact that exists, is whole and has no fault, else None.
+    def usable(self, path: Path, fault: Fault = lambda path: None) -> Path | None:
+        """Return `path` if it is an artifact that is whole and has no fault, else None.
 
         Compare sizes each time. When this process first opens the artifact, also compare contents and ask `fault` why
         they cannot be used. Move a damaged artifact aside and warn. Raise UserError (exit 5) if it cannot be read.
@@ -155,7 +155,7 @@ class Store:
 
     def has(self, kind: str, path: Path, fault: Fault = lambda path: None) -> bool:
         """Return whether an artifact exists, has no fault and need not be made again."""
-        return not self.stale(kind, path) and self.find(path, fault) is not None
+        return not self.stale(kind, path) and self.usable(path, fault) is not None
 
     def is_current(self, kind: str, path: Path) -> bool:
         """Return whether an artifact was published and need not be made again, without looking at its files."""
@@ -196,7 +196,7 @@ class Store:
     def shards(self, kind: str, parts: Mapping, rows: Collection, fault: Fault = lambda path: None) -> list[Path]:
         """Return the shards of the artifact made from `parts` that hold any of `rows` and have no fault."""
         wanted, there = frozenset(rows), sorted(self.place(kind, parts).glob(f"*/{DONE}"))
-        found = [self.find(done.parent, fault) for done in there if is_published(done) and holds_any(done, wanted)]
+        found = [self.usable(done.parent, fault) for done in there if is_published(done) and holds_any(done, wanted)]
         paths = [path for path in found if path is not None]
         for path in paths:
             self.use(path)
@@ -226,7 +226,7 @@ def is_published(done: Path) -> bool:
 
 
 def holds_any(done: Path, wanted: frozenset) -> bool:
-    """Return whether a shard has any of the rows; True if its DONE.json cannot be read, so that `find` warns of it."""
+    """Return whether a shard has any of the rows; True if its DONE.json cannot be read, and `usable` then warns."""
     try:
         return not wanted.isdisjoint(read_json(done)["parts"]["rows"])
     except (LookupError, TypeError):

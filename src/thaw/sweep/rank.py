@@ -79,11 +79,11 @@ def higher_is_better(monitor: str) -> bool:
 
 
 def rank(jobs: Sequence[JobRecord], monitor: str, swept: Collection[str] = ()) -> list[Setting]:
-    """Return the settings with a finished job, best mean of `monitor` first, nan last; see `tie_breakers`.
+    """Return the settings with a finished job, best first.
 
-    A setting that lacks a job comes after the complete ones: without its hardest seed its mean would be too good.
-    A setting that hydra/sweeper=halving stopped early comes after those that trained longer. A job that a search asked
-    for twice counts once. `swept`: as for `setting_names`.
+    They are ordered by these keys: those that hydra/sweeper=halving trained longest; a mean of `monitor` that is not
+    nan; all jobs finished, since without its hardest seed a setting's mean would be too good; the best mean; then
+    `tie_breakers`. A job that a search asked for twice counts once. `swept`: as for `setting_names`.
     """
     grouped: dict[tuple, list[JobRecord]] = {}
     for job in {tuple(sorted(job.overrides)) or job.name: job for job in jobs}.values():

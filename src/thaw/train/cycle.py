@@ -71,12 +71,12 @@ class CycleResult:
         return self.epochs[-1]["train_loss"]
 
     @property
-    def seconds(self) -> float:
+    def training_seconds(self) -> float:
         """The seconds its steps took when they were trained."""
         return sum(epoch["seconds"] for epoch in self.epochs)
 
     @property
-    def cost(self) -> float:
+    def seconds(self) -> float:
         """The seconds its steps and validations took when they were trained."""
         return seconds_of(self.epochs)
 
@@ -128,16 +128,16 @@ def train_cycle(
     """
     phase, pending, shown = fit.phase, [], time.monotonic()
     numbers = phase.epoch_numbers(cycle)
-    left = numbers[len(record.epochs) :]
-    at = steps_before(phase, numbers.start) + len(record.losses)
-    done = at - steps_before(phase, left.start)  # steps of the unfinished epoch
+    epochs_left = numbers[len(record.epochs) :]
+    first_step = steps_before(phase, numbers.start) + len(record.losses)
+    steps_done = first_step - steps_before(phase, epochs_left.start)  # steps of the unfinished epoch
     # One loader for all epochs: its processes start once and read ahead during validation.
-    with closing(fit.inputs.batches(left, phase.name, skip=done)) as batches:
-        steps = loop.train(fit.network, batches, fit.optimizer, fit.options, at)
-        for epoch in left:
+    with closing(fit.inputs.batches(epochs_left, phase.name, skip=steps_done)) as batches:
+        steps = loop.train(fit.network, batches, fit.optimizer, fit.options, first_step)
+        for epoch in epochs_left:
             began = time.perf_counter()
             set_trainable(fit.network, phase.train, fit.bn)
-            for step in islice(steps, phase.epochs[epoch].steps - done):
+            for step in islice(steps, phase.epochs[epoch].steps - steps_done):
                 pending.append(step)
                 stop = signals.pending()
                 due = stop or snapshots.due
@@ -152,7 +152,7 @@ def train_cycle(
                     signals.raise_stopped(stop, f"in phase {phase.name} after step {step.step + 1:,}")
             yield from record_losses(fit, pending, record, time.perf_counter() - began)
             record.figures["seconds"] += time.perf_counter() - began
-            began, done = time.perf_counter(), 0
+            began, steps_done = time.perf_counter(), 0
             with snapshot_if_stopped(snapshots, phase.name):
                 validation = validate(fit.inputs)
             yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), trained_now=True)

@@ -48,25 +48,25 @@ class FittedCycles:
     """The cycles of a phase so far, trained now or read from the store, and the verdict after the last."""
 
     before: CycleEnd  # the validation at the start of the phase
-    ends: list[CycleResult] = field(default_factory=list)
-    records: list[CycleEnd] = field(default_factory=list)
+    results: list[CycleResult] = field(default_factory=list)
+    ends: list[CycleEnd] = field(default_factory=list)
     reused: int = 0
     saved: float = 0.0  # seconds saved by the store
     verdict: Verdict | None = None  # after the last cycle
 
     @property
     def last(self) -> CycleResult | None:
-        return self.ends[-1] if self.ends else None
+        return self.results[-1] if self.results else None
 
-    def add(self, end: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
+    def add(self, result: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
         """Add a cycle.
 
         `paid`: seconds spent by this process, None if the cycle was stored. `resumed`: seconds its snapshot saved.
         """
-        self.ends.append(end)
-        self.records.append(as_cycle_end(end, end.train_loss, final_size))
+        self.results.append(result)
+        self.ends.append(as_cycle_end(result, result.train_loss, final_size))
         self.reused += paid is None
-        self.saved += end.cost if paid is None else resumed
+        self.saved += result.seconds if paid is None else resumed
 
 
 def fit_phase(
@@ -89,6 +89,7 @@ def fit_phase(
             basis = context.basis(fitted.last or start)
             parts = keys.cycle_parts(context.settings, phase, cycle, lr, context.plan.size, basis)
             underway = snapshot_folder(store, parts)
+            # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
             began, resumed = time.perf_counter() - store.waited, 0.0
             after = f"in phase {phase.name} after cycle {cycle + 1}"
             fault = partial(cycle_fault, fit=fit, cycle=cycle)
@@ -109,7 +110,7 @@ def fit_phase(
             else:
                 show_stored(log, cycle, end)
             paid = time.perf_counter() - store.waited - began if entry.missing else None
-            context.costs.note(phase.name, cycle, end.path, end.cost if paid is None else paid + resumed, paid)
+            context.costs.note(phase.name, cycle, end.path, end.seconds if paid is None else paid + resumed, paid)
             fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, paid, resumed)
             fitted.verdict = whether_to_go_on(context, phase, fitted)
             if not fitted.verdict.go_on:
@@ -143,15 +144,15 @@ def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:
 
 def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: BestSoFar | None) -> PhaseOutcome:
     """Report the result of a phase, and return the better of its best cycle end and the best one before it."""
-    phase, i = fit.phase, early_stopping.best_cycle(fitted.records)
+    phase, i = fit.phase, early_stopping.best_cycle(fitted.ends)
     epoch = sum(phase.cycles[: i + 1])
-    own = BestSoFar(fitted.ends[i], phase.name, context.counters.epoch + epoch, tuple(fitted.ends[: i + 1]))
-    end_phase(context.counters, phase, len(fitted.ends))
-    better = best is None or fitted.records[i].worth > fitted.before.worth
+    own = BestSoFar(fitted.results[i], phase.name, context.counters.epoch + epoch, tuple(fitted.results[: i + 1]))
+    end_phase(context.counters, phase, len(fitted.results))
+    better = best is None or fitted.ends[i].worth > fitted.before.worth
     report = phase_report(phase, fit.options.lr, own.end, fitted)
     at = f"best: epoch {epoch} of {report['epochs']}, epoch {own.epoch} of the run"
     other = "" if better else f"; no better than {best.phase}, whose weights are kept"
-    stored = f" ({fitted.reused} of {len(fitted.ends)} cycles from the store)" if fitted.reused else ""
+    stored = f" ({fitted.reused} of {len(fitted.results)} cycles from the store)" if fitted.reused else ""
     console.say(
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}; "
         f"lr {fit.options.lr:.3g}); {fitted.verdict.because}{other}{stored}"
@@ -161,9 +162,9 @@ def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: Bes
 
 def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) -> Verdict:
     """Decide whether a phase trains another cycle after those fitted."""
-    done = len(fitted.records)
+    done = len(fitted.ends)
     if phase.until == "overfit":
-        verdict = early_stopping.judge(fitted.before, fitted.records, phase.budget, len(phase.cycles))
+        verdict = early_stopping.judge(fitted.before, fitted.ends, phase.budget, len(phase.cycles))
     else:
         verdict = Verdict(done < len(phase.cycles), "all planned cycles trained")
     if verdict.go_on and done == context.settings.stop_after and phase is context.plan.phases[-1]:
@@ -177,9 +178,9 @@ def phase_report(phase: Phase, lr: float, best: CycleResult, fitted: FittedCycle
         "accuracy": best.validation.accuracy,
         "loss": best.validation.loss,
         "lr": lr,
-        "epochs": sum(phase.cycles[: len(fitted.ends)]),
+        "epochs": sum(phase.cycles[: len(fitted.results)]),
         "stopped_because": fitted.verdict.because,
-        "seconds": sum(end.seconds for end in fitted.ends),
+        "seconds": sum(result.training_seconds for result in fitted.results),
         "reused": fitted.reused,
     }
 

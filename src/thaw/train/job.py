@@ -22,7 +22,7 @@ from thaw.train.stages import run_identity, train_job
 
 
 @dataclass
-class Ending:
+class ExitCode:
     """The exit code of a job."""
 
     code: int = 0
@@ -40,7 +40,7 @@ class Task:
         """The exit code of the first failed job, or 0."""
         return next((code for _, code in sorted(self.codes.items()) if code), 0)
 
-    def ended(self, number: int | None, code: int) -> int:
+    def record_code(self, number: int | None, code: int) -> int:
         """Record and return the exit code of a job."""
         self.codes[number or 0] = code
         return code
@@ -55,42 +55,43 @@ class Task:
         request = job_request(cfg)
         folder, sweep, before = request.folder, request.sweep, read_status(request.folder)
         if not sweep and (taken := refuse_folder(folder, before, request.overrides)):
-            return self.ended(None, print_error(taken))  # nothing is written to that folder
+            return self.record_code(None, print_error(taken))  # nothing is written to that folder
         tracker = Tracker(folder, request.wandb, refused=partial(run_identity, request, folder.name) if sweep else None)
-        ending = Ending()
-        with suppress(UserError), tracker, ending_in_status(request, ending), as_user_errors(folder):
+        exit_code = ExitCode()
+        with suppress(UserError), tracker, ending_in_status(request, exit_code), as_user_errors(folder):
             signals.listen()  # again, because submitit installs its own handlers
             signals.raise_if_asked()
             if several:
                 raise several
             settings = to_settings(cfg, request.overrides)
             stamp = None if settings.plan_only else fingerprint.fingerprint(settings)
-            same = sweep and stamp and (before.get("stamp"), before.get("overrides")) == (stamp, request.overrides)
-            if same and (result := finished_result(folder)):
+            last = before.get("stamp"), before.get("overrides")
+            already_done = sweep and stamp and last == (stamp, request.overrides)
+            if already_done and (result := finished_result(folder)):
                 say(f"job {folder.name}: already done, accuracy {result['best/accuracy']:.2%}")
-                return self.ended(request.number, 0)
+                return self.record_code(request.number, 0)
             write_status(folder, state="running", pid=os.getpid(), host=socket.gethostname(), **request.about)
-            dated = not (before or sweep or self.named) and folder.parent == paths.OUTPUTS / "runs"
-            result = train_job(settings, request, tracker, stamp, dated)
+            in_unnamed_folder = not (before or sweep or self.named) and folder.parent == paths.OUTPUTS / "runs"
+            result = train_job(settings, request, tracker, stamp, in_unnamed_folder)
             if settings.plan_only and not sweep:
                 keep_plan_alone(folder)
-            elif result is None and dated:
+            elif result is None and in_unnamed_folder:
                 shutil.rmtree(folder)  # an earlier run is used instead; this folder has only files just written
             else:
                 stamp = stamp if result and not settings.fresh else None
                 write_status(folder, state="done", stamp=stamp, **request.about)
-        if ending.code and not (before or sweep or self.named):
+        if exit_code.code and not (before or sweep or self.named):
             remove_unrun(folder)
-        return self.ended(request.number, ending.code)
+        return self.record_code(request.number, exit_code.code)
 
 
 @contextmanager
-def ending_in_status(request: JobRequest, ending: Ending) -> Iterator[None]:
+def ending_in_status(request: JobRequest, exit_code: ExitCode) -> Iterator[None]:
     """Record in status.json, then print, why a job failed or was stopped; raise the error again."""
     try:
         yield
     except (UserError, signals.Stopped) as error:
-        ending.code = error.code
+        exit_code.code = error.code
         with suppress(OSError):  # a full disk: the printed line must do
             write_status(request.folder, state=state_after(error), code=error.code, line=error.line, **request.about)
         if isinstance(error, UserError):

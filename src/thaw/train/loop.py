@@ -28,7 +28,7 @@ class Step(NamedTuple):
     loss: Tensor  # mean over the batch, on the device
     images: int
     wait: float  # seconds spent waiting for the batch
-    first_bad: Tensor  # on the device: the first step so far that was not finite, or -1
+    first_bad: Tensor  # on the device: number of the first step whose loss or gradient was not finite, -1 if none
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class StepOptions:
     """The options of the steps of a phase."""
 
     lr: float = 1.0  # peak learning rate of the last layer group
-    rate: Callable[[int], float] = lambda step: 1.0  # factor on lr at each step
-    momentum: Callable[[int], float] | None = None  # at each step; None: the optimizer's default
+    rate: Callable[[int], float] = lambda step: 1.0  # step of the phase to its factor on lr
+    momentum: Callable[[int], float] | None = None  # step of the phase to the momentum; None: the optimizer's own
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -122,7 +122,7 @@ def train(
             nn.utils.clip_grads_with_norm_(parameters, options.clip, norm)
         bad = ~torch.isfinite(loss.detach() + norm)
         first_bad = torch.where((first_bad < 0) & bad, step, first_bad)
-        optimizer.found_inf = bad.float()
+        optimizer.found_inf = bad.float()  # as torch.amp.GradScaler does: fused kernels skip the step if it is 1
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         yield Step(step, loss.detach(), len(y), wait, first_bad)

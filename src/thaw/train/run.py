@@ -33,43 +33,43 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     started, waited = time.perf_counter(), context.store.waited
     probe_sizes(context)
     write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
-    ahead = [inputs.of(phase) for phase in context.plan.phases]
-    duplicates = near_duplicates.report_duplicates(folder, inputs, ahead)
-    kept, found, phases, saved = None, {}, {}, 0.0
-    while ahead:
-        own = ahead.pop(0)  # popped, so that its activations are freed after its phase
-        phase = own.phase
+    inputs_left = [inputs.of(phase) for phase in context.plan.phases]
+    duplicates = near_duplicates.report_duplicates(folder, inputs, inputs_left)
+    best, found, phases, saved = None, {}, {}, 0.0
+    while inputs_left:
+        phase_inputs = inputs_left.pop(0)  # popped, so that its activations are freed after its phase
+        phase = phase_inputs.phase
         if phase.do == "find":
-            outcome = find_rate(context, own, kept, tracker)
+            outcome = find_rate(context, phase_inputs, best, tracker)
             found[phase.name] = outcome.found
         else:
             lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * settings.lr_factor
-            outcome = fit_phase(context, own, lr, kept, tracker)
-            kept = outcome.best
+            outcome = fit_phase(context, phase_inputs, lr, best, tracker)
+            best = outcome.best
         phases[phase.name] = outcome.report
         saved += outcome.saved
     planned = show.plan_table(context.plan, settings, rates_found(settings, found))
     write_document(folder / "plan.txt", planned)
-    context.held.hold(kept.end.key, kept.end.weights)
-    best = kept.end.validation
-    duplicates["warnings"] += warn_no_better(context, best) + warn_nothing_gained(context, kept, phases)
+    context.held.hold(best.end.key, best.end.weights)
+    validation = best.end.validation
+    duplicates["warnings"] += warn_no_better(context, validation) + warn_nothing_gained(context, best, phases)
     result = {
-        "best/accuracy": best.accuracy,
-        "best/loss": best.loss,
-        "best/f1_macro": best.f1_macro,
-        "best/epoch": kept.epoch,
-        "best/phase": kept.phase,
-        **tta.tta_figures(context, "best", inputs.valid_rows, best),
+        "best/accuracy": validation.accuracy,
+        "best/loss": validation.loss,
+        "best/f1_macro": validation.f1_macro,
+        "best/epoch": best.epoch,
+        "best/phase": best.phase,
+        **tta.tta_figures(context, "best", inputs.valid_rows, validation),
         **evaluate_test(context),
-        **ensemble.ensemble_figures(context, kept),
+        **ensemble.ensemble_figures(context, best),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(inputs.table.bad),
         **duplicates,
-        "key": kept.end.key,
+        "key": best.end.key,
         "store/code": settings.store.code,
         **result_columns(context),
     }
-    export(context, kept)
+    export(context, best)
     paid = time.perf_counter() - started
     saved += sum(inputs.saved.values())
     result |= {"cost/seconds": paid - (context.store.waited - waited) + saved, "cost/seconds_paid": paid}
@@ -89,15 +89,15 @@ def warn_no_better(context: RunContext, best: Predictions) -> list[str]:
     return [line]
 
 
-def warn_nothing_gained(context: RunContext, kept: BestSoFar, phases: dict[str, dict]) -> list[str]:
+def warn_nothing_gained(context: RunContext, best: BestSoFar, phases: dict[str, dict]) -> list[str]:
     """Print and return a warning, with settings to try, if the last phase did not improve on an earlier one."""
     settings, last = context.settings, next(phase for phase in reversed(context.plan.phases) if phase.do == "fit")
-    if kept.phase == last.name or settings.smoke or settings.stop_after:
+    if best.phase == last.name or settings.smoke or settings.stop_after:
         return []
     lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
     norms = any(isinstance(module, freezing.NORMS) for module in context.network.modules())
     still = " or bn=eval" if last.train == "all" and settings.bn == "train" and norms else ""
-    line = f"{last.name} did not improve on {kept.phase}, whose weights are kept; try {lower}{still}"
+    line = f"{last.name} did not improve on {best.phase}, whose weights are kept; try {lower}{still}"
     console.say(f"warning: {line}")
     return [f"warning: {line}"]
 
@@ -132,7 +132,7 @@ def evaluate_test(context: RunContext) -> dict:
     return figures | tta.tta_figures(context, "test", rows, seen)
 
 
-def export(context: RunContext, kept: BestSoFar) -> None:
+def export(context: RunContext, best: BestSoFar) -> None:
     """Write weights and configuration in timm's format, and the predictions for all validation images."""
     table, size = context.inputs.table, context.plan.size
     scale = {} if table.bits == FULL else {"grey_bits": table.bits}  # for scripts/predict.py
@@ -156,7 +156,7 @@ def export(context: RunContext, kept: BestSoFar) -> None:
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
             config["pretrained_cfg"].pop(key, None)
         (context.folder / "config.json").write_text(json.dumps(config, indent=2))
-    write_predictions(context, "valid", context.inputs.valid_rows, kept.end.validation)
+    write_predictions(context, "valid", context.inputs.valid_rows, best.end.validation)
 
 
 def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:

@@ -54,7 +54,7 @@ def refuse_sweep_folder(folder: Path, argv: list[str]) -> UserError | None:
     return UserError(6, f"hydra.sweep.dir={folder}: contains another sweep ({other}); give another folder")
 
 
-def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -> bool:
+def done_before(store: Store, identity: str | None, folder: Path, in_unnamed_folder: bool) -> bool:
     """Return whether a finished, undamaged run of the same identity can be used instead of this one; if so, report it.
 
     A folder the user named is different: it gets its own copy of the result, from the store.
@@ -64,7 +64,7 @@ def done_before(store: Store, identity: str | None, folder: Path, dated: bool) -
     where = Path(done["folder"])
     if not (result := finished_result(where)) or result.get("identity") != identity:
         return False
-    if folder != where and not dated:
+    if folder != where and not in_unnamed_folder:
         return False
     for line in result.get("warnings", ()):
         say(line)

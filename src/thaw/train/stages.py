@@ -32,21 +32,21 @@ from thaw.train.start import Start
 
 
 def train_job(
-    settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None, dated: bool = False
+    settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None, in_unnamed_folder: bool = False
 ) -> dict | None:
     """Plan a job and, unless plan_only=true, train, export and report.
 
-    `stamp` is the fingerprint of the settings, None with plan_only. `dated`: the folder is a new one in outputs/runs
-    that the user did not name; only then can a finished run elsewhere be used instead. Return the result as in
-    result.json, or None if nothing was trained: plan_only, or the run is already finished.
+    `stamp` is the fingerprint of the settings, None with plan_only. `in_unnamed_folder`: the folder is a new one
+    in outputs/runs that the user did not name; only then can a finished run elsewhere be used instead. Return the
+    result as in result.json, or None if nothing was trained: plan_only, or the run is already finished.
     """
     began, folder = time.perf_counter(), request.folder
     code_hash.code_by_module(code_hash.ALL_CODE)  # hashed now, so that later edits of the files do not count
     known, fresh = f"stamp_{stamp}", fresh_file(settings, request, stamp)
     since = begin_fresh(Path(settings.store.dir), fresh) if fresh else 0.0
     store = open_store(settings, say, lambda name: update_status(folder, waits_for=name), since)
-    may_be_done = not (request.sweep or settings.fresh or settings.plan_only or settings.stop_after)
-    if may_be_done and done_before(store, store.recall(known).get("identity"), folder, dated):
+    may_reuse_a_run = not (request.sweep or settings.fresh or settings.plan_only or settings.stop_after)
+    if may_reuse_a_run and done_before(store, store.recall(known).get("identity"), folder, in_unnamed_folder):
         return None
     start = make_start(settings, request, store, check_ahead(settings, store.recall))
     if settings.plan_only:
@@ -57,7 +57,7 @@ def train_job(
     context = set_up_run(settings, request, store, start)
     del start  # frees the disk space of the images the scan decoded
     store.remember(known, {"identity": context.identity})
-    if may_be_done and done_before(store, context.identity, folder, dated):
+    if may_reuse_a_run and done_before(store, context.identity, folder, in_unnamed_folder):
         return None
     say(f"device: {computes_on(context)}")
     begin_work(context, request)
@@ -67,9 +67,10 @@ def train_job(
     tracker.begin(identify(context.identity, result_columns(context)))
     result = run_plan(context, tracker)
     publish_result(context, request, result, tracker)
-    looked_at = [path for path in store.used if path.relative_to(store.root).parts[0] in ("pixels", "activations")]
+    kinds = ("pixels", "activations")
+    image_artifacts = [path for path in store.used if path.relative_to(store.root).parts[0] in kinds]
     seconds = time.perf_counter() - began - context.costs.paid
-    estimates.remember_cost(store, context.costs.artifacts[0], looked_at, seconds, made=True)
+    estimates.remember_cost(store, context.costs.artifacts[0], image_artifacts, seconds, made=True)
     if fresh and not request.sweep:  # train.py ends a sweep
         end_fresh(fresh)
     end_tracking(tracker, result, folder)
