@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from thaw.model.network import Network
 from thaw.runtime import processes, signals
 from thaw.store import snapshot
 from thaw.store.fresh import FRESH, end_fresh
-from thaw.train import cycle, features, loop, run
+from thaw.train import cycle, features, fit, loop, run
 
 
 @pytest.fixture
@@ -238,6 +239,14 @@ def test_a_stopped_run_says_after_which_step_and_by_which_signal(settings, tmp_p
 
     assert in_child(work, tmp_path / "says") == {signal.SIGTERM: 143, signal.SIGINT: 130}[number]
     assert (tmp_path / "says").read_text().splitlines() == [f"{line}run the same command again to continue"]
+
+
+def test_a_resumed_run_counts_its_steps_as_the_line_that_stopped_it(capsys):
+    phase = SimpleNamespace(name="full", epochs=[SimpleNamespace(steps=n) for n in (10, 20, 30)])
+    phase.epoch_numbers = lambda cycle: range(cycle, cycle + 1)
+    log = SimpleNamespace(phase=phase, replay=lambda *_: None)
+    fit.show_snapshot(log, 2, SimpleNamespace(losses=[0.5] * 7, epochs=[]))
+    assert capsys.readouterr().out == "  full: cycle 3 resumes from a snapshot after step 37\n"
 
 
 @pytest.mark.parametrize(
