@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import refuse_to_run, run
 
 require_checkout(__file__)
 
@@ -124,9 +124,7 @@ RULES = {
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.parse_args()
-    parser.error("imported by scripts/bench/finder.py; run that instead")
+    refuse_to_run(__doc__, "scripts/bench/finder.py")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.entry import Parser, run
+from thaw.runtime.entry import refuse_to_run, run
 
 require_checkout(__file__)
 
@@ -71,9 +71,7 @@ def photograph(kind: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def main() -> None:
-    parser = Parser(__doc__)
-    parser.parse_args()
-    parser.error("imported by scripts/bench/finder_curves.py; run that instead")
+    refuse_to_run(__doc__, "scripts/bench/finder_curves.py")
 
 
 if __name__ == "__main__":

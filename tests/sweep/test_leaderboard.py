@@ -486,16 +486,16 @@ def test_finished_jobs_whose_start_hydra_overwrote_predict_no_time(tmp_path):
     later = (tmp_path / "0/status.json").stat().st_mtime + 100
     os.utime(tmp_path / "0/.hydra/overrides.yaml", (later, later))
     one = status.JobProgress("full", 0.5, 50.0, 0.9)
-    assert status.seconds_left(leaderboard(tmp_path), [one], 0) == pytest.approx(50)
+    assert status.seconds_left(status.seconds_taken(leaderboard(tmp_path)), [one], 0) == pytest.approx(50)
 
 
 def test_seconds_left_of_a_sweep():
-    board = leaderboard_of([])
+    took = status.seconds_taken(leaderboard_of([]))
     one = status.JobProgress("full", 0.5, 50.0, 0.9)
-    assert status.seconds_left(board, [one], 0) == pytest.approx(50)
-    assert status.seconds_left(board, [one, one], 3) == pytest.approx((100 + 300) / 2)
-    assert math.isnan(status.seconds_left(board, [status.JobProgress("", 0.0, 1.0, math.nan)], 3))
-    assert math.isnan(status.seconds_left(board, [], 3))
+    assert status.seconds_left(took, [one], 0) == pytest.approx(50)
+    assert status.seconds_left(took, [one, one], 3) == pytest.approx((100 + 300) / 2)
+    assert math.isnan(status.seconds_left(took, [status.JobProgress("", 0.0, 1.0, math.nan)], 3))
+    assert math.isnan(status.seconds_left(took, [], 3))
 
 
 def leaderboard_of(found):

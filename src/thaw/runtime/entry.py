@@ -106,6 +106,13 @@ class Parser(argparse.ArgumentParser):
         say_text(self.format_help().rstrip())
 
 
+def refuse_to_run(doc: str, importer: str) -> None:
+    """Print `doc` for --help; else raise UserError (exit 2): the module is for the script `importer` to import."""
+    parser = Parser(doc)
+    parser.parse_args()
+    parser.error(f"imported by {importer}; run that instead")
+
+
 def count(text: str) -> int:
     """Parse a whole number >= 1. Raise `ArgumentTypeError` for anything else."""
     if not text.isdecimal() or int(text) < 1:

@@ -68,14 +68,13 @@ def started(folder: Path) -> float:
     return min((file.stat().st_mtime for file in files), default=time.time())
 
 
-def seconds_left(board: Board, running: list[JobProgress], waiting: int) -> float:
+def seconds_left(took: Sequence[float], running: list[JobProgress], waiting: int) -> float:
     """Return the seconds until the last job ends if as many jobs run at once as now; nan if unknown.
 
-    A job is expected to take the mean time of the finished jobs; before one has finished, the time is extrapolated from
-    the running jobs.
+    A job is expected to take the mean of `took`, the seconds of the finished jobs; before one has finished, the time is
+    extrapolated from the running jobs.
     """
-    took = seconds_taken(board)
-    took += [] if took else [one.seconds / one.share for one in running if one.share > ENOUGH]
+    took = took or [one.seconds / one.share for one in running if one.share > ENOUGH]
     if not took or not running:
         return math.nan
     each = fmean(took)
@@ -95,11 +94,12 @@ def end_line(board: Board, running: list[JobProgress], waiting: int, now: float)
 
     Without a finished job the time follows from the plans, and cycles that are added to a plan make it longer.
     """
-    left = seconds_left(board, running, waiting)
+    took = seconds_taken(board)
+    left = seconds_left(took, running, waiting)
     if math.isnan(left):
         return ""
     clock = time.strftime("%H:%M", time.localtime(now + left))
-    if seconds_taken(board) or not any(one.may_grow for one in running):
+    if took or not any(one.may_grow for one in running):
         return f"expected to end in about {format_duration(left)}, at {clock}"
     why = "cycles are added to the plan until over-fitting"
     if left == 0:
