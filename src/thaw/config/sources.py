@@ -26,7 +26,7 @@ class Source:
 
     @property
     def local(self) -> bool:
-        """Whether its images can be listed without drawing or downloading them, and so before the plan is made."""
+        """Whether its images can be listed before the plan is made: they are neither drawn nor downloaded."""
         return not (self.draws or self.downloads)
 
     def load(self) -> Callable:

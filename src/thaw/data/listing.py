@@ -34,7 +34,7 @@ class File(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source says about its images.
+    """The images that a source lists, none of them opened yet.
 
     `files` are sorted by path. `where` maps each path to (split, class). `given` says what names each split, such as
     {1: 'val/'}; if it lacks validation, that is taken from train. `groups` maps paths to groups if the source names

@@ -29,7 +29,7 @@ KEEP_EVERY_S = 60  # saves the work of a process that is killed later
 
 
 class Verdict(NamedTuple):
-    """What reading a file showed: its content hash, its upright size in pixels, and why it cannot be used, or ''.
+    """The result of reading a file: its content hash, its upright size in pixels, and why it cannot be used, or ''.
 
     `peak` is its highest 8-bit value; `peak16` is the highest value of 16-bit grey, else 0.
     """

@@ -66,7 +66,7 @@ class Device:
 
     @property
     def computed(self) -> dict:
-        """What the bits of a result depend on, for keys.
+        """The properties of the device that the bits of a result depend on, for keys.
 
         On the CPU they depend on the number of threads. On a GPU they are reproducible only with `deterministic`, and
         only on the same GPU model with the same CUDA version. Without it, the GPU model is recorded but is in no key.

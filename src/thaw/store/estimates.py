@@ -41,7 +41,7 @@ class PlannedArtifact:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is known of an artifact's cost; nan if unknown."""
+    """The known cost of an artifact; nan if unknown."""
 
     stored: bool
     seconds: float  # to make it

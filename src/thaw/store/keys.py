@@ -17,7 +17,7 @@ IMAGES_OF = {"train": "training", "valid": "validation", "test": "test"}  # a sp
 
 @dataclass(frozen=True)
 class Basis:
-    """What the steps of a phase start from and run on, for their keys."""
+    """The initial weights, the data and the device of a phase, for the keys of its results."""
 
     before: str  # key of the weights
     data: str  # key of the images and their labels

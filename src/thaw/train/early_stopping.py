@@ -33,7 +33,7 @@ class CycleEnd:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a phase trains another cycle, and why."""
+    """The decision whether a phase trains another cycle, and its reason."""
 
     go_on: bool
     because: str  # one line

@@ -1,4 +1,4 @@
-"""What fitting a phase needs: its layer groups, its optimizer and the options of its steps."""
+"""The layer groups, the optimizer and the step options with which a phase is fitted."""
 
 from dataclasses import dataclass, replace
 
