@@ -4,7 +4,7 @@ set -euo pipefail
 
 responds() { sinfo --noheader -o %T 2>/dev/null | grep -qE 'idle|mix|alloc'; }
 
-if answers; then exit 0; fi
+if responds; then exit 0; fi
 if [ "$(id -u)" != 0 ]; then
   echo "note: no Slurm is running and setting one up needs root: its tests are skipped"
   exit 0
@@ -42,7 +42,7 @@ pgrep -x munged >/dev/null || runuser -u munge -- munged
 pgrep -x slurmctld >/dev/null || slurmctld
 pgrep -x slurmd >/dev/null || slurmd
 for _ in $(seq 40); do
-  if answers; then exit 0; fi
+  if responds; then exit 0; fi
   scontrol update nodename="$host" state=resume 2>/dev/null || true
   sleep 0.5
 done
