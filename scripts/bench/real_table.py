@@ -117,8 +117,8 @@ def heads(places: dict) -> str:
         accuracy, loss = {}, {}
         for place, rows in places.items():
             ours, theirs = of(rows, THAW), of(rows, "logistic regression")
-            if ours and theirs:
-                seen = [row["phases"] for row in ours if f"{phase}/accuracy" in row["phases"]]
+            seen = [row["phases"] for row in ours if f"{phase}/accuracy" in row["phases"]]
+            if seen and theirs:
                 valid, valid_loss = (statistics.mean(row[key] for row in theirs) for key in ("valid", "valid_loss"))
                 accuracy[place] = 100 * (statistics.mean(one[f"{phase}/accuracy"] for one in seen) - valid)
                 loss[place] = 100 * (statistics.mean(one[f"{phase}/loss"] for one in seen) / valid_loss - 1)

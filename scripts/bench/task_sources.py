@@ -1,4 +1,4 @@
-"""The packages behind scripts/bench/tasks.py: a reader per source of images, and ImageNet weights."""
+"""Imported by scripts/bench/tasks.py: a reader for each source of images, and ImageNet weights."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.config.paths import require_checkout
-from thaw.runtime.entry import refuse_to_run
+from thaw.runtime.entry import refuse_to_run, run
 from thaw.runtime.errors import UserError
 
 require_checkout(__file__)
@@ -165,5 +165,9 @@ def weights(folder: Path, network: str) -> Path:
     return out
 
 
-if __name__ == "__main__":
+def main() -> None:
     refuse_to_run(__doc__, "scripts/bench/tasks.py")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

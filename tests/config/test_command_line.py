@@ -396,7 +396,7 @@ def test_arguments_that_are_not_settings(conf, args, line):
         ("learning_rate=0.1", "learning_rate=0.1: no such key; did you mean lr=0.1?"),
         ("cycles=3", "cycles=3: no such key; did you mean scheduler.cycles=3?"),
         ("schedular=sgdr", "schedular=sgdr: no such key; did you mean scheduler=sgdr?"),
-        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps or find.trial_steps or find.smooth?"),
+        ("find={stps: 3}", "find.stps: no such key; did you mean find.steps or find.trial_steps or find.trials?"),
         ("hydra.launcher.nope=x", "hydra.launcher.nope=x: no such setting of Hydra; --cfg hydra lists them"),
         ("xyzzy=1", "xyzzy=1: no such key; --help lists them"),
         # Unknown phases.
@@ -611,7 +611,8 @@ def test_fractions_lists_and_phases(conf):
             "find.steps=50 find.trial_steps=9 evaluate.ensemble=1",
             {"find.steps=50": "find.rule=trials", "evaluate.ensemble=1": "an ensemble takes at least two cycle ends"},
         ),
-        ("find.rule=edge find.steps=50 find.stored_orders=9", {"find.stored_orders=9": "find.rule=edge"}),
+        ("find.rule=edge find.steps=50 find.trials=9", {"find.trials=9": "find.rule=edge"}),
+        ("find.max_lr=1 find.diverge=9", {"find.diverge=9": "find.rule=trials"}),
         (
             "lr=0.002 find.max_lr=1 checklist=fine_tune scheduler.max_cycles=7",
             {

@@ -12,6 +12,7 @@ import timm
 import torch
 import yaml
 from composed import ROOT, composed_of, composition, leaves_of, planned, settings_of
+from omegaconf import OmegaConf
 from safetensors import safe_open
 from sklearn.datasets import load_digits
 from timm.models import group_parameters
@@ -101,6 +102,7 @@ CHANGES = {
     "checklist.head_precomputed.epochs=5": "checklist.head_precomputed.epochs",
     "~checklist.find_full": "checklist.find_full.do checklist.find_full.train",
     "scheduler=cosine": "scheduler.shape",
+    "scheduler=linear": "scheduler.shape",
     "scheduler=constant": "scheduler.shape scheduler.warmup",
     "scheduler=one_cycle": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
     "scheduler=one_cycle_linear": " ".join(f"scheduler.{name}" for name in ONE_CYCLE.split()),
@@ -139,6 +141,7 @@ ALONE = {
     "lr_factor": "2",
     "size": "64",
     "batch_size": "32",
+    "stored_batch": "8",
     "bn": "eval",
     "seed": "1",
     "init": "outputs/latest",
@@ -187,10 +190,9 @@ ALONE = {
     "find.rule": "valley",
     "find.min_lr": "1e-4",
     "find.max_lr": "1",
+    "find.trials": "4",
     "find.trial_steps": "4",
-    "find.trial_orders": "5",
     "find.stored_steps": "4",
-    "find.stored_orders": "5",
     "find.steps": "50",
     "find.smooth": "0.5",
     "find.diverge": "3",
@@ -227,6 +229,16 @@ def test_the_schema_has_no_default_but_none():
                 assert field.default is None, f"{cls.__name__}.{field.name}"
                 hint = get_type_hints(cls)[field.name]
                 assert get_origin(hint) in (Union, UnionType) and type(None) in get_args(hint)
+
+
+def test_every_setting_of_fastai07_is_as_it_was():
+    """The default recipe may improve, but this experiment stays fast.ai 0.7's.
+
+    To write the file anew:
+    python src/train.py --cfg job experiment=fastai07 data.root=/photos > tests/config/fastai07.yaml
+    """
+    composed = OmegaConf.to_yaml(composition("experiment=fastai07", "data.root=/photos"))
+    assert composed == (ROOT / "tests/config/fastai07.yaml").read_text()
 
 
 def test_config_yaml_sets_no_option_of_a_group():

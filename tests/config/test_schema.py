@@ -170,6 +170,11 @@ def test_the_nearest_choice_is_named():
         ([], "resize.sizes", [math.inf], "resize.sizes=[inf]: must be"),
         ([], "resize.sizes", ["half", 1.0], "resize.sizes=half: must be a number or a fraction"),
         ([], "threads", 0, "threads=0: must be auto or a whole number between 1 and"),
+        ([], "stored_batch", 0, "stored_batch=0: must be auto or a whole number between 1 and 1,000,000"),
+        ([], "stored_batch", 2_000_000, "stored_batch=2000000: must be auto or a whole number between 1 and 1,000,000"),
+        ([], "stored_batch", True, "stored_batch=True: must be auto"),
+        ([], "stored_batch", None, "stored_batch=None: must be auto"),
+        ([], "stored_batch", "few", "stored_batch=few: must be auto"),
         ([], "threads", "many", "threads=many: must be auto"),
         (
             ["data=torchvision"],

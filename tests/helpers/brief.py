@@ -14,7 +14,7 @@ CONFIG = {
     "name": None, "tags": [], "notes": None, "fresh": False, "seed": 0, "lr_factor": 1.0, "batch_size": 64,
     "wandb": {"mode": "disabled", "project": None, "entity": None, "dir": "wandb"},
 }  # fmt: skip
-FIND = ("find.trial_steps=3", "find.stored_steps=8", "find.stored_orders=1")  # a finder with a tenth of its steps
+FIND = ("find.trials=3", "find.trial_steps=6", "find.stored_steps=8")  # a finder with a tenth of its steps
 
 
 def skip_plots(patch) -> None:

@@ -20,8 +20,8 @@ from thaw.train.setup import set_up
 
 SMALL = (
     "data.limit=80", "size=32", "batch_size=32", "checklist=fine_tune", "epochs=3",
-    "find.trial_steps=2", "find.stored_steps=2", "find.stored_orders=1", "store.snapshot_s=0", "wandb=disabled",
-    "optimizer.betas=[0.8,0.99]",
+    "find.trials=2", "find.trial_steps=4", "find.stored_steps=2", "stored_batch=32", "store.snapshot_s=0",
+    "wandb=disabled", "optimizer.betas=[0.8,0.99]",
 )  # fmt: skip
 TIMES = ("speed/", "train_seconds")
 

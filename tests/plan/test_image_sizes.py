@@ -1,6 +1,7 @@
 """Image sizes, batch sizes and steps: literal tables, and properties that always hold."""
 
 import pytest
+from composed import settings_of
 
 from thaw.plan import image_sizes
 
@@ -93,6 +94,43 @@ def test_without_restarts_sizes_grow_evenly_to_the_final_one(pixels):
 )
 def test_batch_at(size, final, batch, images, expected):
     assert image_sizes.batch_size_at(size, final, batch, images) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "head", "stored", "expected"),
+    [
+        (10_000, 64, "linear", "auto", 64),
+        (3_200, 64, "linear", "auto", 64),  # 50 steps
+        (3_199, 64, "linear", "auto", 63),
+        (718, 64, "linear", "auto", 14),
+        (718, 64, "fastai", "auto", 16),  # batch norm takes no smaller ones
+        (250, 64, "linear", "auto", 5),
+        (100, 64, "linear", "auto", 4),  # at least 4
+        (100, 64, "fastai", "auto", 16),
+        (100, 8, "fastai", "auto", 8),  # never more than batch_size
+        (1_000, 2, "linear", "auto", 2),
+        (100_000, 512, "linear", "auto", 512),
+        (3, 64, "linear", "auto", 3),  # all images
+        (10, 64, "fastai", "auto", 10),
+        (None, 64, "linear", "auto", 64),  # not known yet
+        (718, 64, "linear", 32, 32),
+        (718, 64, "fastai", 2, 2),  # typed: as typed
+        (718, 64, "linear", 128, 128),
+        (20, 64, "linear", 32, 20),
+        (None, 64, "linear", 32, 32),
+    ],
+)
+def test_batch_on_stored_activations(images, batch_size, head, stored, expected):
+    settings = settings_of(f"head={head}")
+    settings.batch_size, settings.stored_batch = batch_size, stored
+    assert image_sizes.stored_batch(settings, images) == expected
+
+
+def test_an_epoch_on_stored_activations_has_fifty_steps_where_the_images_allow():
+    settings = settings_of()
+    for images in range(200, 5_000):
+        batch = image_sizes.stored_batch(settings, images)
+        assert 50 <= image_sizes.steps_per_epoch(images, batch) <= 63 or batch == 64
 
 
 def test_a_grown_batch_keeps_within_its_bounds():

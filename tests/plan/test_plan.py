@@ -1,5 +1,6 @@
 """The plan of a checklist: its literal phases, what carries over between them, and what is refused."""
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -9,7 +10,7 @@ from composed import settings_of
 from thaw.config import run_names, validate
 from thaw.config.schedulers import SCHEDULES
 from thaw.config.schema import Settings
-from thaw.plan import image_sizes, plan, show
+from thaw.plan import finder_steps, image_sizes, plan, show
 from thaw.plan.facts import Facts, fact_names, known_facts
 from thaw.plan.phases import Epoch, Phase
 from thaw.runtime.errors import UserError
@@ -53,35 +54,43 @@ def test_the_default_plan():
     found = plan.make_plan(given(), DIGITS)
     assert found.notes == ()
     assert (found.size, found.facts) == (32, DIGITS)
-    epoch = Epoch(size=32, batch=64, steps=12)
+    stored, epoch = Epoch(size=32, batch=14, steps=52), Epoch(size=32, batch=64, steps=12)  # 718 / 50 = 14.4
     assert [
         (p.name, p.do, p.train, p.features, p.lr, p.rate_from, p.split, p.schedule.shape, p.cycles, p.budget, p.until)
         for p in found.phases
     ] == [
-        ("find_head", "find", "head", "precomputed", None, None, "head", "constant", (1,), 1, None),
-        ("head_precomputed", "fit", "head", "precomputed", None, "find_head", "head", "constant", (2,), 1, None),
+        ("find_head", "find", "head", "precomputed", None, None, "head", "linear", (1,), 1, None),
+        ("head_precomputed", "fit", "head", "precomputed", None, "find_head", "head", "linear", (2,), 1, None),
         ("head_augmented", "fit", "head", "live", None, "find_head", "head", "sgdr", (1, 1, 1), 3, None),
-        ("find_full", "find", "all", "live", None, None, "equal", "constant", (1,), 1, None),
+        ("find_full", "find", "all", "live", None, None, "equal", "linear", (1,), 1, None),
         ("full", "fit", "all", "live", None, "find_full", "equal", "sgdr", (1, 2, 4, 8, 16), 3, "overfit"),
     ]
+    assert [phase.lr_factor for phase in found.phases] == [1, 1, 1 / 3, 1, 1]
+    assert [phase.rate_batch for phase in found.phases] == [64] * 5
     assert [phase.ratios for phase in found.phases] == [(1.0,), (1.0,), (1.0,), THIRDS, THIRDS]
-    assert [phase.epochs for phase in found.phases] == [(epoch,) * n for n in (1, 2, 3, 1, 31)]
+    assert [phase.epochs for phase in found.phases] == [
+        (stored,) * 2,  # those of the first cycle of its fit
+        (stored,) * 2,
+        (epoch,) * 3,
+        (epoch,),
+        (epoch,) * 31,
+    ]
     assert [phase.epochs_budget for phase in found.phases] == [1, 2, 3, 1, 7]
-    assert [phase.steps_budget for phase in found.phases] == [12, 24, 36, 12, 84]
-    assert [phase.ends for phase in found.phases] == [[12], [24], [12, 24, 36], [12], [12, 36, 84, 180, 372]]
+    assert [phase.steps_budget for phase in found.phases] == [52, 104, 36, 12, 84]
+    assert [phase.ends for phase in found.phases] == [[52], [104], [12, 24, 36], [12], [12, 36, 84, 180, 372]]
     assert [phase.schedule.warmup for phase in found.phases] == [0.0, 0.0, 0.0, 0.0, 100]
 
 
 TABLE = """\
 test_resnet (tiny) on digits: 718 training, 180 validation and 899 test images, 10 classes, 32 px
 
-phase               does  trains  features     size  batch  rate per group           cycles (epochs)                 epochs  steps
------------------------------------------------------------------------------------------------------------------------------------
-1 find_head         find  head    precomputed  32    64     to be found              11 rates × 3 orders × 40 steps          1,320
-2 head_precomputed  fit   head    precomputed  32    64     find_head × 1            constant 2                      2       24
-3 head_augmented    fit   head    live         32    64     find_head × 1            sgdr 1+1+1                      3       36
-4 find_full         find  all     live         32    64     to be found              11 rates × 6 steps                      66
-5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)        7–31    84–372
+phase               does  trains  features     size  batch  rate per group           cycles (epochs)             epochs  steps
+-------------------------------------------------------------------------------------------------------------------------------
+1 find_head         find  head    precomputed  32    14     to be found              up to 12 rates × 104 steps          1,248
+2 head_precomputed  fit   head    precomputed  32    14     find_head × 1            linear 2                    2       104
+3 head_augmented    fit   head    live         32    64     find_head × 0.33         sgdr 1+1+1                  3       36
+4 find_full         find  all     live         32    64     to be found              up to 6 rates × 4 steps             24
+5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)    7–31    84–372
 """  # noqa: E501
 
 
@@ -105,6 +114,7 @@ def test_unknown_facts_are_explained_and_large_numbers_have_separators():
     settings = given()
     unknown = show.plan_table(plan.make_plan(settings, Facts()), settings)
     assert "? training" in unknown and "\n?: not known until the images and the backbone are loaded\n" in unknown
+    assert "up to 12 rates × ? steps" in unknown and "up to 6 rates × ? steps" in unknown
     many = show.plan_table(plan.make_plan(settings, replace(DIGITS, train=1_000_000)), settings)
     assert "1,000,000 training" in many and "109,375–484,375" in many and "?" not in many
 
@@ -113,19 +123,21 @@ def test_found_rates_are_filled_in():
     settings = given()
     text = show.plan_table(plan.make_plan(settings, DIGITS), settings, {"find_head": 0.5, "find_full": 0.09})
     assert "find_head ×" not in text and "find_full ×" not in text
-    assert "0.01 0.03 0.09" in text
+    assert [text.count(f" {rates} ") for rates in ("0.5", "0.17", "0.01 0.03 0.09")] == [1, 1, 1]
 
 
 def test_the_timeline_of_the_default_plan():
-    settings = given("find.rule=edge")
+    settings = given()
     drawn = show.plan_timeline(plan.make_plan(settings, DIGITS), settings)
     assert [(entry["name"], entry["start"], entry["steps"], entry["known"]) for entry in drawn] == [
-        ("find_head", 0, 100, True),
-        ("head_precomputed", 100, 24, False),
-        ("head_augmented", 124, 36, False),
-        ("find_full", 160, 100, True),
-        ("full", 260, 84, False),
+        ("find_head", 0, 12 * 104, True),
+        ("head_precomputed", 1248, 104, False),
+        ("head_augmented", 1352, 36, False),
+        ("find_full", 1388, 24, True),
+        ("full", 1412, 84, False),
     ]
+    for rate, at in zip(drawn[1]["rates"][0], range(104), strict=True):
+        assert rate == pytest.approx((1 - at / 104) * (14 / 64) ** 0.5)
     full = drawn[-1]
     assert full["edges"] == [0, 12, 24, 36, 48, 60, 72, 84]
     assert full["sizes"] == [32] * 7
@@ -133,6 +145,15 @@ def test_the_timeline_of_the_default_plan():
     assert full["rates"][2][12] == pytest.approx(0.505)  # the first restart, half way through a warm-up of two cycles
     assert [rates[36] for rates in full["rates"]] == THIRDS
     assert full["rates"][2][60] == pytest.approx(0.5)  # half way through the last cycle
+
+
+def test_the_timeline_draws_found_rates_times_lr_factor():
+    settings = given("find.rule=edge", lr_factor=2)
+    drawn = show.plan_timeline(plan.make_plan(settings, DIGITS), settings, {"find_head": 0.3, "find_full": 0.09})
+    assert [(entry["steps"], entry["known"]) for entry in drawn] == [(n, True) for n in (100, 104, 36, 100, 84)]
+    assert [entry["rates"][-1][0] for entry in drawn if entry["do"] == "fit"] == pytest.approx(
+        [0.6 * (14 / 64) ** 0.5, 0.2, 0.0018]
+    )
 
 
 # durations ------------------------------------------------------------------------------------------------------------
@@ -174,7 +195,7 @@ def test_cycles_of_the_full_network(choices, values, stated, cycles, budget):
     assert (phase.cycles, phase.budget) == (cycles, budget)
     assert len(phase.epochs) == sum(cycles)
     assert phase.lr == 0.1
-    shape = "constant" if "epochs" in stated else (choices or ["scheduler=sgdr"])[0].removeprefix("scheduler=")
+    shape = "linear" if "epochs" in stated else (choices or ["scheduler=sgdr"])[0].removeprefix("scheduler=")
     assert phase.schedule.shape == shape
 
 
@@ -184,8 +205,17 @@ def test_a_head_that_states_cycles_anneals_by_warm_restarts(choice):
     assert found["head_augmented"].schedule.shape == "sgdr"
     assert found["head_augmented"].schedule.warmup == 0.0
     assert found["head_augmented"].cycles == (1, 1, 1)
-    assert found["head_precomputed"].schedule.shape == "constant"
+    assert found["head_precomputed"].schedule.shape == "linear"
     assert found["full"].schedule.shape == choice
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape"), [({}, "linear"), ({"anneal": True}, "linear"), ({"anneal": False}, "constant")]
+)
+@pytest.mark.parametrize("train", ["head", "all"])
+def test_a_phase_that_states_epochs_anneals_in_a_straight_line_unless_told_not_to(stated, shape, train):
+    phase = phases(checklist={"short": {"do": "fit", "train": train, "lr": 0.1, "epochs": 3, **stated}})["short"]
+    assert (phase.schedule.shape, phase.schedule.warmup, phase.cycles) == (shape, 0.0, (3,))
 
 
 def test_a_head_that_states_nothing_takes_the_scheduler():
@@ -314,24 +344,40 @@ def test_the_lr_of_a_phase_overrides_lr():
     assert [phase.lr for phase in plan.make_plan(settings, DIGITS).phases] == [0.01, 0.01, 0.5]
 
 
-def test_a_find_has_the_batch_size_of_the_fit_that_uses_its_rate():
+def test_a_find_has_the_first_cycle_of_the_fit_that_uses_its_rate():
     found = phases("resize=double", facts=PHOTOS)
     assert found["find_full"].epochs == found["full"].epochs[:1] == (Epoch(112, 256, 40),)
-    assert found["find_head"].epochs == found["head_precomputed"].epochs[:1] == (Epoch(224, 64, 157),)
+    assert found["find_head"].epochs == found["head_precomputed"].epochs == (Epoch(224, 64, 157),) * 2
+    two = phases("resize=double", "checklist=head_only", budget__cycle_len=3)
+    assert two["find_head"].epochs == two["head"].epochs[:3] == (Epoch(32, 14, 52),) * 3
 
 
-def test_a_found_rate_is_for_the_finds_batch_size_in_every_fit_that_uses_it():
+@pytest.mark.parametrize(("images", "batch"), [(10_000, 64), (40, 40), (None, 64)])
+def test_every_rate_is_for_batch_size(images, batch):
+    """But a training set smaller than that is one batch."""
     polish = {"do": "fit", "train": "all", "epochs": 1}
     settings = given("resize=double")
     settings.checklist = {**settings.checklist, "polish": polish, "own": {**polish, "lr": 0.1}}
-    found = {phase.name: phase for phase in plan.make_plan(settings, PHOTOS).phases}
-    assert found["find_full"].epochs[0].batch == found["full"].rate_batch == found["polish"].rate_batch == 256
-    assert found["own"].rate_batch == settings.batch_size == 64
+    found = plan.make_plan(settings, replace(PHOTOS, train=images)).phases
+    assert [phase.rate_batch for phase in found] == [batch] * 7
 
 
 def test_the_table_shows_rates_times_lr_factor():
     text = show.plan_table(plan.make_plan(given(lr_factor=0.1), DIGITS), given(lr_factor=0.1))
-    assert "find_full × 0.011 0.033 0.1" in text and "find_head × 0.1" in text
+    assert "find_full × 0.011 0.033 0.1" in text and "find_head × 0.1 " in text and "find_head × 0.033" in text
+
+
+def test_the_lr_factor_of_a_phase_multiplies_the_setting():
+    settings = given(lr_factor=0.5)
+    settings.checklist["full"]["lr_factor"] = "1/4"
+    found = plan.make_plan(settings, DIGITS).phases
+    assert [phase.lr_factor for phase in found] == [0.5, 0.5, 0.5 * (1 / 3), 0.5, 0.125]
+    assert settings.checklist["head_augmented"]["lr_factor"] == "1/3"
+
+
+def test_the_lr_factor_of_a_phase_leaves_a_given_rate_alone():
+    found = phases(lr=0.01)
+    assert [phase.lr for phase in found.values()] == [0.01] * 3
 
 
 def test_layer_decay_is_one_group_per_layer():
@@ -461,11 +507,25 @@ def of_full(**stated) -> dict:
         (of_full(cycles=30, cycle_mult=2), ["checklist.full", "cycles=30", "cycle_mult=2", "1,073,741,823 epochs"]),
         (of_full(lr="fast"), ["checklist.full.lr=fast", "number"]),
         (of_full(lr=[0.1, 0.2]), ["checklist.full.lr=[0.1, 0.2]", "number"]),
+        (of_full(lr=None, lr_factor="half"), ["checklist.full.lr_factor=half", "number"]),
+        (of_full(lr=None, lr_factor=0), ["checklist.full.lr_factor=0: must be above 0"]),
+        (of_full(lr=None, lr_factor=-1), ["checklist.full.lr_factor=-1: must be above 0"]),
+        (of_full(lr=None, lr_factor=math.inf), ["checklist.full.lr_factor=inf: must be above 0"]),
+        (of_full(epochs=3, anneal="no"), ["checklist.full.anneal=no: must be true or false"]),
+        (of_full(epochs=3, anneal=0), ["checklist.full.anneal=0: must be true or false"]),
+        (of_full(anneal=False), ["checklist.full.anneal: only a phase with epochs has it; cycles always anneal"]),
+        (of_full(cycles=2, anneal=True), ["checklist.full.anneal: only a phase with epochs has it"]),
         ({"full": {"train": "all"}}, ["checklist.full.do", "find or fit"]),
         ({"full": None}, ["checklist", "no phase trains anything"]),
         ({"full": 3}, ["checklist.full=3", "must be a phase"]),
         ({"look": {"do": "find", "epochs": 3}}, ["checklist.look.epochs", "find.*"]),
         ({"look": {"do": "find", "lr": 0.1}}, ["checklist.look.lr", "a find phase has no such key"]),
+        ({"look": {"do": "find", "lr_factor": 2}}, ["checklist.look.lr_factor: a find phase has no such key"]),
+        (
+            {"look": {"do": "find", "epochs": 1, "anneal": False}},
+            ["checklist.look.epochs: a find phase has no such key"],
+        ),
+        ({"look": {"do": "find", "anneal": False}}, ["checklist.look.anneal"]),
         ({"look": {"do": "find", "until": "overfit"}}, ["checklist.look.until", "a find phase has no such key"]),
         # No rate to train with, nothing to train.
         ({"full": {"do": "fit"}}, ["checklist.full", "no find phase before it", "lr"]),
@@ -523,6 +583,7 @@ def test_a_plan_with_nothing_known_yet(choice):
     assert full.split()[5:7] == ["?", "64"]
     assert full.endswith("?") or full.endswith("?–?")
     assert [entry["steps"] for entry in show.plan_timeline(found, given("find.rule=edge"))] == [100, 20, 30, 100, 70]
+    assert [entry["steps"] for entry in show.plan_timeline(found, settings)] == [10, 20, 30, 10, 70]
 
 
 def test_a_plan_with_known_images_and_an_unknown_model():
@@ -546,6 +607,46 @@ def test_smoke_plans_two_steps_of_every_phase():
 def test_smoke_of_unknown_or_few_images():
     assert plan.make_plan(given(smoke=True), Facts()).phases[-1].epochs[0].steps is None
     assert plan.make_plan(given(smoke=True), replace(DIGITS, train=30)).phases[-1].epochs == (Epoch(32, 30, 1),)
+
+
+# the length of a finder -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "facts", "head", "full"),
+    [
+        # On stored activations: as many steps as the first cycle of the fit, at most stored_steps; 12 rates.
+        # On images: an epoch for all trials together, or trial_steps if that is more.
+        ([], DIGITS, (104, 12), (4, 6)),  # 2 epochs of 52 steps; max(24, 12) / 6
+        ([], PHOTOS, (314, 12), (26, 6)),  # 2 epochs of 157 steps; 157 / 6 = 26.2
+        ([], replace(PHOTOS, train=100_000), (400, 12), (50, 6)),  # 3126 steps; 1563 / 6 = 260.5, but at most 50
+        (["find.stored_steps=7"], DIGITS, (7, 12), (4, 6)),
+        (["find.trials=3"], DIGITS, (104, 12), (8, 3)),
+        (["find.trials=100"], DIGITS, (104, 12), (2, 100)),  # two steps at least
+        (["find.trial_steps=60"], DIGITS, (104, 12), (10, 6)),
+        (["resize=double"], PHOTOS, (314, 12), (6, 6)),  # 40 steps of larger batches
+        (["stored_batch=359"], DIGITS, (4, 12), (4, 6)),
+        ([], Facts(), (None, 12), (None, 6)),
+        (["find.trials=3"], replace(DIGITS, train=None), (None, 12), (None, 3)),
+        (["smoke=true"], DIGITS, (2, 1), (2, 1)),
+        (["smoke=true"], Facts(), (2, 1), (2, 1)),
+        (["find.rule=edge"], DIGITS, (100, 1), (100, 1)),
+        (["find.rule=valley", "find.steps=30"], Facts(), (30, 1), (30, 1)),
+        (["find.rule=edge", "smoke=true"], DIGITS, (2, 1), (2, 1)),
+    ],
+)
+def test_steps_and_number_of_trials(typed, facts, head, full):
+    settings = given(*typed)
+    finds = [phase for phase in plan.make_plan(settings, facts).phases if phase.do == "find"]
+    assert [finder_steps.finder_length(settings, phase) for phase in finds] == [head, full]
+    wholes = [None if steps is None else steps * trials for steps, trials in (head, full)]
+    assert [finder_steps.finder_steps(settings, phase) for phase in finds] == wholes
+
+
+def test_a_smoke_run_tries_one_rate():
+    settings = given(smoke=True)
+    text = show.plan_table(plan.make_plan(settings, DIGITS), settings)
+    assert text.count("up to 1 rate × 2 steps") == 2
 
 
 # facts ----------------------------------------------------------------------------------------------------------------

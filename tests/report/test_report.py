@@ -13,7 +13,7 @@ from PIL import Image
 
 from thaw.report import finder, run_files, run_page, tables
 from thaw.report.run_files import wilson
-from thaw.report.style import group_names, lanes_of, text_inches
+from thaw.report.style import group_names, image_style, lanes_of, text_inches
 from thaw.report.timeline import plan_png, stretch
 from thaw.runtime import console, files
 from thaw.runtime.files import format_duration
@@ -230,10 +230,36 @@ def test_phase_names_do_not_overlap():
     assert lanes_of([("name", i * inch / 3, (i + 1) * inch / 3) for i in range(3)], 1) is None
 
 
-@pytest.mark.parametrize("given", [{}, {"suggestions": {}, "taken": None}, {"rates": [], "losses": [], "smoothed": []}])
+TRIALS = {"rule": "trials", "rates": [1e-4, 1e-3, 1e-2], "suggestions": {"lowest": 1e-3}, "measure": "validation loss"}
+CURVES = [
+    {}, {"suggestions": {}, "taken": None}, {"rates": [], "losses": [], "smoothed": []},
+    TRIALS | {"losses": [2.0, 1.0, 1.5], "smoothed": [2.0, 1.0, 1.5]},
+    TRIALS | {"losses": [2.0, 1.0, None], "smoothed": [2.0, 1.0, None]},  # an infinite loss
+    TRIALS | {"losses": [None, 1.0, None], "smoothed": [None, 1.0, None]},
+    TRIALS | {"rates": [1e-3], "losses": [2.0], "smoothed": [2.0]},  # smoke=true
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", CURVES)
 def test_find(tmp_path, given):
     finder.finder_png(found(**given), tmp_path / "find.png")
     assert (tmp_path / "find.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+    ("given", "lines", "measure"),
+    [
+        (CURVES[3], ["after each trial"], "validation loss"),
+        ({"measure": "training loss"}, ["batch", "smoothed"], "training loss"),
+    ],
+)
+def test_the_curve_of_a_finder_is_labelled_with_what_was_measured(given, lines, measure):
+    with image_style():
+        (axes,) = finder.finder_figure(found(**given)).axes
+    labels = [
+        label for label in axes.get_legend_handles_labels()[1] if label in ("after each trial", "batch", "smoothed")
+    ]
+    assert (labels, axes.get_ylabel()) == (lines, measure)
 
 
 def test_no_figure_is_left_behind(tmp_path):

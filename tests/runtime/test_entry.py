@@ -123,7 +123,7 @@ def test_the_parser_reports_errors_in_a_line_and_prints_help_on_standard_output(
 @pytest.mark.parametrize("words", [
     "ablation.py", "compare.py", "status.py --monitor x", "store.py lss", "store.py prune", "predict.py",
     "wandb_view.py x", "rerun.py /nowhere", "bench/busy.py quiet", "bench/options.py --seeds x", "bench/histories.py x",
-    "bench/clipart.py", "bench/photos.py", "bench/time_to_accuracy.py x", "bench/same.py",
+    "bench/tasks.py", "bench/real_table.py x", "bench/photos.py", "bench/time_to_accuracy.py x", "bench/same.py",
 ])  # fmt: skip
 def test_a_wrong_argument_is_one_line(words):
     done = script(*words.split())

@@ -72,7 +72,7 @@ def test_same_refuses_an_unknown_commit_before_it_starts(words, tmp_path, monkey
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.parametrize("name", ["finder_rules.py", "scenes.py"])
+@pytest.mark.parametrize("name", ["task_sources.py"])
 def test_a_module_without_a_task_says_who_imports_it(name, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [name])
     module = module_of(ROOT / "scripts/bench" / name, monkeypatch)

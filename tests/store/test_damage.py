@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 
 import pytest
@@ -77,11 +78,14 @@ def test_a_file_where_a_folder_should_be_is_no_traceback(tmp_path, place):
 
 
 CURVES = [
-    {"rates": [1], "losses": []}, {"rates": "x", "losses": [], "seconds": 1},
-    {"rates": [1, 2], "losses": [[1], 2], "seconds": 1},
-    {"rates": [-1.0], "losses": [[[1.0]]], "seconds": 1}, {"rates": [1.0], "losses": [[[1.0]]], "seconds": "a"},
-    {"rates": [1.0], "losses": [[["a"]]], "seconds": 1}, {"rates": [2.0, 1.0], "losses": [[[1.0]]] * 2, "seconds": 1},
-    {"rates": [1.0], "losses": [[[]]], "seconds": 1}, {"rates": [1.0], "losses": [[[-1.0]]], "seconds": 1},
+    {"rates": [1], "losses": []}, {"rates": "x", "losses": [], "seconds": 1}, {"rates": [1.0], "losses": [1.0]},
+    {"rates": [1, 2], "losses": [[1], 2], "seconds": 1}, {"rates": [1.0, 2.0], "losses": [1.0], "seconds": 1},
+    {"rates": [-1.0], "losses": [1.0], "seconds": 1}, {"rates": [1.0], "losses": [1.0], "seconds": "a"},
+    {"rates": [1.0], "losses": ["a"], "seconds": 1}, {"rates": [2.0, 1.0], "losses": [1.0, 1.0], "seconds": 1},
+    {"rates": [1.0], "losses": [[]], "seconds": 1}, {"rates": [1.0], "losses": [-1.0], "seconds": 1},
+    {"rates": [1.0], "losses": None, "seconds": 1}, {"rates": [1.0], "losses": [math.inf], "seconds": 1},
+    {"rates": [1.0, 2.0], "losses": [None], "seconds": 1}, {"rates": [1.0], "losses": [False], "seconds": 1},
+    {"rates": [1.0, 1.0], "losses": [1.0, 1.0], "seconds": 1}, {"rates": [math.inf], "losses": [1.0], "seconds": 1},
 ]  # fmt: skip
 
 
@@ -90,14 +94,19 @@ CURVES = [
 )
 def test_damaged_curves_have_a_fault(tmp_path, text):
     (tmp_path / "curve.json").write_bytes(text)
-    assert lr_finder.curve_fault(tmp_path, 1)
-    assert lr_finder.curve_fault(tmp_path, None)
+    assert lr_finder.curve_fault(tmp_path, of_trials=True)
+    assert lr_finder.curve_fault(tmp_path, of_trials=False)
 
 
-def test_good_curves_have_no_fault(tmp_path):
-    for losses, orders in (([[[2.0, 1.0]], [[3.0]]], 1), ([2.0, 1.0], None)):
-        (tmp_path / "curve.json").write_text(json.dumps({"rates": [0.1, 1.0], "losses": losses, "seconds": 1}))
-        assert lr_finder.curve_fault(tmp_path, orders) is None
+@pytest.mark.parametrize(
+    ("losses", "of_trials", "of_a_range_test"),
+    [([2.0, 1.0], True, True), ([2.0, None], True, False), ([None, None], True, False), ([0, 0.0], True, True)],
+)
+def test_good_curves_have_no_fault(tmp_path, losses, of_trials, of_a_range_test):
+    """Only a trial may have no loss, if its loss is infinite."""
+    (tmp_path / "curve.json").write_text(json.dumps({"rates": [0.1, 1.0], "losses": losses, "seconds": 1}))
+    assert (lr_finder.curve_fault(tmp_path, of_trials=True) is None) == of_trials
+    assert (lr_finder.curve_fault(tmp_path, of_trials=False) is None) == of_a_range_test
 
 
 TENSORS = {  # activations of two images, three each, and whether they are as they should be

@@ -33,7 +33,8 @@ def parts(settings, cycle=0):
 
 
 CHANGES = [  # an override, and whether it changes the key of the full network's first cycle
-    ("seed=1", True), ("bn=eval", True), ("batch_size=32", True), ("rates=uniform", True), ("rates.split=head", True),
+    ("seed=1", True), ("bn=eval", True), ("batch_size=32", True), ("stored_batch=8", False),
+    ("rates=uniform", True), ("rates.split=head", True),
     ("optimizer.betas=[0.5,0.9]", True), ("optimizer=sgd", True), ("optimizer.weight_decay=0", True),
     ("loss.smoothing=0.1", True), ("loss.balance=weights", True), ("augment=none", True), ("augment.mixup=0.2", True),
     ("scheduler=one_cycle", True), ("scheduler.warmup=0", True), ("scheduler.cycle_len=2", True),
@@ -135,12 +136,14 @@ LEAVES = {
     "checklist.head_precomputed.do": ("checklist.head_precomputed.do=find ~checklist.head_precomputed.epochs", True),
     "checklist.head_precomputed.epochs": ("checklist.head_precomputed.epochs=1", True),
     "checklist.head_augmented.do": (
-        "checklist.head_augmented.do=find ~checklist.head_augmented.cycles ~checklist.head_augmented.cycle_len",
+        "checklist.head_augmented.do=find ~checklist.head_augmented.cycles ~checklist.head_augmented.cycle_len"
+        " ~checklist.head_augmented.lr_factor",
         True,
     ),
     "checklist.head_augmented.features": ("checklist.head_augmented.features=precomputed", True),
     "checklist.head_augmented.cycles": ("checklist.head_augmented.cycles=2", True),
     "checklist.head_augmented.cycle_len": ("checklist.head_augmented.cycle_len=2", True),
+    "checklist.head_augmented.lr_factor": ("checklist.head_augmented.lr_factor=1/2", True),
     "checklist.find_full.do": ("checklist.find_full.do=fit checklist.find_full.lr=1 checklist.full.lr=1", True),
     "checklist.find_full.train": ("checklist.find_full.train=head checklist.full.lr=0.1", True),
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
@@ -149,10 +152,9 @@ LEAVES = {
     "evaluate.ensemble": ("evaluate.ensemble=2", True),
     "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),
+    "find.trials": ("find.trials=4", True),
     "find.trial_steps": ("find.trial_steps=4", True),
-    "find.trial_orders": ("find.trial_orders=5", True),
     "find.stored_steps": ("find.stored_steps=4", True),
-    "find.stored_orders": ("find.stored_orders=5", True),
     "find.min_lr": ("find.min_lr=1e-4", True),
     "find.max_lr": ("find.max_lr=1", True),
     "find.steps": ("find.steps=50", True),
@@ -172,6 +174,7 @@ LEAVES = {
     "epochs": ("epochs=5", True),
     "size": ("size=32", True),
     "batch_size": ("batch_size=32", True),
+    "stored_batch": ("stored_batch=8", True),
     "bn": ("bn=eval", True),
     "seed": ("seed=1", True),
     "init": ("init=RUN", True),

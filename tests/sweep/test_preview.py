@@ -34,9 +34,13 @@ def shared(a, b) -> int:
         (("scheduler.cycles=4", "scheduler.max_cycles=5"), 12),
         (("lr_factor=2",), 2),
         (("checklist.full.lr=0.1",), 6),
-        (("checklist.head_precomputed.epochs=3",), 2),
+        (("checklist.head_precomputed.epochs=3",), 1),  # the trials of find_head are as long
+        (("checklist.head_augmented.lr_factor=1",), 3),
+        (("stored_batch=8",), 1),
         (("find.rule=valley",), 1),
         (("find.stored_steps=50",), 1),
+        (("find.trials=3",), 6),
+        (("find.trial_steps=60",), 6),
         (("augment=none",), 3),
         (("backbone.drop=0.1",), 0),
         (("data.valid=0.3",), 0),
@@ -120,7 +124,7 @@ def test_costs_are_estimated_from_similar_work(compose, tmp_path):
     artifacts = artifacts_of(longer)
     known = {artifact.name: estimates.estimate(store, artifact, False) for artifact in artifacts}
     seconds = [known[artifact.name].seconds for artifact in artifacts]
-    assert seconds[:3] == [7.0, 50.0, 0.5 * 4 * 3], "160 images: 3 steps per epoch"
+    assert seconds[:3] == [7.0, 50.0, 0.5 * 4 * 40], "160 images: 40 steps of 4 images per epoch"
     made = set()
     first, second = (preview.cost(artifacts, known, made) for _ in range(2))
     assert second.seconds == 7.0 and first.seconds == 7.0 + 0.5 * sum(a.steps for a in artifacts[1:] if a.planned)

@@ -34,6 +34,8 @@ from thaw.config.schedulers import SGDR, OneCycleLinear, Triangular
 from thaw.config.schema import Head
 from thaw.model import heads, layer_groups
 from thaw.plan import schedules
+from thaw.plan.facts import Facts
+from thaw.plan.plan import make_plan
 
 
 def drawn(schedule: Schedule, epochs, steps: int) -> tuple[list[float], list[float] | None]:
@@ -77,6 +79,10 @@ def test_the_preset_composes_their_training():
     head, full = (planned(settings).phases[i] for i in (2, 4))
     assert (head.name, head.cycles, full.name, full.cycles[:3]) == ("head_augmented", (1, 1, 1), "full", (1, 2, 4))
     assert (full.ratios, full.split) == ((1 / 100, 1 / 10, 1.0), "fastai")
+    few = make_plan(settings, Facts(train=500, native_size=224, multiple=1)).phases
+    assert (few[1].name, few[1].features, few[1].cycles) == ("head_precomputed", "precomputed", (2,))
+    assert drawn(few[1].schedule, few[1].cycles, 20)[0] == [1.0] * 40, "a constant rate"
+    assert {(phase.lr_factor, phase.epochs[0].batch, phase.rate_batch) for phase in few} == {(1.0, 64, 64)}
     for phase, mult in ((head, 1), (full, 2)):
         theirs = cosine_with_restarts(20, 3, mult)
         assert drawn(phase.schedule, phase.cycles[:3], 20)[0][1:] == pytest.approx(theirs[1:], abs=1e-12)

@@ -1,6 +1,7 @@
 """The training loop: learning rates, momentum, determinism, and steps that are not finite."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,13 +15,13 @@ from thaw.model.layer_groups import split_into_groups
 from thaw.model.network import Network, create_network
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
-from thaw.train import loop
+from thaw.train import loop, lr_finder
 from thaw.train.lr_finder import Trial, range_test, rate_trials
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 MOMENTUM = SGD(weight_decay=1e-4, momentum=0.9, nesterov=False, clip=None)
 ADAMW = AdamW(betas=[0.9, 0.99], weight_decay=0.01, clip=None)
-FIND = Find("trials", 1e-5, 10.0, 6, 2, 40, 3, 20, 0.8, 4.0)
+FIND = Find("trials", 1e-5, 10.0, 6, 24, 400, 20, 0.8, 4.0)
 
 
 def network() -> Network:
@@ -197,7 +198,8 @@ def test_an_infinite_gradient_of_a_finite_loss_is_noticed():
     _, steps = fit(net, loss=steep)
     assert [int(step.first_bad) for step in steps] == [0, 0, 0]
     trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options(loss=steep))
-    assert {tuple(losses) for _, orders in rate_trials(net, [images()], trial, FIND) for losses in orders} == {()}
+    tried = list(rate_trials(net, images(), trial, FIND, 4, None))
+    assert tried == [(pytest.approx(10 ** (-2 + k / 2)), math.inf) for k in (0, 1, -1, -2)]
     assert list(range_test(net, (batch for batch in images()), trial, FIND, 3)) == []
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
@@ -225,14 +227,20 @@ def test_the_finder_changes_nothing_even_after_an_exception():
         assert len(rates) == len(losses) <= 20
         assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
 
-    def tries(batches):
-        ran = list(rate_trials(net, [batches, batches[::-1]], trial, FIND))
+    def tries(batches, held_out=None):
+        ran = list(rate_trials(net, batches, trial, FIND, 4, held_out))
         rates, losses = zip(*ran, strict=True)
-        assert rates[:3] == pytest.approx((1e-5, 1e-4, 1e-3)) and len(set(rates)) == len(rates) <= 11
-        assert [[len(order) for order in orders] for orders in losses[:3]] == [[len(batches)] * 2] * 3
-        assert list(rate_trials(net, [batches, batches[::-1]], trial, FIND)) == ran  # each starts from the same weights
+        assert rates[:2] == pytest.approx((1e-2, 10**-1.5)) and 3 <= len(set(rates)) == len(rates) <= 4
+        assert all(map(math.isfinite, losses)) and len(set(losses)) == len(losses)
+        assert list(rate_trials(net, batches, trial, FIND, 4, held_out)) == ran
+        second = replace(FIND, min_lr=rates[1])  # tried first, it has the same loss: each starts from the same weights
+        assert list(rate_trials(net, batches, trial, second, 1, held_out)) == ran[1:2]
 
-    for test, batches in ((sweeps, images() * 7), (sweeps, breaks()), (tries, images()), (tries, Breaks([0] * 4))):
+    def tries_held_out(batches):
+        tries(batches, images()[0])
+
+    tested = ((tries, images()), (tries, Breaks([0] * 4)), (tries_held_out, images()))
+    for test, batches in ((sweeps, images() * 7), (sweeps, breaks()), *tested):
         try:
             test(batches)
         except RuntimeError as error:
@@ -242,6 +250,53 @@ def test_the_finder_changes_nothing_even_after_an_exception():
         assert needs == [p.requires_grad for p in net.parameters()]
         assert all(p.grad is None for p in net.parameters())
         assert torch.equal(drawn, torch.get_rng_state())
+
+
+def trained_to(*losses, steps=2):
+    """Return a `train` that does nothing, each time with the next of these losses at every step, and its calls."""
+    given, left = [], list(losses)
+
+    def train(network, batches, optimizer, how):
+        given.append((how.lr, [how.rate(step) for step in range(4)]))
+        loss = torch.tensor(left.pop(0))
+        return iter([loop.Step(step, loss, 8, 0.0, torch.tensor(-1)) for step in range(steps)])
+
+    return train, given
+
+
+def test_a_trial_falls_to_0_and_both_finders_scale_their_rates(monkeypatch):
+    net = network()
+    groups = split_into_groups(net.model, "equal", (0.1, 1.0))
+    trial = Trial("all", "train", groups, ADAMW, options(), scale=0.5)
+    train, given = trained_to(3.0, 2.0, 1.0)
+    monkeypatch.setattr(lr_finder, "train", train)
+    found = list(rate_trials(net, images(32), trial, FIND, 3, None))
+    assert found == [(pytest.approx(10 ** (-3 + k / 2)), 3.0 - k) for k in range(3)]  # without the scale
+    assert given == [(0.5 * rate, [1.0, 0.75, 0.5, 0.25]) for rate, _ in found]
+    train, given = trained_to(1.0)
+    monkeypatch.setattr(lr_finder, "train", train)
+    assert [rate for rate, _ in range_test(net, (batch for batch in images(32)), trial, FIND, 4)] == pytest.approx(
+        [1e-5, 10**-3.5]
+    )
+    assert given == [(5.0, pytest.approx([1e-6, 10**-4.5, 1e-3, 10**-1.5]))]
+
+
+def test_a_trial_whose_loss_is_not_finite_counts_as_infinite(monkeypatch):
+    net = network()
+    trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options())
+    monkeypatch.setattr(lr_finder, "train", trained_to(1.0, math.nan, 2.0)[0])
+    assert [loss for _, loss in rate_trials(net, images(32), trial, FIND, 9, None)] == [1.0, math.inf, 2.0]
+
+
+def test_a_trial_of_a_head_has_the_loss_of_the_held_out_images_after_it(monkeypatch):
+    net, (x, y) = network(), images()[0]
+    trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options())
+    monkeypatch.setattr(lr_finder, "train", trained_to(1.0)[0])  # changes nothing
+    net.eval()
+    with torch.no_grad():
+        expected = float(torch.nn.functional.cross_entropy(net(x), y))
+    ((_, loss),) = rate_trials(net, images(32), trial, FIND, 1, (x, y))
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_order_of_an_epoch_is_a_permutation_drawn_from_its_seed():

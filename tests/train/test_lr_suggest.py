@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from thaw.config.schema import Find
-from thaw.plan.schedules import ladder
 from thaw.runtime.errors import UserError
 from thaw.train import lr_suggest
 
-TRIALS = {"trial_steps": 6, "trial_orders": 2, "stored_steps": 40, "stored_orders": 3}
+TRIALS = {"trials": 6, "trial_steps": 24, "stored_steps": 400}
 FIND = Find(rule="edge", min_lr=1e-5, max_lr=10.0, steps=100, smooth=0.8, diverge=4.0, **TRIALS)
 RATES = [10.0 * 1e-6 ** (1 - k / 100) for k in range(100)]
 VALLEY = replace(FIND, rule="valley")
@@ -230,135 +229,98 @@ def test_a_range_test_always_yields_a_rate_that_was_tried():
 
 # trials ---------------------------------------------------------------------------------------------------------------
 
-LADDER = ladder(1e-5, 10.0, 3)
+RUNGS = lr_suggest.ladder(FIND, "adamw")
 
 
-def bowl(best, start=2.3, fall=1.0):
-    """Return a parabola over log rate with its vertex at `best`, capped at the loss of the start."""
-    return [min(start, start - fall + 0.5 * math.log10(rate / best) ** 2) for rate in LADDER]
+def search(loss_of, find=FIND, most=99):
+    """Return rungs and losses in the order in which the search tries them."""
+    rungs, tried = lr_suggest.ladder(find, "adamw"), {}
+    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs))) is not None:
+        tried[rung] = loss_of(rungs[rung])
+    return tried
 
 
-@pytest.mark.parametrize("best", [1e-3, 0.02, 0.035, 0.31])
-def test_the_cheapest_rate_is_the_vertex_of_a_parabola(best):
-    assert lr_suggest.cheapest_rate(LADDER, bowl(best)) == pytest.approx(best, rel=1e-6)
+def bowl(best):
+    """Return the loss over the rate: a parabola in log rate with its vertex at `best`."""
+    return lambda rate: 1.0 + math.log10(rate / best) ** 2
+
+
+def read(tried):
+    rungs = lr_suggest.ladder(FIND, "adamw")
+    return lr_suggest.read_trials([rungs[k] for k in sorted(tried)], [tried[k] for k in sorted(tried)], "loss")
+
+
+def test_the_ladder_has_two_rates_per_decade_from_the_usual_one():
+    assert [RUNGS[k] for k in (-2, -1, 0, 1, 2)] == pytest.approx([1e-4, 10**-3.5, 1e-3, 10**-2.5, 1e-2])
+    assert min(RUNGS) == -4 and max(RUNGS) == 8  # from 1e-5 to 10
+    assert lr_suggest.ladder(FIND, "sgd")[0] == 1e-2
+    assert list(lr_suggest.ladder(replace(FIND, min_lr=0.05, max_lr=0.1), "adamw").values()) == [0.05]
+    assert min(lr_suggest.ladder(replace(FIND, max_lr=1e-4), "adamw").values()) == pytest.approx(1e-5)
 
 
 @pytest.mark.parametrize(
-    ("losses", "rate"),
+    ("losses", "following"),
     [
-        ([3.0, 2.0, 1.0, 2.0, 3.0], 100.0),  # equal neighbours: the rate itself
-        ([3.0, 2.0, 1.0, 1.0, 3.0], 100.0 * math.sqrt(10)),  # two equal losses: between them
-        ([3.0, 2.0, 1.0, 1e9, 1e9], 100.0 / math.sqrt(10)),  # at most half a step away from an explosion
-        ([3.0, 2.0, 1.0, 0.5, 0.4], 1e4),  # still falling at the end: the last rate
-        ([1.0, 2.0, 3.0, 4.0, 5.0], 1.0),
-        ([3.0, 2.5, 4.0, 1.0, 2.0], 10.0 ** (1 + 0.5 * (0.5 - 1.5) / (0.5 + 1.5))),  # the first valley
-        ([3.0, 2.0, 2.2, 1.0, 2.0], 10.0 ** (3 + 0.5 * (1.2 - 1.0) / (1.2 + 1.0))),  # a small ripple is no valley
-        ([1.0, 1.0, 1.0, 1.0, 1.0], 1.0),
+        ({}, 0),
+        ({0: 1.0}, 1),  # first the one above
+        ({0: 1.0, 1: 0.9}, 2),
+        ({0: 1.0, 1: 1.1}, -1),
+        ({0: 1.0, 1: math.inf, -1: 0.9}, -2),
+        ({0: 1.0, 1: 1.1, -1: 1.2}, None),  # between two worse ones
+        ({0: 1.0, 1: 0.9, 2: 0.8, 3: 0.7}, None),  # at the upper end
+        ({0: 1.0, 1: 1.0, -1: 0.9, -2: 0.8, -3: 0.7}, None),  # at the lower end
+        ({0: 1.0, 1: 1.0}, -1),  # equal losses: the lower rate counts
+        ({0: math.inf}, 1),
     ],
 )
-def test_cheapest_rate(losses, rate):
-    assert lr_suggest.cheapest_rate([10.0**k for k in range(5)], losses) == pytest.approx(rate)
+def test_next_rung(losses, following):
+    assert lr_suggest.next_rung(losses, -3, 3) == following
 
 
-@pytest.mark.parametrize(
-    ("peaks", "rate"),
-    [
-        ([1.0, 1.0, 4.0, 5.0, 9.0], 10.0**1.5),  # half way from 1 to 4 in log scale
-        ([1.0, 1.0, 2.0, 5.0, 9.0], 10.0**2),  # reached exactly
-        ([1.0, 1.1, 1.2, 1.2, 1.2], 1e4),
-        ([3.0, 4.0, 5.0, 6.0, 7.0], 1.0),
-        ([1.0, 5.0, 1.0, 1.0, 9.0], 10.0 ** (math.log(2) / math.log(5))),  # the first crossing counts
-    ],
-)
-def test_breaking_rate(peaks, rate):
-    assert lr_suggest.breaking_rate([10.0**k for k in range(5)], peaks) == pytest.approx(rate)
+@pytest.mark.parametrize("best", [3e-5, 1e-3, 4e-4, 0.02, 0.31, 3.0])
+def test_the_search_finds_the_vertex_of_a_parabola(best):
+    found = read(search(bowl(best)))
+    assert found.taken == pytest.approx(best, rel=1e-6) and not found.doubtful
+    assert found.reason.startswith("trials: the lowest loss, ")
 
 
-def steady(means, n=6):
-    """Return trials in one order, each with the same loss at every step."""
-    return [[[loss] * n] for loss in means]
+def test_the_search_is_short_near_its_start():
+    assert list(search(bowl(1e-3))) == [0, 1, -1]
+    assert list(search(bowl(2.5e-4))) == [0, 1, -1, -2]
+    assert list(search(bowl(1e-2))) == [0, 1, 2, 3]
 
 
-def test_trials_are_averaged_over_their_orders():
-    """Two orders whose best rates are a decade apart: the result is between them, and the band spans both."""
-    first, second = bowl(0.01), bowl(0.1)
-    pairs = list(zip(first, second, strict=True))
-    found = lr_suggest.read_trials(LADDER, [[[a] * 6, [b] * 6] for a, b in pairs], FIND)
-    assert not found.doubtful and found.reason.startswith("trials: ")
-    assert found.suggestions["cheapest"] == pytest.approx(math.sqrt(0.01 * 0.1), rel=0.1)
-    assert found.low == pytest.approx([min(pair) for pair in pairs])
-    assert found.high == pytest.approx([max(pair) for pair in pairs])
+def test_a_search_that_runs_out_takes_its_best_rate_and_doubts_it():
+    found = read(search(bowl(10.0), most=3))
+    assert found.doubtful and found.taken == pytest.approx(1e-2)
+    assert "the highest rate tried" in found.reason
+    found = read(search(lambda rate: rate))
+    assert found.doubtful and found.taken == pytest.approx(1e-5)
+    assert "the lowest rate tried" in found.reason
 
 
-def test_the_rate_chosen_is_two_thirds_of_the_way_from_cheapest_to_breaking():
-    """Between the last two rates the peak goes from 1 to 4 times the lowest loss, so it is 2 half way."""
-    losses = [[[2.0, 2.0, 2.0]], [[2.0, 1.7, 1.7]], [[2.0, 1.5, 1.5]], [[2.0, 6.0, 1.5]]]
-    found = lr_suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
-    assert found.suggestions["breaking"] == pytest.approx(math.sqrt(0.1 * 1.0))
-    assert found.suggestions["cheapest"] == pytest.approx(0.1, rel=0.7)
-    cheapest = found.suggestions["cheapest"]
-    assert found.taken == pytest.approx(cheapest * (math.sqrt(0.1) / cheapest) ** (2 / 3))
+def test_an_infinite_loss_pulls_the_rate_half_a_step_away_at_most():
+    found = lr_suggest.read_trials([1e-3, 1e-2, 1e-1], [2.0, 1.0, math.inf], "loss")
+    assert found.taken == pytest.approx(1e-2 / math.sqrt(10)) and not found.doubtful
+    assert math.isinf(found.losses[-1])
 
 
-def test_the_reference_for_breaking_is_the_lowest_loss_of_each_step_but_a_tenth_of_the_start_at_least():
-    assert lr_suggest.lowest_losses([[2.0, 4.0, 9.0], [1.0, 5.0, 0.3], [0.6]]) == [0.6, 4.0, 0.5]
-
-
-def test_nothing_breaks_below_the_cheapest():
-    """Only the lowest rates do well on one batch, by chance; breaking must not be found below the cheapest rate."""
-    losses = [
-        [[2.3, 0.2 if rate < 0.001 else 0.5, 2.3 - 6 * (2.3 - m)]] for rate, m in zip(LADDER, bowl(0.01), strict=True)
-    ]
-    found = lr_suggest.read_trials(LADDER, losses, FIND)
-    assert found.suggestions["breaking"] == found.suggestions["cheapest"] == found.taken
-    assert 0.005 < found.taken < 0.02
-
-
-def test_a_start_worse_than_chance_is_no_reference_for_breaking():
-    """Every rate improves on the start, but the highest one's loss is 2.5 times that of the best."""
-    losses = [[[14.0, 14.0, 14.0]], [[14.0, 9.0, 8.0]], [[14.0, 7.0, 4.0]], [[14.0, 11.0, 10.0]]]
-    found = lr_suggest.read_trials([0.001, 0.01, 0.1, 1.0], losses, FIND)
-    assert 0.1 < found.suggestions["breaking"] < 1.0
-
-
-def test_a_trial_that_was_cut_short_breaks():
-    losses = steady(bowl(0.01)[:12]) + [[[2.3]]]
-    found = lr_suggest.read_trials(LADDER[:13], losses, FIND)
-    assert LADDER[11] < found.suggestions["breaking"] < LADDER[12]
-    assert found.losses[-1] == pytest.approx(4 * min(found.losses))
-
-
-def test_trials_that_never_fall():
-    flat = [0.05 if rate < 0.2 else 1.0 for rate in LADDER]
-    found = lr_suggest.read_trials(LADDER, steady(flat), FIND)
-    assert found.doubtful and "never clearly falls" in found.reason
-    assert 0.1 / 3 < found.taken < 0.3 / 3
-
-
-def test_trials_that_never_stop_falling():
-    found = lr_suggest.read_trials(LADDER, steady([3.0 - 0.1 * k for k in range(len(LADDER))]), FIND)
-    assert not found.doubtful and "find.max_lr=10" in found.reason
-    assert found.taken == LADDER[-1]
-
-
-@pytest.mark.parametrize("losses", [[], [[[]]], [[[2.3]]]])
-def test_trials_not_finite_at_once(losses):
+@pytest.mark.parametrize("losses", [[], [math.inf], [math.inf, math.inf]])
+def test_trials_without_a_finite_loss(losses):
     with pytest.raises(UserError) as raised:
-        lr_suggest.read_trials(LADDER[: len(losses)], losses, FIND)
+        lr_suggest.read_trials([1e-3, 1e-2][: len(losses)], losses, "loss")
     assert raised.value.code == 4
 
 
 def test_trials_always_yield_a_rate():
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        n = int(rng.integers(2, len(LADDER) + 1))
-        losses = (np.abs(np.cumsum(rng.standard_normal((n, 2, 6)), 0)) + 0.01).tolist()
-        losses[-1][0] = losses[-1][0][: int(rng.integers(0, 7))] if n > 2 else losses[-1][0]
-        found = lr_suggest.read_trials(LADDER[:n], losses, FIND)
-        assert LADDER[0] / 3 <= found.taken <= LADDER[n - 1]
-        assert json.loads(json.dumps(found.as_json()))["taken"] == found.taken
+        tried = search(lambda rate, rng=rng: math.inf if rng.random() < 0.2 else float(rng.random()))
+        if not any(map(math.isfinite, tried.values())):
+            continue
+        rates = [RUNGS[k] for k in tried]
+        assert min(rates) <= read(tried).taken <= max(rates)
 
 
-def test_losses_of_zero_still_yield_a_rate():
-    found = lr_suggest.read_trials([0.001, 0.01, 0.1], [[[0.0] * 6]] * 3, FIND)
-    assert found.taken > 0 and found.doubtful
+def test_equal_losses_still_yield_a_rate():
+    assert lr_suggest.read_trials([0.001, 0.01, 0.1], [0.0] * 3, "loss").taken == 0.001

@@ -60,7 +60,8 @@ def killed_and_resumed(settings, tmp_path, name, points, *more):
             at_call(holder, function, number, kill)
             carry_out(settings(name, *more), folder)
 
-        assert in_child(work) in (-signal.SIGKILL, 0)
+        ended = in_child(work)
+        assert ended == -signal.SIGKILL or (attempt and ended == 0), "the first point is reached"
     folder = tmp_path / f"runs/{name}-last"
     assert in_child(lambda: carry_out(settings(name, *more), folder)) == 0
     return folder
@@ -68,7 +69,7 @@ def killed_and_resumed(settings, tmp_path, name, points, *more):
 
 # killed before the n-th optimizer step, rename of an artifact, rename of a snapshot, or sync
 SAMPLE = [
-    [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 23)],  # inside the finder, inside a fit
+    [(torch.optim.AdamW, "step", 4), (torch.optim.AdamW, "step", 20)],  # inside the finder, inside a fit
     [(os, "rename", 1), (os, "fsync", 9), (os, "replace", 8)],
 ]
 
@@ -80,7 +81,7 @@ def test_killed_at_sampled_points(settings, tmp_path, reference, points):
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_with_loader_processes(settings, tmp_path, reference, workers):
-    points = [(torch.optim.AdamW, "step", 47)]
+    points = [(torch.optim.AdamW, "step", 20)]
     assert bits(killed_and_resumed(settings, tmp_path, "killed", points, f"data.workers={workers}")) == reference
 
 
@@ -145,7 +146,7 @@ def test_killed_at_every_kind_of_point(settings, tmp_path, reference, where, cap
 def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, seed):
     """Calls are counted from the start of each attempt, so some points are where it reads what the last one left."""
     calls = [
-        (torch.optim.AdamW, "step", 50),
+        (torch.optim.AdamW, "step", 24),
         (os, "fsync", 30),
         (os, "replace", 9),
         (os, "rename", 4),
@@ -159,7 +160,7 @@ def test_killed_at_five_random_points_of_one_run(settings, tmp_path, reference, 
 @pytest.mark.slow
 @pytest.mark.parametrize("then", [(snapshot, "read", 0), (torch.optim.AdamW, "step", 0)])
 def test_killed_while_it_resumes(settings, tmp_path, reference, then):
-    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.AdamW, "step", 47), then])) == reference
+    assert bits(killed_and_resumed(settings, tmp_path, "twice", [(torch.optim.AdamW, "step", 20), then])) == reference
 
 
 DAMAGE = {
@@ -378,7 +379,7 @@ def test_a_stopped_fresh_run_resumes_and_a_finished_one_starts_again(settings, t
     def fresh(name):
         return trained(settings("stopped", "fresh=true"), tmp_path / name, "fresh=true")
 
-    assert killed_at(torch.optim.AdamW, "step", 23, lambda: fresh("killed"))
+    assert killed_at(torch.optim.AdamW, "step", 20, lambda: fresh("killed"))
     steps = []
     whole = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *args, **kwargs: steps.append(1) or whole(*args, **kwargs))

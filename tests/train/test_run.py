@@ -69,7 +69,7 @@ def test_the_eight_steps_learn_and_write_all_files(run, capsys):
     last = validations[-1]
     assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
     assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])
-    assert len(rows_of(folder, "find_head/loss")) > 5 and len(rows_of(folder, "find_full/loss")) > 5
+    assert 3 <= len(rows_of(folder, "find_head/loss")) <= 12 and 2 <= len(rows_of(folder, "find_full/loss")) <= 3
     left = "plan.txt plan.png find_head.json find_head.png find_full.png report.html report.png result.json config.json"
     for name in (*left.split(), "batch_32px.png"):
         assert (folder / name).stat().st_size > 100, name
@@ -114,7 +114,9 @@ def test_the_same_settings_give_the_same_bits_for_any_number_of_workers(run):
 
 
 def test_timm_loads_the_model_and_predicts_the_same(run):
-    folder, _ = run("checklist=head_only", "scheduler.cycles=1", *SHORT[:2], *FIND, "wandb=disabled")
+    folder, _ = run(
+        "checklist=head_only", "scheduler.cycles=1", *SHORT[:2], *FIND, "wandb=disabled", "precision=float32"
+    )
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     config = json.loads((folder / "config.json").read_text())
     assert config["label_names"] == list("0123456789")
@@ -195,7 +197,8 @@ def test_the_views_of_tta_are_seeded_per_image(compose, tmp_path):
 def test_resizing_trains_each_cycle_at_its_size(run):
     folder, _ = run(*SHORT, "resize=double", "batch_size=16", "checklist=fine_tune")
     sizes = {row["epoch"]: (row["image_size"], row["batch_size"]) for row in rows_of(folder, "valid/loss")}
-    assert sizes == {1: (32, 16), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 images: at least 20 steps per epoch"
+    assert sizes[1] == (32, 4), "240 images: 50 steps on stored activations need batches of 4"
+    assert sizes == {1: (32, 4), 2: (16, 16), 3: (32, 16), 4: (32, 16)}, "240 images: at least 20 steps per epoch"
     assert (folder / "batch_16px.png").exists() and (folder / "batch_32px.png").exists()
 
 

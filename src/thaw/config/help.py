@@ -53,10 +53,10 @@ checklist.PHASE.do    find (a learning rate) | fit (train)
 checklist.PHASE.train    head | all; default: as in the phase before
 checklist.PHASE.features    precomputed (stored) | live (images); default: as in the phase before, live for train=all
 checklist.PHASE.views    with features=precomputed: number of stored augmented passes; default: the plain view
-checklist.PHASE.epochs    length at a constant learning rate, in place of cycles
+checklist.PHASE.epochs    in place of cycles; the rate falls in a straight line, or with anneal=false is constant
 checklist.PHASE.cycles    like scheduler.cycles, for this phase; also cycle_len, cycle_mult and max_cycles
 checklist.PHASE.until    overfit: stop when further cycles no longer help
-checklist.PHASE.lr    learning rate of the last layer group; default: what the last find phase found
+checklist.PHASE.lr    learning rate of the last layer group; default: what the last find phase found, times lr_factor
 """
 
 RESULTS = """

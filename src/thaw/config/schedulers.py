@@ -36,6 +36,20 @@ class Cosine(Schedule):
         return cosine
 
 
+def linear(position: float, cycle: int, step: int) -> float:
+    """Return a straight line from 1 to 0."""
+    return 1 - position
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    shape = "linear"
+    warmup: float = number(0, 1e9)  # as in SGDR
+
+    def curve(self) -> Shape:
+        return linear
+
+
 def half_cosine(start: float, end: float, position: float) -> float:
     """Return half a cosine from `start` to `end` as the position goes from 0 to 1."""
     return end + (start - end) * (1 + cos(pi * position)) / 2

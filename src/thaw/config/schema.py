@@ -124,10 +124,9 @@ class Find:
     rule: str
     min_lr: float
     max_lr: float
+    trials: int
     trial_steps: int
-    trial_orders: int
     stored_steps: int
-    stored_orders: int
     steps: int
     smooth: float
     diverge: float
@@ -171,6 +170,7 @@ class Settings:
     budget: Budget
     size: Optional[int]
     batch_size: int
+    stored_batch: Any
     bn: str
     seed: int
     init: Optional[str]

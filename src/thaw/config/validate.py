@@ -60,9 +60,8 @@ RANGES = {
     "find.min_lr": Range(0, 1e3, above=True),
     "find.max_lr": Range(0, 1e3, above=True),
     "find.trial_steps": Range(2, 100_000),
-    "find.trial_orders": Range(1, 100),
+    "find.trials": Range(1, 100),
     "find.stored_steps": Range(2, 100_000),
-    "find.stored_orders": Range(1, 100),
     "find.steps": Range(10, 100_000),
     "find.smooth": Range(0, 0.999),
     "find.diverge": Range(1, math.inf, above=True),
@@ -133,6 +132,7 @@ def check_settings(composed: Composed) -> None:
         check_fastai(composed.head, composed.batch_size)
     crop_scale(composed.augment)
     parse_count(composed.threads, "threads", 1)
+    parse_count(composed.stored_batch, "stored_batch", 1, int(RANGES["batch_size"].high))
     parse_count(composed.data.workers, "data.workers", 0)
     parse_bytes(composed.data.pixels_budget, "data.pixels_budget")
     if composed.store.max_size is not None:

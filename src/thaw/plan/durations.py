@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from thaw.config import validate, values
 from thaw.config.schedule import Schedule
-from thaw.config.schedulers import SGDR, Constant
+from thaw.config.schedulers import SGDR, Constant, Linear
 from thaw.config.schema import Budget, Settings
 from thaw.plan import image_sizes, schedules
 from thaw.plan.facts import Facts
@@ -23,12 +23,13 @@ def takes_scheduler(given: dict, train: str) -> bool:
 
 
 def durations(
-    name: str, given: dict, train: str, settings: Settings, facts: Facts, size: int | None, lr: float | None
+    name: str, given: dict, train: str, features: str, settings: Settings, facts: Facts, size: int | None
 ) -> dict:
     """Return the schedule, cycles and epochs of a phase.
 
-    A phase that states `epochs` has a constant rate. A head phase that states cycles anneals with warm restarts (step 4
-    of the checklist), independent of the `scheduler` group. All others use the `scheduler` group.
+    A phase that states `epochs` anneals in a straight line, or with `anneal: false` has a constant rate. A head phase
+    that states cycles anneals with warm restarts (step 4 of the checklist), independent of the `scheduler` group. All
+    others use the `scheduler` group.
     """
     schedule, budget = schedule_and_budget(given, train, settings)
     until = given.get("until")
@@ -42,20 +43,25 @@ def durations(
         "cycles": tuple(lengths),
         "budget": planned,
         "until": until,
-        "epochs": (epochs := epochs_of(lengths, schedule.restarts, train, settings, facts, size)),
-        "rate_batch": min(settings.batch_size, epochs[0].batch) if lr is not None else epochs[0].batch,
+        "epochs": (
+            stored_epochs(sum(lengths), settings, facts, size)
+            if features == "precomputed"
+            else epochs_of(lengths, schedule.restarts, train, settings, facts, size)
+        ),
+        "rate_batch": min(settings.batch_size, facts.train or settings.batch_size),
     }
 
 
 def schedule_and_budget(given: dict, train: str, settings: Settings) -> tuple[Schedule, Budget]:
-    """Return a phase's schedule and length: the `scheduler` group, a constant rate, or warm restarts."""
+    """Return a phase's schedule and length: the `scheduler` group, a line, a constant rate, or warm restarts."""
     if takes_scheduler(given, train):
         own = {key: given[key] for key in CYCLE_KEYS if key in given}
         if states_cycles(given):
             own = {"max_cycles": None, "epochs": None} | own
         return settings.scheduler, replace(settings.budget, **own)
     if given["do"] == "find" or "epochs" in given:
-        return Constant(warmup=0.0), Budget(1, given.get("epochs", 1), 1, max_cycles=None, epochs=None)
+        kind = Linear if given.get("anneal", True) else Constant
+        return kind(warmup=0.0), Budget(1, given.get("epochs", 1), 1, max_cycles=None, epochs=None)
     own = [given.get(key, 1) for key in ("cycles", "cycle_len", "cycle_mult")]
     return SGDR(warmup=0.0), Budget(*own, max_cycles=given.get("max_cycles"), epochs=None)
 
@@ -82,6 +88,12 @@ def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) 
         while len(lengths) < most:
             lengths.append(lengths[-1] * budget.cycle_mult)
     return lengths, planned
+
+
+def stored_epochs(n: int, settings: Settings, facts: Facts, size: int | None) -> tuple[Epoch, ...]:
+    """Return n epochs on stored activations, whose batches are small enough for many steps in an epoch."""
+    batch = image_sizes.stored_batch(settings, facts.train)
+    return (Epoch(size, batch, None if facts.train is None else image_sizes.steps_per_epoch(facts.train, batch)),) * n
 
 
 def epochs_of(

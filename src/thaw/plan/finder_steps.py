@@ -1,36 +1,32 @@
-"""The length of a learning rate finder: steps per trial, orders of the data, number of rates."""
+"""The length of a learning rate finder: the steps of a trial, or of the range test, and the number of trials."""
 
-from dataclasses import replace
-
-from thaw.config.schema import Find, Settings
-from thaw.plan import schedules
+from thaw.config.schema import Settings
 from thaw.plan.phases import Phase
 
-SMOKE_STEPS = 2  # with smoke=true
+SMOKE_STEPS, SMOKE_TRIALS = 2, 1  # with smoke=true
+MOST_STEPS = 50  # of a trial on images, whose batches are all kept in memory
+STORED_TRIALS = 12  # on stored activations, where a trial costs little
 
 
-def finder_length(settings: Settings, phase: Phase) -> tuple[int, int]:
-    """Return the steps per trial and the number of data orders; for a range test, all its steps and 1."""
-    find, stored = settings.find, phase.features == "precomputed"
+def finder_length(settings: Settings, phase: Phase) -> tuple[int | None, int]:
+    """Return the steps of a trial and the largest number of trials; for a range test, its steps and 1.
+
+    All trials on images together take at most an epoch, or `trial_steps` if that is more. A trial on stored activations is as
+    long as the first cycle of the fit, but at most `stored_steps`. None: the number of images is not known yet.
+    """
+    find, epochs = settings.find, [epoch.steps for epoch in phase.epochs]
     if find.rule != "trials":
         return (SMOKE_STEPS if settings.smoke else find.steps), 1
     if settings.smoke:
-        return SMOKE_STEPS, 1
-    return (find.stored_steps, find.stored_orders) if stored else (find.trial_steps, find.trial_orders)
+        return SMOKE_STEPS, SMOKE_TRIALS
+    if None in epochs:
+        return None, STORED_TRIALS if phase.features == "precomputed" else find.trials
+    if phase.features == "precomputed":
+        return min(find.stored_steps, sum(epochs)), STORED_TRIALS
+    return min(MOST_STEPS, max(2, max(find.trial_steps, epochs[0]) // find.trials)), find.trials
 
 
-def most_trials(settings: Settings) -> int:
-    """Return the maximum number of rates tried: one per decade, and two more on each side of the best."""
-    find = finder_range(settings)
-    return len(schedules.ladder(find.min_lr, find.max_lr, 1)) + 4
-
-
-def finder_range(settings: Settings) -> Find:
-    """Return the finder's settings; with smoke=true, only the lowest rate is left."""
-    return replace(settings.find, max_lr=2 * settings.find.min_lr) if settings.smoke else settings.find
-
-
-def finder_steps(settings: Settings, phase: Phase) -> int:
-    """Return the maximum number of steps of a finder; a trial ends early if the loss explodes."""
-    steps, orders = finder_length(settings, phase)
-    return steps * orders * (most_trials(settings) if settings.find.rule == "trials" else 1)
+def finder_steps(settings: Settings, phase: Phase) -> int | None:
+    """Return the largest number of steps of a finder; it ends early once a rate is better than both its neighbours."""
+    steps, trials = finder_length(settings, phase)
+    return None if steps is None else steps * trials

@@ -1,9 +1,13 @@
-"""Progressive resizing: the image size and batch size of each epoch of the full network."""
+"""The image size and batch size of each epoch: progressive resizing, and smaller batches on stored activations."""
 
 from collections.abc import Sequence
 
+from thaw.config.schema import Settings
+
 MOST_BATCH_GROWTH = 4
 FEWEST_STEPS = 20  # an epoch of fewer optimizer steps learns too little for its cost
+STORED_STEPS = 50  # steps of an epoch on stored activations (scripts/bench/real.py)
+LEAST_BATCH = {"linear": 4, "fastai": 16}
 
 
 def snap(pixels: float, multiple: int) -> int:
@@ -34,6 +38,20 @@ def batch_size_at(size: int, final: int, batch: int, images: int | None) -> int:
     if images is not None:
         grown = min(grown, images // FEWEST_STEPS)
     return max(batch, grown)
+
+
+def stored_batch(settings: Settings, images: int | None) -> int:
+    """Return the batch size on stored activations: `stored_batch`, or by default enough steps in an epoch.
+
+    A step on stored activations costs next to nothing, so a small training set is cut into smaller batches: two epochs
+    of a few large batches leave a head far from its best. A head with batch norm takes no very small batches.
+    """
+    batch = settings.batch_size if settings.stored_batch == "auto" else settings.stored_batch
+    if images is None:
+        return batch
+    if settings.stored_batch == "auto":
+        batch = max(min(batch, LEAST_BATCH[settings.head.kind]), min(batch, images // STORED_STEPS))
+    return min(batch, images)
 
 
 def steps_per_epoch(images: int, batch: int) -> int:

@@ -13,7 +13,7 @@ from thaw.runtime.errors import UserError, nearest
 
 CYCLE_KEYS = ("cycles", "cycle_len", "cycle_mult", "max_cycles")  # options of the scheduler that a phase may set itself
 LENGTHS = {**ranges(Budget), "views": Range(1, 1000)}
-PHASE_KEYS = ("do", "train", "features", "views", "epochs", *CYCLE_KEYS, "until", "lr")
+PHASE_KEYS = ("do", "train", "features", "views", "epochs", "anneal", *CYCLE_KEYS, "until", "lr", "lr_factor")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Phase:
     train: str  # head | all
     features: str  # precomputed | live
     views: int | None  # number of augmented passes that are stored and used in turn; None: plain images
-    lr: float | None  # of the last group; None: the rate of `rate_from` times lr_factor
+    lr: float | None  # of the last group; None: the rate of `rate_from` times `lr_factor`
     rate_from: str | None  # the find phase whose rate it uses
+    lr_factor: float  # the setting lr_factor times that of the phase; not applied to a typed rate
     ratios: tuple[float, ...] | None  # of each group, earliest layers first; None: layer_decay, layers not yet known
     split: str
     schedule: Schedule
@@ -43,7 +44,7 @@ class Phase:
     budget: int  # number of planned cycles; the rest are trained only while they help
     epochs: tuple[Epoch, ...]
     until: str | None  # overfit: decide at each cycle end
-    rate_batch: int  # the batch size that `lr` is for: batch_size, or the finder's
+    rate_batch: int  # the batch size that its rates are for: batch_size
 
     @property
     def ends(self) -> list[int]:
@@ -106,6 +107,10 @@ def check_phase(name: str, given) -> dict:
             raise UserError(2, f"{where}.{key}={value}: must be a whole number >= 1")
         if value not in LENGTHS[key]:
             raise UserError(2, f"{where}.{key}={value}: must be {LENGTHS[key]}")
+    if not isinstance(given.get("anneal", True), bool):
+        raise UserError(2, f"{where}.anneal={given['anneal']}: must be true or false")
+    if "anneal" in given and "epochs" not in given:
+        raise UserError(2, f"{where}.anneal: only a phase with epochs has it; cycles always anneal")
     if "epochs" in given:
         for key in CYCLE_KEYS:
             if key in given:
@@ -113,7 +118,7 @@ def check_phase(name: str, given) -> dict:
                     2, f"{where}: epochs={given['epochs']} contradicts {key}={given[key]}; keep one of the two"
                 )
     if given["do"] == "find":
-        for key in ("epochs", *CYCLE_KEYS, "until", "lr"):
+        for key in ("epochs", "anneal", *CYCLE_KEYS, "until", "lr", "lr_factor"):
             if key in given:
                 raise UserError(2, f"{where}.{key}: a find phase has no such key; find.* sets its length")
     return given

@@ -74,9 +74,10 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
                 views=given.get("views"),
                 lr=rate if given["do"] == "fit" else None,
                 rate_from=None if given["do"] == "find" or rate is not None else finder,
+                lr_factor=settings.lr_factor * values.parse_factor(given.get("lr_factor", 1), f"checklist.{name}"),
                 ratios=ratios_of_all if train == "all" else (1.0,),
                 split=split if train == "all" else "head",
-                **durations(name, given, train, settings, facts, size, rate),
+                **durations(name, given, train, features, settings, facts, size),
             )
         )
     return phases
@@ -133,13 +134,12 @@ def group_ratios(settings: Settings, ratios: list[float] | None, facts: Facts) -
 
 
 def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
-    """Give every find phase the batch size of the first fit that uses its rate; leave it out if no fit does.
+    """Give every find phase the first epochs of the first fit that uses its rate; leave it out if no fit does.
 
-    All fits with that rate get this batch size as `rate_batch`. Raise UserError (exit 2) if a fit has no rate and no
-    find phase before it.
+    Raise UserError (exit 2) if a fit has no rate and no find phase before it.
     """
     used = {phase.rate_from for phase in phases if phase.do == "fit"}
-    kept, finder_batch = [], {}
+    kept = []
     for i, phase in enumerate(phases):
         if phase.do == "fit":
             if phase.lr is None and phase.rate_from is None:
@@ -148,7 +148,7 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
                     f"checklist.{phase.name}: no find phase before it and lr=null; set lr=0.01 or "
                     f"checklist.{phase.name}.lr",
                 )
-            kept.append(replace(phase, rate_batch=finder_batch.get(phase.rate_from, phase.rate_batch)))
+            kept.append(phase)
         elif phase.name in used:
             fits = [p for p in phases[i:] if p.do == "fit" and p.rate_from == phase.name]
             for fit in fits:
@@ -159,8 +159,7 @@ def resolve_finders(phases: list[Phase], notes: list[str]) -> list[Phase]:
                         f"{fit.train}; set checklist.{fit.name}.lr, or put a find phase with train={fit.train} "
                         "before it",
                     )
-            kept.append(replace(phase, epochs=fits[0].epochs[:1]))
-            finder_batch[phase.name] = fits[0].epochs[0].batch
+            kept.append(replace(phase, epochs=fits[0].epochs_of(0)))
         else:
             notes.append(f"{phase.name} is left out of the plan: no phase uses the rate it would find")
     if not any(phase.do == "fit" for phase in kept):

@@ -7,7 +7,7 @@ integers, so that a restart falls exactly on its step however many cycles came b
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from math import ceil, log10, sqrt
+from math import sqrt
 
 from thaw.config.schedule import Shape
 
@@ -15,15 +15,6 @@ from thaw.config.schedule import Shape
 def exponential(start: float) -> Shape:
     """Return a shape from `start` towards 1 in equal ratios, start^(1 - p): the rate finder's range test."""
     return lambda position, cycle, step: start ** (1 - position)
-
-
-def ladder(low: float, high: float, a_decade: int) -> list[float]:
-    """Return rates from `low` to `high` in equal ratios: `a_decade` per decade, or more if the decades are not whole.
-
-    Every rate of a ladder with one per decade is also on the ladder with three, bit for bit.
-    """
-    n = ceil(log10(high / low) - 1e-9)
-    return [low * (high / low) ** (k / (n * 3)) for k in range(0, 3 * n + 1, 3 // a_decade)]
 
 
 def cycle_epochs(cycles: int, cycle_len: int, cycle_mult: int) -> list[int]:

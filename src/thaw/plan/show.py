@@ -26,9 +26,16 @@ def folded(values) -> str:
     return " → ".join(out)
 
 
-def rates_text(phase: Phase, lr_factor: float, found: Mapping[str, float] | None = None) -> str:
+def rate_of(phase: Phase, found: Mapping[str, float] | None) -> float | None:
+    """Return the rate of a phase's last group, or None if it is not found yet; `found`: the rate of each finder."""
+    if phase.lr is None and phase.rate_from in (found or {}):
+        return found[phase.rate_from] * phase.lr_factor
+    return phase.lr
+
+
+def rates_text(phase: Phase, found: Mapping[str, float] | None = None) -> str:
     """Return the rate of each group, or what it will be computed from."""
-    lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+    lr, lr_factor = rate_of(phase, found), phase.lr_factor
     if phase.do == "find":
         return "to be found"
     ratios = phase.ratios
@@ -46,12 +53,11 @@ def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def finder_text(settings: Settings, phase: Phase) -> str:
-    """Return the length of a finder: 11 rates × 3 orders × 40 steps (orders of the data), or a range test."""
+    """Return the length of a finder: up to 6 rates × 4 steps, or a range test."""
     if settings.find.rule != "trials":
         return "range test"
-    steps, orders = finder_length(settings, phase)
-    rates = finder_steps(settings, phase) // (steps * orders)
-    return f"{rates} rates × " + (f"{orders} orders × " if orders > 1 else "") + f"{steps} steps"
+    steps, trials = finder_length(settings, phase)
+    return f"up to {trials} rate{'s' * (trials > 1)} × {or_unknown(steps)} steps"
 
 
 def cycles_text(phase: Phase) -> str:
@@ -90,7 +96,7 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
     for i, phase in enumerate(plan.phases):
         planned = phase.epochs[: phase.epochs_budget]
         if phase.do == "find":
-            epochs, steps = "", f"{finder_steps(settings, phase):,}"
+            epochs, steps = "", or_unknown(finder_steps(settings, phase), "{:,}")
         else:
             epochs, steps = f"{phase.epochs_budget:,}", or_unknown(phase.steps_budget, "{:,}")
             if len(phase.cycles) > phase.budget:
@@ -104,7 +110,7 @@ def plan_table(plan: Plan, settings: Settings, found: Mapping[str, float] | None
                 phase.features + (f" × {phase.views}" if phase.views else ""),
                 folded(epoch.size for epoch in planned),
                 folded(epoch.batch for epoch in planned),
-                rates_text(phase, settings.lr_factor, found),
+                rates_text(phase, found),
                 finder_text(settings, phase) if phase.do == "find" else cycles_text(phase),
                 epochs,
                 steps,
@@ -149,7 +155,7 @@ def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | N
     out, start = [], 0
     for phase in plan.phases:
         if phase.do == "find":
-            steps, size, lr = finder_steps(settings, phase), [phase.epochs[0].size], None
+            steps, size, lr = finder_steps(settings, phase) or 10, [phase.epochs[0].size], None
             points, rates = [0, steps], []
         else:
             planned = phase.epochs[: phase.epochs_budget]
@@ -158,7 +164,7 @@ def plan_timeline(plan: Plan, settings: Settings, found: Mapping[str, float] | N
             steps = ends[-1]
             at = schedules.curve(phase.schedule.rate(phase.budget), ends)
             at = schedules.scaled_with_batch(at, counts, [epoch.batch for epoch in planned], phase.rate_batch)
-            lr = phase.lr if phase.lr is not None else (found or {}).get(phase.rate_from)
+            lr = rate_of(phase, found)
             stride = max(1, steps // 400)
             points = list(range(0, steps, stride))
             ratios = phase.ratios or (1.0,)

@@ -33,7 +33,7 @@ def no_effect(overrides: list[str], settings: Settings, phases: Sequence[Phase])
         why["augment.scale"] = "augment.crop=whole"
         if not settings.augment.transforms:
             why["evaluate.tta"] = "augment=none"
-    trials, sweep = ("trial_steps", "trial_orders", "stored_steps", "stored_orders"), ("steps", "smooth")
+    trials, sweep = ("trials", "trial_steps", "stored_steps"), ("steps", "smooth", "diverge")
     unread = sweep if settings.find.rule == "trials" else trials
     why |= dict.fromkeys((f"find.{name}" for name in unread), f"find.rule={settings.find.rule}")
     if settings.evaluate.ensemble == 1:
@@ -85,6 +85,8 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
     if all(fit.train == "head" for fit in fits):
         names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
         why |= dict.fromkeys(names, "no phase trains the full network")
+    if all(fit.features == "live" for fit in fits):
+        why["stored_batch"] = "no phase trains on stored activations"
     if all(fit.features == "precomputed" for fit in fits):
         names = ("augment.mixup", "augment.cutmix")
         plain = not settings.evaluate.tta and not any(fit.views for fit in fits)

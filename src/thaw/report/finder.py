@@ -7,14 +7,13 @@ from thaw.report.run_files import as_array
 from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, image_style, plain_ticks
 from thaw.runtime.files import as_number
 
-LABELS = {"cheapest": "lowest loss", "breaking": "unstable"}  # of the suggestions in find_*.json
+LABELS = {"lowest": "lowest loss"}  # of the suggestions in find_*.json
 
 
 def finder_png(found: dict, path) -> None:
     """Draw a finder's curve into a file.
 
-    `found`: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason; for
-    trials also low and high, the lowest and highest loss at each rate.
+    `found`: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason.
     """
     with image_style():
         finder_figure(found).savefig(path, dpi=120)
@@ -30,20 +29,17 @@ def finder_figure(found: dict, width: float = 8.0):
     height = 0.4 * width + 0.9 + 0.15 * lines
     fig = figure(width, height)
     axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
-    low, high = as_array(found.get("low") or []), as_array(found.get("high") or [])
-    trials = len(low) == len(high) == len(rates) > 0
+    trials = found.get("rule") == "trials"
     if trials:
-        if (low != high).any():  # several orders
-            axes.fill_between(rates, low, high, color=TRAIN, alpha=0.25, linewidth=0, label="lowest to highest trial")
-        axes.plot(rates, smoothed[: len(rates)], ".-", color=TRAIN, linewidth=2, label="mean of the trials")
+        axes.plot(rates[: len(losses)], losses[: len(rates)], "o-", color=VALID, linewidth=2, label="after each trial")
     else:
         axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)
-    limit_losses(axes, *((low, smoothed) if trials else (losses, smoothed)), tight=trials)
+    limit_losses(axes, losses, smoothed, tight=trials)
     axes.set_xlabel("learning rate")
-    axes.set_ylabel("mean training loss of a trial" if trials else "training loss")
+    axes.set_ylabel(str(found.get("measure") or "loss"))
     axes.grid()
     mark_rates(axes, found)
     axes.legend(loc="lower left", fontsize=8)

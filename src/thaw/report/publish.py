@@ -72,7 +72,7 @@ def publish_report(
         file = folder / f"find_{phase.name.removeprefix('find_')}.json"
         if phase.do == "find" and (curve := read_json(file)):
             finder.finder_png(curve, file.with_suffix(".png"))
-            rates[phase.name] = settings.lr_factor * curve["taken"]
+            rates[phase.name] = curve["taken"]
     timeline.plan_png(plan_timeline(plan, settings, rates), folder / "plan.png")
     run_page.write_run_report(folder, image)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})

@@ -78,7 +78,7 @@ def planned_artifacts(settings: Settings, plan: Plan, files: Sequence) -> list[P
                 PlannedArtifact(phase.name, name, likeness_of(phase, phase.epochs[:1], settings, likeness), steps, True)
             )
             continue
-        lr = phase.lr if phase.lr is not None else f"{found[phase.rate_from]} × {settings.lr_factor}"
+        lr = phase.lr if phase.lr is not None else f"{found[phase.rate_from]} × {phase.lr_factor}"
         chain = [before]
         for cycle in range(len(phase.cycles)):
             epochs = phase.epochs_of(cycle)

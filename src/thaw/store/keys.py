@@ -8,7 +8,7 @@ from thaw.config.schedule import Schedule, longest_warmup
 from thaw.config.schema import HEAD_OPTIONS, Augment, Settings
 from thaw.config.transforms import in_order
 from thaw.config.values import crop_scale
-from thaw.plan.finder_steps import finder_length, finder_range
+from thaw.plan.finder_steps import finder_length
 from thaw.plan.phases import Phase, Plan
 from thaw.store.code_hash import ALL_CODE, code_by_module, definition
 
@@ -70,15 +70,16 @@ def read_by(choice, names: Sequence[str]) -> dict:
     return {name: getattr(choice, name) for name in names}
 
 
-def find_parts(settings: Settings, phase: Phase, steps: int, orders: int, basis: Basis) -> dict:
+def find_parts(settings: Settings, phase: Phase, steps: int | None, trials: int, basis: Basis) -> dict:
     """Return the parts of the key of a finder's curve, without the rule that reads the curve of a range test."""
-    f = finder_range(settings)
+    f = settings.find
     return {
         "kind": "find",
         **asdict(basis),
         "training": training_parts(settings, phase),
         "epoch": asdict(phase.epochs[0]),
-        "test": [f.min_lr, f.max_lr, f.diverge, steps, *(["trials", orders] if f.rule == "trials" else [f.smooth])],
+        "rate_batch": phase.rate_batch,
+        "test": [f.min_lr, f.max_lr, steps, *(["trials", trials] if f.rule == "trials" else [f.smooth, f.diverge])],
     }
 
 
@@ -121,6 +122,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
             "find": finder_length(settings, phase) if phase.do == "find" else None,
             "lr": phase.lr,
             "rate_from": phase.rate_from,
+            "lr_factor": phase.lr_factor,
             "until": phase.until,
             "schedule": schedule_parts(settings, phase.schedule),
             "rate_batch": phase.rate_batch,
@@ -135,9 +137,8 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
         "data": data,
         "order": list(phases),
         "phases": phases,
-        "find": asdict(finder_range(settings)),
+        "find": asdict(settings.find),
         "evaluate": asdict(settings.evaluate) | {"augment": views},
-        "lr_factor": settings.lr_factor,
         "made": made,
         "computed": computed,
         "code": code_by_module(ALL_CODE) if settings.store.code == "check" else {},

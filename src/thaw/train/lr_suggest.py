@@ -1,7 +1,7 @@
 """Pure rules that choose a learning rate from a finder's curve, and give the reason."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -9,12 +9,9 @@ from thaw.config.schema import Find
 from thaw.runtime.errors import UserError
 
 LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still be ahead
+STARTS = {"adamw": 1e-3, "sgd": 1e-2}  # where the search for a rate starts: usual for pretrained networks
+HUGE = 1e9  # stands for an infinite loss
 HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
-CLEAR = 0.002  # a clear fall exceeds this share of the loss at the start; small, as trials share their batches
-SHARE_TO_BREAKING = 2 / 3  # share of the way (in log rate) from the cheapest rate to the breaking rate
-BREAKS = 2.0  # a trial breaks when its loss exceeds this multiple of the lowest loss of any trial at that step
-TINY = 1e-12
-REFERENCE_SHARE = 0.1  # share of the lowest rate's mean loss; breaking is measured against no lower loss
 
 
 @dataclass(frozen=True)
@@ -24,13 +21,12 @@ class FoundRate:
     rule: str
     taken: float
     reason: str
-    doubtful: bool  # the loss did not clearly fall, which deserves a warning
+    doubtful: bool  # the loss did not clearly fall, or is lowest at an end, which deserves a warning
     suggestions: dict[str, float | None]
     rates: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
     smoothed: list[float] = field(repr=False)
-    low: list[float] = field(repr=False, default_factory=list)  # band of the trials: lowest mean loss over the orders
-    high: list[float] = field(repr=False, default_factory=list)  # and the highest mean loss
+    measure: str = "training loss"
 
     def rows(self) -> list[dict[str, float]]:
         """Return the curve as rows for metrics.jsonl."""
@@ -94,109 +90,55 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
     return rates[max(0, end - length[end] + int(section) + int(section / 2))]
 
 
-def first_minimum(losses: Sequence[float]) -> int:
-    """Return the index of the lowest loss in the first valley.
+def ladder(find: Find, optimizer: str) -> dict[int, float]:
+    """Return the rate of each rung: two per decade from min_lr to max_lr; the search starts at rung 0."""
+    start = min(max(STARTS[optimizer], find.min_lr), find.max_lr)
+    down, up = (math.floor(2 * math.log10(ratio) + 1e-9) for ratio in (start / find.min_lr, find.max_lr / start))
+    return {rung: start * 10 ** (rung / 2) for rung in range(-down, up + 1)}
 
-    Ignore everything after a rise by more than a quarter of the fall so far: there the network has lost what it had
-    learned.
+
+def next_rung(losses: Mapping[int, float], lowest: int, highest: int) -> int | None:
+    """Return the rung to try next, from the losses of those tried: the best one's neighbour, first the one above.
+
+    None: the best rung has a higher loss on both sides, or is at an end of the ladder.
     """
-    k = 0
-    for i, loss in enumerate(losses):
-        if loss < losses[k]:
-            k = i
-        elif loss - losses[k] > 0.25 * (losses[0] - losses[k]) > 0:
-            break
-    return k
+    if not losses:
+        return 0
+    best = min(losses, key=lambda rung: (losses[rung], rung))
+    return next((rung for rung in (best + 1, best - 1) if rung not in losses and lowest <= rung <= highest), None)
 
 
-def cheapest_rate(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Return the rate at the vertex of the parabola, in log rate, through the lowest loss and its two neighbours.
+def vertex(rates: Sequence[float], losses: Sequence[float], k: int) -> float:
+    """Return the rate at the vertex of the parabola, in log rate, through a lowest loss and its two neighbours.
 
-    These three rates must have equal ratios. If the lowest loss is at an end, return its rate.
+    The three rates must have equal ratios. If `k` is at an end, return its rate.
     """
-    k = first_minimum(losses)
     if not 0 < k < len(rates) - 1:
         return rates[k]
-    before, after = losses[k - 1] - losses[k], losses[k + 1] - losses[k]
+    before, after = (min(losses[j], HUGE) - losses[k] for j in (k - 1, k + 1))
     shift = 0.5 * (before - after) / (before + after) if before + after else 0.0
     return rates[k] * (rates[k + 1] / rates[k]) ** shift
 
 
-def breaking_rate(rates: Sequence[float], peaks: Sequence[float]) -> float:
-    """Return the rate at which the peak of a trial reaches `BREAKS`, or the highest rate if none does.
+def read_trials(rates: Sequence[float], losses: Sequence[float], measure: str) -> FoundRate:
+    """Choose the rate with the lowest loss, between those tried, with the reason; `measure` names the loss.
 
-    The peak is the largest ratio of the trial's loss to the lowest loss of any trial at that step. Interpolate between
-    two rates linearly in both logarithms.
+    Raise UserError (exit 4) if no loss is finite.
     """
-    k = next((k for k, peak in enumerate(peaks) if peak > BREAKS), None)
-    if not k:
-        return rates[-1] if k is None else rates[0]
-    share = math.log(BREAKS / peaks[k - 1]) / math.log(peaks[k] / peaks[k - 1])
-    return rates[k - 1] * (rates[k] / rates[k - 1]) ** share
+    if not any(map(math.isfinite, losses)):
+        raise not_finite("at any rate that was tried")
+    k = min(range(len(losses)), key=lambda i: (losses[i], i))
+    between = 0 < k < len(rates) - 1
+    end = f"the {'lowest' if k == 0 else 'highest'} rate tried"
+    sides = " and ".join(f"{losses[j]:.3g} at {rates[j]:.2g}" for j in (k - 1, k + 1)) if between else end
+    reason = f"trials: the lowest {measure}, {losses[k]:.3g}, at {rates[k]:.2g}; {sides}"
+    curve = list(rates), list(losses), list(losses)
+    return FoundRate("trials", vertex(rates, losses, k), reason, not between, {"lowest": rates[k]}, *curve, measure)
 
 
-def lowest_losses(trials: Sequence[Sequence[float]]) -> list[float]:
-    """Return the lowest loss of any trial at each step: the reference for breaking.
-
-    It is at least `REFERENCE_SHARE` times the mean loss of `trials[0]`, of the lowest rate. The loss at the start
-    would be a poor reference: a head fitted to a frozen backbone may be worse than chance once the backbone's batch
-    norms change, and all but the lowest rates improve on that.
-    """
-    least = REFERENCE_SHARE * mean(trials[0]) or TINY  # a mean loss of exactly 0 is possible
-    return [max(min(trial[step] for trial in trials if len(trial) > step), least) for step in range(len(trials[0]))]
-
-
-def read_trials(rates: Sequence[float], losses: Sequence[Sequence[Sequence[float]]], find: Find) -> FoundRate:
-    """Choose a rate from trials, with the reason.
-
-    `losses[rate][order][step]` are the losses. The trial at the lowest rate shows the loss at the start.
-
-    * The loss falls: two thirds of the way (in log rate) from the rate with the lowest mean loss ("cheapest") to the
-      rate at which trials break. The few steps of a trial favour low rates, while warm-up and annealing tolerate higher
-      ones (scripts/bench/finder.py).
-    * It never falls: a third of the breaking rate.
-    * It never stops falling: the highest rate tried.
-
-    Raise UserError (exit 4) if there are fewer than two rates.
-    """
-    if len(rates) < 2:
-        raise not_finite(find)
-    n, lowest_of = len(losses[0][0]), [lowest_losses(trials) for trials in zip(*losses, strict=True)]
-    whole = [[mean(order) for order in orders if len(order) == n] for orders in losses]
-    most = find.diverge * min(mean(means) for means in whole if means)
-    costs = [[mean(order) if len(order) == n else most for order in orders] for orders in losses]
-    means = [mean(cost) for cost in costs]
-
-    def peak(order: Sequence[float], lowest_: Sequence[float]) -> float:
-        above = [loss / low for loss, low in zip(order, lowest_, strict=False)]
-        return max(TINY, *above, find.diverge if len(order) < n else TINY)
-
-    peaks = [mean(list(map(peak, orders, lowest_of))) for orders in losses]
-    k, doubtful = first_minimum(means), False
-    cheapest = cheapest_rate(rates, means)
-    # Rates below the cheapest are left out: they may be as far above the lowest loss, but because they learn slowly.
-    breaks = max(cheapest, breaking_rate(rates[k:], peaks[k:]))
-    cost = f"mean {means[k]:.3g}, {means[0]:.3g} at the lowest rate"
-    if means[0] - means[k] <= CLEAR * means[0]:
-        taken, doubtful = breaks / 3, True
-        reason = f"the loss never clearly falls: a third of {breaks:.2g}, where training is unstable"
-    elif k == len(rates) - 1:
-        taken, reason = rates[k], f"the loss never stops falling: the highest rate tried, find.max_lr={find.max_lr:g}"
-    else:
-        taken = cheapest * (breaks / cheapest) ** SHARE_TO_BREAKING
-        lowest = f"{cheapest:.2g}, the lowest loss ({cost})"
-        reason = f"trials: between {lowest}, and {breaks:.2g}, where training is unstable"
-        if breaks == cheapest:
-            reason = f"trials: {lowest}, where training is already unstable"
-    suggestions = {"cheapest": cheapest, "breaking": breaks}
-    low, high = ([limit(cost) for cost in costs] for limit in (min, max))
-    return FoundRate("trials", taken, reason, doubtful, suggestions, list(rates), means, means, low, high)
-
-
-def not_finite(find: Find) -> UserError:
-    """Return the error of a finder whose loss is not finite at the lowest rate."""
-    line = f"the loss of the learning rate finder is not finite at lr {find.min_lr:.1g}; check weights and images"
-    return UserError(4, line)
+def not_finite(where: str) -> UserError:
+    """Return the error of a finder without a finite loss."""
+    return UserError(4, f"the loss of the learning rate finder is not finite {where}; check weights and images")
 
 
 def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> FoundRate:
@@ -209,7 +151,7 @@ def read_range(rates: Sequence[float], losses: Sequence[float], find: Find) -> F
     Raise UserError (exit 4) if there are fewer than two finite losses.
     """
     if len(losses) < 2:
-        raise not_finite(find)
+        raise not_finite(f"at lr {find.min_lr:.1g}")
     smoothed = smooth(losses, find.smooth)
     head = max(1, round(HEAD_START * len(losses)))
     start = math.fsum(losses[:head]) / head

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from timm.models import save_for_hf
 
 from thaw.config import run_names
-from thaw.config.schema import Settings
 from thaw.data.contact_sheet import write_sheets
 from thaw.data.table import FULL, TEST
 from thaw.model import freezing, heads
@@ -19,7 +18,7 @@ from thaw.plan import show
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.runtime.files import sync, write_document
-from thaw.train import ensemble, lr_suggest, near_duplicates, tta
+from thaw.train import ensemble, near_duplicates, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
@@ -43,12 +42,12 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
             outcome = find_rate(context, phase_inputs, best, tracker)
             found[phase.name] = outcome.found
         else:
-            lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * settings.lr_factor
+            lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * phase.lr_factor
             outcome = fit_phase(context, phase_inputs, lr, best, tracker)
             best = outcome.best
         phases[phase.name] = outcome.report
         saved += outcome.saved
-    planned = show.plan_table(context.plan, settings, rates_found(settings, found))
+    planned = show.plan_table(context.plan, settings, {name: one.taken for name, one in found.items()})
     write_document(folder / "plan.txt", planned)
     context.held.hold(best.end.key, best.end.weights)
     validation = best.end.validation
@@ -114,11 +113,6 @@ def result_columns(context: RunContext) -> dict:
         "data_id": run_names.short_hash([content, table.classes]),
         "device": str(context.device),
     }
-
-
-def rates_found(settings: Settings, found: dict[str, lr_suggest.FoundRate]) -> dict[str, float]:
-    """Return the rate each finder chose, times lr_factor."""
-    return {name: f.taken * settings.lr_factor for name, f in found.items()}
 
 
 def evaluate_test(context: RunContext) -> dict:
