@@ -503,7 +503,7 @@ def test_advised_words_are_accepted(conf, arg, words):
     [
         ("scheduler.cyles=3", ["did you mean scheduler.cycles"]),
         ("checklist.ful.lr=0.01", ["no such phase; did you mean full", "one is 'checklist.ful={do: fit, epochs: 2}'"]),
-        ("checklist=nope", ["eight, fine_tune, from_scratch, head_only"]),
+        ("checklist=nope", ["eight, fastai07, fine_tune, from_scratch, head_only"]),
         ("scheduler@rates=sgdr", ["no such key"]),
         ("notes_of_mine=" + "x" * 500, ["xxx...xxx", "notes"]),
     ],

@@ -444,7 +444,7 @@ def with_wandb(tmp_path):
     "points",
     [
         [("wandb", "init", 0), ("Run", "define_metric", 3)],
-        [("Tracker", "log", 24), ("Tracker", "table", 1), ("Run", "finish", 0)],
+        [("Tracker", "log", 12), ("Tracker", "table", 1), ("Run", "finish", 0)],
     ],
     ids=lambda points: " ".join(f"{p[1]}{p[2]}" for p in points),
 )

@@ -11,8 +11,8 @@ STORED_TRIALS = 12  # on stored activations, where a trial costs little
 def finder_length(settings: Settings, phase: Phase) -> tuple[int | None, int]:
     """Return the steps of a trial and the largest number of trials; for a range test, its steps and 1.
 
-    All trials on images together take at most an epoch, or `trial_steps` if that is more. A trial on stored activations is as
-    long as the first cycle of the fit, but at most `stored_steps`. None: the number of images is not known yet.
+    All trials on images together take at most an epoch, or `trial_steps` if that is more. A trial on stored activations
+    is as long as the first cycle of the fit, but at most `stored_steps`. None: the number of images is not known yet.
     """
     find, epochs = settings.find, [epoch.steps for epoch in phase.epochs]
     if find.rule != "trials":

@@ -112,10 +112,11 @@ def rate_trials(
         trial.prepare(copied)
         options = replace(trial.options, lr=rungs[rung] * trial.scale, rate=falling)
         with restored_generators(copied):
-            losses = [
-                float(step.loss) if int(step.first_bad) < 0 else math.inf
-                for step in train(copied, batches, trial.optimizer(copied), options)
-            ]
+            losses = []
+            for step in train(copied, batches, trial.optimizer(copied), options):
+                losses.append(float(step.loss) if int(step.first_bad) < 0 else math.inf)
+                if not math.isfinite(losses[-1]):
+                    break
             loss = lr_suggest.mean(losses)
             if held_out is not None and math.isfinite(loss):
                 loss = Predictions(*loop.evaluate(copied, [held_out])).loss
