@@ -68,7 +68,8 @@ def main() -> None:
     if args.quick:
         (names, recipes), seeds = QUICK, 1
     units = [Unit(name, "lite0", seed) for seed in range(seeds) for name in names]
-    units += [Unit(name, SECOND[0], seed) for seed in range(seeds) for name in SECOND[1] if name in names]
+    if not args.quick:
+        units += [Unit(name, SECOND[0], seed) for seed in range(seeds) for name in SECOND[1] if name in names]
     for name in names:
         tasks.make(args.folder.resolve(), name)
     weights = {network: task_sources.weights(args.folder.resolve(), network) for network in NETWORKS}
@@ -78,13 +79,10 @@ def main() -> None:
             for recipe in (r for r in recipes if args.only in r and (r in (THAW, *PEERS) or unit.seed == 0)):
                 version = "" if recipe in FIXED else args.name
                 done = known()
-                if (*unit, recipe, version) in done:
+                epochs = done.get((*unit, THAW, args.name), {}).get("epochs", 0)
+                if (*unit, recipe, version) in done or (recipe in PEERS and recipe not in FIXED and not epochs):
                     continue
-                ran = done.get((*unit, THAW, args.name), {})
                 if recipe in PEERS:
-                    epochs = ran.get("epochs", 0)
-                    if recipe not in FIXED and not epochs:
-                        continue
                     found = peer(recipe, args.folder / unit.task, unit, weights[unit.network], epochs)
                 else:
                     words = [] if recipe == THAW else [f"checklist.full.lr={recipe.removeprefix('rate ')}"]

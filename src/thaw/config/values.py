@@ -31,14 +31,6 @@ def parse_rate(value, key: str) -> float:
     return x
 
 
-def parse_factor(value, where: str) -> float:
-    """Return a factor on a learning rate, such as 1/3. Raise UserError (exit 2) unless it is above 0."""
-    x = parse_number(value, f"{where}.lr_factor")
-    if not (math.isfinite(x) and x > 0):
-        raise UserError(2, f"{where}.lr_factor={value}: must be above 0")
-    return x
-
-
 def parse_count(value, key: str, lowest: int, highest: int = MOST) -> int | None:
     """Return a whole number, or None for auto. Raise UserError (exit 2) unless it is from `lowest` to `highest`."""
     if value == "auto":

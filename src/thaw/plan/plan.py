@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from thaw.config import values
+from thaw.config import validate, values
 from thaw.config.schema import Settings
 from thaw.plan import image_sizes
 from thaw.plan.durations import durations
@@ -74,13 +74,21 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
                 views=given.get("views"),
                 lr=rate if given["do"] == "fit" else None,
                 rate_from=None if given["do"] == "find" or rate is not None else finder,
-                lr_factor=settings.lr_factor * values.parse_factor(given.get("lr_factor", 1), f"checklist.{name}"),
+                lr_factor=settings.lr_factor * own_factor(name, given),
                 ratios=ratios_of_all if train == "all" else (1.0,),
                 split=split if train == "all" else "head",
                 **durations(name, given, train, features, settings, facts, size),
             )
         )
     return phases
+
+
+def own_factor(name: str, given: Mapping) -> float:
+    """Return the lr_factor of a phase, 1 if it states none. Raise UserError (exit 2) for one the setting refuses."""
+    key, typed, allowed = f"checklist.{name}.lr_factor", given.get("lr_factor", 1), validate.RANGES["lr_factor"]
+    if (factor := values.parse_number(typed, key)) not in allowed:
+        raise UserError(2, f"{key}={typed}: must be {allowed}")
+    return factor
 
 
 def check_features(where: str, train: str, features: str, views: int | None) -> None:
