@@ -232,10 +232,10 @@ def test_a_range_test_always_yields_a_rate_that_was_tried():
 RUNGS = lr_suggest.ladder(FIND, "adamw")
 
 
-def search(loss_of, find=FIND, most=99):
+def search(loss_of, find=FIND, most=99, start=None):
     """Return rungs and losses in the order in which the search tries them."""
     rungs, tried = lr_suggest.ladder(find, "adamw"), {}
-    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs))) is not None:
+    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs), start)) is not None:
         tried[rung] = loss_of(rungs[rung])
     return tried
 
@@ -245,9 +245,9 @@ def bowl(best):
     return lambda rate: 1.0 + math.log10(rate / best) ** 2
 
 
-def read(tried):
-    rungs = lr_suggest.ladder(FIND, "adamw")
-    return lr_suggest.read_trials([rungs[k] for k in sorted(tried)], [tried[k] for k in sorted(tried)], "loss")
+def read(tried, start=None):
+    rates, losses = [RUNGS[k] for k in sorted(tried)], [tried[k] for k in sorted(tried)]
+    return lr_suggest.read_trials(rates, losses, "loss", start)
 
 
 def test_the_ladder_has_two_rates_per_decade_from_the_usual_one():
@@ -274,7 +274,50 @@ def test_the_ladder_has_two_rates_per_decade_from_the_usual_one():
     ],
 )
 def test_next_rung(losses, following):
-    assert lr_suggest.next_rung(losses, -3, 3) == following
+    assert lr_suggest.next_rung(losses, -3, 3, None) == following
+    if any(map(math.isfinite, losses.values())):  # a clear fall of the training loss
+        assert lr_suggest.next_rung(losses, -3, 3, 9.0) == following
+
+
+@pytest.mark.parametrize(
+    ("losses", "following"),
+    [
+        ({}, 0),
+        ({0: 1.1}, 1),  # survives: up to the edge
+        ({0: 1.1, 1: 1.5}, 2),
+        ({0: 1.1, 1: 1.5, 2: 1.8}, None),  # the edge, 1 + log 2, is between two rungs
+        ({0: 1.8}, -1),
+        ({0: math.inf, -1: 1.8, -2: 0.95}, None),
+        ({0: 1.1, 1: 0.8}, 2),  # a clear fall: on to the lowest loss
+        ({0: 1.1, 1: 1.0, 2: 1.0, 3: 1.0}, None),  # at the upper end
+        ({0: 4.0, -1: 4.0, -2: 4.0, -3: 4.0}, None),  # at the lower end
+    ],
+)
+def test_next_rung_without_a_clear_fall(losses, following):
+    assert lr_suggest.next_rung(losses, -3, 3, 1.0) == following
+
+
+@pytest.mark.parametrize("edge", [3e-5, 1e-3, 4e-4, 0.02, 0.31])
+def test_a_trained_head_takes_the_highest_rate_that_it_survives(edge):
+    """The loss rises from 0.5 by log 2, which halves the probability of the right class, at the edge."""
+    found = read(search(lambda rate: 0.5 + math.log(2) * max(0.0, 1 + math.log10(rate / edge)), start=0.5), 0.5)
+    assert found.taken == pytest.approx(edge) and not found.doubtful
+    assert found.reason == "trials: the highest rate that keeps the loss below 1.19 (without training 0.5)"
+    assert found.suggestions == {"survived": found.taken}
+
+
+@pytest.mark.parametrize(
+    ("loss", "taken", "end"), [(0.6, 10.0, "highest"), (5.0, 1e-5, "lowest")], ids=["never", "always"]
+)
+def test_an_edge_that_is_not_reached_is_doubtful(loss, taken, end):
+    found = read(search(lambda rate: loss, start=0.5), 0.5)
+    assert found.doubtful and found.taken == pytest.approx(taken)
+    assert found.reason.endswith(f"; the {end} rate tried")
+
+
+def test_a_rate_that_ends_in_infinity_leaves_the_edge_at_the_one_below():
+    found = lr_suggest.read_trials([1e-3, 1e-2], [1.0, math.inf], "loss", 1.0)
+    assert found.taken == pytest.approx(1e-3, rel=1e-6) and math.isinf(found.losses[-1])
 
 
 @pytest.mark.parametrize("best", [3e-5, 1e-3, 4e-4, 0.02, 0.31, 3.0])

@@ -32,9 +32,11 @@ Composed = dataclass_of("Composed", __name__, [TYPED.get(one.name, (one.name, on
 
 
 def pick(composed: Composed) -> Settings:
-    """Return the settings: each group's active choice with its own options, and the budget on its own."""
+    """Return the settings: each group's active choice with its own options, the budget on its own, bn=auto decided."""
     values = {name: getattr(composed, name) for name in option_names(Settings) if name != "budget"}
     values |= {group: picked(group, composed) for group in CHOSEN}
+    if composed.bn == "auto":
+        values["bn"] = "train" if composed.backbone.weights == "none" else "eval"
     budget = {name: getattr(composed.scheduler, name) for name in BUDGET}
     return Settings(**values, budget=Budget(**budget, epochs=composed.epochs))
 

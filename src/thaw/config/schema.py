@@ -169,7 +169,7 @@ class Settings:
     lr_factor: float
     budget: Budget
     size: Optional[int]
-    batch_size: int
+    batch_size: Any
     stored_batch: Any
     bn: str
     seed: int

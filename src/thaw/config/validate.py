@@ -26,12 +26,13 @@ CHOICES = {
     "find.rule": ("trials", "edge", "valley"),
     "store.code": ("check", "ignore"),
     "wandb.mode": ("auto", "online", "offline", "disabled"),
-    "bn": ("train", "eval"),
+    "bn": ("auto", "train", "eval"),
     "precision": ("auto", "float32", "tf32", "bfloat16"),
     "monitor": ("valid/accuracy", "valid/loss", "valid/f1_macro"),
 }
 
 TORCHVISION_SETS = ("pets", "flowers", "cifar10", "imagenette")  # choices of data.name
+MOST_BATCH = 1_000_000
 RANGES = {
     "rates.decay": Range(0, 1, above=True),
     "backbone.drop": Range(0, 0.99),
@@ -69,7 +70,6 @@ RANGES = {
     "store.snapshot_s": Range(0, math.inf),
     "lr_factor": Range(0, 1e6, above=True),
     "size": Range(8, 4096),
-    "batch_size": Range(1, 1_000_000),
     "seed": Range(0, 2**32 - 1),
     "log_every": Range(1, math.inf),
     "stop_after": Range(1, math.inf),
@@ -132,7 +132,8 @@ def check_settings(composed: Composed) -> None:
         check_fastai(composed.head, composed.batch_size)
     crop_scale(composed.augment)
     parse_count(composed.threads, "threads", 1)
-    parse_count(composed.stored_batch, "stored_batch", 1, int(RANGES["batch_size"].high))
+    parse_count(composed.batch_size, "batch_size", 1, MOST_BATCH)
+    parse_count(composed.stored_batch, "stored_batch", 1, MOST_BATCH)
     parse_count(composed.data.workers, "data.workers", 0)
     parse_bytes(composed.data.pixels_budget, "data.pixels_budget")
     if composed.store.max_size is not None:
@@ -166,7 +167,7 @@ def check_chosen(group: str, chosen: Any) -> None:
     chosen.check()
 
 
-def check_fastai(head: Head, batch_size: int) -> None:
+def check_fastai(head: Head, batch_size: int | str) -> None:
     """Raise UserError (exit 2) for options that are impossible with fast.ai's head."""
     if head.hidden is None:
         raise UserError(2, "head.hidden=null: head=fastai needs a whole number")

@@ -32,6 +32,7 @@ def durations(
     others use the `scheduler` group.
     """
     schedule, budget = schedule_and_budget(given, train, settings)
+    batch = image_sizes.batch_size(settings.batch_size, facts.train)
     until = given.get("until")
     lengths, planned = cycle_lengths(name, schedule.restarts, until, budget)
     most_epochs = validate.RANGES["epochs"].high
@@ -48,7 +49,7 @@ def durations(
             if features == "precomputed"
             else epochs_of(lengths, schedule.restarts, train, settings, facts, size)
         ),
-        "rate_batch": min(settings.batch_size, facts.train or settings.batch_size),
+        "rate_batch": min(batch, facts.train or batch),
     }
 
 
@@ -116,13 +117,9 @@ def epochs_of(
         if pixels[0] < smallest:
             raise UserError(2, f"resize.sizes={settings.resize.sizes}: starts at {pixels[0]} px, below {smallest}")
         sizes = image_sizes.epoch_sizes(pixels, lengths, restarts)
-    epochs = []
+    own, epochs = image_sizes.batch_size(settings.batch_size, facts.train), []
     for pixels in sizes:
-        batch = (
-            settings.batch_size
-            if pixels is None
-            else image_sizes.batch_size_at(pixels, size, settings.batch_size, facts.train)
-        )
+        batch = own if pixels is None else image_sizes.batch_size_at(pixels, size, own, facts.train)
         if facts.train is not None:
             batch = min(batch, facts.train)
         epochs.append(

@@ -23,7 +23,7 @@ def finder_length(settings: Settings, phase: Phase) -> tuple[int | None, int]:
         return None, STORED_TRIALS if phase.features == "precomputed" else find.trials
     if phase.features == "precomputed":
         return min(find.stored_steps, sum(epochs)), STORED_TRIALS
-    return min(MOST_STEPS, max(2, max(find.trial_steps, epochs[0]) // find.trials)), find.trials
+    return min(MOST_STEPS, max(2, max(find.trial_steps, epochs[0]) // (1 + find.trials))), find.trials
 
 
 def finder_steps(settings: Settings, phase: Phase) -> int | None:

@@ -1,4 +1,4 @@
-"""The image size and batch size of each epoch: progressive resizing, and smaller batches on stored activations."""
+"""The image size and batch size of each epoch: smaller batches of few images, and larger ones of small images."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,13 @@ from thaw.config.schema import Settings
 
 MOST_BATCH_GROWTH = 4
 FEWEST_STEPS = 20  # an epoch of fewer optimizer steps learns too little for its cost
-STORED_STEPS = 50  # steps of an epoch on stored activations (scripts/bench/real.py)
-LEAST_BATCH = {"linear": 4, "fastai": 16}
+ENOUGH_STEPS = (
+    50  # steps of an epoch, for which a small training set is cut into smaller batches (scripts/bench/real.py)
+)
+BATCH = 64  # of a training set that is large enough
+LEAST_BATCH = 16
+LEAST_STORED = {"linear": 4, "fastai": 16}
+MULTIPLE = 8  # a batch size that fits the hardware
 
 
 def snap(pixels: float, multiple: int) -> int:
@@ -40,17 +45,27 @@ def batch_size_at(size: int, final: int, batch: int, images: int | None) -> int:
     return max(batch, grown)
 
 
+def batch_size(given: int | str, images: int | None) -> int:
+    """Return the batch size that is typed, or for auto 64, less for few images, so that an epoch has enough steps."""
+    if given != "auto":
+        return given
+    if images is None:
+        return BATCH
+    return min(BATCH, max(LEAST_BATCH, images // ENOUGH_STEPS // MULTIPLE * MULTIPLE))
+
+
 def stored_batch(settings: Settings, images: int | None) -> int:
     """Return the batch size on stored activations: `stored_batch`, or by default enough steps in an epoch.
 
     A step on stored activations costs next to nothing, so a small training set is cut into smaller batches: two epochs
     of a few large batches leave a head far from its best. A head with batch norm takes no very small batches.
     """
-    batch = settings.batch_size if settings.stored_batch == "auto" else settings.stored_batch
+    auto = settings.stored_batch == "auto"
+    batch = batch_size(settings.batch_size, images) if auto else settings.stored_batch
     if images is None:
         return batch
-    if settings.stored_batch == "auto":
-        batch = max(min(batch, LEAST_BATCH[settings.head.kind]), min(batch, images // STORED_STEPS))
+    if auto:
+        batch = max(min(batch, LEAST_STORED[settings.head.kind]), min(batch, images // ENOUGH_STEPS))
     return min(batch, images)
 
 

@@ -39,6 +39,7 @@ class Phase:
     lr_factor: float  # the setting lr_factor times that of the phase; not applied to a typed rate
     ratios: tuple[float, ...] | None  # of each group, earliest layers first; None: layer_decay, layers not yet known
     split: str
+    smoothing: float  # label smoothing of its training loss
     schedule: Schedule
     cycles: tuple[int, ...]  # epochs of each cycle, including those beyond the budget
     budget: int  # number of planned cycles; the rest are trained only while they help
@@ -78,6 +79,11 @@ class Plan:
     notes: tuple[str, ...]
     facts: Facts
     size: int | None  # the final image size: of validation, stored activations and the head phases
+
+    @property
+    def batch_size(self) -> int:
+        """The batch size at the final image size."""
+        return self.phases[0].rate_batch
 
 
 def check_phase(name: str, given) -> dict:

@@ -83,7 +83,7 @@ def unused_by_phases(settings: Settings, fits: Sequence[Phase]) -> dict[str, str
     if all(fit.schedule.momentum() for fit in fits):
         why["optimizer.momentum"] = f"scheduler={scheduler.shape}, which sets it"
     if all(fit.train == "head" for fit in fits):
-        names = ("resize", "rates", "bn", "backbone.drop", "backbone.drop_path")
+        names = ("resize", "rates", "bn", "loss.smoothing", "backbone.drop", "backbone.drop_path")
         why |= dict.fromkeys(names, "no phase trains the full network")
     if all(fit.features == "live" for fit in fits):
         why["stored_batch"] = "no phase trains on stored activations"

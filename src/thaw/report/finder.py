@@ -7,7 +7,7 @@ from thaw.report.run_files import as_array
 from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, image_style, plain_ticks
 from thaw.runtime.files import as_number
 
-LABELS = {"lowest": "lowest loss"}  # of the suggestions in find_*.json
+LABELS = {"lowest": "lowest loss", "survived": "highest survived"}  # of the suggestions in find_*.json
 
 
 def finder_png(found: dict, path) -> None:

@@ -38,7 +38,7 @@ def training_parts(settings: Settings, phase: Phase) -> dict:
         "ratios": phase.ratios,
         "decay": settings.rates.decay if phase.split == "layer_decay" else None,
         "optimizer": optimizer_parts(settings.optimizer, phase.schedule),
-        "loss": asdict(settings.loss),
+        "loss": {"smoothing": phase.smoothing, "balance": settings.loss.balance},
         "augment": view_parts(settings.augment) if augmented else None,
         "mixed": [settings.augment.mixup, settings.augment.cutmix] if phase.features == "live" else None,
         "crop_pct": settings.data.crop_pct,
@@ -96,8 +96,6 @@ def cycle_parts(settings: Settings, phase: Phase, cycle: int, lr: float, size: i
         "cycle": cycle,
         "epochs": epoch_list(phase.epochs_of(cycle)),
         "size": size,
-        # batch size of live validation, whose logits are part of the artifact
-        "validated": settings.batch_size if phase.train == "all" else None,
     }
 
 

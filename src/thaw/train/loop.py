@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thaw.config.optimizers import SGD, AdamW, Optimizer
-from thaw.config.schema import Loss
 from thaw.data.batches import Batch, mix_batch
 from thaw.model.layer_groups import LayerGroup
 from thaw.model.network import Network
@@ -66,13 +65,15 @@ def make_optimizer(network: Network, groups: Sequence[LayerGroup], optimizer: Op
             return torch.optim.AdamW(param_groups, lr=1.0, betas=tuple(betas), fused=True)
 
 
-def make_loss(loss: Loss, labels: np.ndarray, classes: int, device: torch.device) -> Callable[[Tensor, Tensor], Tensor]:
+def make_loss(
+    balance: str, smoothing: float, labels: np.ndarray, classes: int, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the training loss: label-smoothed cross-entropy, with inverse-frequency class weights if asked."""
     weight = None
-    if loss.balance == "weights":
+    if balance == "weights":
         counts = np.bincount(labels, minlength=classes)
         weight = torch.tensor(counts.sum() / (classes * np.maximum(counts, 1)), dtype=torch.float32).to(device)
-    return partial(cross_entropy, weight=weight, label_smoothing=loss.smoothing)
+    return partial(cross_entropy, weight=weight, label_smoothing=smoothing)
 
 
 def set_momentum(group: dict, value: float) -> None:

@@ -54,7 +54,7 @@ class Trial:
     groups: Sequence[LayerGroup]
     kind: Optimizer
     options: StepOptions
-    scale: float = 1.0  # factor on the rates, which are those for batch_size, for the batches of the trial
+    scale: float = 1.0  # factor on the rates for the batches and the optimizer of the trial
 
     def prepare(self, network: Network) -> None:
         """Make the trained part of the network trainable, and freeze the rest."""
@@ -98,19 +98,20 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
 def rate_trials(
     network: Network, batches: Sequence[Batch], trial: Trial, find: Find, most: int, held_out: Batch | None
 ) -> Iterator[Point]:
-    """Yield up to `most` rates and the loss of a short training with each.
+    """Yield up to `most` rates and the loss of a short training with each; `next_rung` says which follows.
 
-    The loss is that on held-out images after the trial, or without them the mean training loss of its steps. The rate
-    is that of the last group and falls to 0 in a straight line, as at the end of a cycle; `next_rung` says which
-    follows. Every trial starts from the same weights with a new optimizer. A trial whose loss or gradient is not finite
+    The loss is that on held-out images after the trial. Without them it is the mean training loss of its steps, and the
+    first trial has rate 0. The rate is that of the last group and falls to 0 in a straight line, as at the end of a
+    cycle. Every trial starts from the same weights with a new optimizer. A trial whose loss or gradient is not finite
     has an infinite loss. As in `range_test`, the network stays unchanged.
     """
     start, copied, tried = network.state_dict(), copy.deepcopy(network), {}
     falling, rungs = curve(linear, [len(batches)]), lr_suggest.ladder(find, trial.kind.name)
-    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs))) is not None:
+
+    def loss_of(rate: float) -> float:
         copied.load_state_dict(start)
         trial.prepare(copied)
-        options = replace(trial.options, lr=rungs[rung] * trial.scale, rate=falling)
+        options = replace(trial.options, lr=rate * trial.scale, rate=falling)
         with restored_generators(copied):
             losses = []
             for step in train(copied, batches, trial.optimizer(copied), options):
@@ -120,7 +121,14 @@ def rate_trials(
             loss = lr_suggest.mean(losses)
             if held_out is not None and math.isfinite(loss):
                 loss = Predictions(*loop.evaluate(copied, [held_out])).loss
-        tried[rung] = loss if math.isfinite(loss) else math.inf
+        return loss if math.isfinite(loss) else math.inf
+
+    before = None
+    if held_out is None:
+        before = loss_of(0.0)
+        yield 0.0, before
+    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs), before)) is not None:
+        tried[rung] = loss_of(rungs[rung])
         yield rungs[rung], tried[rung]
 
 
@@ -168,7 +176,11 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
     context.costs.note(phase.name, 0, entry.path, recorded["seconds"], recorded["seconds"] if made else None)
     rates, losses = recorded["rates"], [math.inf if loss is None else loss for loss in recorded["losses"]]
     if settings.find.rule == "trials":
-        found = lr_suggest.read_trials(rates, losses, "validation loss" if phase.train == "head" else "training loss")
+        measure = "validation loss" if phase.train == "head" else "training loss"
+        start = None
+        if rates[0] == 0:
+            (_, *rates), (start, *losses) = rates, losses
+        found = lr_suggest.read_trials(rates, losses, measure, start)
     else:
         found = lr_suggest.read_range(rates, losses, settings.find)
     for row in found.rows():
@@ -186,10 +198,10 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
 
 
 def curve_fault(folder: Path, of_trials: bool) -> str | None:
-    """Return why a curve is unusable, or None. Each rate needs a loss; that of a trial may be null."""
+    """Return why a curve is unusable, or None. Each rate needs a loss, null if it is not finite in a trial."""
     recorded = read_json(folder / "curve.json")
     rates, losses = recorded.get("rates"), recorded.get("losses")
-    if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 < rate < math.inf for rate in rates):
+    if not is_numbers(rates) or rates != sorted(set(rates)) or not all(0 <= rate < math.inf for rate in rates):
         return "curve.json has no valid rates"
     known = [loss for loss in losses if loss is not None or not of_trials] if isinstance(losses, list) else None
     if not is_numbers(known) or not all(0 <= loss < math.inf for loss in known) or len(losses) != len(rates):
@@ -207,7 +219,8 @@ def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: i
     batches = inputs.batches(range(-(-steps // epoch.steps)), phase.name, steps)
     if settings.find.rule != "trials":
         return range_test(network, batches, trial, find, steps)
-    # A few steps do not show how a full network does on other images: the statistics of its batch norms are still
-    # those of the training before (scripts/bench/real.py).
-    held_out = inputs.valid if phase.train == "head" else None
-    return rate_trials(network, list(batches), trial, find, trials, held_out)
+    if phase.train == "head":
+        return rate_trials(network, list(batches), trial, find, trials, inputs.valid)
+    # A few steps do not show how a full network does on other images in the end, only what it survives.
+    kind, longer = settings.optimizer.settled()
+    return rate_trials(network, list(batches), replace(trial, kind=kind, scale=scale * longer), find, trials, None)

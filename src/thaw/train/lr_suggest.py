@@ -1,7 +1,7 @@
 """Pure rules that choose a learning rate from a finder's curve, and give the reason."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -10,6 +10,8 @@ from thaw.runtime.errors import UserError
 
 LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still be ahead
 STARTS = {"adamw": 1e-3, "sgd": 1e-2}  # where the search for a rate starts: usual for pretrained networks
+CLEAR_FALL = 0.9  # trials: share of the loss at the start, below which the loss clearly falls
+HALVED = math.log(2)  # rise of the mean loss as the probability of the right class halves
 HUGE = 1e9  # stands for an infinite loss
 HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
 
@@ -97,15 +99,32 @@ def ladder(find: Find, optimizer: str) -> dict[int, float]:
     return {rung: start * 10 ** (rung / 2) for rung in range(-down, up + 1)}
 
 
-def next_rung(losses: Mapping[int, float], lowest: int, highest: int) -> int | None:
-    """Return the rung to try next, from the losses of those tried: the best one's neighbour, first the one above.
+def next_rung(losses: Mapping[int, float], lowest: int, highest: int, start: float | None) -> int | None:
+    """Return the rung to try next, from the losses of those tried and that of a trial with rate 0 (`start`).
 
-    None: the best rung has a higher loss on both sides, or is at an end of the ladder.
+    If the loss falls, it is the neighbour of the best one, first the one above. If not, it is the next one towards the
+    highest rate that the network survives. None: both neighbours of what is looked for are tried, or it is at an end
+    of the ladder.
     """
     if not losses:
         return 0
-    best = min(losses, key=lambda rung: (losses[rung], rung))
-    return next((rung for rung in (best + 1, best - 1) if rung not in losses and lowest <= rung <= highest), None)
+    if falls(losses.values(), start):
+        best = min(losses, key=lambda rung: (losses[rung], rung))
+        following = (best + 1, best - 1)
+    else:
+        alive = [rung for rung in losses if survives(losses[rung], start)]
+        following = (max(alive) + 1,) if alive else (min(losses) - 1,)
+    return next((rung for rung in following if rung not in losses and lowest <= rung <= highest), None)
+
+
+def falls(losses: Iterable[float], start: float | None) -> bool:
+    """Return whether a trial's loss is clearly lower than at the start; on held-out images the lowest always counts."""
+    return start is None or min(losses) < CLEAR_FALL * start
+
+
+def survives(loss: float, start: float) -> bool:
+    """Return whether a trial leaves the network with at least half the probability of the right classes."""
+    return loss <= start + HALVED
 
 
 def vertex(rates: Sequence[float], losses: Sequence[float], k: int) -> float:
@@ -120,13 +139,36 @@ def vertex(rates: Sequence[float], losses: Sequence[float], k: int) -> float:
     return rates[k] * (rates[k + 1] / rates[k]) ** shift
 
 
-def read_trials(rates: Sequence[float], losses: Sequence[float], measure: str) -> FoundRate:
-    """Choose the rate with the lowest loss, between those tried, with the reason; `measure` names the loss.
+def crossing(rates: Sequence[float], losses: Sequence[float], k: int, limit: float) -> float:
+    """Return the rate at which the loss reaches `limit`, on a line in log rate from k - 1 to `k`, the first above it.
+
+    If `k` is at an end (0 or the number of rates), return the rate there.
+    """
+    if not 0 < k < len(rates):
+        return rates[0] if k == 0 else rates[-1]
+    low, high = losses[k - 1], min(losses[k], HUGE)
+    return rates[k - 1] * (rates[k] / rates[k - 1]) ** ((limit - low) / (high - low))
+
+
+def read_trials(rates: Sequence[float], losses: Sequence[float], measure: str, start: float | None = None) -> FoundRate:
+    """Choose a rate from trials, with the reason; `measure` names the loss, `start` is that of a trial with rate 0.
+
+    * The loss clearly falls below `start` (by a tenth), or is that of held-out images: the rate of the lowest loss.
+    * It does not, because the head is already trained: the highest rate that the network survives, where the
+      probability of the right class halves. A longer training makes up for that, and is best near this rate
+      (scripts/bench/real.py); the loss of a few steps is lowest at a far lower one.
 
     Raise UserError (exit 4) if no loss is finite.
     """
     if not any(map(math.isfinite, losses)):
         raise not_finite("at any rate that was tried")
+    if falls(losses, start):
+        return read_lowest(rates, losses, measure)
+    return read_survived(rates, losses, measure, start)
+
+
+def read_lowest(rates: Sequence[float], losses: Sequence[float], measure: str) -> FoundRate:
+    """Choose the rate with the lowest loss, between those tried."""
     k = min(range(len(losses)), key=lambda i: (losses[i], i))
     between = 0 < k < len(rates) - 1
     end = f"the {'lowest' if k == 0 else 'highest'} rate tried"
@@ -134,6 +176,17 @@ def read_trials(rates: Sequence[float], losses: Sequence[float], measure: str) -
     reason = f"trials: the lowest {measure}, {losses[k]:.3g}, at {rates[k]:.2g}; {sides}"
     curve = list(rates), list(losses), list(losses)
     return FoundRate("trials", vertex(rates, losses, k), reason, not between, {"lowest": rates[k]}, *curve, measure)
+
+
+def read_survived(rates: Sequence[float], losses: Sequence[float], measure: str, start: float) -> FoundRate:
+    """Choose the highest rate that the network survives, between those tried."""
+    limit = start + HALVED
+    k = next((i for i, loss in enumerate(losses) if not survives(loss, start)), len(losses))
+    taken, between = crossing(rates, losses, k, limit), 0 < k < len(losses)
+    end = "" if between else f"; the {'highest' if k else 'lowest'} rate tried"
+    reason = f"trials: the highest rate that keeps the {measure} below {limit:.3g} (without training {start:.3g}){end}"
+    curve = list(rates), list(losses), list(losses)
+    return FoundRate("trials", taken, reason, not between, {"survived": taken}, *curve, measure)
 
 
 def not_finite(where: str) -> UserError:

@@ -51,7 +51,9 @@ def step_options(settings: Settings, network: Network, inputs: PhaseInputs, purp
     table, mixed = inputs.run.table, inputs.phase.features == "live"
     labels = table.labels[inputs.run.train_rows]
     return StepOptions(
-        loss=make_loss(settings.loss, labels, len(table.classes), network.device.device),
+        loss=make_loss(
+            settings.loss.balance, inputs.phase.smoothing, labels, len(table.classes), network.device.device
+        ),
         mixup=settings.augment.mixup if mixed else 0.0,
         cutmix=settings.augment.cutmix if mixed else 0.0,
         clip=settings.optimizer.clip,

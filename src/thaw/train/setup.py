@@ -64,7 +64,7 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if line := pixels.budget_note(table, side, budget):
         console.say(f"note: {line}")
-    batch = max(settings.batch_size, images_per_pass(planned.size))  # inference can hold what training can
+    batch = max(planned.batch_size, images_per_pass(planned.size))  # inference can hold what training can
     inputs = Inputs(
         table=table,
         pixels=pixels.load_pixels(images, side, budget, store, console.bar, start.decode_cache),
@@ -158,7 +158,7 @@ def probe_sizes(context: RunContext) -> None:
     tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
     gpu, kept = context.device.device.type == "cuda", context.settings.optimizer.moments
     trial = copy.deepcopy(context.network)
-    for train, size, batch in sorted(tried | {("head", context.plan.size, context.settings.batch_size)}):
+    for train, size, batch in sorted(tried | {("head", context.plan.size, context.plan.batch_size)}):
         n = batch if gpu else min(batch, 2)
         set_trainable(trial, train, context.settings.bn)
         try:
