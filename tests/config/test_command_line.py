@@ -413,7 +413,7 @@ def test_arguments_that_are_not_settings(conf, args, line):
         ("~lr", "~lr: only phases can be removed; lr=null unsets it"),
         # Values of the wrong type.
         ("epochs=1.5", "epochs=1.5: must be a whole number or null"),
-        ("batch_size=abc", "batch_size=abc: must be a whole number"),
+        ("log_every=abc", "log_every=abc: must be a whole number"),
         ("seed=null", "seed=null: must be a whole number"),
         ("smoke=maybe", "smoke=maybe: must be true or false"),
         ("data.valid=[1]", "data.valid=[1]: must be a number"),
@@ -621,13 +621,15 @@ def test_fractions_lists_and_phases(conf):
             },
         ),
         (
-            "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1",
+            "checklist=head_only resize=double augment=strong augment.mixup=0.4 bn=eval rates.split=head seed=1"
+            " loss.smoothing=0.2 loss.balance=weights",
             {
                 "resize=double": "no phase trains the full network",
                 "augment=strong": "every phase trains on stored activations",
                 "augment.mixup=0.4": "every phase trains on stored activations",
                 "bn=eval": "no phase trains the full network",
                 "rates.split=head": "no phase trains the full network",
+                "loss.smoothing=0.2": "no phase trains the full network",
             },
         ),
         (

@@ -82,7 +82,7 @@ def test_has_no_interpolation(file):
 
 @pytest.mark.parametrize("name", [f.stem for f in CHOICES if f.parent.name == "scheduler"])
 def test_every_scheduler_spends_the_same_seven_epochs(name):
-    full = planned(settings_of(f"scheduler={name}")).phases[-1]
+    full = planned(settings_of(f"scheduler={name}", "batch_size=64")).phases[-1]
     assert full.epochs_budget == 7
     assert full.steps_budget == 84
 
@@ -185,7 +185,7 @@ ALONE = {
     "optimizer.momentum": "0.8",
     "optimizer.nesterov": "true",
     "optimizer.clip": "null",
-    "loss.smoothing": "0.1",
+    "loss.smoothing": "0.2",
     "loss.balance": "weights",
     "find.rule": "valley",
     "find.min_lr": "1e-4",

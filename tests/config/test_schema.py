@@ -170,6 +170,10 @@ def test_the_nearest_choice_is_named():
         ([], "resize.sizes", [math.inf], "resize.sizes=[inf]: must be"),
         ([], "resize.sizes", ["half", 1.0], "resize.sizes=half: must be a number or a fraction"),
         ([], "threads", 0, "threads=0: must be auto or a whole number between 1 and"),
+        ([], "batch_size", 0, "batch_size=0: must be auto or a whole number between 1 and 1,000,000"),
+        ([], "batch_size", 2_000_000, "batch_size=2000000: must be auto or a whole number between 1 and 1,000,000"),
+        ([], "batch_size", None, "batch_size=None: must be auto"),
+        ([], "batch_size", "abc", "batch_size=abc: must be auto"),
         ([], "stored_batch", 0, "stored_batch=0: must be auto or a whole number between 1 and 1,000,000"),
         ([], "stored_batch", 2_000_000, "stored_batch=2000000: must be auto or a whole number between 1 and 1,000,000"),
         ([], "stored_batch", True, "stored_batch=True: must be auto"),
@@ -228,6 +232,21 @@ def test_other_texts_are_not_numbers(value):
 @pytest.mark.parametrize(("value", "expected"), [("auto", None), (1, 1), (8, 8)])
 def test_counts_are_whole_or_auto(value, expected):
     assert values.parse_count(value, "threads", 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mode"),
+    [
+        ([], "eval"),
+        (["backbone=resnet34"], "eval"),
+        (["backbone.weights=none"], "train"),
+        (["checklist=from_scratch"], "train"),
+        (["bn=train"], "train"),  # typed: as typed
+        (["bn=eval", "backbone.weights=none"], "eval"),
+    ],
+)
+def test_auto_keeps_the_batch_norm_of_pretrained_weights(overrides, mode):
+    assert pick(composed_of(*overrides)).bn == mode
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from faults import in_child, run_train
 from hydra_plugins.search_sweeper import corners, ends_of
 
 SWEEPS = [
-    (("bn=train,evel",), 2, "error: job 1: bn=evel: must be one of train, eval; did you mean eval?\n"),
-    (("bn=train,evel", "seed=0,1"), 2, "error: job 2: bn=evel: must be one of train, eval; did you mean eval? (1 more"),
+    (("bn=train,evel",), 2, "error: job 1: bn=evel: must be one of auto, train, eval; did you mean eval?\n"),
+    (("bn=train,evel", "seed=0,1"), 2,
+     "error: job 2: bn=evel: must be one of auto, train, eval; did you mean eval? (1 more"),
     (("optimizer.clip=1,-1", "seed=0"), 2, "error: job 1: optimizer.clip=-1.0: must be above 0"),
     (("checklist.full.lr=1,null,-1",), 2, "error: job 2: checklist.full.lr=-1: must be above 0 and at most 1,000"),
     (("device=cpu,gpu", "hydra/launcher=slurm"), 2, "error: job 1: device=gpu: must be auto"),
-    (("bn=train,evel", "hydra/sweeper=halving"), 2, "error: job 1: bn=evel: must be one of train, eval"),
+    (("bn=train,evel", "hydra/sweeper=halving"), 2, "error: job 1: bn=evel: must be one of auto, train, eval"),
     (("data.root=choice('/','/no')", "data=folder"), 3, "error: job 1: data.root=/no: no such folder"),
     (("bn=train,evel", "lr_factor=interval(0.1,3)", "hydra/sweeper=optuna"), 2, "error: bn=evel: must be one of"),
     (("lr_factor=interval(0.1,3e9)", "hydra/sweeper=optuna"), 2, "error: lr_factor=3000000000.0: must be above 0"),

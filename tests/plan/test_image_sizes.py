@@ -97,6 +97,27 @@ def test_batch_at(size, final, batch, images, expected):
 
 
 @pytest.mark.parametrize(
+    ("given", "images", "expected"),
+    [
+        ("auto", None, 64),  # not known yet
+        ("auto", 100, 16),  # at least 16
+        ("auto", 280, 16),
+        ("auto", 1_164, 16),  # 1164 / 50 = 23.3, down to a multiple of 8
+        ("auto", 1_200, 24),
+        ("auto", 2_600, 48),
+        ("auto", 3_199, 56),
+        ("auto", 3_200, 64),
+        ("auto", 1_000_000, 64),
+        (28, None, 28),  # typed: as typed
+        (28, 100, 28),
+        (128, 100, 128),
+    ],
+)
+def test_batch_size(given, images, expected):
+    assert image_sizes.batch_size(given, images) == expected
+
+
+@pytest.mark.parametrize(
     ("images", "batch_size", "head", "stored", "expected"),
     [
         (10_000, 64, "linear", "auto", 64),
@@ -113,6 +134,11 @@ def test_batch_at(size, final, batch, images, expected):
         (3, 64, "linear", "auto", 3),  # all images
         (10, 64, "fastai", "auto", 10),
         (None, 64, "linear", "auto", 64),  # not known yet
+        (None, "auto", "linear", "auto", 64),
+        (718, "auto", "linear", "auto", 14),
+        (1_164, "auto", "linear", "auto", 16),  # never more than batch_size
+        (10_000, "auto", "linear", "auto", 64),
+        (718, "auto", "linear", 32, 32),
         (718, 64, "linear", 32, 32),
         (718, 64, "fastai", 2, 2),  # typed: as typed
         (718, 64, "linear", 128, 128),
@@ -126,11 +152,19 @@ def test_batch_on_stored_activations(images, batch_size, head, stored, expected)
     assert image_sizes.stored_batch(settings, images) == expected
 
 
-def test_an_epoch_on_stored_activations_has_fifty_steps_where_the_images_allow():
+def test_an_epoch_has_fifty_steps_where_the_images_allow():
+    for images in range(800, 5_000):
+        batch = image_sizes.batch_size("auto", images)
+        assert 50 <= image_sizes.steps_per_epoch(images, batch) <= 75 or batch == 64
+
+
+@pytest.mark.parametrize(("batch_size", "most"), [(64, 63), ("auto", 75)])
+def test_an_epoch_on_stored_activations_has_fifty_steps_where_the_images_allow(batch_size, most):
     settings = settings_of()
+    settings.batch_size = batch_size
     for images in range(200, 5_000):
         batch = image_sizes.stored_batch(settings, images)
-        assert 50 <= image_sizes.steps_per_epoch(images, batch) <= 63 or batch == 64
+        assert 50 <= image_sizes.steps_per_epoch(images, batch) <= most or batch == 64
 
 
 def test_a_grown_batch_keeps_within_its_bounds():

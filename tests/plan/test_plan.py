@@ -54,7 +54,7 @@ def test_the_default_plan():
     found = plan.make_plan(given(), DIGITS)
     assert found.notes == ()
     assert (found.size, found.facts) == (32, DIGITS)
-    stored, epoch = Epoch(size=32, batch=14, steps=52), Epoch(size=32, batch=64, steps=12)  # 718 / 50 = 14.4
+    stored, epoch = Epoch(size=32, batch=14, steps=52), Epoch(size=32, batch=16, steps=45)  # 718 / 50 = 14.4
     assert [
         (p.name, p.do, p.train, p.features, p.lr, p.rate_from, p.split, p.schedule.shape, p.cycles, p.budget, p.until)
         for p in found.phases
@@ -66,7 +66,8 @@ def test_the_default_plan():
         ("full", "fit", "all", "live", None, "find_full", "equal", "sgdr", (1, 2, 4, 8, 16), 3, "overfit"),
     ]
     assert [phase.lr_factor for phase in found.phases] == [1, 1, 1 / 3, 1, 1]
-    assert [phase.rate_batch for phase in found.phases] == [64] * 5
+    assert [phase.rate_batch for phase in found.phases] == [found.batch_size] * 5 == [16] * 5
+    assert [phase.smoothing for phase in found.phases] == [0.0, 0.0, 0.0, 0.1, 0.1]
     assert [phase.ratios for phase in found.phases] == [(1.0,), (1.0,), (1.0,), THIRDS, THIRDS]
     assert [phase.epochs for phase in found.phases] == [
         (stored,) * 2,  # those of the first cycle of its fit
@@ -76,21 +77,21 @@ def test_the_default_plan():
         (epoch,) * 31,
     ]
     assert [phase.epochs_budget for phase in found.phases] == [1, 2, 3, 1, 7]
-    assert [phase.steps_budget for phase in found.phases] == [52, 104, 36, 12, 84]
-    assert [phase.ends for phase in found.phases] == [[52], [104], [12, 24, 36], [12], [12, 36, 84, 180, 372]]
+    assert [phase.steps_budget for phase in found.phases] == [52, 104, 135, 45, 315]
+    assert [phase.ends for phase in found.phases] == [[52], [104], [45, 90, 135], [45], [45, 135, 315, 675, 1395]]
     assert [phase.schedule.warmup for phase in found.phases] == [0.0, 0.0, 0.0, 0.0, 100]
 
 
 TABLE = """\
 test_resnet (tiny) on digits: 718 training, 180 validation and 899 test images, 10 classes, 32 px
 
-phase               does  trains  features     size  batch  rate per group           cycles (epochs)             epochs  steps
--------------------------------------------------------------------------------------------------------------------------------
-1 find_head         find  head    precomputed  32    14     to be found              up to 12 rates × 104 steps          1,248
-2 head_precomputed  fit   head    precomputed  32    14     find_head × 1            linear 2                    2       104
-3 head_augmented    fit   head    live         32    64     find_head × 0.33         sgdr 1+1+1                  3       36
-4 find_full         find  all     live         32    64     to be found              up to 6 rates × 4 steps             24
-5 full              fit   all     live         32    64     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)    7–31    84–372
+phase               does  trains  features     size  batch  rate per group           cycles (epochs)              epochs  steps
+-----------------------------------------------------------------------------------------------------------------------------------
+1 find_head         find  head    precomputed  32    14     to be found              up to 12 trials × 104 steps          1,248
+2 head_precomputed  fit   head    precomputed  32    14     find_head × 1            linear 2                     2       104
+3 head_augmented    fit   head    live         32    16     find_head × 0.33         sgdr 1+1+1                   3       135
+4 find_full         find  all     live         32    16     to be found              up to 6 trials × 7 steps             42
+5 full              fit   all     live         32    16     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)     7–31    315–1,395
 """  # noqa: E501
 
 
@@ -114,7 +115,7 @@ def test_unknown_facts_are_explained_and_large_numbers_have_separators():
     settings = given()
     unknown = show.plan_table(plan.make_plan(settings, Facts()), settings)
     assert "? training" in unknown and "\n?: not known until the images and the backbone are loaded\n" in unknown
-    assert "up to 12 rates × ? steps" in unknown and "up to 6 rates × ? steps" in unknown
+    assert "up to 12 trials × ? steps" in unknown and "up to 6 trials × ? steps" in unknown
     many = show.plan_table(plan.make_plan(settings, replace(DIGITS, train=1_000_000)), settings)
     assert "1,000,000 training" in many and "109,375–484,375" in many and "?" not in many
 
@@ -132,23 +133,23 @@ def test_the_timeline_of_the_default_plan():
     assert [(entry["name"], entry["start"], entry["steps"], entry["known"]) for entry in drawn] == [
         ("find_head", 0, 12 * 104, True),
         ("head_precomputed", 1248, 104, False),
-        ("head_augmented", 1352, 36, False),
-        ("find_full", 1388, 24, True),
-        ("full", 1412, 84, False),
+        ("head_augmented", 1352, 135, False),
+        ("find_full", 1487, 42, True),
+        ("full", 1529, 315, False),
     ]
     for rate, at in zip(drawn[1]["rates"][0], range(104), strict=True):
-        assert rate == pytest.approx((1 - at / 104) * (14 / 64) ** 0.5)
+        assert rate == pytest.approx((1 - at / 104) * (14 / 16) ** 0.5)
     full = drawn[-1]
-    assert full["edges"] == [0, 12, 24, 36, 48, 60, 72, 84]
+    assert full["edges"] == [0, 45, 90, 135, 180, 225, 270, 315]
     assert full["sizes"] == [32] * 7
-    assert full["points"] == list(range(84))
-    assert full["rates"][2][12] == pytest.approx(0.505)  # the first restart, half way through a warm-up of two cycles
-    assert [rates[36] for rates in full["rates"]] == THIRDS
-    assert full["rates"][2][60] == pytest.approx(0.5)  # half way through the last cycle
+    assert full["points"] == list(range(315))
+    assert full["rates"][2][45] == pytest.approx(0.505)  # the first restart, half way through a warm-up of two cycles
+    assert [rates[135] for rates in full["rates"]] == THIRDS
+    assert full["rates"][2][225] == pytest.approx(0.5)  # half way through the last cycle
 
 
 def test_the_timeline_draws_found_rates_times_lr_factor():
-    settings = given("find.rule=edge", lr_factor=2)
+    settings = given("find.rule=edge", lr_factor=2, batch_size=64)
     drawn = show.plan_timeline(plan.make_plan(settings, DIGITS), settings, {"find_head": 0.3, "find_full": 0.09})
     assert [(entry["steps"], entry["known"]) for entry in drawn] == [(n, True) for n in (100, 104, 36, 100, 84)]
     assert [entry["rates"][-1][0] for entry in drawn if entry["do"] == "fit"] == pytest.approx(
@@ -226,7 +227,7 @@ def test_a_head_that_states_nothing_takes_the_scheduler():
 @pytest.mark.parametrize("shape", SCHEDULES)
 @pytest.mark.parametrize("epochs", [1, 2, 7, 9, 20])
 def test_every_scheduler_trains_the_given_epochs(shape, epochs):
-    full = phases(f"scheduler={shape}", budget__epochs=epochs)["full"]
+    full = phases(f"scheduler={shape}", budget__epochs=epochs, batch_size=64)["full"]
     assert full.epochs_budget == epochs
     assert full.steps_budget == 12 * epochs
 
@@ -352,14 +353,18 @@ def test_a_find_has_the_first_cycle_of_the_fit_that_uses_its_rate():
     assert two["find_head"].epochs == two["head"].epochs[:3] == (Epoch(32, 14, 52),) * 3
 
 
-@pytest.mark.parametrize(("images", "batch"), [(10_000, 64), (40, 40), (None, 64)])
-def test_every_rate_is_for_batch_size(images, batch):
+@pytest.mark.parametrize(
+    ("batch_size", "images", "batch"),
+    [("auto", 10_000, 64), ("auto", 718, 16), ("auto", 10, 10), ("auto", None, 64), (64, 718, 64), (64, 40, 40)],
+)
+def test_every_rate_is_for_batch_size(batch_size, images, batch):
     """But a training set smaller than that is one batch."""
     polish = {"do": "fit", "train": "all", "epochs": 1}
-    settings = given("resize=double")
+    settings = given("resize=double", batch_size=batch_size)
     settings.checklist = {**settings.checklist, "polish": polish, "own": {**polish, "lr": 0.1}}
-    found = plan.make_plan(settings, replace(PHOTOS, train=images)).phases
-    assert [phase.rate_batch for phase in found] == [batch] * 7
+    found = plan.make_plan(settings, replace(PHOTOS, train=images))
+    assert [phase.rate_batch for phase in found.phases] == [batch] * 7
+    assert found.batch_size == batch
 
 
 def test_the_table_shows_rates_times_lr_factor():
@@ -429,12 +434,13 @@ def test_batches_grow_as_sizes_shrink():
         Epoch(224, 64, 157),  # 156.25
     )
     assert full.ends[:3] == [40, 218, 846]
-    few = phases("resize=staircase", facts=replace(PHOTOS, train=2_000))["full"]
+    few = phases("resize=staircase", facts=replace(PHOTOS, train=2_000), batch_size=64)["full"]
     assert [epoch.batch for epoch in few.epochs[:4]] == [100, 100, 100, 64]
 
 
 def test_a_batch_is_no_larger_than_the_data():
-    assert set(phases(facts=replace(PHOTOS, train=40))["full"].epochs) == {Epoch(224, 40, 1)}
+    few = replace(PHOTOS, train=40)
+    assert set(phases(facts=few, batch_size=64)["full"].epochs) == {Epoch(224, 40, 1)}
 
 
 def test_sizes_are_rounded_to_what_the_model_takes():
@@ -588,7 +594,7 @@ def test_a_plan_with_nothing_known_yet(choice):
 
 def test_a_plan_with_known_images_and_an_unknown_model():
     found = plan.make_plan(given(), Facts(train=718, valid=180, test=0, classes=10))
-    assert found.phases[-1].epochs[0] == Epoch(None, 64, 12)
+    assert found.phases[-1].epochs[0] == Epoch(None, 16, 45)
     assert plan.make_plan(given(size=48), Facts()).phases[-1].epochs[0] == Epoch(48, 64, None)
 
 
@@ -606,7 +612,8 @@ def test_smoke_plans_two_steps_of_every_phase():
 
 def test_smoke_of_unknown_or_few_images():
     assert plan.make_plan(given(smoke=True), Facts()).phases[-1].epochs[0].steps is None
-    assert plan.make_plan(given(smoke=True), replace(DIGITS, train=30)).phases[-1].epochs == (Epoch(32, 30, 1),)
+    few = plan.make_plan(given(smoke=True, batch_size=64), replace(DIGITS, train=30))
+    assert few.phases[-1].epochs == (Epoch(32, 30, 1),)
 
 
 # the length of a finder -----------------------------------------------------------------------------------------------
@@ -615,21 +622,22 @@ def test_smoke_of_unknown_or_few_images():
 @pytest.mark.parametrize(
     ("typed", "facts", "head", "full"),
     [
-        # On stored activations: as many steps as the first cycle of the fit, at most stored_steps; 12 rates.
-        # On images: an epoch for all trials together, or trial_steps if that is more.
-        ([], DIGITS, (104, 12), (4, 6)),  # 2 epochs of 52 steps; max(24, 12) / 6
+        # On stored activations: as many steps as the first cycle of the fit, at most stored_steps; 12 trials.
+        # On images: an epoch for all trials together, or trial_steps if that is more; the first has the rate 0.
+        ([], DIGITS, (104, 12), (7, 6)),  # 2 epochs of 52 steps; max(24, 45) / 6
+        (["batch_size=64"], DIGITS, (104, 12), (4, 6)),  # max(24, 12) / 6
         ([], PHOTOS, (314, 12), (26, 6)),  # 2 epochs of 157 steps; 157 / 6 = 26.2
         ([], replace(PHOTOS, train=100_000), (400, 12), (50, 6)),  # 3126 steps; 1563 / 6 = 260.5, but at most 50
-        (["find.stored_steps=7"], DIGITS, (7, 12), (4, 6)),
-        (["find.trials=3"], DIGITS, (104, 12), (8, 3)),
+        (["find.stored_steps=7"], DIGITS, (7, 12), (7, 6)),
+        (["find.trials=3"], DIGITS, (104, 12), (15, 3)),  # 45 / 3
         (["find.trials=100"], DIGITS, (104, 12), (2, 100)),  # two steps at least
         (["find.trial_steps=60"], DIGITS, (104, 12), (10, 6)),
         (["resize=double"], PHOTOS, (314, 12), (6, 6)),  # 40 steps of larger batches
-        (["stored_batch=359"], DIGITS, (4, 12), (4, 6)),
+        (["stored_batch=359"], DIGITS, (4, 12), (7, 6)),
         ([], Facts(), (None, 12), (None, 6)),
         (["find.trials=3"], replace(DIGITS, train=None), (None, 12), (None, 3)),
-        (["smoke=true"], DIGITS, (2, 1), (2, 1)),
-        (["smoke=true"], Facts(), (2, 1), (2, 1)),
+        (["smoke=true"], DIGITS, (2, 2), (2, 2)),
+        (["smoke=true"], Facts(), (2, 2), (2, 2)),
         (["find.rule=edge"], DIGITS, (100, 1), (100, 1)),
         (["find.rule=valley", "find.steps=30"], Facts(), (30, 1), (30, 1)),
         (["find.rule=edge", "smoke=true"], DIGITS, (2, 1), (2, 1)),
@@ -643,10 +651,10 @@ def test_steps_and_number_of_trials(typed, facts, head, full):
     assert [finder_steps.finder_steps(settings, phase) for phase in finds] == wholes
 
 
-def test_a_smoke_run_tries_one_rate():
+def test_a_smoke_run_tries_one_rate_besides_0():
     settings = given(smoke=True)
     text = show.plan_table(plan.make_plan(settings, DIGITS), settings)
-    assert text.count("up to 1 rate × 2 steps") == 2
+    assert text.count("up to 2 trials × 2 steps") == 2
 
 
 # facts ----------------------------------------------------------------------------------------------------------------

@@ -33,10 +33,11 @@ def parts(settings, cycle=0):
 
 
 CHANGES = [  # an override, and whether it changes the key of the full network's first cycle
-    ("seed=1", True), ("bn=eval", True), ("batch_size=32", True), ("stored_batch=8", False),
+    ("seed=1", True), ("bn=train", True), ("batch_size=32", True), ("stored_batch=8", False),
+    ("bn=eval", False), ("batch_size=16", False),  # what auto means here
     ("rates=uniform", True), ("rates.split=head", True),
     ("optimizer.betas=[0.5,0.9]", True), ("optimizer=sgd", True), ("optimizer.weight_decay=0", True),
-    ("loss.smoothing=0.1", True), ("loss.balance=weights", True), ("augment=none", True), ("augment.mixup=0.2", True),
+    ("loss.smoothing=0", True), ("loss.balance=weights", True), ("augment=none", True), ("augment.mixup=0.2", True),
     ("scheduler=one_cycle", True), ("scheduler.warmup=0", True), ("scheduler.cycle_len=2", True),
     ("resize=double", True),
     ("backbone.drop=0.1", True), ("head=fastai", True), ("data.crop_pct=0.9", True),
@@ -128,7 +129,7 @@ LEAVES = {
     "optimizer.nesterov": ("optimizer.nesterov=true", False),
     "optimizer.betas": ("optimizer.betas=[0.5,0.9]", True),
     "optimizer.clip": ("optimizer.clip=0.5", True),
-    "loss.smoothing": ("loss.smoothing=0.1", True),
+    "loss.smoothing": ("loss.smoothing=0", True),
     "loss.balance": ("loss.balance=weights", True),
     "checklist.find_head.do": ("checklist.find_head.do=fit checklist.find_head.lr=1 lr=1", True),
     "checklist.find_head.train": ("checklist.find_head.train=all checklist.find_head.features=live", True),
@@ -175,7 +176,7 @@ LEAVES = {
     "size": ("size=32", True),
     "batch_size": ("batch_size=32", True),
     "stored_batch": ("stored_batch=8", True),
-    "bn": ("bn=eval", True),
+    "bn": ("bn=train", True),
     "seed": ("seed=1", True),
     "init": ("init=RUN", True),
     "fresh": ("fresh=true", False),
@@ -463,8 +464,8 @@ def test_default_crops_are_in_a_key_by_their_numbers(compose):
     assert parts(compose("augment=standard")) == parts(compose("augment=standard", "augment.scale=[0.35,1.0]"))
 
 
-@pytest.mark.parametrize("override", ["bn=eval", "backbone.drop=0.1", "backbone.drop_path=0.1"])
-def test_settings_without_effect_on_a_frozen_backbone_are_in_no_key_of_its_head(compose, override):
+@pytest.mark.parametrize("override", ["bn=train", "loss.smoothing=0", "backbone.drop=0.1", "backbone.drop_path=0.1"])
+def test_settings_of_the_full_network_are_in_no_key_of_a_head(compose, override):
     def of_heads(*typed):
         settings = compose(*typed)
         phases = [phase for phase in plan.make_plan(settings, FACTS).phases if phase.train == "head"]

@@ -18,7 +18,14 @@ from thaw.train.predictions import Predictions
 from thaw.train.setup import set_up
 
 SHORT = ("data.limit=300", "size=32", *FIND, "wandb=disabled")
-FULL = ("checklist=fine_tune", "scheduler.cycles=3", "scheduler.cycle_mult=1", "checklist.head.epochs=1")
+FULL = (
+    "checklist=fine_tune",
+    "checklist.head.lr=0.001",
+    "checklist.full.lr=0.003",
+    "scheduler.cycles=3",
+    "scheduler.cycle_mult=1",
+    "checklist.head.epochs=1",
+)
 VIEWS = ("checklist=head_only", "+checklist.head.features=precomputed", "+checklist.head.views=3", "epochs=3")
 
 

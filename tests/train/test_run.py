@@ -215,7 +215,7 @@ def test_the_rate_that_is_set_belongs_to_batch_size_at_the_final_size(run):
 
 
 def test_a_harmful_phase_cannot_spoil_the_result(run):
-    _, result = run(*SHORT, "checklist.full.lr=5", *FIND)
+    _, result = run(*SHORT, "checklist.full.lr=0.5", *FIND)
     assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"
     assert result["best/loss"] < result["phase/full/loss"]
     assert result["test/accuracy"] > 0.85
@@ -292,12 +292,13 @@ def test_a_setting_without_effect_is_named_before_the_plan(run, capsys):
 
 
 ADVICE = [  # overrides, whether the network has batch norm, and what to try if the last phase did not improve
-    ((), True, "checklist.full.lr=0.003 or bn=eval"),
-    ((), False, "checklist.full.lr=0.003"),
+    ((), True, "checklist.full.lr=0.003"),
+    (("bn=train",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("bn=train",), False, "checklist.full.lr=0.003"),
     (("bn=eval",), True, "checklist.full.lr=0.003"),
-    (("lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
-    (("lr=[1e-4,1e-3,1e-2]",), True, "checklist.full.lr=0.003 or bn=eval"),
-    (("checklist.full.lr=0.01",), True, "checklist.full.lr=0.003 or bn=eval"),
+    (("lr=0.01",), True, "checklist.full.lr=0.003"),
+    (("lr=[1e-4,1e-3,1e-2]",), True, "checklist.full.lr=0.003"),
+    (("checklist.full.lr=0.01", "bn=train"), True, "checklist.full.lr=0.003 or bn=eval"),
 ]
 
 

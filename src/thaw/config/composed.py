@@ -36,7 +36,7 @@ def pick(composed: Composed) -> Settings:
     values = {name: getattr(composed, name) for name in option_names(Settings) if name != "budget"}
     values |= {group: picked(group, composed) for group in CHOSEN}
     if composed.bn == "auto":
-        values["bn"] = "train" if composed.backbone.weights == "none" else "eval"
+        values["bn"] = "train" if composed.backbone.weights == "none" and composed.init is None else "eval"
     budget = {name: getattr(composed.scheduler, name) for name in BUDGET}
     return Settings(**values, budget=Budget(**budget, epochs=composed.epochs))
 

@@ -4,7 +4,7 @@
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from thaw.config.options import number
@@ -25,13 +25,6 @@ class SGD:
         if self.nesterov and not self.momentum:
             raise UserError(2, f"optimizer.nesterov=true: needs optimizer.momentum above 0, not {self.momentum}")
 
-    def settled(self) -> tuple["SGD", float]:
-        """Return an optimizer whose first steps are as long as later ones, and the factor on its rate.
-
-        Momentum sums up gradients, to 1 / (1 - momentum) of one in the long run.
-        """
-        return replace(self, momentum=0.0, nesterov=False), 1 / (1 - self.momentum)
-
 
 @dataclass(frozen=True)
 class AdamW:
@@ -45,10 +38,6 @@ class AdamW:
         """Raise UserError (exit 2) if `betas` are not two numbers from 0 to below 1."""
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(2, f"optimizer.betas={self.betas}: optimizer=adamw needs two numbers from 0 to below 1")
-
-    def settled(self) -> tuple["AdamW", float]:
-        """Return this optimizer and 1: it corrects its mean gradient for the steps so far."""
-        return self, 1.0
 
 
 Optimizer = SGD | AdamW

@@ -61,7 +61,7 @@ RANGES = {
     "find.min_lr": Range(0, 1e3, above=True),
     "find.max_lr": Range(0, 1e3, above=True),
     "find.trial_steps": Range(2, 100_000),
-    "find.trials": Range(1, 100),
+    "find.trials": Range(2, 100),
     "find.stored_steps": Range(2, 100_000),
     "find.steps": Range(10, 100_000),
     "find.smooth": Range(0, 0.999),

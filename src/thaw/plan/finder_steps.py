@@ -3,7 +3,7 @@
 from thaw.config.schema import Settings
 from thaw.plan.phases import Phase
 
-SMOKE_STEPS, SMOKE_TRIALS = 2, 1  # with smoke=true
+SMOKE_STEPS, SMOKE_TRIALS = 2, 2  # with smoke=true
 MOST_STEPS = 50  # of a trial on images, whose batches are all kept in memory
 STORED_TRIALS = 12  # on stored activations, where a trial costs little
 
@@ -23,10 +23,10 @@ def finder_length(settings: Settings, phase: Phase) -> tuple[int | None, int]:
         return None, STORED_TRIALS if phase.features == "precomputed" else find.trials
     if phase.features == "precomputed":
         return min(find.stored_steps, sum(epochs)), STORED_TRIALS
-    return min(MOST_STEPS, max(2, max(find.trial_steps, epochs[0]) // (1 + find.trials))), find.trials
+    return min(MOST_STEPS, max(2, max(find.trial_steps, epochs[0]) // find.trials)), find.trials
 
 
 def finder_steps(settings: Settings, phase: Phase) -> int | None:
-    """Return the largest number of steps of a finder; it ends early once a rate is better than both its neighbours."""
+    """Return the largest number of steps of a finder; it ends early once it has what it looks for."""
     steps, trials = finder_length(settings, phase)
     return None if steps is None else steps * trials

@@ -53,11 +53,11 @@ def few_ratios(ratios: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def finder_text(settings: Settings, phase: Phase) -> str:
-    """Return the length of a finder: up to 6 rates × 4 steps, or a range test."""
+    """Return the length of a finder: up to 6 trials × 4 steps, or a range test."""
     if settings.find.rule != "trials":
         return "range test"
     steps, trials = finder_length(settings, phase)
-    return f"up to {trials} rate{'s' * (trials > 1)} × {or_unknown(steps)} steps"
+    return f"up to {trials} trial{'s' * (trials > 1)} × {or_unknown(steps)} steps"
 
 
 def cycles_text(phase: Phase) -> str:

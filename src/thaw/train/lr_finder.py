@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from thaw.config.optimizers import Optimizer
+from thaw.config.optimizers import SGD, Optimizer
 from thaw.config.schedulers import linear
 from thaw.config.schema import Find, Settings
 from thaw.data.batches import Batch
@@ -95,20 +95,32 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
                 break
 
 
+def settled(trial: Trial) -> Trial:
+    """Return a trial whose first steps are as long as later ones: SGD without momentum, at a higher rate.
+
+    Momentum sums up gradients, to 1 / (1 - momentum) of one in the long run. AdamW corrects its mean for that.
+    """
+    if not isinstance(trial.kind, SGD):
+        return trial
+    longer = 1 / (1 - trial.kind.momentum)
+    return replace(trial, kind=replace(trial.kind, momentum=0.0, nesterov=False), scale=trial.scale * longer)
+
+
 def rate_trials(
     network: Network, batches: Sequence[Batch], trial: Trial, find: Find, most: int, held_out: Batch | None
 ) -> Iterator[Point]:
-    """Yield up to `most` rates and the loss of a short training with each; `next_rung` says which follows.
+    """Yield the rate and the loss of up to `most` short trainings; `next_rung` says which rate follows.
 
     The loss is that on held-out images after the trial. Without them it is the mean training loss of its steps, and the
     first trial has rate 0. The rate is that of the last group and falls to 0 in a straight line, as at the end of a
     cycle. Every trial starts from the same weights with a new optimizer. A trial whose loss or gradient is not finite
     has an infinite loss. As in `range_test`, the network stays unchanged.
     """
-    start, copied, tried = network.state_dict(), copy.deepcopy(network), {}
+    start, copied = network.state_dict(), copy.deepcopy(network)
     falling, rungs = curve(linear, [len(batches)]), lr_suggest.ladder(find, trial.kind.name)
-
-    def loss_of(rate: float) -> float:
+    rung, before, tried = 0, None, {}
+    rate = 0.0 if held_out is None else rungs[rung]
+    for _ in range(most):
         copied.load_state_dict(start)
         trial.prepare(copied)
         options = replace(trial.options, lr=rate * trial.scale, rate=falling)
@@ -121,15 +133,16 @@ def rate_trials(
             loss = lr_suggest.mean(losses)
             if held_out is not None and math.isfinite(loss):
                 loss = Predictions(*loop.evaluate(copied, [held_out])).loss
-        return loss if math.isfinite(loss) else math.inf
-
-    before = None
-    if held_out is None:
-        before = loss_of(0.0)
-        yield 0.0, before
-    while len(tried) < most and (rung := lr_suggest.next_rung(tried, min(rungs), max(rungs), before)) is not None:
-        tried[rung] = loss_of(rungs[rung])
-        yield rungs[rung], tried[rung]
+        loss = loss if math.isfinite(loss) else math.inf
+        yield rate, loss
+        if rate:
+            tried[rung] = loss
+        else:
+            before = loss
+        rung = lr_suggest.next_rung(tried, min(rungs), max(rungs), before)
+        if rung is None:
+            break
+        rate = rungs[rung]
 
 
 def restored_generators(network: Network):
@@ -222,5 +235,4 @@ def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: i
     if phase.train == "head":
         return rate_trials(network, list(batches), trial, find, trials, inputs.valid)
     # A few steps do not show how a full network does on other images in the end, only what it survives.
-    kind, longer = settings.optimizer.settled()
-    return rate_trials(network, list(batches), replace(trial, kind=kind, scale=scale * longer), find, trials, None)
+    return rate_trials(network, list(batches), settled(trial), find, trials, None)

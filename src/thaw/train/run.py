@@ -107,6 +107,7 @@ def result_columns(context: RunContext) -> dict:
     content = sorted(zip(table.hashes, table.labels.tolist(), table.splits.tolist(), strict=True))
     return {
         "size": context.plan.size,
+        "batch_size": context.plan.batch_size,
         "n_train": facts.train,
         "n_valid": facts.valid,
         "n_classes": facts.classes,
