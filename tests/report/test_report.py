@@ -237,6 +237,7 @@ CURVES = [
     TRIALS | {"losses": [2.0, 1.0, None], "smoothed": [2.0, 1.0, None]},  # an infinite loss
     TRIALS | {"losses": [None, 1.0, None], "smoothed": [None, 1.0, None]},
     TRIALS | {"rates": [1e-3], "losses": [2.0], "smoothed": [2.0]},  # smoke=true
+    TRIALS | {"losses": [1.1, 1.3, 4.0], "smoothed": [1.1, 1.3, 4.0], "levels": {"start": 1.0, "limit": 1.7}},
 ]  # fmt: skip
 
 
@@ -260,6 +261,13 @@ def test_the_curve_of_a_finder_is_labelled_with_what_was_measured(given, lines, 
         label for label in axes.get_legend_handles_labels()[1] if label in ("after each trial", "batch", "smoothed")
     ]
     assert (labels, axes.get_ylabel()) == (lines, measure)
+
+
+def test_a_finder_shows_its_levels_and_no_exploded_loss():
+    (axes,) = finder.finder_figure(found(**CURVES[-1])).axes
+    low, high = axes.get_ylim()
+    assert low < 1.0 and 1.7 < high < 4.0
+    assert {"start", "limit"} <= {text.get_text() for text in axes.texts}
 
 
 def test_no_figure_is_left_behind(tmp_path):

@@ -303,7 +303,8 @@ def test_a_trained_head_takes_the_highest_rate_that_it_survives(edge):
     found = read(search(lambda rate: 0.5 + math.log(2) * max(0.0, 1 + math.log10(rate / edge)), start=0.5), 0.5)
     assert found.taken == pytest.approx(edge) and not found.doubtful
     assert found.reason == "trials: the highest rate that keeps the loss below 1.19 (without training 0.5)"
-    assert found.suggestions == {"survived": found.taken}
+    assert found.suggestions == {}
+    assert found.levels == {"without training": 0.5, "half the probability": pytest.approx(0.5 + math.log(2))}
 
 
 @pytest.mark.parametrize(

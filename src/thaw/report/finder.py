@@ -7,20 +7,21 @@ from thaw.report.run_files import as_array
 from thaw.report.style import INK, PAPER, TRAIN, VALID, axes_at, figure, image_style, plain_ticks
 from thaw.runtime.files import as_number
 
-LABELS = {"lowest": "lowest loss", "survived": "highest survived"}  # of the suggestions in find_*.json
+LABELS = {"lowest": "lowest loss"}  # of the suggestions in find_*.json
 
 
 def finder_png(found: dict, path) -> None:
     """Draw a finder's curve into a file.
 
-    `found`: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason.
+    `found`: phase, rates, losses, smoothed (lists), suggestions (rule to rate or None), rule, taken (rate), reason,
+    levels (name to loss).
     """
     with image_style():
         finder_figure(found).savefig(path, dpi=120)
 
 
 def finder_figure(found: dict, width: float = 8.0):
-    """Draw the loss over the learning rate, a line for each rule's suggestion, and a bold one for the chosen rate."""
+    """Draw the loss over the learning rate, with lines at named losses, suggested rates and, bold, the chosen rate."""
     rates = as_array(found.get("rates") or [])
     losses = as_array(found.get("losses") or [])
     smoothed = as_array(found.get("smoothed") or [])
@@ -37,7 +38,11 @@ def finder_figure(found: dict, width: float = 8.0):
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)
-    limit_losses(axes, losses, smoothed, tight=trials)
+    levels = {name: loss for name, loss in (found.get("levels") or {}).items() if math.isfinite(as_number(loss))}
+    limit_losses(axes, losses, smoothed, list(levels.values()), tight=trials)
+    for name, loss in levels.items():
+        axes.axhline(loss, color=INK, lw=1, ls=":", alpha=0.5)
+        axes.annotate(name, (1, loss), (-4, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     axes.set_xlabel("learning rate")
     axes.set_ylabel(str(found.get("measure") or "loss"))
     axes.grid()
@@ -50,10 +55,11 @@ def finder_figure(found: dict, width: float = 8.0):
     return fig
 
 
-def limit_losses(axes, losses, smoothed, tight: bool) -> None:
+def limit_losses(axes, losses, smoothed, levels: list[float], tight: bool) -> None:
     """Limit the y axis to the range between the lowest loss and the first one: losses explode at the last points.
 
-    `tight`: leave no room for noise, as for trials, whose curve ends soon after its loss exceeds the first one.
+    `levels` are losses to show. `tight`: leave no room for noise, as for trials, whose curve ends soon after its loss
+    exceeds the first one.
     """
     import numpy as np
 
@@ -61,6 +67,8 @@ def limit_losses(axes, losses, smoothed, tight: bool) -> None:
     if not (len(seen) and len(raw)):
         return
     lowest, start = seen.min(), seen[0]
+    if levels:
+        lowest, start = min(lowest, *levels), max(levels)
     if tight:
         span = max(start - lowest, 0.02 * abs(start), 1e-6)
         axes.set_ylim(min(lowest, raw.min()) - 0.25 * span, start + 0.6 * span)

@@ -29,6 +29,7 @@ class FoundRate:
     losses: list[float] = field(repr=False)
     smoothed: list[float] = field(repr=False)
     measure: str = "training loss"
+    levels: dict[str, float] = field(default_factory=dict)  # losses to show beside the curve
 
     def rows(self) -> list[dict[str, float]]:
         """Return the curve as rows for metrics.jsonl."""
@@ -186,7 +187,8 @@ def read_survived(rates: Sequence[float], losses: Sequence[float], measure: str,
     end = "" if between else f"; the {'highest' if k else 'lowest'} rate tried"
     reason = f"trials: the highest rate that keeps the {measure} below {limit:.3g} (without training {start:.3g}){end}"
     curve = list(rates), list(losses), list(losses)
-    return FoundRate("trials", taken, reason, not between, {"survived": taken}, *curve, measure)
+    levels = {"without training": start, "half the probability": limit}
+    return FoundRate("trials", taken, reason, not between, {}, *curve, measure, levels)
 
 
 def not_finite(where: str) -> UserError:
