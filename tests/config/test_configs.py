@@ -425,6 +425,7 @@ def test_experiments_of_published_figures_plan_what_was_published(name):
 
 def test_the_padding_and_the_crop_of_cifar10_are_those_of_the_papers():
     """With 4 of 32 pixels on each side, an image moves by up to an eighth of its size."""
+    assert settings_of("experiment=cifar10_sgdr").loss.smoothing == 0.0, "as published"
     see = view(128, 1.0, settings_of("experiment=cifar10_sgdr").augment)
     image = np.zeros((128, 128, 3), np.uint8)
     image[60:68, 60:68] = 255

@@ -241,6 +241,7 @@ def test_counts_are_whole_or_auto(value, expected):
         (["backbone=resnet34"], "eval"),
         (["backbone.weights=none"], "train"),
         (["checklist=from_scratch"], "train"),
+        (["backbone.weights=none", "init=outputs/latest"], "eval"),  # the weights of that run
         (["bn=train"], "train"),  # typed: as typed
         (["bn=eval", "backbone.weights=none"], "eval"),
     ],

@@ -59,3 +59,21 @@ def test_trials_of_a_head_are_judged_on_the_validation_images_and_others_on_thei
         lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase))
     (_, labels), none = judged
     assert labels.tolist() == run.inputs.table.labels[run.inputs.valid_rows].tolist() and none is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "head", "full"),
+    [
+        ((), ("adamw", 1.0), ("adamw", 1.0)),
+        (("optimizer=sgd",), (0.9, 1.0), (0.0, 10.0)),  # momentum 0.9: in the long run, a step sums up to ten gradients
+        (("optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true"), (0.5, 1.0), (0.0, 2.0)),
+    ],
+)
+def test_short_trials_take_steps_as_long_as_those_of_a_long_training(context, monkeypatch, typed, head, full):
+    trials = []
+    monkeypatch.setattr(lr_finder, "rate_trials", lambda network, cut, trial, *how: trials.append(trial))
+    run = context("stored_batch=16", "batch_size=16", *typed)
+    for inputs in inputs_of_finds(run):
+        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase))
+    kinds = [(getattr(one.kind, "momentum", one.kind.name), pytest.approx(one.scale)) for one in trials]
+    assert kinds == [head, full] and not getattr(trials[1].kind, "nesterov", False)
