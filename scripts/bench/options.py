@@ -54,7 +54,7 @@ OPTIONS = [
     Option("evaluate.ensemble=3: mean weights", TOGETHER, key="test/accuracy_average"),
     Option("evaluate.tta=4", TOGETHER, key="test/accuracy_tta"),
     Option("loss.smoothing=0.1", ("loss.smoothing=0.1",)),
-    Option("bn=eval", ("bn=eval",)),
+    Option("bn=train", ("bn=train",)),
     Option("head=fastai", ("head=fastai",)),
     Option("fixres: the last layer at the end", (FIXRES,)),
     Option("head from 3 stored views, 3 epochs", STORED),

@@ -6,9 +6,7 @@ from thaw.config.schema import Settings
 
 MOST_BATCH_GROWTH = 4
 FEWEST_STEPS = 20  # an epoch of fewer optimizer steps learns too little for its cost
-ENOUGH_STEPS = (
-    50  # steps of an epoch, for which a small training set is cut into smaller batches (scripts/bench/real.py)
-)
+ENOUGH_STEPS = 50  # steps of an epoch, for which few images are cut into smaller batches (scripts/bench/real.py)
 BATCH = 64  # of a training set that is large enough
 LEAST_BATCH = 16
 LEAST_STORED = {"linear": 4, "fastai": 16}
