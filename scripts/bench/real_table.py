@@ -28,6 +28,11 @@ def mean_error(values: Sequence[float]) -> tuple[float, float]:
     return statistics.mean(values), error
 
 
+def with_error(mean: float, error: float, digits: int) -> str:
+    """Return a mean with its standard error, without one if it comes from one value."""
+    return f"{mean:+.{digits}f}" + ("" if math.isnan(error) else f" ± {error:.{digits}f}")
+
+
 def paired(ours: Sequence[dict], theirs: Sequence[dict], key: str) -> tuple[float, float]:
     """Return the mean difference of a value per test image, ours - theirs, and its standard error.
 
@@ -104,7 +109,7 @@ def differences(places: dict) -> str:
                 continue
             mean, error = mean_error([value for value, _ in found.values()])
             worse = [f"{task} {network}" for (task, network), (d, e) in found.items() if sign * d < -CLEARLY * e]
-            cells += [f"{scale * mean:+.2f} ± {scale * error:.2f}", ", ".join(worse) or "none", len(found)]
+            cells += [with_error(scale * mean, scale * error, 2), ", ".join(worse) or "none", len(found)]
         out.append(cells)
     head = ["thaw minus", "accuracy, points", "clearly worse on", "n", "loss", "clearly worse on", "n"]
     return "mean over tasks ± standard error; clearly: two paired standard errors\n\n" + grid(head, out)
@@ -123,7 +128,7 @@ def heads(places: dict) -> str:
                 accuracy[place] = 100 * (statistics.mean(one[f"{phase}/accuracy"] for one in seen) - valid)
                 loss[place] = 100 * (statistics.mean(one[f"{phase}/loss"] for one in seen) / valid_loss - 1)
         if accuracy:
-            cells = [f"{m:+.1f} ± {e:.1f}" for m, e in map(mean_error, (accuracy.values(), loss.values()))]
+            cells = [with_error(*mean_error(values), 1) for values in (accuracy.values(), loss.values())]
             worst = min(accuracy, key=accuracy.get), max(loss, key=loss.get)
             told = [f"{way[place]:+.1f} ({place[0]})" for place, way in zip(worst, (accuracy, loss), strict=True)]
             out.append([phase, cells[0], told[0], cells[1], told[1], len(accuracy)])
