@@ -33,7 +33,7 @@ require_checkout(__file__)
 
 LINES = ROOT / "scripts/bench/real.jsonl"
 SIZE = 96
-RATES = (0.0003, 0.001, 0.003, 0.01, 0.03)
+RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 FIXED = ("logistic regression", "plain loop")  # whatever thaw does
 THAW, PEERS = "thaw", (*FIXED, "fastai", "fastai, found rate")
 NETWORKS = {"lite0": "tf_efficientnet_lite0", "lite1": "tf_efficientnet_lite1"}

@@ -154,19 +154,27 @@ def times(places: dict) -> str:
 
 
 def regrets(places: dict) -> str:
-    """Return a row per task: the found rate, the accuracy of each typed rate, and the loss of the found one."""
-    out = []
+    """Return a row per task: test accuracy and loss with the found rate and with each typed rate."""
+    tried = {
+        place: {float(row["recipe"].removeprefix("rate ")): row for row in rows if row["recipe"].startswith("rate ")}
+        for place, rows in places.items()
+    }
+    rates, out = sorted({rate for found in tried.values() for rate in found}), []
     for (task, network), rows in places.items():
-        tried = {row["recipe"]: row for row in rows if row["recipe"].startswith("rate ")}
-        own = [row for row in of(rows, THAW) if row["seed"] == 0]
-        if tried and own:
-            lr = own[0]["phases"].get("full/lr", math.nan)
-            cells = [f"{100 * row['valid']:.1f} / {100 * row['test']:.1f}" for row in (*own, *tried.values())]
-            lost = 100 * (max(row["test"] for row in (*own, *tried.values())) - own[0]["test"])
-            out.append([task, network, f"{lr:.2g}", *cells, f"{lost:.1f}"])
-            names = [recipe.removeprefix("rate ") for recipe in tried]
-    head = ["task", "network", "found rate", "found", *(names if out else ()), "points below the best, test"]
-    return "validation / test accuracy in %, seed 0\n\n" + grid(head, out)
+        typed, own = tried[task, network], [row for row in of(rows, THAW) if row["seed"] == 0]
+        if typed and own:
+            oracle = best_rate(typed.values())
+            cells = [f"{own[0]['phases']['full/lr']:.2g}", *map(test_figures, own)]
+            cells += [
+                test_figures(typed[rate]) + " *" * (typed[rate] is oracle) if rate in typed else "" for rate in rates
+            ]
+            out.append([task, network, *cells, f"{100 * (oracle['test'] - own[0]['test']):+.1f}"])
+    head = ["task", "network", "found rate", "found", *(f"{rate:g}" for rate in rates), "oracle minus found, points"]
+    return "test accuracy in % / test loss, seed 0; *: the oracle, the best on validation images\n\n" + grid(head, out)
+
+
+def test_figures(row: dict) -> str:
+    return f"{100 * row['test']:.1f} / {row['test_loss']:.2f}"
 
 
 def tables(lines: Sequence[dict], name: str) -> str:

@@ -187,6 +187,7 @@ ALONE = {
     "optimizer.clip": "null",
     "loss.smoothing": "0.2",
     "loss.balance": "weights",
+    "evaluate.calibrate": "false",
     "find.rule": "valley",
     "find.min_lr": "1e-4",
     "find.max_lr": "1",

@@ -36,8 +36,8 @@ def test_of_equal_settings_the_one_with_the_lower_loss_goes_on():
 @pytest.mark.parametrize(
     ("overrides", "rungs"),
     [
-        ((), 5),
-        (("epochs=15",), 4),
+        ((), 4),
+        (("epochs=31",), 5),
         (("scheduler.max_cycles=3",), 3),
         (("checklist=fine_tune",), 3),
         (("smoke=true",), 1),

@@ -110,7 +110,8 @@ def test_batch_at(size, final, batch, images, expected):
         ("auto", 1_000_000, 64),
         (28, None, 28),  # typed: as typed
         (28, 100, 28),
-        (128, 100, 128),
+        (128, 100, 100),  # no more than there are
+        ("auto", 9, 9),
     ],
 )
 def test_batch_size(given, images, expected):

@@ -63,22 +63,22 @@ def test_the_default_plan():
         ("head_precomputed", "fit", "head", "precomputed", None, "find_head", "head", "linear", (2,), 1, None),
         ("head_augmented", "fit", "head", "live", None, "find_head", "head", "sgdr", (1, 1, 1), 3, None),
         ("find_full", "find", "all", "live", None, None, "equal", "linear", (1,), 1, None),
-        ("full", "fit", "all", "live", None, "find_full", "equal", "sgdr", (1, 2, 4, 8, 16), 3, "overfit"),
+        ("full", "fit", "all", "live", None, "find_full", "equal", "sgdr", (1, 2, 4, 8), 3, "overfit"),
     ]
     assert [phase.lr_factor for phase in found.phases] == [1, 1, 1 / 3, 1, 1]
     assert [phase.rate_batch for phase in found.phases] == [found.batch_size] * 5 == [16] * 5
-    assert [phase.smoothing for phase in found.phases] == [0.0, 0.0, 0.0, 0.1, 0.1]
+    assert [phase.smoothing for phase in found.phases] == [0.0, 0.0, 0.0, 0.0, 0.1]
     assert [phase.ratios for phase in found.phases] == [(1.0,), (1.0,), (1.0,), THIRDS, THIRDS]
     assert [phase.epochs for phase in found.phases] == [
         (stored,) * 2,  # those of the first cycle of its fit
         (stored,) * 2,
         (epoch,) * 3,
         (epoch,),
-        (epoch,) * 31,
+        (epoch,) * 15,
     ]
     assert [phase.epochs_budget for phase in found.phases] == [1, 2, 3, 1, 7]
     assert [phase.steps_budget for phase in found.phases] == [52, 104, 135, 45, 315]
-    assert [phase.ends for phase in found.phases] == [[52], [104], [45, 90, 135], [45], [45, 135, 315, 675, 1395]]
+    assert [phase.ends for phase in found.phases] == [[52], [104], [45, 90, 135], [45], [45, 135, 315, 675]]
     assert [phase.schedule.warmup for phase in found.phases] == [0.0, 0.0, 0.0, 0.0, 100]
 
 
@@ -86,12 +86,12 @@ TABLE = """\
 test_resnet (tiny) on digits: 718 training, 180 validation and 899 test images, 10 classes, 32 px
 
 phase               does  trains  features     size  batch  rate per group           cycles (epochs)              epochs  steps
------------------------------------------------------------------------------------------------------------------------------------
+---------------------------------------------------------------------------------------------------------------------------------
 1 find_head         find  head    precomputed  32    14     to be found              up to 12 trials × 104 steps          1,248
 2 head_precomputed  fit   head    precomputed  32    14     find_head × 1            linear 2                     2       104
 3 head_augmented    fit   head    live         32    16     find_head × 0.33         sgdr 1+1+1                   3       135
-4 find_full         find  all     live         32    16     to be found              up to 6 trials × 7 steps             42
-5 full              fit   all     live         32    16     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8+16)     7–31    315–1,395
+4 find_full         find  all     live         32    16     to be found              up to 6 trials × 8 steps             48
+5 full              fit   all     live         32    16     find_full × 0.11 0.33 1  sgdr 1+2+4 (up to +8)        7–15    315–675
 """  # noqa: E501
 
 
@@ -117,7 +117,7 @@ def test_unknown_facts_are_explained_and_large_numbers_have_separators():
     assert "? training" in unknown and "\n?: not known until the images and the backbone are loaded\n" in unknown
     assert "up to 12 trials × ? steps" in unknown and "up to 6 trials × ? steps" in unknown
     many = show.plan_table(plan.make_plan(settings, replace(DIGITS, train=1_000_000)), settings)
-    assert "1,000,000 training" in many and "109,375–484,375" in many and "?" not in many
+    assert "1,000,000 training" in many and "109,375–234,375" in many and "?" not in many
 
 
 def test_found_rates_are_filled_in():
@@ -134,8 +134,8 @@ def test_the_timeline_of_the_default_plan():
         ("find_head", 0, 12 * 104, True),
         ("head_precomputed", 1248, 104, False),
         ("head_augmented", 1352, 135, False),
-        ("find_full", 1487, 42, True),
-        ("full", 1529, 315, False),
+        ("find_full", 1487, 48, True),
+        ("full", 1535, 315, False),
     ]
     for rate, at in zip(drawn[1]["rates"][0], range(104), strict=True):
         assert rate == pytest.approx((1 - at / 104) * (14 / 16) ** 0.5)
@@ -163,12 +163,12 @@ def test_the_timeline_draws_found_rates_times_lr_factor():
 @pytest.mark.parametrize(
     ("choices", "values", "stated", "cycles", "budget"),
     [
-        ([], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
+        ([], {}, {"until": "overfit"}, (1, 2, 4, 8), 3),
         ([], {}, {}, (1, 2, 4), 3),
-        ([], {"budget__cycles": 2}, {"until": "overfit"}, (1, 2, 4, 8), 2),
-        ([], {"budget__cycle_mult": 1}, {"until": "overfit"}, (1, 1, 1, 1, 1), 3),
+        ([], {"budget__cycles": 2}, {"until": "overfit"}, (1, 2, 4), 2),
+        ([], {"budget__cycle_mult": 1}, {"until": "overfit"}, (1, 1, 1, 1), 3),
         ([], {"budget__cycle_len": 2}, {}, (2, 4, 8), 3),
-        ([], {"budget__max_cycles": 4}, {"until": "overfit"}, (1, 2, 4, 8), 3),
+        ([], {"budget__max_cycles": 5}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
         ([], {"budget__max_cycles": 3}, {"until": "overfit"}, (1, 2, 4), 3),
         ([], {"budget__epochs": 7}, {"until": "overfit"}, (1, 2, 4), 3),
         ([], {"budget__epochs": 9}, {}, (1, 2, 6), 3),
@@ -180,9 +180,9 @@ def test_the_timeline_draws_found_rates_times_lr_factor():
         ([], {}, {"cycles": 2}, (1, 2), 2),
         ([], {}, {"cycles": 2, "cycle_mult": 1}, (1, 1), 2),
         ([], {}, {"cycle_len": 3, "cycles": 1}, (3,), 1),
-        ([], {}, {"cycles": 1, "until": "overfit", "max_cycles": 2}, (1, 2), 1),
-        ([], {}, {"max_cycles": 4, "until": "overfit"}, (1, 2, 4, 8), 3),
-        (["scheduler=triangular"], {}, {"until": "overfit"}, (1, 2, 4, 8, 16), 3),
+        ([], {}, {"cycles": 1, "until": "overfit", "max_cycles": 3}, (1, 2, 4), 1),
+        ([], {}, {"max_cycles": 5, "until": "overfit"}, (1, 2, 4, 8, 16), 3),
+        (["scheduler=triangular"], {}, {"until": "overfit"}, (1, 2, 4, 8), 3),
         # Without restarts there is one cycle, even until over-fitting.
         (["scheduler=one_cycle"], {}, {"until": "overfit"}, (7,), 1),
         (["scheduler=cosine"], {"budget__epochs": 12}, {}, (12,), 1),
@@ -407,12 +407,12 @@ def test_layer_decay_on_unknown_layers():
 @pytest.mark.parametrize(
     ("choices", "values", "expected"),
     [
-        (["resize=none"], {}, [224] * 31),
-        (["resize=double"], {}, [112] + [224] * 30),
-        (["resize=staircase"], {}, [112, 168, 168] + [224] * 28),
-        (["resize=double"], {"size": 64}, [32] + [64] * 30),
-        (["resize=double"], {"resize__sizes": [128, 1.0]}, [128] + [224] * 30),
-        (["resize=double"], {"resize__sizes": ["1/2", 224]}, [112] + [224] * 30),
+        (["resize=none"], {}, [224] * 15),
+        (["resize=double"], {}, [112] + [224] * 14),
+        (["resize=staircase"], {}, [112, 168, 168] + [224] * 12),
+        (["resize=double"], {"size": 64}, [32] + [64] * 14),
+        (["resize=double"], {"resize__sizes": [128, 1.0]}, [128] + [224] * 14),
+        (["resize=double"], {"resize__sizes": ["1/2", 224]}, [112] + [224] * 14),
         (["resize=double", "scheduler=one_cycle"], {}, [112] * 3 + [224] * 4),
         (["resize=staircase", "scheduler=one_cycle"], {}, [112, 112, 168, 168, 224, 224, 224]),
         (["resize=staircase", "scheduler=cosine"], {"budget__epochs": 1}, [224]),
@@ -624,16 +624,16 @@ def test_smoke_of_unknown_or_few_images():
     [
         # On stored activations: as many steps as the first cycle of the fit, at most stored_steps; 12 trials.
         # On images: an epoch for all trials together, or trial_steps if that is more; the first has the rate 0.
-        ([], DIGITS, (104, 12), (7, 6)),  # 2 epochs of 52 steps; max(24, 45) / 6
-        (["batch_size=64"], DIGITS, (104, 12), (4, 6)),  # max(24, 12) / 6
+        ([], DIGITS, (104, 12), (8, 6)),  # 2 epochs of 52 steps; max(48, 45) / 6
+        (["batch_size=64"], DIGITS, (104, 12), (8, 6)),  # max(48, 12) / 6
         ([], PHOTOS, (314, 12), (26, 6)),  # 2 epochs of 157 steps; 157 / 6 = 26.2
         ([], replace(PHOTOS, train=100_000), (400, 12), (50, 6)),  # 3126 steps; 1563 / 6 = 260.5, but at most 50
-        (["find.stored_steps=7"], DIGITS, (7, 12), (7, 6)),
-        (["find.trials=3"], DIGITS, (104, 12), (15, 3)),  # 45 / 3
+        (["find.stored_steps=7"], DIGITS, (7, 12), (8, 6)),
+        (["find.trials=3"], DIGITS, (104, 12), (16, 3)),  # 48 / 3
         (["find.trials=100"], DIGITS, (104, 12), (2, 100)),  # two steps at least
         (["find.trial_steps=60"], DIGITS, (104, 12), (10, 6)),
-        (["resize=double"], PHOTOS, (314, 12), (6, 6)),  # 40 steps of larger batches
-        (["stored_batch=359"], DIGITS, (4, 12), (7, 6)),
+        (["resize=double"], PHOTOS, (314, 12), (8, 6)),  # 40 steps of larger batches
+        (["stored_batch=359"], DIGITS, (4, 12), (8, 6)),
         ([], Facts(), (None, 12), (None, 6)),
         (["find.trials=3"], replace(DIGITS, train=None), (None, 12), (None, 3)),
         (["smoke=true"], DIGITS, (2, 2), (2, 2)),

@@ -48,7 +48,16 @@ def test_tables_tell_means_differences_and_times():
     assert "| fastai | +25.00 | none | 1 | +0.00 | none | 1 |" in shown
     assert "| head_precomputed | +10.0 | +10.0 (a) | +10.0 | +10.0 (a) | 1 |" in shown
     assert "| a | lite0 | 0.40 | 0.50 |" in shown
-    assert "| a | lite0 | 0.002 | 50.0 / 75.0 | 50.0 / 100.0 | 25.0 |" in shown
+    assert "| a | lite0 | 0.002 | 75.0 / 0.75 | 100.0 / 0.75 * | +25.0 |" in shown
+
+
+def test_rates_that_were_tried_on_one_task_only_are_blank_on_others():
+    found = {"phases": {"full/lr": 0.002}}
+    tried = [line("rate 0.001", valid=0.6), line("rate 0.01", hits=(1, 1, 1, 1))]
+    lines = [line("thaw", **found), *tried, line("thaw", task="b", **found), line("rate 0.003", task="b")]
+    shown = real_table.tables(lines, "now").splitlines()
+    assert "| a | lite0 | 0.002 | 50.0 / 0.75 | 50.0 / 0.75 * |  | 100.0 / 0.75 | +0.0 |" in shown
+    assert "| b | lite0 | 0.002 | 50.0 / 0.75 |  | 50.0 / 0.75 * |  | +0.0 |" in shown
 
 
 def test_other_checkouts_are_left_out():

@@ -46,7 +46,7 @@ CHANGES = [  # an override, and whether it changes the key of the full network's
     ("log_every=3", False), ("monitor=valid/loss", False), ("data.workers=2", False), ("store.wait_s=1", False),
     ("store.snapshot_s=1", False), ("store.dir=elsewhere", False), ("plan_only=true", False), ("fresh=true", False),
     ("find.rule=valley", False), ("find.steps=50", False), ("lr_factor=2", False), ("evaluate.tta=4", False),
-    ("evaluate.ensemble=2", False),
+    ("evaluate.ensemble=2", False), ("evaluate.calibrate=false", False),
 ]  # fmt: skip
 PLAIN_PARTS = []  # the key without overrides
 
@@ -66,7 +66,7 @@ LEAVES = {
     "scheduler.cycles": ("scheduler.cycles=4", True),
     "scheduler.cycle_len": ("scheduler.cycle_len=2", True),
     "scheduler.cycle_mult": ("scheduler.cycle_mult=1", True),
-    "scheduler.max_cycles": ("scheduler.max_cycles=4", True),
+    "scheduler.max_cycles": ("scheduler.max_cycles=5", True),
     "scheduler.warmup": ("scheduler.warmup=0.1", True),
     "scheduler.pct": ("scheduler.pct=0.3", False),  # sgdr reads none of these five
     "scheduler.div": ("scheduler.div=4", False),
@@ -150,6 +150,7 @@ LEAVES = {
     "checklist.full.do": ("checklist.full.do=find ~checklist.full.until", True),
     "checklist.full.train": ("checklist.full.train=head checklist.full.lr=0.1", True),
     "checklist.full.until": ("~checklist.full.until", True),
+    "evaluate.calibrate": ("evaluate.calibrate=false", True),
     "evaluate.ensemble": ("evaluate.ensemble=2", True),
     "evaluate.tta": ("evaluate.tta=4", True),
     "find.rule": ("find.rule=valley", True),

@@ -16,7 +16,7 @@ Deliberate differences, with reasons:
 * Weight decay: 0.7 also decays norms and biases; thaw does not. 0.7's default is 0, where both are equal.
 * Densenets are cut by stage, after transition2; 0.7 cuts before it.
 * 0.7 keeps its last weights; thaw keeps the cycle end with the highest validation accuracy.
-* 0.7 trains the cycles a person asks for; thaw adds up to two more while they help.
+* 0.7 trains the cycles a person asks for; thaw adds up to one more if they help.
 * 0.7 stores activations by network name and image size only, thaw by everything they depend on.
 """
 

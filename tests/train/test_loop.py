@@ -198,8 +198,8 @@ def test_an_infinite_gradient_of_a_finite_loss_is_noticed():
     _, steps = fit(net, loss=steep)
     assert [int(step.first_bad) for step in steps] == [0, 0, 0]
     trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options(loss=steep))
-    tried = list(rate_trials(net, images(), trial, FIND, 4, None))
-    assert tried == [(0.0, math.inf), *((pytest.approx(10 ** (-2 + k / 2)), math.inf) for k in range(3))]
+    tried = list(rate_trials(net, images(), trial, FIND, 4, fitted=True))
+    assert tried == [(0.0, math.inf), *((pytest.approx(10 ** (-2.5 + k / 2)), math.inf) for k in range(3))]
     assert list(range_test(net, (batch for batch in images()), trial, FIND, 3)) == []
     assert all(torch.isfinite(p).all() for p in net.parameters())
 
@@ -228,16 +228,18 @@ def test_the_finder_changes_nothing_even_after_an_exception():
         assert rates[0] == pytest.approx(1e-5) and rates[1] / rates[0] == pytest.approx(10 ** (6 / 20))
 
     def tries(batches, held_out=None):
-        ran = list(rate_trials(net, batches, trial, FIND, 5, held_out))
+        ran = list(rate_trials(net, batches, trial, FIND, 5, held_out, fitted=held_out is None))
         if held_out is None:
             (before, _), *ran = ran
             assert before == 0.0
         rates, losses = zip(*ran, strict=True)
-        assert rates[0] == pytest.approx(1e-2) and 2 <= len(set(rates)) == len(rates) <= 5
+        assert rates[0] == pytest.approx(1e-2 if held_out else 10**-2.5) and 2 <= len(set(rates)) == len(rates) <= 5
         assert all(map(math.isfinite, losses)) and len(set(losses)) == len(losses)
-        assert list(rate_trials(net, batches, trial, FIND, 5, held_out))[-len(ran) :] == ran
+        again = rate_trials(net, batches, trial, FIND, 5, held_out, fitted=held_out is None)
+        assert list(again)[-len(ran) :] == ran
         second = replace(FIND, min_lr=rates[1])  # tried first, it has the same loss: each starts from the same weights
-        assert list(rate_trials(net, batches, trial, second, 2, held_out))[-2 if held_out else -1 :][:1] == ran[1:2]
+        again = rate_trials(net, batches, trial, second, 2, held_out, fitted=held_out is None)
+        assert list(again)[-2 if held_out else -1 :][:1] == ran[1:2]
 
     def tries_held_out(batches):
         tries(batches, images()[0])
@@ -271,11 +273,11 @@ def test_a_trial_falls_to_0_and_both_finders_scale_their_rates(monkeypatch):
     net = network()
     groups = split_into_groups(net.model, "equal", (0.1, 1.0))
     trial = Trial("all", "train", groups, ADAMW, options(), scale=0.5)
-    train, given = trained_to(4.0, 3.0, 2.0, 1.0)
+    train, given = trained_to(1.0, 1.1, 1.2, 1.3)
     monkeypatch.setattr(lr_finder, "train", train)
-    found = list(rate_trials(net, images(32), trial, FIND, 4, None))
-    rates = [0.0, *(10 ** (-3 + k / 2) for k in range(3))]  # without the scale
-    assert found == [(pytest.approx(rate), 4.0 - k) for k, rate in enumerate(rates)]
+    found = list(rate_trials(net, images(32), trial, FIND, 4, fitted=True))
+    rates = [0.0, *(10 ** (-3.5 + k / 2) for k in range(3))]  # without the scale
+    assert found == [(pytest.approx(rate), pytest.approx(1 + k / 10)) for k, rate in enumerate(rates)]
     assert given == [(0.5 * rate, [1.0, 0.75, 0.5, 0.25]) for rate, _ in found]
     train, given = trained_to(1.0)
     monkeypatch.setattr(lr_finder, "train", train)
@@ -289,7 +291,7 @@ def test_a_trial_whose_loss_is_not_finite_counts_as_infinite(monkeypatch):
     net = network()
     trial = Trial("all", "train", split_into_groups(net.model, "equal", (0.1, 1.0)), MOMENTUM, options())
     monkeypatch.setattr(lr_finder, "train", trained_to(1.0, 1.0, math.nan)[0])
-    assert [loss for _, loss in rate_trials(net, images(32), trial, FIND, 9, None)] == [1.0, 1.0, math.inf]
+    assert [loss for _, loss in rate_trials(net, images(32), trial, FIND, 9, fitted=True)] == [1.0, 1.0, math.inf]
 
 
 def test_a_trial_of_a_head_has_the_loss_of_the_held_out_images_after_it(monkeypatch):

@@ -30,50 +30,36 @@ def inputs_of_finds(run) -> list:
 @pytest.mark.parametrize(
     ("typed", "batches", "scales"),
     [
-        # 32 steps of 4 images; 24 / 6 steps of 32
-        (["batch_size=32"], ([4] * 32, [32] * 4), (math.sqrt(4 / 32), 1.0)),
-        (["batch_size=64"], ([4] * 32, [64] * 4), (math.sqrt(4 / 64), 1.0)),
-        (["batch_size=500"], ([4] * 32, [64] * 4), (math.sqrt(4 / 64), 1.0)),  # no more than the training images
-        (["stored_batch=32", "batch_size=32"], ([32] * 4, [32] * 4), (1.0, 1.0)),
-        # At half the size 64 / 20 = 3 images; 22 / 6 steps
-        (["batch_size=2", "resize=double"], ([2] * 64, [3] * 4), (1.0, math.sqrt(3 / 2))),
+        # 32 steps of 4 images; 48 / 6 steps of 32
+        (["batch_size=32"], ([4] * 32, [32] * 8), (math.sqrt(4 / 32), 1.0)),
+        (["batch_size=64"], ([4] * 32, [64] * 8), (math.sqrt(4 / 64), 1.0)),
+        (["batch_size=500"], ([4] * 32, [64] * 8), (math.sqrt(4 / 64), 1.0)),  # no more than the training images
+        (["stored_batch=32", "batch_size=32"], ([32] * 4, [32] * 8), (1.0, 1.0)),
+        # At half the size 64 / 20 = 3 images; an epoch of 22 steps is less than 48
+        (["batch_size=2", "resize=double"], ([2] * 64, [3] * 8), (1.0, math.sqrt(3 / 2))),
         (["batch_size=32", "find.rule=edge"], (None, None), (math.sqrt(4 / 32), 1.0)),
     ],
 )
 def test_a_finder_scales_rates_for_batch_size_to_its_own_batches(context, monkeypatch, typed, batches, scales):
     given = []
-    monkeypatch.setattr(lr_finder, "rate_trials", lambda network, cut, trial, *how: given.append((cut, trial)))
+    monkeypatch.setattr(lr_finder, "rate_trials", lambda net, cut, trial, *how, **more: given.append((cut, trial)))
     monkeypatch.setattr(lr_finder, "range_test", lambda network, cut, trial, *how: given.append((None, trial)))
     run = context(*typed)
     for inputs in inputs_of_finds(run):
-        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase))
+        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase), False)
     assert [trial.scale for _, trial in given] == pytest.approx(scales)
     assert tuple(cut and [len(y) for _, y in cut] for cut, _ in given) == batches
 
 
 def test_trials_of_a_head_are_judged_on_the_validation_images_and_others_on_their_training_loss(context, monkeypatch):
     judged = []
-    monkeypatch.setattr(lr_finder, "rate_trials", lambda *given: judged.append(given[-1]))
+
+    def rate_trials(network, batches, trial, find, most, held_out=None, fitted=False):
+        judged.append(held_out)
+
+    monkeypatch.setattr(lr_finder, "rate_trials", rate_trials)
     run = context()
     for inputs in inputs_of_finds(run):
-        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase))
+        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase), False)
     (_, labels), none = judged
     assert labels.tolist() == run.inputs.table.labels[run.inputs.valid_rows].tolist() and none is None
-
-
-@pytest.mark.parametrize(
-    ("typed", "head", "full"),
-    [
-        ((), ("adamw", 1.0), ("adamw", 1.0)),
-        (("optimizer=sgd",), (0.9, 1.0), (0.0, 10.0)),  # momentum 0.9: in the long run, a step sums up to ten gradients
-        (("optimizer=sgd", "optimizer.momentum=0.5", "optimizer.nesterov=true"), (0.5, 1.0), (0.0, 2.0)),
-    ],
-)
-def test_short_trials_take_steps_as_long_as_those_of_a_long_training(context, monkeypatch, typed, head, full):
-    trials = []
-    monkeypatch.setattr(lr_finder, "rate_trials", lambda network, cut, trial, *how: trials.append(trial))
-    run = context("stored_batch=16", "batch_size=16", *typed)
-    for inputs in inputs_of_finds(run):
-        lr_finder.measured(run.settings, run.network, inputs, *finder_length(run.settings, inputs.phase))
-    kinds = [(getattr(one.kind, "momentum", one.kind.name), pytest.approx(one.scale)) for one in trials]
-    assert kinds == [head, full] and not getattr(trials[1].kind, "nesterov", False)

@@ -65,7 +65,7 @@ def test_the_eight_steps_learn_and_write_all_files(run, capsys):
     ends = [row for row in validations if row["epoch"] in (2, 3, 4, 5, 6, 8)]
     assert result["best/accuracy"] == max(row["valid/accuracy"] for row in ends)
     kept = min(row["valid/loss"] for row in ends if row["valid/accuracy"] == result["best/accuracy"])
-    assert result["best/loss"] == kept
+    assert result[f"phase/{result['best/phase']}/loss"] == kept
     last = validations[-1]
     assert last["lr/group_0"] < last["lr/group_1"] < last["lr/group_2"] == last["lr/head"]
     assert last["lr/first"] * 9 == pytest.approx(last["lr/head"])
@@ -79,12 +79,16 @@ def test_the_eight_steps_learn_and_write_all_files(run, capsys):
     ends = re.search(r"^full: .*\(best: epoch (\d) of 3, epoch (\d) of the run; lr ", said, re.M)
     assert int(ends[2]) == 5 + int(ends[1]), "the phases before have 5 epochs"
     assert f", epoch {result['best/epoch']} of the run; lr " in said
-    for split, key in (("valid", "best/accuracy"), ("test", "test/accuracy")):
+    told = f"temperature {result['best/temperature']:.2f}; validation loss {kept:.4f} → {result['best/loss']:.4f}"
+    assert told in said and result["best/loss"] != kept
+    for split, key in (("valid", "best"), ("test", "test")):
         with (folder / f"{split}_predictions.csv").open() as file:
             table = list(csv.reader(file))
         assert table[0] == ["path", "truth", "prediction", *"0123456789"]
         right = sum(row[1] == row[2] for row in table[1:])
-        assert right / (len(table) - 1) == pytest.approx(result[key])
+        assert right / (len(table) - 1) == pytest.approx(result[f"{key}/accuracy"])
+        loss = -np.mean([np.log(max(1e-6, float(row[3 + int(row[1])]))) for row in table[1:]])
+        assert loss == pytest.approx(result[f"{key}/loss"], abs=1e-3), "of the calibrated network"
         assert all(sum(map(float, row[3:])) == pytest.approx(1, abs=1e-4) for row in table[1:])
 
 
@@ -217,7 +221,7 @@ def test_the_rate_that_is_set_belongs_to_batch_size_at_the_final_size(run):
 def test_a_harmful_phase_cannot_spoil_the_result(run):
     _, result = run(*SHORT, "checklist.full.lr=0.5", *FIND)
     assert result["best/phase"] == "head_augmented" or result["best/phase"] == "head_precomputed"
-    assert result["best/loss"] < result["phase/full/loss"]
+    assert result[f"phase/{result['best/phase']}/loss"] < result["phase/full/loss"]
     assert result["test/accuracy"] > 0.85
 
 

@@ -24,7 +24,7 @@ class Budget:
     cycles: int = number(1, 64)
     cycle_len: int = number(1, 10_000)  # epochs of the first cycle
     cycle_mult: int = number(1, 16)  # factor from the length of one cycle to the next
-    max_cycles: Optional[int] = number(1, 64)  # limit for `until: overfit`; null: cycles + 2
+    max_cycles: Optional[int] = number(1, 64)  # limit for `until: overfit`; null: cycles + 1
     epochs: Optional[int] = number(1, 10_000)  # a budget in epochs, in place of cycles
 
 
@@ -117,6 +117,7 @@ class Loss:
 class Evaluate:
     tta: int  # number of augmented views besides the plain view; 0: off
     ensemble: int  # number of cycle ends that are combined; 0: off
+    calibrate: bool  # whether the exported network's logits are divided by a temperature
 
 
 @dataclass

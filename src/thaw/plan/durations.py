@@ -32,7 +32,6 @@ def durations(
     others use the `scheduler` group.
     """
     schedule, budget = schedule_and_budget(given, train, settings)
-    batch = image_sizes.batch_size(settings.batch_size, facts.train)
     until = given.get("until")
     lengths, planned = cycle_lengths(name, schedule.restarts, until, budget)
     most_epochs = validate.RANGES["epochs"].high
@@ -49,7 +48,7 @@ def durations(
             if features == "precomputed"
             else epochs_of(lengths, schedule.restarts, train, settings, facts, size)
         ),
-        "rate_batch": min(batch, facts.train or batch),
+        "rate_batch": image_sizes.batch_size(settings.batch_size, facts.train),
     }
 
 
@@ -81,7 +80,7 @@ def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) 
         return [sum(lengths)], 1
     if until == "overfit":
         # epochs=N asks for N epochs: only if max_cycles is set may there be more.
-        beyond = 0 if budget.epochs else 2
+        beyond = 0 if budget.epochs else 1
         most = budget.max_cycles if budget.max_cycles is not None else planned + beyond
         if most < planned:
             asked = f"epochs={budget.epochs} ({planned} cycles)" if budget.epochs else f"cycles={planned}"
@@ -120,8 +119,6 @@ def epochs_of(
     own, epochs = image_sizes.batch_size(settings.batch_size, facts.train), []
     for pixels in sizes:
         batch = own if pixels is None else image_sizes.batch_size_at(pixels, size, own, facts.train)
-        if facts.train is not None:
-            batch = min(batch, facts.train)
         epochs.append(
             Epoch(pixels, batch, None if facts.train is None else image_sizes.steps_per_epoch(facts.train, batch))
         )

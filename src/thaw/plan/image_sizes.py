@@ -44,12 +44,14 @@ def batch_size_at(size: int, final: int, batch: int, images: int | None) -> int:
 
 
 def batch_size(given: int | str, images: int | None) -> int:
-    """Return the batch size that is typed, or for auto 64, less for few images, so that an epoch has enough steps."""
-    if given != "auto":
-        return given
+    """Return the batch size that is typed, or for auto 64, less for few images, so that an epoch has enough steps.
+
+    It is never more than the number of images.
+    """
     if images is None:
-        return BATCH
-    return min(BATCH, max(LEAST_BATCH, images // ENOUGH_STEPS // MULTIPLE * MULTIPLE))
+        return BATCH if given == "auto" else given
+    enough = min(BATCH, max(LEAST_BATCH, images // ENOUGH_STEPS // MULTIPLE * MULTIPLE))
+    return min(enough if given == "auto" else given, images)
 
 
 def stored_batch(settings: Settings, images: int | None) -> int:

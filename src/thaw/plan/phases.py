@@ -39,7 +39,7 @@ class Phase:
     lr_factor: float  # the setting lr_factor times that of the phase; not applied to a typed rate
     ratios: tuple[float, ...] | None  # of each group, earliest layers first; None: layer_decay, layers not yet known
     split: str
-    smoothing: float  # label smoothing of its training loss
+    smoothing: float  # label smoothing of its training loss; a finder has none, so that its losses tell what was learnt
     schedule: Schedule
     cycles: tuple[int, ...]  # epochs of each cycle, including those beyond the budget
     budget: int  # number of planned cycles; the rest are trained only while they help

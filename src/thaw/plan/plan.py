@@ -77,7 +77,7 @@ def spell_out(settings: Settings, facts: Facts, size: int | None) -> list[Phase]
                 lr_factor=settings.lr_factor * own_factor(name, given),
                 ratios=ratios_of_all if train == "all" else (1.0,),
                 split=split if train == "all" else "head",
-                smoothing=settings.loss.smoothing if train == "all" else 0.0,
+                smoothing=settings.loss.smoothing if train == "all" and given["do"] == "fit" else 0.0,
                 **durations(name, given, train, features, settings, facts, size),
             )
         )

@@ -38,7 +38,7 @@ CYCLE += ("train/inputs.py", "train/phase_fit.py", "train/predictions.py", "trai
 FINDS = (*CYCLE, "train/lr_suggest.py", "train/lr_finder.py")
 # Modules that only affect a run's result.
 RESULTS = (*FINDS, "model/packaged.py", "train/early_stopping.py", "train/fit.py", "train/tta.py", "train/ensemble.py")
-RESULTS += ("train/near_duplicates.py", "train/run.py")
+RESULTS += ("train/calibration.py", "train/near_duplicates.py", "train/run.py")
 CODE = {
     "weights": WEIGHTS,
     "pixels": PIXELS,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from thaw.config.optimizers import SGD, Optimizer
+from thaw.config.optimizers import Optimizer
 from thaw.config.schedulers import linear
 from thaw.config.schema import Find, Settings
 from thaw.data.batches import Batch
@@ -54,7 +54,7 @@ class Trial:
     groups: Sequence[LayerGroup]
     kind: Optimizer
     options: StepOptions
-    scale: float = 1.0  # factor on the rates for the batches and the optimizer of the trial
+    scale: float = 1.0  # factor on the rates for the size of the batches
 
     def prepare(self, network: Network) -> None:
         """Make the trained part of the network trainable, and freeze the rest."""
@@ -95,31 +95,26 @@ def range_test(network: Network, batches: Batches, trial: Trial, find: Find, ste
                 break
 
 
-def settled(trial: Trial) -> Trial:
-    """Return a trial whose first steps are as long as later ones: SGD without momentum, at a higher rate.
-
-    Momentum sums up gradients, to 1 / (1 - momentum) of one in the long run. AdamW corrects its mean for that.
-    """
-    if not isinstance(trial.kind, SGD):
-        return trial
-    longer = 1 / (1 - trial.kind.momentum)
-    return replace(trial, kind=replace(trial.kind, momentum=0.0, nesterov=False), scale=trial.scale * longer)
-
-
 def rate_trials(
-    network: Network, batches: Sequence[Batch], trial: Trial, find: Find, most: int, held_out: Batch | None
+    network: Network,
+    batches: Sequence[Batch],
+    trial: Trial,
+    find: Find,
+    most: int,
+    held_out: Batch | None = None,
+    fitted: bool = False,
 ) -> Iterator[Point]:
     """Yield the rate and the loss of up to `most` short trainings; `next_rung` says which rate follows.
 
-    The loss is that on held-out images after the trial. Without them it is the mean training loss of its steps, and the
-    first trial has rate 0. The rate is that of the last group and falls to 0 in a straight line, as at the end of a
-    cycle. Every trial starts from the same weights with a new optimizer. A trial whose loss or gradient is not finite
-    has an infinite loss. As in `range_test`, the network stays unchanged.
+    The loss is that on held-out images after the trial, or without them the mean training loss of its steps. With
+    `fitted`, the first trial has rate 0. The rate is that of the last group and falls to 0 in a straight line, as at
+    the end of a cycle. Every trial starts from the same weights with a new optimizer. A trial whose loss or gradient is
+    not finite has an infinite loss. As in `range_test`, the network stays unchanged.
     """
     start, copied = network.state_dict(), copy.deepcopy(network)
     falling, rungs = curve(linear, [len(batches)]), lr_suggest.ladder(find, trial.kind.name)
     rung, before, tried = 0, None, {}
-    rate = 0.0 if held_out is None else rungs[rung]
+    rate = 0.0 if fitted else rungs[rung]
     for _ in range(most):
         copied.load_state_dict(start)
         trial.prepare(copied)
@@ -176,7 +171,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
             began, points = time.perf_counter(), []
             with (
                 console.PhaseBar(phase.name, trials if settings.find.rule == "trials" else steps) as bar,
-                closing(measured(settings, network, inputs, steps, trials)) as measuring,
+                closing(measured(settings, network, inputs, steps, trials, best is not None)) as measuring,
             ):
                 for point in measuring:
                     points.append(point)
@@ -222,8 +217,13 @@ def curve_fault(folder: Path, of_trials: bool) -> str | None:
     return None if is_numbers([recorded.get("seconds")]) else "curve.json has no valid seconds"
 
 
-def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: int, trials: int) -> Iterator[Point]:
-    """Return a generator of the finder's points: up to `trials` trials of `steps` steps, or a range test."""
+def measured(
+    settings: Settings, network: Network, inputs: PhaseInputs, steps: int, trials: int, fitted: bool
+) -> Iterator[Point]:
+    """Return a generator of the finder's points: up to `trials` trials of `steps` steps, or a range test.
+
+    `fitted`: whether a phase before has trained the network.
+    """
     phase, find = inputs.phase, settings.find
     groups = phase_groups(network, phase, settings.rates.decay)
     options, epoch = step_options(settings, network, inputs, "find"), phase.epochs[0]
@@ -234,5 +234,5 @@ def measured(settings: Settings, network: Network, inputs: PhaseInputs, steps: i
         return range_test(network, batches, trial, find, steps)
     if phase.train == "head":
         return rate_trials(network, list(batches), trial, find, trials, inputs.valid)
-    # A few steps do not show how a full network does on other images in the end, only what it survives.
-    return rate_trials(network, list(batches), settled(trial), find, trials, None)
+    # A few steps do not show how a full network does on other images in the end, only what it bears.
+    return rate_trials(network, list(batches), trial, find, trials, fitted=fitted)

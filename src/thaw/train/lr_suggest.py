@@ -1,7 +1,7 @@
 """Pure rules that choose a learning rate from a finder's curve, and give the reason."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
@@ -10,8 +10,7 @@ from thaw.runtime.errors import UserError
 
 LEFT_TO_FALL = 0.05  # edge: share of the whole fall that must still be ahead
 STARTS = {"adamw": 1e-3, "sgd": 1e-2}  # where the search for a rate starts: usual for pretrained networks
-CLEAR_FALL = 0.9  # trials: share of the loss at the start, below which the loss clearly falls
-HALVED = math.log(2)  # rise of the mean loss as the probability of the right class halves
+RISE = math.log(1.5)  # of the mean loss, as the probability of the right class falls by a third
 HUGE = 1e9  # stands for an infinite loss
 HEAD_START = 0.1  # share of the curve whose mean counts as the loss at the start
 
@@ -23,7 +22,7 @@ class FoundRate:
     rule: str
     taken: float
     reason: str
-    doubtful: bool  # the loss did not clearly fall, or is lowest at an end, which deserves a warning
+    doubtful: bool  # a range test did not clearly fall, or what is looked for is at an end, which deserves a warning
     suggestions: dict[str, float | None]
     rates: list[float] = field(repr=False)
     losses: list[float] = field(repr=False)
@@ -103,29 +102,24 @@ def ladder(find: Find, optimizer: str) -> dict[int, float]:
 def next_rung(losses: Mapping[int, float], lowest: int, highest: int, start: float | None) -> int | None:
     """Return the rung to try next, from the losses of those tried and that of a trial with rate 0 (`start`).
 
-    If the loss falls, it is the neighbour of the best one, first the one above. If not, it is the next one towards the
-    highest rate that the network survives. None: both neighbours of what is looked for are tried, or it is at an end
-    of the ladder.
+    Without `start` it is the neighbour of the best one, first the one above. With it, it is the next one towards the
+    highest rate that the network bears, and the search begins a rung lower: a fitted network bears less than a new one
+    can use. None: both neighbours of what is looked for are tried, or it is at an end of the ladder.
     """
     if not losses:
-        return 0
-    if falls(losses.values(), start):
+        return 0 if start is None else max(-1, lowest)
+    if start is None:
         best = min(losses, key=lambda rung: (losses[rung], rung))
         following = (best + 1, best - 1)
     else:
-        alive = [rung for rung in losses if survives(losses[rung], start)]
-        following = (max(alive) + 1,) if alive else (min(losses) - 1,)
+        borne = [rung for rung in losses if bears(losses[rung], start)]
+        following = (max(borne) + 1,) if borne else (min(losses) - 1,)
     return next((rung for rung in following if rung not in losses and lowest <= rung <= highest), None)
 
 
-def falls(losses: Iterable[float], start: float | None) -> bool:
-    """Return whether a trial's loss is clearly lower than at the start; on held-out images the lowest always counts."""
-    return start is None or min(losses) < CLEAR_FALL * start
-
-
-def survives(loss: float, start: float) -> bool:
-    """Return whether a trial leaves the network with at least half the probability of the right classes."""
-    return loss <= start + HALVED
+def bears(loss: float, start: float) -> bool:
+    """Return whether a network keeps at least two thirds of the probability of the right class in a trial."""
+    return loss <= start + RISE
 
 
 def vertex(rates: Sequence[float], losses: Sequence[float], k: int) -> float:
@@ -154,18 +148,16 @@ def crossing(rates: Sequence[float], losses: Sequence[float], k: int, limit: flo
 def read_trials(rates: Sequence[float], losses: Sequence[float], measure: str, start: float | None = None) -> FoundRate:
     """Choose a rate from trials, with the reason; `measure` names the loss, `start` is that of a trial with rate 0.
 
-    * The loss clearly falls below `start` (by a tenth), or is that of held-out images: the rate of the lowest loss.
-    * It does not, because the head is already trained: the highest rate that the network survives, where the
-      probability of the right class halves. A longer training makes up for that, and is best near this rate
-      (scripts/bench/real.py); the loss of a few steps is lowest at a far lower one.
+    * Without `start` (the loss is that of held-out images, or nothing was fitted before): the rate of the lowest loss.
+    * With it, for a fitted network: the highest rate that it bears, where the probability of the right class falls by a
+      third. A longer training makes up for that, and is best near this rate (scripts/bench/real.py); the loss of a few
+      steps is lowest at a far lower one.
 
     Raise UserError (exit 4) if no loss is finite.
     """
     if not any(map(math.isfinite, losses)):
         raise not_finite("at any rate that was tried")
-    if falls(losses, start):
-        return read_lowest(rates, losses, measure)
-    return read_survived(rates, losses, measure, start)
+    return read_lowest(rates, losses, measure) if start is None else read_borne(rates, losses, measure, start)
 
 
 def read_lowest(rates: Sequence[float], losses: Sequence[float], measure: str) -> FoundRate:
@@ -179,15 +171,15 @@ def read_lowest(rates: Sequence[float], losses: Sequence[float], measure: str) -
     return FoundRate("trials", vertex(rates, losses, k), reason, not between, {"lowest": rates[k]}, *curve, measure)
 
 
-def read_survived(rates: Sequence[float], losses: Sequence[float], measure: str, start: float) -> FoundRate:
-    """Choose the highest rate that the network survives, between those tried."""
-    limit = start + HALVED
-    k = next((i for i, loss in enumerate(losses) if not survives(loss, start)), len(losses))
+def read_borne(rates: Sequence[float], losses: Sequence[float], measure: str, start: float) -> FoundRate:
+    """Choose the highest rate that the network bears, between those tried."""
+    limit = start + RISE
+    k = next((i for i, loss in enumerate(losses) if not bears(loss, start)), len(losses))
     taken, between = crossing(rates, losses, k, limit), 0 < k < len(losses)
     end = "" if between else f"; the {'highest' if k else 'lowest'} rate tried"
     reason = f"trials: the highest rate that keeps the {measure} below {limit:.3g} (without training {start:.3g}){end}"
     curve = list(rates), list(losses), list(losses)
-    levels = {"without training": start, "half the probability": limit}
+    levels = {"without training": start, "2/3 of the probability": limit}
     return FoundRate("trials", taken, reason, not between, {}, *curve, measure, levels)
 
 

@@ -18,7 +18,7 @@ from thaw.plan import show
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.runtime.files import sync, write_document
-from thaw.train import ensemble, near_duplicates, tta
+from thaw.train import calibration, ensemble, near_duplicates, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
@@ -50,7 +50,8 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     planned = show.plan_table(context.plan, settings, {name: one.taken for name, one in found.items()})
     write_document(folder / "plan.txt", planned)
     context.held.hold(best.end.key, best.end.weights)
-    validation = best.end.validation
+    members = ensemble.ensemble_figures(context, best)
+    validation, calibrated = calibration.calibrate(context, best.end.validation)
     duplicates["warnings"] += warn_no_better(context, validation) + warn_nothing_gained(context, best, phases)
     result = {
         "best/accuracy": validation.accuracy,
@@ -58,9 +59,10 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         "best/f1_macro": validation.f1_macro,
         "best/epoch": best.epoch,
         "best/phase": best.phase,
+        **calibrated,
         **tta.tta_figures(context, "best", inputs.valid_rows, validation),
         **evaluate_test(context),
-        **ensemble.ensemble_figures(context, best),
+        **members,
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(inputs.table.bad),
         **duplicates,
@@ -68,7 +70,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         "store/code": settings.store.code,
         **result_columns(context),
     }
-    export(context, best)
+    export(context, validation)
     paid = time.perf_counter() - started
     saved += sum(inputs.saved.values())
     result |= {"cost/seconds": paid - (context.store.waited - waited) + saved, "cost/seconds_paid": paid}
@@ -127,8 +129,8 @@ def evaluate_test(context: RunContext) -> dict:
     return figures | tta.tta_figures(context, "test", rows, seen)
 
 
-def export(context: RunContext, best: BestSoFar) -> None:
-    """Write weights and configuration in timm's format, and the predictions for all validation images."""
+def export(context: RunContext, validation: Predictions) -> None:
+    """Write weights and configuration in timm's format, and the predictions of all validation images."""
     table, size = context.inputs.table, context.plan.size
     scale = {} if table.bits == FULL else {"grey_bits": table.bits}  # for scripts/predict.py
     weights = context.folder / "model.safetensors"
@@ -151,7 +153,7 @@ def export(context: RunContext, best: BestSoFar) -> None:
         for key in ("tag", "license", "origin_url", "paper_name", "paper_ids"):
             config["pretrained_cfg"].pop(key, None)
         (context.folder / "config.json").write_text(json.dumps(config, indent=2))
-    write_predictions(context, "valid", context.inputs.valid_rows, best.end.validation)
+    write_predictions(context, "valid", context.inputs.valid_rows, validation)
 
 
 def write_predictions(context: RunContext, split: str, rows: np.ndarray, seen: Predictions) -> None:
