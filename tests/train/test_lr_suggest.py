@@ -331,7 +331,7 @@ def test_the_search_is_short_near_its_start():
     assert list(search(bowl(1e-3))) == [0, 1, -1]
     assert list(search(bowl(2.5e-4))) == [0, 1, -1, -2]
     assert list(search(bowl(1e-2))) == [0, 1, 2, 3]
-    assert list(search(bowl(1e-3), start=9.0)) == [-1, 0, 1]  # after a trial with rate 0, from one rung lower
+    assert list(search(lambda rate: 500 * rate, start=1.0)) == [-1, 0, 1]  # a fitted network: from one rung lower
     assert list(search(bowl(0.05), replace(FIND, min_lr=0.05, max_lr=0.1), start=1.0)) == [0]  # the only rung
 
 

@@ -29,10 +29,8 @@ def calibrate(context: RunContext, validation: Predictions) -> tuple[Predictions
         return validation, {}
     found = temperature(validation)
     soften(layer, found)
-    calibrated = Predictions(validation.logits / found, validation.labels)
-    change = f"validation loss {validation.loss:.4f} → {calibrated.loss:.4f}"
-    console.say(f"calibration: probabilities {'sharper' if found < 1 else 'softer'}, temperature {found:.2f}; {change}")
-    return calibrated, {"best/temperature": found}
+    console.say(f"calibration: probabilities {'sharper' if found < 1 else 'softer'}, temperature {found:.2f}")
+    return Predictions(validation.logits / found, validation.labels), {"best/temperature": found}
 
 
 def temperature(seen: Predictions) -> float:

@@ -22,7 +22,7 @@ def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
 
     The members are the best cycle end and up to N - 1 before it in its phase, read from the store. `..._ensemble` is
     the mean of their softmax (arXiv:1704.00109), `..._average` one network of their mean weights (arXiv:1803.05407).
-    Return {} if there is only one member. The network is left unchanged.
+    Neither is calibrated. Return {} if there is only one member. The network is left unchanged.
     """
     asked = context.settings.evaluate.ensemble
     ends = kept.ends[-asked:]

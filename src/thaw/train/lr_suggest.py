@@ -93,7 +93,7 @@ def valley(rates: Sequence[float], smoothed: Sequence[float]) -> float:
 
 
 def ladder(find: Find, optimizer: str) -> dict[int, float]:
-    """Return the rate of each rung: two per decade from min_lr to max_lr; the search starts at rung 0."""
+    """Return the rate of each rung: two per decade from min_lr to max_lr; rung 0 is the usual rate."""
     start = min(max(STARTS[optimizer], find.min_lr), find.max_lr)
     down, up = (math.floor(2 * math.log10(ratio) + 1e-9) for ratio in (start / find.min_lr, find.max_lr / start))
     return {rung: start * 10 ** (rung / 2) for rung in range(-down, up + 1)}

@@ -47,8 +47,8 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
             best = outcome.best
         phases[phase.name] = outcome.report
         saved += outcome.saved
-    planned = show.plan_table(context.plan, settings, {name: one.taken for name, one in found.items()})
-    write_document(folder / "plan.txt", planned)
+    rates = {name: one.taken for name, one in found.items()}
+    write_document(folder / "plan.txt", show.plan_table(context.plan, settings, rates))
     context.held.hold(best.end.key, best.end.weights)
     members = ensemble.ensemble_figures(context, best)
     validation, calibrated = calibration.calibrate(context, best.end.validation)
@@ -59,10 +59,9 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         "best/f1_macro": validation.f1_macro,
         "best/epoch": best.epoch,
         "best/phase": best.phase,
-        **calibrated,
         **tta.tta_figures(context, "best", inputs.valid_rows, validation),
         **evaluate_test(context),
-        **members,
+        **(members | calibrated),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         "bad_files": len(inputs.table.bad),
         **duplicates,
