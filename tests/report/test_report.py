@@ -250,16 +250,14 @@ def test_find(tmp_path, given):
 @pytest.mark.parametrize(
     ("given", "lines", "measure"),
     [
-        (CURVES[3], ["after each trial"], "validation loss"),
+        (CURVES[3], ["a trial"], "validation loss"),
         ({"measure": "training loss"}, ["batch", "smoothed"], "training loss"),
     ],
 )
 def test_the_curve_of_a_finder_is_labelled_with_what_was_measured(given, lines, measure):
     with image_style():
         (axes,) = finder.finder_figure(found(**given)).axes
-    labels = [
-        label for label in axes.get_legend_handles_labels()[1] if label in ("after each trial", "batch", "smoothed")
-    ]
+    labels = [label for label in axes.get_legend_handles_labels()[1] if label in ("a trial", "batch", "smoothed")]
     assert (labels, axes.get_ylabel()) == (lines, measure)
 
 

@@ -32,7 +32,7 @@ def finder_figure(found: dict, width: float = 8.0):
     axes = axes_at(fig, 0.75, 0.4 + 0.15 * lines, width - 0.9, height - 0.95 - 0.15 * lines)
     trials = found.get("rule") == "trials"
     if trials:
-        axes.plot(rates[: len(losses)], losses[: len(rates)], "o-", color=VALID, linewidth=2, label="after each trial")
+        axes.plot(rates[: len(losses)], losses[: len(rates)], "o-", color=VALID, linewidth=2, label="a trial")
     else:
         axes.plot(rates[: len(losses)], losses[: len(rates)], ".", color=TRAIN, alpha=0.35, label="batch")
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
