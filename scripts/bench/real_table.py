@@ -47,10 +47,14 @@ def paired(ours: Sequence[dict], theirs: Sequence[dict], key: str) -> tuple[floa
     return float(every.mean()), math.hypot(of_images, of_seeds)
 
 
+def typed_rates(rows: Iterable[dict]) -> dict[float, dict]:
+    """Return the runs with a typed rate of the full network, by this rate."""
+    return {float(row["recipe"].removeprefix("rate ")): row for row in rows if row["recipe"].startswith("rate ")}
+
+
 def best_rate(rows: Iterable[dict]) -> dict | None:
     """Return the oracle's run: the typed rate with the highest validation accuracy, among equals the lowest loss."""
-    tried = [row for row in rows if row["recipe"].startswith("rate ")]
-    return max(tried, key=lambda row: (row["valid"], -row["valid_loss"]), default=None)
+    return max(typed_rates(rows).values(), key=lambda row: (row["valid"], -row["valid_loss"]), default=None)
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -75,6 +79,12 @@ def of(rows: Iterable[dict], recipe: str) -> list[dict]:
     return [row for row in rows if row["recipe"] == recipe]
 
 
+def accuracy_and_loss(rows: Sequence[dict]) -> str:
+    """Return the mean test accuracy in % and the mean test loss of runs."""
+    accuracy, loss = (statistics.mean(row[key] for row in rows) for key in ("test", "test_loss"))
+    return f"{100 * accuracy:.1f} / {loss:.2f}"
+
+
 def results(places: dict) -> str:
     """Return a row per task: the test accuracy and loss of each recipe, means over seeds."""
     recipes = list(dict.fromkeys(row["recipe"] for rows in places.values() for row in rows))
@@ -84,10 +94,7 @@ def results(places: dict) -> str:
         cells = []
         for recipe in recipes:
             own = of(rows, recipe)
-            cells.append(
-                f"{100 * statistics.mean(row['test'] for row in own):.1f} / "
-                f"{statistics.mean(row['test_loss'] for row in own):.2f} ({len(own)})" if own else ""
-            )  # fmt: skip
+            cells.append(f"{accuracy_and_loss(own)} ({len(own)})" if own else "")
         out.append([task, network, *cells])
     return "test accuracy in % / test loss (number of seeds)\n\n" + grid(["task", "network", *recipes], out)
 
@@ -155,26 +162,19 @@ def times(places: dict) -> str:
 
 def regrets(places: dict) -> str:
     """Return a row per task: test accuracy and loss with the found rate and with each typed rate."""
-    tried = {
-        place: {float(row["recipe"].removeprefix("rate ")): row for row in rows if row["recipe"].startswith("rate ")}
-        for place, rows in places.items()
-    }
-    rates, out = sorted({rate for found in tried.values() for rate in found}), []
-    for (task, network), rows in places.items():
-        typed, own = tried[task, network], [row for row in of(rows, THAW) if row["seed"] == 0]
+    tried = {place: typed_rates(rows) for place, rows in places.items()}
+    rates, out = sorted({rate for typed in tried.values() for rate in typed}), []
+    for (task, network), typed in tried.items():
+        own = next((row for row in of(places[task, network], THAW) if row["seed"] == 0), None)
         if typed and own:
             oracle = best_rate(typed.values())
-            cells = [f"{own[0]['phases']['full/lr']:.2g}", *map(test_figures, own)]
-            cells += [
-                test_figures(typed[rate]) + " *" * (typed[rate] is oracle) if rate in typed else "" for rate in rates
-            ]
-            out.append([task, network, *cells, f"{100 * (oracle['test'] - own[0]['test']):+.1f}"])
+            cells = [f"{own['phases']['full/lr']:.2g}", accuracy_and_loss([own])]
+            for rate in rates:
+                row = typed.get(rate)
+                cells.append("" if row is None else accuracy_and_loss([row]) + " *" * (row is oracle))
+            out.append([task, network, *cells, f"{100 * (oracle['test'] - own['test']):+.1f}"])
     head = ["task", "network", "found rate", "found", *(f"{rate:g}" for rate in rates), "oracle minus found, points"]
     return "test accuracy in % / test loss, seed 0; *: the oracle, the best on validation images\n\n" + grid(head, out)
-
-
-def test_figures(row: dict) -> str:
-    return f"{100 * row['test']:.1f} / {row['test_loss']:.2f}"
 
 
 def tables(lines: Sequence[dict], name: str) -> str:

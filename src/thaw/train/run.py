@@ -50,7 +50,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     rates = {name: one.taken for name, one in found.items()}
     write_document(folder / "plan.txt", show.plan_table(context.plan, settings, rates))
     context.held.hold(best.end.key, best.end.weights)
-    members = ensemble.ensemble_figures(context, best)
+    members = ensemble.ensemble_figures(context, best)  # before calibration changes the network
     validation, calibrated = calibration.calibrate(context, best.end.validation)
     duplicates["warnings"] += warn_no_better(context, validation) + warn_nothing_gained(context, best, phases)
     result = {
