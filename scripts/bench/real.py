@@ -7,7 +7,7 @@ scripts/bench/tasks.py makes the tasks, from packages that Debian, npm and PyPI 
 thread, two at a time, and a line of scripts/bench/real.jsonl, which is not repeated. fastai trains as many epochs as
 thaw did with that seed. `rate R` is thaw with that learning rate in its last phase; the best of five on the validation
 images is the oracle. Nobody chooses by the test images, nor by the tasks that are set aside. --thaw runs another
-checkout, whose lines carry --name. real_table.py prints the tables.
+checkout, whose lines carry --name; those of fastai carry the number of epochs. real_table.py prints the tables.
 """
 
 import json
@@ -35,7 +35,8 @@ LINES = ROOT / "scripts/bench/real.jsonl"
 SIZE = 96
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 FIXED = ("logistic regression", "plain loop")  # whatever thaw does
-THAW, PEERS = "thaw", (*FIXED, "fastai", "fastai, found rate")
+FASTAI = ("fastai", "fastai, found rate")  # as many epochs as thaw
+THAW, PEERS = "thaw", (*FIXED, *FASTAI)
 NETWORKS = {"lite0": "tf_efficientnet_lite0", "lite1": "tf_efficientnet_lite1"}
 SECOND = ("lite1", ("furniture", "clipart"))  # a second network on two of the tasks
 QUICK = (("furniture", "materials", "signs"), (THAW, *PEERS))
@@ -77,10 +78,10 @@ def main() -> None:
     def one(unit: Unit) -> None:
         with tempfile.TemporaryDirectory() as place:
             for recipe in (r for r in recipes if args.only in r and (r in (THAW, *PEERS) or unit.seed == 0)):
-                version = "" if recipe in FIXED else args.name
                 done = known()
                 epochs = done.get((*unit, THAW, args.name), {}).get("epochs", 0)
-                if (*unit, recipe, version) in done or (recipe in PEERS and recipe not in FIXED and not epochs):
+                version = "" if recipe in FIXED else f"{epochs} epochs" if recipe in FASTAI else args.name
+                if (*unit, recipe, version) in done or (recipe in FASTAI and not epochs):
                     continue
                 if recipe in PEERS:
                     found = peer(recipe, args.folder / unit.task, unit, weights[unit.network], epochs)

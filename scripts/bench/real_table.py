@@ -5,6 +5,7 @@ python scripts/bench/real_table.py [--name NAME]     print them
 
 import json
 import math
+import operator
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -64,10 +65,15 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def by_place(lines: Sequence[dict], name: str) -> dict[tuple[str, str], list[dict]]:
-    """Return the lines of one checkout by task and network, the oracle's run under its own name."""
+    """Return the lines of one checkout by task and network, the oracle's run under its own name.
+
+    A line without a name depends on no checkout; one named "N epochs" counts if thaw took as many with that seed.
+    """
+    unit = operator.itemgetter("task", "network", "seed")
+    epochs = {unit(row): row["epochs"] for row in lines if (row["recipe"], row["name"]) == (THAW, name)}
     places = {}
     for row in lines:
-        if row["name"] in (name, ""):
+        if row["name"] in (name, "", f"{epochs.get(unit(row))} epochs"):
             places.setdefault((row["task"], row["network"]), []).append(row)
     for rows in places.values():
         if (oracle := best_rate(rows)) is not None:

@@ -8,7 +8,7 @@ import real_table
 
 def line(recipe, seed=0, hits=(1, 0, 1, 0), losses=(0.5, 1.0, 0.5, 1.0), **more):
     """Return a recorded line of one run on four test images."""
-    about = {"task": "a", "network": "lite0", "seed": seed, "recipe": recipe, "name": "now", "valid": 0.5}
+    about = {"task": "a", "network": "lite0", "seed": seed, "recipe": recipe, "name": "now", "valid": 0.5, "epochs": 7}
     means = {"test": sum(hits) / 4, "test_loss": sum(losses) / 4, "valid_loss": 1.0, "seconds": 10.0}
     return about | means | {"hits": list(hits), "losses": list(losses), "phases": {}, "ends": []} | more
 
@@ -42,8 +42,8 @@ def test_the_oracle_has_the_best_validation_accuracy_then_the_lowest_loss():
 def test_tables_tell_means_differences_and_times():
     ours = line("thaw", hits=(1, 1, 1, 0), ends=[[2.0, 0.4], [4.0, 0.5]], seconds=5.0,
                 phases={"head_precomputed/accuracy": 0.6, "head_precomputed/loss": 1.1, "full/lr": 0.002})  # fmt: skip
-    other = line("logistic regression", name="")
-    shown = real_table.tables([ours, other, line("fastai"), line("rate 0.003", hits=(1, 1, 1, 1))], "now")
+    others = [line("logistic regression", name=""), line("fastai", name="7 epochs")]
+    shown = real_table.tables([ours, *others, line("rate 0.003", hits=(1, 1, 1, 1))], "now")
     assert "| a | lite0 | 75.0 / 0.75 (1) | 50.0 / 0.75 (1) | 50.0 / 0.75 (1) | 100.0 / 0.75 (1) |" in shown
     assert "| fastai | +25.00 | none | 1 | +0.00 | none | 1 |" in shown
     assert "| head_precomputed | +10.0 | +10.0 (a) | +10.0 | +10.0 (a) | 1 |" in shown
@@ -62,3 +62,10 @@ def test_rates_that_were_tried_on_one_task_only_are_blank_on_others():
 
 def test_other_checkouts_are_left_out():
     assert "old" not in real_table.tables([line("thaw"), line("thaw", name="old", task="old")], "now")
+
+
+def test_fastai_is_compared_with_as_many_epochs():
+    lines = [line("thaw"), line("thaw", seed=1, epochs=5)]
+    lines += [line("fastai", name="7 epochs"), line("fastai", seed=1, name="7 epochs")]
+    rows = real_table.by_place(lines, "now")["a", "lite0"]
+    assert [(row["recipe"], row["seed"]) for row in rows] == [("thaw", 0), ("thaw", 1), ("fastai", 0)]
