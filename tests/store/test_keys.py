@@ -174,6 +174,7 @@ LEAVES = {
     "lr": ("lr=0.01", True),
     "lr_factor": ("lr_factor=2", True),
     "epochs": ("epochs=5", True),
+    "minutes": ("minutes=10", True),
     "size": ("size=32", True),
     "batch_size": ("batch_size=32", True),
     "stored_batch": ("stored_batch=8", True),

@@ -169,6 +169,7 @@ class Settings:
     lr: Any
     lr_factor: float
     budget: Budget
+    minutes: Optional[float]
     size: Optional[int]
     batch_size: Any
     stored_batch: Any

@@ -69,6 +69,7 @@ RANGES = {
     "store.wait_s": Range(0, math.inf),
     "store.snapshot_s": Range(0, math.inf),
     "lr_factor": Range(0, 1e6, above=True),
+    "minutes": Range(0, 1e6, above=True),
     "size": Range(8, 4096),
     "seed": Range(0, 2**32 - 1),
     "log_every": Range(1, math.inf),

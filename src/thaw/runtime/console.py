@@ -115,9 +115,9 @@ class PhaseBar:
             say(f"  {self.name}: {text}")
             self.said = time.monotonic()
 
-    def extend(self, steps: int) -> None:
-        """Add steps to the length of the phase."""
-        self.line.total += steps
+    def total(self, steps: int) -> None:
+        """Set the length of the phase."""
+        self.line.total = steps
 
 
 def grid(head, rows) -> list[str]:

@@ -98,11 +98,12 @@ def likeness_of(phase: Phase, epochs: Sequence, settings: Settings, likeness: Se
 
 @dataclass
 class ArtifactCosts:
-    """The costs of a run's artifacts, recorded for the plans of later runs."""
+    """The costs of a run's finders and cycles, recorded for the plans of later runs."""
 
     store: Store
     artifacts: list[PlannedArtifact]  # with the names they had in the plan
-    paid: float = 0.0  # seconds that this attempt spent on finders and cycles
+    paid: float = 0.0  # seconds that this attempt spent on them
+    saved: float = 0.0  # seconds that the store saved
 
     def note(self, phase: str, number: int, path: Path, seconds: float, paid: float | None) -> None:
         """Record the path of the `number`th artifact of a phase and the seconds that making it takes.
@@ -110,6 +111,7 @@ class ArtifactCosts:
         `paid` is the part of them that this process spent, None if the artifact was in the store.
         """
         self.paid += paid or 0.0
+        self.saved += seconds - (paid or 0.0)
         artifact = [artifact for artifact in self.artifacts if artifact.phase == phase][number]
         remember_cost(self.store, artifact, [path], seconds, paid is not None)
 

@@ -132,6 +132,7 @@ def run_parts(settings: Settings, plan: Plan, made: str, data: dict, computed: d
     }
     return {
         "size": plan.size,  # first, because the key of the data depends on it
+        "minutes": settings.minutes,
         "data": data,
         "order": list(phases),
         "phases": phases,

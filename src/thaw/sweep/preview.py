@@ -42,6 +42,11 @@ class Cost:
     at_most: float  # with all cycles that `until: overfit` may add
     bytes: float
 
+    def within(self, minutes: float | None) -> "Cost":
+        """Return the cost with a time limit."""
+        most = math.inf if minutes is None else 60 * minutes
+        return replace(self, seconds=min(self.seconds, most), at_most=min(self.at_most, most))  # nan stays nan
+
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(self.seconds + other.seconds, self.at_most + other.at_most, self.bytes + other.bytes)
 
@@ -75,7 +80,7 @@ def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     known = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
     stored = estimates.stored_phases(artifacts, known)
     named = f" ({', '.join(stored)})" if stored else ""
-    rest = cost(artifacts, known, set())
+    rest = cost(artifacts, known, set()).within(settings.minutes)
     if len(stored) == len(planned.phases):
         start = "" if math.isnan(rest.seconds) else f"; about {time_text(rest)} to load and report"
         return f"in the store: all {len(stored)} phases{start}"
@@ -136,9 +141,8 @@ def preview_sweep(
         for note in (*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)):
             noted[note].add(setting_of(typed))
         over = typed in done and not settings.fresh
-        planned.append(
-            PlannedJob(typed, own, len(stored), shared, NO_COST if over else cost(artifacts, known, made), over)
-        )
+        own_cost = NO_COST if over else cost(artifacts, known, made).within(settings.minutes)
+        planned.append(PlannedJob(typed, own, len(stored), shared, own_cost, over))
     if not planned:
         return []
     return [*settings_grid(planned), "", *totals(planned, at_once, trials), *note_lines(noted, planned)]

@@ -1,6 +1,7 @@
 """The context of a run: what every phase works with."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from thaw.data.table import TEST
 from thaw.model.device import Device
 from thaw.model.network import Network
 from thaw.plan.phases import Plan
+from thaw.plan.shorten import Speed
 from thaw.store import keys
 from thaw.store.estimates import ArtifactCosts
 from thaw.store.keys import Basis
@@ -38,10 +40,17 @@ class RunContext:
     inputs: Inputs
     costs: ArtifactCosts
     counters: Counters = field(default_factory=Counters)
+    began: float = field(default_factory=time.perf_counter)  # when the command started
+    speeds: dict[str, Speed] = field(default_factory=dict)  # of each fit phase on images, if there is a time limit
 
     def basis(self, before: CycleResult | None) -> Basis:
         """Return what the next steps start from; `before` is the cycle end they follow (None: the initial network)."""
         return Basis(before.key if before else self.made, self.inputs.key, self.device.computed)
+
+    @property
+    def saved(self) -> float:
+        """The seconds that the store has saved this run so far."""
+        return self.costs.saved + sum(self.inputs.saved.values())
 
     def image(self, path: str) -> np.ndarray | None:
         """Return the plain view of an image, uint8 [size, size, 3], or None if no image has this path."""

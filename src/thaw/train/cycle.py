@@ -89,6 +89,16 @@ class CycleResult:
         return read_weights(self.path / MOMENTUM, "the store")
 
 
+@dataclass(frozen=True)
+class BestSoFar:
+    """The best cycle end so far, and its phase and epoch."""
+
+    end: CycleResult
+    phase: str
+    epoch: int  # counted over all phases of the run
+    ends: tuple[CycleResult, ...]  # the cycle ends of its phase, up to and including it
+
+
 def begin_cycle(
     fit: PhaseFit,
     cycle: int,

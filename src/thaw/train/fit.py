@@ -14,33 +14,23 @@ from thaw.runtime import console, signals
 from thaw.store import keys, snapshot
 from thaw.store.prune import IN_PROGRESS
 from thaw.store.store import Store
-from thaw.train import early_stopping
+from thaw.train import early_stopping, time_limit
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult, begin_cycle, cycle_fault, read_cycle, steps_before, train_cycle
+from thaw.train.cycle import BestSoFar, CycleResult, begin_cycle, cycle_fault, read_cycle, steps_before, train_cycle
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
-from thaw.train.phase_fit import PhaseFit, begin_phase
+from thaw.train.phase_fit import PhaseFit, begin_phase, with_phase
 from thaw.train.progress import PhaseLog, end_phase
-
-
-@dataclass(frozen=True)
-class BestSoFar:
-    """The best cycle end so far, and its phase and epoch."""
-
-    end: CycleResult
-    phase: str
-    epoch: int  # counted over all phases of the run
-    ends: tuple[CycleResult, ...]  # the cycle ends of its phase, up to and including it
+from thaw.train.time_limit import TimeIsUp
 
 
 @dataclass(frozen=True)
 class PhaseOutcome:
-    """The best cycle end of all phases so far, this phase's entries in result.json, and the seconds the store saved."""
+    """The best cycle end of all phases so far, and this phase's entries in result.json."""
 
     best: BestSoFar
     report: dict
-    saved: float
 
 
 @dataclass
@@ -51,71 +41,91 @@ class FittedCycles:
     results: list[CycleResult] = field(default_factory=list)
     ends: list[CycleEnd] = field(default_factory=list)
     reused: int = 0
-    saved: float = 0.0  # seconds saved by the store
-    verdict: Verdict | None = None  # after the last cycle
+    verdict: Verdict = field(default_factory=lambda: Verdict(True, "no cycle yet"))  # after the last cycle
 
     @property
     def last(self) -> CycleResult | None:
         return self.results[-1] if self.results else None
 
-    def add(self, result: CycleResult, final_size: bool, paid: float | None, resumed: float) -> None:
-        """Add a cycle.
-
-        `paid`: seconds spent by this process, None if the cycle was stored. `resumed`: seconds its snapshot saved.
-        """
+    def add(self, result: CycleResult, final_size: bool, reused: bool) -> None:
+        """Add a cycle. `reused`: it was in the store."""
         self.results.append(result)
         self.ends.append(as_cycle_end(result, result.train_loss, final_size))
-        self.reused += paid is None
-        self.saved += result.seconds if paid is None else resumed
+        self.reused += reused
 
 
 def fit_phase(
     context: RunContext, inputs: PhaseInputs, lr: float, best: BestSoFar | None, tracker: Tracker
-) -> PhaseOutcome:
-    """Fit a phase cycle by cycle, up to its budget or until over-fitting.
+) -> PhaseOutcome | None:
+    """Fit a phase cycle by cycle, up to its budget, until over-fitting, or until the time limit.
 
-    Each cycle starts from the weights of the previous one; the next phase starts from the best cycle end.
+    Each cycle starts from the weights of the previous one; the next phase starts from the best cycle end. Return None
+    if the time was up before the first cycle ended.
     """
-    phase, store, start = inputs.phase, context.store, best.end if best else None
+    phase, start = inputs.phase, best.end if best else None
     fit = begin_phase(context.settings, context.network, inputs, lr)
     for line in group_table(fit.groups, lr) if phase.train == "all" else []:
         console.say(f"  {line}")
     fitted = FittedCycles(validation_before(best, len(inputs.run.valid_rows)))
     with console.PhaseBar(phase.name, phase.steps_budget, context.settings.verbose) as bar:
-        log = PhaseLog(fit, context.plan.phases.index(phase), context.counters, tracker, bar)
-        for cycle in range(len(phase.cycles)):
-            if cycle >= phase.budget:
-                bar.extend(phase.ends[cycle] - phase.ends[cycle - 1])
-            basis = context.basis(fitted.last or start)
-            parts = keys.cycle_parts(context.settings, phase, cycle, lr, context.plan.size, basis)
-            underway = snapshot_folder(store, parts)
-            # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
-            began, resumed = time.perf_counter() - store.waited, 0.0
-            after = f"in phase {phase.name} after cycle {cycle + 1}"
-            fault = partial(cycle_fault, fit=fit, cycle=cycle)
-            with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
-                if entry.missing:
-                    record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
-                    resumed = record.seconds
-                    show_snapshot(log, cycle, record)
-                    interval = context.settings.store.snapshot_s
-                    snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
-                    with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
-                        for event in events:
-                            log.show(event)
-            snapshot.remove(underway)
-            end = read_cycle(entry.path, inputs.valid_labels)
-            if entry.missing:
-                context.held.key = end.key
-            else:
-                show_stored(log, cycle, end)
-            paid = time.perf_counter() - store.waited - began if entry.missing else None
-            context.costs.note(phase.name, cycle, end.path, end.seconds if paid is None else paid + resumed, paid)
-            fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, paid, resumed)
-            fitted.verdict = whether_to_go_on(context, phase, fitted)
-            if not fitted.verdict.go_on:
+        while fitted.verdict.go_on:
+            cycle = len(fitted.results)
+            bar.total(fit.phase.ends[max(cycle + 1, fit.phase.budget) - 1])
+            log = PhaseLog(fit, context.plan.phases.index(fit.phase), context.counters, tracker, bar)
+            try:
+                fit_cycle(context, fit, log, start, fitted)
+            except TimeIsUp:
+                fitted.verdict = Verdict(False, f"minutes={context.settings.minutes:g} are over")
                 break
-    return conclude(context, fit, fitted, best)
+            fitted.verdict = whether_to_go_on(context, fit.phase, fitted)
+            if fitted.verdict.go_on:
+                fit = with_phase(fit, time_limit.cut_rest(context, fit.phase, fitted.results))
+                if len(fit.phase.cycles) == len(fitted.results):
+                    fitted.verdict = Verdict(False, f"no time is left of minutes={context.settings.minutes:g}")
+    if fitted.results:
+        return conclude(context, fit, fitted, best)
+    console.say(f"{phase.name}: left out, because {fitted.verdict.because}")
+    time_limit.leave_out(context, fit.phase)
+    return None
+
+
+def fit_cycle(
+    context: RunContext, fit: PhaseFit, log: PhaseLog, start: CycleResult | None, fitted: FittedCycles
+) -> None:
+    """Train the next cycle of a phase, or read it from the store, and add it to those fitted.
+
+    `start`: the cycle end that the phase starts from. Raise TimeIsUp if the time limit is over and there are weights
+    to keep.
+    """
+    phase, store, cycle = fit.phase, context.store, len(fitted.results)
+    basis = context.basis(fitted.last or start)
+    parts = keys.cycle_parts(context.settings, phase, cycle, fit.options.lr, context.plan.size, basis)
+    underway = snapshot_folder(store, parts)
+    # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
+    began, resumed = time.perf_counter() - store.waited, 0.0
+    after = f"in phase {phase.name} after cycle {cycle + 1}"
+    fault = partial(cycle_fault, fit=fit, cycle=cycle)
+    with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
+        if entry.missing:
+            record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
+            resumed = record.seconds
+            show_snapshot(log, cycle, record)
+            interval = context.settings.store.snapshot_s
+            snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
+            with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
+                for event in events:
+                    log.show(event)
+                    if fitted.last or start:
+                        time_limit.raise_if_time_is_up(context, phase)
+    snapshot.remove(underway)
+    end = read_cycle(entry.path, fit.inputs.valid_labels)
+    if entry.missing:
+        context.held.key = end.key
+    else:
+        show_stored(log, cycle, end)
+    paid = time.perf_counter() - store.waited - began if entry.missing else None
+    context.costs.note(phase.name, cycle, end.path, end.seconds if paid is None else paid + resumed, paid)
+    fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, reused=not entry.missing)
 
 
 def snapshot_folder(store: Store, parts: dict) -> Path:
@@ -157,7 +167,7 @@ def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: Bes
         f"{phase.name}: accuracy {report['accuracy']:.2%}, validation loss {report['loss']:.4f} ({at}; "
         f"lr {fit.options.lr:.3g}); {fitted.verdict.because}{other}{stored}"
     )
-    return PhaseOutcome(own if better else best, report, fitted.saved)
+    return PhaseOutcome(own if better else best, report)
 
 
 def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) -> Verdict:

@@ -32,7 +32,7 @@ from thaw.store import keys
 from thaw.store.kinds import is_numbers
 from thaw.train import loop, lr_suggest
 from thaw.train.context import RunContext
-from thaw.train.fit import BestSoFar
+from thaw.train.cycle import BestSoFar
 from thaw.train.inputs import PhaseInputs
 from thaw.train.loop import StepOptions, make_optimizer, train
 from thaw.train.phase_fit import phase_groups, step_options
@@ -148,11 +148,10 @@ def restored_generators(network: Network):
 
 @dataclass(frozen=True)
 class FindOutcome:
-    """The rate found, the entries of the phase in result.json, and the seconds the store saved."""
+    """The rate found, and the entries of the phase in result.json."""
 
     found: lr_suggest.FoundRate
     report: dict
-    saved: float
 
 
 def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, tracker: Tracker) -> FindOutcome:
@@ -202,7 +201,7 @@ def find_rate(context: RunContext, inputs: PhaseInputs, best: BestSoFar | None, 
         used += f", × lr_factor {settings.lr_factor:g} = {found.taken * settings.lr_factor:.3g}"
     console.say(f"{phase.name}: {mark}{used}; {found.reason}{'' if made else ' (curve from the store)'}")
     report = {"lr": found.taken, "seconds": recorded["seconds"], "reused": not made}
-    return FindOutcome(found, report, 0.0 if made else recorded["seconds"])
+    return FindOutcome(found, report)
 
 
 def curve_fault(folder: Path, of_trials: bool) -> str | None:
@@ -217,6 +216,14 @@ def curve_fault(folder: Path, of_trials: bool) -> str | None:
     return None if is_numbers([recorded.get("seconds")]) else "curve.json has no valid seconds"
 
 
+def trial_of(settings: Settings, network: Network, inputs: PhaseInputs) -> Trial:
+    """Return the training setup of the first epoch of a phase."""
+    phase, groups = inputs.phase, phase_groups(network, inputs.phase, settings.rates.decay)
+    scale = math.sqrt(phase.epochs[0].batch / phase.rate_batch)  # as `schedules.scaled_with_batch`
+    options = step_options(settings, network, inputs, "find")
+    return Trial(phase.train, settings.bn, groups, settings.optimizer, options, scale)
+
+
 def measured(
     settings: Settings, network: Network, inputs: PhaseInputs, steps: int, trials: int, fitted: bool
 ) -> Iterator[Point]:
@@ -224,12 +231,8 @@ def measured(
 
     `fitted`: whether a phase before has trained the network.
     """
-    phase, find = inputs.phase, settings.find
-    groups = phase_groups(network, phase, settings.rates.decay)
-    options, epoch = step_options(settings, network, inputs, "find"), phase.epochs[0]
-    scale = math.sqrt(epoch.batch / phase.rate_batch)  # as `schedules.scaled_with_batch`
-    trial = Trial(phase.train, settings.bn, groups, settings.optimizer, options, scale)
-    batches = inputs.batches(range(-(-steps // epoch.steps)), phase.name, steps)
+    phase, find, trial = inputs.phase, settings.find, trial_of(settings, network, inputs)
+    batches = inputs.batches(range(-(-steps // phase.epochs[0].steps)), phase.name, steps)
     if settings.find.rule != "trials":
         return range_test(network, batches, trial, find, steps)
     if phase.train == "head":

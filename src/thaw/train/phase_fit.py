@@ -30,13 +30,23 @@ class PhaseFit:
 def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: float) -> PhaseFit:
     """Return the fit of a phase, with a fresh optimizer."""
     phase, groups = inputs.phase, phase_groups(network, inputs.phase, settings.rates.decay)
+    options = with_schedule(replace(step_options(settings, network, inputs, "fit"), lr=lr), phase)
+    optimizer = make_optimizer(network, groups, settings.optimizer)
+    return PhaseFit(phase, inputs, network, groups, optimizer, options, settings.bn, settings.log_every)
+
+
+def with_phase(fit: PhaseFit, phase: Phase) -> PhaseFit:
+    """Return the fit with other cycles after those already trained."""
+    inputs = replace(fit.inputs, phase=phase)
+    return replace(fit, phase=phase, inputs=inputs, options=with_schedule(fit.options, phase))
+
+
+def with_schedule(options: StepOptions, phase: Phase) -> StepOptions:
+    """Return the options with the rate and momentum of every step of a phase."""
     shapes = phase.schedule.rate(phase.budget), phase.schedule.momentum()
     rate, momentum = (shape and schedules.curve(shape, phase.ends) for shape in shapes)
     steps, sizes = [epoch.steps for epoch in phase.epochs], [epoch.batch for epoch in phase.epochs]
-    rate = schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch)
-    options = replace(step_options(settings, network, inputs, "fit"), lr=lr, rate=rate, momentum=momentum)
-    optimizer = make_optimizer(network, groups, settings.optimizer)
-    return PhaseFit(phase, inputs, network, groups, optimizer, options, settings.bn, settings.log_every)
+    return replace(options, rate=schedules.scaled_with_batch(rate, steps, sizes, phase.rate_batch), momentum=momentum)
 
 
 def phase_groups(network: Network, phase: Phase, decay: float | None) -> list[LayerGroup]:

@@ -18,7 +18,7 @@ from thaw.plan import show
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.runtime.files import sync, write_document
-from thaw.train import calibration, ensemble, near_duplicates, tta
+from thaw.train import calibration, ensemble, near_duplicates, time_limit, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
@@ -34,9 +34,12 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
     inputs_left = [inputs.of(phase) for phase in context.plan.phases]
     duplicates = near_duplicates.report_duplicates(folder, inputs, inputs_left)
-    best, found, phases, saved = None, {}, {}, 0.0
+    best, found, phases = None, {}, {}
     while inputs_left:
-        phase_inputs = inputs_left.pop(0)  # popped, so that its activations are freed after its phase
+        # Popped, so that its activations are freed after its phase.
+        phase_inputs = time_limit.cut_phase(context, inputs_left.pop(0), must=best is None)
+        if phase_inputs is None:
+            continue
         phase = phase_inputs.phase
         if phase.do == "find":
             outcome = find_rate(context, phase_inputs, best, tracker)
@@ -44,9 +47,10 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         else:
             lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * phase.lr_factor
             outcome = fit_phase(context, phase_inputs, lr, best, tracker)
+            if outcome is None:
+                continue
             best = outcome.best
         phases[phase.name] = outcome.report
-        saved += outcome.saved
     rates = {name: one.taken for name, one in found.items()}
     write_document(folder / "plan.txt", show.plan_table(context.plan, settings, rates))
     context.held.hold(best.end.key, best.end.weights)
@@ -71,8 +75,8 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     }
     export(context, validation)
     paid = time.perf_counter() - started
-    saved += sum(inputs.saved.values())
-    result |= {"cost/seconds": paid - (context.store.waited - waited) + saved, "cost/seconds_paid": paid}
+    cost = paid - (context.store.waited - waited) + context.saved
+    result |= {"cost/seconds": cost, "cost/seconds_paid": paid}
     if context.device.device.type == "cuda":
         result["cost/gpu_gb"] = torch.cuda.max_memory_allocated(context.device.device) / 1e9
     return result
@@ -92,7 +96,7 @@ def warn_no_better(context: RunContext, best: Predictions) -> list[str]:
 def warn_nothing_gained(context: RunContext, best: BestSoFar, phases: dict[str, dict]) -> list[str]:
     """Print and return a warning, with settings to try, if the last phase did not improve on an earlier one."""
     settings, last = context.settings, next(phase for phase in reversed(context.plan.phases) if phase.do == "fit")
-    if best.phase == last.name or settings.smoke or settings.stop_after:
+    if best.phase == last.name or last.name not in phases or settings.smoke or settings.stop_after:
         return []
     lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
     norms = any(isinstance(module, freezing.NORMS) for module in context.network.modules())

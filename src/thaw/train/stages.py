@@ -55,6 +55,7 @@ def train_job(
     identify = partial(run_identity, request)
     tracker.refused = tracker.refused or partial(identify, folder.name)
     context = set_up_run(settings, request, store, start)
+    context.began = began
     del start  # frees the disk space of the images the scan decoded
     store.remember(known, {"identity": context.identity})
     if may_reuse_a_run and done_before(store, context.identity, folder, in_unnamed_folder):
