@@ -4,7 +4,7 @@ pip install fastai==2.8.12                                    in addition to tha
 python scripts/bench/real.py [TASK ...] [--quick] [KEY=VALUE ...]
 
 scripts/bench/tasks.py makes the tasks, from packages that Debian, npm and PyPI ship. Each run is a process with one
-thread, two at a time, and a line of scripts/bench/real.jsonl, which is not repeated. fastai trains as many epochs as
+thread, two at a time, and a line of --lines, which is not repeated. fastai trains as many epochs as
 thaw did with that seed. `rate R` is thaw with that learning rate in its last phase; the best of five on the validation
 images is the oracle. Nobody chooses by the test images, nor by the tasks that are set aside. --thaw runs another
 checkout, whose lines carry --name; those of fastai carry the number of epochs. real_table.py prints the tables.
@@ -31,7 +31,7 @@ from thaw.runtime.entry import Parser, count, run
 
 require_checkout(__file__)
 
-LINES = ROOT / "scripts/bench/real.jsonl"
+RECORDED, QUICK_LINES = ROOT / "scripts/bench/real.jsonl", ROOT / "outputs/bench/real.jsonl"
 SIZE = 96
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
 FIXED = ("logistic regression", "plain loop")  # whatever thaw does
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_words(*tasks.TASKS)
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/tasks", help="of the tasks")
     parser.add_argument("--quick", action="store_true", help="three small tasks, one seed, no oracle: half an hour")
+    parser.add_argument("--lines", type=Path, help="default: real.jsonl here, with --quick in outputs/bench/")
     parser.add_argument("--aside", action="store_true", help="also run the tasks that are set aside")
     parser.add_argument("--seeds", type=count, default=3, metavar="N", help="seeds per run (default: %(default)s)")
     parser.add_argument("--only", default="", metavar="TEXT", help="recipes whose name contains it (default: all)")
@@ -68,6 +69,8 @@ def main() -> None:
     recipes, seeds = (THAW, *PEERS, *(f"rate {rate}" for rate in RATES)), args.seeds
     if args.quick:
         (names, recipes), seeds = QUICK, 1
+    lines = args.lines or (QUICK_LINES if args.quick else RECORDED)
+    lines.parent.mkdir(parents=True, exist_ok=True)
     units = [Unit(name, "lite0", seed) for seed in range(seeds) for name in names]
     if not args.quick:
         units += [Unit(name, SECOND[0], seed) for seed in range(seeds) for name in SECOND[1] if name in names]
@@ -78,7 +81,7 @@ def main() -> None:
     def one(unit: Unit) -> None:
         with tempfile.TemporaryDirectory() as place:
             for recipe in (r for r in recipes if args.only in r and (r in (THAW, *PEERS) or unit.seed == 0)):
-                done = known()
+                done = known(lines)
                 epochs = done.get((*unit, THAW, args.name), {}).get("epochs", 0)
                 version = "" if recipe in FIXED else f"{epochs} epochs" if recipe in FASTAI else args.name
                 if (*unit, recipe, version) in done or (recipe in FASTAI and not epochs):
@@ -88,22 +91,22 @@ def main() -> None:
                 else:
                     words = [] if recipe == THAW else [f"checklist.full.lr={recipe.removeprefix('rate ')}"]
                     found = thaw(args.thaw, args.folder / unit.task, unit, weights, Path(place), [*words, *typed])
-                keep({**unit._asdict(), "recipe": recipe, "name": version, **found})
+                keep(lines, {**unit._asdict(), "recipe": recipe, "name": version, **found})
 
     with ThreadPoolExecutor(2) as two:
         list(two.map(one, units))
-    say_text(real_table.tables(list(known().values()), args.name))
+    say_text(real_table.tables(list(known(lines).values()), args.name))
 
 
-def known() -> dict[tuple, dict]:
+def known(lines: Path) -> dict[tuple, dict]:
     """Return the recorded lines by task, network, seed, recipe and name."""
-    rows = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+    rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     return {tuple(row[key] for key in (*Unit._fields, "recipe", "name")): row for row in rows}
 
 
-def keep(row: dict) -> None:
+def keep(lines: Path, row: dict) -> None:
     """Record a run as a line."""
-    with LINES.open("a") as file:
+    with lines.open("a") as file:
         file.write(json.dumps(row) + "\n")
     say_error(" ".join(str(row[key]) for key in ("task", "network", "seed", "recipe", "valid", "test", "test_loss")))
 
