@@ -19,8 +19,8 @@ from thaw.model.device import Device
 from thaw.runtime import failures, job_status, machine
 from thaw.runtime.errors import UserError
 from thaw.store.open import open_store
-from thaw.train import job
-from thaw.train.setup import probe_sizes, set_up
+from thaw.train import job, memory
+from thaw.train.setup import set_up
 
 CPU = Device(torch.device("cpu"), torch.float32, 1)
 
@@ -281,15 +281,40 @@ PROBED = [  # what a step raises, and what the probe then raises
 
 @pytest.mark.parametrize(("error", "raised", "says"), PROBED)
 def test_the_probe_tells_an_impossible_size_from_a_broken_gpu(compose, tmp_path, monkeypatch, error, raised, says):
-    settings = compose("data.limit=60", "size=32")
-    job = set_up(settings, tmp_path, open_store(settings, print))
+    settings = compose("data.limit=60", "size=32", "batch_size=32")
 
     def fail(*args):
         raise error
 
     monkeypatch.setattr(network.Network, "forward", fail)
     with pytest.raises(raised, match=re.escape(says)):
-        probe_sizes(job)
+        set_up(settings, tmp_path, open_store(settings, print))
+
+
+@pytest.mark.parametrize(("most", "batch"), [(16, 16), (8, 8), (3, 2), (1, 1), (0, None)])
+def test_batch_size_auto_is_halved_until_it_fits_into_memory(compose, tmp_path, monkeypatch, capsys, most, batch):
+    settings, forward = compose("data.limit=60", "size=32"), network.Network.forward
+
+    def limited(self, images):
+        if len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, images)
+
+    # As on a GPU, try a whole batch; the probe itself takes two images on a CPU.
+    monkeypatch.setattr(memory, "tried_images", lambda batch, device: batch)
+    monkeypatch.setattr(network.Network, "forward", limited)
+    if batch is None:
+        with pytest.raises(UserError, match="batch_size=1 at 32 px does not fit"):
+            set_up(settings, tmp_path, open_store(settings, print))
+        return
+    planned = set_up(settings, tmp_path, open_store(settings, print)).plan
+    assert planned.batch_size == batch and {epoch.batch for epoch in planned.phases[-1].epochs} == {batch}
+    said = [line for line in capsys.readouterr().out.splitlines() if "does not fit" in line]
+    assert len(said) == {16: 0, 8: 1, 2: 3, 1: 4}[batch]
+    if batch == 8:
+        assert re.fullmatch(
+            r"note: batch_size=16 at 32 px does not fit .* of cpu.*; batch_size=auto becomes 8", said[0]
+        )
 
 
 # threads --------------------------------------------------------------------------------------------------------------

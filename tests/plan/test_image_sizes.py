@@ -4,6 +4,7 @@ import pytest
 from composed import settings_of
 
 from thaw.plan import image_sizes
+from thaw.plan.facts import Facts
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_batch_at(size, final, batch, images, expected):
     ],
 )
 def test_batch_size(given, images, expected):
-    assert image_sizes.batch_size(given, images) == expected
+    assert image_sizes.batch_size(given, Facts(train=images)) == expected
 
 
 @pytest.mark.parametrize(
@@ -150,12 +151,18 @@ def test_batch_size(given, images, expected):
 def test_batch_on_stored_activations(images, batch_size, head, stored, expected):
     settings = settings_of(f"head={head}")
     settings.batch_size, settings.stored_batch = batch_size, stored
-    assert image_sizes.stored_batch(settings, images) == expected
+    assert image_sizes.stored_batch(settings, Facts(train=images)) == expected
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 64), (100, 64), (64, 64), (32, 32), (1, 1)])
+def test_batch_size_fits_into_memory(most, expected):
+    assert image_sizes.batch_size("auto", Facts(train=5_000, most_batch=most)) == expected
+    assert image_sizes.batch_size(48, Facts(train=5_000, most_batch=most)) == 48  # typed: as typed
 
 
 def test_an_epoch_has_fifty_steps_where_the_images_allow():
     for images in range(800, 5_000):
-        batch = image_sizes.batch_size("auto", images)
+        batch = image_sizes.batch_size("auto", Facts(train=images))
         assert 50 <= image_sizes.steps_per_epoch(images, batch) <= 75 or batch == 64
 
 
@@ -164,7 +171,7 @@ def test_an_epoch_on_stored_activations_has_fifty_steps_where_the_images_allow(b
     settings = settings_of()
     settings.batch_size = batch_size
     for images in range(200, 5_000):
-        batch = image_sizes.stored_batch(settings, images)
+        batch = image_sizes.stored_batch(settings, Facts(train=images))
         assert 50 <= image_sizes.steps_per_epoch(images, batch) <= most or batch == 64
 
 

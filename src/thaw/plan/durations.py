@@ -48,7 +48,7 @@ def durations(
             if features == "precomputed"
             else epochs_of(lengths, schedule.restarts, train, settings, facts, size)
         ),
-        "rate_batch": image_sizes.batch_size(settings.batch_size, facts.train),
+        "rate_batch": image_sizes.batch_size(settings.batch_size, facts),
     }
 
 
@@ -92,7 +92,7 @@ def cycle_lengths(name: str, restarts: bool, until: str | None, budget: Budget) 
 
 def stored_epochs(n: int, settings: Settings, facts: Facts, size: int | None) -> tuple[Epoch, ...]:
     """Return n epochs on stored activations, whose batches are small enough for many steps in an epoch."""
-    batch = image_sizes.stored_batch(settings, facts.train)
+    batch = image_sizes.stored_batch(settings, facts)
     return (Epoch(size, batch, None if facts.train is None else image_sizes.steps_per_epoch(facts.train, batch)),) * n
 
 
@@ -116,7 +116,7 @@ def epochs_of(
         if pixels[0] < smallest:
             raise UserError(2, f"resize.sizes={settings.resize.sizes}: starts at {pixels[0]} px, below {smallest}")
         sizes = image_sizes.epoch_sizes(pixels, lengths, restarts)
-    own, epochs = image_sizes.batch_size(settings.batch_size, facts.train), []
+    own, epochs = image_sizes.batch_size(settings.batch_size, facts), []
     for pixels in sizes:
         batch = own if pixels is None else image_sizes.batch_size_at(pixels, size, own, facts.train)
         epochs.append(

@@ -19,6 +19,7 @@ class Facts:
     native_size: int | None = None
     multiple: int | None = None
     layers: int | None = None
+    most_batch: int | None = None  # the largest batch that fits into memory, if a larger one was tried
 
 
 def known_facts(settings: Settings, recall: Callable[[str], dict]) -> Facts:

@@ -1,8 +1,10 @@
 """The image size and batch size of each epoch: smaller batches of few images, and larger ones of small images."""
 
+import math
 from collections.abc import Sequence
 
 from thaw.config.schema import Settings
+from thaw.plan.facts import Facts
 
 MOST_BATCH_GROWTH = 4
 FEWEST_STEPS = 20  # an epoch of fewer optimizer steps learns too little for its cost
@@ -43,25 +45,26 @@ def batch_size_at(size: int, final: int, batch: int, images: int | None) -> int:
     return max(batch, grown)
 
 
-def batch_size(given: int | str, images: int | None) -> int:
+def batch_size(given: int | str, facts: Facts) -> int:
     """Return the batch size that is typed, or for auto 64, less for few images, so that an epoch has enough steps.
 
-    It is never more than the number of images.
+    It is never more than the number of images, and auto never more than what fits into memory.
     """
-    if images is None:
-        return BATCH if given == "auto" else given
-    enough = min(BATCH, max(LEAST_BATCH, images // ENOUGH_STEPS // MULTIPLE * MULTIPLE))
-    return min(enough if given == "auto" else given, images)
+    images = math.inf if facts.train is None else facts.train
+    if given != "auto":
+        return min(given, images)
+    enough = BATCH if facts.train is None else max(LEAST_BATCH, images // ENOUGH_STEPS // MULTIPLE * MULTIPLE)
+    return min(BATCH, enough, images, facts.most_batch or BATCH)
 
 
-def stored_batch(settings: Settings, images: int | None) -> int:
+def stored_batch(settings: Settings, facts: Facts) -> int:
     """Return the batch size on stored activations: `stored_batch`, or by default enough steps in an epoch.
 
     A step on stored activations costs next to nothing, so a small training set is cut into smaller batches: two epochs
     of a few large batches leave a head far from its best. A head with batch norm takes no very small batches.
     """
-    auto = settings.stored_batch == "auto"
-    batch = batch_size(settings.batch_size, images) if auto else settings.stored_batch
+    auto, images = settings.stored_batch == "auto", facts.train
+    batch = batch_size(settings.batch_size, facts) if auto else settings.stored_batch
     if images is None:
         return batch
     if auto:

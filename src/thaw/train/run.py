@@ -23,14 +23,12 @@ from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
 from thaw.train.predictions import Predictions, predict
-from thaw.train.setup import probe_sizes
 
 
 def run_plan(context: RunContext, tracker: Tracker) -> dict:
     """Run all phases, leave a finished classifier in the job's folder, and return the result as in result.json."""
     settings, folder, inputs = context.settings, context.folder, context.inputs
     started, waited = time.perf_counter(), context.store.waited
-    probe_sizes(context)
     write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
     inputs_left = [inputs.of(phase) for phase in context.plan.phases]
     duplicates = near_duplicates.report_duplicates(folder, inputs, inputs_left)

@@ -1,6 +1,5 @@
 """The setup of a job before its first phase: device, images and network, and a trial of every image size."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,16 +14,13 @@ from thaw.data.batches import workers_for
 from thaw.data.file_state import named_files
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
-from thaw.model import heads, network, packaged
-from thaw.model.freezing import set_trainable
+from thaw.model import heads, packaged
 from thaw.model.network import create_network, model_facts, multiply_adds
 from thaw.model.saved import CONFIG, read_saved
 from thaw.model.weights import load_weights, read_weights
 from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
-from thaw.runtime import console, errors
-from thaw.runtime.errors import UserError
-from thaw.runtime.failures import is_accelerator_error, is_out_of_memory
+from thaw.runtime import console
 from thaw.runtime.files import write_data_lists
 from thaw.runtime.machine import cores
 from thaw.store.estimates import ArtifactCosts, planned_artifacts
@@ -32,8 +28,9 @@ from thaw.store.store import Store
 from thaw.train import preflight
 from thaw.train.context import RunContext
 from thaw.train.cycle_state import LoadedWeights
-from thaw.train.features import backbone_hash, images_per_pass
+from thaw.train.features import backbone_hash
 from thaw.train.inputs import Inputs
+from thaw.train.memory import inference_batch, within_memory
 from thaw.train.start import NOTHING_YET, Start
 
 SHOWN = 8  # new classes listed by name
@@ -60,11 +57,12 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     remember_facts(store, settings, facts, own)
     planned = start.plan if start.plan and start.plan.facts == facts else plan.make_plan(settings, facts)
     network.device = device = device_.with_threads(device, settings, multiply_adds(network.model, planned.size))
+    planned = within_memory(settings, planned, network)
     side = round(planned.size / settings.data.crop_pct)
     budget = parse_bytes(settings.data.pixels_budget, "data.pixels_budget")
     if line := pixels.budget_note(table, side, budget):
         console.say(f"note: {line}")
-    batch = max(planned.batch_size, images_per_pass(planned.size))  # inference can hold what training can
+    batch = inference_batch(planned)
     inputs = Inputs(
         table=table,
         pixels=pixels.load_pixels(images, side, budget, store, console.bar, start.decode_cache),
@@ -147,59 +145,6 @@ def init_line(source: str, before: Sequence[str], classes: Sequence[str], kept: 
     more = f" and {len(new) - SHOWN:,} more" if len(new) > SHOWN else ""
     untrained = f"; these are new and start untrained: {', '.join(new[:SHOWN])}{more}" if new else ""
     return f"{source}: {len(kept):,} of {len(classes):,} classes continue from the head of that run{untrained}"
-
-
-def probe_sizes(context: RunContext) -> None:
-    """Try one step of each image size and trained part on a copy, so that failures come before the first phase.
-
-    Use full batches on a GPU, where memory is scarce, and otherwise two images. Raise UserError if the network does not
-    accept a size (exit 2) or a batch does not fit into memory (exit 5).
-    """
-    tried = {(p.train, e.size, e.batch) for p in context.plan.phases if p.features == "live" for e in p.epochs}
-    gpu, kept = context.device.device.type == "cuda", context.settings.optimizer.moments
-    trial = copy.deepcopy(context.network)
-    for train, size, batch in sorted(tried | {("head", context.plan.size, context.plan.batch_size)}):
-        n = batch if gpu else min(batch, 2)
-        set_trainable(trial, train, context.settings.bn)
-        try:
-            if size == context.plan.size:
-                network.check_saveable(context.network.model, size)
-            if (train, size) == ("head", context.plan.size):
-                network.check_body_and_head(copy.deepcopy(trial), size)
-            moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
-            images = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device)
-            trial(images).sum().backward()
-            trial.zero_grad(set_to_none=True)
-            moments.clear()
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise explain_failure(error, context, size, batch) from None
-    if gpu:
-        n, size = context.inputs.batch, context.plan.size
-        try:
-            with torch.inference_mode():
-                trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=context.device.device))
-        except torch.OutOfMemoryError:
-            what = f"a validation batch of {n} images does not fit into the memory of {context.device}"
-            raise UserError(5, f"size={size}: {what}; try a smaller size") from None
-        del trial
-        torch.cuda.empty_cache()
-
-
-def explain_failure(error: Exception, context: RunContext, size: int, batch: int) -> Exception:
-    """Return the error to raise for a failed step: a UserError, or `error` itself if no setting explains it."""
-    settings = context.settings
-    if is_out_of_memory(error):
-        what = f"batch_size={batch} at {size} px does not fit into the memory of {context.device}"
-        return UserError(5, f"{what}; try batch_size={max(1, batch // 2)}")
-    if is_accelerator_error(error):
-        return error  # not caused by the image size
-    why = errors.first_line(error)
-    if "use_deterministic_algorithms" in str(error):
-        which = f"head={settings.head.kind} on {settings.backbone.name}"
-        return UserError(2, f"deterministic=true: {which} uses an operation that has no deterministic form ({why})")
-    asked = f"size={size}" if size == context.plan.size else f"resize.sizes={settings.resize.sizes}, {size} px"
-    own = f"its native size is {context.plan.facts.native_size}"
-    return UserError(2, f"{asked}: {settings.backbone.name} does not accept this size ({why}); {own}")
 
 
 def with_packaged_weights(backbone: Backbone, store: Store) -> Backbone:

@@ -1,0 +1,101 @@
+"""Try each image size of a plan before the first phase, and find a batch size that fits into memory."""
+
+import copy
+from dataclasses import replace
+
+import torch
+
+from thaw.config.schema import Settings
+from thaw.model import network as network_
+from thaw.model.freezing import set_trainable
+from thaw.model.network import Network
+from thaw.plan import plan
+from thaw.plan.phases import Plan
+from thaw.runtime import console, errors
+from thaw.runtime.errors import UserError
+from thaw.runtime.failures import is_accelerator_error, is_out_of_memory
+from thaw.train.features import images_per_pass
+
+
+class OutOfMemory(UserError):
+    """A batch that does not fit into memory."""
+
+
+def within_memory(settings: Settings, planned: Plan, network: Network) -> Plan:
+    """Return the plan after trying its sizes; batch_size=auto is halved until its steps fit into memory.
+
+    Raise UserError as `probe_sizes`.
+    """
+    while True:
+        try:
+            probe_sizes(settings, planned, network)
+            return planned
+        except OutOfMemory as error:
+            if settings.batch_size != "auto" or planned.batch_size == 1:
+                raise
+            smaller = planned.batch_size // 2
+            console.say(f"note: {error.line.partition(';')[0]}; batch_size=auto becomes {smaller}")
+            planned = plan.make_plan(settings, replace(planned.facts, most_batch=smaller))
+
+
+def inference_batch(planned: Plan) -> int:
+    """Return the number of images per forward pass: inference can hold what training can."""
+    return max(planned.batch_size, images_per_pass(planned.size))
+
+
+def tried_images(batch: int, device: torch.device) -> int:
+    """Return how many images of a batch are tried: all on a GPU, where memory is scarce, and otherwise two."""
+    return batch if device.type == "cuda" else min(batch, 2)
+
+
+def probe_sizes(settings: Settings, planned: Plan, network: Network) -> None:
+    """Try one step of each image size and trained part on a copy, so that failures come before the first phase.
+
+    Raise UserError if the network does not accept a size (exit 2), OutOfMemory if a batch does not fit (exit 5).
+    """
+    tried = {(p.train, e.size, e.batch) for p in planned.phases if p.features == "live" for e in p.epochs}
+    device, kept = network.device.device, settings.optimizer.moments
+    trial = copy.deepcopy(network)
+    for train, size, batch in sorted(tried | {("head", planned.size, planned.batch_size)}):
+        n = tried_images(batch, device)
+        set_trainable(trial, train, settings.bn)
+        try:
+            if size == planned.size:
+                network_.check_saveable(network.model, size)
+            if (train, size) == ("head", planned.size):
+                network_.check_body_and_head(copy.deepcopy(trial), size)
+            moments = [torch.empty_like(p) for p in trial.parameters() if p.requires_grad for _ in range(kept)]
+            images = torch.zeros(n, size, size, 3, dtype=torch.uint8, device=device)
+            trial(images).sum().backward()
+            trial.zero_grad(set_to_none=True)
+            moments.clear()
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise explain_failure(error, settings, planned, network, size, batch) from None
+    if device.type == "cuda":
+        n, size = inference_batch(planned), planned.size
+        try:
+            with torch.inference_mode():
+                trial(torch.zeros(n, size, size, 3, dtype=torch.uint8, device=device))
+        except torch.OutOfMemoryError:
+            what = f"a validation batch of {n} images does not fit into the memory of {network.device}"
+            raise UserError(5, f"size={size}: {what}; try a smaller size") from None
+        del trial
+        torch.cuda.empty_cache()
+
+
+def explain_failure(
+    error: Exception, settings: Settings, planned: Plan, network: Network, size: int, batch: int
+) -> Exception:
+    """Return the error to raise for a failed step: a UserError, or `error` itself if no setting explains it."""
+    if is_out_of_memory(error):
+        what = f"batch_size={batch} at {size} px does not fit into the memory of {network.device}"
+        return OutOfMemory(5, f"{what}; try batch_size={max(1, batch // 2)}")
+    if is_accelerator_error(error):
+        return error  # not caused by the image size
+    why = errors.first_line(error)
+    if "use_deterministic_algorithms" in str(error):
+        which = f"head={settings.head.kind} on {settings.backbone.name}"
+        return UserError(2, f"deterministic=true: {which} uses an operation that has no deterministic form ({why})")
+    asked = f"size={size}" if size == planned.size else f"resize.sizes={settings.resize.sizes}, {size} px"
+    own = f"its native size is {planned.facts.native_size}"
+    return UserError(2, f"{asked}: {settings.backbone.name} does not accept this size ({why}); {own}")
