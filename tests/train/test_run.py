@@ -27,6 +27,7 @@ from thaw.train.predictions import Predictions, predict
 from thaw.train.run import warn_no_better, warn_nothing_gained
 from thaw.train.run_folders import done_before, remember_done
 from thaw.train.setup import set_up
+from thaw.train.time_limit import TimeLimit
 
 SHORT = ("data.limit=300", "size=32", "scheduler.cycles=2", "scheduler.max_cycles=2", *FIND, "wandb=disabled")
 
@@ -312,9 +313,10 @@ def test_a_last_phase_without_improvement_says_what_to_try(compose, capsys, type
     planned = plan.make_plan(settings, Facts(718, 180, 899, 10, 40, 1, 6))
     network = torch.nn.BatchNorm2d(2) if norms else torch.nn.LayerNorm(2)
     job, phases = SimpleNamespace(settings=settings, plan=planned, network=network), {"full": {"lr": 0.01}}
-    assert warn_nothing_gained(job, SimpleNamespace(phase="full"), phases) == []
+    limit = TimeLimit(job)
+    assert warn_nothing_gained(job, SimpleNamespace(phase="full"), phases, limit) == []
     line = "warning: full did not improve on head_augmented, whose weights are kept; try " + advice
-    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [line]
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases, limit) == [line]
     assert capsys.readouterr().out.splitlines() == [line]
     rate, *still = advice.split(" or ")
     tried = plan.make_plan(compose(*(word for word in typed if "full.lr" not in word), rate), planned.facts)
@@ -322,8 +324,14 @@ def test_a_last_phase_without_improvement_says_what_to_try(compose, capsys, type
     fits = [(phase.name, phase.lr, phase.rate_from) for phase in planned.phases if phase.do == "fit"][:-1]
     assert [(phase.name, phase.lr, phase.rate_from) for phase in tried.phases if phase.do == "fit"][:-1] == fits
     assert [compose(*typed, word).bn for word in still] == ["eval"] * len(still)
+    limit.whole["full"] = None
+    limit.label = "minutes=1"
+    line = "warning: full did not improve on head_augmented, whose weights are kept; it was cut by minutes=1"
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases, limit) == [line]
     settings.stop_after = 1
-    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases) == [], "the run is not finished"
+    assert warn_nothing_gained(job, SimpleNamespace(phase="head_augmented"), phases, limit) == [], (
+        "the run is not finished"
+    )
 
 
 def test_output_to_a_pipe_has_a_line_per_cycle_and_per_minute(run, capsys, monkeypatch):

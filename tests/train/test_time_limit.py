@@ -1,32 +1,47 @@
 """A run with a time limit, with a speed and a clock that are given."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 from brief import FIND, skip_plots, trained
 
+from thaw.plan import plan
+from thaw.plan.facts import Facts
 from thaw.plan.shorten import Speed
 from thaw.train import time_limit
+from thaw.train.cycle import EpochEnd, StepEnd
+from thaw.train.time_limit import OVERDUE, PLANNED, TimeIsUp, TimeLimit
 
-SHORT = ("data.limit=60", "size=32", *FIND, "wandb=disabled")
-EPOCH_S = 10.0  # to train an epoch at this speed; the finder takes another four
+SHORT = ("data.limit=60", "size=32", "wandb=disabled", *FIND)  # an epoch has 3 steps, the finder 6 of 2 trials
+LATER, TWO = "lr=0.01", "checklist=fine_tune"
 
 
 @pytest.fixture
 def run(compose, tmp_path, monkeypatch, capsys):
-    """Return run(times, "minutes=1", ...) -> result and lines; `times`: the seconds left, by turn, the last for all."""
+    """Return run(left, "minutes=1", ...) -> result and lines of a run whose epochs take 10 s.
+
+    `left`: the seconds left at each decision, the last for all that follow. `fast`: its cycles take their own time.
+    """
     skip_plots(monkeypatch)
 
-    def ran(times, *overrides, name="a", number=None):
-        times, settings = list(times), compose(*SHORT, *overrides)
+    def speed(inputs, context, most):
+        return Speed(context.plan.facts.train * inputs.phase.epochs[0].size ** 2 / 10, 0.0)
 
-        def measured(context, inputs):
-            return Speed(context.plan.facts.train * inputs.phase.epochs[0].size ** 2 / EPOCH_S, 0.0)
+    def ran(left, *overrides, name="a", number=None, fast=False):
+        given, settings, clock = list(left), compose(*SHORT, *overrides), [0]
 
-        monkeypatch.setattr(time_limit, "measured_speed", measured)
+        def seconds_left(limit, speed, share):
+            if share != PLANNED:
+                return 1e6
+            clock[0] += 10  # a cycle of one epoch takes 10 s
+            return given.pop(0) if len(given) > 1 else given[0]
 
-        def left(context, speed, share):
-            return 1e6 if share == time_limit.OVERDUE else times.pop(0) if len(times) > 1 else times[0]
-
-        monkeypatch.setattr(time_limit, "seconds_left", left)
+        monkeypatch.setattr(time_limit, "measured_speed", speed)
+        monkeypatch.setattr(TimeLimit, "spent", property(lambda limit: clock[0]))
+        if not fast:
+            monkeypatch.setattr(TimeLimit, "speed_of_last", lambda limit, phase, results: limit.speeds[phase.name])
+        monkeypatch.setattr(TimeLimit, "seconds_left", seconds_left)
         result = trained(settings, tmp_path / name, *overrides, number=number)
         return result, capsys.readouterr().out.splitlines()
 
@@ -40,29 +55,35 @@ def epochs(result) -> dict:
 
 
 def test_much_time_changes_nothing(run):
-    limited, lines = run([1e6], "minutes=60")
-    free, _ = run([1e6], "store.code=ignore", name="b")
+    limited, lines = run([1e6], "minutes=60", TWO, LATER)
+    free, _ = run([1e6], TWO, LATER, name="b")
     assert limited["model_sha256"] == free["model_sha256"]
-    assert not any("are left" in line for line in lines)
+    assert not any("minutes=" in line and "note" not in line for line in lines)
 
 
 def test_phases_are_cut_to_the_time_left(run, tmp_path):
-    # At the start of head_augmented, which may take a third, and after its cycle; at find_full and at full.
-    result, lines = run([60, 60, 95, 55, 1e6], "minutes=1")
+    # At head_augmented, which may take a third, and after its cycles; at find_full; at full, and after its cycle.
+    result, lines = run([60, 50, 40, 95, 55, 45], "minutes=1")
     assert epochs(result) == {"head_precomputed": 2, "head_augmented": 2, "full": 5}
-    assert "head_augmented: 2 of 3 epochs (1+1); of minutes=1, 1 min 0 s are left, an epoch takes 10.0 s" in lines
-    assert "full: 5 of 15 epochs (1+4); of minutes=1, 55.0 s are left, an epoch takes 10.0 s" in lines
+    because = "left for it and an epoch takes 10.0 s (minutes=1)"
+    assert f"head_augmented: 2 epochs (1+1), because 20.0 s are {because}" in lines
+    assert f"full: 5 epochs (1+4), because 55.0 s are {because}" in lines
     assert " 1+4 " in (tmp_path / "a" / "plan.txt").read_text()
 
 
 def test_a_phase_without_time_is_left_out_with_its_finder(run, tmp_path):
-    result, lines = run([5, 5], "minutes=1")
+    result, lines = run([5], "minutes=1")
     assert epochs(result) == {"head_precomputed": 2} and "phase/find_full/lr" not in result
-    said = [line for line in lines if "left out" in line]
-    assert said == [
-        f"{name}: left out; of minutes=1, 5.0 s are left, an epoch takes 10.0 s" for name in ("head_augmented", "full")
-    ]
+    assert [line.split(":")[0] for line in lines if "left out, because" in line] == ["head_augmented", "full"]
     assert "find_full" not in (tmp_path / "a" / "plan.txt").read_text()
+
+
+def test_phases_that_share_a_finder_are_left_out_together(run):
+    polish = "+checklist.polish={do: fit, epochs: 1}"
+    result, _ = run([5], "minutes=1", TWO, polish)
+    assert list(epochs(result)) == ["head"]
+    result, _ = run([45, 5, 15], "minutes=2", TWO, polish, name="b")  # the finder took longer than it was given
+    assert epochs(result) == {"head": 1, "polish": 1}
 
 
 def test_something_is_trained_in_any_case(run):
@@ -71,20 +92,75 @@ def test_something_is_trained_in_any_case(run):
 
 
 def test_a_phase_ends_if_no_time_is_left_for_another_cycle(run):
-    result, lines = run([1e6, 0], "minutes=1", "checklist=fine_tune", "epochs=7", "lr=0.01")
+    result, lines = run([1e6, 0], "minutes=1", TWO, "epochs=7", LATER)
     assert epochs(result)["full"] == 1
-    assert any("no time is left of minutes=1" in line for line in lines)
+    assert any("no time is left for another cycle (minutes=1)" in line for line in lines)
 
 
-def test_a_cycle_that_exceeds_the_limit_is_given_up(run, monkeypatch):
-    monkeypatch.setattr(time_limit, "raise_if_time_is_up", lambda *args: (_ for _ in ()).throw(time_limit.TimeIsUp))
-    result, lines = run([1e6], "minutes=1")
-    assert epochs(result) == {"head_precomputed": 2}
-    assert "full: left out, because minutes=1 are over" in lines
+def test_a_phase_grows_back_if_it_is_faster_than_measured(run):
+    result, _ = run([10, 65, 1e6], "minutes=1", TWO, "epochs=7", LATER, fast=True)
+    assert epochs(result)["full"] == 7
 
 
 def test_the_same_run_trains_the_same_epochs_again(run):
-    first, _ = run([55, 1e6], "minutes=1", "checklist=fine_tune", "lr=0.01", number=0)
-    again, _ = run([1e6], "minutes=1", "checklist=fine_tune", "lr=0.01", name="b", number=1)
+    first, _ = run([55, 45], "minutes=1", TWO, LATER, number=0)
+    again, _ = run([1e6], "minutes=1", TWO, LATER, name="b", number=1)
     assert epochs(first)["full"] == epochs(again)["full"] == 5
-    assert again["phase/full/reused"] == 2
+    assert again["phase/full/reused"] == 2 and first["model_sha256"] == again["model_sha256"]
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_cycle_ends_early_after_an_epoch_if_the_next_does_not_fit(run, monkeypatch, tmp_path):
+    def check(self, phase, cycle, event, resumed, spare):
+        if phase.name == "full" and isinstance(event, EpochEnd) and event.epoch == 3:
+            raise TimeIsUp(1)
+
+    monkeypatch.setattr(TimeLimit, "check", check)
+    result, lines = run([1e6], "minutes=1", TWO, LATER)
+    assert epochs(result)["full"] == 4  # 1 + 2 + 1 of 4
+    assert "  full: cycle 3 ends after 1 of 4 epochs (minutes=1)" in lines
+    steps = [row["step"] for row in rows(tmp_path / "a") if "step" in row]
+    assert steps == sorted(steps)
+
+
+def test_a_cycle_that_is_overdue_is_given_up(run, monkeypatch, tmp_path):
+    def check(self, phase, cycle, event, resumed, spare):
+        if phase.name == "full":
+            raise TimeIsUp(0)
+
+    monkeypatch.setattr(TimeLimit, "check", check)
+    stored = "+checklist.last={do: fit, train: head, features: precomputed, epochs: 1, lr: 1e-5}"
+    result, lines = run([1e6], "minutes=1", TWO, LATER, stored)
+    assert list(epochs(result)) == ["head", "last"]
+    assert "full: left out: no time is left, and cycle 1 is given up (minutes=1)" in lines
+    steps = [row["step"] for row in rows(tmp_path / "a") if "step" in row]
+    assert steps == sorted(steps)
+
+
+@pytest.mark.parametrize(
+    ("left", "event", "spare", "raised"),
+    [
+        ({1.0: 21, OVERDUE: 99}, "epoch", True, None),
+        ({1.0: 19, OVERDUE: 99}, "epoch", True, 1),  # the next epoch takes 10 s, and 10 s were spent before
+        ({1.0: -9, OVERDUE: 99}, "last epoch", True, None),
+        ({1.0: -9, OVERDUE: 11}, "step", True, None),
+        ({1.0: -9, OVERDUE: 9}, "step", True, 0),
+        ({1.0: -9, OVERDUE: 9}, "step", False, None),  # nothing else to keep
+    ],
+)
+def test_when_a_cycle_is_ended(compose, monkeypatch, left, event, spare, raised):
+    settings, facts = compose("minutes=1"), Facts(1000, 100, 0, 2, 100, 1, 6)
+    planned = plan.make_plan(settings, facts)
+    limit, full = TimeLimit(SimpleNamespace(settings=settings, plan=planned)), planned.phases[-1]
+    limit.speeds["full"] = Speed(1e6, 0.0)
+    monkeypatch.setattr(TimeLimit, "seconds_left", lambda self, speed, share: left[share])
+    seen = {"step": StepEnd(70, 0.1, None), "epoch": EpochEnd(1, {}, True), "last epoch": EpochEnd(2, {}, True)}
+    if raised is None:
+        limit.check(full, 1, seen[event], 10.0, spare)
+    else:
+        with pytest.raises(TimeIsUp) as caught:
+            limit.check(full, 1, seen[event], 10.0, spare)
+        assert caught.value.epochs == raised

@@ -40,7 +40,7 @@ def make_plan(settings: Settings, facts: Facts) -> Plan:
         check_shapes(phase)
         warn_of_sizes(phase, settings, size, notes)
     warn_of_steps([phase for phase in phases if phase.do == "fit"][-1], facts, notes)
-    if settings.minutes is not None and not settings.smoke:
+    if settings.minutes is not None and not settings.smoke and any(phase.features == "live" for phase in phases):
         notes.append(
             f"minutes={settings.minutes:g}: phases on images are cut to what fits, once their speed is measured"
         )

@@ -4,10 +4,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from thaw.config.schema import Settings
-from thaw.plan.durations import epochs_of
 from thaw.plan.facts import Facts
-from thaw.plan.phases import Epoch, Phase, Plan
+from thaw.plan.phases import Epoch, Phase
 
 
 @dataclass(frozen=True)
@@ -23,37 +21,44 @@ class Speed:
         return training + (len(epochs) * facts.valid * self.evaluation if train == "all" else 0.0)
 
 
-def fill(cycles: Sequence[int], done: int, epochs: int) -> tuple[int, ...]:
-    """Return the epochs of each cycle with at most `epochs` after the first `done` cycles; the last takes the rest.
+def fill(cycles: Sequence[int], budget: int, done: int, epochs: int) -> tuple[int, ...]:
+    """Return the epochs of each cycle with at most `epochs` after the first `done` cycles.
 
-    As in `schedules.fill_budget`: ([1, 2, 4, 8], 0, 9) gives (1, 2, 6), as epochs=9 does.
+    The last of the `budget` planned cycles that fits takes the rest, as in `schedules.fill_budget`: of [1, 2, 4], five
+    epochs leave (1, 4). Cycles beyond the budget may be cut to half their length.
     """
     lengths, left = list(cycles[:done]), epochs
-    if left >= sum(cycles[done:]):
-        return tuple(cycles)
-    for length, following in zip(cycles[done:], [*cycles[done + 1 :], 0], strict=True):
-        if left:
-            length = left if left < length + following else length
-            lengths.append(length)
-            left -= length
+    for number, length in enumerate(cycles[done:], done):
+        rest_is_too_short = number + 1 < budget and left < length + cycles[number + 1]
+        length = left if rest_is_too_short else min(left, length)
+        if not length or (number >= budget and 2 * length < cycles[number]):
+            break
+        lengths.append(length)
+        left -= length
     return tuple(lengths)
 
 
-def shorten(phase: Phase, done: int, epochs: int, settings: Settings, plan: Plan) -> Phase:
-    """Return the phase with at most `epochs` epochs after its first `done` cycles."""
-    lengths = fill(phase.cycles, done, epochs)
+def shorten(phase: Phase, done: int, epochs: int) -> Phase:
+    """Return the phase with at most `epochs` epochs after its first `done` cycles; it still ends at its last size."""
+    lengths = fill(phase.cycles, phase.budget, done, epochs)
     if lengths == phase.cycles:
         return phase
-    made = epochs_of(lengths, phase.schedule.restarts, phase.train, settings, plan.facts, plan.size) if lengths else ()
-    return replace(phase, cycles=lengths, budget=min(phase.budget, len(lengths)), epochs=made)
+    if phase.schedule.restarts:  # all epochs of a cycle are alike
+        firsts = [phase.epochs_of(cycle)[0] for cycle in range(len(lengths))]
+        if len(lengths) > done:
+            firsts[-1] = phase.epochs[-1]
+        kept = [epoch for epoch, length in zip(firsts, lengths, strict=True) for _ in range(length)]
+    else:  # sizes share the epochs evenly
+        n, of = sum(lengths), len(phase.epochs)
+        kept = [phase.epochs[-(-(epoch + 1) * of // n) - 1] for epoch in range(n)]
+    return replace(phase, cycles=lengths, budget=min(phase.budget, len(lengths)), epochs=tuple(kept))
 
 
-def shorten_to_time(phase: Phase, done: int, seconds: float, speed: Speed, settings: Settings, plan: Plan) -> Phase:
-    """Return the phase with the most epochs after its first `done` cycles that fit into `seconds`, perhaps none."""
+def epochs_in(phase: Phase, done: int, seconds: float, speed: Speed, facts: Facts) -> int:
+    """Return how many epochs of the phase fit into `seconds` after its first `done` cycles."""
     first = sum(phase.cycles[:done])
 
     def cost(epochs: int) -> float:
-        return speed.seconds(shorten(phase, done, epochs, settings, plan).epochs[first:], phase.train, plan.facts)
+        return speed.seconds(shorten(phase, done, epochs).epochs[first:], phase.train, facts)
 
-    most = sum(phase.cycles) - first
-    return shorten(phase, done, bisect_right(range(1, most + 1), seconds, key=cost), settings, plan)
+    return bisect_right(range(1, len(phase.epochs) - first + 1), seconds, key=cost)

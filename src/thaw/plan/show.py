@@ -139,7 +139,8 @@ def uneven_cycles(plan: Plan, settings: Settings) -> list[str]:
         lengths = schedules.cycle_epochs(phase.budget, budget.cycle_len, budget.cycle_mult)
         planned = list(phase.cycles[: phase.budget])
         own = not takes_budget(settings.checklist[phase.name], phase)
-        if own or not phase.schedule.restarts or len(planned) < 2 or planned == lengths:
+        cut = sum(planned) != budget.epochs  # by the setting minutes
+        if own or cut or not phase.schedule.restarts or len(planned) < 2 or planned == lengths:
             continue
         split = f"epochs={budget.epochs} is split into cycles of {'+'.join(map(str, planned))} epochs"
         rule = f"cycle_len={budget.cycle_len} and cycle_mult={budget.cycle_mult} set their lengths"

@@ -102,8 +102,13 @@ class ArtifactCosts:
 
     store: Store
     artifacts: list[PlannedArtifact]  # with the names they had in the plan
+    files: Sequence  # as in `planned_artifacts`
     paid: float = 0.0  # seconds that this attempt spent on them
     saved: float = 0.0  # seconds that the store saved
+
+    def replan(self, settings: Settings, plan: Plan) -> None:
+        """Take the artifacts of another plan."""
+        self.artifacts = planned_artifacts(settings, plan, self.files)
 
     def note(self, phase: str, number: int, path: Path, seconds: float, paid: float | None) -> None:
         """Record the path of the `number`th artifact of a phase and the seconds that making it takes.

@@ -1,7 +1,6 @@
 """The context of a run: what every phase works with."""
 
 import json
-import time
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,6 @@ from thaw.data.table import TEST
 from thaw.model.device import Device
 from thaw.model.network import Network
 from thaw.plan.phases import Plan
-from thaw.plan.shorten import Speed
 from thaw.store import keys
 from thaw.store.estimates import ArtifactCosts
 from thaw.store.keys import Basis
@@ -39,9 +37,8 @@ class RunContext:
     held: LoadedWeights
     inputs: Inputs
     costs: ArtifactCosts
+    began: float  # when the job began, by time.perf_counter
     counters: Counters = field(default_factory=Counters)
-    began: float = field(default_factory=time.perf_counter)  # when the command started
-    speeds: dict[str, Speed] = field(default_factory=dict)  # of each fit phase on images, if there is a time limit
 
     def basis(self, before: CycleResult | None) -> Basis:
         """Return what the next steps start from; `before` is the cycle end they follow (None: the initial network)."""

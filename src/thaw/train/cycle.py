@@ -166,7 +166,7 @@ def train_cycle(
             with snapshot_if_stopped(snapshots, phase.name):
                 validation = validate(fit.inputs)
             yield EpochEnd(epoch, record.end_epoch(validation, time.perf_counter() - began), trained_now=True)
-    write_cycle(folder, fit, record, validation)
+    write_cycle(folder, fit, record)
 
 
 @contextmanager
@@ -216,12 +216,12 @@ def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[di
             yield EpochEnd(number, epochs[i], trained_now=False)
 
 
-def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord, validation: Predictions) -> None:
-    """Write the files of a finished cycle to its folder in the store."""
+def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord) -> None:
+    """Write the files of a cycle, as it is after its last validation, to its folder in the store."""
     model = fit.network.model
     (folder / WEIGHTS).write_bytes(save(weights_of(model)))
     (folder / MOMENTUM).write_bytes(save(momentum_of(model, fit.optimizer)))
-    (folder / LOGITS).write_bytes(save({"logits": validation.logits.contiguous()}))
+    (folder / LOGITS).write_bytes(save({"logits": record.validation.logits.contiguous()}))
     (folder / RECORD).write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
 
 

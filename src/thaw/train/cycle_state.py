@@ -30,6 +30,12 @@ class CycleRecord:
     losses: list[float] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
     figures: dict = field(default_factory=lambda: dict(NO_SUMS))
+    validation: Predictions | None = None  # at the end of the last epoch, if this process trained it
+
+    @property
+    def kept(self) -> dict:
+        """What a snapshot keeps, as JSON values."""
+        return {"losses": self.losses, "epochs": self.epochs, "figures": self.figures}
 
     @property
     def seconds(self) -> float:
@@ -57,6 +63,7 @@ class CycleRecord:
             }
         )
         figures.update(NO_SUMS)
+        self.validation = validation
         return self.epochs[-1]
 
 
@@ -130,7 +137,7 @@ class Snapshots:
         """Write a snapshot now."""
         began = time.perf_counter()
         tensors = weights_of(self.model) | momentum_of(self.model, self.optimizer)
-        snapshot.write(self.folder, vars(self.record), tensors)
+        snapshot.write(self.folder, self.record.kept, tensors)
         self.saved = time.monotonic()
         self.interval = self.asked and max(self.asked, 50 * (time.perf_counter() - began))
 

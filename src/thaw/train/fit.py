@@ -3,7 +3,7 @@
 import math
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,24 @@ from thaw.runtime import console, signals
 from thaw.store import keys, snapshot
 from thaw.store.prune import IN_PROGRESS
 from thaw.store.store import Store
-from thaw.train import early_stopping, time_limit
+from thaw.train import early_stopping
 from thaw.train.context import RunContext
-from thaw.train.cycle import BestSoFar, CycleResult, begin_cycle, cycle_fault, read_cycle, steps_before, train_cycle
+from thaw.train.cycle import (
+    BestSoFar,
+    CycleResult,
+    begin_cycle,
+    cycle_fault,
+    read_cycle,
+    steps_before,
+    train_cycle,
+    write_cycle,
+)
 from thaw.train.cycle_state import CycleRecord, Snapshots
 from thaw.train.early_stopping import CycleEnd, Verdict
 from thaw.train.inputs import PhaseInputs
 from thaw.train.phase_fit import PhaseFit, begin_phase, with_phase
 from thaw.train.progress import PhaseLog, end_phase
-from thaw.train.time_limit import TimeIsUp
+from thaw.train.time_limit import TimeIsUp, TimeLimit
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,12 @@ class FittedCycles:
 
 
 def fit_phase(
-    context: RunContext, inputs: PhaseInputs, lr: float, best: BestSoFar | None, tracker: Tracker
+    context: RunContext, inputs: PhaseInputs, lr: float, best: BestSoFar | None, tracker: Tracker, limit: TimeLimit
 ) -> PhaseOutcome | None:
     """Fit a phase cycle by cycle, up to its budget, until over-fitting, or until the time limit.
 
     Each cycle starts from the weights of the previous one; the next phase starts from the best cycle end. Return None
-    if the time was up before the first cycle ended.
+    if the time was up in the first cycle.
     """
     phase, start = inputs.phase, best.end if best else None
     fit = begin_phase(context.settings, context.network, inputs, lr)
@@ -73,50 +82,51 @@ def fit_phase(
             bar.total(fit.phase.ends[max(cycle + 1, fit.phase.budget) - 1])
             log = PhaseLog(fit, context.plan.phases.index(fit.phase), context.counters, tracker, bar)
             try:
-                fit_cycle(context, fit, log, start, fitted)
+                fit = fit_cycle(context, fit, log, start, fitted, limit)
+                fit = decide_next(context, fit, fitted, limit)
             except TimeIsUp:
-                fitted.verdict = Verdict(False, f"minutes={context.settings.minutes:g} are over")
-                break
-            fitted.verdict = whether_to_go_on(context, fit.phase, fitted)
-            if fitted.verdict.go_on:
-                fit = with_phase(fit, time_limit.cut_rest(context, fit.phase, fitted.results))
-                if len(fit.phase.cycles) == len(fitted.results):
-                    fitted.verdict = Verdict(False, f"no time is left of minutes={context.settings.minutes:g}")
+                fitted.verdict = Verdict(False, f"no time is left, and cycle {cycle + 1} is given up ({limit.label})")
     if fitted.results:
         return conclude(context, fit, fitted, best)
-    console.say(f"{phase.name}: left out, because {fitted.verdict.because}")
-    time_limit.leave_out(context, fit.phase)
+    console.say(f"{phase.name}: left out: {fitted.verdict.because}")
+    end_phase(context.counters, fit.phase, 1)  # its steps were logged
+    limit.leave_out(fit.phase)
     return None
 
 
 def fit_cycle(
-    context: RunContext, fit: PhaseFit, log: PhaseLog, start: CycleResult | None, fitted: FittedCycles
-) -> None:
+    context: RunContext, fit: PhaseFit, log: PhaseLog, start: CycleResult | None, fitted: FittedCycles, limit: TimeLimit
+) -> PhaseFit:
     """Train the next cycle of a phase, or read it from the store, and add it to those fitted.
 
-    `start`: the cycle end that the phase starts from. Raise TimeIsUp if the time limit is over and there are weights
-    to keep.
+    `start`: the cycle end that the phase starts from. Return the fit, with fewer epochs if the cycle was ended early.
+    Raise TimeIsUp if it was given up.
     """
     phase, store, cycle = fit.phase, context.store, len(fitted.results)
     basis = context.basis(fitted.last or start)
     parts = keys.cycle_parts(context.settings, phase, cycle, fit.options.lr, context.plan.size, basis)
     underway = snapshot_folder(store, parts)
     # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
-    began, resumed = time.perf_counter() - store.waited, 0.0
+    began, record = time.perf_counter() - store.waited, CycleRecord()
     after = f"in phase {phase.name} after cycle {cycle + 1}"
-    fault = partial(cycle_fault, fit=fit, cycle=cycle)
-    with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
-        if entry.missing:
-            record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
-            resumed = record.seconds
-            show_snapshot(log, cycle, record)
-            interval = context.settings.store.snapshot_s
-            snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
-            with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
-                for event in events:
-                    log.show(event)
-                    if fitted.last or start:
-                        time_limit.raise_if_time_is_up(context, phase)
+    resumed, fault = 0.0, partial(cycle_fault, fit=fit, cycle=cycle)
+    try:
+        with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
+            if entry.missing:
+                record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
+                resumed = record.seconds
+                show_snapshot(log, cycle, record)
+                interval = context.settings.store.snapshot_s
+                snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
+                with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
+                    for event in events:
+                        log.show(event)
+                        limit.check(phase, cycle, event, resumed, spare=bool(fitted.last or start))
+    except TimeIsUp as up:
+        fit = ended_early(fit, cycle, up, limit)
+        with store.entry("cycles", parts | {"ended_after": up.epochs}) as entry:
+            if entry.missing:
+                write_cycle(entry.folder, fit, record)
     snapshot.remove(underway)
     end = read_cycle(entry.path, fit.inputs.valid_labels)
     if entry.missing:
@@ -125,7 +135,37 @@ def fit_cycle(
         show_stored(log, cycle, end)
     paid = time.perf_counter() - store.waited - began if entry.missing else None
     context.costs.note(phase.name, cycle, end.path, end.seconds if paid is None else paid + resumed, paid)
-    fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, reused=not entry.missing)
+    fitted.add(end, fit.phase.epochs_of(cycle)[-1].size == context.plan.size, reused=not entry.missing)
+    return fit
+
+
+def ended_early(fit: PhaseFit, cycle: int, up: TimeIsUp, limit: TimeLimit) -> PhaseFit:
+    """Return a fit whose phase ends in this cycle, after the epochs that it has finished; raise `up` if there is none.
+
+    Its learning rate has not fallen to 0, so it has a key of its own in the store.
+    """
+    if not up.epochs:
+        raise up
+    phase, first = fit.phase, fit.phase.epoch_numbers(cycle).start
+    cycles, epochs = (*phase.cycles[:cycle], up.epochs), phase.epochs[: first + up.epochs]
+    shorter = replace(phase, cycles=cycles, budget=min(phase.budget, cycle + 1), epochs=epochs)
+    console.say(
+        f"  {phase.name}: cycle {cycle + 1} ends after {up.epochs} of {phase.cycles[cycle]} epochs ({limit.label})"
+    )
+    limit.replan(phase, shorter)
+    return with_phase(fit, shorter)
+
+
+def decide_next(context: RunContext, fit: PhaseFit, fitted: FittedCycles, limit: TimeLimit) -> PhaseFit:
+    """Set the verdict whether the phase goes on; return the fit with its further cycles cut to the time left."""
+    done = len(fitted.results)
+    fitted.verdict = whether_to_go_on(context, limit.uncut(fit.phase, done), fitted)
+    if fitted.verdict.go_on:
+        fit = with_phase(fit, limit.cut_rest(fit.inputs, fitted.results))
+        if len(fit.phase.cycles) > done:
+            return fit
+        fitted.verdict = Verdict(False, f"no time is left for another cycle ({limit.label})")
+    return fit
 
 
 def snapshot_folder(store: Store, parts: dict) -> Path:
@@ -177,7 +217,7 @@ def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) ->
         verdict = early_stopping.judge(fitted.before, fitted.ends, phase.budget, len(phase.cycles))
     else:
         verdict = Verdict(done < len(phase.cycles), "all planned cycles trained")
-    if verdict.go_on and done == context.settings.stop_after and phase is context.plan.phases[-1]:
+    if verdict.go_on and done == context.settings.stop_after and phase.name == context.plan.phases[-1].name:
         return Verdict(False, f"stop_after={done}")
     return verdict
 

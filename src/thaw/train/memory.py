@@ -18,7 +18,11 @@ from thaw.train.features import images_per_pass
 
 
 class OutOfMemory(UserError):
-    """A batch that does not fit into memory."""
+    """A batch of a size that does not fit into memory."""
+
+    def __init__(self, what: str, batch: int):
+        super().__init__(5, f"{what}; try batch_size={max(1, batch // 2)}")
+        self.what = what
 
 
 def within_memory(settings: Settings, planned: Plan, network: Network) -> Plan:
@@ -34,7 +38,7 @@ def within_memory(settings: Settings, planned: Plan, network: Network) -> Plan:
             if settings.batch_size != "auto" or planned.batch_size == 1:
                 raise
             smaller = planned.batch_size // 2
-            console.say(f"note: {error.line.partition(';')[0]}; batch_size=auto becomes {smaller}")
+            console.say(f"note: {error.what}; batch_size=auto becomes {smaller}")
             planned = plan.make_plan(settings, replace(planned.facts, most_batch=smaller))
 
 
@@ -81,6 +85,7 @@ def probe_sizes(settings: Settings, planned: Plan, network: Network) -> None:
             raise UserError(5, f"size={size}: {what}; try a smaller size") from None
         del trial
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)  # so that the run reports its own
 
 
 def explain_failure(
@@ -89,7 +94,7 @@ def explain_failure(
     """Return the error to raise for a failed step: a UserError, or `error` itself if no setting explains it."""
     if is_out_of_memory(error):
         what = f"batch_size={batch} at {size} px does not fit into the memory of {network.device}"
-        return OutOfMemory(5, f"{what}; try batch_size={max(1, batch // 2)}")
+        return OutOfMemory(what, batch)
     if is_accelerator_error(error):
         return error  # not caused by the image size
     why = errors.first_line(error)

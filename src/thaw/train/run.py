@@ -18,11 +18,12 @@ from thaw.plan import show
 from thaw.report.tracker import Tracker
 from thaw.runtime import console
 from thaw.runtime.files import sync, write_document
-from thaw.train import calibration, ensemble, near_duplicates, time_limit, tta
+from thaw.train import calibration, ensemble, near_duplicates, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
 from thaw.train.predictions import Predictions, predict
+from thaw.train.time_limit import TimeLimit
 
 
 def run_plan(context: RunContext, tracker: Tracker) -> dict:
@@ -32,10 +33,10 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     write_sheets(folder, context.plan, settings, inputs.table, inputs.pixels)
     inputs_left = [inputs.of(phase) for phase in context.plan.phases]
     duplicates = near_duplicates.report_duplicates(folder, inputs, inputs_left)
-    best, found, phases = None, {}, {}
+    best, found, phases, limit = None, {}, {}, TimeLimit(context)
     while inputs_left:
         # Popped, so that its activations are freed after its phase.
-        phase_inputs = time_limit.cut_phase(context, inputs_left.pop(0), must=best is None)
+        phase_inputs = limit.cut_phase(inputs_left.pop(0), must=best is None)
         if phase_inputs is None:
             continue
         phase = phase_inputs.phase
@@ -44,7 +45,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
             found[phase.name] = outcome.found
         else:
             lr = phase.lr if phase.lr is not None else found[phase.rate_from].taken * phase.lr_factor
-            outcome = fit_phase(context, phase_inputs, lr, best, tracker)
+            outcome = fit_phase(context, phase_inputs, lr, best, tracker, limit)
             if outcome is None:
                 continue
             best = outcome.best
@@ -54,7 +55,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     context.held.hold(best.end.key, best.end.weights)
     members = ensemble.ensemble_figures(context, best)  # before calibration changes the network
     validation, calibrated = calibration.calibrate(context, best.end.validation)
-    duplicates["warnings"] += warn_no_better(context, validation) + warn_nothing_gained(context, best, phases)
+    duplicates["warnings"] += warn_no_better(context, validation) + warn_nothing_gained(context, best, phases, limit)
     result = {
         "best/accuracy": validation.accuracy,
         "best/loss": validation.loss,
@@ -91,15 +92,16 @@ def warn_no_better(context: RunContext, best: Predictions) -> list[str]:
     return [line]
 
 
-def warn_nothing_gained(context: RunContext, best: BestSoFar, phases: dict[str, dict]) -> list[str]:
+def warn_nothing_gained(context: RunContext, best: BestSoFar, phases: dict[str, dict], limit: TimeLimit) -> list[str]:
     """Print and return a warning, with settings to try, if the last phase did not improve on an earlier one."""
     settings, last = context.settings, next(phase for phase in reversed(context.plan.phases) if phase.do == "fit")
     if best.phase == last.name or last.name not in phases or settings.smoke or settings.stop_after:
         return []
-    lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}"
+    what = f"{last.name} did not improve on {best.phase}, whose weights are kept"
     norms = any(isinstance(module, freezing.NORMS) for module in context.network.modules())
     still = " or bn=eval" if last.train == "all" and settings.bn == "train" and norms else ""
-    line = f"{last.name} did not improve on {best.phase}, whose weights are kept; try {lower}{still}"
+    lower = f"checklist.{last.name}.lr={0.3 * phases[last.name]['lr']:.2g}{still}"
+    line = f"{what}; it was cut by {limit.label}" if limit.has_cut(last) else f"{what}; try {lower}"
     console.say(f"warning: {line}")
     return [f"warning: {line}"]
 

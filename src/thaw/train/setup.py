@@ -23,7 +23,7 @@ from thaw.plan.facts import Facts, fact_names
 from thaw.runtime import console
 from thaw.runtime.files import write_data_lists
 from thaw.runtime.machine import cores
-from thaw.store.estimates import ArtifactCosts, planned_artifacts
+from thaw.store.estimates import ArtifactCosts
 from thaw.store.store import Store
 from thaw.train import preflight
 from thaw.train.context import RunContext
@@ -76,9 +76,10 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         batch=batch,
         workers=loader_processes(settings, planned.size, batch),
     )
-    made, artifacts = backbone_hash(network, head=True), planned_artifacts(settings, planned, named_files(settings))
-    held, costs = LoadedWeights(network.model, made), ArtifactCosts(store, artifacts)
-    return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs)
+    made, files = backbone_hash(network, head=True), named_files(settings)
+    held, costs = LoadedWeights(network.model, made), ArtifactCosts(store, [], files)
+    costs.replan(settings, planned)
+    return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs, start.began)
 
 
 def load_images(settings: Settings, store: Store, start: Start) -> dataset.Dataset:

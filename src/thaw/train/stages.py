@@ -48,14 +48,13 @@ def train_job(
     may_reuse_a_run = not (request.sweep or settings.fresh or settings.plan_only or settings.stop_after)
     if may_reuse_a_run and done_before(store, store.recall(known).get("identity"), folder, in_unnamed_folder):
         return None
-    start = make_start(settings, request, store, check_ahead(settings, store.recall))
+    start = make_start(settings, request, store, check_ahead(settings, store.recall), began)
     if settings.plan_only:
         say_preview(settings, request, store, start)
         return None
     identify = partial(run_identity, request)
     tracker.refused = tracker.refused or partial(identify, folder.name)
     context = set_up_run(settings, request, store, start)
-    context.began = began
     del start  # frees the disk space of the images the scan decoded
     store.remember(known, {"identity": context.identity})
     if may_reuse_a_run and done_before(store, context.identity, folder, in_unnamed_folder):
@@ -79,7 +78,7 @@ def train_job(
     return result
 
 
-def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Plan) -> Start:
+def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Plan, began: float) -> Start:
     """Scan the user's own images, plan with what is known before heavy imports, and show the plan.
 
     `ahead` is the plan made before the scan; it is kept unless the scan changed the facts.
@@ -94,7 +93,7 @@ def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Pla
     for line in unused_settings.no_effect(request.overrides, settings, planned.phases):
         say(f"warning: {line}")
     show_plan(planned, settings, request.folder)
-    return Start(planned, table, decode_cache)
+    return Start(planned, table, decode_cache, began)
 
 
 def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thaw.plan.phases import Plan
@@ -19,6 +20,7 @@ class Start:
     plan: Plan | None = None
     table: Table | None = None  # the user's own images
     decode_cache: DecodeCache | None = None  # images the scan decoded
+    began: float = field(default_factory=time.perf_counter)  # when the job began
 
 
 NOTHING_YET = Start()

@@ -1,6 +1,6 @@
-"""The time limit of a run, `minutes`: phases on images are cut to the epochs that fit, by their measured speed.
+"""The time limit of a run, `minutes`: phases on images are cut to the epochs that fit, at their measured speed.
 
-The limit is for what a run takes if nothing is stored, so that a resumed run and the jobs of a sweep, which share
+The limit is for what a run takes if no training is stored, so that a resumed run and the jobs of a sweep, which share
 stored results, train what an uninterrupted run does.
 """
 
@@ -9,156 +9,202 @@ import time
 from contextlib import closing
 from dataclasses import replace
 
-from thaw.config.schema import Settings
-from thaw.data.file_state import named_files
+from thaw.data.batches import PREFETCH
 from thaw.plan.finder_steps import finder_steps
 from thaw.plan.phases import Phase
-from thaw.plan.shorten import Speed, shorten, shorten_to_time
+from thaw.plan.shorten import Speed, epochs_in, shorten
 from thaw.runtime import console
 from thaw.runtime.files import format_duration
-from thaw.store.estimates import planned_artifacts
 from thaw.store.store import key_of
 from thaw.train import loop
 from thaw.train.context import RunContext
-from thaw.train.cycle import CycleResult
+from thaw.train.cycle import CycleResult, EpochEnd, StepEnd
 from thaw.train.inputs import PhaseInputs
 from thaw.train.lr_finder import restored_generators, trial_of
 from thaw.train.predictions import predict
 
 WARM_STEPS, TIMED_STEPS = 2, 4
 MOST_MEASURING = 0.05  # share of the limit after which a measurement ends early
-PLANNED, OVERDUE = 0.95, 1.05  # shares of the limit: that is planned, and at which a cycle is given up
-HEAD_SHARE = 1 / 3  # of the time left, that a phase of the head may take before a phase of the full network
+PLANNED = 0.95  # share of the limit that is planned, since the speed varies
+OVERDUE = 1.05  # share of the limit at which an unfinished epoch is given up
+HEAD_SHARE = 1 / 3  # of the time left, that a phase of the head may take before one of the full network
 END_S = 5.0  # to export the network and to draw the report
 
 
 class TimeIsUp(Exception):
-    """Ends a cycle that would exceed the time limit."""
+    """Ends a cycle before its last epoch. `epochs`: those it has finished, 0 if an unfinished one is given up."""
+
+    def __init__(self, epochs: int):
+        super().__init__(epochs)
+        self.epochs = epochs
 
 
-def cut_phase(context: RunContext, inputs: PhaseInputs, must: bool) -> PhaseInputs | None:
-    """Return the inputs of a phase cut to the epochs that fit into the time left, or None if none fits.
+class TimeLimit:
+    """The clock of a run, and what it has decided; without `minutes`, nothing is cut."""
 
-    `must`: nothing is trained yet, so at least one epoch is kept. A finder is left out if no epoch fits of the phase
-    that it serves. Phases on stored activations take little time and are never cut.
-    """
-    phase, settings, phases = inputs.phase, context.settings, context.plan.phases
-    if phase not in phases:  # left out with its finder
-        return None
-    if settings.minutes is None or settings.smoke or phase.features == "precomputed":
-        return inputs
-    find = phase.do == "find"
-    fit = next(p for p in phases if p.do == "fit" and p.rate_from == phase.name) if find else phase
-    if fit.name not in context.speeds:
-        context.speeds[fit.name] = measured_speed(context, inputs)
-    speed = context.speeds[fit.name]
-    left, finding = seconds_left(context, speed, PLANNED), finder_seconds(settings, phase, speed) if find else 0.0
-    share = HEAD_SHARE if fit.train == "head" and any(p.train == "all" for p in phases) else 1.0
-    after = fit_into(context, fit, 0, share * left - finding, phase.name)
-    if must and not after.cycles:
-        after = shorten(fit, 0, 1, settings, context.plan)
-    if not find or not after.cycles:
-        say_cut(context, fit, after, left)
-        replan(context, fit, after)
-    return (inputs if find else replace(inputs, phase=after)) if after.cycles else None
+    def __init__(self, context: RunContext):
+        self.context, settings = context, context.settings
+        self.seconds = None if settings.minutes is None or settings.smoke else 60 * settings.minutes
+        self.label = f"minutes={settings.minutes or 0:g}"
+        self.whole: dict[str, Phase] = {}  # each phase before it was cut
+        self.speeds: dict[str, Speed] = {}
+        self.ends: dict[str, float] = {}  # what the run may have spent when a phase of the head ends
+
+    def cut_phase(self, inputs: PhaseInputs, must: bool) -> PhaseInputs | None:
+        """Return the inputs of a phase cut to the epochs that fit into the time left, or None if none fits.
+
+        `must`: nothing is trained yet, so at least one epoch is kept. A finder is left out with the phase that it
+        serves. Phases on stored activations take little time and are never cut.
+        """
+        phase, phases = inputs.phase, self.context.plan.phases
+        if phase not in phases:  # left out with its finder
+            return None
+        served = [one for one in phases if one.do == "fit" and one.rate_from == phase.name] or [phase]
+        if self.seconds is None or any(one.features == "precomputed" for one in (phase, *served)):
+            return inputs
+        after = self.decide(inputs, served[0], 0, must)
+        if not after.cycles:
+            self.leave_out(phase, *served)
+            return None
+        if phase.do == "find":
+            return inputs
+        self.replan(phase, after)
+        return replace(inputs, phase=after)
+
+    def cut_rest(self, inputs: PhaseInputs, results: list[CycleResult]) -> Phase:
+        """Return a phase cut anew after the cycles that it has trained, at their speed."""
+        phase = inputs.phase
+        if phase.name not in self.speeds:
+            return phase
+        self.speeds[phase.name] = self.speed_of_last(phase, results)
+        after = self.decide(inputs, phase, len(results))
+        self.replan(phase, after)
+        return after
+
+    def speed_of_last(self, phase: Phase, results: list[CycleResult]) -> Speed:
+        """Return the speed of the last cycle of a phase."""
+        epochs, evaluation = results[-1].epochs, self.speeds[phase.name].evaluation
+        pixels = sum(one["images"] for one in epochs) * phase.epochs_of(len(results) - 1)[0].size ** 2
+        if phase.train == "all":  # a head is validated on stored activations
+            evaluation = sum(one["validation"] for one in epochs) / len(epochs) / self.context.plan.facts.valid
+        return Speed(pixels / sum(one["seconds"] for one in epochs), evaluation)
+
+    def decide(self, inputs: PhaseInputs, fit: Phase, done: int, must: bool = False) -> Phase:
+        """Return a fit cut to the time left after its first `done` cycles, as this run did if it was stopped later.
+
+        `inputs` are those of the fit, or of its finder, whose time is left out then.
+        """
+        store, whole = self.context.store, self.whole.setdefault(fit.name, fit)
+        name = f"minutes_{key_of([self.context.identity, inputs.phase.name, done])}"
+        number = int | float
+        known = store.recall(name, epochs=int, pixels=number, evaluation=number, left=number, at=number)
+        if not known or known["pixels"] <= 0 or known["at"] < store.since:
+            if self.spent > PLANNED * self.seconds and not (done or must):
+                console.say(f"{fit.name}: left out, because no time is left ({self.label})")
+                return shorten(whole, 0, 0)
+            speed = self.speeds.get(fit.name) or measured_speed(inputs, self.context, MOST_MEASURING * self.seconds)
+            left = self.left_for(inputs.phase, fit, done, speed)
+            epochs = epochs_in(whole, done, left, speed, self.context.plan.facts)
+            known = {"epochs": epochs, "pixels": speed.pixels, "evaluation": speed.evaluation, "left": left}
+            store.remember(name, known | {"at": time.time()})
+        self.speeds[fit.name] = Speed(known["pixels"], known["evaluation"])
+        after = shorten(whole, done, max(known["epochs"], int(must)))
+        if after != fit and (inputs.phase is fit or not after.cycles) and (len(after.cycles) > done or not done):
+            self.say_cut(whole, after, known["left"])
+        return after
+
+    def uncut(self, phase: Phase, done: int) -> Phase:
+        """Return a phase before it was cut, if that had the same first `done` cycles, else the phase."""
+        whole = self.whole.get(phase.name, phase)
+        return whole if whole.cycles[:done] == phase.cycles[:done] else phase
+
+    def has_cut(self, phase: Phase) -> bool:
+        """Return whether a phase of the plan was cut."""
+        return self.whole.get(phase.name, phase) != phase
+
+    def left_for(self, phase: Phase, fit: Phase, done: int, speed: Speed) -> float:
+        """Return the seconds that a fit may take, after its finder if `phase` is that."""
+        left, phases = self.seconds_left(speed, PLANNED), self.context.plan.phases
+        if phase.do == "find":
+            epoch = phase.epochs[0]
+            left -= finder_steps(self.context.settings, phase) * epoch.batch * epoch.size**2 / speed.pixels
+        if fit.train == "head" and any(one.train == "all" for one in phases[phases.index(fit) :]):
+            left = HEAD_SHARE * left if not done else self.ends[fit.name] - self.spent
+            self.ends[fit.name] = self.spent + left
+        return left
+
+    def say_cut(self, whole: Phase, after: Phase, left: float) -> None:
+        """Say how the time limit changed a phase."""
+        one = self.speeds[whole.name].seconds(whole.epochs[-1:], whole.train, self.context.plan.facts)
+        takes, room = f"an epoch takes {format_duration(one)}", format_duration(max(left, 0.0))
+        if after.cycles:
+            n, cycles = sum(after.cycles), "+".join(map(str, after.cycles))
+            what = f"{n} epoch{'s' * (n > 1)} ({cycles}), because {room} are left for it and {takes}"
+        else:
+            what = f"left out, because {room} are left for it and {takes}"
+        console.say(f"{whole.name}: {what} ({self.label})")
+
+    def leave_out(self, *phases: Phase) -> None:
+        """Leave phases out of the plan."""
+        self.change([phase for phase in self.context.plan.phases if phase not in phases])
+
+    def replan(self, before: Phase, after: Phase) -> None:
+        """Replace a phase of the plan."""
+        self.change([after if phase == before else phase for phase in self.context.plan.phases])
+
+    def change(self, phases: list[Phase]) -> None:
+        """Change the phases of the plan."""
+        self.context.plan = replace(self.context.plan, phases=tuple(phases))
+        self.context.costs.replan(self.context.settings, self.context.plan)
+
+    @property
+    def spent(self) -> float:
+        """The seconds that this run would have taken so far if no training had been stored."""
+        return time.perf_counter() - self.context.began - self.context.store.waited + self.context.saved
+
+    def seconds_left(self, speed: Speed, share: float) -> float:
+        """Return the seconds left for training until a share of the time limit."""
+        facts, evaluate = self.context.plan.facts, self.context.settings.evaluate
+        more = evaluate.tta + evaluate.ensemble  # passes over the validation and the test images
+        evaluations = facts.valid * more + (facts.test or 0) * (1 + more)
+        return share * self.seconds - self.spent - END_S - evaluations * speed.evaluation
+
+    def check(self, phase: Phase, cycle: int, event: StepEnd | EpochEnd, resumed: float, spare: bool) -> None:
+        """Raise TimeIsUp after an epoch of a cycle if the next one does not fit, or in an epoch that is overdue.
+
+        `resumed`: seconds of this cycle that an earlier process spent. `spare`: there are other weights to keep.
+        """
+        if (speed := self.speeds.get(phase.name)) is None:
+            return
+        numbers = phase.epoch_numbers(cycle)
+        if isinstance(event, StepEnd):
+            if spare and self.seconds_left(speed, OVERDUE) < resumed:
+                raise TimeIsUp(0)
+        elif event.epoch + 1 < numbers.stop:
+            one = speed.seconds([phase.epochs[event.epoch + 1]], phase.train, self.context.plan.facts)
+            if self.seconds_left(speed, 1.0) - resumed < one:
+                raise TimeIsUp(event.epoch + 1 - numbers.start)
 
 
-def finder_seconds(settings: Settings, phase: Phase, speed: Speed) -> float:
-    """Return the longest time of a finder."""
-    epoch = phase.epochs[0]
-    return finder_steps(settings, phase) * epoch.batch * epoch.size**2 / speed.pixels
-
-
-def cut_rest(context: RunContext, phase: Phase, results: list[CycleResult]) -> Phase:
-    """Return a phase cut after the cycles that it has trained, at their speed."""
-    if context.settings.minutes is None or phase.name not in context.speeds:
-        return phase
-    done, last = len(results), results[-1].epochs
-    pixels = sum(one["images"] * epoch.size**2 for one, epoch in zip(last, phase.epochs_of(done - 1), strict=True))
-    evaluation = context.speeds[phase.name].evaluation
-    if phase.train == "all":
-        evaluation = sum(one["validation"] for one in last) / len(last) / context.plan.facts.valid
-    speed = Speed(pixels / sum(one["seconds"] for one in last), evaluation)
-    context.speeds[phase.name] = speed
-    left = seconds_left(context, speed, PLANNED)
-    after = fit_into(context, phase, done, left, phase.name)
-    say_cut(context, phase, after, left)
-    replan(context, phase, after)
-    return after
-
-
-def fit_into(context: RunContext, phase: Phase, done: int, seconds: float, name: str) -> Phase:
-    """Cut a phase after its first `done` cycles to the time left, as this run did if it was stopped after that."""
-    fact = f"minutes_{key_of([context.identity, name, done])}"
-    first = sum(phase.cycles[:done])
-    known = {} if context.settings.fresh else context.store.recall(fact, epochs=int)
-    if known:
-        return shorten(phase, done, max(0, known["epochs"]), context.settings, context.plan)
-    after = shorten_to_time(phase, done, seconds, context.speeds[phase.name], context.settings, context.plan)
-    context.store.remember(fact, {"epochs": sum(after.cycles) - first})
-    return after
-
-
-def say_cut(context: RunContext, before: Phase, after: Phase, left: float) -> None:
-    """Say how the time limit changed a phase."""
-    if after.cycles == before.cycles:
-        return
-    minutes = f"of minutes={context.settings.minutes:g}, {format_duration(max(left, 0.0))} are left"
-    one = format_duration(context.speeds[before.name].seconds(before.epochs[-1:], before.train, context.plan.facts))
-    what = f"{sum(after.cycles)} of {sum(before.cycles)} epochs ({'+'.join(map(str, after.cycles))})"
-    console.say(f"{before.name}: {what if after.cycles else 'left out'}; {minutes}, an epoch takes {one}")
-
-
-def replan(context: RunContext, before: Phase, after: Phase) -> None:
-    """Replace a phase of the plan; leave it out, with its finder, if it has no cycles."""
-    if after == before:
-        return
-    phases = [after if phase == before else phase for phase in context.plan.phases]
-    if not after.cycles:
-        phases.remove(after)
-        used = {phase.rate_from for phase in phases}
-        phases = [phase for phase in phases if phase.do == "fit" or phase.name in used]
-    context.plan = replace(context.plan, phases=tuple(phases))
-    context.costs.artifacts = planned_artifacts(context.settings, context.plan, named_files(context.settings))
-
-
-def leave_out(context: RunContext, phase: Phase) -> None:
-    """Leave a phase out of the plan."""
-    replan(context, phase, replace(phase, cycles=()))
-
-
-def seconds_left(context: RunContext, speed: Speed, share: float) -> float:
-    """Return the seconds left for training until a share of the time limit, if nothing had been stored."""
-    spent = time.perf_counter() - context.began - context.store.waited + context.saved
-    facts, views = context.plan.facts, context.settings.evaluate.tta
-    evaluations = (facts.test or 0) * (1 + views) + facts.valid * views
-    return share * 60 * context.settings.minutes - spent - END_S - evaluations * speed.evaluation
-
-
-def raise_if_time_is_up(context: RunContext, phase: Phase) -> None:
-    """Raise TimeIsUp if a run exceeds its time limit, although its phases were cut: the machine became slower."""
-    speed = context.speeds.get(phase.name)
-    if context.settings.minutes is not None and speed and seconds_left(context, speed, OVERDUE) < 0:
-        raise TimeIsUp
-
-
-def measured_speed(context: RunContext, inputs: PhaseInputs) -> Speed:
-    """Time a few training steps of a phase, on a copy of the network, and the evaluation of a batch."""
+def measured_speed(inputs: PhaseInputs, context: RunContext, most: float) -> Speed:
+    """Time some training steps of a phase, on a copy of the network, and an evaluation; end it after `most` seconds."""
     copied, phase, run = copy.deepcopy(context.network), inputs.phase, inputs.run
     trial = trial_of(context.settings, context.network, inputs)
     trial.prepare(copied)
-    steps, size, most = WARM_STEPS + TIMED_STEPS, phase.epochs[0].size, MOST_MEASURING * 60 * context.settings.minutes
-    batches = inputs.batches(range(-(-steps // phase.epochs[0].steps)), "speed", steps)
-    options, images, began = replace(trial.options, lr=0.0), 0, time.perf_counter()
+    ahead = run.workers * PREFETCH  # batches that are loaded before the first step
+    n, size = WARM_STEPS + TIMED_STEPS + 2 * ahead, phase.epochs[0].size
+    batches = inputs.batches(range(-(-n // phase.epochs[0].steps)), "speed", n)
+    options, images, first = replace(trial.options, lr=0.0), 0, time.perf_counter()
+    began = first
     with closing(batches), restored_generators(copied):
         for step in loop.train(copied, batches, trial.optimizer(copied), options):
             float(step.loss)  # waits for the device
-            images, seconds = images + step.images, time.perf_counter() - began
-            if seconds > most:
+            images, now = images + step.images, time.perf_counter()
+            if now - first > most:
                 break
             if step.step + 1 == WARM_STEPS:
-                images, began = 0, time.perf_counter()
-    speed, rows = images * size**2 / seconds, run.valid_rows[: run.batch]
+                images, began = 0, now
+    speed, rows = images * size**2 / (now - began), run.valid_rows[: run.batch * max(1, 2 * run.workers)]
     began = time.perf_counter()
     predict(run, rows)
     return Speed(speed, (time.perf_counter() - began) / len(rows))
