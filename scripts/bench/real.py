@@ -157,7 +157,9 @@ def read_run(out: Path) -> dict:
     return {
         "valid": result["best/accuracy"], "valid_loss": result["best/loss"], "best_phase": result["best/phase"],
         "test": result["test/accuracy"], "test_loss": result["test/loss"], "commit": result["commit"],
+        "cost": result["cost/seconds"],
         "epochs": sum(value for key, value in phases.items() if key.endswith("/epochs")), "phases": phases,
+        "combined": {key: value for key, value in result.items() if key.endswith(("_tta", "_ensemble", "_average"))},
         "hits": [int(row["truth"] == row["prediction"]) for row in rows],
         "losses": [round(-math.log(max(float(row[row["truth"]]), 1e-6)), 3) for row in rows],
     }  # fmt: skip

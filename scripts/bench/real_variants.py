@@ -1,0 +1,115 @@
+"""Measure on real images what each step of the checklist contributes, and what else might improve the default.
+
+python scripts/bench/real_variants.py [VARIANT ...]     measure some (default: all), then print the table
+
+Two tasks of scripts/bench/tasks.py, with the network and size of real.py. Each run is a process with one thread, two at
+a time, and a line of scripts/bench/real_variants.jsonl, which is not repeated. The variants of a task and seed share a
+store and see the same images in the same order; seconds are those of a run that finds nothing stored. --thaw runs
+another checkout.
+"""
+
+import statistics
+import sys
+import tempfile
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import real
+import real_table
+import task_sources
+import tasks
+
+from thaw.config.paths import ROOT, require_checkout
+from thaw.runtime.console import say_text
+from thaw.runtime.entry import Parser, count, run
+from thaw.runtime.errors import nearest
+
+require_checkout(__file__)
+
+LINES = ROOT / "scripts/bench/real_variants.jsonl"
+TASKS = ("furniture", "signs")
+DEFAULT = "default"
+VARIANTS = {
+    DEFAULT: (),
+    # one step of the checklist left out
+    "without precompute": ("without=precompute",),
+    "without augmented_head": ("without=augmented_head",),
+    "without finder": ("without=finder",),
+    "without differential_rates": ("without=differential_rates",),
+    "without restarts": ("without=restarts", "epochs=15"),
+    "without multiplier": ("without=multiplier", "epochs=15"),
+    "without everything": ("without=everything", "epochs=15"),
+    # other settings
+    "resizing": ("resize.sizes=[0.75,1.0]",),
+    "layer decay": ("rates=layer_decay",),
+    "tenths": ("rates=tenths",),
+    "strong augmentation": ("augment=strong",),
+    "mixup": ("augment.mixup=0.2",),
+    "no label smoothing": ("loss.smoothing=0",),
+    "drop path": ("backbone.drop_path=0.1",),
+    "batch norm trained": ("bn=train",),
+    # evaluation of the same weights
+    "views and cycle ends": ("evaluate.tta=8", "evaluate.ensemble=4"),
+}
+
+
+def variant(name: str) -> str:
+    """Return the name of a variant. Raise ArgumentTypeError for another."""
+    if name not in VARIANTS:
+        raise ArgumentTypeError(f"{name!r}: {nearest(name, VARIANTS)}")
+    return name
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("variants", nargs="*", metavar="VARIANT", type=variant, help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/tasks", help="of the tasks")
+    parser.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds per variant (default: %(default)s)")
+    parser.add_argument("--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout (default: this one)")
+    args = parser.parse_args()
+    names = dict.fromkeys([DEFAULT, *(args.variants or VARIANTS)])
+    for task in TASKS:
+        tasks.make(args.folder.resolve(), task)
+    weights = {"lite0": task_sources.weights(args.folder.resolve(), "lite0")}
+
+    def one(unit: real.Unit) -> None:
+        with tempfile.TemporaryDirectory() as place:
+            for name in names:
+                if (*unit, name, "") not in real.known(LINES):
+                    words = VARIANTS[name]
+                    found = real.thaw(args.thaw, args.folder / unit.task, unit, weights, Path(place), [*words])
+                    real.keep(LINES, {**unit._asdict(), "recipe": name, "name": "", **found})
+
+    with ThreadPoolExecutor(2) as two:
+        list(two.map(one, [real.Unit(task, "lite0", seed) for seed in range(args.seeds) for task in TASKS]))
+    say_text(table(list(real.known(LINES).values())))
+
+
+def table(lines: Sequence[dict]) -> str:
+    """Return a row per variant: for each task, test accuracy, differences from the default, and seconds."""
+    out = []
+    for name in VARIANTS:
+        cells = [name]
+        for task in TASKS:
+            own, default = (
+                [row for row in lines if (row["task"], row["recipe"]) == (task, r)] for r in (name, DEFAULT)
+            )
+            seeds = {row["seed"] for row in own} & {row["seed"] for row in default}
+            own = [row for row in own if row["seed"] in seeds]
+            if not own:
+                cells += [""] * 4
+                continue
+            cells.append(f"{real_table.accuracy_and_loss(own)} ({len(own)})")
+            for key, scale, digits in (("hits", 100, 1), ("losses", 1, 2)):
+                mean, error = real_table.paired(own, default, key)
+                cells.append("" if name == DEFAULT else real_table.with_error(scale * mean, scale * error, digits))
+            cells.append(f"{statistics.mean(row['cost'] for row in own):.0f}")
+        out.append(cells)
+    head = ["", *(f"{task}: {what}" for task in TASKS for what in ("test, % / loss (n)", "points", "loss", "seconds"))]
+    return "differences from the default ± standard error over test images and seeds\n\n" + real_table.grid(head, out)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
