@@ -53,13 +53,18 @@ class Unit(NamedTuple):
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_words(*tasks.TASKS)
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/tasks", help="of the tasks")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=ROOT / "outputs/bench/tasks",
+        help="folder of the tasks (default: outputs/bench/tasks)",
+    )
     parser.add_argument("--quick", action="store_true", help="three small tasks, one seed, no oracle: half an hour")
     parser.add_argument("--lines", type=Path, help="default: real.jsonl here, with --quick in outputs/bench/")
-    parser.add_argument("--aside", action="store_true", help="also run the tasks that are set aside")
+    parser.add_argument("--aside", action="store_true", help="also run the tasks that are set aside: emoji, creatures")
     parser.add_argument("--seeds", type=count, default=3, metavar="N", help="seeds per run (default: %(default)s)")
     parser.add_argument("--only", default="", metavar="TEXT", help="recipes whose name contains it (default: all)")
-    parser.add_argument("--name", default="now", help="name of thaw's lines (default: %(default)s)")
+    parser.add_argument("--name", default="now", help="what thaw's lines are called (default: %(default)s)")
     parser.add_argument("--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout (default: this one)")
     args = parser.parse_args()
     typed = [word for word in args.words if word not in tasks.TASKS]

@@ -2,10 +2,10 @@
 
 python scripts/bench/real_variants.py [VARIANT ...]     measure some (default: all), then print the table
 
-Two tasks of scripts/bench/tasks.py, with the network and size of real.py. Each run is a process with one thread, two at
-a time, and a line of scripts/bench/real_variants.jsonl, which is not repeated. The variants of a task and seed share a
-store and see the same images in the same order; seconds are those of a run that finds nothing stored. --thaw runs
-another checkout.
+Two tasks of scripts/bench/tasks.py, furniture and signs, with the network and size of real.py. Each run is a process
+with one thread, two at a time, and a line of scripts/bench/real_variants.jsonl, which is not repeated; it takes about
+three minutes. The variants of a task and seed share a store and see the same images in the same order; seconds are
+those of a run that finds nothing stored. --thaw runs another checkout.
 """
 
 import statistics
@@ -42,7 +42,7 @@ VARIANTS = {
     "without multiplier": ("without=multiplier", "epochs=15"),
     "without everything": ("without=everything", "epochs=15"),
     # other settings
-    "resizing": ("resize.sizes=[0.75,1.0]",),
+    "with resizing": ("resize.sizes=[0.75,1.0]",),
     "layer decay": ("rates=layer_decay",),
     "tenths": ("rates=tenths",),
     "strong augmentation": ("augment=strong",),
@@ -65,7 +65,12 @@ def variant(name: str) -> str:
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("variants", nargs="*", metavar="VARIANT", type=variant, help=f"of {', '.join(VARIANTS)}")
-    parser.add_argument("--folder", type=Path, default=ROOT / "outputs/bench/tasks", help="of the tasks")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=ROOT / "outputs/bench/tasks",
+        help="folder of the tasks (default: outputs/bench/tasks)",
+    )
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds per variant (default: %(default)s)")
     parser.add_argument("--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout (default: this one)")
     args = parser.parse_args()

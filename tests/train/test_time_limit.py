@@ -65,7 +65,7 @@ def test_phases_are_cut_to_the_time_left(run, tmp_path):
     # At head_augmented, which may take a third, and after its cycles; at find_full; at full, and after its cycle.
     result, lines = run([60, 50, 40, 95, 55, 45], "minutes=1")
     assert epochs(result) == {"head_precomputed": 2, "head_augmented": 2, "full": 5}
-    because = "left for it and an epoch takes 10.0 s (minutes=1)"
+    because = "left for training and an epoch takes 10.0 s (minutes=1)"
     assert f"head_augmented: 2 epochs (1+1), because 20.0 s are {because}" in lines
     assert f"full: 5 epochs (1+4), because 55.0 s are {because}" in lines
     assert " 1+4 " in (tmp_path / "a" / "plan.txt").read_text()

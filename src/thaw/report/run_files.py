@@ -138,7 +138,7 @@ def headline(run: dict) -> list[tuple[str, str, str]]:
     low, high = wilson(len(rows) - wrong, len(rows))
     out = [
         ("accuracy", f"{best:.1%}", f"95% CI {100 * low:.1f}–{high:.1%}" if rows else "validation"),
-        ("loss", format_loss(loss), "validation"),
+        ("loss", format_loss(loss), "validation, calibrated" if "best/temperature" in result else "validation"),
         ("test accuracy", f"{test:.1%}", "evaluated once"),
         ("time", format_duration(seconds), f"{format_duration(paid)} now, rest reused" if paid < seconds else ""),
         ("misclassified", f"{wrong} of {len(rows)}" if rows else "nan", "validation images"),

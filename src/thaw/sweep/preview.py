@@ -80,10 +80,11 @@ def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     known = {artifact.name: estimates.estimate(store, artifact, settings.fresh) for artifact in artifacts}
     stored = estimates.stored_phases(artifacts, known)
     named = f" ({', '.join(stored)})" if stored else ""
-    rest = cost(artifacts, known, set()).within(settings.minutes)
+    rest = cost(artifacts, known, set())
     if len(stored) == len(planned.phases):
         start = "" if math.isnan(rest.seconds) else f"; about {time_text(rest)} to load and report"
         return f"in the store: all {len(stored)} phases{start}"
+    rest = rest.within(settings.minutes)
     if math.isnan(rest.seconds + rest.bytes):
         to_do = f"time and disk space for the rest are unknown: {UNKNOWN}"
     else:
@@ -141,7 +142,9 @@ def preview_sweep(
         for note in (*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)):
             noted[note].add(setting_of(typed))
         over = typed in done and not settings.fresh
-        own_cost = NO_COST if over else cost(artifacts, known, made).within(settings.minutes)
+        own_cost = NO_COST if over else cost(artifacts, known, made)
+        if len(stored) + shared < len(own.phases):
+            own_cost = own_cost.within(settings.minutes)
         planned.append(PlannedJob(typed, own, len(stored), shared, own_cost, over))
     if not planned:
         return []

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CLEARLY = 2.0  # standard errors
+ALL_TRAINED = "all planned cycles trained"
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def judge(before: CycleEnd, cycles: Sequence[CycleEnd], budget: int, most: int) 
     if overfits(before, cycles) and (n >= budget or overfits(before, cycles[:-1])):
         return Verdict(False, f"over-fitting: {change}, training loss still falling")
     if n >= most:
-        done = f"maximum of {count} reached" if n > budget else "all planned cycles trained"
+        done = f"maximum of {count} reached" if n > budget else ALL_TRAINED
         return Verdict(False, f"{done}: {change}")
     if n >= budget and mean >= 0 and last.accuracy <= lowest.accuracy:
         return Verdict(False, f"no improvement in the last cycle ({count} trained, {budget} planned): {change}")

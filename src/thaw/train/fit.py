@@ -90,7 +90,7 @@ def fit_phase(
         return conclude(context, fit, fitted, best)
     console.say(f"{phase.name}: left out: {fitted.verdict.because}")
     end_phase(context.counters, fit.phase, 1)  # its steps were logged
-    limit.leave_out(fit.phase)
+    limit.change({phase.name: None})
     return None
 
 
@@ -152,7 +152,7 @@ def ended_early(fit: PhaseFit, cycle: int, up: TimeIsUp, limit: TimeLimit) -> Ph
     console.say(
         f"  {phase.name}: cycle {cycle + 1} ends after {up.epochs} of {phase.cycles[cycle]} epochs ({limit.label})"
     )
-    limit.replan(phase, shorter)
+    limit.change({phase.name: shorter})
     return with_phase(fit, shorter)
 
 
@@ -162,9 +162,13 @@ def decide_next(context: RunContext, fit: PhaseFit, fitted: FittedCycles, limit:
     fitted.verdict = whether_to_go_on(context, limit.uncut(fit.phase, done), fitted)
     if fitted.verdict.go_on:
         fit = with_phase(fit, limit.cut_rest(fit.inputs, fitted.results))
-        if len(fit.phase.cycles) > done:
-            return fit
-        fitted.verdict = Verdict(False, f"no time is left for another cycle ({limit.label})")
+        if len(fit.phase.cycles) == done:
+            fitted.verdict = Verdict(False, f"no time is left for another cycle ({limit.label})")
+    elif limit.has_cut(fit.phase):
+        because = fitted.verdict.because.replace(
+            early_stopping.ALL_TRAINED, f"all that fits into {limit.label} trained"
+        )
+        fitted.verdict = Verdict(False, because)
     return fit
 
 
@@ -216,7 +220,7 @@ def whether_to_go_on(context: RunContext, phase: Phase, fitted: FittedCycles) ->
     if phase.until == "overfit":
         verdict = early_stopping.judge(fitted.before, fitted.ends, phase.budget, len(phase.cycles))
     else:
-        verdict = Verdict(done < len(phase.cycles), "all planned cycles trained")
+        verdict = Verdict(done < len(phase.cycles), early_stopping.ALL_TRAINED)
     if verdict.go_on and done == context.settings.stop_after and phase.name == context.plan.phases[-1].name:
         return Verdict(False, f"stop_after={done}")
     return verdict

@@ -117,6 +117,12 @@ def next_rung(losses: Mapping[int, float], lowest: int, highest: int, start: flo
     return next((rung for rung in following if rung not in losses and lowest <= rung <= highest), None)
 
 
+def first_rate(find: Find, optimizer: str, fitted: bool) -> float:
+    """Return the rate of the first trial; `fitted`: a phase before has trained the network."""
+    rungs = ladder(find, optimizer)
+    return rungs[next_rung({}, min(rungs), max(rungs), 0.0 if fitted else None)]
+
+
 def bears(loss: float, start: float) -> bool:
     """Return whether a network keeps at least two thirds of the probability of the right class in a trial."""
     return loss <= start + RISE

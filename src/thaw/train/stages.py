@@ -17,7 +17,15 @@ from thaw.plan.facts import known_facts
 from thaw.plan.phases import Plan
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import say, say_notes, say_text
-from thaw.runtime.files import format_bytes, json_text, short_path, write_atomically, write_data_lists, write_document
+from thaw.runtime.files import (
+    format_bytes,
+    format_duration,
+    json_text,
+    short_path,
+    write_atomically,
+    write_data_lists,
+    write_document,
+)
 from thaw.runtime.job_status import update_status
 from thaw.store import code_hash, estimates
 from thaw.store.fresh import begin_fresh, end_fresh, fresh_file
@@ -75,6 +83,7 @@ def train_job(
         end_fresh(fresh)
     end_tracking(tracker, result, folder)
     say_end(result, context, alone=not request.sweep)
+    say_exceeded(settings, time.perf_counter() - began)
     return result
 
 
@@ -171,6 +180,13 @@ def say_end(result: dict, context, alone: bool) -> None:
     publish.say_summary(result, context.folder, alone)
     if context.store.added >= 1e5:
         say(f"store: {format_bytes(context.store.added)} added to {short_path(context.store.root)}")
+
+
+def say_exceeded(settings: Settings, seconds: float) -> None:
+    """Warn if the time limit was clearly exceeded."""
+    if settings.minutes is not None and seconds > 1.1 * 60 * settings.minutes and not settings.smoke:
+        took = f"warning: minutes={settings.minutes:g} was exceeded: the job took {format_duration(seconds)}"
+        say(f"{took}; reading the images, stored activations and a first epoch are never cut")
 
 
 def decode_cache_of(settings: Settings, store: Store):

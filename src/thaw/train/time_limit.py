@@ -16,7 +16,7 @@ from thaw.plan.shorten import Speed, epochs_in, shorten
 from thaw.runtime import console
 from thaw.runtime.files import format_duration
 from thaw.store.store import key_of
-from thaw.train import loop
+from thaw.train import loop, lr_suggest
 from thaw.train.context import RunContext
 from thaw.train.cycle import CycleResult, EpochEnd, StepEnd
 from thaw.train.inputs import PhaseInputs
@@ -28,6 +28,7 @@ MOST_MEASURING = 0.05  # share of the limit after which a measurement ends early
 PLANNED = 0.95  # share of the limit that is planned, since the speed varies
 OVERDUE = 1.05  # share of the limit at which an unfinished epoch is given up
 HEAD_SHARE = 1 / 3  # of the time left, that a phase of the head may take before one of the full network
+FINDER_SHARE = 1 / 3  # of the time left, that a finder may take
 END_S = 5.0  # to export the network and to draw the report
 
 
@@ -51,25 +52,48 @@ class TimeLimit:
         self.ends: dict[str, float] = {}  # what the run may have spent when a phase of the head ends
 
     def cut_phase(self, inputs: PhaseInputs, must: bool) -> PhaseInputs | None:
-        """Return the inputs of a phase cut to the epochs that fit into the time left, or None if none fits.
+        """Return the inputs of a phase cut to the epochs that fit into the time left, or None to leave it out.
 
-        `must`: nothing is trained yet, so at least one epoch is kept. A finder is left out with the phase that it
-        serves. Phases on stored activations take little time and are never cut.
+        `must`: nothing is trained yet, so at least one epoch is kept. Phases on stored activations take little time and
+        are never cut.
         """
-        phase, phases = inputs.phase, self.context.plan.phases
-        if phase not in phases:  # left out with its finder
+        phase = next((one for one in self.context.plan.phases if one.name == inputs.phase.name), None)
+        if phase is None:  # left out with its finder
             return None
-        served = [one for one in phases if one.do == "fit" and one.rate_from == phase.name] or [phase]
+        inputs = inputs if phase == inputs.phase else replace(inputs, phase=phase)
+        served = [one for one in self.context.plan.phases if one.do == "fit" and one.rate_from == phase.name] or [phase]
         if self.seconds is None or any(one.features == "precomputed" for one in (phase, *served)):
             return inputs
-        after = self.decide(inputs, served[0], 0, must)
-        if not after.cycles:
-            self.leave_out(phase, *served)
-            return None
+        left = self.room(inputs, served[0], 0)
         if phase.do == "find":
-            return inputs
-        self.replan(phase, after)
-        return replace(inputs, phase=after)
+            return inputs if self.finder_pays(phase, served, left, must) else None
+        self.whole[phase.name] = phase
+        after = self.cut(phase, 0, left, must)
+        self.change({phase.name: after})
+        return replace(inputs, phase=after) if after.cycles else None
+
+    def finder_pays(self, phase: Phase, served: list[Phase], left: float, must: bool) -> bool:
+        """Return whether there is time for a finder and the first fit that it serves; if not, leave it out.
+
+        If the finder would take too much of the time, the fits use the rate with which it would begin.
+        """
+        fit, find, epoch = served[0], self.context.settings.find, phase.epochs[0]
+        speed = self.speeds[fit.name]
+        takes = finder_steps(self.context.settings, phase) * epoch.batch * epoch.size**2 / speed.pixels
+        if not must and not epochs_in(fit, 0, left, speed, self.context.plan.facts):
+            self.say_cut(fit, shorten(fit, 0, 0), left)
+            self.change({one.name: None for one in (phase, *served)})
+            return False
+        if takes <= FINDER_SHARE * left:
+            return True
+        rate = lr_suggest.first_rate(find, self.context.settings.optimizer.name, fitted=not must)
+        console.say(
+            f"{phase.name}: left out, because it takes up to {format_duration(takes)} and "
+            f"{format_duration(max(left, 0.0))} are left; the learning rate is {rate:.3g} ({self.label})"
+        )
+        typed = {one.name: replace(one, lr=rate * one.lr_factor, rate_from=None) for one in served}
+        self.change({phase.name: None, **typed})
+        return False
 
     def cut_rest(self, inputs: PhaseInputs, results: list[CycleResult]) -> Phase:
         """Return a phase cut anew after the cycles that it has trained, at their speed."""
@@ -77,8 +101,8 @@ class TimeLimit:
         if phase.name not in self.speeds:
             return phase
         self.speeds[phase.name] = self.speed_of_last(phase, results)
-        after = self.decide(inputs, phase, len(results))
-        self.replan(phase, after)
+        after = self.cut(phase, len(results), self.room(inputs, phase, len(results)))
+        self.change({phase.name: after})
         return after
 
     def speed_of_last(self, phase: Phase, results: list[CycleResult]) -> Speed:
@@ -89,29 +113,41 @@ class TimeLimit:
             evaluation = sum(one["validation"] for one in epochs) / len(epochs) / self.context.plan.facts.valid
         return Speed(pixels / sum(one["seconds"] for one in epochs), evaluation)
 
-    def decide(self, inputs: PhaseInputs, fit: Phase, done: int, must: bool = False) -> Phase:
-        """Return a fit cut to the time left after its first `done` cycles, as this run did if it was stopped later.
+    def cut(self, phase: Phase, done: int, left: float, must: bool = False) -> Phase:
+        """Return a phase as it was planned, cut after its first `done` cycles to the seconds left."""
+        whole = self.whole[phase.name]
+        epochs = epochs_in(whole, done, left, self.speeds[phase.name], self.context.plan.facts)
+        after = shorten(whole, done, max(epochs, int(must)))
+        if after != phase and (len(after.cycles) > done or not done):
+            self.say_cut(phase, after, left)
+        return after
 
-        `inputs` are those of the fit, or of its finder, whose time is left out then.
+    def room(self, inputs: PhaseInputs, fit: Phase, done: int) -> float:
+        """Return the seconds left for a fit after its first `done` cycles, and keep its speed.
+
+        `inputs` are those of the fit or of its finder. What a run was told is recalled if it is started again, so that
+        it trains the same epochs.
         """
-        store, whole = self.context.store, self.whole.setdefault(fit.name, fit)
+        store, number = self.context.store, int | float
         name = f"minutes_{key_of([self.context.identity, inputs.phase.name, done])}"
-        number = int | float
-        known = store.recall(name, epochs=int, pixels=number, evaluation=number, left=number, at=number)
+        known = store.recall(name, pixels=number, evaluation=number, left=number, at=number)
         if not known or known["pixels"] <= 0 or known["at"] < store.since:
-            if self.spent > PLANNED * self.seconds and not (done or must):
-                console.say(f"{fit.name}: left out, because no time is left ({self.label})")
-                return shorten(whole, 0, 0)
-            speed = self.speeds.get(fit.name) or measured_speed(inputs, self.context, MOST_MEASURING * self.seconds)
-            left = self.left_for(inputs.phase, fit, done, speed)
-            epochs = epochs_in(whole, done, left, speed, self.context.plan.facts)
-            known = {"epochs": epochs, "pixels": speed.pixels, "evaluation": speed.evaluation, "left": left}
+            # If the time is over, one step tells the speed.
+            most = max(0.0, min(MOST_MEASURING * self.seconds, PLANNED * self.seconds - self.spent))
+            speed = self.speeds.get(fit.name) or measured_speed(inputs, self.context, most)
+            left = self.seconds_left(speed, PLANNED)
+            if fit.train == "head" and any(one.train == "all" for one in self.after(fit)):
+                left = HEAD_SHARE * left if not done else self.ends[fit.name] - self.spent
+                self.ends[fit.name] = self.spent + left
+            known = {"pixels": speed.pixels, "evaluation": speed.evaluation, "left": left}
             store.remember(name, known | {"at": time.time()})
         self.speeds[fit.name] = Speed(known["pixels"], known["evaluation"])
-        after = shorten(whole, done, max(known["epochs"], int(must)))
-        if after != fit and (inputs.phase is fit or not after.cycles) and (len(after.cycles) > done or not done):
-            self.say_cut(whole, after, known["left"])
-        return after
+        return known["left"]
+
+    def after(self, phase: Phase) -> tuple[Phase, ...]:
+        """Return the phases that follow a phase in the plan."""
+        phases = self.context.plan.phases
+        return phases[phases.index(phase) + 1 :]
 
     def uncut(self, phase: Phase, done: int) -> Phase:
         """Return a phase before it was cut, if that had the same first `done` cycles, else the phase."""
@@ -139,22 +175,16 @@ class TimeLimit:
         takes, room = f"an epoch takes {format_duration(one)}", format_duration(max(left, 0.0))
         if after.cycles:
             n, cycles = sum(after.cycles), "+".join(map(str, after.cycles))
-            what = f"{n} epoch{'s' * (n > 1)} ({cycles}), because {room} are left for it and {takes}"
+            what = f"{n} epoch{'s' * (n > 1)} ({cycles}), because {room} are left for training and {takes}"
         else:
-            what = f"left out, because {room} are left for it and {takes}"
+            what = f"left out, because {room} are left for training and {takes}"
         console.say(f"{whole.name}: {what} ({self.label})")
 
-    def leave_out(self, *phases: Phase) -> None:
-        """Leave phases out of the plan."""
-        self.change([phase for phase in self.context.plan.phases if phase not in phases])
-
-    def replan(self, before: Phase, after: Phase) -> None:
-        """Replace a phase of the plan."""
-        self.change([after if phase == before else phase for phase in self.context.plan.phases])
-
-    def change(self, phases: list[Phase]) -> None:
-        """Change the phases of the plan."""
-        self.context.plan = replace(self.context.plan, phases=tuple(phases))
+    def change(self, phases: dict[str, Phase | None]) -> None:
+        """Replace phases of the plan by name; None, or a phase without cycles, leaves one out."""
+        kept = [phases.get(phase.name, phase) for phase in self.context.plan.phases]
+        kept = tuple(phase for phase in kept if phase is not None and phase.cycles)
+        self.context.plan = replace(self.context.plan, phases=kept)
         self.context.costs.replan(self.context.settings, self.context.plan)
 
     @property
