@@ -261,11 +261,19 @@ def test_the_curve_of_a_finder_is_labelled_with_what_was_measured(given, lines, 
     assert (labels, axes.get_ylabel()) == (lines, measure)
 
 
-def test_a_finder_shows_its_levels_and_no_exploded_loss():
-    (axes,) = finder.finder_figure(found(**CURVES[-1])).axes
+@pytest.mark.parametrize("last", [4.0, 400.0, None])
+def test_a_finder_with_levels_shows_all_trials_on_a_log_axis(last):
+    (axes,) = finder.finder_figure(found(**CURVES[-1] | {"losses": [1.1, 1.3, last]})).axes
     low, high = axes.get_ylim()
-    assert low < 1.0 and 1.7 < high < 4.0
+    assert axes.get_yscale() == "log" and low < 1.0 and high > (last or 1.7)
     assert {"start", "limit"} <= {text.get_text() for text in axes.texts}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.0001", "0.001", "0.01"]
+
+
+def test_a_finder_without_levels_shows_no_exploded_loss():
+    curve = [2.0, 1.0, 400.0]
+    (axes,) = finder.finder_figure(found(**TRIALS | {"losses": curve, "smoothed": curve})).axes
+    assert axes.get_yscale() == "linear" and 2.0 < axes.get_ylim()[1] < 4.0
 
 
 def test_no_figure_is_left_behind(tmp_path):

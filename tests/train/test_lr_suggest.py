@@ -303,7 +303,7 @@ def test_a_trained_head_takes_the_highest_rate_that_it_bears(edge):
     assert found.taken == pytest.approx(edge) and not found.doubtful
     assert found.reason == "trials: the highest rate that keeps the loss below 0.905 (without training 0.5)"
     assert found.suggestions == {}
-    assert found.levels == {"without training": 0.5, "2/3 of the probability": pytest.approx(0.5 + RISE)}
+    assert found.levels == {"without training": 0.5, "right class 2/3 as probable": pytest.approx(0.5 + RISE)}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from brief import FIND, skip_plots, trained
 from thaw.plan import plan
 from thaw.plan.facts import Facts
 from thaw.plan.shorten import Speed
-from thaw.train import time_limit
+from thaw.train import stages, time_limit
 from thaw.train.cycle import EpochEnd, StepEnd
 from thaw.train.time_limit import OVERDUE, PLANNED, TimeIsUp, TimeLimit
 
@@ -86,9 +86,18 @@ def test_phases_that_share_a_finder_are_left_out_together(run):
     assert epochs(result) == {"head": 1, "polish": 1}
 
 
-def test_something_is_trained_in_any_case(run):
-    result, _ = run([-5], "minutes=0.1", "checklist=from_scratch")
-    assert epochs(result) == {"full": 1}
+def test_a_finder_that_takes_too_long_is_left_out_and_its_first_rate_is_used(run):
+    result, lines = run([45, 45, 0], "minutes=2", TWO)  # it takes 20 s, more than a third
+    assert "phase/find_full/lr" not in result and result["phase/full/lr"] == pytest.approx(10**-3.5)
+    said = "find_full: left out, because it takes up to 20.0 s and 45.0 s are left; the learning rate is 0.000316"
+    assert f"{said} (minutes=2)" in lines
+
+
+def test_something_is_trained_in_any_case(run, monkeypatch):
+    monkeypatch.setattr(stages, "say_exceeded", lambda settings, seconds, real=stages.say_exceeded: real(settings, 9.0))
+    result, lines = run([-5], "minutes=0.1", "checklist=from_scratch")
+    assert epochs(result) == {"full": 1} and result["phase/full/lr"] == 0.001
+    assert lines[-1].startswith("warning: minutes=0.1 was exceeded: the job took 9.0 s; ")
 
 
 def test_a_phase_ends_if_no_time_is_left_for_another_cycle(run):

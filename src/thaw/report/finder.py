@@ -38,8 +38,15 @@ def finder_figure(found: dict, width: float = 8.0):
         axes.plot(rates[: len(smoothed)], smoothed[: len(rates)], color=TRAIN, linewidth=2, label="smoothed")
     axes.set_xscale("log")
     plain_ticks(axes.xaxis)
-    levels = {name: loss for name, loss in (found.get("levels") or {}).items() if math.isfinite(as_number(loss))}
-    limit_losses(axes, losses, smoothed, list(levels.values()), tight=trials)
+    if trials and len(rates):  # few, and each of them matters
+        axes.set_xticks(rates, [f"{rate:.1g}" for rate in rates])
+    levels = {name: loss for name, loss in (found.get("levels") or {}).items() if as_number(loss) > 0}
+    if levels and not (losses <= 0).any():  # the loss of a trial that the network does not bear is many times higher
+        axes.set_yscale("log")
+        plain_ticks(axes.yaxis, subs=(1.0, 2.0, 5.0))
+        axes.margins(y=0.15)
+    else:
+        limit_losses(axes, losses, smoothed, tight=trials)
     for name, loss in levels.items():
         axes.axhline(loss, color=INK, lw=1, ls=":", alpha=0.5)
         axes.annotate(name, (1, loss), (-4, 2), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
@@ -55,10 +62,10 @@ def finder_figure(found: dict, width: float = 8.0):
     return fig
 
 
-def limit_losses(axes, losses, smoothed, levels: list[float], tight: bool) -> None:
+def limit_losses(axes, losses, smoothed, tight: bool) -> None:
     """Limit the y axis to the range between the lowest loss and the first one: losses explode at the last points.
 
-    `levels` are losses to show. `tight`: leave no room for noise, as for trials, whose curve ends soon after its loss
+    `tight`: leave no room for noise, as for trials, whose curve ends soon after its loss
     exceeds the first one.
     """
     import numpy as np
@@ -67,8 +74,6 @@ def limit_losses(axes, losses, smoothed, levels: list[float], tight: bool) -> No
     if not (len(seen) and len(raw)):
         return
     lowest, start = seen.min(), seen[0]
-    if levels:
-        lowest, start = min(lowest, *levels), max(levels)
     if tight:
         span = max(start - lowest, 0.02 * abs(start), 1e-6)
         axes.set_ylim(min(lowest, raw.min()) - 0.25 * span, start + 0.6 * span)
@@ -88,7 +93,7 @@ def mark_rates(axes, found: dict) -> None:
         if as_number(rate) > 0 and not (rule == found.get("rule") and rate == found.get("taken"))
     ]
     if as_number(found.get("taken")) > 0:
-        marks.append((f"chosen: {found['taken']:.2g} ({found.get('rule', '')})", found["taken"], True))
+        marks.append((f"chosen: {found['taken']:.3g} ({found.get('rule', '')})", found["taken"], True))
     low, high = (math.log(edge) for edge in axes.get_xlim())
     for i, (label, rate, strong) in enumerate(sorted(marks, key=lambda mark: mark[1])):
         colour = VALID if strong else INK

@@ -149,11 +149,11 @@ def text_inches(name: str) -> float:
     return len(name) * 0.62 * 8 / 72 + 0.12
 
 
-def plain_ticks(axis) -> None:
-    """Label a log axis with plain numbers: 0.01, 1e-05."""
+def plain_ticks(axis, subs: tuple[float, ...] = (1.0,)) -> None:
+    """Label a log axis with plain numbers: 0.01, 1e-05. `subs`: the labelled multiples of each power of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axis.set_major_locator(LogLocator(numticks=9))
+    axis.set_major_locator(LogLocator(numticks=9, subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_locator(NullLocator())
 

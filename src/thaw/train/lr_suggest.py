@@ -185,7 +185,7 @@ def read_borne(rates: Sequence[float], losses: Sequence[float], measure: str, st
     end = "" if between else f"; the {'highest' if k else 'lowest'} rate tried"
     reason = f"trials: the highest rate that keeps the {measure} below {limit:.3g} (without training {start:.3g}){end}"
     curve = list(rates), list(losses), list(losses)
-    levels = {"without training": start, "2/3 of the probability": limit}
+    levels = {"without training": start, "right class 2/3 as probable": limit}
     return FoundRate("trials", taken, reason, not between, {}, *curve, measure, levels)
 
 
