@@ -118,6 +118,15 @@ def test_the_same_run_trains_the_same_epochs_again(run):
     assert again["phase/full/reused"] == 2 and first["model_sha256"] == again["model_sha256"]
 
 
+def test_a_run_that_was_stopped_in_the_head_goes_on(run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TimeLimit, "check", lambda self, phase, *args, spare: 1 / (phase.name != "head_augmented"))
+        with pytest.raises(ZeroDivisionError):
+            run([60], "minutes=1", number=0)
+    result, _ = run([50, 40, 95, 55, 45], "minutes=1", name="b", number=1)
+    assert epochs(result) == {"head_precomputed": 2, "head_augmented": 2, "full": 5}
+
+
 def rows(folder) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 

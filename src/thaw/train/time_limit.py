@@ -128,7 +128,8 @@ class TimeLimit:
         `inputs` are those of the fit or of its finder. What a run was told is recalled if it is started again, so that
         it trains the same epochs.
         """
-        store, number = self.context.store, int | float
+        store, phases, number = self.context.store, self.context.plan.phases, int | float
+        shared = fit.train == "head" and any(one.train == "all" for one in phases[phases.index(fit) :])
         name = f"minutes_{key_of([self.context.identity, inputs.phase.name, done])}"
         known = store.recall(name, pixels=number, evaluation=number, left=number, at=number)
         if not known or known["pixels"] <= 0 or known["at"] < store.since:
@@ -136,18 +137,14 @@ class TimeLimit:
             most = max(0.0, min(MOST_MEASURING * self.seconds, PLANNED * self.seconds - self.spent))
             speed = self.speeds.get(fit.name) or measured_speed(inputs, self.context, most)
             left = self.seconds_left(speed, PLANNED)
-            if fit.train == "head" and any(one.train == "all" for one in self.after(fit)):
-                left = HEAD_SHARE * left if not done else self.ends[fit.name] - self.spent
-                self.ends[fit.name] = self.spent + left
+            if shared:
+                left = self.ends[fit.name] - self.spent if done else HEAD_SHARE * left
             known = {"pixels": speed.pixels, "evaluation": speed.evaluation, "left": left}
             store.remember(name, known | {"at": time.time()})
+        if shared and not done:
+            self.ends[fit.name] = self.spent + known["left"]
         self.speeds[fit.name] = Speed(known["pixels"], known["evaluation"])
         return known["left"]
-
-    def after(self, phase: Phase) -> tuple[Phase, ...]:
-        """Return the phases that follow a phase in the plan."""
-        phases = self.context.plan.phases
-        return phases[phases.index(phase) + 1 :]
 
     def uncut(self, phase: Phase, done: int) -> Phase:
         """Return a phase before it was cut, if that had the same first `done` cycles, else the phase."""
@@ -157,17 +154,6 @@ class TimeLimit:
     def has_cut(self, phase: Phase) -> bool:
         """Return whether a phase of the plan was cut."""
         return self.whole.get(phase.name, phase) != phase
-
-    def left_for(self, phase: Phase, fit: Phase, done: int, speed: Speed) -> float:
-        """Return the seconds that a fit may take, after its finder if `phase` is that."""
-        left, phases = self.seconds_left(speed, PLANNED), self.context.plan.phases
-        if phase.do == "find":
-            epoch = phase.epochs[0]
-            left -= finder_steps(self.context.settings, phase) * epoch.batch * epoch.size**2 / speed.pixels
-        if fit.train == "head" and any(one.train == "all" for one in phases[phases.index(fit) :]):
-            left = HEAD_SHARE * left if not done else self.ends[fit.name] - self.spent
-            self.ends[fit.name] = self.spent + left
-        return left
 
     def say_cut(self, whole: Phase, after: Phase, left: float) -> None:
         """Say how the time limit changed a phase."""
