@@ -100,7 +100,7 @@ def mark_rates(axes, found: dict) -> None:
         axes.axvline(rate, color=colour, **({"lw": 2} if strong else {"lw": 1, "ls": "--", "alpha": 0.5}))
         place = (math.log(rate) - low) / (high - low)
         # Away from the bold line, but inside the figure.
-        late = place > 0.85 or (place > 0.25 and rate <= as_number(found.get("taken")))
+        late = place > 0.85 or (place > 0.45 and rate <= as_number(found.get("taken")))
         axes.annotate(
             label,
             (rate, 0.97 - 0.075 * i),
