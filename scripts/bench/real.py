@@ -74,8 +74,7 @@ def main() -> None:
     recipes, seeds = (THAW, *PEERS, *(f"rate {rate}" for rate in RATES)), args.seeds
     if args.quick:
         (names, recipes), seeds = QUICK, 1
-    lines = args.lines or (QUICK_LINES if args.quick else RECORDED)
-    lines.parent.mkdir(parents=True, exist_ok=True)
+    (lines := args.lines or (QUICK_LINES if args.quick else RECORDED)).parent.mkdir(parents=True, exist_ok=True)
     units = [Unit(name, "lite0", seed) for seed in range(seeds) for name in names]
     if not args.quick:
         units += [Unit(name, SECOND[0], seed) for seed in range(seeds) for name in SECOND[1] if name in names]

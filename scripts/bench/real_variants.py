@@ -1,17 +1,16 @@
 """Measure on real images what each step of the checklist contributes, and what else might improve the default.
 
-python scripts/bench/real_variants.py [VARIANT ...]     measure some (default: all), then print the table
+python scripts/bench/real_variants.py [VARIANT ...] [KEY=VALUE ...]     default: all variants; prints the table
 
 Two tasks of scripts/bench/tasks.py, furniture and signs, with the network and size of real.py. Each run is a process
 with one thread, two at a time, and a line of scripts/bench/real_variants.jsonl, which is not repeated; it takes about
 three minutes. The variants of a task and seed share a store and see the same images in the same order; seconds are
-those of a run that finds nothing stored. --thaw runs another checkout.
+those of a run that finds nothing stored. Settings that are typed change all variants. --thaw runs another checkout.
 """
 
 import statistics
 import sys
 import tempfile
-from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,6 @@ import tasks
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say_text
 from thaw.runtime.entry import Parser, count, run
-from thaw.runtime.errors import nearest
 
 require_checkout(__file__)
 
@@ -55,16 +53,9 @@ VARIANTS = {
 }
 
 
-def variant(name: str) -> str:
-    """Return the name of a variant. Raise ArgumentTypeError for another."""
-    if name not in VARIANTS:
-        raise ArgumentTypeError(f"{name!r}: {nearest(name, VARIANTS)}")
-    return name
-
-
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", type=variant, help=f"of {', '.join(VARIANTS)}")
+    parser.add_words(*VARIANTS)
     parser.add_argument(
         "--folder",
         type=Path,
@@ -74,7 +65,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds per variant (default: %(default)s)")
     parser.add_argument("--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout (default: this one)")
     args = parser.parse_args()
-    names = dict.fromkeys([DEFAULT, *(args.variants or VARIANTS)])
+    names = dict.fromkeys([DEFAULT, *([word for word in args.words if word in VARIANTS] or VARIANTS)])
+    typed = [word for word in args.words if word not in VARIANTS]
     for task in TASKS:
         tasks.make(args.folder.resolve(), task)
     weights = {"lite0": task_sources.weights(args.folder.resolve(), "lite0")}
@@ -82,14 +74,14 @@ def main() -> None:
     def one(unit: real.Unit) -> None:
         with tempfile.TemporaryDirectory() as place:
             for name in names:
-                if (*unit, name, "") not in real.known(LINES):
-                    words = VARIANTS[name]
-                    found = real.thaw(args.thaw, args.folder / unit.task, unit, weights, Path(place), [*words])
-                    real.keep(LINES, {**unit._asdict(), "recipe": name, "name": "", **found})
+                if (*unit, name, " ".join(typed)) not in real.known(LINES):
+                    words = [*VARIANTS[name], *typed]
+                    found = real.thaw(args.thaw, args.folder / unit.task, unit, weights, Path(place), words)
+                    real.keep(LINES, {**unit._asdict(), "recipe": name, "name": " ".join(typed), **found})
 
     with ThreadPoolExecutor(2) as two:
         list(two.map(one, [real.Unit(task, "lite0", seed) for seed in range(args.seeds) for task in TASKS]))
-    say_text(table(list(real.known(LINES).values())))
+    say_text(table([row for row in real.known(LINES).values() if row["name"] == " ".join(typed)]))
 
 
 def table(lines: Sequence[dict]) -> str:

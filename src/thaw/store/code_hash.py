@@ -39,6 +39,7 @@ FINDS = (*CYCLE, "train/lr_suggest.py", "train/lr_finder.py")
 # Modules that only affect a run's result.
 RESULTS = (*FINDS, "model/packaged.py", "train/early_stopping.py", "train/fit.py", "train/tta.py", "train/ensemble.py")
 RESULTS += ("train/calibration.py", "train/near_duplicates.py", "train/run.py")
+RESULTS += ("plan/shorten.py", "train/time_limit.py")
 CODE = {
     "weights": WEIGHTS,
     "pixels": PIXELS,

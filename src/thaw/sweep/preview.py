@@ -44,7 +44,7 @@ class Cost:
 
     def within(self, minutes: float | None) -> "Cost":
         """Return the cost with a time limit."""
-        most = math.inf if minutes is None else 60 * minutes
+        most = 60 * (minutes or math.inf)
         return replace(self, seconds=min(self.seconds, most), at_most=min(self.at_most, most))  # nan stays nan
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -84,11 +84,9 @@ def preview_run(settings: Settings, planned: Plan, store: Store) -> str:
     if len(stored) == len(planned.phases):
         start = "" if math.isnan(rest.seconds) else f"; about {time_text(rest)} to load and report"
         return f"in the store: all {len(stored)} phases{start}"
-    rest = rest.within(settings.minutes)
+    to_do = f"the rest takes {time_text(rest.within(settings.minutes))}, the store grows by {bytes_text(rest)}"
     if math.isnan(rest.seconds + rest.bytes):
         to_do = f"time and disk space for the rest are unknown: {UNKNOWN}"
-    else:
-        to_do = f"the rest takes {time_text(rest)}, the store grows by {bytes_text(rest)}"
     return f"in the store: {len(stored)} of {len(planned.phases)} phases{named}; {to_do}"
 
 
@@ -142,9 +140,7 @@ def preview_sweep(
         for note in (*own.notes, *unused_settings.no_effect(list(overrides), settings, own.phases)):
             noted[note].add(setting_of(typed))
         over = typed in done and not settings.fresh
-        own_cost = NO_COST if over else cost(artifacts, known, made)
-        if len(stored) + shared < len(own.phases):
-            own_cost = own_cost.within(settings.minutes)
+        own_cost = NO_COST if over else cost(artifacts, known, made).within(settings.minutes)
         planned.append(PlannedJob(typed, own, len(stored), shared, own_cost, over))
     if not planned:
         return []

@@ -125,7 +125,9 @@ def begin_cycle(
         console.say(f"warning: store: a snapshot is damaged ({why}); its cycle starts again from its first step")
         return CycleRecord()
     restore(model, fit.optimizer, tensors)
-    return CycleRecord(**{name: state[name] for name in ("losses", "epochs", "figures")})
+    record = CycleRecord(**{name: state[name] for name in ("losses", "epochs", "figures")})
+    record.resumed = record.seconds
+    return record
 
 
 def train_cycle(

@@ -30,6 +30,7 @@ class CycleRecord:
     losses: list[float] = field(default_factory=list)
     epochs: list[dict] = field(default_factory=list)
     figures: dict = field(default_factory=lambda: dict(NO_SUMS))
+    resumed: float = 0.0  # the seconds that an earlier process spent on it
     validation: Predictions | None = None  # at the end of the last epoch, if this process trained it
 
     @property

@@ -13,7 +13,7 @@ from thaw.report.tracker import Tracker
 from thaw.runtime import console, signals
 from thaw.store import keys, snapshot
 from thaw.store.prune import IN_PROGRESS
-from thaw.store.store import Store
+from thaw.store.store import Entry, Store
 from thaw.train import early_stopping
 from thaw.train.context import RunContext
 from thaw.train.cycle import (
@@ -71,89 +71,81 @@ def fit_phase(
     Each cycle starts from the weights of the previous one; the next phase starts from the best cycle end. Return None
     if the time was up in the first cycle.
     """
-    phase, start = inputs.phase, best.end if best else None
+    phase, store, start = inputs.phase, context.store, best.end if best else None
+    interval = context.settings.store.snapshot_s
     fit = begin_phase(context.settings, context.network, inputs, lr)
     for line in group_table(fit.groups, lr) if phase.train == "all" else []:
         console.say(f"  {line}")
     fitted = FittedCycles(validation_before(best, len(inputs.run.valid_rows)))
     with console.PhaseBar(phase.name, phase.steps_budget, context.settings.verbose) as bar:
         while fitted.verdict.go_on:
-            cycle = len(fitted.results)
+            cycle, before, record = len(fitted.results), fitted.last, CycleRecord()
             bar.total(fit.phase.ends[max(cycle + 1, fit.phase.budget) - 1])
             log = PhaseLog(fit, context.plan.phases.index(fit.phase), context.counters, tracker, bar)
+            parts = cycle_parts(context, fit, cycle, before or start)
+            underway, fault = snapshot_folder(store, parts), partial(cycle_fault, fit=fit, cycle=cycle)
+            # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
+            began, after = time.perf_counter() - store.waited, f"in phase {phase.name} after cycle {cycle + 1}"
             try:
-                fit = fit_cycle(context, fit, log, start, fitted, limit)
-                fit = decide_next(context, fit, fitted, limit)
-            except TimeIsUp:
+                with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
+                    if entry.missing:
+                        record = begin_cycle(fit, cycle, context.held, start, before, underway)
+                        show_snapshot(log, cycle, record)
+                        snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
+                        with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
+                            for event in events:
+                                log.show(event)
+                                limit.check(fit.phase, cycle, event, record.resumed, spare=bool(before or start))
+            except TimeIsUp as up:
+                fit, entry = end_early(context, fit, cycle, parts, record, up, limit)
+            snapshot.remove(underway)
+            if entry is None:
                 fitted.verdict = Verdict(False, f"no time is left, and cycle {cycle + 1} is given up ({limit.label})")
-    if fitted.results:
-        return conclude(context, fit, fitted, best)
-    console.say(f"{phase.name}: left out: {fitted.verdict.because}")
-    end_phase(context.counters, fit.phase, 1)  # its steps were logged
-    limit.change({phase.name: None})
-    return None
+                break
+            add_cycle(context, fit, log, fitted, entry, began, record.resumed)
+            fit = decide_next(context, fit, fitted, limit)
+    return conclude(context, fit, fitted, best, limit)
 
 
-def fit_cycle(
-    context: RunContext, fit: PhaseFit, log: PhaseLog, start: CycleResult | None, fitted: FittedCycles, limit: TimeLimit
-) -> PhaseFit:
-    """Train the next cycle of a phase, or read it from the store, and add it to those fitted.
+def cycle_parts(context: RunContext, fit: PhaseFit, cycle: int, before: CycleResult | None) -> dict:
+    """Return the parts of the store key of a cycle; `before` is the cycle end it starts from."""
+    basis = context.basis(before)
+    return keys.cycle_parts(context.settings, fit.phase, cycle, fit.options.lr, context.plan.size, basis)
 
-    `start`: the cycle end that the phase starts from. Return the fit, with fewer epochs if the cycle was ended early.
-    Raise TimeIsUp if it was given up.
-    """
-    phase, store, cycle = fit.phase, context.store, len(fitted.results)
-    basis = context.basis(fitted.last or start)
-    parts = keys.cycle_parts(context.settings, phase, cycle, fit.options.lr, context.plan.size, basis)
-    underway = snapshot_folder(store, parts)
-    # Time spent waiting for another process is not this one's cost, so the clock leaves it out.
-    began, record = time.perf_counter() - store.waited, CycleRecord()
-    after = f"in phase {phase.name} after cycle {cycle + 1}"
-    resumed, fault = 0.0, partial(cycle_fault, fit=fit, cycle=cycle)
-    try:
-        with signals.stopping(at_once=False, where=after), store.entry("cycles", parts, fault=fault) as entry:
-            if entry.missing:
-                record = begin_cycle(fit, cycle, context.held, start, fitted.last, underway)
-                resumed = record.seconds
-                show_snapshot(log, cycle, record)
-                interval = context.settings.store.snapshot_s
-                snapshots = Snapshots(underway, interval, record, fit.network.model, fit.optimizer)
-                with closing(train_cycle(fit, cycle, record, snapshots, entry.folder)) as events:
-                    for event in events:
-                        log.show(event)
-                        limit.check(phase, cycle, event, resumed, spare=bool(fitted.last or start))
-    except TimeIsUp as up:
-        fit = ended_early(fit, cycle, up, limit)
-        with store.entry("cycles", parts | {"ended_after": up.epochs}) as entry:
-            if entry.missing:
-                write_cycle(entry.folder, fit, record)
-    snapshot.remove(underway)
-    end = read_cycle(entry.path, fit.inputs.valid_labels)
+
+def add_cycle(
+    context: RunContext, fit: PhaseFit, log: PhaseLog, fitted: FittedCycles, entry: Entry, began: float, resumed: float
+) -> None:
+    """Add a cycle that is in the store now, and note its cost."""
+    phase, cycle, end = fit.phase, len(fitted.results), read_cycle(entry.path, fit.inputs.valid_labels)
     if entry.missing:
         context.held.key = end.key
     else:
         show_stored(log, cycle, end)
-    paid = time.perf_counter() - store.waited - began if entry.missing else None
+    paid = time.perf_counter() - context.store.waited - began if entry.missing else None
     context.costs.note(phase.name, cycle, end.path, end.seconds if paid is None else paid + resumed, paid)
-    fitted.add(end, fit.phase.epochs_of(cycle)[-1].size == context.plan.size, reused=not entry.missing)
-    return fit
+    fitted.add(end, phase.epochs_of(cycle)[-1].size == context.plan.size, reused=not entry.missing)
 
 
-def ended_early(fit: PhaseFit, cycle: int, up: TimeIsUp, limit: TimeLimit) -> PhaseFit:
-    """Return a fit whose phase ends in this cycle, after the epochs that it has finished; raise `up` if there is none.
+def end_early(
+    context: RunContext, fit: PhaseFit, cycle: int, parts: dict, record: CycleRecord, up: TimeIsUp, limit: TimeLimit
+) -> tuple[PhaseFit, Entry | None]:
+    """Store a cycle as it is after the epochs that it has finished, or give it up if there is none (None).
 
-    Its learning rate has not fallen to 0, so it has a key of its own in the store.
+    Return the fit, whose phase ends there. The learning rate has not fallen to 0, so the cycle has a key of its own.
     """
     if not up.epochs:
-        raise up
+        return fit, None
     phase, first = fit.phase, fit.phase.epoch_numbers(cycle).start
     cycles, epochs = (*phase.cycles[:cycle], up.epochs), phase.epochs[: first + up.epochs]
     shorter = replace(phase, cycles=cycles, budget=min(phase.budget, cycle + 1), epochs=epochs)
-    console.say(
-        f"  {phase.name}: cycle {cycle + 1} ends after {up.epochs} of {phase.cycles[cycle]} epochs ({limit.label})"
-    )
+    what = f"cycle {cycle + 1} ends after {up.epochs} of {phase.cycles[cycle]} epochs"
+    console.say(f"  {phase.name}: {what} ({limit.label})")
     limit.change({phase.name: shorter})
-    return with_phase(fit, shorter)
+    with context.store.entry("cycles", parts | {"ended_after": up.epochs}) as entry:
+        if entry.missing:
+            write_cycle(entry.folder, fit, record)
+    return with_phase(fit, shorter), entry
 
 
 def decide_next(context: RunContext, fit: PhaseFit, fitted: FittedCycles, limit: TimeLimit) -> PhaseFit:
@@ -165,10 +157,8 @@ def decide_next(context: RunContext, fit: PhaseFit, fitted: FittedCycles, limit:
         if len(fit.phase.cycles) == done:
             fitted.verdict = Verdict(False, f"no time is left for another cycle ({limit.label})")
     elif limit.has_cut(fit.phase):
-        because = fitted.verdict.because.replace(
-            early_stopping.ALL_TRAINED, f"all that fits into {limit.label} trained"
-        )
-        fitted.verdict = Verdict(False, because)
+        all_that_fits = f"all that fits into {limit.label} trained"
+        fitted.verdict = Verdict(False, fitted.verdict.because.replace(early_stopping.ALL_TRAINED, all_that_fits))
     return fit
 
 
@@ -196,8 +186,18 @@ def show_stored(log: PhaseLog, cycle: int, end: CycleResult) -> None:
     console.say(f"  {log.phase.name}: cycle {cycle + 1} read from the store, validation loss {loss:.4f}")
 
 
-def conclude(context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: BestSoFar | None) -> PhaseOutcome:
-    """Report the result of a phase, and return the better of its best cycle end and the best one before it."""
+def conclude(
+    context: RunContext, fit: PhaseFit, fitted: FittedCycles, best: BestSoFar | None, limit: TimeLimit
+) -> PhaseOutcome | None:
+    """Report the result of a phase, and return the better of its best cycle end and the best one before it.
+
+    Leave a phase out of the plan, and return None, if it has no cycle end.
+    """
+    if not fitted.results:
+        console.say(f"{fit.phase.name}: left out: {fitted.verdict.because}")
+        end_phase(context.counters, fit.phase, 1)  # its steps were logged
+        limit.change({fit.phase.name: None})
+        return None
     phase, i = fit.phase, early_stopping.best_cycle(fitted.ends)
     epoch = sum(phase.cycles[: i + 1])
     own = BestSoFar(fitted.results[i], phase.name, context.counters.epoch + epoch, tuple(fitted.results[: i + 1]))

@@ -35,8 +35,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
     duplicates = near_duplicates.report_duplicates(folder, inputs, inputs_left)
     best, found, phases, limit = None, {}, {}, TimeLimit(context)
     while inputs_left:
-        # Popped, so that its activations are freed after its phase.
-        phase_inputs = limit.cut_phase(inputs_left.pop(0), must=best is None)
+        phase_inputs = limit.cut_phase(inputs_left.pop(0), must=best is None)  # popped: frees its activations
         if phase_inputs is None:
             continue
         phase = phase_inputs.phase
@@ -66,10 +65,8 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         **evaluate_test(context),
         **(members | calibrated),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
-        "bad_files": len(inputs.table.bad),
         **duplicates,
         "key": best.end.key,
-        "store/code": settings.store.code,
         **result_columns(context),
     }
     export(context, validation)

@@ -158,6 +158,7 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
 
     settings, folder, file = context.settings, context.folder, context.folder / "result.json"
     result |= {"identity": context.identity, "model_sha256": sha256_of(folder / "model.safetensors")}
+    result |= {"store/code": settings.store.code, "bad_files": len(context.inputs.table.bad)}
     result |= request.about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_atomically(file, json_text(result, indent=1))
     publish.publish_report(settings, context.plan, folder, result, tracker, context.image)
