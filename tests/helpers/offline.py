@@ -24,6 +24,8 @@ def records(path):
         if kind == 0:
             position += left
             continue
+        if position + HEAD + length > len(data):  # W&B is still writing it
+            return
         chunk = data[position + HEAD : position + HEAD + length]
         position += HEAD + length
         buffer = chunk if kind in (1, 2) else buffer + chunk  # 1 whole, 2 first; else middle or last
