@@ -23,6 +23,7 @@ from thaw.runtime.seeds import seed_for
 from thaw.store.open import open_store
 from thaw.store.store import Store
 from thaw.train import loop, tta
+from thaw.train.inputs import Inputs
 from thaw.train.predictions import Predictions, predict
 from thaw.train.run import warn_no_better, warn_nothing_gained
 from thaw.train.run_folders import done_before, remember_done
@@ -355,3 +356,18 @@ def test_accuracy_no_better_than_the_most_frequent_class_is_warned_of(predicted,
     lines = warn_no_better(SimpleNamespace(settings=SimpleNamespace(smoke=False)), seen)
     assert bool(lines) == warned and capsys.readouterr().out.splitlines() == lines
     assert not lines or "always predicting the most frequent class (66.67%)" in lines[0]
+
+
+@pytest.mark.parametrize(("features", "times"), [("live", 1), ("precomputed", 2)])
+def test_a_head_reads_its_activations_once_for_all_cycles(run, monkeypatch, features, times):
+    read, whole = [], Inputs.activations
+    monkeypatch.setattr(Inputs, "activations", lambda self, *args: read.append(args) or whole(self, *args))
+    run(
+        "data.limit=60",
+        "size=32",
+        "checklist=head_only",
+        f"checklist.head.features={features}",
+        "lr=0.01",
+        "wandb=disabled",
+    )
+    assert len(read) == times, "once for all cycles, and stored activations once more for near duplicates"

@@ -35,7 +35,7 @@ class CycleRecord:
 
     @property
     def kept(self) -> dict:
-        """What a snapshot keeps, as JSON values."""
+        """Return what a snapshot keeps, as JSON values."""
         return {"losses": self.losses, "epochs": self.epochs, "figures": self.figures}
 
     @property

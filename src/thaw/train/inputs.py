@@ -1,7 +1,7 @@
 """The inputs of training and validation: batches of images, or their stored activations."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -89,6 +89,10 @@ class PhaseInputs:
 
     run: Inputs
     phase: Phase
+
+    def with_phase(self, phase: Phase) -> "PhaseInputs":
+        """Return the inputs of a phase with other cycles; if it is the same, these, with what they have read."""
+        return self if phase == self.phase else replace(self, phase=phase)
 
     @cached_property
     def stored(self) -> tuple[Batch, Batch]:

@@ -37,7 +37,7 @@ def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: f
 
 def with_phase(fit: PhaseFit, phase: Phase) -> PhaseFit:
     """Return the fit with other cycles after those already trained."""
-    inputs = replace(fit.inputs, phase=phase)
+    inputs = fit.inputs.with_phase(phase)
     return replace(fit, phase=phase, inputs=inputs, options=with_schedule(fit.options, phase))
 
 

@@ -60,7 +60,7 @@ class TimeLimit:
         phase = next((one for one in self.context.plan.phases if one.name == inputs.phase.name), None)
         if phase is None:  # left out with its finder
             return None
-        inputs = inputs if phase == inputs.phase else replace(inputs, phase=phase)
+        inputs = inputs.with_phase(phase)
         served = [one for one in self.context.plan.phases if one.do == "fit" and one.rate_from == phase.name] or [phase]
         if self.seconds is None or any(one.features == "precomputed" for one in (phase, *served)):
             return inputs
@@ -70,7 +70,7 @@ class TimeLimit:
         self.whole[phase.name] = phase
         after = self.cut(phase, 0, left, must)
         self.change({phase.name: after})
-        return replace(inputs, phase=after) if after.cycles else None
+        return inputs.with_phase(after) if after.cycles else None
 
     def finder_pays(self, phase: Phase, served: list[Phase], left: float, must: bool) -> bool:
         """Return whether there is time for a finder and the first fit that it serves; if not, leave it out.
@@ -170,6 +170,8 @@ class TimeLimit:
         """Replace phases of the plan by name; None, or a phase without cycles, leaves one out."""
         kept = [phases.get(phase.name, phase) for phase in self.context.plan.phases]
         kept = tuple(phase for phase in kept if phase is not None and phase.cycles)
+        if kept == self.context.plan.phases:
+            return
         self.context.plan = replace(self.context.plan, phases=kept)
         self.context.costs.replan(self.context.settings, self.context.plan)
 
