@@ -1,11 +1,14 @@
 """Record histories for scripts/bench/stop.py: runs trained far past their best cycle end.
 
-python scripts/bench/histories.py [SEED ...]     takes an hour on one thread; seeds can run in parallel processes
+python scripts/bench/histories.py [SEED ...]           an hour on one thread; seeds can run in parallel processes
+python scripts/bench/histories.py --real [SEED ...]    half an hour a seed
 
 Each run trains on 300 images of digits or drawn shapes, sampled by seed, with 60 or 300 validation images. A fraction
 of the training *and* validation labels is wrong, as in folders labelled by people. The last of the eight steps runs 31
 epochs with restarts. After every cycle the validation loss of each image is recorded, and the accuracy on at least 800
-test images with correct labels, which no rule sees. Each run is a line of outputs/bench/stop.jsonl and not repeated.
+test images with correct labels, which no rule sees. With --real, the images are the tasks of scripts/bench/tasks.py
+that are not set aside, with the network and size of real.py. Each run is a line of outputs/bench/stop.jsonl and not
+repeated.
 """
 
 import itertools
@@ -19,6 +22,9 @@ from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
+
+import real
+import tasks
 
 from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import say
@@ -41,43 +47,53 @@ CYCLES = {  # epochs of each cycle
     "2": (["scheduler.cycles=5", "scheduler.cycle_mult=2"], [1, 2, 4, 8, 16]),
     "1": (["scheduler.cycles=31", "scheduler.cycle_mult=1"], [1] * 31),
 }
+REAL = tuple(name for name, task in tasks.TASKS.items() if not task.aside)
+REAL_SETTINGS = [
+    "backbone=lite0", f"size={real.SIZE}", "~checklist.full.until", "threads=1", "wandb=disabled",
+]  # fmt: skip
 NOISE = (0.0, 0.2, 0.4)
 VALID = (60, 300)
+REAL_SEEDS = (0, 1)
 SEEDS = (3, 4, 5)  # the rule was chosen on 0, 1 and 2, with the previous finder
 
 
 @dataclass(frozen=True)
 class Case:
-    """The settings of one recorded run."""
+    """The settings of one recorded run; real images have their own wrong labels and validation images."""
 
     task: str
-    noise: float
-    valid: int
+    noise: float | None
+    valid: int | None
     mult: str
     seed: int
 
 
+def real_cases(seeds: Iterable[int] = REAL_SEEDS) -> list[Case]:
+    """Return all cases of real images, seed by seed."""
+    return [Case(task, None, None, "2", seed) for seed in seeds for task in REAL]
+
+
 def cases(seeds: Iterable[int] = SEEDS) -> list[Case]:
-    """Return all cases, seed by seed."""
+    """Return all cases of digits and drawn shapes, seed by seed."""
     every = itertools.product(seeds, TASKS, NOISE, VALID, CYCLES)
     return [Case(task, noise, valid, mult, seed) for seed, task, noise, valid, mult in every]
 
 
-def record(file: Path, seeds: Iterable[int]) -> None:
-    """Append the missing histories to the file, one line each."""
+def record(file: Path, todo: list[Case], folder: Path) -> None:
+    """Append the missing histories to the file, one line each; `folder` has the real images."""
     file.parent.mkdir(parents=True, exist_ok=True)
     done = {Case(**json.loads(line)["case"]) for line in file.open()} if file.exists() else set()
-    for number, case in enumerate(todo := cases(seeds)):
+    for number, case in enumerate(todo):
         if case in done:
             continue
         started = time.perf_counter()
-        ends = train(case)
+        ends = train(case, folder)
         with file.open("a") as lines:
             lines.write(json.dumps({"case": asdict(case), "ends": ends}) + "\n")
         say(f"{number + 1} of {len(todo)}, {time.perf_counter() - started:.0f} s: {case}")
 
 
-def train(case: Case) -> list[dict]:
+def train(case: Case, images: Path) -> list[dict]:
     """Train one case; return all its cycle ends, including those of the head phases."""
     from thaw.config import compose
     from thaw.data import dataset
@@ -93,7 +109,8 @@ def train(case: Case) -> list[dict]:
 
     def load_drawn(*args):
         images = load(*args)
-        draw(images.table, case)
+        if case.task not in REAL:
+            draw(images.table, case)
         return images
 
     def keep_and_judge(context, phase, fitted):  # at every cycle end
@@ -110,7 +127,11 @@ def train(case: Case) -> list[dict]:
         )
         return judge(context, phase, fitted)
 
-    chosen = [*SETTINGS, *TASKS[case.task], *CYCLES[case.mult][0], f"seed={case.seed}"]
+    if case.task in REAL:
+        chosen = [*REAL_SETTINGS, f"data.root={tasks.make(images, case.task)}"]
+    else:
+        chosen = [*SETTINGS, *TASKS[case.task]]
+    chosen += [*CYCLES[case.mult][0], f"seed={case.seed}"]
     with (
         tempfile.TemporaryDirectory() as folder,
         redirect_stdout(StringIO()),
@@ -142,8 +163,14 @@ def draw(table, case: Case) -> None:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("seeds", nargs="*", type=int, metavar="SEED", help="seeds to record (default: 3 4 5)")
-    record(FILE, parser.parse_args().seeds or SEEDS)
+    parser.add_argument(
+        "seeds", nargs="*", type=int, metavar="SEED", help="seeds to record (default: 3 4 5, with --real 0 1)"
+    )
+    parser.add_argument("--real", action="store_true", help="record the tasks of scripts/bench/tasks.py")
+    tasks.add_folder(parser)
+    args = parser.parse_args()
+    todo = real_cases(args.seeds or REAL_SEEDS) if args.real else cases(args.seeds or SEEDS)
+    record(FILE, todo, args.folder)
 
 
 if __name__ == "__main__":

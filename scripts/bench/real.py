@@ -53,12 +53,7 @@ class Unit(NamedTuple):
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_words(*tasks.TASKS)
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=ROOT / "outputs/bench/tasks",
-        help="folder of the tasks (default: outputs/bench/tasks)",
-    )
+    tasks.add_folder(parser)
     parser.add_argument("--quick", action="store_true", help="three small tasks, one seed, no oracle: half an hour")
     parser.add_argument("--lines", type=Path, help="default: real.jsonl here, with --quick in outputs/bench/")
     parser.add_argument("--aside", action="store_true", help="also run the tasks that are set aside: emoji, creatures")
@@ -79,8 +74,8 @@ def main() -> None:
     if not args.quick:
         units += [Unit(name, SECOND[0], seed) for seed in range(seeds) for name in SECOND[1] if name in names]
     for name in names:
-        tasks.make(args.folder.resolve(), name)
-    weights = {network: task_sources.weights(args.folder.resolve(), network) for network in NETWORKS}
+        tasks.make(args.folder, name)
+    weights = {network: task_sources.weights(args.folder, network) for network in NETWORKS}
 
     def one(unit: Unit) -> None:
         with tempfile.TemporaryDirectory() as place:

@@ -56,20 +56,15 @@ VARIANTS = {
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_words(*VARIANTS)
-    parser.add_argument(
-        "--folder",
-        type=Path,
-        default=ROOT / "outputs/bench/tasks",
-        help="folder of the tasks (default: outputs/bench/tasks)",
-    )
+    tasks.add_folder(parser)
     parser.add_argument("--seeds", type=count, default=5, metavar="N", help="seeds per variant (default: %(default)s)")
     parser.add_argument("--thaw", type=Path, default=ROOT, metavar="CHECKOUT", help="checkout (default: this one)")
     args = parser.parse_args()
     names = dict.fromkeys([DEFAULT, *([word for word in args.words if word in VARIANTS] or VARIANTS)])
     typed = [word for word in args.words if word not in VARIANTS]
     for task in TASKS:
-        tasks.make(args.folder.resolve(), task)
-    weights = {"lite0": task_sources.weights(args.folder.resolve(), "lite0")}
+        tasks.make(args.folder, task)
+    weights = {"lite0": task_sources.weights(args.folder, "lite0")}
 
     def one(unit: real.Unit) -> None:
         with tempfile.TemporaryDirectory() as place:

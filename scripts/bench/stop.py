@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from histories import CYCLES, FILE, Case
+from histories import CYCLES, FILE, REAL, Case
 
 from thaw.config.paths import require_checkout
 from thaw.runtime.console import say, say_text
@@ -97,16 +97,15 @@ def fixed(cycles: int) -> Rule:
     return lambda history, n: n < cycles
 
 
-def rules(budget: int, most: int) -> dict[str, Rule]:
-    """Return all rules by name, thaw's first."""
+def rules(budget: int, most: int, longest: int) -> dict[str, Rule]:
+    """Return all rules by name, thaw's first. All but thaw's may train the `longest` number of cycles recorded."""
     return {
         "thaw": thaws(budget, most),
         "thaw, by the loss alone": loss_alone(budget, most),
-        "thaw, no budget": thaws(most, most),
-        **{f"patience {n}": patience(n, most, loss) for n in PATIENCES if n < most},
-        **{f"patience {n}, by accuracy": patience(n, most, errors) for n in PATIENCES if n < most},
-        f"always {budget} cycles": fixed(budget),
-        f"always {most} cycles": fixed(most),
+        "thaw, no budget": thaws(longest, longest),
+        **{f"patience {n}": patience(n, longest, loss) for n in PATIENCES if n < longest},
+        **{f"patience {n}, by accuracy": patience(n, longest, errors) for n in PATIENCES if n < longest},
+        **{f"always {n} cycles": fixed(n) for n in sorted({budget, most, longest})},
     }
 
 
@@ -150,19 +149,30 @@ EXPORTS = {
 def replay(histories: list[History]) -> None:
     """Print Markdown tables: the stop rules, the exports, and thaw's rule by noise, validation images and task."""
     for mult, (_, lengths) in CYCLES.items():
-        chosen = [history for history in histories if history.case.mult == mult]
-        budget, most = (3, 5) if mult == "2" else (31, 31)
-        ours = thaws(budget, most)
-        say_text(f"\n## cycle_mult={mult}: budget {budget} cycles, at most {most} ({sum(lengths)} epochs)")
-        say_text("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
-        table("stop rule", {name: (chosen, rule, best_cycle) for name, rule in rules(budget, most).items()})
-        table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
-        parts: dict[str, list[History]] = {}
-        for one in chosen:
-            for part in (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} validation images", one.case.task):
-                parts.setdefault(part, []).append(one)
-        table("thaw on", {part: (parts[part], ours, best_cycle) for part in sorted(parts)})
-        table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
+        for images in ("drawn images", "real images"):
+            of = images == "real images"
+            chosen = [one for one in histories if one.case.mult == mult and (one.case.task in REAL) == of]
+            if not chosen:
+                continue
+            budget, most = (3, 4) if mult == "2" else (31, 31)
+            say_text(
+                f"\n## {images}, cycle_mult={mult}: {budget} cycles planned, at most {most}, of {sum(lengths)} epochs"
+            )
+            say_text("\npoints of test accuracy below the best cycle end in hindsight, mean ± standard error")
+            tables(chosen, budget, most, len(lengths))
+
+
+def tables(chosen: list[History], budget: int, most: int, longest: int) -> None:
+    """Print the tables of histories of one length."""
+    ours, parts = thaws(budget, most), {}
+    table("stop rule", {name: (chosen, rule, best_cycle) for name, rule in rules(budget, most, longest).items()})
+    table("exported", {name: (chosen, ours, export) for name, export in EXPORTS.items()})
+    for one in chosen:
+        drawn = (f"{one.case.noise:.0%} wrong labels", f"{one.case.valid} validation images")
+        for part in (one.case.task, *(() if one.case.task in REAL else drawn)):
+            parts.setdefault(part, []).append(one)
+    table("thaw on", {part: (parts[part], ours, best_cycle) for part in sorted(parts)})
+    table("thaw exporting the lowest loss, on", {part: (parts[part], ours, lowest_loss) for part in sorted(parts)})
 
 
 def table(title: str, rows: dict[str, tuple[list[History], Rule, Export]]) -> None:

@@ -34,7 +34,7 @@ from task_sources import (
     read_materials,
 )
 
-from thaw.config.paths import require_checkout
+from thaw.config.paths import ROOT, require_checkout
 from thaw.runtime.console import grid, say
 from thaw.runtime.entry import Parser, run
 from thaw.runtime.errors import UserError, nearest
@@ -151,6 +151,14 @@ def make(folder: Path, name: str) -> Path:
             image.save(path, quality=90)
         Path(place, "out").rename(goal)
     return goal
+
+
+def add_folder(parser: Parser) -> None:
+    """Add --folder, where the tasks of other scripts are."""
+    what = "folder of the tasks (default: outputs/bench/tasks)"
+    parser.add_argument(
+        "--folder", type=lambda text: Path(text).resolve(), default=ROOT / "outputs/bench/tasks", help=what
+    )
 
 
 def main() -> None:
