@@ -30,6 +30,8 @@ from thaw.sweep.jobs import progress_line
 from thaw.train.job import Task
 from thaw.train.run_folders import folder_for, named_folder
 
+BEST = 3  # jobs whose reports a sweep draws at its end, unless they did so themselves
+
 
 def main() -> int:
     """Run the typed command and return its exit code. Raise UserError (exit 2) if it cannot be parsed or composed."""
@@ -135,8 +137,11 @@ def after_failures(failed: bool) -> Iterator[None]:
 
 
 def close_sweep(folder: Path) -> None:
-    """Print the results of a sweep; if any job has a result, write the leaderboard and the report to its folder."""
-    from thaw.sweep import page, text
+    """Print the results of a sweep; if any job has a result, write the leaderboard and the reports.
+
+    The report of the sweep links to those of the jobs that have one: at least the best.
+    """
+    from thaw.sweep import page, reports, text
     from thaw.sweep.board import leaderboard
 
     board = leaderboard(folder)
@@ -144,6 +149,8 @@ def close_sweep(folder: Path) -> None:
         say(line)
     if board.settings:
         try:
+            best = board.best_jobs(BEST)
+            reports.draw_reports(job for job in best if not (job.folder / "report.html").exists())
             page.write_sweep_report(board)
         except OSError as error:  # for example a full disk; the lines above are printed already
             say(f"warning: no leaderboard written ({error})")

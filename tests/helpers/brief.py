@@ -4,7 +4,7 @@ from pathlib import Path
 
 from thaw.config.job_request import JobRequest
 from thaw.config.schema import Settings, Wandb
-from thaw.report import finder, run_page, timeline
+from thaw.report import run_page, timeline
 from thaw.report.tracker import Tracker
 from thaw.train import fingerprint, stages
 
@@ -19,7 +19,7 @@ FIND = ("find.trials=3", "find.trial_steps=6", "find.stored_steps=8")  # a finde
 
 def skip_plots(patch) -> None:
     """Skip the plots of a run, which take half the time of a short one."""
-    for module, name in ((timeline, "plan_png"), (finder, "finder_png"), (run_page, "write_run_report")):
+    for module, name in ((timeline, "plan_png"), (run_page, "draw_run")):
         patch.setattr(module, name, lambda *args: None)
 
 

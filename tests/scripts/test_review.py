@@ -9,6 +9,7 @@ import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 from urllib.parse import unquote
 
 import images
@@ -40,9 +41,9 @@ def page_of(folder) -> Page:
     return page
 
 
-def closed(folder) -> str:
-    """Close a sweep; return what it prints."""
-    with redirect_stdout(StringIO()) as printed:
+def closed(folder, best: int = 0) -> str:
+    """Close a sweep, drawing the reports of so many jobs; return what it prints."""
+    with redirect_stdout(StringIO()) as printed, patch.object(train, "BEST", best):
         train.close_sweep(folder)
     return printed.getvalue()
 
@@ -88,6 +89,16 @@ def test_sweeps_of_any_shape_are_drawn(tmp_path, typed):
         metrics = [] if accuracy == 1.0 else None
         sweeps.make_job(tmp_path / str(number), override, accuracy=accuracy, seconds=number + 1.0, metrics=metrics)
     assert f"{len(typed)}/{len(typed)} jobs done" in closed(tmp_path)
+    page_of(tmp_path)
+
+
+def test_a_sweep_draws_the_reports_of_the_best_jobs_that_lack_one(tmp_path):
+    for number, accuracy in enumerate((0.7, 0.9, 0.8, 0.95)):
+        sweeps.make_job(tmp_path / str(number), f"lr={number + 1}", accuracy=accuracy)
+    (tmp_path / "3/report.html").write_text("<p>the job's own")
+    closed(tmp_path, best=2)
+    assert sorted(file.parent.name for file in tmp_path.glob("*/report.html")) == ["1", "3"]
+    assert (tmp_path / "3/report.html").read_text() == "<p>the job's own"
     page_of(tmp_path)
 
 

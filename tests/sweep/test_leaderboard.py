@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from thaw.report import run_files
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
 from thaw.sweep import compare, jobs, page, rank, status, text, words
-from thaw.sweep.board import Board, after_audition, leaderboard
+from thaw.sweep.board import Board, after_audition, leaderboard, sync_line
 from thaw.sweep.text import markdown, terminal
 
 
@@ -58,6 +59,15 @@ def test_equal_values_are_ranked_by_loss_then_by_seconds(tmp_path):
     assert [setting.name for setting in leaderboard(tmp_path).settings] == ["lr 3", "lr 1", "lr 0", "lr 2"]
     by_loss = leaderboard(tmp_path, "valid/loss").settings
     assert [setting.name for setting in by_loss] == ["lr 3", "lr 1", "lr 2", "lr 0"], "of equal losses by accuracy"
+
+
+def test_the_error_of_sampling_stands_beside_the_deviation_over_seeds(tmp_path):
+    for seed, test in enumerate((0.88, 0.9, 0.92)):
+        result = {"n_valid": 100, "test/accuracy": test}
+        sweeps.make_job(tmp_path / str(seed), f"seed={seed}", accuracy=0.9, result=result)
+    notes = words.notes(leaderboard(tmp_path))
+    assert "with 100 validation images, 90.00% has a standard error of 3.00, for any seed" in notes  # sqrt(.9 .1 / 100)
+    assert "test accuracy of the best setting: 90.00% ± 2.00 (not used for the ranking)" in notes
 
 
 def test_a_setting_that_lacks_a_job_comes_after_complete_settings(tmp_path):
@@ -323,6 +333,18 @@ def mixed(tmp_path_factory):
     result |= {"store/code": "ignore", "wandb_offline": str(root / "wandb" / "offline run-1"), "test/accuracy": 0.5}
     (root / "3/result.json").write_text(json.dumps(result))
     return root
+
+
+def test_many_offline_runs_are_uploaded_from_a_list(tmp_path):
+    for number in range(9):
+        run = tmp_path / f"wandb/it's run {number}"
+        sweeps.make_job(tmp_path / str(number), f"seed={number}", result={"wandb_offline": str(run)})
+    board = leaderboard(tmp_path)
+    page.write_sweep_report(board)
+    line = sync_line(board)
+    assert line == f"xargs wandb sync < {tmp_path}/wandb_runs.txt"
+    shown = subprocess.run(line.replace("wandb sync", "printf '%s\\n'"), shell=True, capture_output=True, text=True)
+    assert shown.stdout.splitlines() == [str(tmp_path / f"wandb/it's run {number}") for number in range(9)]
 
 
 def test_the_last_lines_of_a_sweep(mixed):

@@ -74,7 +74,7 @@ def run(compose, tmp_path, monkeypatch):
     return lambda *overrides: (folder, trained(compose(*SHORT, *overrides), folder, *overrides))
 
 
-def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compose, tmp_path, capsys):
+def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compose, tmp_path, capsys, monkeypatch):
     for name, start in (("a", 0), ("b", 1000)):
         for split, n in (("train", 30), ("valid", 12)):
             (tmp_path / "photos" / split / name).mkdir(parents=True)
@@ -120,6 +120,19 @@ def test_copies_of_training_images_are_listed_shown_and_warned_about(run, compos
     second = stages.train_job(settings, request, untracked(folder), fingerprint.fingerprint(settings))
     said = capsys.readouterr().out.splitlines()
     assert second is None and said[:-1] == result["warnings"] and said[-1].startswith("already done")
+    monkeypatch.delattr(near_duplicates, "find_near_duplicates")  # another run with the same images recalls them
+    again = trained(compose(*SHORT, *data, "lr_factor=0.5"), tmp_path / "again", "lr_factor=0.5")
+    assert (tmp_path / "again/leaks.csv").read_text() == (folder / "leaks.csv").read_text()
+    assert again["warnings"][:2] == result["warnings"][:2]
+
+
+@pytest.mark.parametrize(
+    ("found", "valid"),
+    [([0, 2, 0.5], True), ([0, 3, 0.5], False), ([-1, 2, 0.5], False), ([0, 2], False), ([0, 2, None], False),
+     ([0, 1.0, 0.5], False), ("abc", False), (None, False)],
+)  # fmt: skip
+def test_damaged_pairs_in_the_store_are_searched_for_again(found, valid):
+    assert near_duplicates.is_pair(3, found) == valid
 
 
 def test_the_digits_have_no_duplicates(run):

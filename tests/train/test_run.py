@@ -11,18 +11,23 @@ import pytest
 import timm
 import torch
 from brief import FIND, skip_plots, trained
+from safetensors.torch import load_file
 
 from thaw.config import paths
 from thaw.data import batches
 from thaw.data.augment import view
+from thaw.model import network
 from thaw.plan import plan
 from thaw.plan.facts import Facts
+from thaw.report.run_page import draw_run
 from thaw.runtime import console
 from thaw.runtime.errors import UserError
 from thaw.runtime.seeds import seed_for
 from thaw.store.open import open_store
 from thaw.store.store import Store
-from thaw.train import loop, tta
+from thaw.sweep.jobs import JobRecord
+from thaw.sweep.reports import draw_reports, no_image
+from thaw.train import loop, memory, tta
 from thaw.train.inputs import Inputs
 from thaw.train.predictions import Predictions, predict
 from thaw.train.run import warn_no_better, warn_nothing_gained
@@ -358,7 +363,7 @@ def test_accuracy_no_better_than_the_most_frequent_class_is_warned_of(predicted,
     assert not lines or "always predicting the most frequent class (66.67%)" in lines[0]
 
 
-@pytest.mark.parametrize(("features", "times"), [("live", 1), ("precomputed", 2)])
+@pytest.mark.parametrize(("features", "times"), [("live", 2), ("precomputed", 3)])
 def test_a_head_reads_its_activations_once_for_all_cycles(run, monkeypatch, features, times):
     read, whole = [], Inputs.activations
     monkeypatch.setattr(Inputs, "activations", lambda self, *args: read.append(args) or whole(self, *args))
@@ -370,4 +375,45 @@ def test_a_head_reads_its_activations_once_for_all_cycles(run, monkeypatch, feat
         "lr=0.01",
         "wandb=disabled",
     )
-    assert len(read) == times, "once for all cycles, and stored activations once more for near duplicates"
+    assert len(read) == times, (
+        "for all cycles, and of the test images; the latter twice if near duplicates are searched for"
+    )
+
+
+def test_cycle_ends_of_a_frozen_backbone_hold_the_head_alone(run, tmp_path):
+    short = ("data.limit=60", "size=16", "lr=0.01", "wandb=disabled")
+    alone, _ = run(*short, "~checklist.find_full", "~checklist.full", name="alone")
+    files = list(tmp_path.glob("store/cycles/*/weights.safetensors"))
+    assert files and {name for file in files for name in load_file(file)} == {"fc.weight", "fc.bias"}
+    spoilt = ("scheduler.cycles=1", "~checklist.full.until", "checklist.full.lr=1.0")
+    whole, result = run(*short, *spoilt, name="spoilt")
+    assert result["best/phase"].startswith("head") and result["phase/full/accuracy"] < result["best/accuracy"]
+    assert sha(whole) == sha(alone), "the backbone is that of the pretrained weights again"
+    names = [set(load_file(file)) for file in tmp_path.glob("store/cycles/*/weights.safetensors") if file not in files]
+    assert len(names) == 1 and "layer4.0.conv1.weight" in names[0]
+
+
+def test_a_report_is_drawn_again_from_the_files_of_a_run_and_the_images_of_its_source(run):
+    typed = (*SHORT, "data.limit=60", "checklist=head_only")
+    folder, result = run(*typed)
+    left = ("report.html", "report.png", "plan.png", "find_head.png")
+    assert not any((folder / name).exists() for name in left)
+    draw_run(folder, no_image)
+    pictures = (folder / "report.html").read_text().count("data:image/png")
+    draw_reports([JobRecord(folder, "done", typed, 0, "", result)])
+    assert all((folder / name).stat().st_size > 1000 for name in left)
+    wrong = result["n_valid"] - round(result["best/accuracy"] * result["n_valid"])
+    assert wrong and (folder / "report.html").read_text().count("data:image/png") == pictures + wrong
+
+
+def test_what_follows_from_the_structure_of_a_network_is_tried_once(run, monkeypatch):
+    counted, tried = [], []
+    own = network.multiply_adds, memory.probe_sizes
+    monkeypatch.setattr(network, "multiply_adds", lambda *args: counted.append(args) or own[0](*args))
+    monkeypatch.setattr(memory, "probe_sizes", lambda *args: tried.append(args) or own[1](*args))
+    short = ("data.limit=60", "checklist=head_only", "lr=0.01", "wandb=disabled")
+    run(*short, "size=32")
+    run(*short, "size=32", "lr=0.02", "seed=1", name="b")
+    assert (len(counted), len(tried)) == (1, 1)
+    run(*short, "size=48", name="c")
+    assert (len(counted), len(tried)) == (2, 2)

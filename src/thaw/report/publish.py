@@ -12,7 +12,7 @@ from thaw.config.run_names import key_and_value, setting_of
 from thaw.config.schema import Settings
 from thaw.plan.phases import Plan
 from thaw.plan.show import plan_timeline
-from thaw.report import finder, run_files, run_page, timeline
+from thaw.report import run_files, run_page
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.runtime import console
 from thaw.runtime.console import say, say_text
@@ -61,22 +61,25 @@ def numbered_columns(name: str, values) -> dict:
 
 
 def publish_report(
-    settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, image: ReadImage
+    settings: Settings, plan: Plan, folder: Path, result: dict, tracker: Tracker, image: ReadImage, draw: bool
 ) -> None:
-    """Write the figures and the report of a finished run into its folder, and its tables to W&B.
+    """Write what the report of a finished run is drawn from, and send its figures and tables to W&B.
 
-    `image`: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read.
+    `image`: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read. `draw`: draw the report now;
+    else scripts/report.py can.
     """
-    rates = {}
-    for phase in plan.phases:
-        file = folder / f"find_{phase.name.removeprefix('find_')}.json"
-        if phase.do == "find" and (curve := read_json(file)):
-            finder.finder_png(curve, file.with_suffix(".png"))
-            rates[phase.name] = curve["taken"]
-    timeline.plan_png(plan_timeline(plan, settings, rates), folder / "plan.png")
-    run_page.write_run_report(folder, image)
+    finds = {name: read_json(folder / f"find_{name.removeprefix('find_')}.json") for name in finders(plan)}
+    rates = {name: curve["taken"] for name, curve in finds.items() if curve}
+    run_page.write_timeline(folder, plan_timeline(plan, settings, rates))
+    if draw:
+        run_page.draw_run(folder, image)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     publish_tables(tracker, folder, image)
+
+
+def finders(plan: Plan) -> list[str]:
+    """Return the names of the phases that find a rate."""
+    return [phase.name for phase in plan.phases if phase.do == "find"]
 
 
 def publish_tables(tracker: Tracker, folder: Path, image: ReadImage) -> None:
@@ -124,7 +127,10 @@ def say_summary(result: dict, folder: Path, single: bool) -> None:
     where = f"({result['best/phase']}), {took}"
     of = f" of {result['n_valid']:,} images"
     say_text(f"\nbest, by validation accuracy: {result['best/accuracy']:.2%}{of}{test} {where}")
-    say(f"look:  {short_path(folder)}/report.html")
+    if (folder / "report.html").exists():
+        say(f"look:  {short_path(folder)}/report.html")
+    else:
+        say(f"look:  python {short_path(ROOT / 'scripts/report.py')} {short_path(folder)} draws its report")
     say(f"use:   python {short_path(ROOT / 'scripts/predict.py')} {short_path(folder)} IMAGES")
     if single and result["wandb_offline"]:
         say(f"W&B, after `wandb login`: wandb sync {result['wandb_offline']}")

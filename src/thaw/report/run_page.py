@@ -1,15 +1,36 @@
-"""The report of a run: report.png, a single sheet, and report.html."""
+"""The pictures and the report of a run, all drawn from the other files in its folder."""
 
 from pathlib import Path
 
 from thaw.report.curves import curves_figure, curves_inches, draw_curves
-from thaw.report.finder import finder_figure
+from thaw.report.finder import finder_figure, finder_png
 from thaw.report.mistakes import confusion_figure, draw_confusion, draw_wrong, matrix_inches
 from thaw.report.page import data_uri, render
 from thaw.report.run_files import LARGEST, headline, read_run, run_title
 from thaw.report.style import figure, image_style, shortened, svg
 from thaw.report.tables import about, as_text, class_rows, listing, made_with, pairs, phase_rows, wrong_images
-from thaw.runtime.files import BAD_FILES, DISPUTED, write_document
+from thaw.report.timeline import plan_png
+from thaw.runtime.files import BAD_FILES, DISPUTED, json_text, read_json, write_atomically, write_document
+
+TIMELINE = "timeline.json"  # what plan.png is drawn from
+
+
+def write_timeline(folder: Path, timeline: list[dict]) -> None:
+    """Keep what `show.plan_timeline` returns in a run's folder, for `draw_run`."""
+    write_atomically(folder / TIMELINE, json_text({"phases": timeline}))
+
+
+def draw_run(folder: Path, image) -> None:
+    """Draw the finders' curves, plan.png, report.png and report.html of a finished run.
+
+    `image`: returns the image of a path in valid_predictions.csv, uint8 RGB [height, width, 3], or None.
+    """
+    for file in folder.glob("find_*.json"):
+        if curve := read_json(file):
+            finder_png(curve, file.with_suffix(".png"))
+    if timeline := read_json(folder / TIMELINE).get("phases"):
+        plan_png(timeline, folder / "plan.png")
+    write_run_report(folder, image)
 
 
 def write_run_report(folder, image) -> None:

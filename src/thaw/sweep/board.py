@@ -25,6 +25,7 @@ from thaw.sweep.rank import (
 
 MOST_VALUES = 12  # main effects are shown for keys with at most this many values; keys of a search have more
 AUDITION = "experiment=audition"
+UNSENT, MOST_UNSENT = "wandb_runs.txt", 8  # a longer line could not be read
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ class Board:
     @property
     def best_job(self) -> JobRecord | None:
         """The job with the best value within the best setting; None if no job has a result."""
-        if not self.settings:
-            return None
+        return next(iter(self.best_jobs(1)), None)
+
+    def best_jobs(self, most: int) -> list[JobRecord]:
+        """Return the job with the best value within each of the best settings, at most `most`."""
         sign = 1 if higher_is_better(self.monitor) else -1
-        pairs = list(zip(self.settings[0].values, self.settings[0].jobs, strict=True))
-        return max(pairs, key=lambda pair: -math.inf if math.isnan(pair[0]) else sign * pair[0])[1]
+        pairs = [list(zip(setting.values, setting.jobs, strict=True)) for setting in self.settings[:most]]
+        return [max(own, key=lambda pair: -math.inf if math.isnan(pair[0]) else sign * pair[0])[1] for own in pairs]
 
 
 def leaderboard(folder: Path, monitor: str | None = None, paired: bool = True) -> Board:
@@ -113,10 +116,20 @@ def after_audition(board: Board) -> str:
     return run_names.typed_command([override for override in job.overrides if override != AUDITION])
 
 
-def sync_line(board: Board) -> str:
-    """Return the command that uploads all offline runs to W&B; '' if there are none."""
+def unsent_runs(board: Board) -> list[str]:
+    """Return the folders of all offline W&B runs."""
     records = [job.result or read_status(job.folder) for job in board.jobs]  # a failed job has a status, no result
-    folders = [short_path(Path(record["wandb_offline"])) for record in records if record.get("wandb_offline")]
+    return [short_path(Path(record["wandb_offline"])) for record in records if record.get("wandb_offline")]
+
+
+def sync_line(board: Board) -> str:
+    """Return the command that uploads all offline runs to W&B; '' if there are none.
+
+    Many are read from the file UNSENT, which `page.write_sweep_report` writes into the sweep's folder.
+    """
+    folders = unsent_runs(board)
+    if len(folders) > MOST_UNSENT:
+        return f"xargs wandb sync < {shlex.quote(short_path(board.folder / UNSENT))}"
     return shlex.join(["wandb", "sync", *folders]) if folders else ""
 
 

@@ -48,7 +48,8 @@ class JobRecord:
     @property
     def log(self) -> Path:
         """The file with the most details of how the job ended."""
-        return next((f for f in (self.folder / "train.log", self.folder / "status.json") if f.exists()), self.folder)
+        files = (self.folder / name for name in ("train.log", "output.txt", "status.json"))
+        return next((file for file in files if file.exists()), self.folder)
 
 
 def read_jobs(folder: Path) -> list[JobRecord]:

@@ -2,13 +2,14 @@
 
 import os
 import re
+import shlex
 from urllib.parse import quote
 
 from thaw.report.page import render
 from thaw.report.style import image_style, svg
 from thaw.runtime.files import format_duration, write_csv, write_document
 from thaw.sweep import tables, text, words
-from thaw.sweep.board import Board, after_audition, seconds_of_all, sync_line
+from thaw.sweep.board import UNSENT, Board, after_audition, seconds_of_all, sync_line, unsent_runs
 from thaw.sweep.figure import curves_figure, leaderboard_figure
 
 NUMERIC = ("", "jobs", "epochs", "seconds", "seconds spent", "rank", "accuracy", "loss", "job")
@@ -16,8 +17,13 @@ WRAPPED = ("setting", "stopped", "stopped because", "value", "cause", "log")  # 
 
 
 def write_sweep_report(board: Board) -> None:
-    """Write leaderboard.md, leaderboard.csv, leaderboard.png and report.html into the sweep's folder."""
+    """Write leaderboard.md, leaderboard.csv, leaderboard.png and report.html into the sweep's folder.
+
+    Also list its offline W&B runs in a file, quoted for xargs.
+    """
     folder = board.folder
+    if runs := unsent_runs(board):
+        write_document(folder / UNSENT, "".join(f"{shlex.quote(run)}\n" for run in runs))
     write_document(folder / "leaderboard.md", text.markdown(board))
     head, *rows = text.csv_rows(board)
     write_csv(folder / "leaderboard.csv", head, rows)

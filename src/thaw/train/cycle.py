@@ -28,6 +28,7 @@ from thaw.train.cycle_state import (
     momentum_of,
     record_fault,
     restore,
+    restore_momentum,
     seconds_of,
     tensors_fault,
     weights_of,
@@ -81,7 +82,7 @@ class CycleResult:
         return seconds_of(self.epochs)
 
     def weights(self) -> dict[str, Tensor]:
-        """Read every parameter and buffer, by timm's names."""
+        """Read every parameter and buffer, or those of the head if no phase has trained the rest, by timm's names."""
         return read_weights(self.path / WEIGHTS, "the store")
 
     def momentum(self) -> dict[str, Tensor]:
@@ -114,10 +115,11 @@ def begin_cycle(
     """
     model = fit.network.model
     if before is not None and held.key != before.key:
-        restore(model, fit.optimizer, before.weights() | before.momentum())
+        held.hold(before.key, before.weights)
+        restore_momentum(model, fit.optimizer, before.momentum())
     elif before is None and start is not None:
         held.hold(start.key, start.weights)
-    held.key = ""  # weights in training have no key until the cycle ends
+    held.begin_training(fit.phase.train)
     if not (found := snapshot.read(underway)):
         return CycleRecord()
     state, tensors = found
@@ -221,7 +223,7 @@ def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[di
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord) -> None:
     """Write the files of a cycle, as it is after its last validation, to its folder in the store."""
     model = fit.network.model
-    (folder / WEIGHTS).write_bytes(save(weights_of(model)))
+    (folder / WEIGHTS).write_bytes(save(weights_of(model, fit.whole)))
     (folder / MOMENTUM).write_bytes(save(momentum_of(model, fit.optimizer)))
     (folder / LOGITS).write_bytes(save({"logits": record.validation.logits.contiguous()}))
     (folder / RECORD).write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
@@ -238,7 +240,7 @@ def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
     seen, shape = logits.get("logits"), (len(fit.inputs.valid_labels), len(fit.inputs.run.table.classes))
     if seen is None or seen.shape != shape or seen.dtype != torch.float32:
         return f"{LOGITS} has no logits {list(shape)}"
-    return tensors_fault(fit.network.model, fit.optimizer, momentum | weights)
+    return tensors_fault(fit.network.model, fit.optimizer, momentum | weights, fit.whole)
 
 
 def read_cycle(path: Path, labels: Tensor) -> CycleResult:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from thaw.model.heads import head_parameters
 from thaw.model.weights import fault_in, load_weights
 from thaw.store import snapshot
 from thaw.store.kinds import is_numbers
@@ -85,9 +86,14 @@ def record_fault(record: Mapping, steps: Sequence[int], whole: bool) -> str | No
     return None if 0 <= under_way <= most and started else "its losses do not match its epochs"
 
 
-def tensors_fault(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> str | None:
-    """Return why `restore` cannot load these tensors as weights and optimizer state, or None if it can."""
-    if why := fault_in(model.state_dict(), tensors):
+def tensors_fault(
+    model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], whole: bool = True
+) -> str | None:
+    """Return why these tensors cannot be loaded as weights (without `whole`, the head's) and optimizer state, or None.
+
+    Other tensors do not matter.
+    """
+    if why := fault_in(model.state_dict() if whole else head_weights(model), tensors):
         return why
     parameters, kept = dict(model.named_parameters()), {}
     for name in filter(lambda name: name.startswith(STATE), tensors):
@@ -107,16 +113,34 @@ def seconds_of(epochs: list[dict]) -> float:
 
 @dataclass
 class LoadedWeights:
-    """The key of the weights now in the network, so that the same weights are not loaded twice."""
+    """The key of the weights now in the network, so that the same weights are not loaded twice.
+
+    Cycle ends before the backbone is trained hold the head alone: their backbone is that of the initial network.
+    """
 
     model: nn.Module
     key: str  # of the cycle that ended with them, or of the initial network; '' during training
+    initial: Callable[[], dict[str, Tensor]]  # makes the weights of the initial network once more
+    backbone_changed: bool = False  # whether the backbone may differ from that of the initial network
 
     def hold(self, key: str, weights: Callable[[], dict[str, Tensor]]) -> None:
         """Load the weights of a cycle end unless the network already holds them."""
         if self.key != key:
-            load_weights(self.model, weights(), "the store", head=True)
+            self.load(weights())
             self.key = key
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Load the weights of a cycle end, all or the head's."""
+        whole = self.model.state_dict().keys() <= weights.keys()
+        if not whole:
+            weights = (self.initial() if self.backbone_changed else self.model.state_dict()) | weights
+        load_weights(self.model, weights, "the store", head=True)
+        self.backbone_changed = whole
+
+    def begin_training(self, part: str) -> None:
+        """Note that `part` (head, all) of the network is in training: its weights have no key until the cycle ends."""
+        self.key = ""
+        self.backbone_changed |= part == "all"
 
 
 class Snapshots:
@@ -143,9 +167,16 @@ class Snapshots:
         self.interval = self.asked and max(self.asked, 50 * (time.perf_counter() - began))
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Return a copy on the CPU of every parameter and buffer, by timm's names."""
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in model.state_dict().items()}
+def weights_of(model: nn.Module, whole: bool = True) -> dict[str, Tensor]:
+    """Return a copy on the CPU of every parameter and buffer, or without `whole` of the head's, by timm's names."""
+    kept = model.state_dict() if whole else head_weights(model)
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in kept.items()}
+
+
+def head_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of the head, by timm's names."""
+    own = head_parameters(model)
+    return {name: value for name, value in model.state_dict().items() if name in own}
 
 
 def momentum_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -160,9 +191,14 @@ def momentum_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str,
 
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load weights and optimizer state into the network and the optimizer."""
+    """Load the weights and the optimizer state of a snapshot."""
     weights = {name: value for name, value in tensors.items() if not name.startswith(STATE)}
     load_weights(model, weights, "the store", head=True)
+    restore_momentum(model, optimizer, tensors)
+
+
+def restore_momentum(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Load the optimizer's state, as `momentum_of` returns it."""
     parameters = dict(model.named_parameters())
     optimizer.state.clear()
     for name, value in tensors.items():

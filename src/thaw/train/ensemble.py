@@ -8,7 +8,6 @@ from torch import Tensor
 
 from thaw.data.table import TEST
 from thaw.model.freezing import NORMS, set_trainable
-from thaw.model.weights import load_weights
 from thaw.plan.phases import Phase
 from thaw.runtime import console
 from thaw.runtime.seeds import seed_for
@@ -35,9 +34,9 @@ def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
     rows = {"best": context.inputs.valid_rows} | ({"test": test} if len(test) else {})
     members = {"best": [end.validation for end in ends], "test": []}
     for own in weights if len(test) else []:
-        load_weights(context.network.model, own, "the store", head=True)
+        context.held.load(own)
         members["test"].append(predict(context.inputs, test))
-    load_weights(context.network.model, mean_weights(weights), "the store", head=True)
+    context.held.load(mean_weights(weights))
     refresh_batch_norms(context, next(phase for phase in context.plan.phases if phase.name == kept.phase))
     out = {}
     for name in rows:
@@ -48,7 +47,7 @@ def ensemble_figures(context: RunContext, kept: BestSoFar) -> dict:
             f"{name}: accuracy {ensemble.accuracy:.2%} for an ensemble of {len(ends)} cycle ends, "
             f"{average.accuracy:.2%} for their mean weights, {members[name][-1].accuracy:.2%} for the best one alone"
         )
-    load_weights(context.network.model, weights[-1], "the store", head=True)
+    context.held.load(weights[-1])
     return out
 
 

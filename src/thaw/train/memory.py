@@ -1,4 +1,7 @@
-"""Try each image size of a plan before the first phase, and find a batch size that fits into memory."""
+"""Try each image size of a plan before the first phase, and find a batch size that fits into memory.
+
+What follows from the structure of the network alone is tried once; the store remembers it.
+"""
 
 import copy
 from dataclasses import replace
@@ -14,7 +17,10 @@ from thaw.plan.phases import Plan
 from thaw.runtime import console, errors
 from thaw.runtime.errors import UserError
 from thaw.runtime.failures import is_accelerator_error, is_out_of_memory
+from thaw.runtime.machine import library_versions
+from thaw.store.store import Store, key_of
 from thaw.train.features import images_per_pass
+from thaw.train.fingerprint import code_digest
 
 
 class OutOfMemory(UserError):
@@ -25,14 +31,35 @@ class OutOfMemory(UserError):
         self.what = what
 
 
-def within_memory(settings: Settings, planned: Plan, network: Network) -> Plan:
+def structure_key(network: Network, **asked) -> str:
+    """Return the name of facts that depend on the structure of a network and on what is asked, not on its weights."""
+    parts = {"network": str(network.model), "versions": library_versions(), "code": code_digest(), **asked}
+    return f"network_{key_of(parts)[:16]}"
+
+
+def work_per_image(network: Network, size: int, store: Store) -> float:
+    """Return the multiply-adds of the network for one image, from the store if they were counted before."""
+    name = structure_key(network, size=size)
+    if known := store.recall(name, multiply_adds=float | int):
+        return known["multiply_adds"]
+    work = network_.multiply_adds(network.model, size)
+    store.remember(name, {"multiply_adds": work})
+    return work
+
+
+def within_memory(settings: Settings, planned: Plan, network: Network, store: Store) -> Plan:
     """Return the plan after trying its sizes; batch_size=auto is halved until its steps fit into memory.
 
-    Raise UserError as `probe_sizes`.
+    On a CPU, steps that were once accepted are not tried again; the free memory of a GPU changes. Raise UserError as
+    `probe_sizes`.
     """
     while True:
+        about = {"bn": settings.bn, "device": [str(network.device), settings.deterministic]}
+        name = structure_key(network, steps=steps_to_try(planned), **about)
         try:
-            probe_sizes(settings, planned, network)
+            if network.device.device.type == "cuda" or not store.recall(name, accepted=bool):
+                probe_sizes(settings, planned, network)
+                store.remember(name, {"accepted": True})
             return planned
         except OutOfMemory as error:
             if settings.batch_size != "auto" or planned.batch_size == 1:
@@ -52,15 +79,20 @@ def tried_images(batch: int, device: torch.device) -> int:
     return batch if device.type == "cuda" else min(batch, 2)
 
 
+def steps_to_try(planned: Plan) -> list[tuple[str, int, int]]:
+    """Return the trained part, image size and batch size of each kind of step in a plan."""
+    tried = {(p.train, e.size, e.batch) for p in planned.phases if p.features == "live" for e in p.epochs}
+    return sorted(tried | {("head", planned.size, planned.batch_size)})
+
+
 def probe_sizes(settings: Settings, planned: Plan, network: Network) -> None:
     """Try one step of each image size and trained part on a copy, so that failures come before the first phase.
 
     Raise UserError if the network does not accept a size (exit 2), OutOfMemory if a batch does not fit (exit 5).
     """
-    tried = {(p.train, e.size, e.batch) for p in planned.phases if p.features == "live" for e in p.epochs}
     device, kept = network.device.device, settings.optimizer.moments
     trial = copy.deepcopy(network)
-    for train, size, batch in sorted(tried | {("head", planned.size, planned.batch_size)}):
+    for train, size, batch in steps_to_try(planned):
         n = tried_images(batch, device)
         set_trainable(trial, train, settings.bn)
         try:

@@ -4,6 +4,7 @@ The scan finds equal ones; near duplicates are found by their stored activations
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from thaw.data.listing import quoted
 from thaw.data.table import SPLITS, TEST, VALID, Table
 from thaw.runtime import console
 from thaw.runtime.files import write_csv
+from thaw.store.store import key_of
+from thaw.train.features import ImageView, activation_parts
+from thaw.train.fingerprint import code_digest
 from thaw.train.inputs import Inputs, PhaseInputs
 
 NEIGHBOURS = 10
@@ -70,16 +74,42 @@ def report_duplicates(folder: Path, inputs: Inputs, phases: Sequence[PhaseInputs
 
 
 def near_pairs(inputs: Inputs, phases: Sequence[PhaseInputs]) -> list[Pair] | None:
-    """Find near duplicates of train in valid and of both in test.
+    """Find near duplicates of train in valid and of both in test, or recall those found before in the same images.
 
     Return None if the plan does not start with stored activations or the comparison does not fit into memory.
     """
     first = next((one for one in phases if one.phase.train == "all" or one.phase.features == "precomputed"), None)
     if first is None or first.phase.features != "precomputed" or first.phase.views:
         return None
+    held = inputs.rows(TEST)
+    rows = np.concatenate([inputs.train_rows, inputs.valid_rows, held])
+    parts = {
+        "images": [inputs.key, inputs.contents(held)],
+        "activations": activation_parts(inputs.network, ImageView(inputs.size, inputs.crop_pct)),
+        "code": code_digest(),
+    }
+    name = f"duplicates_{key_of(parts)[:24]}"
+    known = inputs.store.recall(name, pairs=list).get("pairs")
+    if known is None or not all(map(partial(is_pair, len(rows)), known)):
+        if (found := search_pairs(inputs, first, held)) is None:
+            return None
+        place = {row: at for at, row in enumerate(rows.tolist())}
+        known = [(place[a], place[b], s) for a, b, s in found]
+        inputs.store.remember(name, {"pairs": known})
+    return [(int(rows[a]), int(rows[b]), s) for a, b, s in known]
+
+
+def is_pair(images: int, found) -> bool:
+    """Return whether something recalled from the store is two places in a list of images, and their similarity."""
+    kinds = [type(value) for value in found] if isinstance(found, list) else []
+    return kinds == [int, int, float] and all(0 <= place < images for place in found[:2])
+
+
+def search_pairs(inputs: Inputs, first: PhaseInputs, held: np.ndarray) -> list[Pair] | None:
+    """Compare all activations; return the pairs of rows, most similar first, or None if memory is too small."""
     (train, _), (valid, _) = first.stored
     sides = [(train, inputs.train_rows, valid, inputs.valid_rows)]
-    if len(held := inputs.rows(TEST)):
+    if len(held):
         both = torch.cat([train, valid]), np.concatenate([inputs.train_rows, inputs.valid_rows])
         sides.append((*both, inputs.activations(held)[0], held))
     hashes = inputs.table.hashes

@@ -49,6 +49,11 @@ def validate(inputs: PhaseInputs) -> Predictions:
     return predict(inputs.run, inputs.run.valid_rows)
 
 
+def predict_stored(inputs: Inputs, rows: np.ndarray) -> Predictions:
+    """Predict the rows, in order, from the stored activations of the current backbone."""
+    return Predictions(*loop.evaluate(inputs.network, [inputs.activations(rows)]))
+
+
 def predict(
     inputs: Inputs, rows: np.ndarray, augment: Augment | None = None, seed: tuple = (), epoch: int = 0
 ) -> Predictions:

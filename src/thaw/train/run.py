@@ -22,7 +22,7 @@ from thaw.train import calibration, ensemble, near_duplicates, tta
 from thaw.train.context import RunContext
 from thaw.train.fit import BestSoFar, fit_phase
 from thaw.train.lr_finder import find_rate
-from thaw.train.predictions import Predictions, predict
+from thaw.train.predictions import Predictions, predict, predict_stored
 from thaw.train.time_limit import TimeLimit
 
 
@@ -62,7 +62,7 @@ def run_plan(context: RunContext, tracker: Tracker) -> dict:
         "best/epoch": best.epoch,
         "best/phase": best.phase,
         **tta.tta_figures(context, "best", inputs.valid_rows, validation),
-        **evaluate_test(context),
+        **evaluate_test(context, best),
         **(members | calibrated),
         **{f"phase/{name}/{key}": value for name, report in phases.items() for key, value in report.items()},
         **duplicates,
@@ -118,12 +118,16 @@ def result_columns(context: RunContext) -> dict:
     }
 
 
-def evaluate_test(context: RunContext) -> dict:
-    """Evaluate on the test images, if there are any, once and without using the result for any choice."""
+def evaluate_test(context: RunContext, best: BestSoFar) -> dict:
+    """Evaluate on the test images, if there are any, once and without using the result for any choice.
+
+    If the best weights are those of a phase that trains the head, its activations are stored ones, as in validation.
+    """
     rows = context.inputs.rows(TEST)
     if not len(rows):
         return {}
-    seen = predict(context.inputs, rows)
+    frozen = next(phase for phase in context.plan.phases if phase.name == best.phase).train == "head"
+    seen = predict_stored(context.inputs, rows) if frozen else predict(context.inputs, rows)
     write_predictions(context, "test", rows, seen)
     figures = {"test/accuracy": seen.accuracy, "test/loss": seen.loss, "test/f1_macro": seen.f1_macro}
     return figures | tta.tta_figures(context, "test", rows, seen)

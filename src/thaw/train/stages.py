@@ -38,6 +38,8 @@ from thaw.train.preflight import check_ahead
 from thaw.train.run_folders import begin_work, done_before, link_latest, remember_done
 from thaw.train.start import Start
 
+DRAWS_ITSELF = 30  # seconds: a job of a sweep that takes longer draws its report, which takes about one
+
 
 def train_job(
     settings: Settings, request: JobRequest, tracker: Tracker, stamp: str | None, in_unnamed_folder: bool = False
@@ -101,18 +103,19 @@ def make_start(settings: Settings, request: JobRequest, store: Store, ahead: Pla
     planned = ahead if ahead.facts == facts else plan.make_plan(settings, facts)
     for line in unused_settings.no_effect(request.overrides, settings, planned.phases):
         say(f"warning: {line}")
-    show_plan(planned, settings, request.folder)
+    show_plan(planned, settings, request.folder, draw=settings.plan_only or not request.sweep)
     return Start(planned, table, decode_cache, began)
 
 
-def show_plan(planned: Plan, settings: Settings, folder: Path) -> None:
-    """Print the plan, and write it to plan.txt and plan.png."""
+def show_plan(planned: Plan, settings: Settings, folder: Path, draw: bool) -> None:
+    """Print the plan, and write it to plan.txt and, with `draw`, plan.png."""
     text = show.plan_table(planned, settings)
     say_text(text)
     write_document(folder / "plan.txt", text)
-    from thaw.report import timeline
+    if draw:
+        from thaw.report import timeline
 
-    timeline.plan_png(show.plan_timeline(planned, settings), folder / "plan.png")
+        timeline.plan_png(show.plan_timeline(planned, settings), folder / "plan.png")
 
 
 def say_preview(settings: Settings, request: JobRequest, store: Store, start: Start) -> None:
@@ -161,7 +164,8 @@ def publish_result(context, request: JobRequest, result: dict, tracker: Tracker)
     result |= {"store/code": settings.store.code, "bad_files": len(context.inputs.table.bad)}
     result |= request.about | {"wandb_id": tracker.id, "wandb_offline": tracker.unsent, "versions": versions()}
     write_atomically(file, json_text(result, indent=1))
-    publish.publish_report(settings, context.plan, folder, result, tracker, context.image)
+    draw = not request.sweep or time.perf_counter() - context.began > DRAWS_ITSELF
+    publish.publish_report(settings, context.plan, folder, result, tracker, context.image, draw)
     if settings.stop_after is None:
         remember_done(context.store, context.identity, folder, result["best/accuracy"], bool(request.sweep))
 
