@@ -18,7 +18,7 @@ class JobChecks:
     """The settings of each job of a sweep, or why it is refused, checked while Hydra composes the jobs.
 
     Hydra composes every job before it launches the first, a tenth of a second each. Hooking into its loader avoids
-    composing them a second time. `here`: whether the jobs run on this machine.
+    composing them a second time; `compose` is the loader without it. `here`: whether the jobs run on this machine.
     """
 
     def __init__(self, hydra_context, config: DictConfig, here: bool = True):

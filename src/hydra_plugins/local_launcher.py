@@ -5,11 +5,10 @@ all jobs in one process. joblib's pool kills jobs on Ctrl-C before they can writ
 one runs out of memory, loads torch again in each process, and does not know which GPU is free.
 """
 
-import math
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,22 +20,27 @@ from omegaconf import DictConfig, open_dict
 
 from hydra_plugins import sweep_preview
 from hydra_plugins.job_checks import JobChecks
-from thaw.config import run_names
+from hydra_plugins.job_endings import Progress, job_name, report_ending
 from thaw.runtime import processes, signals
 from thaw.runtime.console import say, say_error
 from thaw.runtime.errors import UserError
-from thaw.runtime.files import as_number, file_stamp, format_duration, short_path
+from thaw.runtime.files import file_stamp
 from thaw.runtime.job_status import as_user_errors, print_error, read_status, state_after, update_status
 from thaw.runtime.machine import AT_ONCE, cores, listed_gpus
 from thaw.store import code_hash
-from thaw.sweep.jobs import read_job, search_value
+from thaw.sweep.jobs import keys_swept_in, search_value
 from thaw.train import fingerprint
 
 EVERY_JOBS = (  # imported once before forking, so that no job has to load them
-    "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "matplotlib.backends.backend_agg",
-    "sklearn.datasets", "sklearn.metrics", "sklearn.model_selection",
+    "thaw.report.publish", "thaw.report.tracker", "thaw.train.run", "thaw.train.setup", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "PIL.JpegImagePlugin", "sklearn.datasets",
+    "sklearn.metrics", "sklearn.model_selection",
 )  # fmt: skip
-OUTPUT = "output.txt"  # file for what a job prints if several run at once
+WANDBS = (  # what wandb.init imports late: half a second
+    "wandb", "wandb.sdk.launch.inputs.internal", "requests", "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    "opentelemetry.exporter.otlp.proto.http._log_exporter",
+)  # fmt: skip
+OUTPUT = "output.txt"  # file for what a job prints, unless verbose=true and they run one after the other
 
 
 class LocalLauncher(Launcher):
@@ -69,20 +73,25 @@ class LocalLauncher(Launcher):
         if any(read_status(path).get("state") != "done" for path in folders.values()):
             code_hash.code_by_module(code_hash.ALL_CODE)  # hashed now: the files may be edited while the sweep runs
             fingerprint.code_digest()
-            for name in (*EVERY_JOBS, *(["wandb"] if self.config.wandb.mode != "disabled" else [])):
-                import_module(name)
+            for name in (*EVERY_JOBS, *(WANDBS if self.config.wandb.mode != "disabled" else ())):
+                with suppress(ImportError):  # the job that needs it says so
+                    import_module(name)
 
         before = {number: status_stamp(folder) for number, folder in folders.items()}
+        progress = Progress(len(numbers), keys_swept_in(Path(self.config.hydra.sweep.dir)))
+        to_file = processes.can_fork() and (at_once > 1 or not self.config.verbose)
+        if to_file and len(numbers) > 1:
+            say(f"{len(numbers)} jobs: each prints into its {OUTPUT}; scripts/status.py shows the best so far")
 
         def work(n: int, slot: int) -> int:
             os.environ.update(job_environment(slot, at_once, gpus))
-            return self.run_one(job_overrides[n - initial_job_idx], n, folders[n], at_once > 1)
+            return self.run_one(job_overrides[n - initial_job_idx], n, folders[n], to_file)
 
         def ended(i: int, code: int) -> None:
             folder = folders[numbers[i]]
-            log = folder / OUTPUT if at_once > 1 else None
+            log = folder / OUTPUT if to_file else None
             wrote = status_stamp(folder) != before[numbers[i]]
-            self.task_function.record_code(numbers[i], report_ending(folder, code, log, wrote))
+            self.task_function.record_code(numbers[i], report_ending(folder, code, log, progress, wrote))
 
         works = [partial(work, n) for n in numbers]
         asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
@@ -98,7 +107,7 @@ class LocalLauncher(Launcher):
                     folder.mkdir(parents=True, exist_ok=True)
                     print_to(folder / OUTPUT)
                 say(f"job {number}: {job_name(overrides)}")
-                config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+                config = self.checks.compose(self.config, list(overrides))  # checked already
                 with open_dict(config):
                     config.hydra.job.id = config.hydra.job.num = number
                     config.hydra.sweep.subdir = str(number)
@@ -184,35 +193,6 @@ def status_stamp(folder: Path) -> str:
         return file_stamp((folder / "status.json").stat())
     except OSError:
         return ""
-
-
-def report_ending(folder: Path, code: int, log: Path | None, wrote: bool = True) -> int:
-    """Report a job's outcome if it could not itself or printed to `log`; return its exit code.
-
-    `code`: negative if a signal killed the job. `wrote`: whether this attempt has written a status; if not, the status
-    in the folder is that of an earlier attempt.
-    """
-    found = read_status(folder)
-    if code < 0 and not (wrote and found.get("state") == "done"):
-        line = f"killed by signal {-code}{', possibly out of memory' if code == -signal.SIGKILL else ''}"
-        update_status(folder, state="failed", code=5, line=line)
-        return print_error(UserError(5, f"job {folder.name}: {line}; run the same command again to retry it"))
-    if code > 0:
-        if found.get("state") not in ("failed", "stopped"):
-            found = update_status(folder, state="failed", code=code, line=f"exited with code {code} and no message")
-        if log:
-            say_error(f"error: job {folder.name}: {found['line']}; see {short_path(log)}")
-    elif log:
-        result = read_job(folder).result
-        accuracy, seconds = as_number(result.get("best/accuracy")), as_number(result.get("cost/seconds_paid"))
-        reached = "" if math.isnan(accuracy) else f", accuracy {accuracy:.2%}, {format_duration(seconds)}"
-        say(f"job {folder.name} done: {job_name(found.get('overrides', []))}{reached}")
-    return max(code, 0)
-
-
-def job_name(overrides: Sequence[str]) -> str:
-    """Return the short name of a job's overrides without those of Hydra."""
-    return run_names.short_name([o for o in overrides if not o.startswith("hydra")]) or "default"
 
 
 def returned(folder: Path, monitor: str) -> JobReturn:

@@ -21,12 +21,14 @@ from omegaconf import DictConfig
 
 from hydra_plugins import sweep_preview
 from hydra_plugins.job_checks import JobChecks
-from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, report_ending, returned, say_identical
+from hydra_plugins.job_endings import Progress, report_ending
+from hydra_plugins.local_launcher import first_of_equals, refuse_no_jobs, returned, say_identical
 from thaw.runtime import signals
 from thaw.runtime.console import say
 from thaw.runtime.errors import UserError
 from thaw.runtime.files import short_path
 from thaw.runtime.job_status import read_status, update_status
+from thaw.sweep.jobs import keys_swept_in
 
 SRC = Path(__file__).resolve().parents[1]
 OWN = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout")
@@ -68,6 +70,8 @@ class SlurmLauncher(HydrasLauncher):
         jobs = f"{len(numbers)} {'jobs' if len(numbers) > 1 else 'job'}"
         say(f"{jobs} queued in Slurm (job array {array}); their output goes to {short_path(root)}/.submitit")
 
+        progress = Progress(len(numbers), keys_swept_in(root))
+
         def ended(job_id: str) -> None:
             i = [job.job_id for job in queued].index(job_id)
             folder, log = root / str(numbers[i]), Path(queued[i].paths.stdout)
@@ -76,7 +80,7 @@ class SlurmLauncher(HydrasLauncher):
                 line = f"left Slurm's queue before it was done ({state_of(job_id)})"
                 found = update_status(folder, state="failed", code=5, line=line)
             code = 0 if found["state"] == "done" else found["code"]
-            self.task_function.record_code(numbers[i], report_ending(folder, code, log))
+            self.task_function.record_code(numbers[i], report_ending(folder, code, log, progress))
 
         asked = wait({job.job_id for job in queued}, ended)
         if asked:

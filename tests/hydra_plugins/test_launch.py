@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
+import sweeps
 import torch
 from brief import FIND
 from faults import ended, in_child, run_train, start_child
 
 import train
-from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, report_ending, say_identical
+from hydra_plugins.job_endings import Progress, report_ending
+from hydra_plugins.local_launcher import first_of_equals, job_environment, jobs_at_once, say_identical
 from thaw.runtime import machine, processes, signals
 from thaw.runtime.errors import UserError
 from thaw.runtime.job_status import write_status
@@ -299,4 +301,23 @@ def test_a_sweep_of_no_jobs_is_refused(tmp_path, word, plan):
 @pytest.mark.parametrize(("wrote", "code"), [(True, 0), (False, 5)])
 def test_the_status_of_an_earlier_attempt_does_not_make_a_killed_job_done(tmp_path, capsys, wrote, code):
     write_status(tmp_path, state="done")
-    assert report_ending(tmp_path, -9, None, wrote) == code
+    assert report_ending(tmp_path, -9, None, Progress(1, ()), wrote) == code
+
+
+def test_a_job_that_printed_to_a_file_has_one_line_in_the_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 120.0)
+    progress = Progress(3, {"lr", "seed"}, began=100.0)
+    for number, warnings in enumerate(([], ["warning: a", "warning: b"])):
+        folder, result = tmp_path / str(number), {"warnings": warnings, "cost/seconds_paid": 2.0}
+        sweeps.make_job(folder, "lr=0.1", "size=32", f"seed={number}", accuracy=0.75, result=result)
+        assert report_ending(folder, 0, folder / "output.txt", progress) == 0
+    (tmp_path / "2").mkdir()
+    write_status(tmp_path / "2", state="failed", code=4, line="not finite")
+    assert report_ending(tmp_path / "2", 4, tmp_path / "2/output.txt", progress) == 4
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "job 0 done: lr 0.1 · s0: accuracy 75.00%, 2.0 s (1 of 3, about 40.0 s left)",
+        f"job 1 done: lr 0.1 · s1: accuracy 75.00%, 2.0 s, 2 warnings in {tmp_path}/1/output.txt "
+        "(2 of 3, about 10.0 s left)",
+    ]
+    assert printed.err == f"error: job 2: not finite; see {tmp_path}/2/output.txt\n"
