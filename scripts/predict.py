@@ -2,6 +2,7 @@
 
 python scripts/predict.py outputs/latest cat.jpg holiday/*.png     print a table of the most likely labels
 python scripts/predict.py outputs/latest holiday --csv out.csv     write all probabilities of a folder's images
+python scripts/predict.py SWEEP cat.jpg --all                      the mean of all jobs of the best setting (seeds)
 
 Images are decoded and resized as in validation. Files that do not exist or cannot be read are reported and left out,
 exit 3.
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--top", type=int, default=3, metavar="N", help="labels per image (default: 3)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all probabilities there (default: a table)")
+    parser.add_argument("--all", action="store_true", help="of a sweep: average over all jobs of its best setting")
     args = parser.parse_intermixed_args()
     if args.run is None or not args.images:
         if args.run is not None and not os.path.isdir(args.run):
@@ -44,9 +46,9 @@ def main() -> int:
         parser.error(f"--top {args.top}: must be >= 1")
     if args.csv and not os.path.isdir(args.csv.absolute().parent):
         parser.error(f"--csv {args.csv}: its folder does not exist")
-    folder = folder_of(args.run)
+    folders = folders_of(args.run, args.all)
     files, bad = files_of(args.images)
-    classes, rows, broken = predict(folder, files) if files else ([], [], [])
+    classes, rows, broken = predict_all(folders, files) if files else ([], [], [])
     if rows and args.csv:
         write(args.csv, classes, rows)
     elif rows:
@@ -96,18 +98,24 @@ def write(file: Path, classes: list[str], rows: list[Row]) -> None:
     say(f"{short_path(file)}: {len(rows):,} images")
 
 
-def folder_of(run: Path) -> Path:
-    """Return the folder of a finished run, or of a sweep's best job. Raise UserError (exit 6) if there is none."""
+def folders_of(run: Path, every: bool) -> list[Path]:
+    """Return the folder of a finished run, or of a sweep's best job; with `every`, of all jobs of its best setting.
+
+    Raise UserError (exit 6) if there is none.
+    """
     if os.path.isfile(run / "config.json"):
-        return run
+        return [run]
     there = [file.parent for file in run.glob("*/config.json")] if os.path.isdir(run) else []
     runs = [one for one in there if part(read_yaml(one / ".hydra/hydra.yaml"), "hydra", "mode", kind=str) == "RUN"]
     if runs:
         newest = max(runs, key=lambda one: (one / "config.json").stat().st_mtime)
         raise UserError(6, f"{run}: a folder of runs; name one of them, e.g. the newest: {short_path(newest)}")
-    if there and (best := leaderboard(run, paired=False).best_job):
-        say(f"note: {short_path(run)} is a sweep; its best job is {best.name}")
-        return best.folder
+    if there and (best := (board := leaderboard(run, paired=False)).best_job):
+        jobs = board.settings[0].jobs if every else [best]
+        names = ", ".join(job.name for job in jobs)
+        taken = f"the mean of jobs {names} is taken" if len(jobs) > 1 else f"its best job is {names}"
+        say(f"note: {short_path(run)} is a sweep; {taken}")
+        return [job.folder for job in jobs]
     raise UserError(6, f"{run}: not a finished run or sweep (no config.json)")
 
 
@@ -172,6 +180,18 @@ def max_pixels(run: Path) -> float:
 
     asked = as_number(part(read_yaml(run / ".hydra/config.yaml"), "data", "max_pixels", kind=str))
     return asked if 1 <= asked <= 1e12 else MAX_PIXELS
+
+
+def predict_all(runs: list[Path], files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:
+    """Return what `predict` does for several runs of one setting: the mean of their probabilities."""
+    import numpy as np
+
+    found = [predict(run, files) for run in runs]
+    classes, rows, broken = found[0]
+    if any(others != classes for others, _, _ in found):
+        raise UserError(6, f"{short_path(runs[0].parent)}: its jobs differ in their classes; name one job")
+    mean = np.mean([[p for _, p in each] for _, each, _ in found], axis=0).tolist()
+    return classes, [(file, p) for (file, _), p in zip(rows, mean, strict=True)], broken
 
 
 def predict(run: Path, files: list[Path]) -> tuple[list[str], list[Row], list[Bad]]:

@@ -12,6 +12,7 @@ import numpy as np
 import offline
 import predict
 import pytest
+import sweeps
 
 from thaw.runtime import entry
 from thaw.runtime.errors import UserError
@@ -168,9 +169,23 @@ def test_predict_refuses_a_folder_of_runs(tmp_path):
         (tmp_path / name / ".hydra/hydra.yaml").write_text("hydra: {mode: RUN}")
     os.utime(tmp_path / "a/config.json", (0, 0))
     with pytest.raises(UserError, match=r"a folder of runs; name one of them, e\.g\. the newest: .*/b$") as refused:
-        predict.folder_of(tmp_path)
+        predict.folders_of(tmp_path, False)
     assert refused.value.code == 6
-    assert predict.folder_of(tmp_path / "b") == tmp_path / "b"
+    assert predict.folders_of(tmp_path / "b", False) == [tmp_path / "b"]
+
+
+def test_predict_takes_the_best_job_of_a_sweep_or_all_of_its_best_setting(tmp_path, monkeypatch):
+    for number, (lr, accuracy) in enumerate(((1, 0.5), (2, 0.7), (2, 0.9))):
+        sweeps.make_job(tmp_path / str(number), f"lr={lr}", f"seed={number}", accuracy=accuracy)
+        (tmp_path / str(number) / "config.json").touch()
+    assert predict.folders_of(tmp_path, False) == [tmp_path / "2"]
+    assert predict.folders_of(tmp_path, True) == [tmp_path / "1", tmp_path / "2"]
+    shares = {"1": [0.2, 0.8], "2": [0.6, 0.4]}
+    monkeypatch.setattr(
+        predict, "predict", lambda run, files: (["a", "b"], [(file, shares[run.name]) for file in files], [])
+    )
+    classes, rows, _ = predict.predict_all(predict.folders_of(tmp_path, True), [Path("x.png")])
+    assert classes == ["a", "b"] and rows == [(Path("x.png"), pytest.approx([0.4, 0.6]))]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +209,7 @@ def test_predict_reports_each_bad_file_in_one_line(tmp_path, monkeypatch, capsys
     files = [tmp_path / "a\nb.png", tmp_path / "c.png"]
     for file in files:
         file.write_bytes(b"x")
-    monkeypatch.setattr(predict, "folder_of", lambda run: run)
+    monkeypatch.setattr(predict, "folders_of", lambda run, every: [run])
     monkeypatch.setattr(predict, "predict", lambda run, files: (["x"], [], [(file, "cut off") for file in files]))
     errors = {}
     for typed in (files[:1], files):

@@ -344,6 +344,36 @@ def test_implied_groups_are_printed(conf):
     assert normalise(["seed=1"], conf).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("typed", "argv"),
+    [
+        ("seeds=3", ["-m", "seed=range(0,3)"]),
+        ("seeds=3 seed=7 lr=0.1", ["-m", "lr=0.1", "seed=range(7,10)"]),
+        ("-m lr=0.1,0.2 seeds=2", ["-m", "lr=0.1,0.2", "seed=range(0,2)"]),
+        ("seeds=1 seed=4", ["seed=4"]),
+    ],
+)
+def test_seeds_is_a_sweep_over_seeds(conf, typed, argv):
+    found = normalise(typed.split(), conf)
+    assert found.argv == argv and found.multirun == ("-m" in argv)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("seeds=0", "seeds=0: must be a whole number from 1 to 999; for given seeds, type -m seed=3,7"),
+        ("seeds=3,5", "seeds=3,5: must be a whole number"),
+        ("seeds=3 seed=0,1", "seeds=3 seed=0,1: give one of the two"),
+        ("seeds=3 hydra.mode=RUN", "seeds=3 is a sweep and contradicts hydra.mode=RUN"),
+        ("seeds=3 hydra/sweeper=optuna", "seeds=3: a search would vary the seed too"),
+    ],
+)
+def test_seeds_that_contradict_are_refused(conf, typed, line):
+    with pytest.raises(UserError, match="^" + re.escape(line)) as refused:
+        normalise(typed.split(), conf)
+    assert refused.value.code == 2
+
+
 def test_sweeps_are_recognised(conf):
     assert normalise(["seed=0,1", "-m"], conf).multirun and normalise(["--multirun"], conf).multirun
     assert not normalise(["experiment=schedulers", "hydra.mode=RUN"], conf).multirun

@@ -22,6 +22,7 @@ from thaw.config.conf_files import (
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
 from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
+from thaw.config.seeds import with_seeds
 from thaw.config.sources import LISTED, SOURCES, source_at
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
@@ -40,19 +41,20 @@ class CommandLine:
     argv: list[str]
     backbones: tuple[str, ...]  # timm names without a yaml in conf/backbone
     notes: tuple[str, ...]  # lines to print
-    multirun: bool  # whether it is a sweep: by -m, or by an experiment that starts one
+    multirun: bool  # whether it is a sweep: by -m, by seeds=N, or by an experiment that starts one
 
 
 def normalise(argv: list[str], conf: Path) -> CommandLine:
     """Return the typed arguments in the form that Hydra accepts.
 
-    Move flags to the front, quote paths and free text, expand `~`, and add the groups that `data.root` implies unless
-    they were chosen. Raise UserError (exit 2) if an argument is not a setting.
+    Move flags to the front, quote paths and free text, expand `~`, make seeds=N a sweep, and add the groups that
+    `data.root` implies unless they were chosen. Raise UserError (exit 2) if an argument is not a setting.
     """
     flags, rest = flags_and_rest(argv)
     typed = [split_override(arg) for arg in join_split_arguments(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
+    flags, typed = with_seeds(flags, typed)
     confs = [conf, *config_dirs(flags)]
     typed = [(sign, key, expand_glob(key, value, confs)) for sign, key, value in typed]
     recipes = experiments(typed, *confs)

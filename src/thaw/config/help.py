@@ -27,7 +27,8 @@ python src/train.py '~checklist.head_augmented'    without one of the phases
 python src/train.py experiment=lesson1 'data.root=~/photos'    a recipe
 python src/train.py experiment=ablation 'data.root=~/photos'    what each step contributes
 python src/train.py experiment=audition 'data.root=~/photos'    which backbone suits your images
-python src/train.py -m scheduler=sgdr,one_cycle seed=0,1,2    a sweep of six jobs
+python src/train.py seeds=5    the run with seeds 0 to 4: mean and standard deviation
+python src/train.py -m scheduler=sgdr,one_cycle seeds=3    a sweep of six jobs
 python src/train.py -m lr_factor=0.3,1,3 plan_only=true    the plan of a sweep
 python src/train.py -m seed=0,1,2 hydra/launcher=joblib    several jobs at once
 python src/train.py -m hydra/sweeper=optuna 'lr_factor=interval(0.1,3)'    a search

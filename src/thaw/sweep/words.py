@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from statistics import fmean, stdev
 
 from thaw.config import run_names
 from thaw.runtime.files import as_number, phase_results
@@ -105,12 +106,27 @@ def short_words(board: Board, job: JobRecord) -> str:
     return " · ".join(filter(None, (own, run_names.short_name(list(job.seed))))) or "default"
 
 
+def sampling_note(board: Board) -> str:
+    """Say how uncertain the best accuracy is because the validation images are a sample; '' if that is unknown.
+
+    Other seeds do not make it smaller. It is the binomial standard error sqrt(p (1 - p) / n).
+    """
+    best = board.settings[0] if board.settings else None
+    n = as_number(best.jobs[0].result.get("n_valid")) if best else math.nan
+    if board.monitor != "valid/accuracy" or not n >= 1 or not 0 <= best.mean <= 1:
+        return ""
+    error = math.sqrt(best.mean * (1 - best.mean) / n)
+    return f"with {n:,.0f} validation images, {best.mean:.2%} has a standard error of {100 * error:.2f}, for any seed"
+
+
 def notes(board: Board) -> list[str]:
     """Return the notes that a reader needs to interpret the numbers."""
     out = [RULE] if len(board.settings) > 1 else []
     if len(board.settings) > 1 and all(len(setting.jobs) == 1 for setting in board.settings):
         out.append("each setting has one job only: the errors do not include the variation between seeds")
     if note := equals_note(board):
+        out.append(note)
+    if note := sampling_note(board):
         out.append(note)
     if any(math.isfinite(rung_of(job)) for job in board.jobs):
         out.append("halving: settings that trained to the end are ranked first, then those that were stopped last")
@@ -130,9 +146,10 @@ def notes(board: Board) -> list[str]:
         jobs = f"job{'s' * (len(ignoring) > 1)} {', '.join(ignoring)}"
         out.append(f"store.code=ignore in {jobs}: results stored by other versions of the code may have been used")
     out += [same_model(alike) for alike in groups_of_one_model(board.settings)]
-    tests = board.settings[0].average("test/accuracy") if board.settings else math.nan
-    if not math.isnan(tests):
-        out.append(f"test accuracy of the best setting: {tests:.2%} (not used for the ranking)")
+    tests = [as_number(job.result.get("test/accuracy")) for job in board.settings[0].jobs] if board.settings else []
+    if tests and not math.isnan(sum(tests)):
+        spread = spread_text("test/accuracy", stdev(tests) if len(tests) > 1 else math.nan)
+        out.append(f"test accuracy of the best setting: {fmean(tests):.2%}{spread} (not used for the ranking)")
     if unbalanced := dict.fromkeys(effect.key for effect in board.effects if not effect.balanced):
         out.append(f"some combinations have no result: the averages for {', '.join(unbalanced)} are plain means")
     return out
