@@ -8,7 +8,7 @@ one runs out of memory, loads torch again in each process, and does not know whi
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict
 from hydra_plugins import sweep_preview
 from hydra_plugins.job_checks import JobChecks
 from hydra_plugins.job_endings import Progress, job_name, report_ending
+from thaw.report.wandb_service import shared_service
 from thaw.runtime import processes, signals
 from thaw.runtime.console import say, say_error
 from thaw.runtime.errors import UserError
@@ -70,13 +71,12 @@ class LocalLauncher(Launcher):
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
         if initial_job_idx == 0:  # later batches: a search goes on after a refused trial, halving has checked its jobs
             self.checks.refuse(job_overrides)
-        if any(read_status(path).get("state") != "done" for path in folders.values()):
-            code_hash.code_by_module(code_hash.ALL_CODE)  # hashed now: the files may be edited while the sweep runs
-            fingerprint.code_digest()
-            for name in (*EVERY_JOBS, *(WANDBS if self.config.wandb.mode != "disabled" else ())):
-                with suppress(ImportError):  # the job that needs it says so
-                    import_module(name)
-
+        todo, wandb = (
+            [path for path in folders.values() if read_status(path).get("state") != "done"],
+            self.logs_to_wandb,
+        )
+        if todo:
+            load_before_forking(wandb)
         before = {number: status_stamp(folder) for number, folder in folders.items()}
         progress = Progress(len(numbers), keys_swept_in(Path(self.config.hydra.sweep.dir)))
         to_file = processes.can_fork() and (at_once > 1 or not self.config.verbose)
@@ -94,10 +94,17 @@ class LocalLauncher(Launcher):
             self.task_function.record_code(numbers[i], report_ending(folder, code, log, progress, wrote))
 
         works = [partial(work, n) for n in numbers]
-        asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
+        with shared_service() if self.logs_to_wandb and len(todo) > 1 else nullcontext():
+            asked = processes.run_all(works, at_once, ended) if processes.can_fork() else in_turn(works, ended)
         if asked:
             raise signals.Stopped(asked, sweep=True)
         return [returned(folders[initial_job_idx + first], str(self.config.monitor)) for first in same]
+
+    @property
+    def logs_to_wandb(self) -> bool:
+        """Whether the jobs log to W&B, online or offline."""
+        mode = self.config.wandb.mode
+        return (os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode) != "disabled"
 
     def run_one(self, overrides: Sequence[str], number: int, folder: Path, to_file: bool) -> int:
         """Run one job in this process and return its exit code. `to_file`: print into a file in the job's folder."""
@@ -126,6 +133,15 @@ class LocalLauncher(Launcher):
                 return print_error(error)
             say_error(error.line)
             return error.code
+
+
+def load_before_forking(wandb: bool) -> None:
+    """Import what jobs need, with `wandb` also W&B, and hash the code now: the files may be edited during the sweep."""
+    code_hash.code_by_module(code_hash.ALL_CODE)
+    fingerprint.code_digest()
+    for name in (*EVERY_JOBS, *(WANDBS if wandb else ())):
+        with suppress(ImportError):  # the job that needs it says so
+            import_module(name)
 
 
 def in_turn(works: Sequence[Callable[[int], int]], ended: Callable[[int, int], None]) -> int | None:

@@ -47,7 +47,7 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
     statistics.addHandler(logging.NullHandler())
     statistics.propagate = False
     with process_without_stderr():
-        library.setup(library.Settings(silent=True))  # starts W&B's own process, which would print to our stderr
+        connect(library)
     return library.init(
         dir=root,
         project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
@@ -73,6 +73,16 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
             if value
         },
     )
+
+
+def connect(library) -> None:
+    """Start W&B's own process, which would print to our stderr, or find that of the sweep (`wandb_service`)."""
+    try:
+        library.setup(library.Settings(silent=True))
+    except Exception:
+        if os.environ.pop("WANDB_SERVICE", None) is None:
+            raise
+        library.setup(library.Settings(silent=True))  # that of the sweep is gone
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""One process of W&B for all jobs of a sweep; a process for each would cost every job a fifth of a second."""
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from thaw.report.wandb_run import process_without_stderr
+from thaw.runtime import processes
+
+TOKEN = "WANDB_SERVICE"  # the variable by which W&B finds a process that is already there
+PATIENCE = 10  # seconds until the jobs start without it
+
+
+@contextmanager
+def shared_service() -> Iterator[None]:
+    """Let the processes forked within the block share one process of W&B, if it starts.
+
+    It belongs to a process of its own, since W&B starts threads, which do not survive a fork. It ends when this process
+    and all those forked within the block have ended, so that a job that is stopped can still write its last rows.
+    """
+    if os.environ.get(TOKEN) or not processes.can_fork():
+        yield
+        return
+    (told, tells), (lives, life) = os.pipe(), os.pipe()
+
+    def keep(slot: int) -> int:
+        for number in processes.FORWARDED:
+            signal.signal(number, signal.SIG_IGN)
+        os.close(life)
+        import wandb
+
+        with process_without_stderr():
+            wandb.setup(wandb.Settings(silent=True))
+        os.write(tells, os.environ[TOKEN].encode())
+        os.read(lives, 1)  # until the last process with the other end has ended
+        wandb.teardown()
+        return 0
+
+    keeper = processes.start(keep, 0)
+    os.close(tells)
+    os.close(lives)
+    try:
+        if select.select([told], [], [], PATIENCE)[0] and (token := os.read(told, 1000).decode()):
+            os.environ[TOKEN] = token
+        yield
+    finally:
+        os.environ.pop(TOKEN, None)
+        os.close(told)
+        os.close(life)
+        with suppress(ChildProcessError):  # it has failed, and was waited for as a job is
+            os.waitpid(keeper, 0)
