@@ -1,5 +1,6 @@
 """Checks of all jobs of a sweep before the first one starts."""
 
+import pickle
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 
@@ -18,17 +19,19 @@ class JobChecks:
     """The settings of each job of a sweep, or why it is refused, checked while Hydra composes the jobs.
 
     Hydra composes every job before it launches the first, a tenth of a second each. Hooking into its loader avoids
-    composing them a second time; `compose` is the loader without it. `here`: whether the jobs run on this machine.
+    composing them a second time, here and in the jobs. `here`: whether the jobs run on this machine.
     """
 
     def __init__(self, hydra_context, config: DictConfig, here: bool = True):
         self.config, self.here, self.found = config, here, {}
+        self.kept: dict[tuple[str, ...], bytes] = {}  # composed configurations, pickled: 23 kB each, not 500
         self.loader = hydra_context.config_loader
         self.compose, self.loader.load_sweep_config = self.loader.load_sweep_config, self.composed
 
     def composed(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a job as Hydra's loader does, and keep its settings or its error."""
         config = self.compose(master_config, sweep_overrides)
+        self.kept[tuple(sweep_overrides)] = pickle.dumps(config)
         self.found[tuple(sweep_overrides)] = self.checked(config, sweep_overrides)
         if len(self.found) % MANY == 0:
             say(f"{len(self.found):,} jobs composed and checked so far")
@@ -45,6 +48,11 @@ class JobChecks:
         except UserError as error:
             return error
         return settings
+
+    def config_of(self, overrides: Sequence[str]) -> DictConfig:
+        """Return the composed configuration of a job."""
+        kept = self.kept.get(tuple(overrides))
+        return pickle.loads(kept) if kept else self.compose(self.config, list(overrides))
 
     def outcome(self, overrides: Sequence[str]) -> Settings | UserError:
         """Return the settings of a job, or why it is refused."""

@@ -114,7 +114,7 @@ class LocalLauncher(Launcher):
                     folder.mkdir(parents=True, exist_ok=True)
                     print_to(folder / OUTPUT)
                 say(f"job {number}: {job_name(overrides)}")
-                config = self.checks.compose(self.config, list(overrides))  # checked already
+                config = self.checks.config_of(overrides)
                 with open_dict(config):
                     config.hydra.job.id = config.hydra.job.num = number
                     config.hydra.sweep.subdir = str(number)

@@ -398,6 +398,7 @@ def test_a_report_is_drawn_again_from_the_files_of_a_run_and_the_images_of_its_s
     folder, result = run(*typed)
     left = ("report.html", "report.png", "plan.png", "find_head.png")
     assert not any((folder / name).exists() for name in left)
+    assert (folder / "valid_32px.png").exists() and not (folder / "batch_32px.png").exists(), "no phase sees images"
     draw_run(folder, no_image)
     pictures = (folder / "report.html").read_text().count("data:image/png")
     draw_reports([JobRecord(folder, "done", typed, 0, "", result)])

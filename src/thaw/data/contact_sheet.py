@@ -80,14 +80,13 @@ def both_ends(text: str, kept: int) -> str:
 def write_sheets(folder: Path, plan: Plan, settings: Settings, table: Table, pixels: Pixels) -> list[Path]:
     """Write sheets of what the network sees, and return their files.
 
-    batch_<size>px.png has training images, augmented and mixed, at each size of the plan; valid_<size>px.png has
-    validation images.
+    batch_<size>px.png has training images, augmented and mixed, at each size at which a phase sees them;
+    valid_<size>px.png has validation images.
     """
     labels, crop_pct, seed = table.labels, settings.data.crop_pct, (settings.seed, "sheet")
     train, valid = (np.flatnonzero(table.splits == split) for split in (TRAIN, VALID))
-    wanted = [
-        ("batch", size, train, settings.augment) for size in sorted({e.size for p in plan.phases for e in p.epochs})
-    ]
+    seen = {e.size for phase in plan.phases if phase.features == "live" or phase.views for e in phase.epochs}
+    wanted = [("batch", size, train, settings.augment) for size in sorted(seen)]
     files = []
     for name, size, rows, augment in [*wanted, ("valid", plan.size, valid, None)]:
         chosen = rows[batches.epoch_order(labels[rows], seed)[:IMAGES]]
