@@ -4,8 +4,8 @@ python scripts/bench/real_variants.py [VARIANT ...] [KEY=VALUE ...]     default:
 
 Two tasks of scripts/bench/tasks.py, furniture and signs, with the network and size of real.py. Each run is a process
 with one thread, two at a time, and a line of scripts/bench/real_variants.jsonl, which is not repeated; it takes about
-three minutes. The variants of a task and seed share a store and see the same images in the same order; seconds are
-those of a run that finds nothing stored. Settings that are typed change all variants. --thaw runs another checkout.
+three minutes. The variants of a task and seed share a store and see the same images in the same order. Settings that
+are typed change all variants. --thaw runs another checkout.
 """
 
 import statistics
@@ -76,11 +76,12 @@ def main() -> None:
 
     with ThreadPoolExecutor(2) as two:
         list(two.map(one, [real.Unit(task, "lite0", seed) for seed in range(args.seeds) for task in TASKS]))
-    say_text(table([row for row in real.known(LINES).values() if row["name"] == " ".join(typed)]))
+    lines = [row for row in real.known(LINES).values() if row["name"] == " ".join(typed)]
+    say_text(f"{table(lines)}\n\n{seconds(lines)}")
 
 
 def table(lines: Sequence[dict]) -> str:
-    """Return a row per variant: for each task, test accuracy, differences from the default, and seconds."""
+    """Return a row per variant: for each task, test accuracy and loss, and their differences from the default."""
     out = []
     for name in VARIANTS:
         cells = [name]
@@ -91,16 +92,37 @@ def table(lines: Sequence[dict]) -> str:
             seeds = {row["seed"] for row in own} & {row["seed"] for row in default}
             own = [row for row in own if row["seed"] in seeds]
             if not own:
-                cells += [""] * 4
+                cells += [""] * 3
                 continue
             cells.append(f"{real_table.accuracy_and_loss(own)} ({len(own)})")
             for key, scale, digits in (("hits", 100, 1), ("losses", 1, 2)):
                 mean, error = real_table.paired(own, default, key)
                 cells.append("" if name == DEFAULT else real_table.with_error(scale * mean, scale * error, digits))
-            cells.append(f"{statistics.mean(row['cost'] for row in own):.0f}")
         out.append(cells)
-    head = ["", *(f"{task}: {what}" for task in TASKS for what in ("test, % / loss (n)", "points", "loss", "seconds"))]
+    head = ["", *(f"{task}: {what}" for task in TASKS for what in ("test, % / loss (n)", "points", "loss"))]
     return "differences from the default ± standard error over test images and seeds\n\n" + real_table.grid(head, out)
+
+
+def seconds(lines: Sequence[dict]) -> str:
+    """Return for each task the seconds of the default, and the share of each phase: medians over runs."""
+    out = []
+    for task in TASKS:
+        own = [row for row in lines if (row["task"], row["recipe"]) == (task, DEFAULT)]
+        phases = [key.removesuffix("/seconds") for key in own[0]["phases"] if key.endswith("/seconds")] if own else []
+        shares = [statistics.median(row["phases"][f"{phase}/seconds"] / row["cost"] for row in own) for phase in phases]
+        total = f"{statistics.median(row['cost'] for row in own):.0f}" if own else ""
+        out.append(
+            [
+                f"{task} ({len(own)})",
+                total,
+                *(f"{phase}: {share:.1%}" for phase, share in zip(phases, shares, strict=True)),
+            ]
+        )
+    most = max(map(len, out))
+    rows = [row + [""] * (most - len(row)) for row in out]
+    return "the default's seconds, and the share of each phase\n\n" + real_table.grid(
+        ["", "seconds", *[""] * (most - 2)], rows
+    )
 
 
 if __name__ == "__main__":

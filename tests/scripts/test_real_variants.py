@@ -20,6 +20,15 @@ def test_the_table_compares_each_variant_with_the_default_on_the_same_seeds():
 
     lines = [row("default", seed, (1, 1, 1, 0)) for seed in (0, 1)] + [row("mixup", 0, (1, 1, 1, 1))]
     shown = real_variants.table(lines).splitlines()
-    assert "| default |  |  |  |  | 75.0 / 0.75 (2) |  |  | 20 |" in shown
-    assert "| mixup |  |  |  |  | 100.0 / 0.75 (1) | +25.0 ± 25.0 | +0.00 ± 0.00 | 20 |" in shown
-    assert "| tenths |  |  |  |  |  |  |  |  |" in shown
+    assert "| default |  |  |  | 75.0 / 0.75 (2) |  |  |" in shown
+    assert "| mixup |  |  |  | 100.0 / 0.75 (1) | +25.0 ± 25.0 | +0.00 ± 0.00 |" in shown
+    assert "| tenths |  |  |  |  |  |  |" in shown
+
+
+def test_the_share_of_each_phase_is_a_median_over_runs():
+    def row(seed, full):
+        phases = {"head/seconds": 1.0, "full/seconds": full, "full/lr": 0.1}
+        return line("default", seed, hits=(1, 0), task="signs", cost=20.0) | {"phases": phases}
+
+    shown = real_variants.seconds([row(0, 10.0), row(1, 12.0), row(2, 18.0)]).splitlines()
+    assert "| signs (3) | 20 | head: 5.0% | full: 60.0% |" in shown
