@@ -126,7 +126,7 @@ def test_status_is_quick_and_writes_the_leaderboard_if_asked(tmp_path):
     sweeps.status(root / "4", state="running", pid=2**22 + 1, overrides=["size=32", "scheduler=flat"])
     done = script("status.py", root, PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0
-    assert "best so far: one_cycle" in done.stdout and "4 done, 1 dead of 5" in done.stdout
+    assert "\n1  one_cycle · " in done.stdout and "4 done, 1 dead of 5" in done.stdout
     loaded = {line.split("|")[-1].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "thaw" in loaded and not loaded & {"torch", "matplotlib", "numpy", "hydra", "scipy"}
     written = script("status.py", root, "--write", "--monitor", "valid/loss")

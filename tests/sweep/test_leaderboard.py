@@ -454,7 +454,20 @@ def test_the_status_fits_the_terminal(tmp_path, monkeypatch, columns):
     lines = status.status_lines(leaderboard(tmp_path), 0.0)
     assert max(len(line) for line in lines if not line.startswith(str(tmp_path))) <= columns
     assert len({line.split()[1] for line in lines[2:5]}) == 3, "the ends of the names, which differ, are kept"
-    assert "(exit 4)" in lines[4] and any(line.startswith("best so far: a_very") for line in lines)
+    assert "(exit 4)" in lines[4] and sum(" a_very_" in line for line in lines[6:]) == 2, "two settings so far"
+
+
+def test_of_many_jobs_the_status_lists_those_that_are_not_done_and_the_best_settings(tmp_path):
+    for number in range(24):
+        sweeps.make_job(tmp_path / str(number), f"lr=0.{number + 10}", "seed=0", accuracy=0.5 + number / 100)
+    for number in range(24, 46):
+        sweeps.status(tmp_path / str(number), state="failed", code=4, line="nan", overrides=[f"lr=0.{number + 10}"])
+    lines = status.status_lines(leaderboard(tmp_path), 0.0)
+    rows = [line for line in lines if " failed  " in line]
+    assert [row.split()[0] for row in rows] == [str(number) for number in range(24, 44)]
+    assert "... 2 more jobs are not done" in lines and "... 14 more settings" in lines
+    best = [line.split() for line in lines[lines.index("... 2 more jobs are not done") :] if line[:1].isdigit()]
+    assert [row[:4] for row in best] == [[str(i + 1), "lr", f"0.{33 - i}", f"{73 - i}.00%"] for i in range(10)]
 
 
 def test_a_long_reason_keeps_its_start_and_its_exit_code():

@@ -14,11 +14,13 @@ from thaw.runtime.console import grid, one_line, text_width
 from thaw.runtime.files import as_number, format_duration, read_json, read_jsonl, short_path
 from thaw.sweep.board import Board
 from thaw.sweep.jobs import JobRecord, monitored_value
+from thaw.sweep.tables import value_head
 from thaw.sweep.text import shorten_middle
-from thaw.sweep.words import cause, mean_of, short_words, value_text
+from thaw.sweep.words import cause, mean_of, seeds_of, short_words, value_text
 
 ENOUGH = 0.02  # share of a job that must be done before its own speed predicts its end
 PIPE_WIDTH = 160  # columns if the output is not a terminal
+MOST_LINES, MOST_SETTINGS = 20, 10  # jobs and settings that are listed
 SHORTEST = 16  # characters that a shortened cell keeps even in a narrow terminal
 
 
@@ -108,11 +110,18 @@ def end_line(board: Board, running: list[JobProgress], waiting: int, now: float)
 
 
 def status_lines(board: Board, now: float) -> list[str]:
-    """Return what scripts/status.py prints: a line for each job, fitted to the terminal's width, then the totals."""
+    """Return what scripts/status.py prints, fitted to the terminal's width: the jobs, the settings so far, the totals.
+
+    Of many jobs only those that are not done have a line.
+    """
     progress = {job.folder: job_progress(job, board.monitor, now) for job in board.jobs if job.state == "running"}
     head = ("job", "setting", "state", "phase", "progress", board.monitor, "time or reason")
     width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
-    out = grid(*fitted(head, [job_row(board, job, progress.get(job.folder)) for job in board.jobs], width))
+    listed = board.jobs if len(board.jobs) <= MOST_LINES else [job for job in board.jobs if job.state != "done"]
+    rows = [job_row(board, job, progress.get(job.folder)) for job in listed[:MOST_LINES]]
+    out = grid(*fitted(head, rows, width)) if rows else []
+    if more := len(listed) - len(rows):
+        out.append(f"... {more} more jobs are not done")
     if unlisted := board.total - len(board.jobs):
         out.append(f"... {unlisted} more {'jobs have' if unlisted > 1 else 'job has'} not started")
     counts = {
@@ -121,16 +130,27 @@ def status_lines(board: Board, now: float) -> list[str]:
     }
     counts["waiting"] = board.total - sum(counts.values())
     summary = ", ".join(f"{n} {state}" for state, n in counts.items() if n or state == "done")
-    out += ["", f"{short_path(board.folder)}: {summary} of {board.total}"]
+    out += [""] * bool(out) + [f"{short_path(board.folder)}: {summary} of {board.total}"]
     if board.common:
         out.append(shorten_middle(f"in every job: {board.common}", width))
-    if board.settings:
+    if len(board.settings) > 1:
+        out += ["", *settings_so_far(board, width)]
+    elif board.settings:
         best, n = board.settings[0], len(board.settings[0].jobs)
         value = f", {board.monitor} {mean_of(board, best)} ({n} job{'s' * (n != 1)})"
         name = shorten_middle(best.name, max(width - len("best so far: " + value), SHORTEST))
         out.append(f"best so far: {name}{value}")
     end = end_line(board, list(progress.values()), counts["waiting"], now)
     return [*out, end] if end else out
+
+
+def settings_so_far(board: Board, width: int) -> list[str]:
+    """Return the lines of the best settings so far."""
+    shown = board.settings[:MOST_SETTINGS]
+    rows = [[str(i), one.name, mean_of(board, one), seeds_of(one)] for i, one in enumerate(shown, 1)]
+    lines = grid(*fitted(("", "best so far", value_head(board), "jobs"), rows, width))
+    more = len(board.settings) - len(shown)
+    return [*lines, f"... {more} more setting{'s' * (more > 1)}"] if more else lines
 
 
 def job_row(board: Board, job: JobRecord, progress: JobProgress | None) -> list[str]:
