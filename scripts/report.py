@@ -28,12 +28,19 @@ def main() -> None:
     folder = parser.parse_args().run.expanduser().resolve()
     alone, done = (folder / "status.json").exists(), [job for job in read_jobs(folder) if job.result]
     if not done:
-        raise UserError(6, f"{short_path(folder)}: {'this run' if alone else 'no job'} has no result yet")
+        raise UserError(6, f"{short_path(folder)}: {'the run has no result' if alone else 'no job has a result'} yet")
+    from thaw.sweep.board import leaderboard
+    from thaw.sweep.page import write_sweep_report
     from thaw.sweep.reports import draw_reports
 
     chosen = [job for job in done if alone or not (job.folder / "report.html").exists()]
-    draw_reports(bar(chosen, len(chosen), "reports"))
-    say(f"look:  {short_path(folder)}/report.html" if alone else f"{len(chosen)} reports drawn, one for each job")
+    drawn = draw_reports(bar(chosen, len(chosen), "reports"))
+    if drawn < len(chosen) and alone:
+        raise UserError(6, f"{short_path(folder)}: no report was drawn")
+    if not alone:
+        say(f"{drawn} report{'s' * (drawn != 1)} drawn" if chosen else "all finished jobs have their reports")
+        write_sweep_report(leaderboard(folder))  # with links to them
+    say(f"look:  {short_path(folder)}/report.html")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ def merge_words(before: list[str], more: list[str]) -> list[str]:
     old_keys = {split_override(word)[1] for word in before}
     settings = [word for word in settings if not (word in no_ops and split_override(word)[1] in old_keys)]
     recipe = any(split_override(word)[1] == "experiment" for word in kept)
-    modes = {"-m", "--multirun"} & set(flags) or "hydra.mode" in new_keys
+    several = any(key == "seeds" and value != "1" for _, key, value in parts)
+    modes = {"-m", "--multirun"} & set(flags) or "hydra.mode" in new_keys or several
     single_run = ["hydra.mode=RUN"] if recipe and not modes else []  # or the recipe's own sweep could start
     return [*kept, *single_run, *flags, *settings]
 

@@ -150,7 +150,8 @@ def test_hydra_is_imported_by_train_compose_and_the_plugins_only():
 
 
 def test_wandb_is_imported_by_the_tracker_only_and_inside_functions():
-    assert importers("wandb") == {f"thaw.report.{name}": {False} for name in ("tracker", "wandb_mode", "wandb_run")}
+    names = ("tracker", "wandb_mode", "wandb_run", "wandb_service")
+    assert importers("wandb") == {f"thaw.report.{name}": {False} for name in names}
 
 
 def test_matplotlib_is_imported_by_report_and_sweep_only_and_inside_functions():

@@ -47,7 +47,8 @@ CYCLES = {  # epochs of each cycle
     "2": (["scheduler.cycles=5", "scheduler.cycle_mult=2"], [1, 2, 4, 8, 16]),
     "1": (["scheduler.cycles=31", "scheduler.cycle_mult=1"], [1] * 31),
 }
-REAL = tuple(name for name, task in tasks.TASKS.items() if not task.aside)
+REAL = [name for name, task in tasks.TASKS.items() if not task.aside]
+REAL.sort(key=lambda name: tasks.TASKS[name].larger)
 REAL_SETTINGS = [
     "backbone=lite0", f"size={real.SIZE}", "~checklist.full.until", "threads=1", "wandb=disabled",
 ]  # fmt: skip

@@ -31,7 +31,8 @@ class JobChecks:
     def composed(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a job as Hydra's loader does, and keep its settings or its error."""
         config = self.compose(master_config, sweep_overrides)
-        self.kept[tuple(sweep_overrides)] = pickle.dumps(config)
+        if self.here:  # Slurm's jobs compose their own: they would be sent all of these
+            self.kept[tuple(sweep_overrides)] = pickle.dumps(config)
         self.found[tuple(sweep_overrides)] = self.checked(config, sweep_overrides)
         if len(self.found) % MANY == 0:
             say(f"{len(self.found):,} jobs composed and checked so far")

@@ -18,17 +18,25 @@ from thaw.sweep.jobs import read_job
 
 @dataclass
 class Progress:
-    """The number of jobs that have ended, and when the others should; `swept`: the keys in which they differ."""
+    """The number of jobs that have ended, and when the others should; `swept`: the keys in which they differ.
+
+    `done`: how many jobs were done before. They end at once, and do not count for the time.
+    """
 
     total: int
     swept: Collection[str]
+    done: int = 0
     ended: int = 0
+    ended_now: int = 0  # those that were not done before
     began: float = field(default_factory=time.monotonic)
 
-    def count(self) -> str:
-        """Count one more job; return the end of its line."""
-        self.ended += 1
-        left = (time.monotonic() - self.began) / self.ended * (self.total - self.ended)
+    def count(self, ran: bool) -> str:
+        """Count one more job; return the end of its line. `ran`: it was not done before."""
+        self.ended, self.ended_now = self.ended + 1, self.ended_now + ran
+        if self.total == 1:  # a search starts one after the other
+            return ""
+        still = self.total - self.done - self.ended_now
+        left = (time.monotonic() - self.began) / self.ended_now * still if self.ended_now else 0
         return f" ({self.ended} of {self.total}{f', about {format_duration(left)} left' if left >= 1 else ''})"
 
 
@@ -38,7 +46,7 @@ def report_ending(folder: Path, code: int, log: Path | None, progress: Progress,
     `code`: negative if a signal killed the job. `wrote`: whether this attempt has written a status; if not, the status
     in the folder is that of an earlier attempt.
     """
-    counted = progress.count()
+    counted = progress.count(wrote)
     found = read_status(folder)
     if code < 0 and not (wrote and found.get("state") == "done"):
         line = f"killed by signal {-code}{', possibly out of memory' if code == -signal.SIGKILL else ''}"
@@ -56,7 +64,7 @@ def report_ending(folder: Path, code: int, log: Path | None, progress: Progress,
         warnings = len(result.get("warnings") or ())
         reached += f", {warnings} warning{'s' * (warnings > 1)} in {short_path(log)}" if warnings else ""
         name = job_name([o for o in found.get("overrides", []) if key_and_value(o)[0] in progress.swept])
-        say(f"job {folder.name} done: {name}{reached}{counted}")
+        say(f"job {folder.name} {'done' if wrote else 'was done before'}: {name}{reached}{counted}")
     return max(code, 0)
 
 

@@ -71,14 +71,12 @@ class LocalLauncher(Launcher):
             sweep_preview.show(self, [job_overrides[i] for i in sorted(set(same))], at_once)
         if initial_job_idx == 0:  # later batches: a search goes on after a refused trial, halving has checked its jobs
             self.checks.refuse(job_overrides)
-        todo, wandb = (
-            [path for path in folders.values() if read_status(path).get("state") != "done"],
-            self.logs_to_wandb,
-        )
+        todo = [path for path in folders.values() if read_status(path).get("state") != "done"]
         if todo:
-            load_before_forking(wandb)
+            load_before_forking(self.logs_to_wandb)
         before = {number: status_stamp(folder) for number, folder in folders.items()}
-        progress = Progress(len(numbers), keys_swept_in(Path(self.config.hydra.sweep.dir)))
+        swept = keys_swept_in(Path(self.config.hydra.sweep.dir))
+        progress = Progress(len(numbers), swept, done=len(numbers) - len(todo))
         to_file = processes.can_fork() and (at_once > 1 or not self.config.verbose)
         if to_file and len(numbers) > 1:
             say(f"{len(numbers)} jobs: each prints into its {OUTPUT}; scripts/status.py shows the best so far")
@@ -196,7 +194,7 @@ def job_environment(slot: int, at_once: int, gpus: Sequence[str]) -> dict[str, s
 
 def print_to(file: Path) -> None:
     """Redirect what this process prints to a file."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(descriptor, stream.fileno())

@@ -366,12 +366,21 @@ def test_seeds_is_a_sweep_over_seeds(conf, typed, argv):
         ("seeds=3 seed=0,1", "seeds=3 seed=0,1: give one of the two"),
         ("seeds=3 hydra.mode=RUN", "seeds=3 is a sweep and contradicts hydra.mode=RUN"),
         ("seeds=3 hydra/sweeper=optuna", "seeds=3: a search would vary the seed too"),
+        ("seeds=", "seeds=: must be a whole number"),
     ],
 )
 def test_seeds_that_contradict_are_refused(conf, typed, line):
     with pytest.raises(UserError, match="^" + re.escape(line)) as refused:
         normalise(typed.split(), conf)
     assert refused.value.code == 2
+
+
+def test_seeds_of_a_search_that_an_experiment_chooses_are_refused(conf, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /hydra/sweeper: optuna\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    with pytest.raises(UserError, match="seeds=3: a search would vary the seed too"):
+        normalise([f"--config-dir={tmp_path}", "experiment=mine", "seeds=3"], conf)
 
 
 def test_sweeps_are_recognised(conf):

@@ -306,7 +306,9 @@ def test_the_status_of_an_earlier_attempt_does_not_make_a_killed_job_done(tmp_pa
 
 def test_a_job_that_printed_to_a_file_has_one_line_in_the_terminal(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: 120.0)
-    progress = Progress(3, {"lr", "seed"}, began=100.0)
+    progress = Progress(4, {"lr", "seed"}, done=1, began=100.0)
+    sweeps.make_job(tmp_path / "3", "lr=0.2", accuracy=0.5)
+    assert report_ending(tmp_path / "3", 0, tmp_path / "3/output.txt", progress, wrote=False) == 0
     for number, warnings in enumerate(([], ["warning: a", "warning: b"])):
         folder, result = tmp_path / str(number), {"warnings": warnings, "cost/seconds_paid": 2.0}
         sweeps.make_job(folder, "lr=0.1", "size=32", f"seed={number}", accuracy=0.75, result=result)
@@ -316,8 +318,9 @@ def test_a_job_that_printed_to_a_file_has_one_line_in_the_terminal(tmp_path, cap
     assert report_ending(tmp_path / "2", 4, tmp_path / "2/output.txt", progress) == 4
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
-        "job 0 done: lr 0.1 · s0: accuracy 75.00%, 2.0 s (1 of 3, about 40.0 s left)",
+        "job 3 was done before: lr 0.2: accuracy 50.00%, 10.0 s (1 of 4)",
+        "job 0 done: lr 0.1 · s0: accuracy 75.00%, 2.0 s (2 of 4, about 40.0 s left)",
         f"job 1 done: lr 0.1 · s1: accuracy 75.00%, 2.0 s, 2 warnings in {tmp_path}/1/output.txt "
-        "(2 of 3, about 10.0 s left)",
+        "(3 of 4, about 10.0 s left)",
     ]
     assert printed.err == f"error: job 2: not finite; see {tmp_path}/2/output.txt\n"

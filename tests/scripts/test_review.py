@@ -23,6 +23,8 @@ import train
 from thaw.runtime.errors import UserError
 from thaw.sweep.board import leaderboard
 from thaw.sweep.figure import join_marks
+from thaw.sweep.jobs import JobRecord, read_job
+from thaw.sweep.reports import Images, draw_reports
 from thaw.train.run_folders import keep_plan_alone, remove_unrun
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +102,26 @@ def test_a_sweep_draws_the_reports_of_the_best_jobs_that_lack_one(tmp_path):
     assert sorted(file.parent.name for file in tmp_path.glob("*/report.html")) == ["1", "3"]
     assert (tmp_path / "3/report.html").read_text() == "<p>the job's own"
     page_of(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ['{"phases": 5}', '{"phases": [1]}', '{"phases": [{}]}', "[", "{"])
+def test_a_damaged_file_costs_only_the_report_of_its_job(tmp_path, capsys, damage):
+    jobs = []
+    for number in range(2):
+        sweeps.make_job(tmp_path / str(number), f"lr={number + 1}")
+        jobs.append(read_job(tmp_path / str(number)))
+    (tmp_path / "0/timeline.json").write_text(damage)
+    drawn = draw_reports(jobs)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "no report could be drawn" in line]
+    assert drawn + len(lines) == 2 and (tmp_path / "1/report.html").exists()
+    assert all(line.startswith("note: job 0: no report could be drawn; is one of its") for line in lines)
+    assert lines or damage in "[{", "without a timeline there is no plan.png"
+
+
+def test_the_job_of_an_experiment_that_starts_a_sweep_has_images(tmp_path):
+    typed = ("experiment=schedulers", "scheduler=sgdr", "seed=0", "data=digits")
+    job = JobRecord(tmp_path, "done", typed, 0, "", {"size": 32})
+    assert Images().of(job)("digits/0000").shape == (32, 32, 3)
 
 
 def test_no_result_writes_nothing_and_a_full_disk_is_one_line(tmp_path, monkeypatch):

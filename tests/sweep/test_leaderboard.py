@@ -504,7 +504,7 @@ def test_swept_keys_are_named_before_all_their_values_have_begun(tmp_path):
     for number, factor in enumerate(("0.5", "1")):
         sweeps.make_job(tmp_path / str(number), "scheduler=sgdr", f"lr_factor={factor}", "size=32", accuracy=0.9)
     text = "\n".join(status.status_lines(leaderboard(tmp_path), 0.0))
-    assert "in every job: size 32\n" in text and "best so far: sgdr · lr×0.5, " in text
+    assert "in every job: size 32\n" in text and "\n1  sgdr · lr×0.5 " in text
 
 
 def test_a_table_that_fits_is_not_shortened():

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+from shutil import rmtree
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,6 +29,7 @@ from thaw.store.store import Store
 from thaw.sweep.jobs import JobRecord
 from thaw.sweep.reports import draw_reports, no_image
 from thaw.train import loop, memory, tta
+from thaw.train.cycle_state import LoadedWeights
 from thaw.train.inputs import Inputs
 from thaw.train.predictions import Predictions, predict
 from thaw.train.run import warn_no_better, warn_nothing_gained
@@ -393,6 +395,26 @@ def test_cycle_ends_of_a_frozen_backbone_hold_the_head_alone(run, tmp_path):
     assert len(names) == 1 and "layer4.0.conv1.weight" in names[0]
 
 
+def test_cycle_ends_after_a_full_phase_without_gain_are_those_of_a_plan_without_it(run, tmp_path):
+    short = ("data.limit=60", "size=16", "lr=0.01", "wandb=disabled", "evaluate.ensemble=2")
+    again = "+checklist.again={do: fit, train: head, features: precomputed, cycles: 2}"
+    spoilt = ("scheduler.cycles=1", "~checklist.full.until", "checklist.full.lr=1.0")
+    run(*short, "~checklist.find_full", "~checklist.full", again, name="without")
+    made = set(tmp_path.glob("store/cycles/*"))
+    folder, result = run(*short, *spoilt, again, name="with")
+    assert result["phase/again/reused"] == 2 and len(set(tmp_path.glob("store/cycles/*")) - made) == 1
+    assert sha(folder) == sha(tmp_path / "runs/without")
+
+
+def test_a_run_starts_from_another_that_is_gone_at_its_end(run, tmp_path, monkeypatch):
+    short = ("data.limit=60", "size=16", "wandb=disabled", "scheduler.cycles=1")
+    before, _ = run(*short, "lr=0.01", "checklist=head_only", name="before")
+    own = LoadedWeights.keep_initial
+    monkeypatch.setattr(LoadedWeights, "keep_initial", lambda held: own(held) or rmtree(before, ignore_errors=True))
+    _, result = run(*short, f"init={before}", "lr=0.01", "checklist.full.lr=1.0", "~checklist.full.until", name="after")
+    assert result["best/phase"].startswith("head") and not before.exists()
+
+
 def test_a_report_is_drawn_again_from_the_files_of_a_run_and_the_images_of_its_source(run):
     typed = (*SHORT, "data.limit=60", "checklist=head_only")
     folder, result = run(*typed)
@@ -418,3 +440,13 @@ def test_what_follows_from_the_structure_of_a_network_is_tried_once(run, monkeyp
     assert (len(counted), len(tried)) == (1, 1)
     run(*short, "size=48", name="c")
     assert (len(counted), len(tried)) == (2, 2)
+
+
+def test_networks_whose_texts_are_equal_are_told_apart():
+    def key(**about):
+        model = torch.nn.Linear(2, 2)
+        model.pretrained_cfg = {"architecture": "a", "input_size": (3, 224, 224)} | about
+        return memory.structure_key(SimpleNamespace(model=model), size=96)
+
+    assert key() == key() != key(architecture="b")
+    assert key() != key(input_size=(3, 384, 384))

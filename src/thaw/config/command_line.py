@@ -22,7 +22,7 @@ from thaw.config.conf_files import (
 from thaw.config.flags import config_dirs, flags_and_rest
 from thaw.config.hydra_settings import chosen_plugins, idle_hydra_settings
 from thaw.config.overrides import QUOTED, bracket_depth, in_shell, join_override, quote, split_override, swept_choices
-from thaw.config.seeds import with_seeds
+from thaw.config.seeds import refuse_search, with_seeds
 from thaw.config.sources import LISTED, SOURCES, source_at
 from thaw.config.timm_names import check_backbone
 from thaw.config.typed_paths import FOLDER_KEYS, PATH_KEYS, quoted_path
@@ -54,6 +54,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     typed = [split_override(arg) for arg in join_split_arguments(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
+    before = typed
     flags, typed = with_seeds(flags, typed)
     confs = [conf, *config_dirs(flags)]
     typed = [(sign, key, expand_glob(key, value, confs)) for sign, key, value in typed]
@@ -63,6 +64,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
     typed += chosen_plugins(typed, [part(read_yaml(conf / "local.yaml")), *recipes])
+    refuse_search(before, typed)
     wanted = chosen_values(typed, recipes).get("backbone", [])
     known = {*choices_of("backbone", *confs), "null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)

@@ -41,7 +41,7 @@ def compose_settings(words: list[str]) -> Settings:
     """
     typed = command_line.normalise(words, CONF)
     if typed.multirun:
-        raise UserError(2, "-m: this command does not take a sweep; give one value for each setting")
+        raise UserError(2, "this command does not take a sweep (-m, seeds=N); give one value for each setting")
     try:
         return settings_of(typed)
     except UserError:

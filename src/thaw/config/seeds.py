@@ -10,8 +10,8 @@ Typed = list[tuple[str, str, str | None]]  # sign, key and value of each setting
 def with_seeds(flags: list[str], typed: Typed) -> tuple[list[str], Typed]:
     """Replace seeds=N by -m and a range of N seeds that begins with `seed`; seeds=1 is left out.
 
-    Raise UserError (exit 2) if N is not a whole number from 1 to 999, or if something else that was typed contradicts
-    it: several values of seed, hydra.mode=RUN, a search.
+    Raise UserError (exit 2) if N is not a whole number from 1 to 999, or if several values of seed or hydra.mode=RUN
+    contradict it.
     """
     asked = [value for _, key, value in typed if key == "seeds"]
     if not asked:
@@ -27,9 +27,15 @@ def with_seeds(flags: list[str], typed: Typed) -> tuple[list[str], Typed]:
         raise UserError(2, f"seeds={n} seed={first}: give one of the two, or one value of seed, the first of {n}")
     if values.get("hydra.mode") == "RUN":
         raise UserError(2, f"seeds={n} is a sweep and contradicts hydra.mode=RUN; remove one of the two")
-    if values.get("hydra/sweeper") == "optuna":
-        raise UserError(2, f"seeds={n}: a search would vary the seed too; repeat its best job with seeds={n} instead")
     if not {"-m", "--multirun"} & set(flags):
         flags = ["-m", *flags]
     others = [one for one in others if one[1] != "seed"]
     return flags, [*others, ("", "seed", f"range({first},{int(first) + int(n)})")]
+
+
+def refuse_search(before: Typed, typed: Typed) -> None:
+    """Raise UserError (exit 2) if seeds=N was typed for a search; `typed` includes the chosen plugins of Hydra."""
+    asked = [value for _, key, value in before if key == "seeds" and value != "1"]
+    if asked and [value for _, key, value in typed if key == "hydra/sweeper"][-1:] == ["optuna"]:
+        what = f"seeds={asked[-1]}: a search would vary the seed too"
+        raise UserError(2, f"{what}; repeat its best job with seeds={asked[-1]} instead")

@@ -137,6 +137,7 @@ def tear_down(code: int) -> None:
 
     with suppress(Exception):
         with_timeout(LEAVE_SECONDS, lambda: wandb.teardown(code))
+    os.environ.pop("WANDB_SERVICE", None)  # that of the sweep goes on, and would not let the run begin once more
 
 
 def brief_error(error: Exception) -> str:

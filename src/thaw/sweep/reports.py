@@ -1,6 +1,5 @@
 """The reports of runs, drawn from the files in their folders when they are wanted."""
 
-import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,23 +13,36 @@ from thaw.data.dataset import load_dataset
 from thaw.data.pixels import on_the_fly
 from thaw.report.run_page import draw_run
 from thaw.runtime.console import say
-from thaw.runtime.errors import UserError
+from thaw.runtime.errors import UserError, first_line
 from thaw.runtime.files import as_number
 from thaw.sweep.jobs import JobRecord
 
+LARGEST = 10_000  # pixels of an image
 ReadImage = Callable[[str], np.ndarray | None]
 
 
-def draw_reports(jobs: Iterable[JobRecord]) -> None:
-    """Draw the pictures and report.html of finished jobs into their folders."""
-    images = Images()
+def draw_reports(jobs: Iterable[JobRecord]) -> int:
+    """Draw the pictures and report.html of finished jobs into their folders; return how many could be drawn.
+
+    A file that is damaged costs only the report of its job.
+    """
+    images, drawn = Images(), 0
     for job in jobs:
         try:
             image = images.of(job)
         except UserError as error:
             say(f"note: job {job.name}: the report shows no images ({error.line})")
             image = no_image
-        draw_run(job.folder, image)
+        try:
+            draw_run(job.folder, image)
+        except OSError:  # for example a full disk
+            raise
+        except Exception as error:  # a damaged file may hold anything
+            why = f"{type(error).__name__}: {first_line(error)}"
+            say(f"note: job {job.name}: no report could be drawn; is one of its files damaged? ({why})")
+        else:
+            drawn += 1
+    return drawn
 
 
 def no_image(path: str) -> None:
@@ -48,9 +60,10 @@ class Images:
 
         Raise UserError if the settings of the job do not compose any more, or its images cannot be scanned.
         """
-        settings, size = compose_settings(list(job.overrides)), as_number(job.result.get("size"))
-        if not 1 <= size < math.inf:
-            raise UserError(6, "result.json has no size")
+        words = [*job.overrides, "hydra.mode=RUN"]  # an experiment may start a sweep
+        settings, size = compose_settings(words), as_number(job.result.get("size"))
+        if not 1 <= size <= LARGEST:
+            raise UserError(6, "result.json has no valid size")
         size, crop_pct = int(size), settings.data.crop_pct
         side, scans = round(size / crop_pct), Path(settings.store.dir) / "scan"
         key = repr((settings.data, side))

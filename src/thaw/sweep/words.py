@@ -113,7 +113,7 @@ def sampling_note(board: Board) -> str:
     """
     best = board.settings[0] if board.settings else None
     n = as_number(best.jobs[0].result.get("n_valid")) if best else math.nan
-    if board.monitor != "valid/accuracy" or not n >= 1 or not 0 <= best.mean <= 1:
+    if board.monitor != "valid/accuracy" or not n >= 1 or not 0 < best.mean < 1:
         return ""
     error = math.sqrt(best.mean * (1 - best.mean) / n)
     return f"with {n:,.0f} validation images, {best.mean:.2%} has a standard error of {100 * error:.2f}, for any seed"

@@ -65,6 +65,7 @@ class CycleResult:
     losses: list[float]
     epochs: list[dict]  # figures of each epoch
     validation: Predictions  # at the end of the cycle
+    whole: bool  # whether it holds all weights; else those of the head, because no phase has trained the rest
 
     @property
     def train_loss(self) -> float:
@@ -82,7 +83,7 @@ class CycleResult:
         return seconds_of(self.epochs)
 
     def weights(self) -> dict[str, Tensor]:
-        """Read every parameter and buffer, or those of the head if no phase has trained the rest, by timm's names."""
+        """Read every parameter and buffer, or those of the head, by timm's names."""
         return read_weights(self.path / WEIGHTS, "the store")
 
     def momentum(self) -> dict[str, Tensor]:
@@ -226,13 +227,16 @@ def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord) -> None:
     (folder / WEIGHTS).write_bytes(save(weights_of(model, fit.whole)))
     (folder / MOMENTUM).write_bytes(save(momentum_of(model, fit.optimizer)))
     (folder / LOGITS).write_bytes(save({"logits": record.validation.logits.contiguous()}))
-    (folder / RECORD).write_text(json.dumps({"losses": record.losses, "epochs": record.epochs}))
+    (folder / RECORD).write_text(json.dumps({"losses": record.losses, "epochs": record.epochs, "whole": fit.whole}))
 
 
 def cycle_fault(path: Path, fit: PhaseFit, cycle: int) -> str | None:
     """Return why a stored cycle does not match this fit, or None if `read_cycle` can read it."""
-    if why := record_fault(read_json(path / RECORD), steps_of(fit.phase, cycle), True):
+    record = read_json(path / RECORD)
+    if why := record_fault(record, steps_of(fit.phase, cycle), True):
         return f"{RECORD}: {why}"
+    if fit.whole and not record.get("whole", True):
+        return "it holds the head alone"
     try:
         weights, momentum, logits = (read_weights(path / name, "it") for name in (WEIGHTS, MOMENTUM, LOGITS))
     except UserError as error:
@@ -247,4 +251,4 @@ def read_cycle(path: Path, labels: Tensor) -> CycleResult:
     """Read a cycle from the store; `labels` are the labels of the validation images."""
     record = json.loads((path / RECORD).read_text())
     validation = Predictions(read_weights(path / LOGITS, "the store")["logits"], labels)
-    return CycleResult(path.name, path, record["losses"], record["epochs"], validation)
+    return CycleResult(path.name, path, record["losses"], record["epochs"], validation, record.get("whole", True))

@@ -115,13 +115,13 @@ def seconds_of(epochs: list[dict]) -> float:
 class LoadedWeights:
     """The key of the weights now in the network, so that the same weights are not loaded twice.
 
-    Cycle ends before the backbone is trained hold the head alone: their backbone is that of the initial network.
+    Cycle ends before the backbone is trained hold the head alone: their backbone is that of the initial network, of
+    which a copy is kept on the CPU once it is replaced.
     """
 
     model: nn.Module
     key: str  # of the cycle that ended with them, or of the initial network; '' during training
-    initial: Callable[[], dict[str, Tensor]]  # makes the weights of the initial network once more
-    backbone_changed: bool = False  # whether the backbone may differ from that of the initial network
+    initial: dict[str, Tensor] | None = None  # the backbone of the initial network, once it was replaced
 
     def hold(self, key: str, weights: Callable[[], dict[str, Tensor]]) -> None:
         """Load the weights of a cycle end unless the network already holds them."""
@@ -131,16 +131,23 @@ class LoadedWeights:
 
     def load(self, weights: dict[str, Tensor]) -> None:
         """Load the weights of a cycle end, all or the head's."""
-        whole = self.model.state_dict().keys() <= weights.keys()
-        if not whole:
-            weights = (self.initial() if self.backbone_changed else self.model.state_dict()) | weights
+        if self.model.state_dict().keys() <= weights.keys():
+            self.keep_initial()
+        else:
+            weights = self.model.state_dict() | (self.initial or {}) | weights
         load_weights(self.model, weights, "the store", head=True)
-        self.backbone_changed = whole
 
     def begin_training(self, part: str) -> None:
         """Note that `part` (head, all) of the network is in training: its weights have no key until the cycle ends."""
         self.key = ""
-        self.backbone_changed |= part == "all"
+        if part == "all":
+            self.keep_initial()
+
+    def keep_initial(self) -> None:
+        """Keep the backbone of the initial network, which is about to be replaced, unless that was done before."""
+        if self.initial is None:
+            head = head_parameters(self.model)
+            self.initial = {name: value for name, value in weights_of(self.model).items() if name not in head}
 
 
 class Snapshots:

@@ -73,8 +73,7 @@ def fit_phase(
     """
     phase, store, start = inputs.phase, context.store, best.end if best else None
     interval = context.settings.store.snapshot_s
-    earlier = context.plan.phases[: context.plan.phases.index(phase)]
-    fit = begin_phase(context.settings, context.network, inputs, lr, earlier)
+    fit = begin_phase(context.settings, context.network, inputs, lr, start is not None and start.whole)
     for line in group_table(fit.groups, lr) if phase.train == "all" else []:
         console.say(f"  {line}")
     fitted = FittedCycles(validation_before(best, len(inputs.run.valid_rows)))

@@ -33,7 +33,8 @@ class OutOfMemory(UserError):
 
 def structure_key(network: Network, **asked) -> str:
     """Return the name of facts that depend on the structure of a network and on what is asked, not on its weights."""
-    parts = {"network": str(network.model), "versions": library_versions(), "code": code_digest(), **asked}
+    about = [network.model.pretrained_cfg.get(key) for key in ("architecture", "input_size")]  # not in its text
+    parts = {"network": [str(network.model), about], "versions": library_versions(), "code": code_digest(), **asked}
     return f"network_{key_of(parts)[:16]}"
 
 
@@ -57,7 +58,7 @@ def within_memory(settings: Settings, planned: Plan, network: Network, store: St
         about = {"bn": settings.bn, "device": [str(network.device), settings.deterministic]}
         name = structure_key(network, steps=steps_to_try(planned), **about)
         try:
-            if network.device.device.type == "cuda" or not store.recall(name, accepted=bool):
+            if network.device.device.type != "cpu" or not store.recall(name, accepted=bool):
                 probe_sizes(settings, planned, network)
                 store.remember(name, {"accepted": True})
             return planned

@@ -1,6 +1,5 @@
 """The layer groups, the optimizer and the step options with which a phase is fitted."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,18 +24,16 @@ class PhaseFit:
     optimizer: torch.optim.Optimizer
     options: StepOptions
     bn: str
-    whole: bool  # whether cycle ends hold all weights: this phase, or one before it, trains the backbone
+    whole: bool  # whether cycle ends hold all weights: the backbone is or was trained
     log_every: int  # maximum number of steps between two reads of the losses
 
 
-def begin_phase(
-    settings: Settings, network: Network, inputs: PhaseInputs, lr: float, before: Sequence[Phase]
-) -> PhaseFit:
-    """Return the fit of a phase, with a fresh optimizer; `before` are the phases before it."""
+def begin_phase(settings: Settings, network: Network, inputs: PhaseInputs, lr: float, whole: bool) -> PhaseFit:
+    """Return the fit of a phase, with a fresh optimizer; `whole`: whether it starts from a trained backbone."""
     phase, groups = inputs.phase, phase_groups(network, inputs.phase, settings.rates.decay)
     options = with_schedule(replace(step_options(settings, network, inputs, "fit"), lr=lr), phase)
     optimizer = make_optimizer(network, groups, settings.optimizer)
-    whole = any(one.train == "all" for one in (*before, phase) if one.do == "fit")
+    whole |= phase.train == "all"
     return PhaseFit(phase, inputs, network, groups, optimizer, options, settings.bn, whole, settings.log_every)
 
 

@@ -118,8 +118,9 @@ def begin_work(context, request: JobRequest) -> None:
     context.store.remember(name, context.parts)
     (context.folder / "run.json").write_text(json_text(request.about | {"parts": context.parts}, indent=1))
     (context.folder / "metrics.jsonl").write_text("")  # drop rows of an earlier attempt; all are logged again
-    for report in ("report.html", "report.png"):  # of an earlier attempt
-        (context.folder / report).unlink(missing_ok=True)
+    drawn = ("report.html", "report.png", *(["plan.png"] if request.sweep else []))
+    for file in (*map(context.folder.joinpath, drawn), *context.folder.glob("find_*.png")):  # of an earlier attempt
+        file.unlink(missing_ok=True)
 
 
 def link_latest(target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,13 +15,12 @@ from thaw.data.file_state import named_files
 from thaw.data.table import TEST, TRAIN, VALID
 from thaw.model import device as device_
 from thaw.model import heads, packaged
-from thaw.model.network import Network, create_network, model_facts
+from thaw.model.network import create_network, model_facts
 from thaw.model.saved import CONFIG, read_saved
 from thaw.model.weights import load_weights, read_weights
 from thaw.plan import plan
 from thaw.plan.facts import Facts, fact_names
 from thaw.runtime import console
-from thaw.runtime.errors import UserError
 from thaw.runtime.files import write_data_lists
 from thaw.runtime.machine import cores
 from thaw.store.estimates import ArtifactCosts
@@ -45,9 +43,10 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
     table = images.table
     write_data_lists(folder, table.bad, table.disputed)
     backbone = with_packaged_weights(settings.backbone, store)
-    network, note = initial_network(settings, backbone, table.classes, device)
+    network = create_network(backbone, len(table.classes), settings.seed, device, settings.head)
     own = model_facts(network.model)
-    console.say_notes(filter(None, [note]))
+    if settings.init:
+        console.say_notes([load_init(network.model, Path(settings.init).expanduser(), table.classes)])
     facts = Facts(
         train=len(images.rows(TRAIN)),
         valid=len(images.rows(VALID)),
@@ -78,29 +77,9 @@ def set_up(settings: Settings, folder: Path, store: Store, start: Start = NOTHIN
         workers=loader_processes(settings, planned.size, batch),
     )
     made, files = backbone_hash(network, head=True), named_files(settings)
-    initial = partial(initial_weights, made, settings, backbone, table.classes, device)
-    held, costs = LoadedWeights(network.model, made, initial), ArtifactCosts(store, [], files)
+    held, costs = LoadedWeights(network.model, made), ArtifactCosts(store, [], files)
     costs.replan(settings, planned)
     return RunContext(settings, planned, folder, device, store, network, made, held, inputs, costs, start.began)
-
-
-def initial_network(
-    settings: Settings, backbone: Backbone, classes: Sequence[str], device: device_.Device
-) -> tuple[Network, str]:
-    """Return the network before training, and a line about its head if it starts from another run (init=...)."""
-    network = create_network(backbone, len(classes), settings.seed, device, settings.head)
-    return network, load_init(network.model, Path(settings.init).expanduser(), classes) if settings.init else ""
-
-
-def initial_weights(made: str, *network) -> dict[str, torch.Tensor]:
-    """Return the weights of the `initial_network` made of these once more; `made`: their hash.
-
-    Raise UserError (exit 6) if they have changed.
-    """
-    again, _ = initial_network(*network)
-    if backbone_hash(again, head=True) != made:
-        raise UserError(6, "the pretrained weights changed during the run; run the same command again")
-    return again.model.state_dict()
 
 
 def load_images(settings: Settings, store: Store, start: Start) -> dataset.Dataset:
