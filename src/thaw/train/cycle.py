@@ -64,7 +64,7 @@ class CycleResult:
     path: Path
     losses: list[float]
     epochs: list[dict]  # figures of each epoch
-    validation: Predictions  # at the end of the cycle
+    validation: Predictions  # at the end
     whole: bool  # whether it holds all weights; else those of the head, because no phase has trained the rest
 
     @property
@@ -207,18 +207,6 @@ def steps_of(phase: Phase, cycle: int) -> list[int]:
 def steps_before(phase: Phase, epoch: int) -> int:
     """Return the number of steps in the epochs of the phase before `epoch`."""
     return sum(one.steps for one in phase.epochs[:epoch])
-
-
-def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
-    """Yield the events of a recorded cycle, or of the recorded part of one, as training would."""
-    numbers, left = phase.epoch_numbers(cycle), list(losses)
-    step = steps_before(phase, numbers.start)
-    for i, number in enumerate(numbers):
-        of_epoch, left = left[: phase.epochs[number].steps], left[phase.epochs[number].steps :]
-        yield from (StepEnd(at, loss, None) for at, loss in enumerate(of_epoch, step))
-        step += len(of_epoch)
-        if i < len(epochs):
-            yield EpochEnd(number, epochs[i], trained_now=False)
 
 
 def write_cycle(folder: Path, fit: PhaseFit, record: CycleRecord) -> None:

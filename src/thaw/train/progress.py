@@ -1,6 +1,7 @@
 """The log of a phase while it runs: rows for the tracker and the text of the progress bar."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -10,7 +11,7 @@ from thaw.model.layer_groups import LayerGroup
 from thaw.plan.phases import Phase
 from thaw.report.tracker import Tracker
 from thaw.runtime.console import PhaseBar
-from thaw.train.cycle import EpochEnd, StepEnd, replay_events
+from thaw.train.cycle import EpochEnd, StepEnd, steps_before
 from thaw.train.loop import StepOptions
 from thaw.train.phase_fit import PhaseFit
 
@@ -119,3 +120,15 @@ def rates_by_group(groups: list[LayerGroup], options: StepOptions, step: int) ->
     lr = options.lr * options.rate(step)
     rates = {f"lr/group_{i}": lr * group.ratio for i, group in enumerate(groups)}
     return {"lr/head": lr * groups[-1].ratio, "lr/first": lr * groups[0].ratio, **rates}
+
+
+def replay_events(phase: Phase, cycle: int, losses: list[float], epochs: list[dict]) -> Iterator[StepEnd | EpochEnd]:
+    """Yield the events of a recorded cycle, or of the recorded part of one, as training would."""
+    numbers, left = phase.epoch_numbers(cycle), list(losses)
+    step = steps_before(phase, numbers.start)
+    for i, number in enumerate(numbers):
+        of_epoch, left = left[: phase.epochs[number].steps], left[phase.epochs[number].steps :]
+        yield from (StepEnd(at, loss, None) for at, loss in enumerate(of_epoch, step))
+        step += len(of_epoch)
+        if i < len(epochs):
+            yield EpochEnd(number, epochs[i], trained_now=False)
