@@ -1,12 +1,14 @@
 """Jobs of a sweep share one process of W&B, and do without it if it is gone."""
 
 import os
+import time
 
 import offline
 import pytest
 from faults import in_child
 
 from thaw.config.schema import Wandb
+from thaw.report import wandb_service
 from thaw.report.tracker import RunIdentity, Tracker
 from thaw.report.wandb_service import TOKEN, shared_service
 from thaw.runtime import processes
@@ -59,3 +61,27 @@ def test_a_process_of_the_user_is_left_alone(monkeypatch):
     with shared_service():
         assert os.environ[TOKEN] == "theirs"
     assert os.environ[TOKEN] == "theirs"
+
+
+def test_what_a_job_leaves_behind_does_not_keep_the_sweep_waiting(tmp_path, monkeypatch):
+    monkeypatch.delenv(TOKEN, raising=False)
+    monkeypatch.setattr(wandb_service, "PATIENCE", 2)
+    ended, given_up = tmp_path / "ended", tmp_path / "given up"
+
+    def leave_behind(slot):
+        if not os.fork():  # holds what the job held until the sweep has ended
+            for _ in range(3000):
+                if ended.exists():
+                    os._exit(0)
+                time.sleep(0.01)
+            given_up.touch()
+            os._exit(0)
+        return 0
+
+    def whole():
+        with shared_service():
+            assert processes.run_all([leave_behind], 1, lambda i, code: None) is None
+        assert not given_up.exists()
+        ended.touch()
+
+    assert in_child(whole, tmp_path / "says") == 0, (tmp_path / "says").read_text()

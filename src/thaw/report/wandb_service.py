@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -10,7 +11,7 @@ from thaw.report.wandb_run import process_without_stderr
 from thaw.runtime import processes
 
 TOKEN = "WANDB_SERVICE"  # the variable by which W&B finds a process that is already there
-PATIENCE = 10  # seconds until the jobs start without it
+PATIENCE = 10  # seconds to wait for its start and for its end
 
 
 @contextmanager
@@ -49,5 +50,16 @@ def shared_service() -> Iterator[None]:
         os.environ.pop(TOKEN, None)
         os.close(told)
         os.close(life)
-        with suppress(ChildProcessError):  # it has failed, and was waited for as a job is
-            os.waitpid(keeper, 0)
+        end(keeper)
+
+
+def end(keeper: int) -> None:
+    """Wait for the process that keeps W&B's; kill it if something that a job left behind still holds the pipe."""
+    deadline = time.monotonic() + PATIENCE
+    with suppress(ChildProcessError):  # it has failed, and was waited for as a job is
+        while not os.waitpid(keeper, os.WNOHANG)[0]:
+            if time.monotonic() > deadline:
+                os.kill(keeper, signal.SIGKILL)
+                os.waitpid(keeper, 0)
+                return
+            time.sleep(0.02)
