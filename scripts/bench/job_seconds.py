@@ -25,7 +25,6 @@ from thaw.runtime.entry import Parser, count, run
 require_checkout(__file__)
 
 PARTS = {  # function -> what it does
-    "hydra._internal.config_loader_impl:ConfigLoaderImpl.load_sweep_config": "compose the settings",
     "thaw.train.fingerprint:fingerprint": "fingerprint of the settings",
     "thaw.train.stages:make_start": "scan and plan",
     "thaw.train.stages:show_plan": "show the plan",

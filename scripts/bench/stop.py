@@ -149,9 +149,8 @@ EXPORTS = {
 def replay(histories: list[History]) -> None:
     """Print Markdown tables: the stop rules, the exports, and thaw's rule by noise, validation images and task."""
     for mult, (_, lengths) in CYCLES.items():
-        for images in ("drawn images", "real images"):
-            of = images == "real images"
-            chosen = [one for one in histories if one.case.mult == mult and (one.case.task in REAL) == of]
+        for images, real in (("drawn images", False), ("real images", True)):
+            chosen = [one for one in histories if one.case.mult == mult and (one.case.task in REAL) == real]
             if not chosen:
                 continue
             budget, most = (3, 4) if mult == "2" else (31, 31)

@@ -100,7 +100,7 @@ class LocalLauncher(Launcher):
 
     @property
     def logs_to_wandb(self) -> bool:
-        """Whether the jobs log to W&B, online or offline."""
+        """Return whether the jobs log to W&B, online or offline."""
         mode = self.config.wandb.mode
         return (os.environ.get("WANDB_MODE", mode) if mode == "auto" else mode) != "disabled"
 

@@ -54,7 +54,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     typed = [split_override(arg) for arg in join_split_arguments(rest)]
     for before, this in zip([None, *typed], typed, strict=False):
         refuse_bare_word(before, this, conf)
-    before = typed
+    asked = typed
     flags, typed = with_seeds(flags, typed)
     confs = [conf, *config_dirs(flags)]
     typed = [(sign, key, expand_glob(key, value, confs)) for sign, key, value in typed]
@@ -64,7 +64,7 @@ def normalise(argv: list[str], conf: Path) -> CommandLine:
     typed = [normalise_one(*parts, phases, multirun, notes) for parts in typed]
     typed += [("", group, choice) for group, choice in implied_groups(typed, recipes, notes)]
     typed += chosen_plugins(typed, [part(read_yaml(conf / "local.yaml")), *recipes])
-    refuse_search(before, typed)
+    refuse_search(asked, typed)
     wanted = chosen_values(typed, recipes).get("backbone", [])
     known = {*choices_of("backbone", *confs), "null"}
     backbones = dict.fromkeys(name for name in wanted if re.fullmatch(r"\w[\w.:/-]*", name) and name not in known)

@@ -33,9 +33,9 @@ def with_seeds(flags: list[str], typed: Typed) -> tuple[list[str], Typed]:
     return flags, [*others, ("", "seed", f"range({first},{int(first) + int(n)})")]
 
 
-def refuse_search(before: Typed, typed: Typed) -> None:
-    """Raise UserError (exit 2) if seeds=N was typed for a search; `typed` includes the chosen plugins of Hydra."""
-    asked = [value for _, key, value in before if key == "seeds" and value != "1"]
-    if asked and [value for _, key, value in typed if key == "hydra/sweeper"][-1:] == ["optuna"]:
-        what = f"seeds={asked[-1]}: a search would vary the seed too"
-        raise UserError(2, f"{what}; repeat its best job with seeds={asked[-1]} instead")
+def refuse_search(asked: Typed, typed: Typed) -> None:
+    """Raise UserError (exit 2) if seeds=N is `asked` for a search; `typed` includes the chosen plugins of Hydra."""
+    numbers = [value for _, key, value in asked if key == "seeds" and value != "1"]
+    if numbers and [value for _, key, value in typed if key == "hydra/sweeper"][-1:] == ["optuna"]:
+        what = f"seeds={numbers[-1]}: a search would vary the seed too"
+        raise UserError(2, f"{what}; repeat its best job with seeds={numbers[-1]} instead")

@@ -68,18 +68,14 @@ def publish_report(
     `image`: returns the image of a path, uint8 [h, w, 3], or None if it cannot be read. `draw`: draw the report now;
     else scripts/report.py can.
     """
-    finds = {name: read_json(folder / f"find_{name.removeprefix('find_')}.json") for name in finders(plan)}
-    rates = {name: curve["taken"] for name, curve in finds.items() if curve}
+    names = [phase.name for phase in plan.phases if phase.do == "find"]
+    curves = {name: read_json(folder / f"find_{name.removeprefix('find_')}.json") for name in names}
+    rates = {name: curve["taken"] for name, curve in curves.items() if curve}
     run_page.write_timeline(folder, plan_timeline(plan, settings, rates))
     if draw:
         run_page.draw_run(folder, image)
     tracker.summary({key: value for key, value in result.items() if "/" in key or key == "bad_files"})
     publish_tables(tracker, folder, image)
-
-
-def finders(plan: Plan) -> list[str]:
-    """Return the names of the phases that find a rate."""
-    return [phase.name for phase in plan.phases if phase.do == "find"]
 
 
 def publish_tables(tracker: Tracker, folder: Path, image: ReadImage) -> None:

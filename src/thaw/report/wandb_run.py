@@ -16,6 +16,7 @@ INIT_SECONDS = 8
 PATIENCE = 8.0  # seconds that a run waits in total for the server to accept tables, summary and exit
 LEAVE_SECONDS = 2
 HEAD = 7  # bytes of a .wandb file before its first record
+TOKEN = "WANDB_SERVICE"  # the variable by which W&B finds a process that is already there
 LONGEST_TAG = 64  # wandb.init raises for a longer one
 
 
@@ -46,8 +47,7 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
     statistics = logging.getLogger("opentelemetry")  # W&B's telemetry; its failures do not concern the user
     statistics.addHandler(logging.NullHandler())
     statistics.propagate = False
-    with process_without_stderr():
-        connect(library)
+    connect(library)
     return library.init(
         dir=root,
         project=wandb.project or os.environ.get("WANDB_PROJECT", "thaw"),
@@ -77,12 +77,13 @@ def begin_run(mode: str, wandb: Wandb, identity: RunIdentity):
 
 def connect(library) -> None:
     """Start W&B's own process, which would print to our stderr, or find that of the sweep (`wandb_service`)."""
-    try:
-        library.setup(library.Settings(silent=True))
-    except Exception:
-        if os.environ.pop("WANDB_SERVICE", None) is None:
-            raise
-        library.setup(library.Settings(silent=True))  # that of the sweep is gone
+    with process_without_stderr():
+        try:
+            library.setup(library.Settings(silent=True))
+        except Exception:
+            if os.environ.pop(TOKEN, None) is None:
+                raise
+            library.setup(library.Settings(silent=True))  # that of the sweep is gone
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def tear_down(code: int) -> None:
 
     with suppress(Exception):
         with_timeout(LEAVE_SECONDS, lambda: wandb.teardown(code))
-    os.environ.pop("WANDB_SERVICE", None)  # that of the sweep goes on, and would not let the run begin once more
+    os.environ.pop(TOKEN, None)  # that of the sweep goes on, and would not let the run begin once more
 
 
 def brief_error(error: Exception) -> str:

@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from thaw.report.wandb_run import process_without_stderr
+from thaw.report.wandb_run import TOKEN, connect
 from thaw.runtime import processes
 
-TOKEN = "WANDB_SERVICE"  # the variable by which W&B finds a process that is already there
 PATIENCE = 10  # seconds to wait for its start and for its end
 
 
@@ -32,8 +31,7 @@ def shared_service() -> Iterator[None]:
         os.close(life)
         import wandb
 
-        with process_without_stderr():
-            wandb.setup(wandb.Settings(silent=True))
+        connect(wandb)
         os.write(tells, os.environ[TOKEN].encode())
         os.read(lives, 1)  # until the last process with the other end has ended
         wandb.teardown(1)  # the exit code of runs that are not finished: their jobs were killed

@@ -64,7 +64,7 @@ class CycleResult:
     path: Path
     losses: list[float]
     epochs: list[dict]  # figures of each epoch
-    validation: Predictions  # at the end
+    validation: Predictions  # at the end of the cycle
     whole: bool  # whether it holds all weights; else those of the head, because no phase has trained the rest
 
     @property
